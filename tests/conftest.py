@@ -1,0 +1,22 @@
+"""Fixtures that many rooms share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """The tiny tokenizer with the plain chat template."""
+    return tiny_tokenizer(CHAT_TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def llama() -> PreTrainedModel:
+    """A tiny random Llama in float32."""
+    return tiny_model("llama")
