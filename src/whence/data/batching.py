@@ -1,0 +1,54 @@
+"""Batches of similar length, under a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from whence.data.examples import EncodedTurn
+from whence.errors import InputError
+
+
+def batches(turns: Sequence[EncodedTurn], *, max_tokens: int, max_batch: int = 64) -> Iterator[list[int]]:
+    """Indices into `turns`, each exactly once, so that prompts and responses of like length come together.
+
+    A batch is laid out with its prompts padded on the left and its responses on the right, so it costs
+    `size * (longest prompt + longest response)` tokens, at most `max_tokens`. A turn longer than that gets a
+    batch of its own. The order is by (prompt tokens, response tokens, index), the same for the same turns.
+
+    Raises:
+        InputError: `max_tokens` or `max_batch` below 1.
+    """
+    if max_tokens < 1 or max_batch < 1:
+        raise InputError(
+            f"a batch of at most {max_tokens} tokens and {max_batch} turns",
+            "expected at least 1 of each",
+            "Raise `--max-tokens` or `--batch-size`.",
+        )
+    return _fill(turns, max_tokens, max_batch)
+
+
+def _fill(turns: Sequence[EncodedTurn], max_tokens: int, max_batch: int) -> Iterator[list[int]]:
+    batch: list[int] = []
+    n_prompt = n_response = 0
+    for i in sorted(range(len(turns)), key=lambda i: (turns[i].n_prompt, turns[i].n_response, i)):
+        longest_prompt = max(n_prompt, turns[i].n_prompt)
+        longest_response = max(n_response, turns[i].n_response)
+        if batch and (
+            len(batch) == max_batch or (len(batch) + 1) * (longest_prompt + longest_response) > max_tokens
+        ):
+            yield batch
+            batch, longest_prompt, longest_response = [], turns[i].n_prompt, turns[i].n_response
+        batch.append(i)
+        n_prompt, n_response = longest_prompt, longest_response
+    if batch:
+        yield batch
+
+
+def padding_share(turns: Sequence[EncodedTurn], groups: Iterable[Sequence[int]]) -> float:
+    """Share of the batches' tokens that is padding, in [0, 1): 1 - real / laid-out tokens; 0 for no batch."""
+    real = laid_out = 0
+    for group in groups:
+        real += sum(turns[i].n_prompt + turns[i].n_response for i in group)
+        longest = max(turns[i].n_prompt for i in group) + max(turns[i].n_response for i in group)
+        laid_out += len(group) * longest
+    return 1 - real / laid_out if laid_out else 0.0

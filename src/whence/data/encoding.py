@@ -1,0 +1,250 @@
+"""From an example to token ids, with the response's first token and every token's characters.
+
+The boundary between prompt and response comes from character offsets of the whole rendered conversation,
+tokenised once. A separately tokenised prompt would be wrong wherever a token reaches over the boundary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Turn
+from whence.data.templates import TemplateSource, choose_template, render_prompt, render_turn
+from whence.errors import EncodingError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MIN_LENGTH = 4
+"""With fewer tokens a quarter for the prompt is less than one token."""
+
+Span = tuple[int, int]
+
+
+class Tokens(NamedTuple):
+    """Token ids and, for each, its start and end in characters of the text."""
+
+    ids: list[int]
+    spans: list[Span]
+
+
+class Encoder:
+    """Encodes examples for one tokenizer.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        template: Jinja text of a chat template; None takes the tokenizer's own, or else the fallback.
+        max_length: most tokens of an encoded turn; the tokenizer's own `model_max_length` lowers it.
+
+    Raises:
+        EncodingError: a tokenizer without character offsets, or `max_length` below 4.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, template: str | None = None, max_length: int = 1024
+    ) -> None:
+        self.max_length = min(max_length, int(tokenizer.model_max_length))
+        if self.max_length < MIN_LENGTH:
+            raise EncodingError(
+                f"a maximum length of {self.max_length} tokens",
+                f"expected at least {MIN_LENGTH}: some for the prompt, some for the response",
+                "Raise `--max-length`.",
+            )
+        self._tokenizer = tokenizer
+        self._template = choose_template(tokenizer, template)
+        self._spans = SpanTokenizer(tokenizer)
+        self._before, self._after = _special_ids(tokenizer)
+        self._adds_bos = tokenizer.bos_token_id is not None and tokenizer.bos_token_id in self._before
+
+    @property
+    def template(self) -> str:
+        """The chat template in use, as Jinja text."""
+        return self._template.text
+
+    @property
+    def template_source(self) -> TemplateSource:
+        """Where the chat template came from: "given", "tokenizer" or "fallback"."""
+        return self._template.source
+
+    def encode(self, example: Example) -> list[EncodedTurn]:
+        """One encoded turn per assistant turn, rendered up to itself; of a plain document, one per window.
+
+        Raises:
+            EncodingError: nothing to learn from (no assistant turn, under two tokens), or the template cannot
+                render the example; names its file and line.
+        """
+        turns = example.turns
+        try:
+            if len(turns) == 1 and turns[0].role == TEXT:
+                return self._encode_document(turns[0].content)
+            places = [place for place, turn in enumerate(turns) if turn.role == ASSISTANT]
+            if not places:
+                raise EncodingError(
+                    f"no assistant turn among {[turn.role for turn in turns]}",
+                    "expected at least one response, or a plain text",
+                    "Name the response's column with `--columns response=NAME`, or leave the row out.",
+                )
+            return [self._encode_turn(turns[: place + 1], k) for k, place in enumerate(places)]
+        except EncodingError as error:
+            raise EncodingError(f"{example.where}: {error.found}", error.expected, error.fix) from error
+
+    def encode_query(self, turns: Sequence[Turn], response: str, *, complete: bool = True) -> EncodedTurn:
+        """A prompt and the response the model gave.
+
+        Args:
+            turns: the prompt's turns; a single one of role "text" is continued as it is, without template.
+            complete: False if a length limit cut the response off: it then has no end-of-turn marker.
+
+        Raises:
+            EncodingError: as for `encode`.
+        """
+        earlier = sum(turn.role == ASSISTANT for turn in turns)
+        return self._encode_turn((*turns, Turn(ASSISTANT, response)), earlier, complete=complete)
+
+    def render_prompt(self, turns: Sequence[Turn]) -> list[int]:
+        """Token ids to generate from, never truncated.
+
+        They are those of the same turns' encoded prompt, unless a token reaches over the boundary.
+
+        Raises:
+            EncodingError: the template cannot render the turns.
+        """
+        text = render_prompt(self._tokenizer, self._template, turns)
+        return self._spans.encode(self._bos(text, turns) + text).ids
+
+    def _encode_turn(self, turns: Sequence[Turn], k: int, *, complete: bool = True) -> EncodedTurn:
+        rendered = render_turn(self._tokenizer, self._template, turns, complete=complete)
+        bos = self._bos(rendered.text, turns)
+        text = bos + rendered.text
+        ids, spans = self._spans.encode(text)
+        start, end = response_tokens(spans, len(bos) + rendered.prompt_end, len(bos) + rendered.response_end)
+        if start == 0 or start == end:
+            raise EncodingError(
+                f"no {'response' if start else 'prompt'} token in {text[:200]!r}",
+                "expected at least one token of each",
+                "Leave the row out, or check the template with `--template FILE`.",
+            )
+        keep_prompt, keep_response = fit(start, end - start, self.max_length)
+        kept = slice(start - keep_prompt, start + keep_response)
+        user = next((turn.content for turn in reversed(turns[:-1]) if turn.role in ("user", TEXT)), "")
+        return EncodedTurn(
+            turn=k,
+            input_ids=tuple(ids[kept]),
+            response_start=keep_prompt,
+            text=text,
+            offsets=tuple(spans[kept]),
+            prompt=user,
+            response=turns[-1].content,
+            truncated=end - keep_prompt - keep_response,
+        )
+
+    def _bos(self, text: str, turns: Sequence[Turn]) -> str:
+        """The beginning-of-text token, where the text lacks one that this tokenizer puts before any text.
+
+        A tokenizer's own template decides for itself: that is how the model was trained.
+        """
+        own = self._template.source == "tokenizer" and turns[0].role != TEXT
+        if own or not self._adds_bos or text.startswith(self._tokenizer.bos_token):
+            return ""
+        return str(self._tokenizer.bos_token)
+
+    def _encode_document(self, text: str) -> list[EncodedTurn]:
+        """Consecutive windows; the first token of each stands in for the prompt."""
+        ids, spans = self._spans.encode(text)
+        before = [] if ids[: len(self._before)] == self._before else self._before
+        ids = before + ids + self._after
+        spans = [(0, 0)] * len(before) + spans + [(len(text), len(text))] * len(self._after)
+        eos = self._tokenizer.eos_token_id
+        while len(ids) > 1 and ids[-1] == ids[-2] == eos:
+            del ids[-1], spans[-1]
+        starts = [at for at in range(0, len(ids), self.max_length) if len(ids) - at > 1]
+        if not starts:
+            raise EncodingError(
+                f"a text of {len(ids)} token(s): {text!r}",
+                "expected at least two: one to predict from, one to predict",
+                "Leave the row out.",
+            )
+        cuts = [slice(at, at + self.max_length) for at in starts]
+        return [_window(w, ids[cut], spans[cut], text) for w, cut in enumerate(cuts)]
+
+
+def _window(w: int, ids: list[int], spans: list[Span], text: str) -> EncodedTurn:
+    """A window holds its own part of the text, so that a long document is not kept once per window."""
+    start, end = spans[0][0], spans[-1][1]
+    return EncodedTurn(
+        turn=w,
+        input_ids=tuple(ids),
+        response_start=1,
+        text=text[start:end],
+        offsets=tuple((a - start, b - start) for a, b in spans),
+        prompt="",
+        response=text[start:end],
+    )
+
+
+class SpanTokenizer:
+    """Token ids and exact character spans; adds no special tokens.
+
+    Works on its own copy of the tokenizer without post-processor: byte-level post-processors trim spaces from
+    the offsets, which hides on which side of a boundary a token of spaces lies. Ids are not changed by it.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if not tokenizer.is_fast:
+            raise EncodingError(
+                f"{type(tokenizer).__name__} gives no character offsets",
+                "expected a fast tokenizer (a tokenizer.json beside the model)",
+                "Convert it once: `AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)`.",
+            )
+        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
+        self._backend.post_processor = None
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._added = {i: token.content for i, token in tokenizer.added_tokens_decoder.items()}
+
+    def encode(self, text: str) -> Tokens:
+        """Ids and spans of the text. Tokens that share a character (bytes of an emoji) share its span."""
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        spans = [
+            self._own_span(text, i, span) for i, span in zip(encoding.ids, encoding.offsets, strict=True)
+        ]
+        return Tokens(list(encoding.ids), spans)
+
+    def _own_span(self, text: str, token: int, span: Span) -> Span:
+        """An added token without the spaces it swallows (Phi-3's markers take those of the response)."""
+        content = self._added.get(token)
+        at = -1 if content is None else text.find(content, *span)
+        return span if content is None or at < 0 else (at, at + len(content))
+
+
+def response_tokens(spans: Sequence[Span], prompt_end: int, response_end: int) -> Span:
+    """First and past-the-last token of the response `[prompt_end, response_end)`, given in characters.
+
+    A token that reaches over the prompt's end belongs to the response, and so does one of width zero at that
+    place: a tokenizer inserts such a token (a word-start mark) before the text that follows. A token that
+    reaches over the response's end is the response's last.
+    """
+    n = len(spans)
+    start = next((i for i, (a, b) in enumerate(spans) if b > prompt_end or a >= prompt_end), n)
+    end = next((i for i in range(start, n) if spans[i][0] >= response_end), n)
+    return start, end
+
+
+def fit(n_prompt: int, n_response: int, max_length: int) -> tuple[int, int]:
+    """How many of the prompt's last and of the response's first tokens fit into `max_length` >= 4.
+
+    The prompt gives way first, down to a quarter of the room; then the response's right end does.
+    """
+    least = min(n_prompt, max(1, max_length // 4))
+    keep_prompt = min(n_prompt, max(least, max_length - n_response))
+    return keep_prompt, min(n_response, max_length - keep_prompt)
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The ids that the tokenizer puts before and after any text."""
+    bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    full = list(tokenizer("a", add_special_tokens=True)["input_ids"])
+    at = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    return full[:at], full[at + len(bare) :]
