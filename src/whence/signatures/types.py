@@ -35,9 +35,9 @@ class Extracted:
 
     layers: dict[int, Signatures]
     """Signatures at each asked layer; layer 0 is the embedding output, layer n_layers is after the final norm."""
-    loss: Float[Tensor, "batch"]
+    loss: Float[Tensor, " batch"]
     """Mean cross-entropy over the response tokens, nats per token."""
-    n_response: Int[Tensor, "batch"]
+    n_response: Int[Tensor, " batch"]
     tokens: dict[int, TokenGradients] | None = None
 
 

@@ -1,0 +1,164 @@
+"""The inside of a causal language model: its decoder, its decoder layers, its output head.
+
+Layer numbers follow the field: H(0) is the embedding output, H(l) the hidden state after decoder layer l, and
+H(n_layers) the last hidden state, after the final norm.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from whence.errors import ModelError
+
+HEAD_PROBE_TOKENS = 6
+HEAD_TOLERANCE = 1e-3
+"""Relative; the head is the same arithmetic on the same numbers, so only the order of additions differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The parts of a causal LM that whence reads and writes.
+
+    decoder: ids -> last hidden state [batch, seq, hidden] (final norm included)
+    layers:  the decoder layers, in order
+    head:    last hidden states [..., hidden] -> logits [..., vocab], as the model itself computes them
+    """
+
+    decoder: nn.Module
+    layers: Sequence[nn.Module]
+    head: Callable[[Tensor], Tensor]
+    path: str
+    """Where the layers are, as in `model.layers`."""
+    takes_position_ids: bool
+
+
+def find_blocks(model: nn.Module, path: str | None = None) -> Blocks:
+    """Finds the decoder layers of `model`, a causal LM of transformers (an adapter may be inside).
+
+    The layers are the only list of modules in the decoder whose length is the config's number of layers; `path`
+    (as in "model.layers") settles it by hand. Raises ModelError that lists what was found.
+    """
+    causal_lm = _unwrap(model)
+    decoder = getattr(causal_lm, "base_model", None)
+    if decoder is None or decoder is causal_lm or causal_lm.get_output_embeddings() is None:  # type: ignore[operator]
+        raise ModelError(
+            f"{type(causal_lm).__name__} has no decoder with an output head.",
+            "whence needs a causal language model of transformers, such as LlamaForCausalLM.",
+            "Load the checkpoint with AutoModelForCausalLM, or give the folder of one.",
+        )
+    path, layers = _find_layers(causal_lm, path)
+    accepts = inspect.signature(decoder.forward).parameters
+    return Blocks(decoder, layers, _find_head(causal_lm), path, "position_ids" in accepts)
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    """The causal LM inside a PEFT model; any other model as it is."""
+    unwrap = getattr(model, "get_base_model", None)
+    return unwrap() if callable(unwrap) else model
+
+
+def _find_layers(causal_lm: nn.Module, path: str | None) -> tuple[str, Sequence[nn.Module]]:
+    lists = {name: module for name, module in causal_lm.named_modules() if isinstance(module, nn.ModuleList)}
+    n_layers = getattr(causal_lm.config.get_text_config(), "num_hidden_layers", None)  # type: ignore[operator,union-attr]
+    listing = ", ".join(f"{name} ({len(module)})" for name, module in lists.items()) or "none"
+    if path is not None:
+        if path not in lists:
+            raise ModelError(
+                f"{type(causal_lm).__name__} has no list of modules at {path!r}.",
+                f"Lists of modules found (with their lengths): {listing}.",
+                "Give one of them with --blocks.",
+            )
+        return path, list(lists[path])
+    fitting = [name for name, module in lists.items() if len(module) == n_layers and not _inside_any(name, lists)]
+    if len(fitting) != 1:
+        raise ModelError(
+            f"The decoder layers of {type(causal_lm).__name__} could not be told apart.",
+            f"Expected one list of {n_layers} modules (config.num_hidden_layers); lists of modules found (with their "
+            f"lengths): {listing}.",
+            "Name the list of decoder layers with --blocks PATH, as in --blocks model.layers.",
+        )
+    return fitting[0], list(lists[fitting[0]])
+
+
+def _inside_any(name: str, lists: dict[str, nn.ModuleList]) -> bool:
+    """Whether a list lies inside another one, as the experts of a mixture lie inside its layers."""
+    return any(name.startswith(other + ".") for other in lists if other != name)
+
+
+def _find_head(causal_lm: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The output head with the scalings that some families put around it, proven against the model's own logits."""
+    config = causal_lm.config.get_text_config()  # type: ignore[operator,union-attr]
+    linear: nn.Module = causal_lm.get_output_embeddings()  # type: ignore[operator]
+    softcap = getattr(config, "final_logit_softcapping", None)
+    scale = getattr(config, "logit_scale", None) or 1.0
+    divisor = getattr(config, "logits_scaling", None) or 1.0
+
+    def head(hidden: Tensor) -> Tensor:
+        logits = linear(hidden)
+        if scale != 1.0 or divisor != 1.0:
+            logits = logits * (scale / divisor)
+        if softcap is not None:
+            logits = torch.tanh(logits / softcap) * softcap
+        return logits  # type: ignore[no-any-return]
+
+    _prove_head(causal_lm, head)
+    return head
+
+
+@torch.no_grad()
+def _prove_head(causal_lm: nn.Module, head: Callable[[Tensor], Tensor]) -> None:
+    device = causal_lm.get_input_embeddings().weight.device  # type: ignore[operator]
+    vocab = causal_lm.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    ids = torch.arange(HEAD_PROBE_TOKENS, device=device)[None] % vocab
+    own = causal_lm(input_ids=ids, use_cache=False).logits.float()
+    ours = head(causal_lm.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()  # type: ignore[operator]
+    gap = (own - ours).abs().max().item()
+    if not gap <= HEAD_TOLERANCE * max(1.0, own.abs().max().item()):
+        raise ModelError(
+            f"The output head of {type(causal_lm).__name__} does more than a linear map with a known scaling: its "
+            f"logits differ from ours by {gap:.3g} (largest logit {own.abs().max().item():.3g}).",
+            "whence knows final_logit_softcapping, logit_scale and logits_scaling.",
+            "Open an issue with the model's config; its head has to be added to whence/model/blocks.py.",
+        )
+
+
+@contextmanager
+def captured(
+    blocks: Blocks, layers: Sequence[int], *, leaf: bool = True
+) -> Iterator[dict[int, Float[Tensor, "batch seq hidden"]]]:
+    """While open, each forward pass of the decoder stores H(l) for the asked inner layers (0 <= l < n_layers).
+
+    With `leaf`, the lowest of them is cut from what came before and made a leaf, so that a graph is built above it and
+    nowhere else. H(n_layers) is what the decoder returns; it needs no hook and is not stored.
+    """
+    seen: dict[int, Tensor] = {}
+    inner = sorted(layer for layer in set(layers) if layer < len(blocks.layers))
+
+    def hook_for(layer: int) -> Callable[..., object]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, object]) -> object:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            assert isinstance(hidden, Tensor)
+            if leaf and layer == inner[0]:
+                hidden = hidden.detach().requires_grad_(True)
+                if args:
+                    args = (hidden, *args[1:])
+                else:
+                    kwargs = {**kwargs, "hidden_states": hidden}
+            seen[layer] = hidden
+            return args, kwargs
+
+        return hook
+
+    handles = [blocks.layers[layer].register_forward_pre_hook(hook_for(layer), with_kwargs=True) for layer in inner]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

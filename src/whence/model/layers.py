@@ -1,0 +1,79 @@
+"""Which layer to read: the paper's rule, with its evidence.
+
+The hidden states of adjacent layers at the last prompt token are alike, except where the model changes phase. The rule
+(RepT, arXiv 2510.02334) takes the upper layer of the least similar adjacent pair, the last pair left out, because the
+last layers always turn towards the output; without a clear minimum it takes the last layer. The paper reads a single
+prompt. Here the similarity is a mean over a probe set, and a bootstrap over the probes says how stable the choice is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from whence.data.examples import EncodedTurn
+from whence.errors import ModelError
+from whence.model.blocks import captured
+from whence.model.loading import LoadedModel
+
+CLEAR_SHARE = 0.5
+"""The minimum is clear when at least half of the bootstrap resamples agree on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChoice:
+    """The chosen layer and why.
+
+    similarity[i] is the mean cosine between H(i) and H(i + 1) at the last prompt token, i = 0 .. n_layers - 1;
+    share[l] is the share of bootstrap resamples that choose layer l.
+    """
+
+    layer: int
+    similarity: tuple[float, ...]
+    share: dict[int, float]
+    n_probes: int
+    seed: int
+    reason: str
+
+
+def choose_layer_from(
+    similarities: Float[Tensor, "n_probes pairs"], *, n_bootstrap: int = 1000, seed: int = 0
+) -> LayerChoice:
+    """The rule applied to the similarities of each probe; pure arithmetic, see the module's docstring."""
+    n_probes, pairs = similarities.shape
+    mean = similarities.mean(0)
+    if pairs < 2:
+        return LayerChoice(pairs, tuple(mean.tolist()), {pairs: 1.0}, n_probes, seed, "the model has a single layer")
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.randint(n_probes, (n_bootstrap, n_probes), generator=generator)
+    chosen = similarities[draws].mean(1)[:, :-1].argmin(1) + 1
+    counts = torch.bincount(chosen, minlength=pairs + 1).tolist()
+    share = {layer: count / n_bootstrap for layer, count in enumerate(counts) if count}
+    upper = int(mean[:-1].argmin()) + 1
+    if share.get(upper, 0.0) >= CLEAR_SHARE:
+        reason = f"layers {upper - 1} and {upper} are the least similar adjacent pair ({mean[upper - 1]:.3f})"
+        return LayerChoice(upper, tuple(mean.tolist()), share, n_probes, seed, reason)
+    reason = f"no clear minimum: layer {upper} is chosen in only {share.get(upper, 0.0):.0%} of resamples"
+    return LayerChoice(pairs, tuple(mean.tolist()), share, n_probes, seed, f"{reason}; the last layer is taken")
+
+
+def probe_similarities(loaded: LoadedModel, probes: Sequence[EncodedTurn]) -> Float[Tensor, "n_probes pairs"]:
+    """cos(H(i)[t], H(i + 1)[t]) for each probe and each adjacent pair of layers."""
+    if not probes:
+        raise ModelError(
+            "There is no probe to choose a layer with.", "At least one usable row is needed.", "Give --layer."
+        )
+    rows = []
+    layers = range(loaded.n_layers)
+    for probe in probes:
+        ids = torch.tensor([probe.input_ids[: probe.response_start]], device=loaded.device)
+        with torch.no_grad(), captured(loaded.blocks, layers, leaf=False) as seen:
+            last = loaded.blocks.decoder(input_ids=ids, use_cache=False).last_hidden_state
+        stack = torch.stack([seen[layer][0, -1] for layer in layers] + [last[0, -1]]).double()
+        rows.append(F.cosine_similarity(stack[:-1], stack[1:], dim=-1).cpu())
+    return torch.stack(rows)

@@ -1,0 +1,295 @@
+"""Signatures of encoded turns: the hidden state of the last prompt token and the gradient of the loss there.
+
+    h(z) = H(l)[t]        g(z) = dL/dH(l)[t]        L = mean cross-entropy of the response tokens, nats per token
+
+(RepT, arXiv 2510.02334, section 3.) The values are those of a full forward and a full backward pass of one example at a
+time; the work is less. H(l) at t depends only on positions up to t, and a gradient at t only on positions from t on, so
+
+1. the prompt before t runs without a graph and leaves only its keys and values,
+2. the positions from t on run on top of that cache, without a graph up to layer l, with one above it,
+3. logits are computed only where a response token is predicted, a bounded number at a time,
+4. no parameter has a gradient, and the last response token, which predicts nothing, is not run at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from whence.data.batching import batches
+from whence.data.examples import EncodedTurn
+from whence.errors import ModelError, NonFiniteError
+from whence.model.blocks import Blocks, captured
+from whence.model.loading import LoadedModel
+from whence.signatures.types import Extracted, Signatures, TokenGradients
+
+LOGITS_AT_ONCE = 1 << 25
+"""Logits held at once (positions x vocabulary): 128 MiB in float32."""
+
+FLOAT16_SCALE = 1024.0
+"""Gradients of a mean loss are small; scaled by a power of two they stay clear of float16's subnormal range."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Turns padded for the two passes: prompts on the left, so that all end at the same column, tails on the right."""
+
+    prefix: Tensor
+    prefix_mask: Tensor
+    tail: Tensor
+    tail_mask: Tensor
+    targets: Tensor
+    start: Tensor
+
+
+class Extractor:
+    """Extracts signatures from one loaded model at one or several layers.
+
+    layers: numbers l, 0 <= l <= n_layers (0: embedding output; n_layers: after the final norm).
+    max_tokens: padded tokens in one batch. It bounds memory; the values do not depend on it beyond rounding.
+    """
+
+    def __init__(self, loaded: LoadedModel, layers: Sequence[int], *, max_tokens: int = 4096) -> None:
+        wrong = [layer for layer in layers if not 0 <= layer <= loaded.n_layers]
+        if wrong or not layers:
+            raise ModelError(
+                f"There is no layer {wrong[0]} in this model." if wrong else "No layer was given.",
+                f"Layers go from 0 (the embedding output) to {loaded.n_layers} (after the final norm).",
+                "Choose one with --layer, or let --layer auto choose.",
+            )
+        self.layers = tuple(sorted(set(layers)))
+        self.loaded = loaded
+        self.max_tokens = max_tokens
+        self._blocks: Blocks = loaded.blocks
+
+    def extract(
+        self,
+        turns: Sequence[EncodedTurn],
+        *,
+        token_gradients: bool = False,
+        labels: Callable[[int], str] | None = None,
+    ) -> Extracted:
+        """Signatures of all turns, in their order, as float32 (float64 of a float64 model) on the CPU.
+
+        token_gradients: also return H and G at every position that predicts a response token.
+        labels: names turn i in the error for values that are not finite.
+
+        A batch that runs out of memory is halved and run again. Raises NonFiniteError.
+        """
+        done: list[tuple[list[int], Extracted]] = []
+        for indices in batches(turns, max_tokens=self.max_tokens):
+            for equal in self._without_masked_rows(turns, indices):
+                done.extend(self._within_memory(turns, equal, token_gradients))
+        result = _in_order(done, len(turns), self.layers, token_gradients)
+        _check_finite(result, labels or (lambda i: f"turn {i}"))
+        return result
+
+    def _without_masked_rows(self, turns: Sequence[EncodedTurn], indices: list[int]) -> list[list[int]]:
+        """The batch, split by prompt length where the model cannot bear a padded prompt.
+
+        transformers' eager attention takes its softmax in float32, where float64's mask value is minus infinity: a
+        padding position that may look at nothing becomes NaN, and spreads. Only float64 with eager attention is like that.
+        """
+        eager = getattr(self.loaded.text_config, "_attn_implementation", None) == "eager"
+        if not (eager and self.loaded.dtype == torch.float64):
+            return [indices]
+        lengths = sorted({turns[i].n_prompt for i in indices})
+        return [[i for i in indices if turns[i].n_prompt == length] for length in lengths]
+
+    def _within_memory(
+        self, turns: Sequence[EncodedTurn], indices: list[int], token_gradients: bool
+    ) -> list[tuple[list[int], Extracted]]:
+        try:
+            return [(indices, self._run([turns[i] for i in indices], token_gradients))]
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            if len(indices) == 1:
+                turn = turns[indices[0]]
+                raise ModelError(
+                    f"Out of memory on a single example of {len(turn.input_ids)} tokens.",
+                    "One example must fit beside the model.",
+                    "Lower --max-length, choose a higher --layer, or use a smaller --dtype.",
+                ) from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        half = len(indices) // 2
+        self.max_tokens = max(1, self.max_tokens // 2)
+        return [
+            part
+            for piece in (indices[:half], indices[half:])
+            for part in self._within_memory(turns, piece, token_gradients)
+        ]
+
+    def _run(self, turns: Sequence[EncodedTurn], token_gradients: bool) -> Extracted:
+        batch = _pad(turns, self.loaded.pad_id, self.loaded.device)
+        n_response = batch.tail_mask.sum(1)
+        cache = self._run_prefix(batch)
+        with torch.enable_grad(), captured(self._blocks, self.layers) as seen:
+            last_hidden = self._decode(
+                batch.tail, torch.cat([batch.prefix_mask, batch.tail_mask], 1), _tail_positions(batch), cache
+            )
+        loss, last_gradient = self._loss_and_gradient(last_hidden.detach(), batch, n_response)
+        states = seen | {self.loaded.n_layers: last_hidden}
+        inner = [layer for layer in self.layers if layer < self.loaded.n_layers]
+        gradients = {self.loaded.n_layers: last_gradient}
+        if inner:
+            found = torch.autograd.grad(last_hidden, [states[layer] for layer in inner], last_gradient)
+            gradients.update(zip(inner, found, strict=True))
+        scale = _gradient_scale(self.loaded.dtype)
+        out = torch.float64 if self.loaded.dtype == torch.float64 else torch.float32
+        H = {layer: states[layer].detach().to("cpu", out) for layer in self.layers}
+        G = {layer: gradients[layer].detach().to("cpu", out) / scale for layer in self.layers}
+        counts = n_response.cpu()
+        return Extracted(
+            layers={layer: Signatures(H[layer][:, 0].clone(), G[layer][:, 0].clone()) for layer in self.layers},
+            loss=loss.to("cpu", out),
+            n_response=counts,
+            tokens={layer: _tokens(H[layer], G[layer], counts) for layer in self.layers} if token_gradients else None,
+        )
+
+    @torch.no_grad()
+    def _run_prefix(self, batch: _Batch) -> object | None:
+        """Keys and values of the prompts before t; None when no prompt has more than one token."""
+        if batch.prefix.shape[1] == 0:
+            return None
+        from transformers import DynamicCache
+
+        cache: object = DynamicCache(config=self.loaded.text_config)
+        positions = (batch.prefix_mask.cumsum(1) - 1).clamp_min(0)
+        self._decode(batch.prefix, batch.prefix_mask, positions, cache)
+        return cache
+
+    def _decode(
+        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: object | None
+    ) -> Float[Tensor, "batch seq hidden"]:
+        extra: dict[str, object] = {"position_ids": positions} if self._blocks.takes_position_ids else {}
+        if cache is not None:
+            extra["past_key_values"] = cache
+        output = self._blocks.decoder(input_ids=ids, attention_mask=mask, use_cache=cache is not None, **extra)
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def _loss_and_gradient(
+        self, last_hidden: Float[Tensor, "batch seq hidden"], batch: _Batch, n_response: Tensor
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch seq hidden"]]:
+        """The mean loss of each turn, and its gradient with respect to the last hidden state (scaled for float16).
+
+        Only real positions pass the head, so padding costs nothing here; at most LOGITS_AT_ONCE logits exist at a time.
+        """
+        real = batch.tail_mask.bool()
+        owner = real.nonzero()[:, 0]
+        hidden, targets, counts = last_hidden[real], batch.targets[real], n_response[owner]
+        step = max(1, LOGITS_AT_ONCE // self.loaded.vocab_size)
+        losses, gradients = [], []
+        for start in range(0, len(hidden), step):
+            piece = slice(start, start + step)
+            with torch.enable_grad():
+                leaf = hidden[piece].detach().requires_grad_(True)
+                logits = self._blocks.head(leaf)
+                logits = logits if logits.dtype == torch.float64 else logits.float()
+                nats = F.cross_entropy(logits, targets[piece], reduction="none") / counts[piece].to(logits.dtype)
+                (gradient,) = torch.autograd.grad(nats.sum() * _gradient_scale(self.loaded.dtype), leaf)
+            losses.append(nats.detach())
+            gradients.append(gradient)
+        nats = torch.cat(losses)
+        loss = torch.zeros(len(real), dtype=nats.dtype, device=nats.device).index_add_(0, owner, nats)
+        full = torch.zeros_like(last_hidden)
+        full[real] = torch.cat(gradients)
+        return loss, full
+
+
+def _pad(turns: Sequence[EncodedTurn], pad_id: int, device: torch.device) -> _Batch:
+    """Prefix [0, t) left-padded; tail [t, t + n) right-padded, with the response tokens it predicts as targets."""
+    width, height = max(turn.t for turn in turns), max(turn.n_response for turn in turns)
+    prefix = torch.full((len(turns), width), pad_id, dtype=torch.long)
+    prefix_mask = torch.zeros((len(turns), width), dtype=torch.long)
+    tail = torch.full((len(turns), height), pad_id, dtype=torch.long)
+    tail_mask = torch.zeros((len(turns), height), dtype=torch.long)
+    targets = torch.full((len(turns), height), pad_id, dtype=torch.long)
+    for row, turn in enumerate(turns):
+        ids = torch.tensor(turn.input_ids, dtype=torch.long)
+        prefix[row, width - turn.t :] = ids[: turn.t]
+        prefix_mask[row, width - turn.t :] = 1
+        tail[row, : turn.n_response] = ids[turn.t : -1]
+        tail_mask[row, : turn.n_response] = 1
+        targets[row, : turn.n_response] = ids[turn.response_start :]
+    start = torch.tensor([turn.t for turn in turns], dtype=torch.long)
+    moved = (part.to(device) for part in (prefix, prefix_mask, tail, tail_mask, targets, start))
+    return _Batch(*moved)
+
+
+def _tail_positions(batch: _Batch) -> Tensor:
+    """Positions of the tail; padding repeats the last real position, so no position passes the model's limit."""
+    steps = torch.arange(batch.tail.shape[1], device=batch.tail.device)[None]
+    return batch.start[:, None] + torch.minimum(steps, batch.tail_mask.sum(1, keepdim=True) - 1)
+
+
+def _gradient_scale(dtype: torch.dtype) -> float:
+    return FLOAT16_SCALE if dtype == torch.float16 else 1.0
+
+
+def _tokens(H: Tensor, G: Tensor, counts: Tensor) -> TokenGradients:
+    lengths = counts.tolist()
+    return TokenGradients(
+        G=tuple(G[i, :n].clone() for i, n in enumerate(lengths)),
+        H=tuple(H[i, :n].clone() for i, n in enumerate(lengths)),
+    )
+
+
+def _in_order(
+    done: list[tuple[list[int], Extracted]], n: int, layers: Sequence[int], token_gradients: bool
+) -> Extracted:
+    """Puts the batches' results back into the order in which the turns were given."""
+    order = [i for indices, _ in done for i in indices]
+    back = torch.empty(n, dtype=torch.long)
+    back[torch.tensor(order, dtype=torch.long)] = torch.arange(n)
+    parts = [part for _, part in done]
+
+    def joined(pick: Callable[[Extracted], Tensor]) -> Tensor:
+        return torch.cat([pick(part) for part in parts])[back]
+
+    signatures = {
+        layer: Signatures(
+            joined(lambda part, layer=layer: part.layers[layer].h),  # type: ignore[misc]
+            joined(lambda part, layer=layer: part.layers[layer].g),  # type: ignore[misc]
+        )
+        for layer in layers
+    }
+    tokens: dict[int, TokenGradients] | None = None
+    if token_gradients:
+        tokens = {}
+        for layer in layers:
+            found = [part.tokens[layer] for part in parts if part.tokens is not None]
+            G = [rows for part in found for rows in part.G]
+            H = [rows for part in found for rows in part.H]
+            places = back.tolist()
+            tokens[layer] = TokenGradients(G=tuple(G[i] for i in places), H=tuple(H[i] for i in places))
+    return Extracted(signatures, joined(lambda part: part.loss), joined(lambda part: part.n_response), tokens)
+
+
+def _check_finite(result: Extracted, labels: Callable[[int], str]) -> None:
+    bad = ~result.loss.isfinite()
+    for signatures in result.layers.values():
+        bad |= ~signatures.h.isfinite().all(1) | ~signatures.g.isfinite().all(1)
+    if bad.any():
+        rows = bad.nonzero()[:, 0].tolist()
+        named = ", ".join(labels(i) for i in rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+        raise NonFiniteError(
+            f"The signature of {named} holds NaN or infinity (loss {result.loss[rows[0]].item()}).",
+            "Every value of a signature must be finite.",
+            "Try --dtype float32 or bfloat16; if it stays, the model's weights or that row are broken.",
+        )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """CUDA has its own exception; the CPU allocator raises a RuntimeError that only its text tells apart."""
+    text = str(error).lower()
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
+        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    )

@@ -1,0 +1,187 @@
+"""The fast path equals the plain oracle: every family, any batch, padding and order."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedModel
+
+from oracles import signature_oracle
+from tiny import CONFIGS, VOCAB_SIZE, tiny_model, tiny_tokenizer
+from whence.data.examples import EncodedTurn
+from whence.errors import ModelError, NonFiniteError
+from whence.model.loading import LoadedModel
+from whence.signatures import extract
+from whence.signatures.extract import Extractor
+
+# Rounding only: sums of a few hundred terms in another order. Relative to the largest value of the tensor.
+BOUND = {torch.float64: 1e-10, torch.float32: 2e-4}
+# Gemma 2 has no attention but transformers' eager one, which takes its softmax in float32 whatever the model's dtype.
+FLOAT32_INSIDE_BOUND = 2e-6
+
+
+def bound_for(family: str, dtype: torch.dtype) -> float:
+    return max(BOUND[dtype], FLOAT32_INSIDE_BOUND) if family == "gemma2" else BOUND[dtype]
+
+
+def turn(ids: list[int], response_start: int) -> EncodedTurn:
+    """An encoded turn of which only the ids matter."""
+    return EncodedTurn(0, tuple(ids), response_start, "", (), "", "")
+
+
+def random_turns(n: int, seed: int, longest: int = 24) -> list[EncodedTurn]:
+    rng = random.Random(seed)
+    made = []
+    for _ in range(n):
+        prompt, response = rng.randint(1, longest), rng.randint(1, longest // 2)
+        made.append(turn([rng.randrange(4, VOCAB_SIZE) for _ in range(prompt + response)], prompt))
+    return made
+
+
+def loaded(model: PreTrainedModel) -> LoadedModel:
+    return LoadedModel.wrap(model, tiny_tokenizer())
+
+
+def assert_close(found: torch.Tensor, expected: torch.Tensor, bound: float) -> None:
+    assert found.shape == expected.shape
+    scale = expected.abs().max().item()
+    assert (found - expected.to(found.dtype)).abs().max().item() <= bound * scale
+
+
+def check(model: PreTrainedModel, turns: list[EncodedTurn], layers: list[int], max_tokens: int, bound: float) -> None:
+    found = Extractor(loaded(model), layers, max_tokens=max_tokens).extract(turns, token_gradients=True)
+    assert found.tokens is not None
+    for i, one in enumerate(turns):
+        for layer in layers:
+            h, g, H, G, loss = signature_oracle(model, one, layer)
+            assert_close(found.layers[layer].h[i], h, bound)
+            assert_close(found.layers[layer].g[i], g, bound)
+            assert_close(found.tokens[layer].H[i], H, bound)
+            assert_close(found.tokens[layer].G[i], G, bound)
+            assert found.loss[i].item() == pytest.approx(loss, rel=bound)
+            assert found.n_response[i].item() == one.n_response
+
+
+@pytest.mark.parametrize("dtype", BOUND, ids=str)
+@pytest.mark.parametrize("family", CONFIGS)
+def test_equals_the_oracle_in_every_family(family: str, dtype: torch.dtype) -> None:
+    model = tiny_model(family, dtype=dtype)
+    check(model, random_turns(6, seed=1), [0, 1, 2, 4], max_tokens=120, bound=bound_for(family, dtype))
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 9), max_tokens=st.integers(1, 400), layer=st.integers(0, 4))
+@settings(max_examples=25, deadline=None)
+def test_any_batch_padding_and_order(seed: int, n: int, max_tokens: int, layer: int) -> None:
+    check(MODEL, random_turns(n, seed), [layer], max_tokens, BOUND[torch.float64])
+
+
+MODEL = tiny_model("mistral", dtype=torch.float64)
+
+
+def test_prompts_of_one_token_need_no_prefix() -> None:
+    turns = [turn([5, 6, 7], 1), turn([9, 4], 1)]
+    check(MODEL, turns, [0, 2, 4], 100, BOUND[torch.float64])
+
+
+def test_prompts_longer_than_the_sliding_window() -> None:
+    for family in ("mistral", "gemma2", "gemma3_text"):
+        model = tiny_model(family, dtype=torch.float64)
+        check(model, random_turns(3, seed=3, longest=60), [1, 3], 1000, bound_for(family, torch.float64))
+
+
+def test_logits_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
+    check(MODEL, random_turns(5, seed=4), [2, 4], 1000, BOUND[torch.float64])
+
+
+def test_with_an_adapter() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    base = tiny_model("llama", dtype=torch.float64)
+    model = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False))
+    model = model.double().eval()
+    turns = random_turns(4, seed=5)
+    found = Extractor(loaded(model), [2, 4]).extract(turns)
+    with model.disable_adapter():
+        without = Extractor(loaded(model), [2]).extract(turns)
+    for i, one in enumerate(turns):
+        for layer in (2, 4):
+            h, g, _, _, _ = signature_oracle(model.get_base_model(), one, layer)
+            assert_close(found.layers[layer].h[i], h, BOUND[torch.float64])
+            assert_close(found.layers[layer].g[i], g, BOUND[torch.float64])
+    assert not torch.allclose(found.layers[2].h, without.layers[2].h)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = random_turns(8, seed=6)
+    extractor = Extractor(loaded(MODEL), [2], max_tokens=10_000)
+    expected = extractor.extract(turns)
+    sizes: list[int] = []
+    run = Extractor._run
+
+    def limited(self: Extractor, some: list[EncodedTurn], token_gradients: bool) -> object:
+        sizes.append(len(some))
+        if len(some) > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return run(self, some, token_gradients)
+
+    monkeypatch.setattr(Extractor, "_run", limited)
+    found = extractor.extract(turns)
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+    assert_close(found.layers[2].g, expected.layers[2].g, BOUND[torch.float64])
+    monkeypatch.setattr(
+        Extractor, "_run", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("CUDA out of memory"))
+    )
+    with pytest.raises(ModelError, match="single example"):
+        extractor.extract(turns[:2])
+
+
+def test_other_errors_are_not_taken_for_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Extractor, "_run", lambda *_: (_ for _ in ()).throw(RuntimeError("shape mismatch")))
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        Extractor(loaded(MODEL), [2]).extract(random_turns(2, seed=7))
+
+
+def test_a_value_that_is_not_finite_names_its_row() -> None:
+    model = tiny_model("llama")
+    turns = [turn([5, 6, 7, 8], 2), turn([5, 399, 7, 8], 2)]
+    with torch.no_grad():
+        model.get_input_embeddings().weight[399] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"train.jsonl:2 holds NaN"):
+        Extractor(loaded(model), [2]).extract(turns, labels=lambda i: f"train.jsonl:{i + 1}")
+
+
+@pytest.mark.parametrize("layers", [[5], [-1], []])
+def test_layers_that_do_not_exist(layers: list[int]) -> None:
+    with pytest.raises(ModelError, match=r"No layer|no layer"):
+        Extractor(loaded(MODEL), layers)
+
+
+def test_last_layer_has_the_closed_form() -> None:
+    """method.md, fact 5: g = (1/n) W_U^T (softmax(W_U h) - onehot(y_1)) after the final norm."""
+    (one,) = random_turns(1, seed=8)
+    found = Extractor(loaded(MODEL), [4]).extract([one]).layers[4]
+    W = MODEL.get_output_embeddings().weight.detach()
+    error = torch.softmax(found.h[0] @ W.T, -1)
+    error[one.input_ids[one.response_start]] -= 1
+    assert_close(found.g[0], error @ W / one.n_response, BOUND[torch.float64])
+
+
+def test_half_precision_gradients_do_not_vanish() -> None:
+    turns = random_turns(3, seed=9)
+    exact = Extractor(loaded(tiny_model("llama")), [3]).extract(turns).layers[3]
+    half = Extractor(loaded(tiny_model("llama", dtype=torch.bfloat16)), [3]).extract(turns).layers[3]
+    assert torch.nn.functional.cosine_similarity(half.g, exact.g).min() > 0.9
+    assert torch.nn.functional.cosine_similarity(half.h, exact.h).min() > 0.99
+
+
+def test_no_gradient_is_left_on_any_parameter() -> None:
+    model = tiny_model("gpt2")
+    Extractor(loaded(model), [1]).extract(random_turns(2, seed=10))
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in model.parameters())
+    assert not any(layer._forward_pre_hooks for layer in model.transformer.h)
