@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -52,7 +54,7 @@ def test_similarities_are_those_of_the_hidden_states(family: str) -> None:
     for row, probe in zip(found, probes, strict=True):
         ids = torch.tensor([probe.input_ids[: probe.response_start]])
         states = loaded.model(input_ids=ids, output_hidden_states=True).hidden_states
-        expected = [F.cosine_similarity(a[0, -1], b[0, -1], dim=0) for a, b in zip(states, states[1:], strict=False)]
+        expected = [F.cosine_similarity(a[0, -1], b[0, -1], dim=0) for a, b in pairwise(states)]
         torch.testing.assert_close(row.float(), torch.stack(expected))
 
 

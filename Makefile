@@ -1,0 +1,34 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both make .venv on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The CPU tests and the demo need no particular torch; this one is what they were last run with.
+TORCH ?= torch==2.13.0
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench clean
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "whence needs Python 3.11 or newer; say which: make PYTHON=python3.12"'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev]"
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/whence demo
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# What a change in progress wants: no set-up, first failure stops.
+check:
+	$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest -x -q
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/index_speed.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
