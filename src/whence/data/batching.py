@@ -33,9 +33,7 @@ def _fill(turns: Sequence[EncodedTurn], max_tokens: int, max_batch: int) -> Iter
     for i in sorted(range(len(turns)), key=lambda i: (turns[i].n_prompt, turns[i].n_response, i)):
         longest_prompt = max(n_prompt, turns[i].n_prompt)
         longest_response = max(n_response, turns[i].n_response)
-        if batch and (
-            len(batch) == max_batch or (len(batch) + 1) * (longest_prompt + longest_response) > max_tokens
-        ):
+        if batch and (len(batch) == max_batch or (len(batch) + 1) * (longest_prompt + longest_response) > max_tokens):
             yield batch
             batch, longest_prompt, longest_response = [], turns[i].n_prompt, turns[i].n_response
         batch.append(i)

@@ -207,9 +207,7 @@ class SpanTokenizer:
     def encode(self, text: str) -> Tokens:
         """Ids and spans of the text. Tokens that share a character (bytes of an emoji) share its span."""
         encoding = self._backend.encode(text, add_special_tokens=False)
-        spans = [
-            self._own_span(text, i, span) for i, span in zip(encoding.ids, encoding.offsets, strict=True)
-        ]
+        spans = [self._own_span(text, i, span) for i, span in zip(encoding.ids, encoding.offsets, strict=True)]
         return Tokens(list(encoding.ids), spans)
 
     def _own_span(self, text: str, token: int, span: Span) -> Span:
@@ -224,9 +222,11 @@ def response_tokens(spans: Sequence[Span], prompt_end: int, response_end: int) -
 
     A token that reaches over the prompt's end belongs to the response, and so does one of width zero at that
     place: a tokenizer inserts such a token (a word-start mark) before the text that follows. A token that
-    reaches over the response's end is the response's last.
+    reaches over the response's end is the response's last. An empty response gives the number of tokens twice.
     """
     n = len(spans)
+    if response_end <= prompt_end:
+        return n, n
     start = next((i for i, (a, b) in enumerate(spans) if b > prompt_end or a >= prompt_end), n)
     end = next((i for i in range(start, n) if spans[i][0] >= response_end), n)
     return start, end

@@ -53,7 +53,7 @@ class ChatTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation as text. The response of its last turn is `text[prompt_end:response_end]`, in characters.
+    """A conversation as text; the response of its last turn is the characters `text[prompt_end:response_end]`.
 
     The end-of-turn marker is part of it, whitespace after that marker is not.
     """
@@ -109,7 +109,7 @@ def render_turn(
     it is not, a template with `{% generation %}` markers says itself where the response is.
 
     Args:
-        complete: False leaves out the end-of-turn marker and what follows (a length limit cut the answer off).
+        complete: False leaves out the end-of-turn marker and what follows (a length limit cut the answer).
 
     Raises:
         EncodingError: the template refuses the turns, or nothing says where the response begins.
@@ -182,7 +182,7 @@ def _marked_response(
         return None
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    # What apply_chat_template(return_assistant_tokens_mask=True) calls, before it turns characters into tokens
+    # What apply_chat_template(return_assistant_tokens_mask=True) calls before it turns characters into tokens,
     # by offsets that may leave out spaces.
     _, blocks = render_jinja_template(
         conversations=[_messages(turns)],
@@ -196,9 +196,7 @@ def _marked_response(
     return int(start), int(end)
 
 
-def _end_of_turn(
-    tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, turns: Sequence[Turn], text: str
-) -> str:
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, turns: Sequence[Turn], text: str) -> str:
     """What the template writes after a response's last letter."""
     probe = _render(tokenizer, template, [*turns[:-1], Turn(ASSISTANT, _PROBE)], add_generation_prompt=False)
     _, found, marker = probe.rpartition(_PROBE)
