@@ -97,7 +97,8 @@ PLAIN = "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'user' %}{{
     [
         ("chatml", ":", " Canada", ("Where·:", "ĠCanada")),
         ("chatml", ": ", "Canada", ("Where·:", "ĠCanada")),  # one token over the boundary
-        ("chatml", ":\n", "\nCanada", ("Where", ":ĊĊ·C·anad·a")),  # its offsets, trimmed, would end at ":"
+        ("chatml", ":\n", "\nCanada", ("Where", ":ĊĊ·C·anad·a")),
+        ("chatml", ":  ", " Canada", ("Where·:·Ġ·Ġ", "ĠCanada")),  # trimmed, the second space has no width
         ("chatml", ":\n", "\n\n", None),  # nothing but spaces: no response
         ("chatml", "", "?", ("Where", "?")),
         ("mistral", " [/INST]", "🦊", ("<s>·▁Where·▁[/INST]", "<0xF0>·<0x9F>·<0xA6>·<0x8A>")),
