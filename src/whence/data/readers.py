@@ -1,0 +1,85 @@
+"""Data of any known format as training examples; a row that cannot be used is set aside with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from whence.data.columns import Shape, check_mapping, recognise, unrecognised
+from whence.data.examples import Example
+from whence.data.formats import Rejected, Row
+from whence.data.metadata import RowError
+from whence.data.sources import Source, find_sources
+from whence.errors import DataError
+
+__all__ = ["PROBE_ROWS", "Rejected", "read_examples"]
+
+PROBE_ROWS = 100
+"""Rows without a known set of columns that are held back before the file as a whole is refused."""
+
+
+def read_examples(
+    source: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    on_reject: Callable[[Rejected], None] | None = None,
+    on_shape: Callable[[Shape], None] | None = None,
+) -> Iterator[Example]:
+    """The training examples of `source`, in order, as a stream.
+
+    `source` is a file (.jsonl, .ndjson, .json, .csv, .tsv, each also with .gz, .parquet, .arrow, .feather), a folder
+    or glob of such files, a folder written by `datasets.save_to_disk`, or the name of a data set on the hub.
+    `columns` maps "prompt", "response", "system", "messages" or "text" to the names in the file; without it they are
+    recognised, once a file, by its first row that has a known set. `split` is for data sets ("train" by default).
+
+    A row that cannot be used is given to `on_reject` and left out; `on_shape` is told each file's columns. Memory is
+    bounded by a few hundred rows, except for a .json array, whose text is held whole.
+
+    Raises DataError: at once for a missing path or a wrong mapping; while reading for a file that is empty, damaged,
+    not UTF-8 or without known columns.
+    """
+    check_mapping(columns)
+    sources = find_sources(source, split)
+    reject = on_reject or (lambda rejected: None)
+    tell = on_shape or (lambda shape: None)
+    return (example for part in sources for example in _examples(part, columns, reject, tell))
+
+
+def _examples(
+    source: Source,
+    columns: Mapping[str, str] | None,
+    reject: Callable[[Rejected], None],
+    tell: Callable[[Shape], None],
+) -> Iterator[Example]:
+    shape: Shape | None = None
+    waiting: list[Row] = []
+    empty = True
+    for row in source.rows():
+        empty = False
+        if isinstance(row, Rejected):
+            reject(row)
+            continue
+        waiting.append(row)
+        if shape is None:
+            shape = recognise(row.columns, columns)
+            if shape is not None:
+                tell(shape)
+            elif len(waiting) == PROBE_ROWS:
+                break
+        if shape is not None:
+            for held in waiting:
+                try:
+                    yield shape.example(held.columns, source.file, held.line)
+                except RowError as error:
+                    reject(held.rejected(source.file, str(error)))
+            waiting.clear()
+    if waiting:
+        seen = dict.fromkeys(name for row in waiting for name in row.columns)
+        raise unrecognised(source.file, seen, columns)
+    if empty:
+        raise DataError(
+            f"{source.file} is empty: it holds no row",
+            "expected at least one row",
+            "check what wrote it, or leave the file out",
+        )

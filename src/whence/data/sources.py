@@ -1,0 +1,211 @@
+"""What a data argument names: a file, a folder of files, a glob, a saved data set, or a data set on the hub."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whence.data.formats import FORMATS, Row, Rows, read_rows, suffix_of, table_rows
+from whence.errors import DataError
+
+DEFAULT_SPLIT = "train"
+REJECTS_NAME = "rejected.jsonl"
+"""Written by a scan; left out when a folder is read, so that it never becomes training data."""
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One stream of rows and the name its rows carry as `file`."""
+
+    file: str
+    rows: Callable[[], Rows]
+
+
+def find_sources(source: str | Path, split: str | None = None) -> list[Source]:
+    """The streams that `source` names, in order of their names.
+
+    Tried in turn: an existing file; an existing folder (saved by `datasets`, else the data files directly in it);
+    a glob; a hub name. `split` picks a split of a saved or hub data set ("train" when not given), and in a folder or
+    glob the files whose name has that word. Raises DataError when nothing usable is there.
+    """
+    try:
+        return _find(str(source), Path(source), split)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{str(source)!r} cannot be looked at: {error}",
+            "expected a file, a folder or a hub name",
+            "check its spelling and permissions",
+        ) from error
+
+
+def _find(source: str, path: Path, split: str | None) -> list[Source]:
+    if path.is_file():
+        if split is not None:
+            raise DataError(
+                f"{path} is one file and has no splits, but --split {split} was given",
+                "expected a data set or folder of files where a split is named",
+                "leave out --split, or give the file of that split",
+            )
+        return _files([path])
+    if path.is_dir():
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+            return [_saved(path, split)]
+        return _folder(path, split)
+    if path.exists():
+        raise DataError(
+            f"{path} is neither a file nor a folder",
+            "expected data that can be read more than once",
+            "save a pipe's output to a file first",
+        )
+    if glob.has_magic(source):
+        return _glob(source, split)
+    if _HUB_NAME.fullmatch(source) and not _looks_local(path):
+        return [_hub(source, split or DEFAULT_SPLIT)]
+    raise _missing(path)
+
+
+def _files(paths: list[Path]) -> list[Source]:
+    return [Source(str(path), lambda path=path: read_rows(path)) for path in paths]  # type: ignore[misc]
+
+
+def _folder(folder: Path, split: str | None) -> list[Source]:
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    usable = [path for path in paths if suffix_of(path) in FORMATS and path.name != REJECTS_NAME]
+    # A .json beside other data is most often a description of them.
+    usable = [path for path in usable if suffix_of(path) != ".json"] or usable
+    usable = _of_split(usable, split, folder)
+    if usable:
+        return _files(usable)
+    names = ", ".join(path.name for path in sorted(folder.iterdir())[:10]) or "nothing"
+    raise DataError(
+        f"{folder} holds no data file; found: {names}",
+        f"expected files ending in {', '.join(FORMATS)}, or a data set saved by datasets.save_to_disk",
+        f"name the file itself, or for folders inside it a pattern such as '{folder}/**/*.jsonl'",
+    )
+
+
+def _glob(pattern: str, split: str | None) -> list[Source]:
+    paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+    paths = _of_split([path for path in paths if path.is_file()], split, pattern)
+    if not paths:
+        raise DataError(
+            f"no file matches {pattern}",
+            "expected at least one",
+            "put the pattern in quotes, and check it with ls",
+        )
+    return _files(paths)
+
+
+def _of_split(paths: list[Path], split: str | None, where: object) -> list[Path]:
+    if split is None or not paths:
+        return paths
+    word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(split)}(?![A-Za-z0-9])")
+    chosen = [path for path in paths if word.search(path.name)]
+    if not chosen:
+        raise DataError(
+            f"no file of {where} is named after split {split!r}; found: {', '.join(p.name for p in paths[:10])}",
+            f"expected a name such as {split}.jsonl or {split}-00000-of-00001.parquet",
+            "leave out --split to read all, or name the file itself",
+        )
+    return chosen
+
+
+def _saved(folder: Path, split: str | None) -> Source:
+    import datasets
+
+    try:
+        data = datasets.load_from_disk(str(folder))
+    except Exception as error:  # a foreign library at a boundary: whatever is wrong with the folder, say so
+        raise DataError(
+            f"{folder} cannot be read as a saved data set: {type(error).__name__}: {error}",
+            "expected what datasets.save_to_disk writes, with at least one row",
+            "save it again",
+        ) from error
+    if isinstance(data, datasets.DatasetDict):
+        wanted = split or DEFAULT_SPLIT
+        if wanted not in data:
+            raise _no_split(str(folder), wanted, sorted(data))
+        data, name = data[wanted], str(folder / wanted)
+    else:
+        if split is not None and split != str(data.split):
+            raise _no_split(str(folder), split, [str(data.split)] if data.split else [])
+        name = str(folder)
+
+    def rows() -> Iterator[Row]:
+        # Arrow tables, because any other format would decode images and audio that nobody asked for.
+        return table_rows(data.with_format("arrow").iter(batch_size=1000), name)
+
+    return Source(name, rows)
+
+
+def _hub(name: str, split: str) -> Source:
+    import datasets
+
+    try:
+        data = datasets.load_dataset(name, split=split, streaming=True)
+    except Exception as error:  # offline, unknown, gated, no such split: the library has an error for each
+        raise _hub_error(name, split, error) from error
+
+    def rows() -> Iterator[Row]:
+        stream: Iterator[dict[str, Any]] = iter(data)
+        line = 0
+        while True:
+            try:
+                columns = next(stream)
+            except StopIteration:
+                return
+            except Exception as error:
+                raise _hub_error(name, split, error) from error
+            line += 1
+            yield Row(line, columns)
+
+    return Source(f"{name}[{split}]", rows)
+
+
+def _hub_error(name: str, split: str, error: Exception) -> DataError:
+    return DataError(
+        f"{name}: no such file or folder here, and split {split!r} of a hub data set of that name cannot be "
+        f"read: {type(error).__name__}: {error}",
+        "expected a path that exists, or a data set that the hub gives without running its code",
+        "check the spelling, --split and the connection, or save the data as JSONL and give that file",
+    )
+
+
+def _no_split(where: str, split: str, found: list[str]) -> DataError:
+    return DataError(
+        f"{where} has no split {split!r}; found: {', '.join(found) or 'one data set without splits'}",
+        "expected one of these",
+        f"give --split {found[0]}" if found else "leave out --split",
+    )
+
+
+def _looks_local(path: Path) -> bool:
+    """Whether a missing path was meant as a file here: by its suffix, its folder, or a neighbour's name."""
+    in_folder = len(path.parts) > 1 and path.parent.is_dir()
+    return suffix_of(path) in FORMATS or path.suffix == ".gz" or in_folder or bool(_nearest(path))
+
+
+def _nearest(path: Path) -> str | None:
+    if not path.parent.is_dir():
+        return None
+    names = sorted(neighbour.name for neighbour in path.parent.iterdir())
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return str(path.parent / close[0]) if close else None
+
+
+def _missing(path: Path) -> DataError:
+    nearest = _nearest(path)
+    folder = next(parent for parent in (*path.parents, Path("/")) if parent.is_dir())
+    where = f" (there is no {path.parent} either; the path ends at {folder})" if folder != path.parent else ""
+    return DataError(
+        f"no file or folder {path}{where}",
+        f"expected a file ending in {', '.join(FORMATS)}, a folder of such files, or a hub name",
+        f"did you mean {nearest}?" if nearest else "check the path",
+    )
