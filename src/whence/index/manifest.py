@@ -1,0 +1,254 @@
+"""What an index says about itself: manifest.json, and run.yaml that replays the build.
+
+An index folder holds
+
+    manifest.json      this file's `Manifest`: what the index was made from, and whether it is complete
+    run.yaml           the settings of the build: `build_index(**settings)` makes the same index
+    rejected.jsonl     the rows that could not be used, each with its reason
+    signatures.lance   one record per (row, turn), see whence.index.store
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from whence.data.metadata import ColumnType
+from whence.errors import IndexFolderError, MismatchError
+from whence.model.fingerprint import Fingerprint
+
+SCHEMA = "whence.index/1"
+SIGNATURE = "h,g at the last prompt token/1"
+"""What a record's vectors are. It changes whenever the extraction's meaning does, and then no old index is asked."""
+
+MANIFEST = "manifest.json"
+RUN = "run.yaml"
+REJECTED = "rejected.jsonl"
+RECORDS = "signatures.lance"
+LOCK = ".whence.lock"
+TEMPORARY = ".whence.tmp"
+
+
+class FilterColumn(BaseModel):
+    """A metadata column that `where` can name: the user's name for it, and the name it has in the records."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    column: str
+    type: ColumnType
+
+
+class DataSummary(BaseModel):
+    """The training data that was indexed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    columns: dict[str, str] | None = None
+    split: str | None = None
+    shape: str = ""
+    content_hash: str
+    n_rows: int
+    """Rows that could be read; row numbers go from 0 to n_rows - 1."""
+    n_unreadable: int = 0
+    """Rows that could not be read; they have no number."""
+    n_duplicates: int = 0
+
+
+class Counts(BaseModel):
+    """What a complete index holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_rows: int
+    """Rows with at least one record."""
+    n_records: int
+    n_rejected: int
+    """Rows set aside: unreadable ones and those that could not be encoded."""
+    n_truncated: int
+    """Records whose tokens did not all fit into max_length."""
+
+
+class Manifest(BaseModel):
+    """The contents of manifest.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_version: str = Field(default=SCHEMA, alias="schema")
+    status: Literal["building", "complete"] = "building"
+    signature: str = SIGNATURE
+    hashes: Fingerprint
+    model: str
+    adapter: str | None = None
+    dtype: str
+    quantization: str | None = None
+    layers: tuple[int, ...]
+    layer: int
+    """The layer that one-layer methods read."""
+    layer_choice: dict[str, JsonValue] = {}
+    """How the layers were chosen: the request, and the evidence of the rule where it was asked."""
+    max_length: int
+    vectors: dict[str, int]
+    """Vectors that each layer has, with their dimensions."""
+    filters: tuple[FilterColumn, ...] = ()
+    data: DataSummary
+    shard_rows: int = 1024
+    max_tokens: int = 4096
+    counts: Counts | None = None
+    versions: dict[str, str] = {}
+    settings: dict[str, JsonValue] = {}
+    """The arguments of `build_index`, as in run.yaml."""
+    timings: dict[str, float] = {}
+    """Seconds of the run that completed the index."""
+
+    def identity(self) -> dict[str, JsonValue]:
+        """Everything that decides the records, by the name a person knows it under. Paths and speed are not in it."""
+        return {
+            "weights": self.hashes.weights,
+            "adapter": self.hashes.adapter,
+            "tokenizer": self.hashes.tokenizer,
+            "template": self.hashes.template,
+            "dtype": self.dtype,
+            "quantization": self.quantization,
+            "layers": list(self.layers),
+            "max_length": self.max_length,
+            "data content": self.data.content_hash,
+            "filter columns": [column.model_dump() for column in self.filters],
+            "shard_rows": self.shard_rows,
+            "max_tokens": self.max_tokens,
+            "signature": self.signature,
+        }
+
+    def write(self, folder: Path) -> None:
+        """Replaces manifest.json at once: a reader sees the old or the new one, never a part."""
+        write_atomically(folder / MANIFEST, self.model_dump_json(by_alias=True, indent=2) + "\n")
+
+
+def write_run(folder: Path, manifest: Manifest) -> None:
+    """Writes run.yaml: the settings that replay the build, and what they led to."""
+    import yaml
+
+    content = {
+        "command": "build_index",
+        "settings": manifest.settings,
+        "resolved": {"layers": list(manifest.layers), "dtype": manifest.dtype},
+        "hashes": manifest.hashes.model_dump(),
+        "data": manifest.data.model_dump(),
+        "versions": manifest.versions,
+    }
+    write_atomically(folder / RUN, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes beside the file, forces it to disk, and renames; a crash leaves the old file."""
+    temporary = path.with_name(TEMPORARY)
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The folder's manifest; None if there is no such folder or nothing in it but what a killed build leaves.
+
+    Raises IndexFolderError for a folder that is something else, a damaged manifest, and a newer schema.
+    """
+    path = folder / MANIFEST
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        raise IndexFolderError(f"{folder} is a file.", "An index is a folder.", "Give another path with -o.")
+    if not path.exists():
+        _refuse_foreign(folder)
+        return None
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise IndexFolderError(
+            f"{path} cannot be read: {error}", "It is JSON that whence wrote.", "Build the index anew with --overwrite."
+        ) from error
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if not isinstance(schema, str) or not schema.startswith("whence.index/"):
+        _refuse_foreign(folder)
+    if schema != SCHEMA:
+        raise IndexFolderError(
+            f"The index {folder} has the schema {schema}.",
+            f"This version of whence reads {SCHEMA}.",
+            "Use the whence that built it, or build it again into another folder.",
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise IndexFolderError(
+            f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
+            f"A manifest of schema {SCHEMA}.",
+            "Build the index anew with --overwrite.",
+        ) from error
+
+
+def require_manifest(folder: Path) -> Manifest:
+    """The manifest of an index that must be there, complete or not. Raises IndexFolderError if it is not."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        near = _nearest_index(folder)
+        raise IndexFolderError(
+            f"There is no index at {folder}.",
+            "An index is a folder made by `whence index`.",
+            f"Did you mean {near}?" if near else f"Build one: whence index MODEL DATA -o {folder}",
+        )
+    return manifest
+
+
+def differences(index: Mapping[str, JsonValue], command: Mapping[str, JsonValue]) -> list[str]:
+    """One line for each name under which the two identities differ."""
+    return [
+        f"{name}: the index has {_short(index[name])}, this command gives {_short(command[name])}"
+        for name in index
+        if index[name] != command[name]
+    ]
+
+
+def check_model(manifest: Manifest, found: Fingerprint) -> None:
+    """Raises MismatchError, with both hashes, unless the model is the one that the index was built with."""
+    lines = differences(manifest.hashes.model_dump(), found.model_dump())
+    if lines:
+        adapter = f" --adapter {manifest.adapter}" if manifest.adapter else ""
+        raise MismatchError(
+            "This model is not the one the index was built with:\n  "
+            + "\n  ".join(line.replace("this command gives", "this model has") for line in lines),
+            f"The index belongs to {manifest.model}{adapter} in {manifest.dtype}.",
+            "Ask with that model, or index the data with this one into another folder (whence index ... -o OTHER).",
+        )
+
+
+def _refuse_foreign(folder: Path) -> None:
+    ours = {REJECTED, LOCK, TEMPORARY}
+    names = sorted(path.name for path in folder.iterdir() if path.name not in ours)
+    if names:
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise IndexFolderError(
+            f"The folder {folder} is not an index; it holds {shown}.",
+            "An index folder is new, empty, or made by `whence index`.",
+            "Give the path of another folder. Nothing was changed.",
+        )
+
+
+def _nearest_index(folder: Path) -> Path | None:
+    parent = folder.parent
+    siblings = [path.parent.name for path in sorted(parent.glob(f"*/{MANIFEST}"))] if parent.is_dir() else []
+    near = difflib.get_close_matches(folder.name, siblings, n=1)
+    return parent / near[0] if near else None
+
+
+def _short(value: JsonValue) -> str:
+    text = "none" if value in ("", None) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

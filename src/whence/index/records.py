@@ -1,0 +1,164 @@
+"""The records of an index: their columns, and how a shard of them is made and committed.
+
+One Lance dataset, one record per (row, turn). Columns: row (ordinal of the usable row in the data, from 0), turn,
+shard, id, file, line, prompt, response, metadata (JSON), loss (nats per token), n_prompt, n_response, truncated
+(tokens); per layer L and vector v the unit vector v_L (float16) and its norm v_norm_L (float32); and one typed column for each
+metadata column, for filters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import lance
+import pyarrow as pa
+import torch
+
+from whence.data.examples import EncodedTurn, Example, Json
+from whence.data.metadata import ColumnType
+from whence.errors import NonFiniteError
+from whence.index.forms import raw_vectors, to_vectors
+from whence.index.manifest import RECORDS, FilterColumn, Manifest
+from whence.signatures.types import Extracted
+
+FIELDS = {
+    "row": pa.int64(),
+    "turn": pa.int32(),
+    "shard": pa.int32(),
+    "id": pa.string(),
+    "file": pa.string(),
+    "line": pa.int64(),
+    "prompt": pa.string(),
+    "response": pa.string(),
+    "metadata": pa.string(),
+    "loss": pa.float32(),
+    "n_prompt": pa.int32(),
+    "n_response": pa.int32(),
+    "truncated": pa.int32(),
+}
+ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "str": pa.string(),
+}
+
+
+class EncodedRow(NamedTuple):
+    """One encoded turn of a row, on its way into a record."""
+
+    row: int
+    example: Example
+    turn: EncodedTurn
+
+
+def vector_column(layer: int, name: str) -> str:
+    """Column of the unit vectors."""
+    return f"{name}_{layer}"
+
+
+def norm_column(layer: int, name: str) -> str:
+    """Column of the norms."""
+    return f"{name}_norm_{layer}"
+
+
+def filter_columns(
+    types: Mapping[str, ColumnType], layers: Sequence[int], vectors: Mapping[str, int]
+) -> tuple[FilterColumn, ...]:
+    """A column for each metadata column, under the user's name where that is free and Lance allows it."""
+    taken = set(FIELDS)
+    for layer in layers:
+        for name in vectors:
+            taken |= {vector_column(layer, name).lower(), norm_column(layer, name).lower()}
+    chosen = []
+    for name, type in types.items():
+        # A dot would mean a field of a struct, a backtick ends a quoted name. SQL names do not know upper case.
+        column = name.replace(".", "_").replace("`", "_")
+        if not column or column.startswith("_"):
+            column = f"meta_{column}"
+        while column.lower() in taken:
+            column = f"meta_{column}"
+        taken.add(column.lower())
+        chosen.append(FilterColumn(name=name, column=column, type=type))
+    return tuple(chosen)
+
+
+def record_schema(manifest: Manifest) -> pa.Schema:
+    """Columns of the records in their order."""
+    fields = dict(FIELDS)
+    for layer in manifest.layers:
+        for name, dim in manifest.vectors.items():
+            fields[vector_column(layer, name)] = pa.list_(pa.float16(), dim)
+            fields[norm_column(layer, name)] = pa.float32()
+    for column in manifest.filters:
+        fields[column.column] = ARROW_TYPES[column.type]
+    return pa.schema(fields)
+
+
+def record_table(manifest: Manifest, shard: int, rows: Sequence[EncodedRow], extracted: Extracted) -> pa.Table:
+    """The records of a shard. Raises NonFiniteError, which names file and line."""
+    columns: dict[str, object] = {
+        "row": [item.row for item in rows],
+        "turn": [item.turn.turn for item in rows],
+        "shard": [shard] * len(rows),
+        "id": [item.example.id for item in rows],
+        "file": [item.example.file for item in rows],
+        "line": [item.example.line for item in rows],
+        "prompt": [item.turn.prompt for item in rows],
+        "response": [item.turn.response for item in rows],
+        "metadata": [json.dumps(dict(item.example.metadata), ensure_ascii=False) for item in rows],
+        "loss": extracted.loss.float().numpy(),
+        "n_prompt": [item.turn.n_prompt for item in rows],
+        "n_response": [item.turn.n_response for item in rows],
+        "truncated": [item.turn.truncated for item in rows],
+    }
+    finite = extracted.loss.isfinite()
+    for layer in manifest.layers:
+        for name, raw in raw_vectors(extracted.layers[layer]).items():
+            vectors = to_vectors(raw)
+            finite &= vectors.norm.float().isfinite()
+            units = pa.array(vectors.unit.to(torch.float16).numpy().reshape(-1))
+            columns[vector_column(layer, name)] = pa.FixedSizeListArray.from_arrays(units, manifest.vectors[name])
+            columns[norm_column(layer, name)] = vectors.norm.float().numpy()
+    _check_finite(finite, rows)
+    for column in manifest.filters:
+        columns[column.column] = [_filter_value(item.example.metadata.get(column.name), column.type) for item in rows]
+    schema = record_schema(manifest)
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def open_records(folder: Path) -> lance.LanceDataset | None:
+    """The records that are committed; None if nothing is."""
+    if not any((folder / RECORDS / "_versions").glob("*.manifest")):
+        return None
+    return lance.dataset(str(folder / RECORDS))
+
+
+def append_records(folder: Path, table: pa.Table) -> None:
+    """Writes a shard and publishes it in one commit: after a crash all of it is there or nothing."""
+    mode = "append" if open_records(folder) is not None else "create"
+    lance.write_dataset(table, str(folder / RECORDS), mode=mode)
+
+
+def _filter_value(value: Json, type: ColumnType) -> bool | int | float | str | None:
+    """The value as its column's type; the scan chose a type that holds them all, "str" for what is mixed or nested."""
+    if value is None:
+        return None
+    if type == "str":
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return float(value) if type == "float" else value  # type: ignore[arg-type, return-value]
+
+
+def _check_finite(finite: torch.Tensor, rows: Sequence[EncodedRow]) -> None:
+    bad = [rows[i] for i in (~finite).nonzero()[:, 0].tolist()]
+    if bad:
+        named = ", ".join(item.example.where for item in bad[:5])
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise NonFiniteError(
+            f"The signature of {named}{more} holds NaN or infinity.",
+            "Every value of a signature must be finite.",
+            "Try --dtype float32; if it stays, the model's weights or that row are broken.",
+        )

@@ -1,0 +1,245 @@
+"""An index open for reading: blocks of vectors, counts under a filter, single records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+import torch
+
+from whence.data.examples import Json
+from whence.errors import IndexFolderError, InputError
+from whence.index.forms import Vectors
+from whence.index.manifest import Manifest, require_manifest
+from whence.index.records import FIELDS, norm_column, open_records, vector_column
+
+ROW_SHIFT = 32
+"""Lance's row address: the fragment's number in the upper 32 bits, the offset in it in the lower."""
+
+READAHEAD = 2
+"""Batches that Lance decodes ahead. Its default of 16 holds gigabytes of vectors of a wide model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored record without its vectors."""
+
+    row: int
+    turn: int
+    id: str
+    file: str
+    line: int
+    prompt: str
+    response: str
+    metadata: dict[str, Json]
+    loss: float
+    n_prompt: int
+    n_response: int
+    truncated: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBlock:
+    """A run of records while the index is read: numbers [n] and the vectors that were asked for."""
+
+    row: np.ndarray
+    turn: np.ndarray
+    record: np.ndarray
+    """Offset in the dataset, as `fetch` takes it."""
+    vectors: dict[int, dict[str, Vectors]]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A complete index, open for reading."""
+
+    path: Path
+    manifest: Manifest
+    dataset: lance.LanceDataset
+
+    @classmethod
+    def open(cls, path: str | Path) -> Index:
+        """Opens an index folder. Raises IndexFolderError if it is missing, something else, damaged or unfinished."""
+        folder = Path(path)
+        manifest = require_manifest(folder)
+        try:
+            dataset = open_records(folder)
+        except (OSError, ValueError) as error:
+            raise _damaged(folder, first_line(error)) from error
+        if manifest.counts is None or manifest.status != "complete":
+            raise IndexFolderError(
+                f"The index {folder} is not finished: {saved_rows(folder)} of {manifest.data.n_rows} rows are saved.",
+                "Only a complete index can be asked.",
+                f"Continue with the command that began it: {replay_command(folder, manifest)}",
+            )
+        if dataset is None or dataset.count_rows() != manifest.counts.n_records:
+            found = dataset.count_rows() if dataset is not None else 0
+            raise _damaged(folder, f"{found} of {manifest.counts.n_records} records are there")
+        return cls(folder, manifest, dataset)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows with at least one record."""
+        assert self.manifest.counts is not None
+        return self.manifest.counts.n_rows
+
+    @property
+    def n_records(self) -> int:
+        """Records: one per row and turn."""
+        assert self.manifest.counts is not None
+        return self.manifest.counts.n_records
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers with vectors."""
+        return self.manifest.layers
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What `where` can name: column -> the name it has in the data, both as the user would write them."""
+        own = {name: name for name in FIELDS}
+        return own | {column.column: column.name for column in self.manifest.filters}
+
+    def count_rows(self, where: str | None = None) -> int:
+        """Rows (not records) that the filter lets through. Raises InputError for a filter that is none."""
+        self.check_where(where)
+        return count_distinct_rows(self.dataset, where)
+
+    def check_where(self, where: str | None) -> None:
+        """Raises InputError, with the columns there are, for a filter that Lance cannot evaluate."""
+        if where is None:
+            return
+        try:
+            self.dataset.count_rows(filter=where)
+        except (ValueError, OSError, RuntimeError) as error:
+            raise InputError(
+                f"The filter {where!r} cannot be used: {first_line(error)}",
+                f"Columns: {', '.join(_shown_columns(self.columns))}.",
+                "It is an SQL condition, such as --where \"source = 'vendor_b'\".",
+            ) from error
+
+    def blocks(
+        self,
+        reads: Sequence[tuple[int, str]] = (),
+        *,
+        where: str | None = None,
+        block_rows: int = 8192,
+        dtype: torch.dtype = torch.float32,
+    ) -> Iterator[RecordBlock]:
+        """The records in blocks, with the vectors named by (layer, vector) and nothing else read from disk.
+
+        Unit vectors are normalised again in `dtype`, so that float16's rounding leaves every cosine in [-1, 1].
+        """
+        self.check_where(where)
+        first_of = self._first_of_fragments()
+        columns = ["row", "turn"]
+        for layer, name in reads:
+            columns += [vector_column(layer, name), norm_column(layer, name)]
+        scanner = self.dataset.scanner(
+            columns=columns,
+            filter=where,
+            with_row_address=True,
+            batch_size=block_rows,
+            strict_batch_size=True,
+            batch_readahead=READAHEAD,
+            fragment_readahead=READAHEAD,
+        )
+        for batch in scanner.to_batches():
+            if not batch.num_rows:
+                continue
+            address = batch.column("_rowaddr").to_numpy()
+            vectors: dict[int, dict[str, Vectors]] = {}
+            for layer, name in reads:
+                vectors.setdefault(layer, {})[name] = _stored_vectors(batch, layer, name, dtype)
+            yield RecordBlock(
+                row=batch.column("row").to_numpy(),
+                turn=batch.column("turn").to_numpy(),
+                record=first_of[address >> ROW_SHIFT] + (address & 0xFFFFFFFF).astype(np.int64),
+                vectors=vectors,
+            )
+
+    def fetch(self, records: Sequence[int]) -> list[Record]:
+        """The records at these offsets, in this order, without vectors. Only they are read."""
+        if not len(records):
+            return []
+        names = [name for name in FIELDS if name != "shard"]
+        offsets, back = np.unique(np.asarray(records, dtype=np.int64), return_inverse=True)
+        found = self.dataset.take(offsets.tolist(), columns=names).to_pylist()
+        return [Record(**(found[i] | {"metadata": json.loads(found[i]["metadata"])})) for i in back.tolist()]
+
+    def _first_of_fragments(self) -> np.ndarray:
+        """Offset of each fragment's first record, by the fragment's number."""
+        counts = {fragment.fragment_id: fragment.count_rows() for fragment in self.dataset.get_fragments()}
+        first = np.zeros(max(counts, default=-1) + 1, dtype=np.int64)
+        total = 0
+        for number, count in counts.items():
+            first[number] = total
+            total += count
+        return first
+
+
+def replay_command(folder: Path, manifest: Manifest) -> str:
+    """The command line that continues this build."""
+    adapter = f" --adapter {manifest.adapter}" if manifest.adapter else ""
+    return (
+        f"whence index {manifest.model} {manifest.data.source}{adapter} -o {folder} (all settings: {folder}/run.yaml)"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Lance's message without the places in its own source."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    kept = [part for part in lines[0].split(", ") if ".rs:" not in part]
+    return ", ".join(kept)[:300].rstrip(".,") + "."
+
+
+def _stored_vectors(batch: pa.RecordBatch, layer: int, name: str, dtype: torch.dtype) -> Vectors:
+    column = batch.column(vector_column(layer, name))
+    numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
+    half = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
+    unit = torch.from_numpy(half.astype(numpy_dtype))
+    length = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
+    unit /= torch.where(length > 0, length, torch.ones_like(length))
+    norm = torch.from_numpy(batch.column(norm_column(layer, name)).to_numpy().astype(numpy_dtype))
+    return Vectors(unit, norm)
+
+
+def saved_rows(folder: Path) -> int:
+    """Rows whose records are committed."""
+    dataset = open_records(folder)
+    return count_distinct_rows(dataset, None) if dataset is not None else 0
+
+
+def count_distinct_rows(dataset: lance.LanceDataset, where: str | None) -> int:
+    """Counts by block: the records of one row are adjacent, so only a block's first row can have been seen."""
+    count, last = 0, -1
+    for batch in dataset.scanner(columns=["row"], filter=where, scan_in_order=True).to_batches():
+        rows = batch.column("row").to_numpy()
+        if len(rows):
+            count += int((np.diff(rows, prepend=last) != 0).sum())
+            last = int(rows[-1])
+    return count
+
+
+def _shown_columns(columns: Mapping[str, str]) -> list[str]:
+    shown = []
+    for column, name in columns.items():
+        quoted = column if column.isidentifier() else f"`{column}`"
+        shown.append(quoted if column == name else f"{quoted} (your column {name!r})")
+    return shown
+
+
+def _damaged(folder: Path, what: str) -> IndexFolderError:
+    return IndexFolderError(
+        f"The index {folder} is damaged: {what}",
+        "Every record that the manifest counts must be there.",
+        "`whence verify` lists what is wrong; build it again with --overwrite.",
+    )

@@ -1,0 +1,123 @@
+"""Is this index whole? Every record is read and held against the manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from whence.index.manifest import REJECTED, Manifest, require_manifest
+from whence.index.records import norm_column, open_records, record_schema, vector_column
+from whence.index.store import Index, first_line, saved_rows
+
+UNIT_TOLERANCE = 2e-3
+"""On the norm of a stored unit vector. Rounding to float16 (2^-11 relative) moves it by less than 2^-11; four times
+that leaves room for components below float16's normal range in very wide models."""
+
+BLOCK_ROWS = 4096
+SHOWN = 5
+
+
+def verify(index: Index | str | Path) -> list[str]:
+    """What is wrong with an index, one line each; an empty list if it is whole.
+
+    Checked: the build is complete; every usable row is there once per turn, or listed in rejected.jsonl; unit vectors
+    have norm 1, or 0 where the stored norm is 0; norms and losses are finite; the counts are the manifest's.
+    Memory: nine bytes a row.
+
+    Raises IndexFolderError for a folder that is no index.
+    """
+    folder = index.path if isinstance(index, Index) else Path(index)
+    manifest = require_manifest(folder)
+    if manifest.counts is None or manifest.status != "complete":
+        return [f"not finished: {saved_rows(folder)} of {manifest.data.n_rows} rows are saved"]
+    try:
+        dataset = open_records(folder)
+        if dataset is None:
+            return ["no record is there"]
+        missing = [name for name in record_schema(manifest).names if name not in dataset.schema.names]
+        if missing:
+            return [f"columns are missing: {', '.join(missing)}"]
+        return _check_records(folder, manifest, dataset)
+    except (OSError, ValueError, RuntimeError) as error:
+        return [f"records cannot be read: {first_line(error)}"]
+
+
+def _check_records(folder: Path, manifest: Manifest, dataset: lance.LanceDataset) -> list[str]:
+    assert manifest.counts is not None
+    n_rows = manifest.data.n_rows
+    turns = np.zeros(n_rows, dtype=np.int64)
+    problems = _Problems()
+    n_records = 0
+    last = (-1, -1)
+    # Every column is read, the text too: a file that is cut off shows itself nowhere else.
+    for batch in dataset.scanner(batch_size=BLOCK_ROWS, batch_readahead=2).to_batches():
+        rows, turn = batch.column("row").to_numpy(), batch.column("turn").to_numpy()
+        if not len(rows):
+            continue
+        n_records += len(rows)
+        outside = (rows < 0) | (rows >= n_rows)
+        problems.add("rows outside the data", rows[outside])
+        keys = np.stack([np.append(last[0], rows), np.append(last[1], turn)])
+        step = np.diff(keys, axis=1)
+        problems.add("rows out of order or with a turn twice", rows[(step[0] < 0) | ((step[0] == 0) & (step[1] <= 0))])
+        last = (int(rows[-1]), int(turn[-1]))
+        np.add.at(turns, rows[~outside], 1)
+        problems.add("rows with a loss that is not finite", rows[~np.isfinite(batch.column("loss").to_numpy())])
+        for layer in manifest.layers:
+            for name in manifest.vectors:
+                _check_vectors(problems, batch, rows, layer, name)
+    absent = np.flatnonzero(turns == 0)
+    problems.add("rows are missing", np.setdiff1d(absent, _rejected_rows(folder)))
+    lines = problems.lines()
+    for what, found, expected in (
+        ("records", n_records, manifest.counts.n_records),
+        ("rows", n_rows - len(absent), manifest.counts.n_rows),
+    ):
+        if found != expected:
+            lines.append(f"{found} {what} are there, the manifest counts {expected}")
+    return lines
+
+
+def _check_vectors(problems: _Problems, batch: pa.RecordBatch, rows: np.ndarray, layer: int, name: str) -> None:
+    column = batch.column(vector_column(layer, name))
+    unit = column.flatten().to_numpy().reshape(len(column), -1).astype(np.float32)
+    length = np.linalg.norm(unit, axis=1)
+    norm = batch.column(norm_column(layer, name)).to_numpy()
+    problems.add(f"rows with a norm of {name} at layer {layer} that is not finite", rows[~np.isfinite(norm)])
+    wrong = ~(np.abs(length - (norm > 0)) <= UNIT_TOLERANCE)
+    problems.add(f"rows with a direction of {name} at layer {layer} that has not norm 1", rows[wrong])
+
+
+def _rejected_rows(folder: Path) -> np.ndarray:
+    """Rows that were set aside while encoding."""
+    path = folder / REJECTED
+    if not path.exists():
+        return np.empty(0, dtype=np.int64)
+    with path.open("rb") as file:
+        found = [json.loads(line).get("row") for line in file]
+    return np.array([row for row in found if row is not None], dtype=np.int64)
+
+
+class _Problems:
+    """Problems by kind, with a count and the first rows of each."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._first: dict[str, list[int]] = {}
+
+    def add(self, kind: str, rows: Sequence[int] | np.ndarray) -> None:
+        if len(rows):
+            self._counts[kind] = self._counts.get(kind, 0) + len(rows)
+            first = self._first.setdefault(kind, [])
+            first.extend(int(row) for row in rows[: SHOWN - len(first)])
+
+    def lines(self) -> list[str]:
+        return [
+            f"{count} {kind}: {', '.join(map(str, self._first[kind]))}{', ...' if count > SHOWN else ''}"
+            for kind, count in self._counts.items()
+        ]
