@@ -1,0 +1,1 @@
+"""What the parameter-gradient methods share: whose gradients, per-example gradients, sketches, dot products."""

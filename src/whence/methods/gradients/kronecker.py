@@ -1,0 +1,136 @@
+"""Kronecker-factored curvature of linear maps, with corrected eigenvalues (EK-FAC).
+
+For a linear map with inputs a and output gradients s, position by position, the Fisher of its weight is approximated in
+the basis of eigenvectors of E[s s^T] (x) E[a a^T]; the eigenvalues there are measured, not multiplied from the factors:
+
+    eigenvalue[j, k] = mean_i (U_left^T grad[i] U_right)[j, k]^2
+
+Source: George et al. 2018 (arXiv 1806.03884); for language models Grosse et al. 2023 (arXiv 2308.03296).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from whence.methods.base import TraceSet
+from whence.methods.gradients.parameters import Layout
+from whence.methods.gradients.per_example import Targets, gradient_dtype, padded_block, row_blocks
+
+if TYPE_CHECKING:
+    from whence.model.loading import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """Eigenvectors on both sides of one weight matrix, as it is stored: `left^T W right`."""
+
+    left: Float[Tensor, "n_rows n_rows"]
+    right: Float[Tensor, "n_columns n_columns"]
+
+    def into(self, W: Float[Tensor, "batch n_rows n_columns"]) -> Float[Tensor, "batch n_rows n_columns"]:
+        """W in the basis."""
+        return self.left.T @ W @ self.right
+
+    def back(self, W: Float[Tensor, "batch n_rows n_columns"]) -> Float[Tensor, "batch n_rows n_columns"]:
+        """W out of the basis."""
+        return self.left @ W @ self.right.T
+
+
+def kronecker_bases(
+    loaded: LoadedModel,
+    rows: TraceSet,
+    modules: Mapping[str, nn.Module],
+    targets: Targets | None,
+    *,
+    max_tokens: int,
+) -> dict[str, Basis]:
+    """The eigenvectors of E[a a^T] and E[s s^T] of each module, over all real positions of all rows.
+
+    modules: linear maps (nn.Linear, Conv1D) by the name of their weight.
+    targets: response tokens to take the loss of in place of the rows' own.
+    """
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
+    real: list[Tensor] = [torch.empty(0)]
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            a = _real_rows(inputs[0], real[0])
+            output.register_hook(lambda s: add(name, a, _real_rows(s, real[0])))  # type: ignore[no-untyped-call]
+
+        return hook
+
+    def add(name: str, a: Tensor, s: Tensor) -> None:
+        before = factors.get(name)
+        A, S = a.T @ a, s.T @ s
+        factors[name] = (A, S) if before is None else (before[0] + A, before[1] + S)
+
+    def leaf(_: nn.Module, __: object, output: Tensor) -> Tensor:
+        """No parameter has a gradient, so the graph starts at the embedding."""
+        return output.detach().requires_grad_(True)
+
+    dtype = gradient_dtype(loaded)
+    with ExitStack() as hooks, torch.enable_grad():
+        hooks.callback(loaded.model.get_input_embeddings().register_forward_hook(leaf).remove)
+        for name, module in modules.items():
+            hooks.callback(module.register_forward_hook(watch(name)).remove)
+        for block in row_blocks(rows.turns, bytes_per_row=1, block_bytes=64, max_tokens=max_tokens):
+            padded = padded_block(rows.turns, block, targets, loaded.pad_id, dtype)
+            ids, wanted, weight = (part.to(loaded.device) for part in padded)
+            lengths = torch.tensor([len(rows.turns[i].input_ids) - 1 for i in block], device=ids.device)
+            real[0] = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
+            logits = loaded.model(input_ids=ids, attention_mask=real[0].long(), use_cache=False).logits
+            logits = logits[:, -wanted.shape[1] :].to(dtype)
+            nats = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+            torch.autograd.backward((nats * weight.flatten()).sum())
+    return {name: _basis(modules[name], *factors[name], dtype) for name in modules}
+
+
+def _real_rows(x: Tensor, real: Tensor) -> Float[Tensor, "positions width"]:
+    """Real positions, one a row. A map that sees only some positions (an expert) has all of them, padding included."""
+    rows = x.detach().reshape(-1, x.shape[-1]).double()
+    return rows[real.flatten()] if len(rows) == real.numel() else rows
+
+
+def _basis(module: nn.Module, A: Tensor, S: Tensor, dtype: torch.dtype) -> Basis:
+    of_inputs, of_outputs = (torch.linalg.eigh(factor).eigenvectors.to(dtype) for factor in (A, S))
+    if isinstance(module, nn.Linear):
+        return Basis(left=of_outputs, right=of_inputs)
+    return Basis(left=of_inputs, right=of_outputs)  # Conv1D keeps its weight as [in, out]
+
+
+def rotated(
+    gradients: Float[Tensor, "batch n_params"], layout: Layout, bases: Mapping[str, Basis], *, back: bool = False
+) -> Float[Tensor, "batch n_params"]:
+    """Flat gradients, each weight's part moved into its basis, or out of it."""
+    parts = []
+    for name, shape, place in zip(layout.names, layout.shapes, layout.slices(), strict=True):
+        W = gradients[:, place].reshape(-1, *shape)
+        parts.append((bases[name].back(W) if back else bases[name].into(W)).reshape(len(W), -1))
+    return torch.cat(parts, dim=1)
+
+
+@torch.no_grad()
+def sampled_targets(loaded: LoadedModel, rows: TraceSet, *, seed: int, max_tokens: int) -> list[list[int]]:
+    """Response tokens drawn from the model's own predictions at the response's positions, the text before unchanged.
+
+    Row i draws from a generator of its own, so the sample does not depend on how rows are batched.
+    """
+    found: list[list[int]] = [[] for _ in rows.turns]
+    for block in row_blocks(rows.turns, bytes_per_row=1, block_bytes=64, max_tokens=max_tokens):
+        ids, wanted, weight = padded_block(rows.turns, block, None, loaded.pad_id, gradient_dtype(loaded))
+        mask = torch.ones_like(ids).to(loaded.device)
+        logits = loaded.model(input_ids=ids.to(loaded.device), attention_mask=mask, use_cache=False).logits
+        chances = logits[:, -wanted.shape[1] :].double().softmax(dim=-1).cpu()
+        for place, i in enumerate(block):
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + i)
+            drawn = torch.multinomial(chances[place][weight[place] > 0], 1, generator=generator)
+            found[i] = drawn[:, 0].tolist()
+    return found

@@ -1,0 +1,160 @@
+"""Per-example gradients of the mean response loss with respect to chosen parameters, many rows at a time.
+
+    gradient[i] = d/dtheta (1/n_i) sum_j -log p(y_ij | x_i, y_i<j)        nats per token
+
+A row's gradient is that of a full forward and backward pass of the row alone; torch.func maps that pass over a block of
+rows. Rows are padded on the right, where causal attention never looks. No parameter needs requires_grad, and none is
+touched: values that differ from the model's own (a checkpoint's) are passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from whence.data.examples import EncodedTurn
+from whence.errors import ModelError, NonFiniteError
+from whence.methods.gradients.parameters import Layout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from whence.model.loading import LoadedModel
+
+Targets = Callable[[int], Sequence[int]]
+"""Response tokens of row i to take the loss of, in place of the row's own (EK-FAC samples them from the model)."""
+
+
+def gradient_dtype(loaded: LoadedModel) -> torch.dtype:
+    """float64 of a float64 model, else float32."""
+    return torch.float64 if loaded.dtype == torch.float64 else torch.float32
+
+
+def row_blocks(
+    turns: Sequence[EncodedTurn], *, bytes_per_row: int, block_bytes: int, max_tokens: int
+) -> Iterator[list[int]]:
+    """Row numbers, each once, like lengths together; at most max_tokens padded tokens and block_bytes in a block."""
+    rows_at_most = max(1, block_bytes // max(1, bytes_per_row))
+    order = sorted(range(len(turns)), key=lambda i: (len(turns[i].input_ids), i))
+    block: list[int] = []
+    for i in order:
+        if block and (len(block) == rows_at_most or (len(block) + 1) * len(turns[i].input_ids) > max_tokens):
+            yield block
+            block = []
+        block.append(i)
+    if block:
+        yield block
+
+
+def per_example_gradients(
+    loaded: LoadedModel,
+    turns: Sequence[EncodedTurn],
+    layout: Layout,
+    *,
+    values: Mapping[str, Tensor] | None = None,
+    targets: Targets | None = None,
+    max_tokens: int = 4096,
+    block_bytes: int = 1 << 28,
+    name: Callable[[int], str] = "row {}".format,
+) -> Iterator[tuple[list[int], Float[Tensor, "batch n_params"]]]:
+    """Blocks of (row numbers, flat gradients) in float32 (float64 of a float64 model), on the model's device.
+
+    values: parameters to use in place of the model's own, by name.
+    Raises NonFiniteError naming the rows, ModelError for a row that does not fit into memory alone.
+    """
+    dtype, device = gradient_dtype(loaded), loaded.device
+    weights = {key: p.detach() for key, p in loaded.model.named_parameters()} | dict(values or {})
+    chosen = {key: weights[key] for key in layout.names}
+    others = {key: weights[key] for key in (values or {}) if key not in chosen}
+    row_gradient = grad(_row_loss(loaded.model, others))
+    row_bytes = layout.size * dtype.itemsize
+    with _ready_for_vmap(loaded.model):
+        for rows in row_blocks(turns, bytes_per_row=row_bytes, block_bytes=block_bytes, max_tokens=max_tokens):
+            block = padded_block(turns, rows, targets, loaded.pad_id, dtype)
+            ids, wanted, weight = (part.to(device) for part in block)
+            found = vmap(row_gradient, in_dims=(None, 0, 0, 0))(chosen, ids, wanted, weight)
+            flat = torch.cat([found[key].reshape(len(rows), -1).to(dtype) for key in layout.names], dim=1)
+            _check_finite(flat, rows, name)
+            yield rows, flat
+
+
+def _row_loss(
+    model: PreTrainedModel, others: Mapping[str, Tensor]
+) -> Callable[[dict[str, Tensor], Tensor, Tensor, Tensor], Tensor]:
+    def loss(chosen: dict[str, Tensor], ids: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+        """ids: [seq]; targets, weight: [kept], for the last `kept` positions; weight 1/n where the loss counts."""
+        n, device = len(ids), ids.device
+        inputs = {
+            "input_ids": ids[None],
+            "attention_mask": torch.ones(1, n, dtype=torch.long, device=device),
+            "logits_to_keep": torch.arange(n - len(targets), n, device=device),
+            "use_cache": False,
+        }
+        logits = functional_call(model, {**others, **chosen}, (), inputs).logits[0]
+        nats = F.cross_entropy(logits.to(weight.dtype), targets, reduction="none")
+        return (nats * weight).sum()
+
+    return loss
+
+
+def padded_block(
+    turns: Sequence[EncodedTurn], rows: Sequence[int], targets: Targets | None, pad_id: int, dtype: torch.dtype
+) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch kept"], Float[Tensor, "batch kept"]]:
+    """(ids, wanted, weight) of some rows, padded on the right, without their last token, which predicts nothing.
+
+    `wanted[b, j]` is what position `seq - kept + j` should predict, and weight is 1/n there, else 0. The positions that
+    are kept are those from the first one of any row that predicts a response token.
+    """
+    width = max(len(turns[i].input_ids) for i in rows) - 1
+    first = min(turns[i].t for i in rows)
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    wanted = torch.full((len(rows), width - first), pad_id, dtype=torch.long)
+    weight = torch.zeros((len(rows), width - first), dtype=dtype)
+    for place, i in enumerate(rows):
+        turn = turns[i]
+        response = slice(turn.t - first, turn.t - first + turn.n_response)
+        ids[place, : len(turn.input_ids) - 1] = torch.tensor(turn.input_ids[:-1])
+        own = turn.input_ids[turn.response_start :]
+        wanted[place, response] = torch.tensor(own if targets is None else targets(i))
+        weight[place, response] = 1 / turn.n_response
+    return ids, wanted, weight
+
+
+@contextmanager
+def _ready_for_vmap(model: PreTrainedModel) -> Iterator[None]:
+    """In eval mode, with the plain attention, for fused ones torch.func would map row by row; as before afterwards."""
+    training, attention = model.training, getattr(model.config, "_attn_implementation", None)
+    switch = attention not in (None, "eager")
+    model.eval()
+    if switch:
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise ModelError(
+            "Out of memory in a block of per-example gradients.",
+            "A block must fit beside the model.",
+            "Lower block_bytes or max_tokens, or choose fewer parameters (an adapter, or the linear maps).",
+        ) from error
+    finally:
+        model.train(training)
+        if switch:
+            model.set_attn_implementation(attention)
+
+
+def _check_finite(flat: Tensor, rows: Sequence[int], name: Callable[[int], str]) -> None:
+    bad = (~torch.isfinite(flat).all(dim=1)).nonzero()[:, 0].tolist()
+    if bad:
+        named = ", ".join(name(rows[i]) for i in bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        raise NonFiniteError(
+            f"The gradient of {named} holds NaN or infinity.",
+            "Every value of a gradient must be finite.",
+            "Try --dtype float32 or bfloat16; if it stays, the model's weights or that row are broken.",
+        )

@@ -1,0 +1,65 @@
+"""What the representation methods share: signatures of both sides, and a form that scores them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from whence.methods.base import Method, Subject, TraceSet
+
+if TYPE_CHECKING:
+    from whence.index.forms import Block, LayerRoles, ScoreForm
+
+
+class RepresentationMethod(Method):
+    """scores = form(signatures of the queries, signatures of the training rows), a form of whence.trace.scoring.
+
+    h_layer, g_layer: where h and g are read; left out, both at the subject's layer, but g at the last layer for a form
+        that wants it deep.
+    """
+
+    form_name: ClassVar[str]
+
+    def __init__(
+        self, subject: Subject, *, h_layer: int | None = None, g_layer: int | None = None, weight: float | None = None
+    ) -> None:
+        from whence.index.forms import LayerRoles
+        from whence.trace.scoring import score_form
+
+        super().__init__(subject)
+        self.form: ScoreForm = score_form(self.form_name, weight=weight)
+        deepest = subject.loaded.n_layers if self.form.deep_g else subject.rep_layer
+        self.roles: LayerRoles = LayerRoles(
+            subject.rep_layer if h_layer is None else h_layer, deepest if g_layer is None else g_layer
+        )
+
+    def fit(self, train: TraceSet) -> None:
+        """Extracts and keeps the training rows' signatures. Raises ModelError, NonFiniteError naming rows."""
+        self._train = self._block(train)
+
+    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+        """The form's scores; its docstring has formula and range. Raises NonFiniteError."""
+        return self.form.function(self._block(queries), self._train, self.roles)
+
+    def bytes_per_row(self) -> float:
+        """The vectors that the form reads, with their norms."""
+        kept = [self._train[layer][vector] for layer, vector in self.form.reads(self.roles)]
+        return float(sum(vectors.unit[0].nbytes + vectors.norm.element_size() for vectors in kept))
+
+    def _block(self, rows: TraceSet) -> Block:
+        from whence.index.forms import to_block
+        from whence.signatures.extract import Extractor
+
+        layers = sorted({layer for layer, _ in self.form.reads(self.roles)})
+        loaded, shared = self.subject.loaded, self.subject.shared
+
+        def work() -> Block:
+            extractor = Extractor(loaded, layers, max_tokens=self.subject.max_tokens)
+            return to_block(extractor.extract(rows.turns, labels=rows.name).layers)
+
+        if shared is None:
+            return work()
+        n_bytes = len(rows) * len(layers) * 2 * (loaded.hidden_size + 1) * 4
+        return shared.get(("signatures", tuple(layers)), rows, n_bytes, work) or work()
