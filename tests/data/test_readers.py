@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from whence.data.columns import Shape
 from whence.data.examples import Example, Turn
-from whence.data.formats import Rejected
+from whence.data.formats import Rejected, json_reason
 from whence.data.readers import PROBE_ROWS, read_examples
 from whence.errors import DataError
 
@@ -185,14 +185,17 @@ def test_what_is_written_as_csv_is_read_back(
 
 GOOD = '{"prompt": "q", "response": "a"}'
 BAD_LINES = [
-    ('{"prompt": "q", "response": "a",}', "invalid JSON at line 7 column 33: trailing comma before '}'"),
-    ('{"prompt": "q", "response": ["a", ]}', "invalid JSON at line 7 column 35: trailing comma before ']'"),
+    ('{"prompt": "q", "response": "a",}', "invalid JSON at line 7 column 32: trailing comma before '}'"),
+    ('{"prompt": "q", "response": ["a", ]}', "invalid JSON at line 7 column 33: trailing comma before ']'"),
     ('{"prompt": "q", "response": a}', "invalid JSON at line 7 column 29: Expecting value"),
     ('{"prompt": "q", "resp', "invalid JSON at line 7 column 17: Unterminated string starting at"),
     ('{"prompt": "q", "response": "a\0"}', "invalid JSON at line 7 column 31: Invalid control character at"),
     ("\0\0\0\0", "invalid JSON at line 7 column 1: Expecting value"),
     ("[" * 100_000, "invalid JSON: nested too deeply"),
-    ('{"prompt": "q", "response": "a", "n": ' + "[" * 900 + "]" * 900 + "}", "a column is nested too deeply"),
+    (
+        '{"prompt": "q", "response": "a", "n": ' + "[" * 102 + "]" * 102 + "}",
+        "column 'n' is nested deeper than 100 levels",
+    ),
     ('["q", "a"]', "the row is a list, expected an object"),
     ("null", "the row is null, expected an object"),
     ('{"prompt": "q"}', "missing column 'response'"),
@@ -210,6 +213,15 @@ def test_a_bad_line_of_jsonl_is_set_aside(tmp_path: Path, line: str, reason: str
     assert [example.line for example in examples] == [1, 3, 5, 8]
     assert [(bad.file, bad.line, bad.raw) for bad in rejected] == [(str(path), 7, line[:2000])]
     assert rejected[0].reason.startswith(reason)
+
+
+@pytest.mark.parametrize("back", [0, 1, 2, 3])
+def test_a_trailing_comma_is_named_wherever_python_points(back: int) -> None:
+    doc = '{"a": 1, }'
+    error = json.JSONDecodeError("some words", doc, len(doc) - 1 - back)
+    expected = "column 8: trailing comma before '}'" if back < 3 else "column 7: some words"
+    assert json_reason(error) == f"invalid JSON at line 1 {expected}"
+    assert json_reason(json.JSONDecodeError("some words", '{"a": 1, b}', 9)).endswith("column 10: some words")
 
 
 def test_an_integer_too_long_for_python_is_set_aside(tmp_path: Path) -> None:
@@ -320,8 +332,8 @@ BROKEN: list[tuple[str, bytes, list[str]]] = [
     ("a.jsonl", GOOD.encode("utf-16-be"), ["is UTF-16BE", "iconv -f UTF-16BE"]),
     ("a.jsonl", GOOD.encode("utf-16-le"), ["is UTF-16LE"]),
     ("a.json", GOOD.encode("utf-32"), ["is UTF-32"]),
-    ("a.json", b'[\n{"prompt": "q", "response": "a"},\n]', ["line 3 column 1: trailing comma before ']'", "row 2"]),
-    ("a.json", b'[{"prompt": "q",}]', ["line 1 column 17: trailing comma before '}'", "row 1"]),
+    ("a.json", b'[\n{"prompt": "q", "response": "a"},\n]', ["line 2 column 33: trailing comma before ']'", "row 2"]),
+    ("a.json", b'[{"prompt": "q",}]', ["line 1 column 16: trailing comma before '}'", "row 1"]),
     ("a.json", b'[{"prompt": "q"} {"prompt": "q"}]', ["column 18: Expecting ',' delimiter"]),
     ("a.json", b'[{"prompt": "q", "response": "a"}', ["Expecting ',' delimiter"]),
     ("a.json", b'[{"prompt": "q", "response": "a"}] x', ["column 36: Extra data"]),

@@ -84,7 +84,7 @@ def test_rejected_rows_are_counted_and_written(tmp_path: Path) -> None:
         {
             "file": str(path),
             "line": 41,
-            "reason": "invalid JSON at line 41 column 33: trailing comma before '}'",
+            "reason": "invalid JSON at line 41 column 32: trailing comma before '}'",
             "raw": '{"prompt": "q", "response": "é",}',
         },
         {

@@ -61,14 +61,11 @@ class Shape:
 
     def example(self, row: Row, file: str, line: int) -> Example:
         """The example of one row. Raises RowError with the reason when the row cannot be used."""
-        try:
-            turns = self.turns(row)
-            used = (self.prompt, self.main, self.input, self.system)
-            metadata: dict[str, Json] = {
-                checked_text(name, name): as_json(value, name) for name, value in row.items() if name not in used
-            }
-        except RecursionError:
-            raise RowError("a column is nested too deeply") from None
+        used = (self.prompt, self.main, self.input, self.system)
+        turns = self.turns(row)
+        metadata: dict[str, Json] = {
+            checked_text(name, name): as_json(value, name) for name, value in row.items() if name not in used
+        }
         return Example(turns=turns, file=file, line=line, metadata=metadata)
 
     def turns(self, row: Row) -> tuple[Turn, ...]:

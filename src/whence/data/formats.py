@@ -154,11 +154,11 @@ def json_reason(error: Exception, line: int | None = None) -> str:
         return "invalid JSON: nested too deeply"
     if not isinstance(error, json.JSONDecodeError):
         return f"invalid JSON: {error}"
-    # Python before 3.13 points behind the comma and after at it; either way say what it is.
-    tail = (error.doc[: error.pos].rstrip()[-1:] + error.doc[error.pos :]).lstrip(",").lstrip()
-    comma = "," in (error.doc[error.pos : error.pos + 1], error.doc[: error.pos].rstrip()[-1:])
-    what = f"trailing comma before {tail[0]!r}" if comma and tail[:1] in ("}", "]") else error.msg
-    return f"invalid JSON at line {line or error.lineno} column {error.colno}: {what}"
+    # Python before 3.13 points behind a trailing comma and has no name for it; since then it points at the comma.
+    comma = _TRAILING_COMMA.match(error.doc, len(error.doc[: error.pos].rstrip(" \t\r\n,")))
+    if comma is not None:
+        error = json.JSONDecodeError(f"trailing comma before {comma[2]!r}", error.doc, comma.start(1))
+    return f"invalid JSON at line {line or error.lineno} column {error.colno}: {error.msg}"
 
 
 def csv_file(path: Path) -> Rows:
@@ -334,6 +334,7 @@ def _object_row(path: Path, line: int, value: object, raw: str) -> Row | Rejecte
 
 
 _SPACE = re.compile(r"[ \t\r\n]*")
+_TRAILING_COMMA = re.compile(r"[ \t\r\n]*(,)[ \t\r\n]*([}\]])")
 
 
 def _skip(text: str, at: int) -> int:

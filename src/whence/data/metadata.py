@@ -15,6 +15,8 @@ from whence.errors import DataError
 ColumnType = Literal["int", "float", "bool", "str"]
 
 INT64 = range(-(2**63), 2**63)
+MAX_DEPTH = 100
+"""Levels of lists and objects in a column; far below where Python's own recursion ends, in any version."""
 
 
 class RowError(DataError):
@@ -50,13 +52,15 @@ def checked_text(text: str, column: str) -> str:
     return str(text)
 
 
-def as_json(value: object, column: str) -> Json:
+def as_json(value: object, column: str, depth: int = 0) -> Json:
     """The JSON value of a metadata cell.
 
     Dates and times become ISO 8601 text, durations seconds, decimals floats, numpy scalars and arrays Python
     values; NaN and infinite numbers, which JSON cannot hold, become null. Raises RowError for bytes, for text that
-    is not Unicode and for anything else without a JSON form.
+    is not Unicode, for more than MAX_DEPTH levels and for anything else without a JSON form.
     """
+    if depth > MAX_DEPTH:
+        raise RowError(f"column {column!r} is nested deeper than {MAX_DEPTH} levels")
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -66,9 +70,9 @@ def as_json(value: object, column: str) -> Json:
     if isinstance(value, bytes | bytearray | memoryview):
         raise RowError(f"column {column!r} holds bytes, which metadata cannot carry")
     if isinstance(value, Mapping):
-        return {checked_text(str(key), column): as_json(item, column) for key, item in value.items()}
+        return {checked_text(str(key), column): as_json(item, column, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [as_json(item, column) for item in value]
+        return [as_json(item, column, depth + 1) for item in value]
     return _scalar(value, column)
 
 
