@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,8 @@ REJECTED = "rejected.jsonl"
 RECORDS = "signatures.lance"
 LOCK = ".whence.lock"
 TEMPORARY = ".whence.tmp"
+NEW_REJECTED = ".whence.rejected.jsonl"
+"""rejected.jsonl of a build that is about to replace an index."""
 
 
 class FilterColumn(BaseModel):
@@ -118,6 +120,7 @@ class Manifest(BaseModel):
             "dtype": self.dtype,
             "quantization": self.quantization,
             "layers": list(self.layers),
+            "first layer": self.layer,
             "max_length": self.max_length,
             "data content": self.data.content_hash,
             "filter columns": [column.model_dump() for column in self.filters],
@@ -231,7 +234,11 @@ def check_model(manifest: Manifest, found: Fingerprint) -> None:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    ours = {REJECTED, LOCK, TEMPORARY}
+    refuse_others(folder, {REJECTED, LOCK, TEMPORARY, NEW_REJECTED})
+
+
+def refuse_others(folder: Path, ours: Set[str]) -> None:
+    """Raises IndexFolderError if the folder holds anything but files of these names."""
     names = sorted(path.name for path in folder.iterdir() if path.name not in ours)
     if names:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -2,8 +2,8 @@
 
 One Lance dataset, one record per (row, turn). Columns: row (ordinal of the usable row in the data, from 0), turn,
 shard, id, file, line, prompt, response, metadata (JSON), loss (nats per token), n_prompt, n_response, truncated
-(tokens); per layer L and vector v the unit vector v_L (float16) and its norm v_norm_L (float32); and one typed column for each
-metadata column, for filters.
+(tokens); per layer L and vector v the unit vector v_L (float16) and its norm v_norm_L (float32); and one typed column
+for each metadata column, for filters.
 """
 
 from __future__ import annotations
