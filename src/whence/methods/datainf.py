@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.methods.base import Method, Subject, TraceSet
-from whence.methods.gradients.source import Gradients, dot_with, mean_square
+from whence.methods.gradients.source import Gradients, dampings, dot_with
 
 
 class DataInf(Method):
@@ -19,7 +19,7 @@ class DataInf(Method):
 
     Source: Kwon et al. 2024 (arXiv 2310.00902, equation 5 and section 3; damping 0.1 as there). Sign: theirs is the
     change of the query's loss when t is given more weight, negative for a helpful row; ours is its negative, so that
-    higher means more responsible. A parameter whose gradient is zero in every row contributes 0.
+    higher means more responsible. A parameter whose gradient is zero in every row, up to rounding, contributes 0.
     """
 
     name = "datainf"
@@ -32,7 +32,7 @@ class DataInf(Method):
     def fit(self, train: TraceSet) -> None:
         """One pass for the damping of each parameter. Raises NonFiniteError."""
         self._train = Gradients(self.subject, train)
-        self._lambda = self.damping * mean_square(self._train)
+        self._lambda = dampings(self._train, self.damping)
 
     def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
         """Two passes over the training rows for each part of the queries that fits. Raises NonFiniteError."""
@@ -46,7 +46,7 @@ class DataInf(Method):
 
     def _preconditioned(self, held: Float[Tensor, "n_query n_params"]) -> Float[Tensor, "n_query n_params"]:
         drawn = torch.zeros_like(held)
-        parts = list(zip(self._train.layout.slices(), self._lambda.tolist(), strict=True))
+        parts = list(zip(self._train.layout.slices(), self._lambda, strict=True))
         for _, block in self._train.blocks():
             for part, damping in parts:
                 rows = block[:, part]

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from whence.errors import InputError, ModelError
 from whence.methods.base import Method, Subject, TraceSet
-from whence.methods.gradients.kronecker import kronecker_bases, rotated, sampled_targets
+from whence.methods.gradients.kronecker import fisher_scale, kronecker_bases, rotated, sampled_targets
 from whence.methods.gradients.parameters import choose_parameters, layout_of, linear_modules
-from whence.methods.gradients.per_example import per_example_gradients
-from whence.methods.gradients.source import Gradients, dot_scores
+from whence.methods.gradients.per_example import gradient_dtype, per_example_gradients
+from whence.methods.gradients.source import Gradients, dot_scores, rounding_floor
 
 
 class EKFAC(Method):
@@ -23,8 +23,9 @@ class EKFAC(Method):
 
     with U the Kronecker eigenbasis (see gradients/kronecker.py).
 
-    fisher: "sampled" takes grad' with response tokens drawn from the model (the true Fisher, one sample a row, as in
-        the paper); "empirical" with the rows' own tokens: no chance in it, and a worse curvature.
+    fisher: "sampled" takes grad' with response tokens drawn from the model (one sample a row, as in the
+        paper), scaled so that its mean square is the Gauss-Newton matrix of the mean loss; "empirical" with the rows'
+        own tokens: no chance in it, and a worse curvature.
 
     Source: Grosse et al. 2023 (arXiv 2308.03296, section 3.1; damping 0.1 times the mean eigenvalue as there). They
     take MLP weights of a model trained in full; ours takes every chosen weight that is a linear map inside the decoder
@@ -64,7 +65,7 @@ class EKFAC(Method):
         targets = None if sampled is None else sampled.__getitem__
         self._bases = kronecker_bases(loaded, train, modules, targets, max_tokens=subject.max_tokens)
         total = torch.zeros(self._layout.size, dtype=torch.float64, device=loaded.device)
-        for _, block in per_example_gradients(
+        for places, block in per_example_gradients(
             loaded,
             train.turns,
             self._layout,
@@ -73,6 +74,8 @@ class EKFAC(Method):
             block_bytes=subject.block_bytes,
             name=train.name,
         ):
+            if sampled is not None:
+                block = block * fisher_scale(train, places, block)
             total += rotated(block, self._layout, self._bases).double().square().sum(dim=0)
         self._inverse = self._damped_inverse(total / len(train))
         self._train = Gradients(subject, train, layout=self._layout)
@@ -89,10 +92,11 @@ class EKFAC(Method):
         return rotated(turned * self._inverse.to(gradients.dtype), self._layout, self._bases, back=True)
 
     def _damped_inverse(self, eigenvalues: Float[Tensor, " n_params"]) -> Float[Tensor, " n_params"]:
-        """1 / (e + lambda_p); 0 for a weight whose gradient is zero in every row."""
+        """1 / (e + lambda_p); 0 for a weight whose gradient is zero in every row, up to rounding."""
         inverse = torch.zeros_like(eigenvalues)
-        for place in self._layout.slices():
-            damping = self.damping * eigenvalues[place].mean()
-            if damping > 0:
-                inverse[place] = 1 / (eigenvalues[place] + damping)
+        means = torch.stack([eigenvalues[place].mean() for place in self._layout.slices()])
+        floor = rounding_floor(means, gradient_dtype(self.subject.loaded))
+        for place, mean in zip(self._layout.slices(), means, strict=True):
+            if mean > floor:
+                inverse[place] = 1 / (eigenvalues[place] + self.damping * mean)
         return inverse

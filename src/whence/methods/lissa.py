@@ -8,7 +8,7 @@ from torch import Tensor
 
 from whence.errors import InputError
 from whence.methods.base import Method, Subject, TraceSet
-from whence.methods.gradients.source import Gradients, dot_with, mean_square
+from whence.methods.gradients.source import Gradients, dampings, dot_with
 
 POWER_STEPS = 20
 """Steps of power iteration for the largest eigenvalue. An estimate of half the true one would still converge."""
@@ -49,7 +49,7 @@ class LiSSA(Method):
     def fit(self, train: TraceSet) -> None:
         """One pass for damping and scale. Raises NonFiniteError."""
         self._train = Gradients(self.subject, train)
-        self._lambda = (self.damping * mean_square(self._train)).tolist()
+        self._lambda = dampings(self._train, self.damping)
         rows = torch.arange(len(train))
         m = max(1, min(len(train), self.curvature_bytes // self._train.row_bytes))
         if m < len(train):
@@ -79,18 +79,18 @@ class LiSSA(Method):
 def solve(
     v: Float[Tensor, "n_query size"], sample: Float[Tensor, "m size"], damping: float, iterations: int, seed: int
 ) -> Float[Tensor, "n_query size"]:
-    """s of the formula above for one parameter; 0 where its gradient is zero in every row."""
+    """s of the formula above for one parameter; 0 where the damping is 0: its gradient is zero in every row."""
     if damping == 0:
         return torch.zeros_like(v)
-    sigma = _largest_eigenvalue(sample, seed) + damping
+    sigma = largest_eigenvalue(sample, seed) + damping
     r = v
     for _ in range(iterations):
         r = v + r - ((r @ sample.T) @ sample / len(sample) + damping * r) / sigma
     return r / sigma
 
 
-def _largest_eigenvalue(sample: Float[Tensor, "m size"], seed: int) -> float:
-    """Of (1/m) sum_i g_i g_i^T, by power iteration over the rows' side."""
+def largest_eigenvalue(sample: Float[Tensor, "m size"], seed: int) -> float:
+    """Of (1/m) sum_i g_i g_i^T, by power iteration: a little below the true one, or equal."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(len(sample), generator=generator).to(sample.device, sample.dtype)
     value = 0.0

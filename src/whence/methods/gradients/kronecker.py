@@ -10,7 +10,7 @@ Source: George et al. 2018 (arXiv 1806.03884); for language models Grosse et al.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,7 +55,7 @@ def kronecker_bases(
     """The eigenvectors of E[a a^T] and E[s s^T] of each module, over all real positions of all rows.
 
     modules: linear maps (nn.Linear, Conv1D) by the name of their weight.
-    targets: response tokens to take the loss of in place of the rows' own.
+    targets: tokens sampled from the model in place of the rows' own; the loss is then a sum / sqrt(n) (fisher_scale).
     """
     factors: dict[str, tuple[Tensor, Tensor]] = {}
     real: list[Tensor] = [torch.empty(0)]
@@ -89,6 +89,8 @@ def kronecker_bases(
             logits = loaded.model(input_ids=ids, attention_mask=real[0].long(), use_cache=False).logits
             logits = logits[:, -wanted.shape[1] :].to(dtype)
             nats = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+            if targets is not None:
+                weight = weight.sqrt()
             torch.autograd.backward((nats * weight.flatten()).sum())
     return {name: _basis(modules[name], *factors[name], dtype) for name in modules}
 
@@ -115,6 +117,16 @@ def rotated(
         W = gradients[:, place].reshape(-1, *shape)
         parts.append((bases[name].back(W) if back else bases[name].into(W)).reshape(len(W), -1))
     return torch.cat(parts, dim=1)
+
+
+def fisher_scale(rows: TraceSet, block: Sequence[int], like: Tensor) -> Float[Tensor, "batch 1"]:
+    """sqrt(n) of each row: what turns the gradient of a mean of n sampled losses into one whose square is the Fisher.
+
+    Sampled losses at different positions are uncorrelated, so the gradient of sum / sqrt(n) has the expected square
+    (1/n) sum_j J_j^T (diag p_j - p_j p_j^T) J_j, which is the Gauss-Newton matrix of the row's mean loss.
+    """
+    counts = torch.tensor([rows.turns[i].n_response for i in block], dtype=like.dtype, device=like.device)
+    return counts.sqrt()[:, None]
 
 
 @torch.no_grad()

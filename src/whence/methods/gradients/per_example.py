@@ -73,16 +73,38 @@ def per_example_gradients(
     weights = {key: p.detach() for key, p in loaded.model.named_parameters()} | dict(values or {})
     chosen = {key: weights[key] for key in layout.names}
     others = {key: weights[key] for key in (values or {}) if key not in chosen}
-    row_gradient = grad(_row_loss(loaded.model, others))
+    gradients_of = _over_rows(grad(_row_loss(loaded.model, others)))
     row_bytes = layout.size * dtype.itemsize
-    with _ready_for_vmap(loaded.model):
+    with _ready_for_vmap(loaded.model, dtype):
         for rows in row_blocks(turns, bytes_per_row=row_bytes, block_bytes=block_bytes, max_tokens=max_tokens):
             block = padded_block(turns, rows, targets, loaded.pad_id, dtype)
             ids, wanted, weight = (part.to(device) for part in block)
-            found = vmap(row_gradient, in_dims=(None, 0, 0, 0))(chosen, ids, wanted, weight)
+            found = gradients_of(chosen, ids, wanted, weight)
             flat = torch.cat([found[key].reshape(len(rows), -1).to(dtype) for key in layout.names], dim=1)
             _check_finite(flat, rows, name)
             yield rows, flat
+
+
+def _over_rows(
+    row_gradient: Callable[[dict[str, Tensor], Tensor, Tensor, Tensor], dict[str, Tensor]],
+) -> Callable[[dict[str, Tensor], Tensor, Tensor, Tensor], dict[str, Tensor]]:
+    """All rows at once; or, for a model whose control flow looks at its data (some expert routers), row by row."""
+    mapped = vmap(row_gradient, in_dims=(None, 0, 0, 0))
+    one_by_one = False
+
+    def gradients(chosen: dict[str, Tensor], ids: Tensor, wanted: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        nonlocal one_by_one
+        if not one_by_one:
+            try:
+                return mapped(chosen, ids, wanted, weight)
+            except RuntimeError as error:
+                if "vmap" not in str(error):
+                    raise
+                one_by_one = True
+        rows = [row_gradient(chosen, *row) for row in zip(ids, wanted, weight, strict=True)]
+        return {name: torch.stack([row[name] for row in rows]) for name in chosen}
+
+    return gradients
 
 
 def _row_loss(
@@ -128,10 +150,13 @@ def padded_block(
 
 
 @contextmanager
-def _ready_for_vmap(model: PreTrainedModel) -> Iterator[None]:
-    """In eval mode, with the plain attention, for fused ones torch.func would map row by row; as before afterwards."""
+def _ready_for_vmap(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
+    """In eval mode and with the plain attention, both as before afterwards.
+
+    Fused attention would be mapped row by row. A float64 model keeps it: the plain one takes its softmax in float32.
+    """
     training, attention = model.training, getattr(model.config, "_attn_implementation", None)
-    switch = attention not in (None, "eager")
+    switch = attention not in (None, "eager") and dtype != torch.float64
     model.eval()
     if switch:
         model.set_attn_implementation("eager")

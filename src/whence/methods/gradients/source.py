@@ -12,6 +12,9 @@ from whence.methods.base import Checkpoint, Subject, TraceSet
 from whence.methods.gradients.parameters import Layout, TransformRows, choose_parameters
 from whence.methods.gradients.per_example import gradient_dtype, per_example_gradients
 
+ROUNDING_STEPS = 8
+"""How many units of the dtype's epsilon a gradient that should be zero may reach, beside the largest gradients."""
+
 
 class Gradients:
     """Per-example gradients of one set of rows at one moment of the training run.
@@ -133,11 +136,21 @@ def dot_with(
     return scores
 
 
-def mean_square(gradients: Gradients) -> Float[Tensor, " n_parameters"]:
-    """mean_i ||grad_p[i]||^2 / size_p: the mean eigenvalue of each parameter's empirical Fisher."""
+def dampings(gradients: Gradients, damping: float) -> list[float]:
+    """damping * mean_i ||grad_p[i]||^2 / size_p for each parameter p: a share of its Fisher's mean eigenvalue.
+
+    0 where that is no more than rounding leaves of the largest one: such a parameter has no gradient in truth (the bias
+    of attention keys, say), and an inverse of its curvature would be noise.
+    """
     layout = gradients.layout
     total = torch.zeros(len(layout.names), dtype=torch.float64)
     for _, block in gradients.blocks():
         total += torch.stack([block[:, part].square().sum().double().cpu() for part in layout.slices()])
     sizes = torch.tensor([part.stop - part.start for part in layout.slices()], dtype=torch.float64)
-    return total / sizes / len(gradients)
+    mean = total / sizes / len(gradients)
+    return torch.where(mean > rounding_floor(mean, gradients.dtype), damping * mean, 0.0).tolist()
+
+
+def rounding_floor(mean_squares: Float[Tensor, " n_parameters"], dtype: torch.dtype) -> float:
+    """The mean square of gradients that are only the rounding error of the largest ones."""
+    return float(mean_squares.max()) * (ROUNDING_STEPS * torch.finfo(dtype).eps) ** 2

@@ -1,0 +1,147 @@
+"""Batched per-example gradients equal the loop, for families, adapters, checkpoints and any block size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import oracles_methods as plain
+from tiny import tiny_model, tiny_tokenizer
+from whence.errors import ModelError, NonFiniteError
+from whence.methods.base import Subject, TraceSet
+from whence.methods.gradients.parameters import choose_parameters, linear_modules, unit_per_parameter, unit_rows
+from whence.methods.gradients.per_example import per_example_gradients, row_blocks
+from whence.methods.gradients.source import Gradients, dot_scores
+from whence.model.loading import LoadedModel
+
+RTOL = 1e-10
+"""Float64 sums in another order."""
+
+RTOL_FLOAT32_PARTS = 1e-7
+"""Float64 models of families that take norms, rotations or routes in float32 whatever the model's dtype."""
+
+RTOL_FLOAT32 = 2e-3
+"""A float32 model, whose oracle is fused attention on one row: rounding through four layers of scaled-up weights."""
+
+
+def wrapped(family: str, **changes: object) -> LoadedModel:
+    return LoadedModel.wrap(tiny_model(family, dtype=torch.float64, **changes), tiny_tokenizer())
+
+
+def gathered(loaded: LoadedModel, turns, **options: object) -> Tensor:
+    layout = choose_parameters(loaded, "auto")
+    out = torch.full((len(turns), layout.size), float("nan"), dtype=torch.float64)
+    for rows, block in per_example_gradients(loaded, turns, layout, **options):
+        assert torch.isnan(out[rows]).all(), "a row came twice"
+        out[rows] = block.double()
+    return out
+
+
+def worst(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize(
+    "family", ["llama", "qwen3", "gpt2", "gemma2", "gemma3_text", "mistral", "gpt_neox", "mixtral"]
+)
+def test_equals_the_loop(family: str, some_turns) -> None:
+    changes = {"final_logit_softcapping": 500.0} if family == "gemma2" else {}
+    loaded = wrapped(family, **changes)
+    turns = some_turns(5)
+    expected = plain.flat(plain.gradient_rows(loaded, turns, choose_parameters(loaded, "all").names))
+    assert expected.abs().max() > 1e-6
+    assert worst(gathered(loaded, turns), expected) < RTOL_FLOAT32_PARTS
+
+
+def test_equals_the_loop_in_float32_and_leaves_the_model_as_it_was(some_turns) -> None:
+    loaded = LoadedModel.wrap(tiny_model("llama"), tiny_tokenizer())
+    before = {name: p.clone() for name, p in loaded.model.state_dict().items()}
+    attention, turns = loaded.model.config._attn_implementation, some_turns(5)
+    found = gathered(loaded, turns)
+    assert loaded.model.config._attn_implementation == attention
+    assert not loaded.model.training
+    assert all(not p.requires_grad and p.grad is None for p in loaded.model.parameters())
+    assert all(torch.equal(before[name], p) for name, p in loaded.model.state_dict().items())
+    expected = plain.flat(plain.gradient_rows(loaded, turns, choose_parameters(loaded, "all").names))
+    assert worst(found, expected.double()) < RTOL_FLOAT32
+
+
+def test_equals_the_loop_for_lora_on_gemma(some_turns, lora) -> None:
+    model = lora(tiny_model("gemma2", dtype=torch.float64), ("q_proj", "down_proj"))
+    loaded, turns = LoadedModel.wrap(model, tiny_tokenizer()), some_turns(5)
+    names = choose_parameters(loaded, "auto").names
+    assert len(names) == 4 * 2 * 2
+    assert worst(gathered(loaded, turns), plain.flat(plain.gradient_rows(loaded, turns, names))) < RTOL_FLOAT32_PARTS
+
+
+def test_a_checkpoint_stands_in_for_the_model(problem) -> None:
+    checkpoint = problem.subject.checkpoints[0]
+    expected = plain.flat(plain.gradient_rows(problem.loaded, problem.train.turns, problem.names, checkpoint.weights))
+    now = plain.flat(plain.gradient_rows(problem.loaded, problem.train.turns, problem.names))
+    found = Gradients(problem.subject, problem.train, checkpoint).select(range(len(problem.train)))
+    assert worst(found, expected) < RTOL
+    assert worst(now, expected) > 1e-3
+
+
+@pytest.mark.parametrize("rows_a_block", [1, 2, 4, 100])
+@pytest.mark.parametrize("max_tokens", [1, 20, 4096])
+def test_block_size_changes_nothing(problem, rows_a_block: int, max_tokens: int) -> None:
+    size = choose_parameters(problem.loaded, "auto").size * 8
+    expected = gathered(problem.loaded, problem.train.turns)
+    found = gathered(problem.loaded, problem.train.turns, block_bytes=rows_a_block * size, max_tokens=max_tokens)
+    assert worst(found, expected) < RTOL
+
+
+def test_row_blocks_hold_their_bounds(some_turns) -> None:
+    turns = some_turns(50)
+    blocks = list(row_blocks(turns, bytes_per_row=10, block_bytes=45, max_tokens=24))
+    assert sorted(i for block in blocks for i in block) == list(range(50))
+    assert max(map(len, blocks)) == 4
+    assert all(len(b) == 1 or len(b) * max(len(turns[i].input_ids) for i in b) <= 24 for b in blocks)
+
+
+def test_scores_do_not_depend_on_what_is_kept(problem) -> None:
+    """Nothing kept, blocks of one row, queries in parts of one: the same dot products."""
+    small = Subject(problem.loaded, block_bytes=1)
+    expected = dot_scores(Gradients(problem.subject, problem.queries), Gradients(problem.subject, problem.train))
+    found = dot_scores(Gradients(small, problem.queries), Gradients(small, problem.train))
+    assert worst(found, expected) < RTOL
+
+
+def test_choice_of_parameters(problem) -> None:
+    model = dict(problem.loaded.model.named_parameters())
+    assert choose_parameters(problem.loaded, "all").size == sum(p.numel() for p in model.values())
+    linear = choose_parameters(problem.loaded, "linear").names
+    assert set(linear) <= set(linear_modules(problem.loaded))
+    assert not [name for name in linear if "lora_" in name or "embed" in name or "wte" in name or "lm_head" in name]
+    if "lora_" in problem.names[0]:
+        assert choose_parameters(problem.loaded, "adapter").names == problem.names
+        assert len(linear) == 2 * 7
+    else:
+        assert len(linear) == 2 * 4
+        with pytest.raises(ModelError, match="adapter"):
+            choose_parameters(problem.loaded, "adapter")
+
+
+def test_a_row_that_is_not_finite_is_named(some_turns) -> None:
+    loaded = wrapped("llama")
+    with torch.no_grad():
+        loaded.model.get_input_embeddings().weight[37] = float("inf")
+    queries, turns = TraceSet.of(some_turns(2)), some_turns(6)
+    turns[3] = replace(turns[3], input_ids=(37, 5, 6), response_start=1)
+    train = TraceSet.of(turns, [f"train.jsonl:{i + 1}" for i in range(6)])
+    with pytest.raises(NonFiniteError, match=r"The gradient of train\.jsonl:4 holds"):
+        dot_scores(Gradients(Subject(loaded), queries), Gradients(Subject(loaded), train))
+
+
+def test_unit_vectors(problem) -> None:
+    layout = choose_parameters(problem.loaded, "auto")
+    g = torch.randn(3, layout.size, dtype=torch.float64)
+    g[1] = 0
+    assert torch.allclose(unit_rows(g).norm(dim=1), torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64))
+    norms = torch.stack([unit_per_parameter(layout)(g)[:, part].norm(dim=1) for part in layout.slices()], dim=1)
+    assert torch.allclose(norms[[0, 2]], torch.ones_like(norms[[0, 2]]))
+    assert torch.equal(norms[1], torch.zeros_like(norms[1]))
