@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -37,3 +39,41 @@ def signature_oracle(
             parameter.grad = None
     H, G = hidden.detach()[0, predicting], hidden.grad[0, predicting]
     return H[0], G[0], H, G, loss.item()
+
+
+def cosine_oracle(a: list[float], b: list[float]) -> float:
+    """Cosine of two vectors; 0 if either is zero."""
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    lengths = math.hypot(*a) * math.hypot(*b)
+    return dot / lengths if lengths > 0 else 0.0
+
+
+def score_oracle(
+    method: str, query: tuple[Tensor, Tensor], train: tuple[Tensor, Tensor], weight: float = 0.5
+) -> list[list[float]]:
+    """scores[q][t] of a score form from the raw h and g, each [n, dim], pair by pair."""
+    scores = []
+    for query_h, query_g in zip(query[0].tolist(), query[1].tolist(), strict=True):
+        row = []
+        for train_h, train_g in zip(train[0].tolist(), train[1].tolist(), strict=True):
+            of_h, of_g = cosine_oracle(query_h, train_h), cosine_oracle(query_g, train_g)
+            row.append(
+                {
+                    "repsim": of_h,
+                    "gradient-cosine": of_g,
+                    "rept": cosine_oracle(query_h + query_g, train_h + train_g),
+                    "rept-balanced": weight * of_h + (1 - weight) * of_g,
+                }[method]
+            )
+        scores.append(row)
+    return scores
+
+
+def search_oracle(scores: list[float], keys: list[tuple[int, int]], k: int) -> list[tuple[float, int, int]]:
+    """The k best rows of one query as (score, row, turn), by a full sort; keys[i] is the (row, turn) of scores[i]."""
+    ranked = sorted(zip(scores, keys, strict=True), key=lambda one: (-one[0], one[1]))
+    hits: list[tuple[float, int, int]] = []
+    for score, (row, turn) in ranked:
+        if row not in [hit[1] for hit in hits]:
+            hits.append((score, row, turn))
+    return hits[:k]

@@ -210,13 +210,13 @@ def _clear(folder: Path) -> None:
     """Removes the index that is replaced, and nothing else."""
     with locked(folder):
         refuse_others(folder, OURS)
-        # The manifest goes first: what a crash leaves behind is then no index.
-        (folder / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder / RECORDS, ignore_errors=True)
         for name in (RUN, REJECTED, TEMPORARY):
             (folder / name).unlink(missing_ok=True)
         if (folder / NEW_REJECTED).exists():
             os.replace(folder / NEW_REJECTED, folder / REJECTED)
+        # The manifest goes last: without it a folder with any of the others is taken for something else.
+        (folder / MANIFEST).unlink(missing_ok=True)
 
 
 def _layers(

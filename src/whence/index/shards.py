@@ -148,8 +148,9 @@ def _start(out: Path, manifest: Manifest) -> None:
     if manifest.data.n_unreadable == 0:
         # Left by an earlier attempt that was refused; this data has no unreadable row.
         (out / REJECTED).unlink(missing_ok=True)
-    write_run(out, manifest)
+    # The manifest is first: a folder with any other file and no manifest would be taken for something else.
     manifest.write(out)
+    write_run(out, manifest)
 
 
 def _write_shard(
@@ -240,6 +241,7 @@ def _finish(out: Path, manifest: Manifest, n_rejected: int, seconds: float) -> N
     )
     timings = manifest.timings | {"write": round(seconds, 3)}
     complete = manifest.model_copy(update={"status": "complete", "counts": counts, "timings": timings})
+    write_run(out, complete)
     complete.write(out)
 
 

@@ -94,6 +94,9 @@ SCORES: Mapping[str, ScoreForm] = MappingProxyType(
 )
 """Every form by its name. The version changes whenever the same vectors would get other scores."""
 
+DEFAULT_METHOD = "rept-balanced"
+"""The form that is used unless another is named; chosen by measurement, see docs/log.md."""
+
 
 def score_form(name: str, *, weight: float | None = None) -> ScoreForm:
     """The form of that name. `weight` is the share of h in rept-balanced.
@@ -116,4 +119,4 @@ def score_form(name: str, *, weight: float | None = None) -> ScoreForm:
     return ScoreForm(form.name, f"{form.version} weight={weight:g}", partial(rept_balanced, weight=weight), form.needs)
 
 
-__all__ = ["SCORES", "gradient_cosine", "repsim", "rept", "rept_balanced", "score_form"]
+__all__ = ["DEFAULT_METHOD", "SCORES", "gradient_cosine", "repsim", "rept", "rept_balanced", "score_form"]

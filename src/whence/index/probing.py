@@ -1,0 +1,47 @@
+"""`choose_layer`: the layer rule on a model and its data, without building an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from whence.data.encoding import Encoder
+from whence.data.readers import read_examples
+from whence.data.scan import scan
+from whence.errors import InputError
+from whence.index.build import probe_turns
+from whence.model.layers import LayerChoice, choose_layer_from, probe_similarities
+from whence.model.loading import LoadedModel, ModelSettings, load_model
+
+
+def choose_layer(
+    model: str | Path | ModelSettings | LoadedModel,
+    data: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    template: str | None = None,
+    max_length: int = 1024,
+    n_probes: int = 128,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> LayerChoice:
+    """The layer that the paper's rule chooses for this model on this data, with its evidence.
+
+    model:    a folder or hub name, its settings, or a loaded model.
+    n_probes: rows drawn from the data without replacement; the draw depends on the seed alone.
+
+    Raises:
+        InputError: the model or the data cannot be used.
+    """
+    if n_probes < 1:
+        raise InputError(f"n_probes = {n_probes}", "At least one row must be read.", "Give --probes 1 or more.")
+    n_rows = scan(data, columns=columns, split=split, max_rejected=1.0).n_rows
+    if not isinstance(model, LoadedModel):
+        model = load_model(model if isinstance(model, ModelSettings) else ModelSettings(model=str(model)))
+    encoder = Encoder(model.tokenizer, template=template, max_length=min(max_length, model.max_length or max_length))
+    examples = read_examples(data, columns=columns, split=split)
+    probes = probe_turns(examples, encoder, n_rows=n_rows, n_probes=n_probes, seed=seed)
+    similarities = probe_similarities(model, probes, progress=progress)
+    return choose_layer_from(similarities, n_bootstrap=n_bootstrap, seed=seed)

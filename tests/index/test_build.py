@@ -1,0 +1,204 @@
+"""From a model folder and a data file to an index, with a real tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import PreTrainedModel
+
+from oracles import signature_oracle
+from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from whence.data.encoding import Encoder
+from whence.data.readers import read_examples
+from whence.errors import DataError, IndexFolderError, InputError, MismatchError, ModelError
+from whence.index.build import build_index, probe_turns
+from whence.index.manifest import REJECTED, RUN, check_model
+from whence.index.search import search
+from whence.index.store import Index
+from whence.index.verify import verify
+from whence.model.fingerprint import fingerprint
+from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.signatures.extract import Extractor
+from whence.trace.scoring import SCORES
+
+N_ROWS = 30
+STORED_TOLERANCE = 2e-3
+"""Relative to the vector's norm: float16 keeps eleven bits of each component."""
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model") / "tiny", tiny_model("llama", num_hidden_layers=3))
+
+
+def save_model(folder: Path, model: PreTrainedModel) -> Path:
+    model.save_pretrained(folder)
+    tiny_tokenizer(CHAT_TEMPLATE).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_data(tmp_path / "train.jsonl")
+
+
+def write_data(path: Path, n_rows: int = N_ROWS) -> Path:
+    with path.open("w", encoding="utf-8") as file:
+        for row in range(n_rows):
+            turns = [
+                {"role": "user", "content": f"Name {row} fruits."},
+                {"role": "assistant", "content": "pear " * (1 + row % 7)},
+            ]
+            if row % 5 == 0:
+                turns += [{"role": "user", "content": "And more?"}, {"role": "assistant", "content": f"plum {row}"}]
+            file.write(json.dumps({"messages": turns, "source": "ab"[row % 2]}) + "\n")
+    return path
+
+
+def test_index_holds_the_oracles_signatures(tmp_path: Path, model_folder: Path, data: Path) -> None:
+    said: list[str] = []
+    index = build_index(model_folder, data, tmp_path / "index", layers=[2, "last"], shard_rows=8, notify=said.append)
+    assert verify(index) == []
+    assert (index.n_rows, index.n_records, index.layers) == (N_ROWS, N_ROWS + 6, (2, 3))
+    assert index.manifest.layer == 2
+    assert "30 rows (messages)" in " ".join(said)
+    assert "is complete" in said[-1]
+
+    loaded = load_model(ModelSettings(model=str(model_folder)))
+    check_model(index.manifest, fingerprint(loaded, Encoder(loaded.tokenizer).template))
+    encoder = Encoder(loaded.tokenizer)
+    turns = [turn for example in read_examples(data) for turn in encoder.encode(example)]
+    (block,) = index.blocks([(2, "h"), (2, "g"), (3, "h"), (3, "g")])
+    for i, turn in enumerate(turns):
+        for layer in (2, 3):
+            h, g, _, _, loss = signature_oracle(loaded.model, turn, layer)
+            for name, raw in (("h", h), ("g", g)):
+                vectors = block.vectors[layer][name]
+                found = vectors.unit[i] * vectors.norm[i]
+                torch.testing.assert_close(found, raw, rtol=0, atol=STORED_TOLERANCE * raw.norm().item())
+        (record,) = index.fetch([i])
+        assert record.loss == pytest.approx(loss, rel=1e-4)
+        assert (record.prompt, record.response) == (turn.prompt, turn.response)
+
+
+def test_a_row_asked_with_its_own_words_is_found(tmp_path: Path, model_folder: Path, data: Path) -> None:
+    index = build_index(model_folder, data, tmp_path / "index", layers=2)
+    loaded = load_model(ModelSettings(model=index.manifest.model))
+    encoder = Encoder(loaded.tokenizer, max_length=index.manifest.max_length)
+    examples = list(read_examples(data))
+    queries = Extractor(loaded, (2,)).extract([encoder.encode(examples[row])[-1] for row in (3, 10)]).layers
+    for form in SCORES.values():
+        found = search(index, queries, method=form, k=2, where="source = 'b' or source = 'a'")
+        assert [hits[0].row for hits in found] == [3, 10]
+        assert found[1][0].turn == 1
+
+
+def test_interrupted_and_continued_equals_uninterrupted(tmp_path: Path, model_folder: Path, data: Path) -> None:
+    def interrupt(done: int, _total: int) -> None:
+        if done >= 20:
+            raise KeyboardInterrupt
+
+    settings = {"layers": ["auto", "last"], "shard_rows": 8, "max_tokens": 64, "n_probes": 5}
+    with pytest.raises(KeyboardInterrupt):
+        build_index(model_folder, data, tmp_path / "index", progress=interrupt, **settings)
+    with pytest.raises(IndexFolderError, match="16 of 30 rows are saved"):
+        Index.open(tmp_path / "index")
+    continued = build_index(model_folder, data, tmp_path / "index", **settings)
+    whole = build_index(model_folder, data, tmp_path / "whole", **settings)
+    assert continued.dataset.to_table().equals(whole.dataset.to_table())
+    assert continued.manifest.layer_choice == whole.manifest.layer_choice
+    assert continued.manifest.layer_choice["auto"]["n_probes"] == 5
+
+
+def test_run_yaml_replays_the_build(tmp_path: Path, model_folder: Path, data: Path) -> None:
+    index = build_index(model_folder, data, tmp_path / "index", layers=1, max_length=16, max_tokens=100)
+    settings = yaml.safe_load((index.path / RUN).read_text())["settings"]
+    again = build_index(**(settings | {"out": tmp_path / "again"}))
+    assert again.dataset.to_table().equals(index.dataset.to_table())
+    said: list[str] = []
+    build_index(**settings, notify=said.append)
+    assert "was already complete" in said[-1]
+
+
+def test_another_model_or_other_data_is_refused_and_overwrite_replaces(
+    tmp_path: Path, model_folder: Path, data: Path
+) -> None:
+    index = build_index(model_folder, data, tmp_path / "index", layers=1)
+    other = save_model(tmp_path / "other", tiny_model("llama", num_hidden_layers=3, seed=1))
+    with pytest.raises(IndexFolderError, match=r"weights: the index has \w+, this command gives \w+") as caught:
+        build_index(other, data, tmp_path / "index", layers=1)
+    assert "tokenizer" not in str(caught.value)
+    loaded = load_model(ModelSettings(model=str(other)))
+    with pytest.raises(MismatchError, match="weights"):
+        check_model(index.manifest, fingerprint(loaded, Encoder(loaded.tokenizer).template))
+
+    shorter = write_data(tmp_path / "shorter.jsonl", 12)
+    with pytest.raises(IndexFolderError, match="data content: "):
+        build_index(model_folder, shorter, tmp_path / "index", layers=1)
+    with pytest.raises(ModelError):
+        build_index(tmp_path, shorter, tmp_path / "index", layers=1, overwrite=True)
+    assert verify(index) == [], "a command that fails leaves the old index, --overwrite or not"
+    replaced = build_index(model_folder, shorter, tmp_path / "index", layers=1, overwrite=True)
+    assert replaced.n_rows == 12
+    assert verify(replaced) == []
+
+
+def test_overwrite_removes_nothing_but_an_index(tmp_path: Path, model_folder: Path, data: Path) -> None:
+    index = build_index(model_folder, data, tmp_path / "index", layers=1)
+    (index.path / "notes.txt").write_text("mine")
+    with pytest.raises(IndexFolderError, match=r"it holds notes\.txt"):
+        build_index(model_folder, data, tmp_path / "index", layers=1, overwrite=True)
+    assert verify(index) == []
+    assert (index.path / "notes.txt").read_text() == "mine"
+
+
+def test_unreadable_rows_are_set_aside_and_listed(tmp_path: Path, model_folder: Path, data: Path) -> None:
+    with data.open("a") as file:
+        file.write('{"messages": [{"role": "user", "content": "No answer?"}]}\n')
+    index = build_index(model_folder, data, tmp_path / "index", layers=1)
+    assert index.manifest.counts is not None
+    assert (index.n_rows, index.manifest.counts.n_rejected) == (N_ROWS, 1)
+    (line,) = (index.path / REJECTED).read_text().splitlines()
+    assert json.loads(line)["line"] == N_ROWS + 1
+    with pytest.raises(DataError, match="--max-rejected"):
+        build_index(model_folder, data, tmp_path / "strict", layers=1, max_rejected=0.0)
+    build_index(model_folder, data, tmp_path / "strict", layers=1)
+
+
+def test_bad_input_leaves_no_folder(tmp_path: Path, model_folder: Path, data: Path) -> None:
+    with pytest.raises(DataError):
+        build_index(model_folder, tmp_path / "nothing.jsonl", tmp_path / "index")
+    with pytest.raises(ModelError):
+        build_index(tmp_path, data, tmp_path / "index")
+    with pytest.raises(ModelError, match="Layers go from 0"):
+        build_index(model_folder, data, tmp_path / "index", layers=9)
+    with pytest.raises(ModelError, match="at least one"):
+        build_index(model_folder, data, tmp_path / "index", layers=[])
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"layer": 1}, "layer: "), ({"max_rejected": 5}, "max_rejected: "), ({"dtype": "int8"}, "dtype: ")],
+    ids=str,
+)
+def test_wrong_settings_are_named(tmp_path: Path, options: dict[str, object], named: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build_index("model", "data", tmp_path / "index", **options)
+    assert named in str(caught.value)
+
+
+def test_probes_are_drawn_by_the_seed(llama: PreTrainedModel, data: Path) -> None:
+    encoder = Encoder(LoadedModel.wrap(llama, tiny_tokenizer(CHAT_TEMPLATE)).tokenizer)
+
+    def drawn(**options: int) -> list[str]:
+        return [turn.prompt for turn in probe_turns(read_examples(data), encoder, n_rows=N_ROWS, **options)]
+
+    assert len(set(drawn(n_probes=8))) == 8
+    assert drawn(n_probes=8) == drawn(n_probes=8)
+    assert drawn(n_probes=8) != drawn(n_probes=8, seed=1)
+    assert len(drawn(n_probes=999)) == N_ROWS

@@ -1,0 +1,107 @@
+"""The manifest: what it binds, and the words with which other folders and models are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fake_index import HASHES, FakeEncoder, FakeExtractor, fake_examples, fake_manifest
+from whence.errors import IndexFolderError, MismatchError
+from whence.index.manifest import MANIFEST, RUN, Manifest, check_model, read_manifest, write_run
+from whence.index.shards import write_index
+from whence.index.store import Index
+
+
+def test_manifest_survives_the_disk(tmp_path: Path) -> None:
+    manifest = fake_manifest(7, layer_choice={"auto": {"layer": 1, "share": {"1": 0.9}}}, timings={"scan": 0.5})
+    manifest.write(tmp_path)
+    assert read_manifest(tmp_path) == manifest
+    assert json.loads((tmp_path / MANIFEST).read_text())["schema"] == "whence.index/1"
+    assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
+
+
+def test_run_yaml_holds_the_settings(tmp_path: Path) -> None:
+    write_run(tmp_path, fake_manifest(7, settings={"model": "runs/my-sft", "columns": None, "layers": ["auto", 3]}))
+    content = yaml.safe_load((tmp_path / RUN).read_text())
+    assert content["settings"] == {"model": "runs/my-sft", "columns": None, "layers": ["auto", 3]}
+    assert content["hashes"] == HASHES.model_dump()
+
+
+@pytest.mark.parametrize("part", ["weights", "adapter", "tokenizer", "template"])
+def test_another_model_is_refused_with_both_hashes(part: str) -> None:
+    manifest = fake_manifest(1, adapter="runs/lora")
+    check_model(manifest, HASHES)
+    with pytest.raises(MismatchError) as caught:
+        check_model(manifest, HASHES.model_copy(update={part: "0ther"}))
+    message = str(caught.value)
+    own = getattr(HASHES, part) or "none"
+    assert f"{part}: the index has {own}, this model has 0ther" in message
+    assert "runs/my-sft --adapter runs/lora" in message
+    assert "-o OTHER" in message
+    assert message.count("the index has") == 1
+
+
+def changed(**changes: object) -> Manifest:
+    return fake_manifest(1, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hashes": HASHES.model_copy(update={"weights": "x"})},
+        {"hashes": HASHES.model_copy(update={"adapter": "x"})},
+        {"dtype": "bfloat16"},
+        {"quantization": "4bit"},
+        {"layers": (1, 2)},
+        {"layers": (0, 1), "layer": 0},
+        {"max_length": 65},
+        {"data": fake_manifest(1).data.model_copy(update={"content_hash": "x"})},
+        {"shard_rows": 17},
+        {"max_tokens": 17},
+        {"signature": "h at the moon/1"},
+        {"filters": ()},
+    ],
+    ids=str,
+)
+def test_identity_holds_whatever_decides_the_records(changes: dict[str, object]) -> None:
+    assert changed(**changes).identity() != changed().identity()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"model": "moved"}, {"timings": {"scan": 1.0}}, {"versions": {"torch": "9"}}], ids=str
+)
+def test_identity_leaves_out_places_and_speed(changes: dict[str, object]) -> None:
+    assert changed(**changes).identity() == changed().identity()
+
+
+def test_missing_index_names_the_nearest(tmp_path: Path) -> None:
+    write_index(tmp_path / "toronto", fake_examples(3), FakeEncoder(), FakeExtractor(), fake_manifest(3))
+    with pytest.raises(IndexFolderError, match=r"no index at .*torronto(.|\n)*Did you mean .*toronto\?"):
+        Index.open(tmp_path / "torronto")
+    with pytest.raises(IndexFolderError, match=r"Build one: whence index"):
+        Index.open(tmp_path / "zzz")
+
+
+def test_newer_schema_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text('{"schema": "whence.index/2"}')
+    with pytest.raises(IndexFolderError, match=r"has the schema whence\.index/2(.|\n)*reads whence\.index/1"):
+        Index.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read"),
+        ('{"name": "a web app"}', "is not an index; it holds manifest.json"),
+        ("[]", "is not an index"),
+        ('{"schema": "whence.index/1", "layers": "x"}', "is damaged: "),
+    ],
+)
+def test_other_manifests_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / MANIFEST).write_text(content)
+    with pytest.raises(IndexFolderError, match=message):
+        Index.open(tmp_path)
+    assert (tmp_path / MANIFEST).read_text() == content

@@ -1,0 +1,124 @@
+"""Score forms against plain loops, and what they must not depend on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from oracles import score_oracle
+from whence.errors import InputError
+from whence.index.forms import LayerRoles, to_block, to_vectors
+from whence.signatures.types import Signatures
+from whence.trace.scoring import SCORES, rept, rept_balanced, score_form
+
+SAME = LayerRoles(3, 3)
+FLOAT32_TOLERANCE = 1e-5
+"""A dot product of up to 12 float32 unit components, and the rounding of both unit vectors."""
+FLOAT64_TOLERANCE = 1e-12
+
+
+def draw(generator: torch.Generator, n: int, dim: int, scale: float, dtype: torch.dtype) -> Tensor:
+    raw = scale * torch.randn(n, dim, generator=generator, dtype=dtype)
+    # Rows that are exactly zero are legal: a model that is sure has no gradient.
+    return raw * (torch.rand(n, 1, generator=generator) > 0.2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    method=st.sampled_from(sorted(SCORES)),
+    seed=st.integers(0, 2**31),
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 12), st.integers(1, 12)),
+    g_scale=st.sampled_from([1e-30, 1e-4, 1.0, 1e3]),
+    double=st.booleans(),
+)
+def test_forms_equal_the_plain_loops(
+    method: str, seed: int, shape: tuple[int, int, int, int], g_scale: float, double: bool
+) -> None:
+    n_query, n_train, dim_h, dim_g = shape
+    dtype = torch.float64 if double else torch.float32
+    generator = torch.Generator().manual_seed(seed)
+    raw = [
+        (draw(generator, n, dim_h, 20.0, dtype), draw(generator, n, dim_g, g_scale, dtype)) for n in (n_query, n_train)
+    ]
+    query, train = (to_block({3: Signatures(*pair)}) for pair in raw)
+    scores = score_form(method).function(query, train, SAME)
+    assert scores.dtype == dtype
+    assert scores.shape == (n_query, n_train)
+    expected = torch.tensor(score_oracle(method, *raw), dtype=dtype)
+    tolerance = FLOAT64_TOLERANCE if double else FLOAT32_TOLERANCE
+    torch.testing.assert_close(scores, expected, rtol=0, atol=tolerance)
+
+
+@given(seed=st.integers(0, 2**31), weight=st.floats(0, 1))
+@settings(max_examples=30, deadline=None)
+def test_balanced_is_the_cosine_of_weighted_unit_halves(seed: int, weight: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    raw = [Signatures(*torch.randn(2, n, 6, generator=generator, dtype=torch.float64)) for n in (3, 4)]
+    query, train = (to_block({3: signatures}) for signatures in raw)
+    joined = [
+        torch.cat([weight**0.5 * block[3]["h"].unit, (1 - weight) ** 0.5 * block[3]["g"].unit], dim=1)
+        for block in (query, train)
+    ]
+    expected = torch.nn.functional.cosine_similarity(joined[0][:, None], joined[1][None], dim=2)
+    torch.testing.assert_close(rept_balanced(query, train, SAME, weight=weight), expected)
+
+
+def test_rept_is_repsim_when_the_gradient_is_as_small_as_in_real_models() -> None:
+    generator = torch.Generator().manual_seed(0)
+    raw = [Signatures(50 * torch.randn(9, 8, generator=generator), 3e-3 * torch.randn(9, 8, generator=generator))] * 2
+    query, train = (to_block({3: signatures}) for signatures in raw)
+    difference = rept(query, train, SAME) - score_form("repsim").function(query, train, SAME)
+    assert 0 < difference.abs().max() < 1e-6
+
+
+def test_roles_take_h_and_g_from_their_layers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    block = {layer: Signatures(*torch.randn(2, 4, 5, generator=generator)) for layer in (1, 2)}
+    mixed = {7: Signatures(h=block[1].h, g=block[2].g)}
+    for form in SCORES.values():
+        apart = form.function(to_block(block), to_block(block), LayerRoles(1, 2))
+        together = form.function(to_block(mixed), to_block(mixed), LayerRoles(7, 7))
+        assert torch.equal(apart, together)
+
+
+def test_needs_name_exactly_what_is_read() -> None:
+    signatures = Signatures(*torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0)))
+    for form in SCORES.values():
+        full = to_block({1: signatures, 2: signatures})
+        reads = form.reads(LayerRoles(1, 2))
+        thin = {layer: {name: full[layer][name] for at, name in reads if at == layer} for layer in (1, 2)}
+        assert torch.equal(form.function(full, thin, LayerRoles(1, 2)), form.function(full, full, LayerRoles(1, 2)))
+        for missing in reads:
+            poorer = {
+                layer: {name: part for name, part in parts.items() if (layer, name) != missing}
+                for layer, parts in thin.items()
+            }
+            with pytest.raises(KeyError):
+                form.function(full, poorer, LayerRoles(1, 2))
+
+
+def test_directions_and_lengths_of_tiny_and_zero_vectors() -> None:
+    raw = torch.tensor([[3e-30, 4e-30], [0.0, 0.0], [3.0, 4.0]])
+    vectors = to_vectors(raw)
+    torch.testing.assert_close(vectors.unit, torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.6, 0.8]]))
+    torch.testing.assert_close(vectors.norm, torch.tensor([5e-30, 0.0, 5.0]), rtol=1e-6, atol=0)
+
+
+def test_unknown_method_and_wrong_weight_are_named() -> None:
+    with pytest.raises(InputError, match=r"no method 'repsin'(.|\n)*Did you mean repsim\?"):
+        score_form("repsin")
+    with pytest.raises(InputError, match=r"Only rept-balanced takes a weight"):
+        score_form("repsim", weight=0.2)
+    block = to_block({3: Signatures(torch.ones(1, 2), torch.ones(1, 2))})
+    with pytest.raises(InputError, match=r"weight = 1\.5"):
+        score_form("rept-balanced", weight=1.5).function(block, block, SAME)
+    assert score_form("rept-balanced", weight=0.2).version == "1 weight=0.2"
+
+
+def test_registry_cannot_be_changed_by_accident() -> None:
+    assert all(name == form.name for name, form in SCORES.items())
+    with pytest.raises(TypeError):
+        SCORES["mine"] = SCORES["rept"]  # type: ignore[index]
