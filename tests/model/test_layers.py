@@ -17,20 +17,20 @@ from whence.model.loading import LoadedModel
 
 
 def test_the_upper_layer_of_the_least_similar_pair() -> None:
-    choice = choose_layer_from(torch.tensor([[0.9, 0.2, 0.8, 0.9]] * 5))
-    assert (choice.layer, choice.share) == (2, {2: 1.0})
-    assert choice.similarity == pytest.approx([0.9, 0.2, 0.8, 0.9])
+    choice = choose_layer_from(torch.tensor([[0.9, 0.8, 0.2, 0.7, 0.9]] * 5))
+    assert (choice.layer, choice.share) == (3, {3: 1.0})
+    assert choice.similarity == pytest.approx([0.9, 0.8, 0.2, 0.7, 0.9])
 
 
-def test_the_last_pair_is_left_out() -> None:
-    assert choose_layer_from(torch.tensor([[0.9, 0.8, 0.7, 0.1]] * 5)).layer == 3
+def test_the_last_pair_and_the_embedding_are_left_out() -> None:
+    assert choose_layer_from(torch.tensor([[0.1, 0.8, 0.7, 0.1]] * 5)).layer == 3
 
 
 def test_without_a_clear_minimum_the_last_layer() -> None:
     # Three probes, each with its own minimum: resamples cannot agree.
-    probes = torch.tensor([[0.1, 0.5, 0.5, 0.9], [0.5, 0.1, 0.5, 0.9], [0.5, 0.5, 0.1, 0.9]])
+    probes = torch.tensor([[0.9, 0.1, 0.5, 0.5, 0.9], [0.9, 0.5, 0.1, 0.5, 0.9], [0.9, 0.5, 0.5, 0.1, 0.9]])
     choice = choose_layer_from(probes)
-    assert choice.layer == 4
+    assert choice.layer == 5
     assert "no clear minimum" in choice.reason
     assert sum(choice.share.values()) == pytest.approx(1.0)
     assert max(choice.share.values()) < 0.5
@@ -41,8 +41,11 @@ def test_the_bootstrap_is_seeded() -> None:
     assert choose_layer_from(similarities, seed=3) == choose_layer_from(similarities, seed=3)
 
 
-def test_a_model_of_one_layer_has_no_choice() -> None:
-    assert choose_layer_from(torch.tensor([[0.5]])).layer == 1
+@pytest.mark.parametrize("pairs", [1, 2])
+def test_a_model_of_one_or_two_layers_has_no_choice(pairs: int) -> None:
+    choice = choose_layer_from(torch.rand(3, pairs))
+    assert choice.layer == pairs
+    assert f"a model of {pairs} layers" in choice.reason
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text"])

@@ -2,13 +2,14 @@
 
 The hidden states of adjacent layers at the last prompt token are alike, except where the model changes phase. The rule
 (RepT, arXiv 2510.02334) takes the upper layer of the least similar adjacent pair, the last pair left out, because the
-last layers always turn towards the output; without a clear minimum it takes the last layer. The paper reads a single
+last layers always turn towards the output; without a clear minimum it takes the last layer. The step from the
+embedding to the first layer is no pair of layers and is left out too: it is the largest turn in most models. The paper reads a single
 prompt. Here the similarity is a mean over a probe set, and a bootstrap over the probes says how stable the choice is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,14 +48,15 @@ def choose_layer_from(
     """The rule applied to the similarities of each probe; pure arithmetic, see the module's docstring."""
     n_probes, pairs = similarities.shape
     mean = similarities.mean(0)
-    if pairs < 2:
-        return LayerChoice(pairs, tuple(mean.tolist()), {pairs: 1.0}, n_probes, seed, "the model has a single layer")
+    if pairs < 3:
+        reason = f"a model of {pairs} layers has no pair to choose from; the last layer is taken"
+        return LayerChoice(pairs, tuple(mean.tolist()), {pairs: 1.0}, n_probes, seed, reason)
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(n_probes, (n_bootstrap, n_probes), generator=generator)
-    chosen = similarities[draws].mean(1)[:, :-1].argmin(1) + 1
+    chosen = similarities[draws].mean(1)[:, 1:-1].argmin(1) + 2
     counts = torch.bincount(chosen, minlength=pairs + 1).tolist()
     share = {layer: count / n_bootstrap for layer, count in enumerate(counts) if count}
-    upper = int(mean[:-1].argmin()) + 1
+    upper = int(mean[1:-1].argmin()) + 2
     if share.get(upper, 0.0) >= CLEAR_SHARE:
         reason = f"layers {upper - 1} and {upper} are the least similar adjacent pair ({mean[upper - 1]:.3f})"
         return LayerChoice(upper, tuple(mean.tolist()), share, n_probes, seed, reason)
@@ -62,7 +64,9 @@ def choose_layer_from(
     return LayerChoice(pairs, tuple(mean.tolist()), share, n_probes, seed, f"{reason}; the last layer is taken")
 
 
-def probe_similarities(loaded: LoadedModel, probes: Sequence[EncodedTurn]) -> Float[Tensor, "n_probes pairs"]:
+def probe_similarities(
+    loaded: LoadedModel, probes: Sequence[EncodedTurn], *, progress: Callable[[int, int], None] | None = None
+) -> Float[Tensor, "n_probes pairs"]:
     """cos(H(i)[t], H(i + 1)[t]) for each probe and each adjacent pair of layers."""
     if not probes:
         raise ModelError(
@@ -70,10 +74,12 @@ def probe_similarities(loaded: LoadedModel, probes: Sequence[EncodedTurn]) -> Fl
         )
     rows = []
     layers = range(loaded.n_layers)
-    for probe in probes:
+    for number, probe in enumerate(probes, 1):
         ids = torch.tensor([probe.input_ids[: probe.response_start]], device=loaded.device)
         with torch.no_grad(), captured(loaded.blocks, layers, leaf=False) as seen:
             last = loaded.blocks.decoder(input_ids=ids, use_cache=False).last_hidden_state
         stack = torch.stack([seen[layer][0, -1] for layer in layers] + [last[0, -1]]).double()
         rows.append(F.cosine_similarity(stack[:-1], stack[1:], dim=-1).cpu())
+        if progress is not None:
+            progress(number, len(probes))
     return torch.stack(rows)

@@ -83,6 +83,12 @@ class LoadedModel:
         return int(self.text_config.hidden_size)  # type: ignore[attr-defined]
 
     @property
+    def max_length(self) -> int | None:
+        """Most positions the model can take; None where its config names no limit."""
+        limit = getattr(self.text_config, "max_position_embeddings", None)
+        return int(limit) if limit else None
+
+    @property
     def vocab_size(self) -> int:
         """Number of logits."""
         return int(self.text_config.vocab_size)  # type: ignore[attr-defined]

@@ -93,7 +93,7 @@ class Extractor:
         """The batch, split by prompt length where the model cannot bear a padded prompt.
 
         transformers' eager attention takes its softmax in float32, where float64's mask value is minus infinity: a
-        padding position that may look at nothing becomes NaN, and spreads. Only float64 with eager attention is like that.
+        padding position that may look at nothing becomes NaN, and spreads. Only float64 with eager attention is so.
         """
         eager = getattr(self.loaded.text_config, "_attn_implementation", None) == "eager"
         if not (eager and self.loaded.dtype == torch.float64):

@@ -1,0 +1,87 @@
+"""The command line's entry: the commands, and how any error becomes one message and an exit status.
+
+Exit status: 0 done, 2 something the user gave cannot be used (or another error raised on purpose), 130 Ctrl-C.
+Heavy imports happen inside the commands, so that `whence --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import typer
+
+from whence.cli import demo, index, layers, trace, verify
+from whence.errors import WhenceError
+
+app = typer.Typer(
+    name="whence",
+    help="Where did it go wrong? Trace a language model's bad output back to the training rows behind it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("layers")(layers.layers)
+app.command("index")(index.index)
+app.command("trace")(trace.trace)
+app.command("verify")(verify.verify)
+
+
+INTERRUPTED = 130
+
+
+def version(value: bool) -> None:
+    """Prints the version and ends."""
+    if value:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"whence {installed('whence')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: bool = typer.Option(False, "--version", help="Print the version.", callback=version, is_eager=True),
+) -> None:
+    """Options of all commands."""
+
+
+def main() -> None:
+    """Runs the command line; every error raised on purpose ends in one message and its exit status."""
+    try:
+        app()
+    except SystemExit as ended:
+        # typer turns Ctrl-C into this status without a word.
+        if ended.code == INTERRUPTED:
+            _end("Stopped. What was finished is kept; the same command goes on from there.", INTERRUPTED)
+        raise
+    except KeyboardInterrupt:
+        _end("Stopped.", INTERRUPTED)
+    except WhenceError as error:
+        _end(f"Error: {error}", 2)
+    except BrokenPipeError:
+        # The reader (head, less) has gone; Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in _PLAIN:
+            raise
+        _end(f"Error: {error.strerror}: {error.filename or ''}\n{_PLAIN[error.errno]}", 2)
+
+
+_PLAIN = {
+    errno.ENOSPC: "What was written before is kept. Make room and give the same command again.",
+    errno.EACCES: "whence needs to read its inputs and to write its outputs. Check the permissions.",
+    errno.EROFS: "The place to write to is read-only. Give another one with -o.",
+    errno.ENOENT: "Check the path.",
+    errno.ENOTDIR: "A part of that path is a file. Check the path.",
+    errno.EISDIR: "That is a folder; a file was expected.",
+}
+
+
+def _end(message: str, status: int) -> None:
+    sys.stderr.write(message.rstrip() + "\n")
+    sys.exit(status)

@@ -1,0 +1,74 @@
+"""Queries from a file: every usual shape, and a clear error for every line that is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from whence.data.examples import Turn
+from whence.errors import InputError
+from whence.trace.queries import Query, read_queries
+
+
+def written(tmp_path: Path, text: str, name: str = "bad.jsonl") -> Path:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+USER = (Turn("user", "Why?"),)
+
+
+@pytest.mark.parametrize(
+    ("line", "query"),
+    [
+        ('{"prompt": "Why?", "response": "So."}', Query(USER, "So.")),
+        ('{"prompt": "Why?"}', Query(USER)),
+        ('{"question": "Why?", "answer": "So.", "label": "odd"}', Query(USER, "So.", {"label": "odd"})),
+        ('{"messages": [{"role": "user", "content": "Why?"}]}', Query(USER)),
+        (
+            '{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}',
+            Query(USER, "So."),
+        ),
+        ('{"prompt": [{"role": "user", "content": "Why?"}], "response": "So."}', Query(USER, "So.")),
+    ],
+)
+def test_shapes(tmp_path: Path, line: str, query: Query) -> None:
+    assert read_queries(written(tmp_path, line + "\n")) == [query]
+
+
+def test_csv_serves_too(tmp_path: Path) -> None:
+    assert read_queries(written(tmp_path, "prompt,response\nWhy?,So.\n", "bad.csv")) == [Query(USER, "So.")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"prompt": "a", "response": "b"}\n{"prompt": "a",}\n', r"bad.jsonl:2"),
+        ('{"prompt": ""}\n', "bad.jsonl:1: The prompt is empty"),
+        ('{"prompt": "a", "response": " "}\n', "bad.jsonl:1: The response is empty"),
+        ('{"text": "a"}\n', "no prompt among the columns text"),
+        ('{"prompt": "a", "response": 7}\n', "the response is not text"),
+        ('{"prompt": 7}\n', "column 'prompt' is a number"),
+        ("\n", "holds no query"),
+    ],
+)
+def test_lines_that_are_none(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_queries(written(tmp_path, text))
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no query file at"):
+        read_queries(tmp_path / "none.jsonl")
+
+
+def test_the_prompt_a_person_reads_is_the_last_user_message() -> None:
+    turns = [
+        {"role": r, "content": c}
+        for r, c in (("system", "Be brief."), ("user", "A?"), ("assistant", "B."), ("user", "C?"))
+    ]
+    assert Query.of(turns, "D.").prompt == "C?"
+    with pytest.raises(InputError, match="unknown role"):
+        Query.of([{"role": "robot", "content": "A"}])
