@@ -26,8 +26,8 @@ from whence.signatures.types import Extracted
 N_ROWS = 100
 TESTS = Path(__file__).parents[1]
 
-MEMORY_SLACK_KIB = 16 * 1024
-"""Allocators keep what they once had. 3,000 further rows of dimension 2048 held in float16 would be 24 MiB."""
+MEMORY_SLACK_KIB = 32 * 1024
+"""Allocators keep what they once had. 3,500 further rows, 7,000 records, of dimension 2048 would be 56 MiB."""
 
 
 def build(out: Path, n_rows: int = N_ROWS, **options: object) -> Index:
@@ -41,9 +41,9 @@ def records(out: Path) -> pa.Table:
     return Index.open(out).dataset.to_table()
 
 
-def in_child(command: str, out: Path, n_rows: int) -> str:
+def in_child(command: str, out: Path, *n_rows: int) -> str:
     environment = os.environ | {"PYTHONPATH": str(TESTS), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    script = [sys.executable, str(TESTS / "index" / "build_in_child.py"), command, str(out), str(n_rows)]
+    script = [sys.executable, str(TESTS / "index" / "build_in_child.py"), command, str(out), *map(str, n_rows)]
     return subprocess.run(script, env=environment, check=True, capture_output=True, text=True).stdout
 
 
@@ -259,5 +259,5 @@ def test_lances_own_write_error_is_understood(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    few, many = (int(in_child("memory", tmp_path / str(n), n)) for n in (1000, 4000))
+    few, many = map(int, in_child("memory", tmp_path, 500, 4000).split())
     assert many - few < MEMORY_SLACK_KIB

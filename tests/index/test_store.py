@@ -77,7 +77,7 @@ def test_bad_filter_names_the_columns(index: Index, where: str) -> None:
 
 def test_blocks_give_offsets_that_fetch_understands(index: Index) -> None:
     blocks = list(index.blocks([], where="source = 'b'", block_rows=7))
-    assert max(map(len, blocks)) == 7
+    assert max(map(len, blocks)) <= 7
     keys = [(int(row), int(turn)) for block in blocks for row, turn in zip(block.row, block.turn, strict=True)]
     assert all(row % 2 == 1 for row, _ in keys)
     offsets = [int(offset) for block in blocks for offset in block.record]
