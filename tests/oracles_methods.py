@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -221,3 +223,18 @@ def less(queries: list[Rows], train: list[Rows], states: list, rates: list[float
         part = [[float(cosine(project(q), project(t))) for t in flat(steps)] for q in flat(q_rows)]
         total = total + rate / sum(rates) * torch.tensor(part, dtype=torch.float64)
     return total
+
+
+def bm25(queries: Sequence[str], rows: Sequence[str], k1: float = 1.5, b: float = 0.75) -> Tensor:
+    """The formula of Robertson and Zaragoza with Lucene's idf, word by word."""
+    words = [re.findall(r"\w+", row.lower()) for row in rows]
+    mean = sum(map(len, words)) / len(words)
+    scores = torch.zeros(len(queries), len(rows), dtype=torch.float64)
+    for q, query in enumerate(queries):
+        for word in re.findall(r"\w+", query.lower()):
+            df = sum(word in row for row in words)
+            idf = math.log(1 + (len(rows) - df + 0.5) / (df + 0.5))
+            for t, row in enumerate(words):
+                tf = row.count(word)
+                scores[q, t] += idf * tf / (tf + k1 * (1 - b + b * len(row) / mean))
+    return scores

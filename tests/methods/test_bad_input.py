@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from whence.errors import InputError
-from whence.methods.base import SharedWork, Subject, TraceSet
-from whence.methods.gradients.checkpoints import OPTIMIZER, FolderCheckpoint, read_adam_state
+from whence.methods.base import SharedWork, TraceSet
+from whence.methods.gradients.checkpoints import OPTIMIZER, FolderCheckpoint, read_adam_state, run_checkpoints
 from whence.methods.registry import make_method, method_names
 
 
@@ -175,4 +175,14 @@ def test_shared_work_is_done_once_for_the_same_rows_and_only_with_room(problem) 
     assert shared.get(("b",), problem.train, 40, work) == 2
     shared.clear()
     assert shared.get(("a",), again, 60, work) == 3
-    assert isinstance(problem.subject, Subject)
+
+
+def test_a_run_of_finetune_gives_its_checkpoints(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no folder of a fine-tune"):
+        run_checkpoints(tmp_path)
+    notes = "settings: {learning_rate: 0.5}\ncheckpoints: []\n"
+    (tmp_path / "run.yaml").write_text(notes, "utf-8")
+    assert run_checkpoints(tmp_path) == (FolderCheckpoint(tmp_path, 0.5),)
+    notes = "settings: {learning_rate: 0.5}\ncheckpoints:\n- {path: checkpoints/epoch-1, learning_rate: 0.25}\n"
+    (tmp_path / "run.yaml").write_text(notes, "utf-8")
+    assert run_checkpoints(tmp_path) == (FolderCheckpoint(tmp_path / "checkpoints/epoch-1", 0.25),)

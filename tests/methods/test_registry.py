@@ -11,7 +11,7 @@ import torch
 
 import whence.methods
 from whence.errors import InputError, NonFiniteError
-from whence.methods.base import Subject, TraceSet, checked_scores
+from whence.methods.base import TraceSet, checked_scores
 from whence.methods.registry import make_method, method_class, method_names, resolve_names
 
 DUMMY = '''
@@ -107,4 +107,3 @@ def test_an_empty_set_and_wrong_names_are_refused(problem) -> None:
         TraceSet.of([])
     with pytest.raises(InputError, match="names"):
         TraceSet.of(problem.train.turns, ["one"])
-    assert isinstance(problem.subject, Subject)

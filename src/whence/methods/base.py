@@ -139,6 +139,7 @@ class Subject:
     checkpoints: in the order of training; the last is the model as loaded, or earlier.
     text_encoder: a local folder with a sentence encoder, for `text-embedding`.
     shared: keeps gradients and signatures for all methods; None: each method computes its own.
+    max_tokens: padded tokens in one batch; more is faster on an accelerator and takes more memory.
     block_bytes: bound on the per-example gradients held at once in one block of rows.
     """
 
@@ -149,7 +150,7 @@ class Subject:
     text_encoder: str | None = None
     base: LoadedModel | None = None
     seed: int = 0
-    max_tokens: int = 4096
+    max_tokens: int = 1024
     block_bytes: int = 1 << 28
     shared: SharedWork | None = field(default=None, compare=False)
 

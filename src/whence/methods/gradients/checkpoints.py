@@ -66,6 +66,27 @@ class FolderCheckpoint:
         )
 
 
+def run_checkpoints(run: str | Path) -> tuple[FolderCheckpoint, ...]:
+    """The checkpoints that a folder made by `whence finetune` lists, in order; the final weights where it lists none.
+
+    A single final one has the run's top learning rate, which then only scales the scores. Raises InputError for a
+    folder without a readable run.yaml.
+    """
+    import yaml
+
+    folder = Path(run)
+    try:
+        notes = yaml.safe_load((folder / "run.yaml").read_text("utf-8"))
+        listed = [FolderCheckpoint(folder / k["path"], float(k["learning_rate"])) for k in notes["checkpoints"]]
+        return tuple(listed or [FolderCheckpoint(folder, float(notes["settings"]["learning_rate"]))])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder} is no folder of a fine-tune: {type(error).__name__}: {error}.",
+            "Expected run.yaml with settings and checkpoints, as whence finetune writes it.",
+            "Give the folder that whence finetune made.",
+        ) from error
+
+
 def read_adam_state(file: Path) -> AdamState:
     """The moments in an optimizer.safetensors. Raises InputError for a damaged or foreign file."""
     from safetensors import safe_open
@@ -99,7 +120,7 @@ def require_checkpoints(subject: Subject, method: str) -> tuple[Checkpoint, ...]
         raise InputError(
             f"{method} needs checkpoints of the training run; there is none.",
             "Expected at least one folder with weights and its learning rate.",
-            "Keep them with whence finetune --checkpoints N.",
+            "Keep them with whence finetune --checkpoints.",
         )
     return subject.checkpoints
 

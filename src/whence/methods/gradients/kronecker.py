@@ -86,13 +86,18 @@ def kronecker_bases(
             ids, wanted, weight = (part.to(loaded.device) for part in padded)
             lengths = torch.tensor([len(rows.turns[i].input_ids) - 1 for i in block], device=ids.device)
             real[0] = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
-            logits = loaded.model(input_ids=ids, attention_mask=real[0].long(), use_cache=False).logits
-            logits = logits[:, -wanted.shape[1] :].to(dtype)
+            logits = _last_logits(loaded, ids, real[0].long(), wanted.shape[1]).to(dtype)
             nats = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
             if targets is not None:
                 weight = weight.sqrt()
             torch.autograd.backward((nats * weight.flatten()).sum())
     return {name: _basis(modules[name], *factors[name], dtype) for name in modules}
+
+
+def _last_logits(loaded: LoadedModel, ids: Tensor, mask: Tensor, kept: int) -> Float[Tensor, "batch kept vocab"]:
+    positions = torch.arange(ids.shape[1] - kept, ids.shape[1], device=ids.device)
+    output = loaded.model(input_ids=ids, attention_mask=mask, logits_to_keep=positions, use_cache=False)
+    return output.logits  # type: ignore[no-any-return]
 
 
 def _real_rows(x: Tensor, real: Tensor) -> Float[Tensor, "positions width"]:
@@ -138,9 +143,9 @@ def sampled_targets(loaded: LoadedModel, rows: TraceSet, *, seed: int, max_token
     found: list[list[int]] = [[] for _ in rows.turns]
     for block in row_blocks(rows.turns, bytes_per_row=1, block_bytes=64, max_tokens=max_tokens):
         ids, wanted, weight = padded_block(rows.turns, block, None, loaded.pad_id, gradient_dtype(loaded))
-        mask = torch.ones_like(ids).to(loaded.device)
-        logits = loaded.model(input_ids=ids.to(loaded.device), attention_mask=mask, use_cache=False).logits
-        chances = logits[:, -wanted.shape[1] :].double().softmax(dim=-1).cpu()
+        ids = ids.to(loaded.device)
+        logits = _last_logits(loaded, ids, torch.ones_like(ids), wanted.shape[1])
+        chances = logits.double().softmax(dim=-1).cpu()
         for place, i in enumerate(block):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + i)
             drawn = torch.multinomial(chances[place][weight[place] > 0], 1, generator=generator)
