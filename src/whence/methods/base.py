@@ -138,7 +138,7 @@ class Subject:
     layer: the layer of the representation methods; None: the last (after the final norm).
     checkpoints: in the order of training; the last is the model as loaded, or earlier.
     text_encoder: a local folder with a sentence encoder, for `text-embedding`.
-    shared: keeps gradients and signatures for all methods; None: each method computes its own.
+    shared: keeps gradients and signatures for all methods of this one subject; None: each method computes its own.
     max_tokens: padded tokens in one batch; more is faster on an accelerator and takes more memory.
     block_bytes: bound on the per-example gradients held at once in one block of rows.
     """
