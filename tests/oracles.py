@@ -60,13 +60,38 @@ def score_oracle(
             row.append(
                 {
                     "repsim": of_h,
-                    "gradient-cosine": of_g,
+                    "g-cosine": of_g,
                     "rept": cosine_oracle(query_h + query_g, train_h + train_g),
                     "rept-balanced": weight * of_h + (1 - weight) * of_g,
                 }[method]
             )
         scores.append(row)
     return scores
+
+
+States = dict[int, tuple[Tensor, Tensor, Tensor]]
+"""h, g and m of n examples by layer, each [n, dim]."""
+
+
+def centred_oracle(query: States, train: States, h_layer: int, g_layer: int) -> list[list[float]]:
+    """scores[q][t] of rept-centred from the raw vectors, pair by pair; means are over the training rows."""
+
+    def less_mean(layer: int, which: int, rows: Tensor) -> list[list[float]]:
+        columns = list(zip(*train[layer][which].tolist(), strict=True))
+        means = [sum(column) / len(column) for column in columns]
+        return [[x - mean for x, mean in zip(row, means, strict=True)] for row in rows.tolist()]
+
+    total = [[0.0] * len(train[h_layer][0]) for _ in range(len(query[h_layer][0]))]
+    parts = [(layer, which, weight) for layer in (h_layer, g_layer) for which, weight in ((0, 5 / 16), (2, 2.5 / 16))]
+    for layer, which, weight in parts:
+        asked, rows = (less_mean(layer, which, side[layer][which]) for side in (query, train))
+        for q, one in enumerate(asked):
+            for t, other in enumerate(rows):
+                total[q][t] += weight * cosine_oracle(one, other)
+    for q, one in enumerate(query[g_layer][1].tolist()):
+        for t, other in enumerate(train[g_layer][1].tolist()):
+            total[q][t] += cosine_oracle(one, other) / 16
+    return total
 
 
 def search_oracle(scores: list[float], keys: list[tuple[int, int]], k: int) -> list[tuple[float, int, int]]:

@@ -39,8 +39,7 @@ CONFIGS: dict[str, dict[str, object]] = {
         "final_logit_softcapping": 5.0,
         "attn_logit_softcapping": 20.0,
     },
-    "gemma3_text": _GQA
-    | {"head_dim": 8, "sliding_window": 8, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8},
+    "gemma3_text": _GQA | {"head_dim": 8, "sliding_window": 8, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8},
     "gpt2": {"vocab_size": VOCAB_SIZE, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 256},
     "gpt_neox": _COMMON | {"rotary_pct": 0.5},
     "phi3": _GQA | {"pad_token_id": 0, "sliding_window": 16},

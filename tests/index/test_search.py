@@ -31,8 +31,15 @@ STORED_TOLERANCE = 2e-3
 """On a cosine: both halves of the stored vectors are rounded to float16 (2^-11)."""
 
 
-def given_index(out: Path, turns_of: list[int], h: torch.Tensor, g: torch.Tensor, shard_rows: int) -> Index:
-    """An index whose record i has the raw vectors h[i], g[i]; row r has turns_of[r] turns."""
+def given_index(
+    out: Path,
+    turns_of: list[int],
+    h: torch.Tensor,
+    g: torch.Tensor,
+    shard_rows: int,
+    m: torch.Tensor | None = None,
+) -> Index:
+    """An index whose record i has the raw vectors h[i], g[i] and m[i]; row r has turns_of[r] turns."""
     names = [f"question {row}.{turn}" for row, n in enumerate(turns_of) for turn in range(n)]
 
     def rows() -> Iterator[Example]:
@@ -44,8 +51,8 @@ def given_index(out: Path, turns_of: list[int], h: torch.Tensor, g: torch.Tensor
                 tuple(turn for pair in pairs for turn in pair), "train.jsonl", row + 1, {"source": "ab"[row % 2]}
             )
 
-    extractor = GivenExtractor(h, g, {name: i for i, name in enumerate(names)})
-    manifest = fake_manifest(len(turns_of), dim=h.shape[1], shard_rows=shard_rows)
+    extractor = GivenExtractor(h, g, {name: i for i, name in enumerate(names)}, m)
+    manifest = fake_manifest(len(turns_of), dim=h.shape[1], with_m=m is not None, shard_rows=shard_rows)
     return write_index(out, rows, FakeEncoder(), extractor, manifest)
 
 
@@ -57,7 +64,7 @@ def test_blocked_search_equals_a_full_sort(data: st.DataObject) -> None:
     picks = st.lists(st.integers(0, len(EXACT) - 1), min_size=n_records, max_size=n_records)
     h, g = EXACT[data.draw(picks, "h")] * 4, EXACT[data.draw(picks, "g")] / 8
     queries = {1: Signatures(h=EXACT[torch.arange(n_queries)], g=EXACT[torch.arange(n_queries) + 1])}
-    method = SCORES[data.draw(st.sampled_from(["repsim", "gradient-cosine", "rept-balanced"]))]
+    method = SCORES[data.draw(st.sampled_from(["repsim", "g-cosine", "rept-balanced"]))]
     k = data.draw(st.integers(1, 30), "k")
     shard_rows, block_rows = data.draw(st.integers(1, 10), "shard"), data.draw(st.integers(1, 40), "block")
     where = data.draw(st.sampled_from([None, "source = 'b'", "turn > 0"]))
@@ -89,11 +96,12 @@ def test_blocked_search_equals_a_full_sort(data: st.DataObject) -> None:
 def test_stored_vectors_give_the_scores_of_the_raw_ones(tmp_path: Path, method: str, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(1)
     h, g = 30 * torch.randn(50, 64, generator=generator), 1e-3 * torch.randn(50, 64, generator=generator)
-    index = given_index(tmp_path / "index", [1] * 50, h, g, 20)
-    raw = {1: Signatures(h=h[:3].to(dtype), g=g[:3].to(dtype))}
-    exact = SCORES[method].function(
-        to_block(raw), to_block({1: Signatures(h.to(dtype), g.to(dtype))}), LayerRoles(1, 1)
-    )
+    m = h + 10 * torch.randn(50, 64, generator=generator)
+    index = given_index(tmp_path / "index", [1] * 50, h, g, 20, m)
+    raw = {1: Signatures(h=h[:3].to(dtype), g=g[:3].to(dtype), m=m[:3].to(dtype))}
+    centres = {(1, name): vectors.double().mean(0) for name, vectors in (("h", h), ("g", g), ("m", m))}
+    train = to_block({1: Signatures(h.to(dtype), g.to(dtype), m.to(dtype))}, centres)
+    exact = SCORES[method].function(to_block(raw, centres), train, LayerRoles(1, 1))
     matrix = score_matrix(index, raw, method=SCORES[method])
     assert matrix.scores.dtype == (np.float64 if dtype == torch.float64 else np.float32)
     np.testing.assert_allclose(matrix.scores, exact.numpy(), atol=STORED_TOLERANCE)

@@ -17,7 +17,7 @@ from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
 from whence.data.examples import EncodedTurn
 from whence.errors import DataError, IndexFolderError, NonFiniteError
 from whence.index import shards
-from whence.index.manifest import LOCK, MANIFEST, RECORDS, REJECTED, RUN, read_manifest
+from whence.index.manifest import CENTRES, LOCK, MANIFEST, RECORDS, REJECTED, RUN, read_manifest
 from whence.index.shards import locked, write_index
 from whence.index.store import Index
 from whence.index.verify import verify
@@ -89,7 +89,7 @@ def test_killed_at_any_moment_the_index_is_the_same(tmp_path: Path) -> None:
     assert (tmp_path / "killed" / REJECTED).read_bytes() == (tmp_path / "whole" / REJECTED).read_bytes()
     assert verify(tmp_path / "killed") == []
     names = {path.name for path in (tmp_path / "killed").iterdir()}
-    assert names == {MANIFEST, RUN, REJECTED, RECORDS, LOCK}
+    assert names == {MANIFEST, RUN, REJECTED, RECORDS, CENTRES, LOCK}
     data = list((tmp_path / "killed" / RECORDS / "data").iterdir())
     assert len(data) == 50, "files of killed commits are cleared away"
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import oracles_methods as plain
-from oracles import signature_oracle
+from oracles import centred_oracle, signature_oracle
 from whence.methods.base import TraceSet, checked_scores
 from whence.methods.gradients.kronecker import sampled_targets
 from whence.methods.gradients.parameters import choose_parameters, layout_of, linear_modules
@@ -151,6 +151,22 @@ def rept_balanced(problem) -> Tensor:
     return (repsim(problem) + g_cosine(problem)) / 2
 
 
+def rept_centred(problem) -> Tensor:
+    layer = problem.loaded.n_layers
+    query, train = ({layer: states(problem, rows, layer)} for rows in (problem.queries, problem.train))
+    return torch.tensor(centred_oracle(query, train, layer, layer), dtype=torch.float64)
+
+
+def states(problem, rows: TraceSet, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+    """h, g and m of every row by the plain procedure."""
+    found = [signature_oracle(problem.loaded.model, turn, layer) for turn in rows.turns]
+    return (
+        torch.stack([h for h, _, _, _, _ in found]),
+        torch.stack([g for _, g, _, _, _ in found]),
+        torch.stack([H.mean(0) for _, _, H, _, _ in found]),
+    )
+
+
 def text_embedding(problem) -> Tensor:
     tokenizer, model, _ = load_encoder(Path(problem.subject.text_encoder))
 
@@ -198,6 +214,7 @@ CASES = {
     "repsim": Case(repsim, {}),
     "rept": Case(rept, {}),
     "rept-balanced": Case(rept_balanced, {}),
+    "rept-centred": Case(rept_centred, {}),
     "text-embedding": Case(text_embedding, {}, RTOL_FLOAT32),
     "tracin": Case(tracin, {}),
     "tracin-ln": Case(tracin_ln, {}),

@@ -62,6 +62,8 @@ def check(model: PreTrainedModel, turns: list[EncodedTurn], layers: list[int], m
             assert_close(found.layers[layer].g[i], g, bound)
             assert_close(found.tokens[layer].H[i], H, bound)
             assert_close(found.tokens[layer].G[i], G, bound)
+            assert found.layers[layer].m is not None
+            assert_close(found.layers[layer].m[i], H.mean(0), bound)
             assert found.loss[i].item() == pytest.approx(loss, rel=bound)
             assert found.n_response[i].item() == one.n_response
 

@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_plain_computation(world: World, tracer: Tracer)
 
 def test_a_row_finds_itself(tracer: Tracer) -> None:
     row = rows()[7]
-    for method in ("rept", "repsim", "rept-balanced", "gradient-cosine"):
+    for method in ("rept", "repsim", "rept-balanced", "g-cosine"):
         (result,) = tracer.trace(str(row["prompt"]), str(row["response"]), k=1, method=method)
         (hit,) = result.hits
         assert (hit.prompt, hit.line, hit.turn) == (row["prompt"], 8, 0)

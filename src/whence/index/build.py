@@ -22,6 +22,7 @@ from whence.data.scan import Scan, scan
 from whence.data.templates import TemplateSource
 from whence.errors import EncodingError, IndexFolderError, InputError, ModelError
 from whence.index.manifest import (
+    CENTRES,
     LOCK,
     MANIFEST,
     NEW_REJECTED,
@@ -43,8 +44,8 @@ from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.signatures.extract import Extractor
 
 LayerRequest = int | Literal["auto", "last"]
-OURS = frozenset({MANIFEST, RUN, REJECTED, RECORDS, LOCK, TEMPORARY, NEW_REJECTED})
-VECTORS = ("h", "g")
+OURS = frozenset({MANIFEST, RUN, REJECTED, RECORDS, CENTRES, LOCK, TEMPORARY, NEW_REJECTED})
+VECTORS = ("h", "g", "m")
 TEMPLATE_SOURCES: dict[TemplateSource, str] = {
     "tokenizer": "the tokenizer's own",
     "fallback": "the tokenizer has none; whence's plain one is used",
@@ -69,7 +70,7 @@ class BuildSettings(ModelSettings):
 
     data: str
     out: str
-    layers: LayerRequest | tuple[LayerRequest, ...] = "auto"
+    layers: LayerRequest | tuple[LayerRequest, ...] = ("auto", "last")
     columns: dict[str, str] | None = None
     split: str | None = None
     template: str | None = None
@@ -123,7 +124,8 @@ def build_index(
     started = time.monotonic()
     tell(f"Loading {settings.model}")
     loaded = load_model(settings.model_settings)
-    encoder = Encoder(loaded.tokenizer, template=settings.template, max_length=settings.max_length)
+    limit = min(settings.max_length, loaded.max_length or settings.max_length)
+    encoder = Encoder(loaded.tokenizer, template=settings.template, max_length=limit)
     layers, choice = _layers(settings, loaded, encoder, found, existing)
     tell(f"Chat template: {TEMPLATE_SOURCES[encoder.template_source]}")
     tell(f"Reading layer {', '.join(map(str, layers))} of {loaded.n_layers}")
@@ -211,7 +213,7 @@ def _clear(folder: Path) -> None:
     with locked(folder):
         refuse_others(folder, OURS)
         shutil.rmtree(folder / RECORDS, ignore_errors=True)
-        for name in (RUN, REJECTED, TEMPORARY):
+        for name in (RUN, REJECTED, CENTRES, TEMPORARY):
             (folder / name).unlink(missing_ok=True)
         if (folder / NEW_REJECTED).exists():
             os.replace(folder / NEW_REJECTED, folder / REJECTED)

@@ -25,7 +25,13 @@ class Vectors:
 
 
 Block = Mapping[int, Mapping[str, Vectors]]
-"""Vectors of a run of examples: block[layer]["h" or "g"]."""
+"""Vectors of a run of examples: block[layer][vector], a vector being "h", "g" or "m", or one of them + CENTRED."""
+
+CENTRED = " centred"
+"""Behind a vector's name: the vector less its mean over all records. Never stored, made when it is read."""
+
+Centres = Mapping[tuple[int, str], Float[Tensor, " dim"]]
+"""Mean of each vector over all records of an index, float64, by (layer, vector)."""
 
 
 class LayerRoles(NamedTuple):
@@ -66,26 +72,34 @@ class ScoreForm:
         return [(getattr(roles, role), vector) for role, vector in self.needs]
 
 
-def to_vectors(raw: Float[Tensor, "n dim"]) -> Vectors:
-    """Direction and length of each row, in the dtype given. Norms are taken in float64.
+def to_vectors(raw: Float[Tensor, "n dim"], dtype: torch.dtype | None = None) -> Vectors:
+    """Direction and length of each row, in `dtype` (left out, that of the rows). Norms are taken in float64.
 
     The gradients of a confident model are so small that their squares vanish in float32.
     """
+    dtype = dtype or raw.dtype
     wide = raw.double()
     exact = wide.norm(dim=1)
-    norm = exact.to(raw.dtype)
+    norm = exact.to(dtype)
     unit = wide / torch.where(norm > 0, exact, torch.ones_like(exact))[:, None]
-    return Vectors(torch.where(norm[:, None] > 0, unit, torch.zeros_like(unit)).to(raw.dtype), norm)
+    return Vectors(torch.where(norm[:, None] > 0, unit, torch.zeros_like(unit)).to(dtype), norm)
 
 
-def to_block(layers: Mapping[int, Signatures]) -> dict[int, dict[str, Vectors]]:
-    """The block of freshly extracted signatures: every vector that `Signatures` has, at every layer."""
-    return {
-        layer: {name: to_vectors(raw) for name, raw in raw_vectors(signatures).items()}
-        for layer, signatures in layers.items()
-    }
+def to_block(layers: Mapping[int, Signatures], centres: Centres | None = None) -> dict[int, dict[str, Vectors]]:
+    """The block of freshly extracted signatures: every vector that `Signatures` has, at every layer.
+
+    With `centres` also each vector's centred form, under its name and CENTRED.
+    """
+    block: dict[int, dict[str, Vectors]] = {}
+    for layer, signatures in layers.items():
+        block[layer] = {name: to_vectors(raw) for name, raw in raw_vectors(signatures).items()}
+        for name, raw in raw_vectors(signatures).items():
+            if centres is not None and (layer, name) in centres:
+                block[layer][name + CENTRED] = to_vectors(raw.double() - centres[layer, name], raw.dtype)
+    return block
 
 
 def raw_vectors(signatures: Signatures) -> dict[str, Float[Tensor, "n dim"]]:
     """The vectors of a layer by name. A new vector becomes a column of the index by being added here."""
-    return {"h": signatures.h, "g": signatures.g}
+    found = {"h": signatures.h, "g": signatures.g}
+    return found if signatures.m is None else found | {"m": signatures.m}

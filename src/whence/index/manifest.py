@@ -6,6 +6,7 @@ An index folder holds
     run.yaml           the settings of the build: `build_index(**settings)` makes the same index
     rejected.jsonl     the rows that could not be used, each with its reason
     signatures.lance   one record per (row, turn), see whence.index.store
+    centres.safetensors  the mean of each vector over all records
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ MANIFEST = "manifest.json"
 RUN = "run.yaml"
 REJECTED = "rejected.jsonl"
 RECORDS = "signatures.lance"
+CENTRES = "centres.safetensors"
 LOCK = ".whence.lock"
 TEMPORARY = ".whence.tmp"
 NEW_REJECTED = ".whence.rejected.jsonl"
@@ -151,9 +153,14 @@ def write_run(folder: Path, manifest: Manifest) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes beside the file, forces it to disk, and renames; a crash leaves the old file."""
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """As `write_atomically`, for content that is no text."""
     temporary = path.with_name(TEMPORARY)
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

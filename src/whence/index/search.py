@@ -67,7 +67,7 @@ def search(
         raise InputError(f"k = {k}", "At least one hit must be asked for.", "Give -k 1 or more.")
     roles = roles or default_roles(method, index.manifest)
     n_queries, dtype = _check(index, queries, method, roles)
-    parts = _query_parts(queries, n_queries)
+    parts = _query_parts(index, queries, n_queries)
     best = [_Best(k) for _ in range(n_queries)]
     for block in index.blocks(method.reads(roles), where=where, block_rows=block_rows, dtype=dtype):
         for start, part in parts:
@@ -89,7 +89,7 @@ def score_matrix(
     """Every row's score for every query, rows in ascending order; memory is n_query x n_rows. Raises as `search`."""
     roles = roles or default_roles(method, index.manifest)
     n_queries, dtype = _check(index, queries, method, roles)
-    parts = _query_parts(queries, n_queries)
+    parts = _query_parts(index, queries, n_queries)
     size = index.manifest.data.n_rows
     full = torch.full((n_queries, size), -torch.inf, dtype=dtype)
     present = np.zeros(size, dtype=bool)
@@ -138,9 +138,9 @@ class _Best:
         return [Match(*hit) for hit in zip(self._score.tolist(), rows, turns, records, strict=True)]
 
 
-def _query_parts(queries: Mapping[int, Signatures], n_queries: int) -> list[tuple[int, Block]]:
+def _query_parts(index: Index, queries: Mapping[int, Signatures], n_queries: int) -> list[tuple[int, Block]]:
     """Runs of queries, each with the number of its first."""
-    whole = to_block(queries)
+    whole = to_block(queries, index.centres)
     parts: list[tuple[int, Block]] = []
     for start in range(0, n_queries, QUERIES_AT_ONCE):
         piece = slice(start, start + QUERIES_AT_ONCE)

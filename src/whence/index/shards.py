@@ -23,6 +23,7 @@ import pyarrow as pa
 from whence.data.examples import EncodedTurn, Example
 from whence.data.formats import RAW_LIMIT
 from whence.errors import DataError, EncodingError, IndexFolderError
+from whence.index.centres import write_centres
 from whence.index.manifest import (
     LOCK,
     MANIFEST,
@@ -231,6 +232,8 @@ def _finish(out: Path, manifest: Manifest, n_rejected: int, seconds: float) -> N
             "An index needs at least one row.",
             f"The reasons are in {out / REJECTED}.",
         )
+    with _saving(out, manifest.data.n_rows):
+        write_centres(out, manifest, dataset)
     # Each commit left a version, and a killed run may have left files that no version names.
     dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
     counts = Counts(

@@ -14,7 +14,8 @@ import torch
 
 from whence.data.examples import Json
 from whence.errors import IndexFolderError, InputError
-from whence.index.forms import Vectors
+from whence.index.centres import read_centres
+from whence.index.forms import CENTRED, Centres, Vectors
 from whence.index.manifest import Manifest, require_manifest
 from whence.index.records import FIELDS, norm_column, open_records, vector_column
 
@@ -64,6 +65,7 @@ class Index:
     path: Path
     manifest: Manifest
     dataset: lance.LanceDataset
+    centres: Centres
 
     @classmethod
     def open(cls, path: str | Path) -> Index:
@@ -83,7 +85,7 @@ class Index:
         if dataset is None or dataset.count_rows() != manifest.counts.n_records:
             found = dataset.count_rows() if dataset is not None else 0
             raise _damaged(folder, f"{found} of {manifest.counts.n_records} records are there")
-        return cls(folder, manifest, dataset)
+        return cls(folder, manifest, dataset, read_centres(folder, manifest))
 
     @property
     def n_rows(self) -> int:
@@ -136,12 +138,13 @@ class Index:
     ) -> Iterator[RecordBlock]:
         """The records in blocks, with the vectors named by (layer, vector) and nothing else read from disk.
 
-        Unit vectors are normalised again in `dtype`, so that float16's rounding leaves every cosine in [-1, 1].
+        A vector's name followed by CENTRED gives it less its mean over all records, whatever the filter. Unit vectors
+        are normalised again in `dtype`, so that float16's rounding leaves every cosine in [-1, 1].
         """
         self.check_where(where)
         first_of = self._first_of_fragments()
         columns = ["row", "turn"]
-        for layer, name in reads:
+        for layer, name in dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in reads):
             columns += [vector_column(layer, name), norm_column(layer, name)]
         scanner = self.dataset.scanner(
             columns=columns,
@@ -155,13 +158,22 @@ class Index:
             address = _numbers(batches, "_rowaddr")
             vectors: dict[int, dict[str, Vectors]] = {}
             for layer, name in reads:
-                vectors.setdefault(layer, {})[name] = _stored_vectors(batches, layer, name, dtype)
+                vectors.setdefault(layer, {})[name] = self._vectors(batches, layer, name, dtype)
             yield RecordBlock(
                 row=_numbers(batches, "row"),
                 turn=_numbers(batches, "turn"),
                 record=first_of[address >> ROW_SHIFT] + (address & 0xFFFFFFFF).astype(np.int64),
                 vectors=vectors,
             )
+
+    def _vectors(self, batches: Sequence[pa.RecordBatch], layer: int, name: str, dtype: torch.dtype) -> Vectors:
+        plain = name.removesuffix(CENTRED)
+        stored = _stored_vectors(batches, layer, plain, dtype)
+        if plain == name:
+            return stored
+        raw = stored.unit * stored.norm[:, None] - self.centres[layer, plain].to(dtype)
+        norm = torch.linalg.vector_norm(raw, dim=1)
+        return Vectors(raw / torch.where(norm > 0, norm, torch.ones_like(norm))[:, None], norm)
 
     def fetch(self, records: Sequence[int]) -> list[Record]:
         """The records at these offsets, in this order, without vectors. Only they are read."""

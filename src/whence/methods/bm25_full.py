@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.methods.base import Method, TraceSet
-from whence.methods.bm25 import bm25_scores
+from whence.methods.lexical import bm25_scores
 
 
 class BM25Full(Method):

@@ -8,9 +8,9 @@ from whence.methods.representations import RepresentationMethod
 class GCosine(RepresentationMethod):
     """scores[q, t] = cos(g[q], g[t]), g the gradient of the loss at the last prompt token's hidden state, in [-1, 1].
 
-    Source: the gradient half of RepT (arXiv 2510.02334); see whence.trace.scoring.gradient_cosine.
+    Source: the gradient half of RepT (arXiv 2510.02334); see whence.trace.scoring.g_cosine.
     """
 
     name = "g-cosine"
     version = "1"
-    form_name = "gradient-cosine"
+    form_name = "g-cosine"

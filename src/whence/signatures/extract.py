@@ -147,7 +147,10 @@ class Extractor:
         G = {layer: gradients[layer].detach().to("cpu", out) / scale for layer in self.layers}
         counts = n_response.cpu()
         return Extracted(
-            layers={layer: Signatures(H[layer][:, 0].clone(), G[layer][:, 0].clone()) for layer in self.layers},
+            layers={
+                layer: Signatures(H[layer][:, 0].clone(), G[layer][:, 0].clone(), _mean(H[layer], counts))
+                for layer in self.layers
+            },
             loss=loss.to("cpu", out),
             n_response=counts,
             tokens={layer: _tokens(H[layer], G[layer], counts) for layer in self.layers} if token_gradients else None,
@@ -234,6 +237,12 @@ def _gradient_scale(dtype: torch.dtype) -> float:
     return FLOAT16_SCALE if dtype == torch.float16 else 1.0
 
 
+def _mean(H: Tensor, counts: Tensor) -> Float[Tensor, "batch hidden"]:
+    """Mean of the first counts[i] positions of row i; the rest is padding."""
+    real = torch.arange(H.shape[1])[None] < counts[:, None]
+    return torch.where(real[..., None], H, torch.zeros_like(H)).sum(1) / counts[:, None].to(H.dtype)
+
+
 def _tokens(H: Tensor, G: Tensor, counts: Tensor) -> TokenGradients:
     lengths = counts.tolist()
     return TokenGradients(
@@ -258,6 +267,7 @@ def _in_order(
         layer: Signatures(
             joined(lambda part, layer=layer: part.layers[layer].h),  # type: ignore[misc]
             joined(lambda part, layer=layer: part.layers[layer].g),  # type: ignore[misc]
+            joined(lambda part, layer=layer: part.layers[layer].m),  # type: ignore[misc]
         )
         for layer in layers
     }

@@ -13,11 +13,12 @@ class Signatures:
     """Signatures of n encoded turns at one layer, in the order they were given; float32 or float64, on the CPU.
 
     `h[i]` is the hidden state H(l) at the last prompt token of turn i, `g[i]` the gradient of the turn's loss with
-    respect to it. Neither is normalised.
+    respect to it, `m[i]` the mean of H(l) over the positions that predict a response token. None is normalised.
     """
 
     h: Float[Tensor, "batch hidden"]
     g: Float[Tensor, "batch hidden"]
+    m: Float[Tensor, "batch hidden"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,10 @@ from torch import Tensor
 from whence.methods.base import Method, Subject, TraceSet
 
 if TYPE_CHECKING:
-    from whence.index.forms import Block, LayerRoles, ScoreForm
+    from collections.abc import Mapping
+
+    from whence.index.forms import Block, Centres, LayerRoles, ScoreForm
+    from whence.signatures.types import Signatures
 
 
 class RepresentationMethod(Method):
@@ -37,6 +40,7 @@ class RepresentationMethod(Method):
 
     def fit(self, train: TraceSet) -> None:
         """Extracts and keeps the training rows' signatures. Raises ModelError, NonFiniteError naming rows."""
+        self._centres = self._means(train)
         self._train = self._block(train)
 
     def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
@@ -45,21 +49,35 @@ class RepresentationMethod(Method):
 
     def bytes_per_row(self) -> float:
         """The vectors that the form reads, with their norms."""
-        kept = [self._train[layer][vector] for layer, vector in self.form.reads(self.roles)]
+        kept = [self._train[layer][vector] for layer, vector in dict.fromkeys(self.form.reads(self.roles))]
         return float(sum(vectors.unit[0].nbytes + vectors.norm.element_size() for vectors in kept))
 
     def _block(self, rows: TraceSet) -> Block:
         from whence.index.forms import to_block
+
+        return to_block(self._signatures(rows), self._centres)
+
+    def _means(self, rows: TraceSet) -> Centres:
+        """Mean of each vector over the rows, float64."""
+        from whence.index.forms import raw_vectors
+
+        return {
+            (layer, name): raw.double().mean(0)
+            for layer, signatures in self._signatures(rows).items()
+            for name, raw in raw_vectors(signatures).items()
+        }
+
+    def _signatures(self, rows: TraceSet) -> Mapping[int, Signatures]:
         from whence.signatures.extract import Extractor
 
         layers = sorted({layer for layer, _ in self.form.reads(self.roles)})
         loaded, shared = self.subject.loaded, self.subject.shared
 
-        def work() -> Block:
+        def work() -> Mapping[int, Signatures]:
             extractor = Extractor(loaded, layers, max_tokens=self.subject.max_tokens)
-            return to_block(extractor.extract(rows.turns, labels=rows.name).layers)
+            return extractor.extract(rows.turns, labels=rows.name).layers
 
         if shared is None:
             return work()
-        n_bytes = len(rows) * len(layers) * 2 * (loaded.hidden_size + 1) * 4
+        n_bytes = len(rows) * len(layers) * 3 * loaded.hidden_size * 4
         return shared.get(("signatures", tuple(layers)), rows, n_bytes, work) or work()
