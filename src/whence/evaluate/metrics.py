@@ -1,0 +1,168 @@
+"""How well a ranking finds the guilty rows. Every metric is checked against scikit-learn or scipy in the tests.
+
+A ranking is a query's scores over the training rows; `relevant[t]` says whether row t is guilty. Rows with equal scores
+keep their order in the data (the lower row first), here as in a search. scikit-learn instead treats equal scores as one
+step, so its average precision differs where there are ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
+
+from whence.errors import InputError
+
+Scores = Float[np.ndarray, " n_train"]
+Relevant = Bool[np.ndarray, " n_train"]
+
+
+class Interval(NamedTuple):
+    """A mean over queries with its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def ranking(scores: ArrayLike) -> np.ndarray:
+    """Rows from the highest score to the lowest; equal scores in the order of the rows."""
+    return np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+
+
+def precision_at_k(scores: ArrayLike, relevant: ArrayLike, k: int) -> float:
+    """Share of the k first rows that are guilty, in [0, 1]. Fewer rows than k count as k."""
+    hits = _ranked(scores, relevant)[: _checked_k(k)]
+    return float(hits.sum()) / k
+
+
+def recall_at_k(scores: ArrayLike, relevant: ArrayLike, k: int) -> float:
+    """Share of the guilty rows that are among the k first, in [0, 1]."""
+    ranked = _ranked(scores, relevant)
+    return float(ranked[: _checked_k(k)].sum() / ranked.sum())
+
+
+def average_precision(scores: ArrayLike, relevant: ArrayLike) -> float:
+    """Mean over the guilty rows of the precision at their rank, over the full ranking, in (0, 1].
+
+    AP = (1 / R) sum_r relevant[r] (guilty rows among the r first) / r
+    """
+    ranked = _ranked(scores, relevant)
+    precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
+    return float(precision[ranked].mean())
+
+
+def reciprocal_rank(scores: ArrayLike, relevant: ArrayLike) -> float:
+    """1 / rank of the first guilty row, in (0, 1]."""
+    return float(1 / (1 + np.argmax(_ranked(scores, relevant))))
+
+
+def auc(scores: ArrayLike, positive: ArrayLike, negative: ArrayLike) -> float:
+    """Chance that a positive row scores above a negative one, equal scores counting half, in [0, 1].
+
+    positive, negative: masks over the rows, such as guilty rows and their hard negatives; rows in neither do not count.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    high, low = values[np.asarray(positive, dtype=bool)], values[np.asarray(negative, dtype=bool)]
+    if not len(high) or not len(low):
+        raise InputError(
+            f"AUC of {len(high)} positive and {len(low)} negative rows.",
+            "It compares at least one of each.",
+            "Check labels.",
+        )
+    order = np.sort(low)
+    below, up_to = np.searchsorted(order, high, "left"), np.searchsorted(order, high, "right")
+    return float(((below + up_to) / 2).mean() / len(low))
+
+
+def pooled_auprc(scores: ArrayLike, relevant: ArrayLike, k: int) -> float:
+    """The paper's figure: average precision over the pooled first k rows of all queries, in [0, 1].
+
+    scores, relevant: [n_query, n_train] each. The k best (query, row) pairs of each query are thrown together and
+    ranked by score; guilty rows outside every top k do not count against it, so it flatters. It is 0 when none is in.
+
+    Source: the released code of RepT (arXiv 2510.02334), there called auPRC.
+    """
+    all_scores, all_relevant = np.atleast_2d(np.asarray(scores, float)), np.atleast_2d(np.asarray(relevant, bool))
+    pooled: list[tuple[float, bool]] = []
+    for row, marks in zip(all_scores, all_relevant, strict=True):
+        top = ranking(row)[: _checked_k(k)]
+        pooled += zip(row[top].tolist(), marks[top].tolist(), strict=True)
+    values, marks = (np.array(part) for part in zip(*pooled, strict=True))
+    return average_precision(values, marks) if marks.any() else 0.0
+
+
+def linear_datamodeling_score(predicted: ArrayLike, measured: ArrayLike) -> float:
+    """Rank correlation (Spearman) between predicted and measured outcomes of retrainings on subsets, in [-1, 1].
+
+    predicted[s]: sum of a query's scores over the rows of subset s. measured[s]: the query's outcome (such as its loss,
+    negated) under a model trained on subset s alone.
+
+    Source: Park et al. 2023 (TRAK, arXiv 2303.14186), section 2.
+    """
+    from scipy.stats import spearmanr
+
+    a, b = np.asarray(predicted, dtype=np.float64), np.asarray(measured, dtype=np.float64)
+    if len(a) != len(b) or len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        raise InputError(
+            f"A rank correlation of {len(a)} predictions and {len(b)} outcomes is undefined.",
+            "It needs at least three pairs that are not all equal.",
+            "Retrain on more subsets.",
+        )
+    return float(spearmanr(a, b).statistic)
+
+
+def bootstrap(values: Sequence[float], *, n_resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of the values with its percentile bootstrap interval over them (queries, or seeds)."""
+    sample = np.asarray(values, dtype=np.float64)
+    if not len(sample) or not np.isfinite(sample).all():
+        raise InputError(
+            f"A mean of {len(sample)} values ({np.count_nonzero(~np.isfinite(sample))} not finite).",
+            "Expected at least one, all finite.",
+            "Check that some query shows the fault.",
+        )
+    draws = np.random.default_rng(seed).integers(len(sample), size=(n_resamples, len(sample)))
+    tail = (1 - level) / 2
+    low, high = np.quantile(sample[draws].mean(axis=1), [tail, 1 - tail])
+    return Interval(float(sample.mean()), float(low), float(high), len(sample))
+
+
+def over_queries(
+    metric: Callable[[Scores, Relevant], float], scores: ArrayLike, relevant: ArrayLike, *, seed: int = 0
+) -> Interval:
+    """Mean of a metric over queries with its bootstrap interval.
+
+    scores: [n_query, n_train]. relevant: the same shape, or [n_train] for all queries alike.
+    """
+    rows = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    marks = np.broadcast_to(np.asarray(relevant, dtype=bool), rows.shape)
+    return bootstrap([metric(row, mark) for row, mark in zip(rows, marks, strict=True)], seed=seed)
+
+
+def _ranked(scores: ArrayLike, relevant: ArrayLike) -> Relevant:
+    values, marks = np.asarray(scores, dtype=np.float64), np.asarray(relevant, dtype=bool)
+    if values.shape != marks.shape or values.ndim != 1:
+        raise InputError(f"Scores of shape {values.shape}, labels of shape {marks.shape}.", "Expected one label a row.")
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"{np.count_nonzero(~np.isfinite(values))} scores are not finite.", "A ranking needs numbers.", ""
+        )
+    if not marks.any():
+        raise InputError(
+            "None of the rows is guilty.", "Without one no ranking is right or wrong.", "Check the labels."
+        )
+    ranked: Relevant = marks[ranking(values)]
+    return ranked
+
+
+def _checked_k(k: int) -> int:
+    if k < 1:
+        raise InputError(f"k = {k}", "At least one row must be looked at.", "Give 1 or more.")
+    return k
