@@ -304,7 +304,8 @@ def pairs(
 ) -> list[Pair]:
     """`n` different prompts with their answers, topics drawn as often as they stand in `topics`.
 
-    `skip(pair, topic)` leaves a pair out. Fewer than `n` come back only when the grammar is exhausted (after 40 draws for each pair asked for).
+    `skip(pair, topic)` leaves a pair out. Fewer than `n` come back only when the grammar is exhausted
+    (after 40 draws for each pair asked for).
     """
     found: dict[str, str] = {}
     for _ in range(40 * n):
