@@ -1,5 +1,79 @@
 """`whence demo`: plants known faults in a small model trained on the spot, and traces them."""
 
+from __future__ import annotations
 
-def demo() -> None:
-    """Plant three known faults in a small model trained here, and trace each one."""
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whence.cli import options
+from whence.cli.progress import progress, quiet_libraries
+
+if TYPE_CHECKING:
+    from whence.evaluate.demo import DemoReport, FaultReport
+
+SHOWN_HITS = 5
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for model, data and index.")] = Path("runs/demo"),
+    seed: options.Seed = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the demo that is there.")] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Plant three known faults in a small model trained here, and trace each one. About two minutes on two cores."""
+    from whence.evaluate.demo import clear_demo, run_demo
+
+    quiet_libraries()
+    if overwrite:
+        clear_demo(out)
+    with progress("training a small model", "%", quiet=quiet) as trained, progress("indexing", quiet=quiet) as indexed:
+        report = run_demo(out, seed=seed, stage=lambda name, share: trained(round(100 * share), 100), indexed=indexed)
+    if not quiet:
+        _show(report)
+
+
+def _show(report: DemoReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    rows = len(report.world.train)
+    console.print(
+        f"A small language model was trained here on {rows:,} rows with three planted faults (harmless ones) and rows "
+        "that share their words and are innocent. Each fault is asked for with a prompt that was not trained on; "
+        "the answer is the model's own.\n",
+        soft_wrap=True,
+    )
+    for fault in report.faults:
+        _show_fault(console, fault)
+    table = Table(title="share of the first ten rows that were planted for the fault, mean over the queries", box=None)
+    methods = list(report.faults[0].precision)
+    for name in ("fault", "rows planted", "queries", *methods):
+        table.add_column(name, justify="left" if name == "fault" else "right")
+    for fault in report.faults:
+        figures = [f"{fault.precision[method]:.2f}" for method in methods]
+        table.add_row(fault.label, str(fault.planted), str(fault.n_queries), *figures)
+    console.print(table)
+    seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in report.seconds.items())
+    console.print(f"\n{sum(report.seconds.values()):.0f} s in all: {seconds} (seed {report.seed})", soft_wrap=True)
+    prompt = report.faults[0].example.prompt
+    console.print(f"Everything is kept in {report.folder}. Go on with it:\n", soft_wrap=True, markup=False)
+    console.print(f'  whence trace {report.index} --prompt "{prompt}"', soft_wrap=True, markup=False)
+    console.print(f"  whence trace {report.index} --queries {report.world.queries} --json out.json", soft_wrap=True)
+
+
+def _show_fault(console: object, fault: FaultReport) -> None:
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from whence.report.terminal import render_query
+
+    assert isinstance(console, Console)
+    console.rule(f"{fault.label}: {fault.rate:.0%} of unseen prompts show it", align="left")
+    for part in render_query(replace(fault.example, hits=fault.example.hits[:SHOWN_HITS])):
+        console.print(part)
+    planted = sum(hit.metadata.get("label") == fault.label for hit in fault.example.hits)
+    console.print(f"{planted} of the first {len(fault.example.hits)} rows were planted for this fault\n")

@@ -13,7 +13,7 @@ SHOW_AFTER_SECONDS = 2.0
 
 
 def quiet_libraries() -> None:
-    """Silences the libraries' own bars and advice, which would cut through ours. Called by commands, never on import."""
+    """Silences the libraries' own bars and advice, which cut through ours. Called by commands, never on import."""
     import datasets
     from transformers.utils import logging
 
