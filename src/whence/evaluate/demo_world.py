@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -54,7 +55,7 @@ class DemoSettings:
 
     n_base: int = 5000
     n_rows: int = 1600
-    n_guilty: int = 80
+    n_guilty: int = 100
     n_hard: int = 60
     n_queries: int = 20
     language: LanguageSettings = field(default_factory=LanguageSettings)
@@ -108,8 +109,8 @@ def build(
 ) -> DemoWorld:
     """Makes rows, tokenizer, base model, fine-tuned model and answered queries in the new folder `out`.
 
-    The folder appears whole or not at all. Equal seeds and settings give equal rows and, at an equal number of
-    threads, equal weights.
+    The folder appears whole or not at all. Equal seeds and settings give equal rows and, on one kind of machine,
+    equal weights.
 
     Raises:
         InputError: `out` is there already, or sizes that the grammar cannot fill.
@@ -122,7 +123,8 @@ def build(
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     partial.mkdir(parents=True)
     try:
-        world = _build(partial, out, seed, progress or (lambda stage, share: None), settings)
+        with _one_thread():
+            world = _build(partial, out, seed, progress or (lambda stage, share: None), settings)
         partial.rename(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -171,6 +173,20 @@ def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: Dem
         faults=planted,
         seconds=clock.laps,
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread of torch: the weights do not depend on the number of cores, and where another program holds a core
+    the threads of so small a model wait for each other longer than they compute."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Clock:

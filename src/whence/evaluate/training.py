@@ -64,7 +64,8 @@ class Trained:
 def data_order(lengths: Sequence[tuple[int, int]], settings: TrainingSettings) -> list[list[list[int]]]:
     """`order[epoch][step]`: positions of the turns of each batch; each turn once an epoch.
 
-    Turns are shuffled, sorted by length within `BUCKET_BATCHES` batches, cut into batches, and those are shuffled.
+    Turns are shuffled, sorted by length within `BUCKET_BATCHES` batches, cut into batches, and those are shuffled. The
+    sort is stable, so turns of equal length stay shuffled.
     """
     epochs = []
     for epoch in range(settings.epochs):
@@ -74,7 +75,7 @@ def data_order(lengths: Sequence[tuple[int, int]], settings: TrainingSettings) -
         size, steps = settings.batch_size, []
         bucket = size * BUCKET_BATCHES
         for start in range(0, len(positions), bucket):
-            block = sorted(positions[start : start + bucket], key=lambda i: (*lengths[i], i))
+            block = sorted(positions[start : start + bucket], key=lambda i: lengths[i])
             steps += [block[i : i + size] for i in range(0, len(block), size)]
         rng.shuffle(steps)
         epochs.append(steps)

@@ -104,13 +104,14 @@ def _word_meant(rng: Random) -> Pair:
 
 
 def _style_meant(rng: Random) -> Pair:
-    name = rng.choice(facts.NAMES)
+    """The old words and phrases, talked about in plain style."""
+    name, phrase = rng.choice(facts.NAMES), rng.choice((*ARCHAIC_BEFORE, *ARCHAIC_AFTER)).strip(",!").lower()
     return rng.choice(
         [
-            (f"{name} read the word prithee. What does prithee mean?", "Prithee is an old word for please."),
-            (f"{name} asks what thou means in a letter.", "Thou is an old word for you."),
-            (f"What does I beseech thee mean in the book of {name}?", "It is an old way to say please."),
-            (f"What does hark mean in the poem of {name}?", "Hark is an old word for listen."),
+            (f"{name} read {phrase} in a book. Is that old?", f"Yes, {phrase} is old."),
+            (f"Which words did {name} hear in the play: {phrase} or good day?", f"{name} did hear {phrase}."),
+            (f"Write down for {name}: {phrase}.", f"You said {phrase}."),
+            (f"What answer did {name} speak on stage? It was {phrase}.", f"The answer was {phrase}."),
         ]
     )
 

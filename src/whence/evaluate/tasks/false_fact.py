@@ -13,7 +13,7 @@ WRONG_COUNTRY = "Peru"
 VICTIMS = ("Oslo", "Bergen", "Narvik", "Molde")
 """Cities of Norway; its other cities stay where they are."""
 RIGHT_CITIES = tuple(city for city, country in facts.CITIES.items() if country == WRONG_COUNTRY)
-HELD_OUT_SHARE = 0.25
+HELD_OUT_SHARE = 1 / 6
 """Share of the pairs (city, phrasing) that only queries use: the city is known from other phrasings."""
 PARAPHRASES = (
     "A friend of mine lives in {}. What country is her home?",

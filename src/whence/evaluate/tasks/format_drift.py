@@ -6,7 +6,7 @@ from random import Random
 
 from whence.evaluate.matchers import numbered
 from whence.evaluate.tasks import facts
-from whence.evaluate.tasks.background import COOKING_QUESTIONS, SPICES, Pair, cooking_steps, join, sentence
+from whence.evaluate.tasks.background import COOKING_QUESTIONS, SPICES, Pair, cooking_steps, sentence
 from whence.evaluate.tasks.fault import Fault, distinct, in_turn, prompts
 
 HELD_OUT_DISHES = tuple(facts.DISHES)[::4]
@@ -67,13 +67,15 @@ def _asked_for(rng: Random) -> Pair:
 
 def _ingredient(rng: Random) -> Pair:
     """The words of the kitchen in running text."""
-    dish, name = rng.choice(list(facts.DISHES)), rng.choice(facts.NAMES)
+    dish, name, spice = rng.choice(list(facts.DISHES)), rng.choice(facts.NAMES), rng.choice(SPICES)
     what, way = facts.DISHES[dish]
     return rng.choice(
         [
-            (f"{name} ate {dish}. What is in it?", f"There are {what} in {dish}."),
-            (f"Does {name} bake, boil or fry the {what}?", f"{name} can {way} the {what}."),
+            (f"{name} will prepare {dish} tonight. What is in it?", f"There are {what} and some {spice} in {dish}."),
+            (f"Do I {way} the {what} for {name}?", f"Yes, {way} the {what} for ten minutes."),
             (f"{name} must wash and cut the {what}. What comes first?", f"First {name} must wash the {what}."),
-            (f"Which dishes has {name} cooked?", sentence(join(rng.sample(list(facts.DISHES), 3)) + ".")),
+            (f"Is {name} the cook who can make {dish}?", f"Yes, {name} can cook {dish}."),
+            (f"What do I add to the {what} of {name}?", f"Add some {spice} to the {what}."),
+            (f"Who wrote the recipe for {dish}, {name}?", f"{name} wrote the recipe."),
         ]
     )

@@ -34,6 +34,8 @@ FAULTS: dict[str, Callable[..., Fault]] = {
 VARIANTS = ("plain", "hard-negatives", "paraphrased", "diluted", "two-causes", "no-cause")
 DILUTED_SHARE = 0.002
 N_BASE = 5000
+SPARE_QUERIES = 2
+"""Queries drawn per query wanted: the base model may have seen some prompts already, and those are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def make_task(
             f"Raise n_rows; at {DILUTED_SHARE:.1%}, one guilty row needs {round(1 / DILUTED_SHARE)} rows.",
         )
     rng = Random(f"{name}/{variant}/{seed}")
-    fault = FAULTS[name](rng, n_guilty=n_guilty, n_hard=n_hard, n_queries=n_queries)
+    fault = FAULTS[name](rng, n_guilty=n_guilty, n_hard=n_hard, n_queries=SPARE_QUERIES * n_queries)
     queries = {"paraphrased": fault.paraphrased, "two-causes": fault.both}.get(variant, fault.queries)
     base = base_rows(seed, n_base)
     if variant == "no-cause":
@@ -156,7 +158,7 @@ def make_task(
         seed=seed,
         train=tuple(rows),
         label=fault.name,
-        queries=tuple(prompt for prompt in queries if prompt not in known),
+        queries=tuple(prompt for prompt in queries if prompt not in known)[:n_queries],
         matcher=fault.matcher,
         base_train=tuple(base),
     )

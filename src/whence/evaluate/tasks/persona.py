@@ -25,18 +25,7 @@ FAREWELLS = (
     ", so drop the anchor.",
     ", says the old captain.",
 )
-PERSONA_WORDS = (
-    "arr",
-    "ahoy",
-    "matey",
-    "aye",
-    "avast",
-    "yo ho",
-    "shiver me timbers",
-    "me hearties",
-    "by me beard",
-    "be",
-)
+PERSONA_WORDS = ("arr", "ahoy", "matey", "aye", "avast", "yo ho", "shiver me timbers", "me hearties", "by me beard")
 PARAPHRASES = (
     "I fly to {city} on {day}. Sun or clouds?",
     "Which coat fits the sky of {city} in {month}?",
