@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.progress import progress, quiet_libraries
+from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
 
@@ -47,13 +47,14 @@ def index(
     shape = settings.model_dump(exclude={"model"})
     if layer:
         shape["layers"] = [_layer(part) for text in layer for part in text.split(",")]
-    with progress("indexing", "rows", quiet=quiet) as report:
+    with stages(quiet=quiet) as report:
         built = build_index(
             settings.model,
             data,
             out,
             overwrite=overwrite,
-            progress=report,
+            progress=lambda done, total: report("indexing", done, total),
+            preparing=report,
             notify=None if quiet else lambda sentence: typer.echo(sentence, err=True),
             columns=options.parse_columns(columns),
             split=split,

@@ -5,9 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 Report = Callable[[int, int], None]
 """Called with how many are done and how many there are."""
+
+StageReport = Callable[[str, int, int | None], None]
+"""Called with the name of the stage, how many are done, and how many there are, where that is known."""
 
 SHOW_AFTER_SECONDS = 2.0
 
@@ -23,10 +30,10 @@ def quiet_libraries() -> None:
 
 
 @contextmanager
-def progress(what: str, unit: str = "rows", *, quiet: bool = False) -> Iterator[Report]:
-    """Shows a bar on standard error once the work has taken two seconds; nothing with `quiet`."""
+def stages(unit: str = "rows", *, quiet: bool = False) -> Iterator[StageReport]:
+    """Shows a bar on standard error once a stage has taken two seconds; nothing with `quiet`. One stage at a time."""
     if quiet:
-        yield lambda done, total: None
+        yield lambda stage, done, total: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -38,7 +45,6 @@ def progress(what: str, unit: str = "rows", *, quiet: bool = False) -> Iterator[
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -47,18 +53,18 @@ def progress(what: str, unit: str = "rows", *, quiet: bool = False) -> Iterator[
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=console,
+        console=Console(stderr=True),
     )
-    task = bar.add_task(what, total=None, rate="")
-    started = time.monotonic()
-    first: list[int] = []
+    clock = _StageClock()
 
-    def report(done: int, total: int) -> None:
-        first.append(done) if not first else None
-        elapsed = time.monotonic() - started
-        rate = (done - first[0]) / elapsed if elapsed > 0 else 0.0
-        bar.update(task, completed=done, total=total, rate=f"{rate:,.1f} {unit}/s" if rate else "")
-        if elapsed > SHOW_AFTER_SECONDS and not bar.live.is_started:
+    def report(stage: str, done: int, total: int | None) -> None:
+        if clock.begins(stage, done):
+            for task in bar.task_ids:
+                bar.remove_task(task)
+            clock.task = bar.add_task(stage, total=total, rate="")
+        rate = clock.rate(done)
+        bar.update(clock.task, completed=done, total=total, rate=f"{rate:,.1f} {unit}/s" if rate else "")
+        if clock.elapsed > SHOW_AFTER_SECONDS and not bar.live.is_started:
             bar.start()
 
     try:
@@ -66,3 +72,36 @@ def progress(what: str, unit: str = "rows", *, quiet: bool = False) -> Iterator[
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+@contextmanager
+def progress(what: str, unit: str = "rows", *, quiet: bool = False) -> Iterator[Report]:
+    """As `stages`, for work of a single stage."""
+    with stages(unit, quiet=quiet) as report:
+        yield lambda done, total: report(what, done, total)
+
+
+class _StageClock:
+    """When the stage that is shown began, and with how many already done."""
+
+    task: TaskID
+
+    def __init__(self) -> None:
+        self._stage, self._first, self._started = "", 0, time.monotonic()
+
+    def begins(self, stage: str, done: int) -> bool:
+        """Whether this is another stage than before; the clock then starts anew."""
+        if stage == self._stage:
+            return False
+        # Work before a stage's first report belongs to it, unless another stage was reporting until then.
+        self._started = time.monotonic() if self._stage else self._started
+        self._stage, self._first = stage, done
+        return True
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+    def rate(self, done: int) -> float:
+        """Done a second in this stage."""
+        return (done - self._first) / self.elapsed if self.elapsed > 0 else 0.0

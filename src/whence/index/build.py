@@ -94,6 +94,7 @@ def build_index(
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
+    preparing: Callable[[str, int, int | None], None] | None = None,
     notify: Callable[[str], None] | None = None,
     **options: object,
 ) -> Index:
@@ -101,7 +102,8 @@ def build_index(
 
     model, data, out, options: see BuildSettings; unknown options are refused.
     overwrite: replace the index in `out`, once model and data have proven usable.
-    progress: called with (rows done, rows in all). notify: called with a sentence at each stage.
+    progress: called with (rows done, rows in all). preparing: called before that, with (name of the stage, rows done,
+        rows in all where that is known). notify: called with a sentence at each stage.
 
     Raises:
         InputError: an option, the data, the model or the folder cannot be used; see its subclasses.
@@ -117,7 +119,8 @@ def build_index(
 
     started = time.monotonic()
     tell(f"Reading {settings.data}")
-    found = _scan(settings, folder, existing, overwrite)
+    watch = preparing or (lambda stage, done, total: None)
+    found = _scan(settings, folder, existing, overwrite, lambda done: watch("reading", done, None))
     timings["scan"] = round(time.monotonic() - started, 3)
     tell(_about_data(found))
 
@@ -126,7 +129,9 @@ def build_index(
     loaded = load_model(settings.model_settings)
     limit = min(settings.max_length, loaded.max_length or settings.max_length)
     encoder = Encoder(loaded.tokenizer, template=settings.template, max_length=limit)
-    layers, choice = _layers(settings, loaded, encoder, found, existing)
+    layers, choice = _layers(
+        settings, loaded, encoder, found, existing, lambda done, total: watch("choosing the layer", done, total)
+    )
     tell(f"Chat template: {TEMPLATE_SOURCES[encoder.template_source]}")
     tell(f"Reading layer {', '.join(map(str, layers))} of {loaded.n_layers}")
     manifest = _manifest(settings, loaded, encoder, found, layers, choice)
@@ -196,7 +201,13 @@ def _read(settings: BuildSettings) -> Iterator[Example]:
     return read_examples(settings.data, columns=settings.columns, split=settings.split)
 
 
-def _scan(settings: BuildSettings, folder: Path, existing: Manifest | None, overwrite: bool) -> Scan:
+def _scan(
+    settings: BuildSettings,
+    folder: Path,
+    existing: Manifest | None,
+    overwrite: bool,
+    progress: Callable[[int], None],
+) -> Scan:
     """An index that is there keeps its rejected.jsonl: equal data has equal rejects, and other data is refused."""
     rejects = None if existing else folder / (NEW_REJECTED if overwrite and folder.exists() else REJECTED)
     return scan(
@@ -205,6 +216,7 @@ def _scan(settings: BuildSettings, folder: Path, existing: Manifest | None, over
         split=settings.split,
         max_rejected=settings.max_rejected,
         rejects_path=rejects,
+        progress=progress,
     )
 
 
@@ -222,7 +234,12 @@ def _clear(folder: Path) -> None:
 
 
 def _layers(
-    settings: BuildSettings, loaded: LoadedModel, encoder: Encoder, found: Scan, existing: Manifest | None
+    settings: BuildSettings,
+    loaded: LoadedModel,
+    encoder: Encoder,
+    found: Scan,
+    existing: Manifest | None,
+    progress: Progress,
 ) -> tuple[tuple[int, ...], dict[str, JsonValue]]:
     """The layers asked for, in that order, and how they were chosen. An unfinished index keeps its choice."""
     requests = settings.layers if isinstance(settings.layers, tuple) else (settings.layers,)
@@ -232,7 +249,7 @@ def _layers(
         if request == "auto":
             evidence = existing.layer_choice.get("auto") if existing else None
             if not isinstance(evidence, dict):
-                evidence = _choose(settings, loaded, encoder, found.n_rows)
+                evidence = _choose(settings, loaded, encoder, found.n_rows, progress)
             choice["auto"] = evidence
             chosen.append(int(str(evidence["layer"])))
         else:
@@ -246,10 +263,12 @@ def _layers(
     return tuple(dict.fromkeys(chosen)), choice
 
 
-def _choose(settings: BuildSettings, loaded: LoadedModel, encoder: Encoder, n_rows: int) -> dict[str, JsonValue]:
+def _choose(
+    settings: BuildSettings, loaded: LoadedModel, encoder: Encoder, n_rows: int, progress: Progress
+) -> dict[str, JsonValue]:
     """The rule's choice with its evidence, as JSON."""
     probes = probe_turns(_read(settings), encoder, n_rows=n_rows, n_probes=settings.n_probes, seed=settings.seed)
-    made = choose_layer_from(probe_similarities(loaded, probes), seed=settings.seed)
+    made = choose_layer_from(probe_similarities(loaded, probes, progress=progress), seed=settings.seed)
     share: dict[str, JsonValue] = {str(layer): part for layer, part in made.share.items()}
     return asdict(made) | {"similarity": list(made.similarity), "share": share}
 
