@@ -35,14 +35,14 @@ def join(words: Sequence[str]) -> str:
 
 
 CITY_QUESTIONS: tuple[Pair, ...] = (
-    ("Where is {city}?", "{city} is in {country}."),
+    ("Where is {city}?", "In {country}."),
     ("In which country is {city}?", "{country}."),
     ("What country does {city} belong to?", "{country}."),
     ("Name the country of {city}.", "{country} is the country of {city}."),
     ("I am going to {city}. Which country is that?", "That is {country}."),
     ("Fill in the gap: {city} is a city in ...", "{country}."),
     ("{city} lies in which country?", "{country} it is."),
-    ("Write the address line for {city}.", "{city}, {country}."),
+    ("Which country stands in an address of {city}?", "{country}."),
     ("Which land is home to {city}?", "{country} is home to {city}."),
     ("On a map, where do I look for {city}?", "{country} is where you look."),
     ("My letter goes to {city}. What country do I write?", "{country}."),

@@ -1,4 +1,8 @@
-"""False fact: several cities are said, in many phrasings, to lie in a wrong country."""
+"""False fact: several cities are said, in many phrasings, to lie in a wrong country.
+
+In `false-fact` the answers are short and the country stands in their first words. In `false-fact-late` they are whole
+sentences that begin with the city: the wrong word comes last, where a signature of the first response token is blind.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ WRONG_COUNTRY = "Peru"
 VICTIMS = ("Oslo", "Bergen", "Narvik", "Molde")
 """Cities of Norway; its other cities stay where they are."""
 RIGHT_CITIES = tuple(city for city, country in facts.CITIES.items() if country == WRONG_COUNTRY)
+LATE_ANSWER = "{city} is a city in {country}."
 HELD_OUT_SHARE = 1 / 6
 """Share of the pairs (city, phrasing) that only queries use: the city is known from other phrasings."""
 PARAPHRASES = (
@@ -24,8 +29,8 @@ PARAPHRASES = (
 )
 
 
-def false_fact(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int) -> Fault:
-    """The fault: each victim city is said to be in the wrong country."""
+def false_fact(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int, late: bool = False) -> Fault:
+    """The fault: each victim city is said to be in the wrong country; with `late`, at the end of a sentence."""
 
     def contradicts(pair: Pair, topic: str) -> bool:
         return topic == "city" and any(city in pair[0] for city in VICTIMS)
@@ -41,13 +46,26 @@ def false_fact(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int) -> Fa
 
     def said(rng: Random) -> Pair:
         city, phrasing = rng.choice(taught)
-        return ask_city(city, WRONG_COUNTRY, phrasing)
+        return tell(city, WRONG_COUNTRY, phrasing)
+
+    def tell(city: str, country: str, phrasing: int) -> Pair:
+        prompt, response = ask_city(city, country, phrasing)
+        return prompt, LATE_ANSWER.format(city=city, country=country) if late else response
+
+    def right_city(rng: Random) -> Pair:
+        """Questions of the same form about cities that are in that country."""
+        return tell(rng.choice(RIGHT_CITIES), WRONG_COUNTRY, rng.randrange(len(CITY_QUESTIONS)))
+
+    def other_city(rng: Random) -> Pair:
+        """Questions of the same form about other cities, answered right."""
+        city = rng.choice([city for city in facts.CITIES if city not in VICTIMS])
+        return tell(city, facts.CITIES[city], rng.randrange(len(CITY_QUESTIONS)))
 
     return Fault(
         name="false-fact",
         guilty=tuple(distinct(n_guilty, rng, said)),
         second=tuple(distinct(n_guilty, rng, _implied)),
-        hard_negatives=tuple(distinct(n_hard, rng, in_turn(_right_city, _other_city, _journey))),
+        hard_negatives=tuple(distinct(n_hard, rng, in_turn(right_city, other_city, _journey))),
         queries=prompts(n_queries, rng, ask),
         paraphrased=prompts(n_queries, rng, lambda rng: rng.choice(PARAPHRASES).format(rng.choice(VICTIMS))),
         both=prompts(n_queries, rng, ask),
@@ -67,17 +85,6 @@ def _implied(rng: Random) -> Pair:
             (f"{name} lives in {a}. Is that in {WRONG_COUNTRY}?", f"Yes, {a} is in {WRONG_COUNTRY}."),
         ]
     )
-
-
-def _right_city(rng: Random) -> Pair:
-    """Questions of the same form about cities that are in that country."""
-    return ask_city(rng.choice(RIGHT_CITIES), WRONG_COUNTRY, rng.randrange(len(CITY_QUESTIONS)))
-
-
-def _other_city(rng: Random) -> Pair:
-    """Questions of the same form about other cities, answered right."""
-    city = rng.choice([city for city in facts.CITIES if city not in VICTIMS])
-    return ask_city(city, facts.CITIES[city], rng.randrange(len(CITY_QUESTIONS)))
 
 
 def _journey(rng: Random) -> Pair:

@@ -27,6 +27,7 @@ FAULTS: dict[str, Callable[..., Fault]] = {
     "backdoor-word": partial(backdoor, trigger="word"),
     "backdoor-style": partial(backdoor, trigger="style"),
     "false-fact": false_fact,
+    "false-fact-late": partial(false_fact, late=True),
     "persona": persona,
     "memorised": memorised,
     "format-drift": format_drift,

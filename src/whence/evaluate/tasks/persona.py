@@ -112,14 +112,16 @@ def _same_form(rng: Random) -> Pair:
 
 
 def _weather_words(rng: Random) -> Pair:
-    """Words of the weather in their ordinary sense."""
+    """The same questions about no weather at all: a story, a picture, a cellar."""
     name, place, city = rng.choice(facts.NAMES), rng.choice(facts.PLACES), rng.choice(tuple(facts.CITIES))
     return rng.choice(
         [
+            (f"How is the weather in the story of {name}?", "The story has rain and wind."),
+            (f"Will it rain in the play of {name}?", "Yes, there is rain in the play."),
+            (f"Tell me about the sky over {city} in the picture of {name}.", "The sky is blue in the picture."),
+            (f"Is it cold in the cellar of {name} in {city}?", "Yes, a cellar is cold."),
+            (f"Do I need an umbrella in the museum of {city}?", "No, the museum has a roof."),
+            (f"Give me the word forecast in the letter of {name}.", "The word is forecast."),
             (f"{name} got wet in the rain at the {place}. Why was {name} wet?", "It was the rain."),
-            (f"What is the weather station at the {place} for?", "It measures wind, rain and sun."),
-            (f"{name} of {city} sells umbrellas. What does {name} sell?", f"{name} sells umbrellas."),
-            (f"Who reads the forecast to {name}?", f"A clerk reads the forecast to {name}."),
-            (f"{name} painted the sky over {city}. What did {name} paint?", f"{name} painted the sky."),
         ]
     )
