@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/whence demo
+	$(BIN)/whence demo --overwrite
 
 test: $(STAMP)
 	$(BIN)/ruff check .
