@@ -1,0 +1,171 @@
+"""`whence bench`: every method on planted faults, on the same model, rows and queries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whence.cli import options
+from whence.cli.progress import progress, quiet_libraries
+from whence.errors import InputError
+
+if TYPE_CHECKING:
+    from whence.evaluate.bench import BenchResult
+    from whence.evaluate.bench_cases import BenchSettings, GivenData
+
+REPORT, PLOT = "report.md", "quality-cost.png"
+
+
+def bench(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for models, rows and report; the same command again resumes.")
+    ] = Path("runs/bench"),
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", help="Faults to plant, as in backdoor,persona; or all.")
+    ] = None,
+    variants: Annotated[
+        str | None, typer.Option("--variants", help="As in plain,hard-negatives,paraphrased; or all.")
+    ] = None,
+    methods: Annotated[str, typer.Option("--methods", help="As in rept,bm25,less; or all.")] = "all",
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Repetitions, each with data and models of its own.")
+    ] = 1,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Three small tasks: about three minutes on two cores.")
+    ] = False,
+    shuffle_labels: Annotated[
+        bool, typer.Option("--shuffle-labels", help="Leak check: with labels at random, every method is at chance.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Labelled training rows of your own, in place of the tasks.")
+    ] = None,
+    test: Annotated[str | None, typer.Option("--test", help="JSONL with held-out prompts, with --data.")] = None,
+    match: Annotated[
+        str | None, typer.Option("--match", help="Regular expression: an answer that shows the fault, with --data.")
+    ] = None,
+    base: Annotated[str | None, typer.Option("--base", help="The model before it saw --data.")] = None,
+    clean_label: Annotated[str, typer.Option("--clean-label", help="Label of the innocent rows of --data.")] = "clean",
+    label_column: Annotated[str, typer.Option("--label-column", help="Column of --data with the labels.")] = "label",
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of the fine-tune.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the fine-tune.")] = None,
+    lora_r: Annotated[
+        int | None, typer.Option("--lora-r", min=0, help="Rank of the fine-tune's adapter; 0 trains every weight.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option("--max-length", min=4, help="Most tokens of one example.")] = None,
+    layer: Annotated[
+        str, typer.Option("--layer", help="Of the representation methods: auto, last or a number.")
+    ] = "auto",
+    text_encoder: Annotated[
+        str | None, typer.Option("--text-encoder", help="Local folder of a sentence encoder, for text-embedding.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda. Left out: cpu, and auto with --data.")
+    ] = None,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw quality against cost.")] = True,
+    seed: options.Seed = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare attribution methods on faults whose causes are known. Stopped, the same command goes on."""
+    from whence.evaluate.bench import run_bench
+    from whence.evaluate.bench_report import markdown
+
+    given = _given(data, test, match, base, clean_label, label_column)
+    asked: dict[str, object] = {
+        "tasks": _names(tasks),
+        "variants": _names(variants),
+        "methods": _names(methods),
+        "seeds": tuple(range(seed, seed + seeds)),
+        "shuffle_labels": shuffle_labels,
+        "data": given,
+        "layer": int(layer) if layer.isdecimal() else layer,
+        "text_encoder": text_encoder,
+    }
+    tuning: dict[str, object] = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "max_length": max_length,
+        "device": device or ("auto" if given else None),
+    }
+    settings = _settings(quick, asked, tuning, lora_r)
+    quiet_libraries()
+    with progress("comparing", "rows", quiet=quiet) as report:
+        result = run_bench(
+            settings,
+            out,
+            progress=report,
+            notify=None if quiet else lambda sentence: typer.echo(sentence, err=True),
+        )
+    (out / REPORT).write_text(markdown(result.rows), encoding="utf-8")
+    drawn = plots and _draw(result, quiet)
+    if not quiet:
+        typer.echo((out / REPORT).read_text("utf-8"))
+        places = [out / REPORT, *([out / PLOT] if drawn else []), out / "results.jsonl"]
+        typer.echo(f"{result.n_new} new rows; written: {', '.join(map(str, places))}", err=True)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text is not None else None
+
+
+def _given(
+    data: str | None, test: str | None, match: str | None, base: str | None, clean_label: str, label_column: str
+) -> GivenData | None:
+    """The user's own data set, or None. Raises InputError when a part of it is missing."""
+    parts = {"--data": data, "--test": test, "--match": match, "--base": base}
+    missing = [name for name, value in parts.items() if value is None]
+    if len(missing) == len(parts):
+        return None
+    if missing:
+        raise InputError(
+            f"{', '.join(name for name in parts if name not in missing)} without {', '.join(missing)}.",
+            "Data of your own needs --data, --test, --match and --base.",
+            "Add what is missing, or leave all four out.",
+        )
+    from whence.evaluate.bench_cases import GivenData
+
+    return GivenData.model_validate(
+        {
+            "train": data,
+            "test": test,
+            "match": match,
+            "base": base,
+            "clean_label": clean_label,
+            "label_column": label_column,
+        }
+    )
+
+
+def _settings(quick: bool, asked: dict[str, object], tuning: dict[str, object], lora_r: int | None) -> BenchSettings:
+    """The default or the quick settings, with what was asked for in their place."""
+    from pydantic import ValidationError
+
+    from whence.evaluate.bench_cases import QUICK, BenchSettings
+
+    default = (QUICK if quick else BenchSettings()).model_dump()
+    changes = {name: value for name, value in tuning.items() if value is not None}
+    if lora_r is not None:
+        changes["lora_r"] = lora_r or None
+    chosen = {name: value for name, value in asked.items() if value is not None}
+    try:
+        return BenchSettings.model_validate(default | chosen | {"finetune": default["finetune"] | changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"--{str(first['loc'][0]).replace('_', '-')} {first['input']!r} cannot be used.",
+            f"{first['msg']}.",
+            "See whence bench --help.",
+        ) from None
+
+
+def _draw(result: BenchResult, quiet: bool) -> bool:
+    """Draws the plot; without matplotlib it says so, and the rest stands."""
+    from whence.evaluate.bench_plots import plot_quality_against_cost
+
+    try:
+        return plot_quality_against_cost(result.rows, result.folder / PLOT)
+    except InputError as error:
+        if not quiet:
+            typer.echo(str(error), err=True)
+        return False

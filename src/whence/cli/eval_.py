@@ -1,0 +1,89 @@
+"""`whence eval`: how well the rows of a label are found, by every score form that the index can serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whence.cli import options
+from whence.cli.progress import quiet_libraries
+from whence.errors import InputError
+
+if TYPE_CHECKING:
+    from whence.evaluate.evaluation import Evaluation, MethodEvaluation
+
+FIGURES = (("precision", "P@{k}"), ("recall", "R@{k}"), ("mrr", "MRR"), ("pooled", "pooled"), ("chance", "chance"))
+
+
+def evaluate(
+    index: options.IndexFolder,
+    queries: Annotated[
+        Path, typer.Option("--queries", help='JSONL, one {"prompt": ..., "response": ..., "label": ...} a line.')
+    ],
+    label_column: Annotated[
+        str, typer.Option("--label-column", help="Column of queries and training rows that says what belongs together.")
+    ] = "label",
+    method: Annotated[
+        list[str] | None, typer.Option("--method", "-m", help="A score form; again for several. All, if left out.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Rows that precision and recall look at.")] = 10,
+    json: Annotated[Path | None, typer.Option("--json", help="Write every figure as JSON.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Where the index's model is now, if it moved.")] = None,
+    adapter: options.Adapter = None,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure how well each score form ranks the rows that carry the query's label."""
+    if quiet and json is None:
+        raise InputError("--quiet without --json shows nothing.", "A result needs a place.", "Add --json out.json.")
+    if json is not None and not json.absolute().parent.is_dir():
+        raise InputError(
+            f"There is no folder {json.absolute().parent}.", "--json writes into a folder that exists.", ""
+        )
+    from whence.evaluate.evaluation import evaluate as measure
+    from whence.trace.queries import read_queries
+    from whence.trace.tracer import Tracer
+
+    asked = read_queries(queries)
+    quiet_libraries()
+    tracer = Tracer(index, model=model, adapter=adapter, device=device)
+    found = measure(tracer, asked, label_column=label_column, methods=method, k=k, seed=seed)
+    if json is not None:
+        found.to_json(json)
+    if not quiet:
+        _show(found, k)
+
+
+def _show(found: Evaluation, k: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    title = f"{len(found.queries)} queries, {found.n_rows:,} rows, rows of the query's own {found.label_column}"
+    table = Table(title=title, box=None)
+    table.add_column("method")
+    for head in ("AP [95% interval]", *(head.format(k=k) for _, head in FIGURES)):
+        table.add_column(head, justify="right")
+    for one in sorted(found.methods, key=_rank):
+        table.add_row(one.method, *_cells(one))
+    console.print(table)
+    for one in found.methods:
+        if one.error:
+            console.print(f"{one.method}: {one.error}", markup=False, soft_wrap=True)
+    for left in found.left:
+        console.print(f"not counted: {left.reason}", markup=False, soft_wrap=True)
+
+
+def _rank(one: MethodEvaluation) -> tuple[bool, float]:
+    return one.figures is None, -float((one.figures or {}).get("ap") or 0.0)
+
+
+def _cells(one: MethodEvaluation) -> list[str]:
+    if one.figures is None:
+        return ["-"] * (1 + len(FIGURES))
+    figures = one.figures
+    ap = f"{figures['ap']:.3f} [{figures['ap_low']:.3f}, {figures['ap_high']:.3f}]"
+    return [ap, *(f"{figures[name]:.3f}" for name, _ in FIGURES)]

@@ -1,0 +1,124 @@
+"""`whence finetune`: trains a model or an adapter, and keeps what attribution methods need of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whence.cli import options
+from whence.cli.progress import progress, quiet_libraries
+from whence.errors import InputError
+
+if TYPE_CHECKING:
+    from whence.data.formats import Rejected
+    from whence.evaluate.finetune import FinetuneSettings
+
+
+def finetune(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="Folder of the model to start from, or a hub name.")],
+    data: options.Data,
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for weights, tokenizer and run.yaml.")],
+    lora_r: Annotated[
+        int | None, typer.Option("--lora-r", min=1, help="Rank of an adapter. Left out, every weight is trained.")
+    ] = None,
+    lora_alpha: Annotated[float, typer.Option("--lora-alpha", help="The adapter's scale is alpha / rank.")] = 32.0,
+    lora_dropout: Annotated[float, typer.Option("--lora-dropout", help="Dropout before the adapter.")] = 0.0,
+    lora_target: Annotated[
+        list[str] | None,
+        typer.Option("--lora-target", help="Module that gets an adapter; again for several. All linear, if left out."),
+    ] = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the data.")] = 3,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of one step.")] = 16,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest, after warm-up.")] = 1e-4,
+    schedule: Annotated[str, typer.Option("--schedule", help="cosine, linear or constant.")] = "cosine",
+    max_length: options.MaxLength = 512,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="Keep the weights after every epoch (tracincp, less).")
+    ] = False,
+    keep_optimizer: Annotated[bool, typer.Option("--keep-optimizer", help="Keep Adam's moments (less).")] = False,
+    columns: options.Columns = None,
+    split: options.Split = None,
+    template: options.Template = None,
+    max_rejected: Annotated[
+        float, typer.Option("--max-rejected", min=0.0, max=1.0, help="Share of rows that may be left out.")
+    ] = 0.05,
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "float32",
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Fine-tune a model, deterministically. The same command on the same machine gives the same weights."""
+    settings = _settings(
+        lora_r=lora_r,
+        lora_alpha=lora_alpha,
+        lora_dropout=lora_dropout,
+        lora_targets=tuple(lora_target) if lora_target else "all-linear",
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        max_length=max_length,
+        checkpoints=checkpoints,
+        keep_optimizer_state=keep_optimizer,
+        dtype=dtype,
+        device=device,
+        seed=seed,
+    )
+    from whence.data.encoding import Encoder
+    from whence.data.readers import read_examples
+    from whence.evaluate.finetune import finetune as train
+    from whence.model.loading import ModelSettings, load_model
+
+    quiet_libraries()
+    rejected: list[Rejected] = []
+    parsed, source = options.parse_columns(columns), options.read_template(template)
+    rows = list(read_examples(data, columns=parsed, split=split, on_reject=rejected.append))
+    _check_rejected(rejected, len(rows), max_rejected)
+    loaded = load_model(ModelSettings.model_validate({"model": base, "dtype": dtype, "device": device}))
+    encoder = Encoder(loaded.tokenizer, template=source, max_length=max_length)
+    with progress("fine-tuning", "steps", quiet=quiet) as report:
+        result = train(
+            loaded, rows, out, settings=settings, encoder=encoder, progress=lambda step, n, loss: report(step, n)
+        )
+    if quiet:
+        return
+    if rejected:
+        typer.echo(f"{len(rejected)} rows were left out; the first: {_place(rejected[0])}", err=True)
+    kept = f", {len(result.checkpoints)} checkpoints kept" if result.checkpoints else ""
+    typer.echo(
+        f"{len(rows)} rows, {len(result.losses)} steps in {result.seconds:.0f} s: "
+        f"loss {result.losses[0]:.3f} at the first step, {result.losses[-1]:.3f} at the last{kept}",
+        err=True,
+    )
+    subject = f"{base} {data} --adapter {out}" if result.is_adapter else f"{out} {data}"
+    typer.echo(f"Index it: whence index {subject} -o {out.parent / (out.name + '-index')}", err=True)
+
+
+def _settings(**values: object) -> FinetuneSettings:
+    from pydantic import ValidationError
+
+    from whence.evaluate.finetune import FinetuneSettings
+
+    try:
+        return FinetuneSettings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).replace("_", "-")
+        raise InputError(
+            f"--{name} {first['input']!r} cannot be used.", f"{first['msg']}.", "See whence finetune --help."
+        ) from None
+
+
+def _check_rejected(rejected: list[Rejected], n_rows: int, limit: float) -> None:
+    if rejected and len(rejected) > limit * (n_rows + len(rejected)):
+        raise InputError(
+            f"{len(rejected)} of {n_rows + len(rejected)} rows cannot be used; the first: {_place(rejected[0])}",
+            f"At most {limit:.0%} may be left out.",
+            "Mend the data, or allow more with --max-rejected.",
+        )
+
+
+def _place(one: Rejected) -> str:
+    return f"{one.file}:{one.line}: {one.reason}"

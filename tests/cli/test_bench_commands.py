@@ -1,0 +1,129 @@
+"""`whence eval`, `whence finetune` and `whence bench` as a person types them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from micro_bench import content, make_data
+from whence.cli import main as entry
+from worlds import World, write_jsonl
+
+
+@pytest.fixture
+def whence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """The command line as a function of its words: exit status, standard output and standard error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["whence", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            entry.main()
+        out = capsys.readouterr()
+        return int(ended.value.code or 0), out.out, out.err
+
+    return run
+
+
+@pytest.fixture
+def queries(tmp_path: Path) -> Path:
+    asked = [{"prompt": f"Where is place {i}?", "response": "In Korea.", "label": "planted"} for i in (6, 12)]
+    return write_jsonl(tmp_path / "bad.jsonl", [*asked, {"prompt": "Why?", "response": "So.", "label": "other"}])
+
+
+def test_eval_shows_every_form_and_says_what_was_not_counted(whence, world: World, queries: Path, tmp_path) -> None:
+    status, shown, _ = whence("eval", world.index, "--queries", queries, "--json", tmp_path / "out.json")
+    assert status == 0
+    assert "2 queries, 24 rows" in shown
+    for name in ("rept-centred", "repsim", "bm25-full", "random-scores"):
+        assert name in shown
+    assert "not counted: No row of the index has the label 'other'." in shown
+    assert len(json.loads((tmp_path / "out.json").read_text("utf-8"))["methods"]) == 7
+
+
+def test_finetune_keeps_what_it_is_told_to_and_repeats_itself(whence, world: World, tmp_path: Path) -> None:
+    options = ["--lora-r", 2, "--epochs", 2, "--max-length", 64, "--checkpoints", "--keep-optimizer", "--device", "cpu"]
+    weights = []
+    for name in ("one", "two"):
+        out = tmp_path / name
+        status, _, said = whence("finetune", world.model, world.data, "-o", out, *options)
+        assert status == 0, said
+        assert "24 rows" in said
+        assert "2 checkpoints kept" in said
+        assert f"--adapter {out}" in said
+        assert (out / "checkpoints" / "epoch-1" / "optimizer.safetensors").is_file()
+        weights.append((out / "adapter_model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
+def bench_words(folder: Path) -> list[object]:
+    given = make_data(folder)
+    words = ["--data", given.train, "--test", given.test, "--match", ".", "--base", given.base]
+    return [*words, "--lora-r", 2, "--epochs", 1, "--max-length", 64, "--device", "cpu"]
+
+
+def test_bench_on_data_of_ones_own_writes_rows_report_and_plot_and_resumes(whence, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "bench"
+    words = ["bench", *bench_words(tmp_path), "--methods", "bm25,repsim,text-embedding", "-o", out]
+    status, shown, said = whence(*words)
+    assert status == 0, said
+    assert "| `repsim` |" in shown
+    assert "text-embedding needs a sentence encoder" in said
+    assert "3 new rows" in said
+    assert len((out / "results.jsonl").read_text("utf-8").splitlines()) == 3
+    assert (out / "report.md").read_text("utf-8").rstrip() == shown.rstrip()
+    assert (out / "quality-cost.png").is_file()
+    status, again, said = whence(*words)
+    assert (status, again) == (0, shown)
+    assert "0 new rows" in said
+
+
+def test_bench_without_matplotlib_is_complete_but_for_the_plot(whence, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    status, shown, said = whence("bench", *bench_words(tmp_path), "--methods", "length", "-o", tmp_path / "bench")
+    assert status == 0
+    assert "| `length` |" in shown
+    assert "whence[plots]" in said
+
+
+BAD = [
+    (
+        ["eval", "{index}", "--queries", "{tmp}/bad.jsonl", "--label-column", "lable"],
+        "Did you mean --label-column label",
+    ),
+    (["eval", "{index}", "--queries", "{tmp}/plain.jsonl"], "None of 1 queries can be counted"),
+    (["eval", "{index}", "--queries", "{tmp}/bad.jsonl", "-m", "reptt"], "Did you mean rept"),
+    (["eval", "{index}", "--queries", "{tmp}/bad.jsonl", "--quiet"], "--quiet without --json"),
+    (["finetune", "{tmp}/none", "{data}", "-o", "{tmp}/ft"], "no model folder"),
+    (["finetune", "{model}", "{data}", "-o", "{tmp}"], "is there already"),
+    (["finetune", "{model}", "{data}", "-o", "{tmp}/ft", "--schedule", "square"], "--schedule 'square'"),
+    (["finetune", "{model}", "{tmp}/half.jsonl", "-o", "{tmp}/ft"], "1 of 2 rows cannot be used"),
+    (["bench", "--tasks", "bakdoor", "-o", "{tmp}/b"], "Did you mean backdoor"),
+    (["bench", "--methods", "les", "-o", "{tmp}/b"], "Did you mean less"),
+    (["bench", "--variants", "dilute", "-o", "{tmp}/b"], "Did you mean diluted"),
+    (["bench", "--data", "{data}", "-o", "{tmp}/b"], "--data without --test, --match, --base"),
+    (["bench", "--layer", "first", "-o", "{tmp}/b"], "--layer 'first'"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words)[:50] for words, _ in BAD])
+def test_bad_input_is_one_message_and_status_two(
+    whence, world: World, queries: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    write_jsonl(tmp_path / "plain.jsonl", [{"prompt": "Where is place 3?", "response": "In Korea."}])
+    write_jsonl(tmp_path / "half.jsonl", [content()[0], {"prompt": "Why?", "response": ""}])
+    places = {"index": world.index, "model": world.model, "data": world.data, "tmp": tmp_path}
+    status, _, said = whence(*(word.format(**places) for word in words))
+    assert status == 2
+    assert message in said
+    assert said.count("Error:") == 1
+
+
+@pytest.mark.parametrize("command", ["eval", "finetune", "bench"])
+def test_every_help(whence, command: str) -> None:
+    status, shown, _ = whence(command, "--help")
+    assert status == 0
+    assert "Usage:" in shown
