@@ -5,8 +5,8 @@
 
 BASE is a folder or a hub name; DATA rows have `prompt`, `response` and `label` (every label but --clean-label is the
 fault); TEST rows have `prompt`. Queries are the first prompts of TEST, after --skip-queries, whose greedy answer
-matches --match. Printed per method: precision at 10 and 50, full-ranking average precision (mean over queries with a 95%
-bootstrap interval), and the paper's pooled form, which looks at every query's first rows only. BM25 over prompt and
+matches --match. Printed per method: precision at 10 and 50, full-ranking average precision (mean over queries with a
+95% bootstrap interval), and the paper's pooled form, which looks at every query's first rows only. BM25 over prompt and
 response, and a random order, stand beside. What was made stays in OUT; a model found there is not made again.
 """
 
@@ -28,6 +28,7 @@ from whence.data.examples import Example
 from whence.data.readers import read_examples
 from whence.evaluate.finetune import FinetuneSettings, finetune
 from whence.evaluate.metrics import average_precision, over_queries, pooled_auprc, precision_at_k
+from whence.index.forms import LayerRoles
 from whence.index.search import default_roles, score_matrix
 from whence.methods.lexical import bm25_scores
 from whence.model.generate import generate
@@ -91,12 +92,12 @@ def all_scores(tracer: Tracer, queries: list[Query], rows: list[Example], seed: 
     """method -> scores [n_query, n_train], rows in the order of the data."""
     encoded = [tracer.encoder.encode_query(query.turns, query.response or "") for query in queries]
     signatures = tracer.signatures(encoded)
-    found = {
-        name: score_matrix(
-            tracer.index, signatures, method=form, roles=default_roles(form, tracer.index.manifest)
-        ).scores
-        for name, form in SCORES.items()
-    }
+    found: dict[str, np.ndarray] = {}
+    for name, form in SCORES.items():
+        # Forms of one layer are asked at each layer of the index: none is judged by a layer that does not suit it.
+        default = default_roles(form, tracer.index.manifest)
+        for roles in [default] if form.deep_g else [LayerRoles(layer, layer) for layer in tracer.index.layers]:
+            found[f"{name}, layer {roles}"] = score_matrix(tracer.index, signatures, method=form, roles=roles).scores
     texts = [" ".join(turn.content for turn in row.turns) for row in rows]
     found["bm25"] = bm25_scores([f"{query.prompt} {query.response}" for query in queries], texts).numpy()
     found["random"] = np.random.default_rng(seed).random(found["bm25"].shape)
@@ -142,7 +143,7 @@ def main() -> None:
         ]
         pooled = [pooled_auprc(scores, marks, k) for k in SPLITS]
         exact = over_queries(average_precision, scores, relevant, seed=args.seed)
-        print(f"| `{name}` | {exact} | " + " | ".join(f"{value:.3f}" for value in precision + pooled) + " |")
+        print(f"| {name} | {exact} | " + " | ".join(f"{value:.3f}" for value in precision + pooled) + " |")
 
 
 if __name__ == "__main__":
