@@ -3,8 +3,9 @@
 The hidden states of adjacent layers at the last prompt token are alike, except where the model changes phase. The rule
 (RepT, arXiv 2510.02334) takes the upper layer of the least similar adjacent pair, the last pair left out, because the
 last layers always turn towards the output; without a clear minimum it takes the last layer. The step from the
-embedding to the first layer is no pair of layers and is left out too: it is the largest turn in most models. The paper reads a single
-prompt. Here the similarity is a mean over a probe set, and a bootstrap over the probes says how stable the choice is.
+embedding to the first layer is no pair of layers and is left out too: it is the largest turn in most models. The paper
+reads a single prompt. Here the similarity is a mean over a probe set, and a bootstrap over the probes says how stable
+the choice is.
 """
 
 from __future__ import annotations
