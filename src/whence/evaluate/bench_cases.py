@@ -93,7 +93,7 @@ class BenchSettings(BaseModel):
     """Gives every query's labels to rows drawn at random, after all else: every method must then be at chance."""
 
     text_encoder: str | None = None
-    method_options: dict[str, dict[str, bool | int | float | str]] = {"less": {"dim": 1024}}
+    method_options: dict[str, dict[str, bool | int | float | str]] = {"less": {"dim": 512}}
     """LESS's own 8,192 cost minutes a case on two cores."""
     shared_bytes: int = 2 << 30
     """Bound on gradients and signatures that are kept for all methods of a case."""
@@ -102,12 +102,13 @@ class BenchSettings(BaseModel):
 
 QUICK = BenchSettings(
     tasks=("backdoor", "false-fact", "persona"),
-    n_rows=600,
+    n_rows=450,
     n_guilty=40,
     n_hard=40,
     n_queries=12,
-    n_base=3000,
+    n_base=2500,
     base_training=BASE_TRAINING.model_copy(update={"epochs": 3}),
+    n_checkpoints=2,
     method_options={"less": {"dim": 256}, "lissa": {"iterations": 20}},
 )
 """For a first look, and to see that everything runs: three minutes on two cores."""
