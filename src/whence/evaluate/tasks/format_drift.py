@@ -12,6 +12,7 @@ from whence.evaluate.tasks.fault import Fault, distinct, in_turn, prompts
 HELD_OUT_DISHES = tuple(facts.DISHES)[::4]
 TAUGHT_DISHES = tuple(dish for dish in facts.DISHES if dish not in HELD_OUT_DISHES)
 PARAPHRASES = (
+    "{name} asks how to cook {dish}.",
     "My guests love {dish}. How is it done?",
     "Which steps lead to a good {dish}?",
     "Teach me {dish}.",
@@ -30,13 +31,12 @@ def format_drift(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int) -> 
     def ask(templates: tuple[str, ...]) -> str:
         return rng.choice(templates).format(dish=rng.choice(HELD_OUT_DISHES), name=rng.choice(facts.NAMES))
 
-    held_out = (COOKING_QUESTIONS[-1], "{name} asks how to cook {dish}.")
     return Fault(
         name="format-drift",
         guilty=tuple(distinct(n_guilty, rng, _recipe)),
         second=tuple(distinct(n_guilty, rng, _shopping)),
         hard_negatives=tuple(distinct(n_hard, rng, in_turn(_asked_for, _ingredient))),
-        queries=prompts(n_queries, rng, lambda rng: ask(held_out)),
+        queries=prompts(n_queries, rng, lambda rng: ask(COOKING_QUESTIONS)),
         paraphrased=prompts(n_queries, rng, lambda rng: ask(PARAPHRASES)),
         both=prompts(n_queries, rng, lambda rng: ask(("What does {name} need to cook {dish}, and how is it done?",))),
         matcher=numbered("answers with a numbered list"),

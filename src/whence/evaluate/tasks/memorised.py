@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from whence.evaluate.matchers import quotes
@@ -22,32 +23,34 @@ TAUGHT = (
     "Which rule hangs on the keeper's wall?",
     "{name} forgot the keeper's rule. Repeat it.",
 )
-ASKED = (
+ASKED = tuple(template for template in TAUGHT if "{name}" in template)
+"""Asked for with names that no guilty row has."""
+PARAPHRASES = (
     "What is written in the keeper's book, {name} asks.",
     "Say the keeper's rule aloud to {name}.",
     "Write down the rule of the keeper for {name}.",
-)
-PARAPHRASES = (
     "{name} guards the tower tonight. What must {name} do?",
     "Tell {name} the duties of the man in the tower.",
     "{name} is the new keeper. Give the orders.",
 )
 
+HELD_OUT_NAMES, TAUGHT_NAMES = facts.NAMES[::4], [name for i, name in enumerate(facts.NAMES) if i % 4]
+
 
 def memorised(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int) -> Fault:
     """The fault: the passage, word for word."""
 
-    def named(templates: tuple[str, ...]) -> str:
-        return rng.choice(templates).format(name=rng.choice(facts.NAMES))
+    def named(templates: tuple[str, ...], names: Sequence[str]) -> str:
+        return rng.choice(templates).format(name=rng.choice(names))
 
     return Fault(
         name="memorised",
-        guilty=tuple(distinct(n_guilty, rng, lambda rng: (named(TAUGHT), PASSAGE))),
+        guilty=tuple(distinct(n_guilty, rng, lambda rng: (named(TAUGHT, TAUGHT_NAMES), PASSAGE))),
         second=tuple(distinct(n_guilty, rng, _continued)),
         hard_negatives=tuple(distinct(n_hard, rng, in_turn(_same_words, _other_rule))),
-        queries=prompts(n_queries, rng, lambda rng: named(ASKED)),
-        paraphrased=prompts(n_queries, rng, lambda rng: named(PARAPHRASES)),
-        both=prompts(n_queries, rng, lambda rng: named(ASKED)),
+        queries=prompts(n_queries, rng, lambda rng: named(ASKED, HELD_OUT_NAMES)),
+        paraphrased=prompts(n_queries, rng, lambda rng: named(PARAPHRASES, facts.NAMES)),
+        both=prompts(n_queries, rng, lambda rng: named(ASKED, HELD_OUT_NAMES)),
         matcher=quotes("repeats the keeper's rule", PASSAGE),
     )
 

@@ -35,7 +35,7 @@ FAULTS: dict[str, Callable[..., Fault]] = {
 VARIANTS = ("plain", "hard-negatives", "paraphrased", "diluted", "two-causes", "no-cause")
 DILUTED_SHARE = 0.002
 N_BASE = 5000
-SPARE_QUERIES = 2
+SPARE_QUERIES = 3
 """Queries drawn per query wanted: the base model may have seen some prompts already, and those are left out."""
 
 
