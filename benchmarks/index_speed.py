@@ -42,7 +42,7 @@ SMALL = {
 }
 LARGE = {
     "hidden_size": 768,
-    "num_hidden_layers": 10,
+    "num_hidden_layers": 12,
     "num_attention_heads": 12,
     "intermediate_size": 2048,
     "vocab_size": 16384,

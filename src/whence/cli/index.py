@@ -34,7 +34,7 @@ def index(
     blocks: options.BlocksPath = None,
     trust_remote_code: options.TrustRemoteCode = False,
     shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Rows between two commits.")] = 1024,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Padded tokens in one batch.")] = 4096,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Padded tokens in one batch.")] = 2048,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the index that is there.")] = False,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,

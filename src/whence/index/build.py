@@ -77,7 +77,7 @@ class BuildSettings(ModelSettings):
     max_length: int = Field(default=1024, ge=4)
     max_rejected: float = Field(default=0.05, ge=0, le=1)
     shard_rows: int = Field(default=1024, ge=1)
-    max_tokens: int = Field(default=4096, ge=1)
+    max_tokens: int = Field(default=2048, ge=1)
     n_probes: int = Field(default=128, ge=1)
     seed: int = 0
 

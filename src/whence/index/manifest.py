@@ -104,7 +104,7 @@ class Manifest(BaseModel):
     filters: tuple[FilterColumn, ...] = ()
     data: DataSummary
     shard_rows: int = 1024
-    max_tokens: int = 4096
+    max_tokens: int = 2048
     counts: Counts | None = None
     versions: dict[str, str] = {}
     settings: dict[str, JsonValue] = {}

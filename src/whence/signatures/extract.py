@@ -54,7 +54,7 @@ class Extractor:
     max_tokens: padded tokens in one batch. It bounds memory; the values do not depend on it beyond rounding.
     """
 
-    def __init__(self, loaded: LoadedModel, layers: Sequence[int], *, max_tokens: int = 4096) -> None:
+    def __init__(self, loaded: LoadedModel, layers: Sequence[int], *, max_tokens: int = 2048) -> None:
         wrong = [layer for layer in layers if not 0 <= layer <= loaded.n_layers]
         if wrong or not layers:
             raise ModelError(
