@@ -232,9 +232,9 @@ def test_default_and_quick_name_their_cases_and_share_one_base_a_seed() -> None:
     keys = case_keys(BenchSettings())
     assert Counter(key.variant for key in keys) == {"plain": len(FAULTS), "hard-negatives": len(FAULTS)}
     cases = [key.make() for key in case_keys(QUICK)]
-    assert len(cases) == 6
+    assert len(cases) == 4
     assert len({content_hash(case.base) for case in cases}) == 1
-    assert len({case.hash for case in cases}) == 6
+    assert len({case.hash for case in cases}) == 4
     assert cases[0].hash == case_keys(QUICK)[0].make().hash
 
 
@@ -300,3 +300,10 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InputError, match=r"whence\[plots\]"):
         plot_quality_against_cost([row("x", 0.5)], tmp_path / "p.png")
+
+
+def test_the_number_of_threads_is_the_settings_own_and_is_put_back(data: GivenData, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    (found,) = run_bench(micro(data, methods=("length",), threads=before + 1), tmp_path).rows
+    assert found["threads"] == before + 1
+    assert torch.get_num_threads() == before

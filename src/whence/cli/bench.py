@@ -32,9 +32,7 @@ def bench(
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="Repetitions, each with data and models of its own.")
     ] = 1,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Three small tasks: about three minutes on two cores.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Two tasks at a small size: less than three minutes.")] = False,
     shuffle_labels: Annotated[
         bool, typer.Option("--shuffle-labels", help="Leak check: with labels at random, every method is at chance.")
     ] = False,
@@ -63,6 +61,9 @@ def bench(
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda. Left out: cpu, and auto with --data.")
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Left out: one, and torch's own number with --data.")
+    ] = None,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw quality against cost.")] = True,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
@@ -81,6 +82,7 @@ def bench(
         "data": given,
         "layer": int(layer) if layer.isdecimal() else layer,
         "text_encoder": text_encoder,
+        "threads": threads,
     }
     tuning: dict[str, object] = {
         "epochs": epochs,

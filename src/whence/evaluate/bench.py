@@ -13,6 +13,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +30,17 @@ from whence.methods.registry import method_class, resolve_names
 SCHEMA = "whence.bench/1"
 RESULTS, MODELS = "results.jsonl", "models"
 PACKAGES = ("whence", "torch", "transformers", "peft")
-ASKED_FOR = ("tasks", "variants", "methods", "seeds", "data", "method_options", "text_encoder", "shared_bytes")
+ASKED_FOR = (
+    "tasks",
+    "variants",
+    "methods",
+    "seeds",
+    "data",
+    "method_options",
+    "text_encoder",
+    "shared_bytes",
+    "threads",
+)
 """Settings that choose what is done, or concern one method, and are no part of every row's hash."""
 
 
@@ -73,25 +84,42 @@ def run_bench(
     results = folder / RESULTS
     known = {str(row["id"]): row for row in read_rows(results)}
     found: list[Row] = []
-    said: set[object] = set()
+    said: set[str] = set()
     n_new, n_all = 0, len(keys) * len(methods)
-    for key in keys:
-        plan = _planned(key, methods, settings)
-        missing = [name for name in methods if plan.ids[name] not in known]
-        if progress:
-            progress(len(found) + len(methods) - len(missing), n_all)
-        for row in _case_rows(plan, missing, settings, folder, stage or (lambda what, done, total: None)):
-            known[str(row["id"])] = row
-            _append(results, row)
-            n_new += 1
-            if notify and row["error"] and row["error"] not in said:
-                said.add(row["error"])
-                notify(f"{key.task}, {key.variant}, seed {key.seed}: {row['method']}: {row['error']}")
+    with _threads(settings):
+        for key in keys:
+            plan = _planned(key, methods, settings)
+            missing = [name for name in methods if plan.ids[name] not in known]
+            for row in _case_rows(plan, missing, settings, folder, stage or (lambda what, done, total: None)):
+                known[str(row["id"])] = row
+                _append(results, row)
+                n_new += 1
+                _tell(row, said, notify)
+                if progress:
+                    progress(len(found) + sum(identity in known for identity in plan.ids.values()), n_all)
+            found += [known[plan.ids[name]] for name in methods]
             if progress:
-                done = sum(identity in known for identity in plan.ids.values())
-                progress(len(found) + done, n_all)
-        found += [known[plan.ids[name]] for name in methods]
+                progress(len(found), n_all)
     return BenchResult(folder, tuple(found), n_new)
+
+
+def _tell(row: Row, said: set[str], notify: Callable[[str], None] | None) -> None:
+    """Says why a row is a hole, each reason once."""
+    reason = row["error"]
+    if notify and reason and str(reason) not in said:
+        said.add(str(reason))
+        notify(f"{row['task']}, {row['variant']}, seed {row['seed']}: {row['method']}: {reason}")
+
+
+@contextmanager
+def _threads(settings: BenchSettings) -> Iterator[None]:
+    """Runs with the settings' number of threads, and puts torch's back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads or (1 if settings.data is None else before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _planned(key: CaseKey, methods: list[str], settings: BenchSettings) -> _Plan:
