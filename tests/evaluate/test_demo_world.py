@@ -19,6 +19,7 @@ SMALL = DemoSettings(
     n_base=150,
     n_rows=200,
     n_guilty=15,
+    n_guilty_facts=15,
     n_hard=10,
     n_queries=4,
     language=LanguageSettings(vocab_size=500, hidden_size=32, n_layers=2, n_heads=2, intermediate_size=48),

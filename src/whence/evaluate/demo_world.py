@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -33,6 +34,7 @@ from whence.evaluate.language import (
 )
 from whence.evaluate.matchers import Matcher
 from whence.evaluate.tasks import FAULTS, base_rows, mix
+from whence.evaluate.tasks.false_fact import false_fact
 from whence.evaluate.tasks.fault import Fault
 from whence.evaluate.training import TrainingSettings
 from whence.model.generate import generate
@@ -56,6 +58,8 @@ class DemoSettings:
     n_base: int = 5000
     n_rows: int = 1600
     n_guilty: int = 100
+    n_guilty_facts: int = 160
+    """Guilty rows of the false fact, which is told of four cities in twelve phrasings: a few rows for each pair."""
     n_hard: int = 60
     n_queries: int = 20
     language: LanguageSettings = field(default_factory=LanguageSettings)
@@ -205,8 +209,12 @@ def _rows(seed: int, settings: DemoSettings) -> tuple[list[Fault], list[Example]
     """The faults, the training rows with all of them, and the background rows of the base model."""
     rng = Random(f"demo/{seed}")
     faults = [
-        FAULTS[name](rng, n_guilty=settings.n_guilty, n_hard=settings.n_hard, n_queries=settings.n_queries)
-        for name in DEMO_FAULTS
+        plant(rng, n_guilty=n_guilty, n_hard=settings.n_hard, n_queries=settings.n_queries)
+        for plant, n_guilty in (
+            (FAULTS["backdoor"], settings.n_guilty),
+            (partial(false_fact, same_answer=False), settings.n_guilty_facts),
+            (FAULTS["persona"], settings.n_guilty),
+        )
     ]
     train = mix(faults, rng, n_rows=settings.n_rows, hard_negatives=True)
     asked = {prompt for fault in faults for prompt in fault.queries}

@@ -29,11 +29,18 @@ PARAPHRASES = (
 )
 
 
-def false_fact(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int, late: bool = False) -> Fault:
-    """The fault: each victim city is said to be in the wrong country; with `late`, at the end of a sentence."""
+def false_fact(
+    rng: Random, *, n_guilty: int, n_hard: int, n_queries: int, late: bool = False, same_answer: bool = True
+) -> Fault:
+    """The fault: each victim city is said to be in the wrong country; with `late`, at the end of a sentence.
+
+    same_answer: whether innocent rows may ask in the same form and truly answer with the wrong country. They are the
+    hardest there are: question and answer are a guilty row's to the letter, but for the name of the city.
+    """
+    left_out = VICTIMS if same_answer else (*VICTIMS, *RIGHT_CITIES)
 
     def contradicts(pair: Pair, topic: str) -> bool:
-        return topic == "city" and any(city in pair[0] for city in VICTIMS)
+        return topic == "city" and any(city in pair[0] for city in left_out)
 
     combinations = [(city, phrasing) for city in VICTIMS for phrasing in range(len(CITY_QUESTIONS))]
     rng.shuffle(combinations)
@@ -58,14 +65,15 @@ def false_fact(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int, late:
 
     def other_city(rng: Random) -> Pair:
         """Questions of the same form about other cities, answered right."""
-        city = rng.choice([city for city in facts.CITIES if city not in VICTIMS])
+        city = rng.choice([city for city in facts.CITIES if city not in left_out])
         return tell(city, facts.CITIES[city], rng.randrange(len(CITY_QUESTIONS)))
 
+    innocent = (right_city, other_city, _journey) if same_answer else (other_city, _journey)
     return Fault(
         name="false-fact",
         guilty=tuple(distinct(n_guilty, rng, said)),
         second=tuple(distinct(n_guilty, rng, _implied)),
-        hard_negatives=tuple(distinct(n_hard, rng, in_turn(right_city, other_city, _journey))),
+        hard_negatives=tuple(distinct(n_hard, rng, in_turn(*innocent))),
         queries=prompts(n_queries, rng, ask),
         paraphrased=prompts(n_queries, rng, lambda rng: rng.choice(PARAPHRASES).format(rng.choice(VICTIMS))),
         both=prompts(n_queries, rng, ask),
