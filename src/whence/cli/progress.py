@@ -93,9 +93,8 @@ class _StageClock:
         """Whether this is another stage than before; the clock then starts anew."""
         if stage == self._stage:
             return False
-        # Work before a stage's first report belongs to it, unless another stage was reporting until then.
-        self._started = time.monotonic() if self._stage else self._started
-        self._stage, self._first = stage, done
+        # Counted from the first report on: what came before it may have been another stage, or an earlier run.
+        self._stage, self._first, self._started = stage, done, time.monotonic()
         return True
 
     @property

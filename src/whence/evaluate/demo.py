@@ -75,7 +75,7 @@ def run_demo(
     started = time.monotonic()
     faults = tuple(_report(tracer, world, fault) for fault in world.faults if fault.shown)
     seconds["trace"] = time.monotonic() - started
-    return DemoReport(Path(out), index.path, seed, world, faults, seconds)
+    return DemoReport(Path(out), Path(out) / "index", seed, world, faults, seconds)
 
 
 def clear_demo(out: str | Path) -> None:

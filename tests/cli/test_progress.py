@@ -1,0 +1,40 @@
+"""Progress: silent for quick work, with a rate that counts this stage and this run only."""
+
+from __future__ import annotations
+
+import pytest
+
+from whence.cli import progress as module
+from whence.cli.progress import progress, stages
+
+
+def test_quick_work_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("counting") as report:
+        report(1, 2)
+        report(2, 2)
+    assert capsys.readouterr().err == ""
+
+
+def test_rate_counts_from_a_stages_first_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("COLUMNS", "200")
+    with stages() as report:
+        report("reading", 0, None)
+        now[0] = 100.0
+        report("indexing", 50, 90)  # 50 were there already, from an earlier run
+        now[0] = 110.0
+        report("indexing", 90, 90)
+    shown = capsys.readouterr().err
+    assert "indexing" in shown
+    assert "90/90" in shown
+    assert "4.0 rows/s" in shown
+
+
+def test_quiet_shows_nothing_however_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module, "SHOW_AFTER_SECONDS", -1.0)
+    with progress("counting", quiet=True) as report:
+        report(1, 2)
+    assert capsys.readouterr().err == ""
