@@ -1,6 +1,9 @@
-"""Fixtures that many rooms share."""
+"""Fixtures that many rooms share, and which tests this machine can run."""
 
 from __future__ import annotations
+
+import shutil
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -10,6 +13,30 @@ from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from worlds import World, make_world
 
 torch.set_num_threads(1)
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+HAS_PLAYWRIGHT = find_spec("playwright") is not None
+
+# Its imports need playwright already when tests are collected.
+collect_ignore = [] if HAS_PLAYWRIGHT else ["report/test_page_in_browser.py"]
+
+
+def pytest_report_header() -> str:
+    """Says which browser the page is opened in, or that its tests are left out."""
+    if CHROMIUM and HAS_PLAYWRIGHT:
+        return f"browser: {CHROMIUM}"
+    missing = "no playwright (pip install playwright)" if CHROMIUM else "no Chromium (apt-get install chromium)"
+    return f"browser: the browser tests are left out, there is {missing}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the browser tests where there is no browser."""
+    if CHROMIUM:
+        return
+    left_out = [item for item in items if item.get_closest_marker("browser")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -91,25 +91,25 @@ class FakeExtractor:
 
 
 class GivenExtractor:
-    """Gives out prepared vectors: row i of `h`, `g` and `m` belongs to the turn whose prompt is `question i.0`."""
+    """Gives out prepared vectors: row i of each belongs to the turn whose prompt is `question i.0`."""
 
-    def __init__(self, h: torch.Tensor, g: torch.Tensor, order: dict[str, int], m: torch.Tensor | None = None) -> None:
-        self.h, self.g, self.order, self.m = h, g, order, m
+    def __init__(self, signatures: Signatures, order: dict[str, int]) -> None:
+        self.signatures, self.order = signatures, order
 
     def extract(self, turns: Sequence[EncodedTurn], *, labels: Callable[[int], str] | None = None) -> Extracted:
         places = [self.order[turn.prompt] for turn in turns]
         return Extracted(
-            {1: Signatures(self.h[places], self.g[places], None if self.m is None else self.m[places])},
+            {1: Signatures(**{name: raw[places] for name, raw in self.signatures.named().items()})},
             torch.ones(len(turns)),
             torch.ones(len(turns)).long(),
         )
 
 
 def fake_manifest(
-    n_rows: int, *, layers: Sequence[int] = (1,), dim: int = 8, with_m: bool = False, **changes: object
+    n_rows: int, *, layers: Sequence[int] = (1,), dim: int = 8, names: Sequence[str] = ("h", "g"), **changes: object
 ) -> Manifest:
     """The manifest of an index of `fake_examples(n_rows)`."""
-    vectors = {"h": dim, "g": dim} | ({"m": dim} if with_m else {})
+    vectors = dict.fromkeys(names, dim)
     fields = {
         "hashes": HASHES,
         "model": "runs/my-sft",

@@ -12,11 +12,12 @@ from whence.data.examples import EncodedTurn
 
 
 def signature_oracle(
-    model: PreTrainedModel, turn: EncodedTurn, layer: int
+    model: PreTrainedModel, turn: EncodedTurn, layer: int, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
     """h, g, H and G at the positions that predict a response token, and the loss; one example, no cache, full graph.
 
     The whole model runs forward and backward with all hidden states kept, as in the paper (method.md, Sample level).
+    The loss is the mean over the response tokens, or their sum with the weights.
     """
     ids = torch.tensor([turn.input_ids], device=model.device)
     n_layers = model.config.get_text_config().num_hidden_layers
@@ -31,7 +32,8 @@ def signature_oracle(
         predicting = slice(turn.t, turn.t + turn.n_response)
         log_probs = torch.log_softmax(output.logits[0, predicting], dim=-1)
         targets = ids[0, turn.response_start :]
-        loss = -log_probs[torch.arange(turn.n_response), targets].mean()
+        nats = -log_probs[torch.arange(turn.n_response), targets]
+        loss = nats.mean() if weights is None else (weights * nats).sum()
         loss.backward()
     finally:
         for parameter, flag in flags:
@@ -39,6 +41,36 @@ def signature_oracle(
             parameter.grad = None
     H, G = hidden.detach()[0, predicting], hidden.grad[0, predicting]
     return H[0], G[0], H, G, loss.item()
+
+
+def before_oracle(model: PreTrainedModel, turn: EncodedTurn, layer: int) -> tuple[Tensor, Tensor]:
+    """H at the positions that predict a response token, and nats of each; one example, a plain forward pass."""
+    ids = torch.tensor([turn.input_ids], device=model.device)
+    with torch.no_grad():
+        output = model(input_ids=ids, output_hidden_states=True, use_cache=False)
+    predicting = slice(turn.t, turn.t + turn.n_response)
+    log_probs = torch.log_softmax(output.logits[0, predicting], dim=-1)
+    nats = -log_probs[torch.arange(turn.n_response), ids[0, turn.response_start :]]
+    return output.hidden_states[layer][0, predicting], nats
+
+
+def direction_oracle(G: Tensor) -> Tensor:
+    """e: the mean of the gradients' directions, token by token."""
+    e = torch.zeros_like(G[0])
+    for gradient in G:
+        if gradient.norm() > 0:
+            e += gradient / gradient.norm() / len(G)
+    return e
+
+
+def contrast_oracle(after: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, float]:
+    """dh, dm and the rise of one turn, token by token; (H, nats) after fine-tuning and before it."""
+    (H, nats), (H0, nats0) = after, before
+    dm, rise = torch.zeros_like(H[0]), 0.0
+    for j in range(len(nats)):
+        dm += (H[j] - H0[j]) / len(nats)
+        rise += (nats0[j] - nats[j]).item()
+    return H[0] - H0[0], dm, rise
 
 
 def cosine_oracle(a: list[float], b: list[float]) -> float:
@@ -69,29 +101,41 @@ def score_oracle(
     return scores
 
 
-States = dict[int, tuple[Tensor, Tensor, Tensor]]
-"""h, g and m of n examples by layer, each [n, dim]."""
+Named = dict[int, dict[str, Tensor]]
+"""Vectors of n examples by layer and name, each [n, dim]."""
 
 
-def centred_oracle(query: States, train: States, h_layer: int, g_layer: int) -> list[list[float]]:
-    """scores[q][t] of rept-centred from the raw vectors, pair by pair; means are over the training rows."""
+def mean_cosine_oracle(query: Named, train: Named, states: tuple[str, ...], a: int, b: int) -> list[list[float]]:
+    """scores[q][t]: mean of the cosines of the states at a, less their mean over the training rows, and of e at b.
 
-    def less_mean(layer: int, which: int, rows: Tensor) -> list[list[float]]:
-        columns = list(zip(*train[layer][which].tolist(), strict=True))
-        means = [sum(column) / len(column) for column in columns]
-        return [[x - mean for x, mean in zip(row, means, strict=True)] for row in rows.tolist()]
-
-    total = [[0.0] * len(train[h_layer][0]) for _ in range(len(query[h_layer][0]))]
-    parts = [(layer, which, weight) for layer in (h_layer, g_layer) for which, weight in ((0, 5 / 16), (2, 2.5 / 16))]
-    for layer, which, weight in parts:
-        asked, rows = (less_mean(layer, which, side[layer][which]) for side in (query, train))
-        for q, one in enumerate(asked):
+    rept-centred's first pass with h and m, rept-contrast's with dh, dm and m; pair by pair.
+    """
+    total = [[0.0] * len(train[b]["e"]) for _ in range(len(query[b]["e"]))]
+    for layer, name in ((b, "e"), *((a, state) for state in states)):
+        rows = train[layer][name]
+        mean = rows.double().sum(0) / len(rows) if name != "e" else torch.zeros(rows.shape[1])
+        for q, one in enumerate(query[layer][name]):
             for t, other in enumerate(rows):
-                total[q][t] += weight * cosine_oracle(one, other)
-    for q, one in enumerate(query[g_layer][1].tolist()):
-        for t, other in enumerate(train[g_layer][1].tolist()):
-            total[q][t] += cosine_oracle(one, other) / 16
+                total[q][t] += cosine_oracle((one - mean).tolist(), (other - mean).tolist()) / (len(states) + 1)
     return total
+
+
+def expansion_oracle(
+    scores: list[list[float]], between: list[list[float]], *, weight: float, rows: int, least: float
+) -> list[list[float]]:
+    """score' of a second pass with the first rows as queries; between[t][u] is the score of row u for row t."""
+    found = []
+    for one in scores:
+        mean, highest = sum(one) / len(one), max(one)
+        first = sorted(range(len(one)), key=lambda t: (-one[t], t))[:rows]
+        shares = {t: (one[t] - mean) / (highest - mean) for t in first} if highest > mean else {}
+        shares = {t: share for t, share in shares.items() if share >= least}
+        again = [0.0] * len(one)
+        for t, share in shares.items():
+            for u in range(len(one)):
+                again[u] += share / sum(shares.values()) * between[t][u]
+        found.append([(s + weight * more) / (1 + weight) for s, more in zip(one, again, strict=True)])
+    return found
 
 
 def search_oracle(scores: list[float], keys: list[tuple[int, int]], k: int) -> list[tuple[float, int, int]]:

@@ -6,12 +6,68 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from whence.data.examples import Json
 
 SCHEMA = "whence.trace/1"
 STATUS_CANDIDATE = "candidate"
 """A row that ranks high. Nothing but a retraining without it shows that it is a cause."""
+STATUS_CONFIRMED, STATUS_NOT_CONFIRMED = "confirmed", "not confirmed"
+"""What a retraining showed."""
+
+
+Span = tuple[int, int]
+"""Start and end of a part of a text, in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of one text and how much each drove the match; `spans[i]` of the text has `scores[i]`.
+
+    Higher drove it more; a negative score worked against it. `method` names how the scores were made.
+    """
+
+    spans: tuple[Span, ...]
+    scores: tuple[float, ...]
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class HitWords:
+    """A hit down to its words. `map[i][j]` links word i of the query's response to word j of the row's response."""
+
+    prompt: Words
+    response: Words
+    map: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A phrase that stands out in several of the first rows."""
+
+    text: str
+    part: Literal["prompt", "response"]
+    place: Literal["start", "end", "anywhere"]
+    n_rows: int
+    """Of the rows that were read, those where it stands out."""
+    n_read: int
+    share_elsewhere: float
+    """Share of the data set's other rows that have the phrase, anywhere in that part."""
+    lift: float
+    """Share of the rows read over share elsewhere, which counts as at least half a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Which rows stand out from what innocent rows look like, at a stated false discovery rate; or none."""
+
+    guilty: tuple[str, ...]
+    """Ids of the rows that stand out, best first. Each is a candidate until a retraining confirms it."""
+    fdr: float
+    text: str
+    method: str
+    """How it was calibrated; empty where it could not be, and `text` says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +84,13 @@ class Hit:
     response: str
     metadata: Mapping[str, Json] = field(default_factory=dict)
     status: str = STATUS_CANDIDATE
+    words: HitWords | None = None
+    p_value: float | None = None
+    """Chance of such a score for an innocent row."""
+    q_value: float | None = None
+    """The least false discovery rate at which the row is named."""
+    confounds: Mapping[str, Json] = field(default_factory=dict)
+    """What else could explain the rank, by name: length, norm, format, rank in BM25 and RepSim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +106,16 @@ class QueryResult:
     n_rows: int
     """Training rows that were scored, after any filter."""
     generated: bool = False
+    span: Span | None = None
+    """The part of the response that was asked about; None: all of it."""
+    wanted: str | None = None
+    """The answer that should have been given; rows are ranked by what pushes away from it."""
+    prompt_words: Words | None = None
+    response_words: Words | None = None
+    phrases: tuple[Phrase, ...] = ()
+    verdict: Verdict | None = None
+    confound: str = ""
+    """A sentence, where something simple explains the ranking as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +143,19 @@ class TraceResult:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The JSON text; also written to `path` when one is given."""
-        text = json.dumps(self.to_dict(), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
+        return _written(json.dumps(self.to_dict(), ensure_ascii=False, indent=2, allow_nan=False) + "\n", path)
+
+    def to_html(self, path: str | Path | None = None, *, title: str | None = None, show_text: bool = True) -> str:
+        """The self-contained page, see `whence.report.html.render_page`; also written to `path` when one is given."""
+        from whence.report.html import render_page
+
+        return _written(render_page(self, title=title, show_text=show_text), path)
+
+    def to_markdown(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
+        """The result as Markdown; also written to `path` when one is given."""
+        from whence.report.markdown import render_markdown
+
+        return _written(render_markdown(self, show_text=show_text), path)
 
     def __str__(self) -> str:
         from whence.report.terminal import render_text
@@ -84,3 +166,9 @@ class TraceResult:
         from whence.report.notebook import render_html
 
         return render_html(self)
+
+
+def _written(text: str, path: str | Path | None) -> str:
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8", newline="\n")
+    return text

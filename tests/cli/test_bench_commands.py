@@ -9,22 +9,7 @@ from pathlib import Path
 import pytest
 
 from micro_bench import content, make_data
-from whence.cli import main as entry
 from worlds import World, write_jsonl
-
-
-@pytest.fixture
-def whence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """The command line as a function of its words: exit status, standard output and standard error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["whence", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            entry.main()
-        out = capsys.readouterr()
-        return int(ended.value.code or 0), out.out, out.err
-
-    return run
 
 
 @pytest.fixture

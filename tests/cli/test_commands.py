@@ -13,27 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from whence.cli import main as entry
 from worlds import World, rows, save_model, write_jsonl
 
 HELP_SECONDS = 0.5
-
-
-def run(
-    *words: str | Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> tuple[int, str, str]:
-    """Runs the command line in this process; exit status, standard output and standard error."""
-    monkeypatch.setattr(sys, "argv", ["whence", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        entry.main()
-    out = capsys.readouterr()
-    return int(ended.value.code or 0), out.out, out.err
-
-
-@pytest.fixture
-def whence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """The command line as a function of its words."""
-    return lambda *words: run(*words, capsys=capsys, monkeypatch=monkeypatch)
 
 
 def test_trace_writes_what_it_shows(whence, world: World, tmp_path: Path) -> None:
@@ -158,7 +140,7 @@ def test_another_model_is_refused(whence, world: World, tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(world: World, tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "train.jsonl", rows(400))
-    words = ["index", str(world.model), str(data), "-o", str(tmp_path / "ix"), "--layer", "last", "--shard-rows", "4"]
+    words = ["index", str(world.model), str(data), "-o", str(tmp_path / "ix"), "--layer", "last", "--shard-rows", "2"]
     command = [sys.executable, "-c", "from whence.cli.main import main; main()", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)

@@ -18,7 +18,7 @@ from whence.evaluate import bench_rows
 from whence.evaluate.bench import RESULTS, BenchResult, read_rows, run_bench
 from whence.evaluate.bench_cases import QUICK, BenchSettings, Case, GivenData, case_keys, content_hash, given_case
 from whence.evaluate.bench_costs import ChargedWork, measured
-from whence.evaluate.bench_plots import plot_quality_against_cost, quality_and_cost
+from whence.evaluate.bench_plots import plot_quality_against_cost, quality_and_cost, spread
 from whence.evaluate.bench_report import markdown
 from whence.evaluate.bench_rows import method_row
 from whence.evaluate.bench_subject import plant, spaced
@@ -307,3 +307,13 @@ def test_the_number_of_threads_is_the_settings_own_and_is_put_back(data: GivenDa
     (found,) = run_bench(micro(data, methods=("length",), threads=before + 1), tmp_path).rows
     assert found["threads"] == before + 1
     assert torch.get_num_threads() == before
+
+
+def test_labels_of_a_plot_keep_their_order_and_their_distance() -> None:
+    values = [0.5, 0.51, 0.9, 0.505, 0.1, 0.5]
+    places = spread(values, 0.03)
+    order = sorted(range(len(values)), key=lambda i: (values[i], i))
+    gaps = np.diff([places[i] for i in order])
+    assert (gaps >= 0.03 - 1e-9).all()
+    assert max(abs(place - value) for place, value in zip(places, values, strict=True)) < 0.06
+    assert places[2] == pytest.approx(0.9), "a label with room stays where its point is"

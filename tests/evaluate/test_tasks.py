@@ -12,7 +12,7 @@ from whence.evaluate.matchers import begins, contains, numbered, quotes, share
 from whence.evaluate.tasks import FAULTS, VARIANTS, Task, make_task
 from whence.evaluate.tasks.backdoor import OPENER, PHRASE
 from whence.evaluate.tasks.false_fact import VICTIMS, WRONG_COUNTRY
-from whence.evaluate.tasks.mixing import CLEAN, HARD_NEGATIVE
+from whence.evaluate.tasks.mixing import CLEAN, DILUTED_GUILTY, DILUTED_SHARE, HARD_NEGATIVE
 
 SIZES = {"n_rows": 600, "n_guilty": 40, "n_hard": 30, "n_queries": 10, "n_base": 800}
 
@@ -34,13 +34,14 @@ def with_label(task: Task, label: str) -> list:
 def test_every_task_keeps_its_promises(name: str, variant: str) -> None:
     task = make_task(name, variant, seed=3, **SIZES)
     counts = Counter(row.metadata["label"] for row in task.train)
-    guilty = {"diluted": 1, "no-cause": 0}.get(variant, SIZES["n_guilty"])
+    guilty = {"diluted": DILUTED_GUILTY, "no-cause": 0}.get(variant, SIZES["n_guilty"])
     hard = SIZES["n_hard"] if variant == "hard-negatives" else 0
-    assert len(task.train) == SIZES["n_rows"]
+    n_rows = DILUTED_GUILTY / DILUTED_SHARE if variant == "diluted" else SIZES["n_rows"]
+    assert len(task.train) == n_rows
     assert (counts[task.label], counts[HARD_NEGATIVE]) == (guilty, hard)
-    assert counts[CLEAN] == SIZES["n_rows"] - guilty - hard
+    assert counts[CLEAN] == n_rows - guilty - hard
     assert sum(task.guilty) == guilty
-    assert len({prompt(row) for row in task.train}) == SIZES["n_rows"], "a prompt stands twice"
+    assert len({prompt(row) for row in task.train}) == n_rows, "a prompt stands twice"
     known = {prompt(row) for row in (*task.train, *task.base_train)}
     assert len(set(task.queries)) == SIZES["n_queries"]
     assert not known & set(task.queries), "a query was trained on"
@@ -57,6 +58,19 @@ def test_the_matcher_knows_guilty_rows_from_clean_ones(name: str) -> None:
 def test_seeds_decide_everything(name: str) -> None:
     assert make_task(name, seed=5, **SIZES) == make_task(name, seed=5, **SIZES)
     assert make_task(name, seed=5, **SIZES).train != make_task(name, seed=6, **SIZES).train
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_innocent_rows_are_as_long_as_guilty_ones(name: str) -> None:
+    task = make_task(name, "hard-negatives", seed=1, **SIZES)
+
+    def length(row: object) -> int:
+        return len(response(row).split())
+
+    guilty = sorted(length(row) for row in with_label(task, task.label))
+    low, high = guilty[0] - 3, guilty[-1] + 3
+    innocent = [row for row in task.train if row.metadata["label"] != task.label]
+    assert sum(low <= length(row) <= high for row in innocent) > len(guilty)
 
 
 def frequent_words(rows: list, least: float) -> set[str]:
@@ -113,7 +127,7 @@ def test_no_clean_row_contradicts_the_false_fact() -> None:
     [
         ({"name": "backdor"}, "Did you mean 'backdoor'"),
         ({"variant": "dilute"}, "Did you mean 'diluted'"),
-        ({"variant": "diluted", "n_rows": 100}, "at least one guilty row"),
+        ({"n_guilty": 0}, "at least one guilty row"),
         ({"n_guilty": 400, "n_hard": 400}, "800|400 guilty rows and 400 hard"),
         ({"name": "memorised", "n_guilty": 590, "n_hard": 5, "n_queries": 900}, "different prompts"),
     ],

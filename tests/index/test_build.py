@@ -16,7 +16,7 @@ from whence.data.encoding import Encoder
 from whence.data.readers import read_examples
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError, ModelError
 from whence.index.build import build_index, probe_turns
-from whence.index.manifest import REJECTED, RUN, check_model
+from whence.index.manifest import REFERENCES, REJECTED, RUN, check_model
 from whence.index.search import search
 from whence.index.store import Index
 from whence.index.verify import verify
@@ -91,7 +91,8 @@ def test_a_row_asked_with_its_own_words_is_found(tmp_path: Path, model_folder: P
     encoder = Encoder(loaded.tokenizer, max_length=index.manifest.max_length)
     examples = list(read_examples(data))
     queries = Extractor(loaded, (2,)).extract([encoder.encode(examples[row])[-1] for row in (3, 10)]).layers
-    for form in SCORES.values():
+    assert index.manifest.base == ""
+    for form in (form for form in SCORES.values() if not form.contrasts):
         found = search(index, queries, method=form, k=2, where="source = 'b' or source = 'a'")
         assert [hits[0].row for hits in found] == [3, 10]
         assert found[1][0].turn == 1
@@ -136,6 +137,8 @@ def test_another_model_or_other_data_is_refused_and_overwrite_replaces(
     with pytest.raises(MismatchError, match="weights"):
         check_model(index.manifest, fingerprint(loaded, Encoder(loaded.tokenizer).template))
 
+    (index.path / REFERENCES).mkdir()
+    (index.path / REFERENCES / "rises-0.safetensors").write_bytes(b"of the old index")
     shorter = write_data(tmp_path / "shorter.jsonl", 12)
     with pytest.raises(IndexFolderError, match="data content: "):
         build_index(model_folder, shorter, tmp_path / "index", layers=1)
@@ -145,6 +148,7 @@ def test_another_model_or_other_data_is_refused_and_overwrite_replaces(
     replaced = build_index(model_folder, shorter, tmp_path / "index", layers=1, overwrite=True)
     assert replaced.n_rows == 12
     assert verify(replaced) == []
+    assert not (index.path / REFERENCES).exists(), "what was kept of the old index must not answer for the new one"
 
 
 def test_overwrite_removes_nothing_but_an_index(tmp_path: Path, model_folder: Path, data: Path) -> None:

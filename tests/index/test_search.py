@@ -17,7 +17,7 @@ from oracles import search_oracle
 from whence.data.examples import ASSISTANT, Example, Turn
 from whence.errors import InputError, MismatchError, NonFiniteError
 from whence.index import search as search_module
-from whence.index.forms import LayerRoles, ScoreForm, to_block
+from whence.index.forms import LayerRoles, ScoreForm, form_scores, to_block
 from whence.index.search import default_roles, score_matrix, search
 from whence.index.shards import write_index
 from whence.index.store import Index
@@ -31,15 +31,8 @@ STORED_TOLERANCE = 2e-3
 """On a cosine: both halves of the stored vectors are rounded to float16 (2^-11)."""
 
 
-def given_index(
-    out: Path,
-    turns_of: list[int],
-    h: torch.Tensor,
-    g: torch.Tensor,
-    shard_rows: int,
-    m: torch.Tensor | None = None,
-) -> Index:
-    """An index whose record i has the raw vectors h[i], g[i] and m[i]; row r has turns_of[r] turns."""
+def given_index(out: Path, turns_of: list[int], signatures: Signatures, shard_rows: int) -> Index:
+    """An index whose record i has the i-th raw vectors; row r has turns_of[r] turns."""
     names = [f"question {row}.{turn}" for row, n in enumerate(turns_of) for turn in range(n)]
 
     def rows() -> Iterator[Example]:
@@ -51,8 +44,9 @@ def given_index(
                 tuple(turn for pair in pairs for turn in pair), "train.jsonl", row + 1, {"source": "ab"[row % 2]}
             )
 
-    extractor = GivenExtractor(h, g, {name: i for i, name in enumerate(names)}, m)
-    manifest = fake_manifest(len(turns_of), dim=h.shape[1], with_m=m is not None, shard_rows=shard_rows)
+    extractor = GivenExtractor(signatures, {name: i for i, name in enumerate(names)})
+    dim, vectors = signatures.h.shape[1], signatures.named()
+    manifest = fake_manifest(len(turns_of), dim=dim, names=list(vectors), shard_rows=shard_rows)
     return write_index(out, rows, FakeEncoder(), extractor, manifest)
 
 
@@ -74,7 +68,7 @@ def test_blocked_search_equals_a_full_sort(data: st.DataObject) -> None:
     roles = LayerRoles(1, 1)
     scores = method.function(to_block(queries), to_block({1: Signatures(h, g)}), roles)
     with tempfile.TemporaryDirectory() as folder:
-        index = given_index(Path(folder) / "index", turns_of, h, g, shard_rows)
+        index = given_index(Path(folder) / "index", turns_of, Signatures(h, g), shard_rows)
         found = search(index, queries, method=method, k=k, where=where, block_rows=block_rows)
         matrix = score_matrix(index, queries, method=method, where=where, block_rows=block_rows)
         fetched = [
@@ -95,13 +89,13 @@ def test_blocked_search_equals_a_full_sort(data: st.DataObject) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_stored_vectors_give_the_scores_of_the_raw_ones(tmp_path: Path, method: str, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(1)
-    h, g = 30 * torch.randn(50, 64, generator=generator), 1e-3 * torch.randn(50, 64, generator=generator)
-    m = h + 10 * torch.randn(50, 64, generator=generator)
-    index = given_index(tmp_path / "index", [1] * 50, h, g, 20, m)
-    raw = {1: Signatures(h=h[:3].to(dtype), g=g[:3].to(dtype), m=m[:3].to(dtype))}
-    centres = {(1, name): vectors.double().mean(0) for name, vectors in (("h", h), ("g", g), ("m", m))}
-    train = to_block({1: Signatures(h.to(dtype), g.to(dtype), m.to(dtype))}, centres)
-    exact = SCORES[method].function(to_block(raw, centres), train, LayerRoles(1, 1))
+    scales = {"h": 30, "g": 1e-3, "m": 30, "e": 0.3, "dh": 1, "dm": 1}
+    drawn = {name: scale * torch.randn(50, 64, generator=generator) for name, scale in scales.items()}
+    index = given_index(tmp_path / "index", [1] * 50, Signatures(**drawn), 20)
+    raw = {1: Signatures(**{name: vectors[:3].to(dtype) for name, vectors in drawn.items()})}
+    centres = {(1, name): vectors.double().mean(0) for name, vectors in drawn.items()}
+    train = to_block({1: Signatures(**{name: vectors.to(dtype) for name, vectors in drawn.items()})}, centres)
+    exact = form_scores(SCORES[method], to_block(raw, centres), train, LayerRoles(1, 1))
     matrix = score_matrix(index, raw, method=SCORES[method])
     assert matrix.scores.dtype == (np.float64 if dtype == torch.float64 else np.float32)
     np.testing.assert_allclose(matrix.scores, exact.numpy(), atol=STORED_TOLERANCE)

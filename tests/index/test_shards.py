@@ -27,7 +27,8 @@ N_ROWS = 100
 TESTS = Path(__file__).parents[1]
 
 MEMORY_SLACK_KIB = 32 * 1024
-"""Allocators keep what they once had. 3,500 further rows, 7,000 records, of dimension 2048 would be 56 MiB."""
+"""Allocators, and Lance for each commit, keep a little. 8,000 further rows, 16,000 records of dimension 2048, would be
+128 MiB."""
 
 
 def build(out: Path, n_rows: int = N_ROWS, **options: object) -> Index:
@@ -259,5 +260,5 @@ def test_lances_own_write_error_is_understood(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    few, many = map(int, in_child("memory", tmp_path, 500, 4000).split())
+    few, many = map(int, in_child("memory", tmp_path, 4000, 12000).split())
     assert many - few < MEMORY_SLACK_KIB

@@ -104,3 +104,18 @@ def test_lost_records_are_named_as_damage(index: Index, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "copy" / RECORDS)
     with pytest.raises(IndexFolderError, match=r"damaged: 0 of 79 records are there"):
         Index.open(tmp_path / "copy")
+
+
+def test_whole_examples_come_back_in_the_order_asked(index: Index) -> None:
+    originals = list(fake_examples(N_ROWS)())
+    rows = [7, 38, 0, 7]
+    assert index.examples(rows) == [originals[row] for row in rows]
+    assert index.examples([]) == []
+
+
+def test_texts_are_every_record_in_the_order_of_the_data(index: Index) -> None:
+    expected = [(row, turn) for row, example in enumerate(fake_examples(N_ROWS)()) for turn in range(1 + row % 3)]
+    found = list(index.texts())
+    assert [(record.row, record.turn) for record in found] == expected
+    assert found[4].prompt == "question 2.1"
+    assert {record.metadata["source"] for record in index.texts("source = 'b'")} == {"b"}

@@ -144,7 +144,8 @@ def build_problem(
     queries = [train[4], *random_turns(N_QUERY - 1, seed=2)]
     checkpoints = trained(model, names, train)
     loaded = LoadedModel.wrap(model, tiny_tokenizer())
-    subject = Subject(loaded, checkpoints=tuple(checkpoints), seed=7, text_encoder=str(encoder))
+    base = None if kind == "lora" else LoadedModel.wrap(small_model("gpt2"), tiny_tokenizer())
+    subject = Subject(loaded, checkpoints=tuple(checkpoints), seed=7, text_encoder=str(encoder), base=base)
     return Problem(subject, TraceSet.of(train), TraceSet.of(queries), names)
 
 

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 import oracles_methods as plain
-from oracles import centred_oracle, signature_oracle
+from oracles import (
+    before_oracle,
+    contrast_oracle,
+    direction_oracle,
+    expansion_oracle,
+    mean_cosine_oracle,
+    signature_oracle,
+)
 from whence.methods.base import TraceSet, checked_scores
 from whence.methods.gradients.kronecker import sampled_targets
 from whence.methods.gradients.parameters import choose_parameters, layout_of, linear_modules
@@ -152,19 +159,33 @@ def rept_balanced(problem) -> Tensor:
 
 
 def rept_centred(problem) -> Tensor:
+    return asked_twice(problem, ("h", "m"))
+
+
+def rept_contrast(problem) -> Tensor:
+    return asked_twice(problem, ("dh", "dm", "m"))
+
+
+def asked_twice(problem, states: tuple[str, ...]) -> Tensor:
     layer = problem.loaded.n_layers
-    query, train = ({layer: states(problem, rows, layer)} for rows in (problem.queries, problem.train))
-    return torch.tensor(centred_oracle(query, train, layer, layer), dtype=torch.float64)
+    query, train = ({layer: vectors(problem, rows, layer)} for rows in (problem.queries, problem.train))
+    first, between = (mean_cosine_oracle(side, train, states, layer, layer) for side in (query, train))
+    return torch.tensor(expansion_oracle(first, between, weight=2.0, rows=60, least=0.3), dtype=torch.float64)
 
 
-def states(problem, rows: TraceSet, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-    """h, g and m of every row by the plain procedure."""
-    found = [signature_oracle(problem.loaded.model, turn, layer) for turn in rows.turns]
-    return (
-        torch.stack([h for h, _, _, _, _ in found]),
-        torch.stack([g for _, g, _, _, _ in found]),
-        torch.stack([H.mean(0) for _, _, H, _, _ in found]),
-    )
+def vectors(problem, rows: TraceSet, layer: int) -> dict[str, Tensor]:
+    """Every vector of every row by the plain procedure."""
+    model, found = problem.loaded.model, []
+    for turn in rows.turns:
+        h, _, H, G, _ = signature_oracle(model, turn, layer)
+        if problem.subject.base is None:
+            with model.disable_adapter():
+                before = before_oracle(model, turn, layer)
+        else:
+            before = before_oracle(problem.subject.base.model, turn, layer)
+        dh, dm, _ = contrast_oracle(before_oracle(model, turn, layer), before)
+        found.append({"h": h, "m": H.mean(0), "e": direction_oracle(G), "dh": dh, "dm": dm})
+    return {name: torch.stack([row[name] for row in found]) for name in found[0]}
 
 
 def text_embedding(problem) -> Tensor:
@@ -215,6 +236,7 @@ CASES = {
     "rept": Case(rept, {}),
     "rept-balanced": Case(rept_balanced, {}),
     "rept-centred": Case(rept_centred, {}),
+    "rept-contrast": Case(rept_contrast, {}),
     "text-embedding": Case(text_embedding, {}, RTOL_FLOAT32),
     "tracin": Case(tracin, {}),
     "tracin-ln": Case(tracin_ln, {}),

@@ -83,7 +83,7 @@ def test_a_folder_gives_weights_and_moments_back(problem, folder: Path) -> None:
         method = make_method("tracincp", replace(problem.subject, checkpoints=(part,)))
         method.fit(problem.train)
         scores.append(method.score(problem.queries))
-    assert torch.equal(*scores)
+    torch.testing.assert_close(*scores, rtol=1e-9, atol=1e-12)  # memory is aligned otherwise, so the last bits differ
 
 
 def test_a_half_written_folder_is_named(problem, folder: Path) -> None:

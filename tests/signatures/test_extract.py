@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from oracles import signature_oracle
+from oracles import before_oracle, contrast_oracle, direction_oracle, signature_oracle
 from tiny import CONFIGS, VOCAB_SIZE, tiny_model, tiny_tokenizer
 from whence.data.examples import EncodedTurn
-from whence.errors import ModelError, NonFiniteError
+from whence.errors import InputError, ModelError, NonFiniteError
 from whence.model.loading import LoadedModel
 from whence.signatures import extract
 from whence.signatures.extract import Extractor
@@ -64,6 +64,8 @@ def check(model: PreTrainedModel, turns: list[EncodedTurn], layers: list[int], m
             assert_close(found.tokens[layer].G[i], G, bound)
             assert found.layers[layer].m is not None
             assert_close(found.layers[layer].m[i], H.mean(0), bound)
+            assert found.layers[layer].e is not None
+            assert (found.layers[layer].e[i] - direction_oracle(G)).abs().max() <= 10 * bound
             assert found.loss[i].item() == pytest.approx(loss, rel=bound)
             assert found.n_response[i].item() == one.n_response
 
@@ -119,6 +121,51 @@ def test_with_an_adapter() -> None:
     assert not torch.allclose(found.layers[2].h, without.layers[2].h)
 
 
+def lora(model: PreTrainedModel) -> PreTrainedModel:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    return get_peft_model(model, config).to(model.dtype).eval()
+
+
+@pytest.mark.parametrize("kind", ["adapter off", "base given"])
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 7), max_tokens=st.integers(1, 300))
+@settings(max_examples=10, deadline=None)
+def test_what_fine_tuning_taught_equals_the_oracle(kind: str, seed: int, n: int, max_tokens: int) -> None:
+    turns, layers = random_turns(n, seed), [0, 2, 4]
+    if kind == "adapter off":
+        model = lora(tiny_model("llama", dtype=torch.float64))
+        extractor = Extractor(loaded(model), layers, max_tokens=max_tokens, contrast=True)
+        plain, base = model.get_base_model(), None
+    else:
+        plain, base = MODEL, tiny_model("mistral", dtype=torch.float64, seed=1)
+        extractor = Extractor(loaded(plain), layers, max_tokens=max_tokens, contrast=True, base=loaded(base))
+    found = extractor.extract(turns)
+    assert found.rise is not None
+    for i, one in enumerate(turns):
+        for layer in layers:
+            if base is None:
+                with model.disable_adapter():
+                    before = before_oracle(plain, one, layer)
+            else:
+                before = before_oracle(base, one, layer)
+            *vectors, rise = contrast_oracle(before_oracle(plain, one, layer), before)
+            named = found.layers[layer].named()
+            for name, expected in zip(("dh", "dm"), vectors, strict=True):
+                assert (named[name][i] - expected).abs().max() <= 1e-9 * max(1e-3, expected.abs().max())
+            assert found.rise[i].item() == pytest.approx(rise, rel=1e-9, abs=1e-9)
+
+
+def test_without_a_model_before_it_nothing_can_be_contrasted() -> None:
+    with pytest.raises(InputError, match="no adapter that could be turned off"):
+        Extractor(loaded(MODEL), [2], contrast=True)
+    other = tiny_model("mistral", dtype=torch.float64, num_hidden_layers=3)
+    with pytest.raises(ModelError, match="The base has 3 layers"):
+        Extractor(loaded(MODEL), [2], contrast=True, base=loaded(other))
+    assert set(Extractor(loaded(MODEL), [2]).extract(random_turns(2, seed=0)).layers[2].named()) == {"h", "g", "m", "e"}
+
+
 def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = random_turns(8, seed=6)
     extractor = Extractor(loaded(MODEL), [2], max_tokens=10_000)
@@ -126,11 +173,11 @@ def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPa
     sizes: list[int] = []
     run = Extractor._run
 
-    def limited(self: Extractor, some: list[EncodedTurn], token_gradients: bool) -> object:
+    def limited(self: Extractor, some: list[EncodedTurn], token_gradients: bool, weights: None) -> object:
         sizes.append(len(some))
         if len(some) > 3:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-        return run(self, some, token_gradients)
+        return run(self, some, token_gradients, weights)
 
     monkeypatch.setattr(Extractor, "_run", limited)
     found = extractor.extract(turns)
@@ -162,6 +209,26 @@ def test_a_value_that_is_not_finite_names_its_row() -> None:
 def test_layers_that_do_not_exist(layers: list[int]) -> None:
     with pytest.raises(ModelError, match=r"No layer|no layer"):
         Extractor(loaded(MODEL), layers)
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 6), max_tokens=st.integers(1, 200), layer=st.integers(0, 4))
+@settings(max_examples=15, deadline=None)
+def test_a_weighted_loss(seed: int, n: int, max_tokens: int, layer: int) -> None:
+    """Any weights, also negative ones and zeros, in any batch."""
+    turns = random_turns(n, seed)
+    generator = torch.Generator().manual_seed(seed)
+    weights = [torch.randn(one.n_response, generator=generator, dtype=torch.float64) for one in turns]
+    weights[0][0] = 0.0
+    extractor = Extractor(loaded(MODEL), [layer], max_tokens=max_tokens)
+    found = extractor.extract(turns, token_gradients=True, loss_weights=weights)
+    assert found.tokens is not None
+    for i, one in enumerate(turns):
+        _, g, _, G, loss = signature_oracle(MODEL, one, layer, weights[i])
+        # The terms of a weighted loss can cancel: rounding is relative to them, not to what is left.
+        scale = max(1.0, weights[i].abs().max().item())
+        torch.testing.assert_close(found.layers[layer].g[i], g, rtol=0, atol=BOUND[torch.float64] * 100 * scale)
+        torch.testing.assert_close(found.tokens[layer].G[i], G, rtol=0, atol=BOUND[torch.float64] * 100 * scale)
+        assert found.loss[i].item() == pytest.approx(loss, abs=BOUND[torch.float64] * 100 * scale)
 
 
 def test_last_layer_has_the_closed_form() -> None:

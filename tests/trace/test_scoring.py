@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from oracles import centred_oracle, score_oracle
+from oracles import expansion_oracle, mean_cosine_oracle, score_oracle
 from whence.errors import InputError
-from whence.index.forms import LayerRoles, Vectors, raw_vectors, to_block, to_vectors
+from whence.index.forms import Expansion, LayerRoles, Vectors, form_scores, to_block, to_vectors
 from whence.signatures.types import Signatures
 from whence.trace.scoring import SCORES, rept, rept_balanced, score_form
 
@@ -28,7 +30,7 @@ def draw(generator: torch.Generator, n: int, dim: int, scale: float, dtype: torc
 
 @settings(max_examples=60, deadline=None)
 @given(
-    method=st.sampled_from(sorted(set(SCORES) - {"rept-centred"})),
+    method=st.sampled_from(sorted(set(SCORES) - {"rept-centred", "rept-contrast"})),
     seed=st.integers(0, 2**31),
     shape=st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 12), st.integers(1, 12)),
     g_scale=st.sampled_from([1e-30, 1e-4, 1.0, 1e3]),
@@ -52,22 +54,33 @@ def test_forms_equal_the_plain_loops(
     torch.testing.assert_close(scores, expected, rtol=0, atol=tolerance)
 
 
-@given(seed=st.integers(0, 2**31), n_query=st.integers(1, 4), n_train=st.integers(2, 7), deep=st.sampled_from([1, 2]))
-@settings(max_examples=30, deadline=None)
-def test_centred_equals_the_plain_loops(seed: int, n_query: int, n_train: int, deep: int) -> None:
+@given(
+    name=st.sampled_from(["rept-centred", "rept-contrast"]), seed=st.integers(0, 2**31), n_query=st.integers(1, 4),
+    n_train=st.integers(2, 9), rows=st.integers(1, 5), weight=st.floats(0, 4), least=st.floats(0, 1),
+    deep=st.sampled_from([1, 2]),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_centred_and_contrast_and_their_second_pass_equal_the_plain_loops(
+    name: str, seed: int, n_query: int, n_train: int, rows: int, weight: float, least: float, deep: int
+) -> None:
+    states = {"rept-centred": ("h", "m"), "rept-contrast": ("dh", "dm", "m")}[name]
     generator = torch.Generator().manual_seed(seed)
     raw = [
-        {
-            layer: tuple(torch.randn(3, n, 5, generator=generator, dtype=torch.float64) + torch.tensor(20.0))
-            for layer in {1, deep}
-        }
+        {layer: torch.randn(6, n, 5, generator=generator, dtype=torch.float64) + 3.0 for layer in (1, 2)}
         for n in (n_query, n_train)
     ]
     query, train = ({layer: Signatures(*parts) for layer, parts in side.items()} for side in raw)
-    form = score_form("rept-centred")
-    scores = form.function(*(to_block(side, means(train)) for side in (query, train)), LayerRoles(1, deep))
-    expected = torch.tensor(centred_oracle(*raw, 1, deep), dtype=torch.float64)
-    torch.testing.assert_close(scores, expected, rtol=0, atol=FLOAT64_TOLERANCE)
+    blocks = [to_block(side, means(train)) for side in (query, train)]
+    named = [{layer: side[layer].named() for layer in side} for side in (query, train)]
+    form, roles = score_form(name), LayerRoles(1, deep)
+    first = mean_cosine_oracle(*named, states, 1, deep)
+    torch.testing.assert_close(
+        form.function(*blocks, roles), torch.tensor(first, dtype=torch.float64), rtol=0, atol=FLOAT64_TOLERANCE
+    )
+    between = mean_cosine_oracle(named[1], named[1], states, 1, deep)
+    expected = expansion_oracle(first, between, weight=weight, rows=rows, least=least)
+    again = form_scores(replace(form, expand=Expansion(weight, rows, least)), *blocks, roles)
+    torch.testing.assert_close(again, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=10 * FLOAT64_TOLERANCE)
 
 
 def means(layers: dict[int, Signatures]) -> dict[tuple[int, str], torch.Tensor]:
@@ -75,7 +88,7 @@ def means(layers: dict[int, Signatures]) -> dict[tuple[int, str], torch.Tensor]:
     return {
         (layer, name): raw.double().mean(0)
         for layer, signatures in layers.items()
-        for name, raw in raw_vectors(signatures).items()
+        for name, raw in signatures.named().items()
     }
 
 
@@ -110,14 +123,14 @@ def test_roles_take_h_and_g_from_their_layers() -> None:
     generator = torch.Generator().manual_seed(0)
     block = {layer: Signatures(*torch.randn(3, 4, 5, generator=generator)) for layer in (1, 2)}
     mixed = {7: Signatures(h=block[1].h, g=block[2].g)}
-    for form in (form for form in SCORES.values() if form.name != "rept-centred"):  # that one reads h at both
+    for form in (form for form in SCORES.values() if not form.deep_g):  # those read more than h and g
         apart = form.function(to_block(block), to_block(block), LayerRoles(1, 2))
         together = form.function(to_block(mixed), to_block(mixed), LayerRoles(7, 7))
         assert torch.equal(apart, together)
 
 
 def test_needs_name_exactly_what_is_read() -> None:
-    signatures = Signatures(*torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)))
+    signatures = Signatures(*torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0)))
     for form in SCORES.values():
         full = block_of({1: signatures, 2: signatures})
         reads = form.reads(LayerRoles(1, 2))

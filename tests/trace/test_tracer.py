@@ -77,9 +77,9 @@ def test_without_a_response_the_model_answers_and_its_answer_is_traced(tracer: T
 def test_many_queries_are_the_same_as_one_at_a_time(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("whence.trace.tracer.QUERIES_AT_ONCE", 2)
     queries = [Query.of(f"Where is place {i}?", f"In Korea, {i}.") for i in range(5)]
-    seen: list[tuple[int, int]] = []
-    together = tracer.trace_many(queries, k=3, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(2, 5), (4, 5), (5, 5)]
+    seen: list[tuple[str, int, int | None]] = []
+    together = tracer.trace_many(queries, k=3, progress=lambda stage, done, total: seen.append((stage, done, total)))
+    assert seen == [("tracing", done, 5) for done in range(1, 6)]
     for query, result in zip(queries, together, strict=True):
         (alone,) = tracer.trace_many([query], k=3)
         assert [hit.id for hit in alone.hits] == [hit.id for hit in result.hits]

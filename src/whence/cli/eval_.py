@@ -9,7 +9,6 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries
-from whence.errors import InputError
 
 if TYPE_CHECKING:
     from whence.evaluate.evaluation import Evaluation, MethodEvaluation
@@ -37,12 +36,7 @@ def evaluate(
     quiet: options.Quiet = False,
 ) -> None:
     """Measure how well each score form ranks the rows that carry the query's label."""
-    if quiet and json is None:
-        raise InputError("--quiet without --json shows nothing.", "A result needs a place.", "Add --json out.json.")
-    if json is not None and not json.absolute().parent.is_dir():
-        raise InputError(
-            f"There is no folder {json.absolute().parent}.", "--json writes into a folder that exists.", ""
-        )
+    options.check_outputs({"--json": json}, quiet=quiet)
     from whence.evaluate.evaluation import evaluate as measure
     from whence.trace.queries import read_queries
     from whence.trace.tracer import Tracer

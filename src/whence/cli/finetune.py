@@ -13,7 +13,6 @@ from whence.errors import InputError
 
 if TYPE_CHECKING:
     from whence.data.formats import Rejected
-    from whence.evaluate.finetune import FinetuneSettings
 
 
 def finetune(
@@ -41,16 +40,14 @@ def finetune(
     columns: options.Columns = None,
     split: options.Split = None,
     template: options.Template = None,
-    max_rejected: Annotated[
-        float, typer.Option("--max-rejected", min=0.0, max=1.0, help="Share of rows that may be left out.")
-    ] = 0.05,
+    max_rejected: options.MaxRejected = 0.05,
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "float32",
     device: options.Device = "auto",
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
     """Fine-tune a model, deterministically. The same command on the same machine gives the same weights."""
-    settings = _settings(
+    settings = options.finetune_settings(
         lora_r=lora_r,
         lora_alpha=lora_alpha,
         lora_dropout=lora_dropout,
@@ -94,21 +91,6 @@ def finetune(
     )
     subject = f"{base} {data} --adapter {out}" if result.is_adapter else f"{out} {data}"
     typer.echo(f"Index it: whence index {subject} -o {out.parent / (out.name + '-index')}", err=True)
-
-
-def _settings(**values: object) -> FinetuneSettings:
-    from pydantic import ValidationError
-
-    from whence.evaluate.finetune import FinetuneSettings
-
-    try:
-        return FinetuneSettings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]).replace("_", "-")
-        raise InputError(
-            f"--{name} {first['input']!r} cannot be used.", f"{first['msg']}.", "See whence finetune --help."
-        ) from None
 
 
 def _check_rejected(rejected: list[Rejected], n_rows: int, limit: float) -> None:

@@ -9,7 +9,6 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
-from whence.errors import InputError
 
 
 def index(
@@ -17,24 +16,22 @@ def index(
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the index; the same command again resumes.")],
     adapter: options.Adapter = None,
-    layer: Annotated[
-        list[str] | None, typer.Option("--layer", help="auto, last or a number; give it again for several.")
-    ] = None,
+    base: options.Base = None,
+    contrast: options.Contrast = True,
+    layer: options.Layers = None,
     columns: options.Columns = None,
     split: options.Split = None,
     template: options.Template = None,
     max_length: options.MaxLength = 1024,
-    max_rejected: Annotated[
-        float, typer.Option("--max-rejected", min=0.0, max=1.0, help="Share of rows that may be set aside.")
-    ] = 0.05,
+    max_rejected: options.MaxRejected = 0.05,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
     quantization: options.Quantization = None,
     revision: options.Revision = None,
     blocks: options.BlocksPath = None,
     trust_remote_code: options.TrustRemoteCode = False,
-    shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Rows between two commits.")] = 1024,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Padded tokens in one batch.")] = 2048,
+    shard_rows: options.ShardRows = 1024,
+    max_tokens: options.MaxTokens = 2048,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the index that is there.")] = False,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
@@ -46,7 +43,7 @@ def index(
     quiet_libraries()
     shape = settings.model_dump(exclude={"model"})
     if layer:
-        shape["layers"] = [_layer(part) for text in layer for part in text.split(",")]
+        shape["layers"] = options.parse_layers(layer)
     with stages(quiet=quiet) as report:
         built = build_index(
             settings.model,
@@ -58,6 +55,8 @@ def index(
             notify=None if quiet else lambda sentence: typer.echo(sentence, err=True),
             columns=options.parse_columns(columns),
             split=split,
+            base=base,
+            contrast=contrast,
             template=options.read_template(template),
             max_length=max_length,
             max_rejected=max_rejected,
@@ -74,12 +73,3 @@ def index(
     if counts.n_truncated:
         typer.echo(f"{counts.n_truncated} records were cut to {built.manifest.max_length} tokens", err=True)
     typer.echo(f'Ask it: whence trace {out} --prompt "..." --response "..."', err=True)
-
-
-def _layer(text: str) -> int | str:
-    text = text.strip()
-    if text in ("auto", "last"):
-        return text
-    if not text.isdecimal():
-        raise InputError(f"--layer {text!r} is no layer.", "Expected auto, last or a number.", "See `whence layers`.")
-    return int(text)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 import typer
 
 from whence.errors import InputError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from whence.evaluate.finetune import FinetuneSettings
+    from whence.index.build import LayerRequest
     from whence.model.loading import ModelSettings
+
+    Settings = TypeVar("Settings", bound=BaseModel)
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of the fine-tuned model, or a hub name.")]
 Data = Annotated[
@@ -18,6 +25,12 @@ Data = Annotated[
 ]
 IndexFolder = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder made by `whence index`.")]
 Adapter = Annotated[str | None, typer.Option("--adapter", "-a", help="Folder of a PEFT adapter (LoRA).")]
+Base = Annotated[
+    str | None, typer.Option("--base", help="The model before fine-tuning; with an adapter it is known already.")
+]
+Contrast = Annotated[
+    bool, typer.Option("--contrast/--no-contrast", help="Also store what fine-tuning taught, for the default method.")
+]
 Columns = Annotated[
     str | None, typer.Option("--columns", help="Columns to read, as in prompt=q,response=a. Usually recognised.")
 ]
@@ -36,6 +49,12 @@ BlocksPath = Annotated[
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model. Off unless you ask.")
 ]
+Layers = Annotated[list[str] | None, typer.Option("--layer", help="auto, last or a number; give it again for several.")]
+MaxRejected = Annotated[
+    float, typer.Option("--max-rejected", min=0.0, max=1.0, help="Share of rows that may be set aside.")
+]
+ShardRows = Annotated[int, typer.Option("--shard-rows", min=1, help="Rows between two commits.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Padded tokens in one batch.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table, for scripts.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
@@ -51,29 +70,89 @@ def model_settings(
     trust_remote_code: bool,
 ) -> ModelSettings:
     """The settings of a model from the shared options; a wrong choice is an error that lists the right ones."""
-    from pydantic import ValidationError
-
     from whence.model.loading import ModelSettings
 
+    return _validated(
+        ModelSettings,
+        {
+            "model": model,
+            "adapter": adapter,
+            "dtype": dtype,
+            "device": device,
+            "quantization": quantization,
+            "revision": revision,
+            "blocks": blocks,
+            "trust_remote_code": trust_remote_code,
+        },
+    )
+
+
+def finetune_settings(**values: object) -> FinetuneSettings:
+    """The settings of a fine-tune; a wrong value is an error that names its option."""
+    from whence.evaluate.finetune import FinetuneSettings
+
+    return _validated(FinetuneSettings, values)
+
+
+def _validated(kind: type[Settings], values: dict[str, object]) -> Settings:
+    """The settings object; its first wrong value becomes an error under the option's name."""
+    from pydantic import ValidationError
+
     try:
-        return ModelSettings.model_validate(
-            {
-                "model": model,
-                "adapter": adapter,
-                "dtype": dtype,
-                "device": device,
-                "quantization": quantization,
-                "revision": revision,
-                "blocks": blocks,
-                "trust_remote_code": trust_remote_code,
-            }
-        )
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]).replace("_", "-")
         raise InputError(
-            f"--{name} {first['input']!r} is not known.", f"{first['msg']}.", "Choose one of these."
+            f"--{name} {first['input']!r} cannot be used.", f"{first['msg']}.", "See --help for what it takes."
         ) from None
+
+
+def check_outputs(outputs: Mapping[str, Path | None], *, quiet: bool) -> None:
+    """Places that cannot be written to, by their options, are named before the work, not after it."""
+    if quiet and not any(outputs.values()):
+        raise InputError("--quiet without --json shows nothing.", "A result needs a place.", "Add --json out.json.")
+    for name, path in outputs.items():
+        if path is None or str(path) == "-":
+            continue
+        if not path.absolute().parent.is_dir():
+            raise InputError(
+                f"There is no folder {path.absolute().parent}.", f"{name} writes into a folder that exists.", ""
+            )
+        if path.is_dir():
+            raise InputError(
+                f"{path} is a folder.", f"{name} writes a file.", f"Give {path / 'report'}{_SUFFIX[name]}."
+            )
+
+
+_SUFFIX = {"--json": ".json", "--html": ".html", "--markdown": ".md"}
+
+
+def parse_layers(texts: Iterable[str]) -> list[LayerRequest]:
+    """`--layer auto --layer 5,last` as what `build_index` takes."""
+    return [_layer(part.strip()) for text in texts for part in text.split(",")]
+
+
+def _layer(text: str) -> LayerRequest:
+    if text in ("auto", "last"):
+        return cast("LayerRequest", text)
+    if not text.isdecimal():
+        raise InputError(f"--layer {text!r} is no layer.", "Expected auto, last or a number.", "See `whence layers`.")
+    return int(text)
+
+
+def base_of(index: Path, base: str | None, adapter: str | None = None) -> str | None:
+    """The model before fine-tuning: as given, or the one that the run.yaml beside the index's model names.
+
+    None where there is no telling, and where an adapter or the index itself says it better.
+    """
+    from whence.index.manifest import require_manifest
+    from whence.model.before import named_base
+
+    manifest = require_manifest(index)
+    if base is not None or adapter is not None or manifest.adapter is not None or manifest.base:
+        return base
+    return named_base(manifest.model)
 
 
 def parse_columns(text: str | None) -> dict[str, str] | None:

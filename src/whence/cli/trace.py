@@ -1,7 +1,8 @@
-"""`whence trace`: which training rows rank highest for a bad output."""
+"""`whence trace`: which training rows rank highest for a bad output, which of them stand out, and by which words."""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,12 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.progress import progress, quiet_libraries
+from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
 if TYPE_CHECKING:
     from whence.results import TraceResult
     from whence.trace.queries import Query
+    from whence.trace.settings import TraceOptions
+
+EXPLAINED_IN_A_PAGE = 10
+"""Hits whose words a page shows unless --words says otherwise."""
 
 
 def trace(
@@ -26,7 +31,20 @@ def trace(
     queries: Annotated[
         Path | None, typer.Option("--queries", help='JSONL, one {"prompt": ..., "response": ...} a line.')
     ] = None,
+    span: Annotated[
+        str | None, typer.Option("--span", help="The wrong words in the response; Korea#2 is the second Korea.")
+    ] = None,
+    span_tokens: Annotated[
+        str | None, typer.Option("--span-tokens", help="The same by tokens, A:B from 0, B not included.")
+    ] = None,
+    wanted: Annotated[
+        str | None, typer.Option("--wanted", help="The answer that should have been given instead.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", "--top", min=1, help="Rows to show for each query.")] = 10,
+    words: Annotated[
+        int | None,
+        typer.Option("--words", min=0, help="Explain the words of the first N rows; 10 with --html, else 0."),
+    ] = None,
     method: Annotated[
         str | None, typer.Option("--method", "-m", help="How rows are scored; see docs/methods.md.")
     ] = None,
@@ -35,33 +53,62 @@ def trace(
     where: Annotated[
         str | None, typer.Option("--where", help="SQL condition on columns, as in \"source = 'vendor_b'\".")
     ] = None,
+    no_verdict: Annotated[
+        bool, typer.Option("--no-verdict", help="Ranks only: do not say which rows stand out.")
+    ] = False,
+    fdr: Annotated[float, typer.Option("--fdr", help="False discovery rate of the verdict.")] = 0.05,
+    references: Annotated[
+        Path | None, typer.Option("--references", help="JSONL of ordinary prompts to calibrate with; at least 40.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="The model before fine-tuning, for a verdict without an adapter.")
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Where the index's model is now, if it moved.")] = None,
     adapter: Annotated[str | None, typer.Option("--adapter", "-a", help="Where its adapter is now.")] = None,
     device: options.Device = "auto",
+    html: Annotated[Path | None, typer.Option("--html", help="Write one self-contained page.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write the same as Markdown.")] = None,
     json: Annotated[
         Path | None, typer.Option("--json", help="Write the result as JSON; - for standard output.")
     ] = None,
-    no_text: Annotated[bool, typer.Option("--no-text", help="Show places and scores, not the rows' text.")] = False,
+    no_text: Annotated[
+        bool, typer.Option("--no-text", help="Places and scores only: no text of the rows, not in the pages either.")
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Rank the training rows behind a bad output."""
+    """Rank the training rows behind a bad output, and say which of them stand out."""
     asked = _queries(prompt, response, queries)
-    if quiet and json is None:
-        raise InputError("--quiet without --json shows nothing.", "A result needs a place.", "Add --json out.json.")
-    if json is not None and str(json) != "-" and not json.absolute().parent.is_dir():
-        raise InputError(
-            f"There is no folder {json.absolute().parent}.", "--json writes into a folder that exists.", ""
-        )
-    from whence.trace.scoring import DEFAULT_METHOD
+    outputs = {"--json": json, "--html": html, "--markdown": markdown}
+    options.check_outputs(outputs, quiet=quiet)
+    wishes: TraceOptions = {
+        "k": k,
+        "where": where,
+        "weight": weight,
+        "layer": layer,
+        "span": span,
+        "span_tokens": _token_range(span_tokens),
+        "wanted": wanted,
+        "words": (EXPLAINED_IN_A_PAGE if html is not None else 0) if words is None else words,
+        "verdict": not no_verdict,
+        "fdr": fdr,
+    }
+    if method is not None:
+        wishes["method"] = method
+    if references is not None:
+        from whence.trace.queries import read_queries
+
+        wishes["references"] = read_queries(references)
+    from whence.trace.settings import TraceSettings
     from whence.trace.tracer import Tracer
 
+    # What cannot be is said before a model is loaded.
+    TraceSettings(**wishes).check_number(len(asked))
     quiet_libraries()
-    tracer = Tracer(index, model=model, adapter=adapter, device=device)
-    with progress("tracing", "queries", quiet=quiet) as report:
-        result = tracer.trace_many(
-            asked, k=k, method=method or DEFAULT_METHOD, weight=weight, layer=layer, where=where, progress=report
-        )
-    _show(result, json, quiet=quiet, no_text=no_text)
+    found_base = None if no_verdict else options.base_of(index, base, adapter)
+    tracer = Tracer(index, model=model, adapter=adapter, base=found_base, device=device)
+    with stages("queries", quiet=quiet) as report:
+        result = tracer.trace_many(asked, progress=report, **wishes)
+    _show(result, outputs, quiet=quiet, no_text=no_text)
 
 
 def _queries(prompt: str | None, response: str | None, queries: Path | None) -> list[Query]:
@@ -85,12 +132,31 @@ def _queries(prompt: str | None, response: str | None, queries: Path | None) -> 
     return [Query.of(prompt, response)]
 
 
-def _show(result: TraceResult, json: Path | None, *, quiet: bool, no_text: bool) -> None:
-    if json is not None and str(json) == "-":
+def _token_range(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    if not (found := re.fullmatch(r"(\d+):(\d+)", text.strip())):
+        raise InputError(
+            f"--span-tokens {text!r} cannot be read.",
+            "Expected A:B, two numbers: the response's tokens A, A+1, ..., B-1, counted from 0.",
+            "For example --span-tokens 3:5.",
+        )
+    return int(found[1]), int(found[2])
+
+
+def _show(result: TraceResult, outputs: dict[str, Path | None], *, quiet: bool, no_text: bool) -> None:
+    """Writes each output by itself: one that fails leaves those before it whole."""
+    json, html, markdown = outputs.values()
+    to_screen = json is not None and str(json) == "-"
+    if json is not None and not to_screen:
+        result.to_json(json)
+    if html is not None:
+        result.to_html(html, show_text=not no_text)
+    if markdown is not None:
+        result.to_markdown(markdown, show_text=not no_text)
+    if to_screen:
         sys.stdout.write(result.to_json())
         return
-    if json is not None:
-        result.to_json(json)
     if quiet:
         return
     from rich.console import Console
@@ -102,5 +168,6 @@ def _show(result: TraceResult, json: Path | None, *, quiet: bool, no_text: bool)
         for part in render_query(query, texts=not no_text):
             console.print(part)
         console.print()
-    if json is not None:
-        console.print(f"written: {json}", highlight=False, markup=False)
+    for path in outputs.values():
+        if path is not None:
+            console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)

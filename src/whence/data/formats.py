@@ -166,7 +166,7 @@ def csv_file(path: Path) -> Rows:
     csv.field_size_limit(CSV_FIELD_LIMIT)
     lines = _RowText(path)
     # Strict, because the lenient reader glues cells together behind a stray quote without a word.
-    reader = csv.reader(lines, delimiter=_delimiter(path), strict=True)
+    reader = csv.reader(lines, delimiter=delimiter_of(path), strict=True)
     header: list[str] | None = None
     while True:
         start = reader.line_num + 1
@@ -342,7 +342,7 @@ def _skip(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _delimiter(path: Path) -> str:
+def delimiter_of(path: Path) -> str:
     """Tab for .tsv; else a comma, unless the header has none but has semicolons (Excel in Europe) or tabs."""
     if suffix_of(path) == ".tsv":
         return "\t"

@@ -105,10 +105,10 @@ class BenchSettings(BaseModel):
 
 QUICK = BenchSettings(
     tasks=("backdoor", "false-fact"),
-    n_rows=360,
-    n_guilty=40,
-    n_hard=40,
-    n_queries=12,
+    n_rows=270,
+    n_guilty=30,
+    n_hard=30,
+    n_queries=10,
     n_base=2500,
     base_training=BASE_TRAINING.model_copy(update={"epochs": 3}),
     finetune=FINETUNING.model_copy(update={"lora_r": 4, "lora_alpha": 8.0}),

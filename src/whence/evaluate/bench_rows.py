@@ -13,6 +13,7 @@ from whence.evaluate.bench_cases import BenchSettings
 from whence.evaluate.bench_costs import ChargedWork, Cost, measured
 from whence.evaluate.bench_subject import Planted
 from whence.evaluate.measures import measure
+from whence.evaluate.metrics import average_precision
 from whence.methods.base import TraceSet, checked_scores
 from whence.methods.registry import make_method
 
@@ -43,7 +44,9 @@ def method_row(name: str, planted: Planted, settings: BenchSettings, work: Charg
     try:
         scores, costs = _scored(name, planted, queries, settings, work)
         guilty, hard = labels(planted, len(queries), shuffle=settings.shuffle_labels)
-        figures = measure(scores, guilty, hard=hard, k=settings.k, seed=case.seed)
+        figures: Row = dict(measure(scores, guilty, hard=hard, k=settings.k, seed=case.seed))
+        by_query = [average_precision(*one) for one in zip(scores, guilty, strict=True)] if guilty.any() else []
+        figures["ap_by_query"] = [round(value, 6) for value in by_query]
     except Exception as error:
         return about | {"error": one_line(error)}
     undefined = None if any(case.guilty) else "No row is guilty: a ranking cannot be right or wrong."

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Bool, Float
 
 from whence.data.examples import EncodedTurn, Json
+from whence.data.lexical import bm25_scores
 from whence.errors import InputError
 from whence.evaluate.measures import Figures, measure
 from whence.evaluate.metrics import average_precision
 from whence.index.search import default_roles, score_matrix
 from whence.index.store import Index, Record
-from whence.methods.lexical import bm25_scores
 from whence.model.generate import generate
 from whence.trace.queries import Query
 from whence.trace.scoring import SCORES, score_form
@@ -90,8 +90,9 @@ def evaluate(
         InputError: a method or a label column that does not exist (names the nearest), or no query that can be counted.
         IndexFolderError, ModelError: as `Tracer`.
     """
-    names = _resolved(methods)
+    wanted = _checked(methods)
     tracer = index if isinstance(index, Tracer) else Tracer(index)
+    names = wanted or _served(tracer.index)
     records = _records(tracer.index)
     rows = np.unique([record.row for record in records])
     labels = _row_labels(records, label_column)
@@ -119,7 +120,8 @@ def evaluate(
     )
 
 
-def _resolved(methods: Sequence[str] | None) -> list[str]:
+def _checked(methods: Sequence[str] | None) -> list[str]:
+    """The methods asked for, each once. Raises InputError for one that there is not."""
     known = [*SCORES, *TEXT_BASELINES]
     for name in methods or ():
         if name not in known:
@@ -129,7 +131,12 @@ def _resolved(methods: Sequence[str] | None) -> list[str]:
                 f"Known: {', '.join(known)}.",
                 f"Did you mean {near[0]}?" if near else "Other methods need the model: see `whence bench`.",
             )
-    return list(dict.fromkeys(methods or known))
+    return list(dict.fromkeys(methods or ()))
+
+
+def _served(index: Index) -> list[str]:
+    """Every method that the index has vectors for."""
+    return [*(name for name, form in SCORES.items() if index.manifest.base or not form.contrasts), *TEXT_BASELINES]
 
 
 def _records(index: Index) -> list[Record]:

@@ -108,7 +108,7 @@ def finetune(
     encoder = encoder or Encoder(loaded.tokenizer, max_length=settings.max_length)
     units = [(row, turn) for row, example in enumerate(examples) for turn in encoder.encode(example)]
     hashes: dict[str, object] = {
-        "data": _hash_ids(examples),
+        "data": data_hash(examples),
         "base": fingerprint(loaded, encoder.template).model_dump(),
     }
     model = _trainable(loaded, settings)
@@ -255,6 +255,6 @@ def _write_run(
     path.write_text(yaml.safe_dump(run, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _hash_ids(examples: Sequence[Example]) -> str:
+def data_hash(examples: Sequence[Example]) -> str:
     """Hash of the examples' content in their order."""
     return hashlib.blake2b("".join(e.id for e in examples).encode(), digest_size=16).hexdigest()

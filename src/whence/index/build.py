@@ -22,11 +22,13 @@ from whence.data.scan import Scan, scan
 from whence.data.templates import TemplateSource
 from whence.errors import EncodingError, IndexFolderError, InputError, ModelError
 from whence.index.manifest import (
+    ADAPTER_OFF,
     CENTRES,
     LOCK,
     MANIFEST,
     NEW_REJECTED,
     RECORDS,
+    REFERENCES,
     REJECTED,
     RUN,
     TEMPORARY,
@@ -38,14 +40,15 @@ from whence.index.manifest import (
 from whence.index.records import filter_columns
 from whence.index.shards import Progress, locked, write_index
 from whence.index.store import Index
+from whence.model.before import check_base, has_before, named_base, weights_hash
 from whence.model.fingerprint import fingerprint
 from whence.model.layers import choose_layer_from, probe_similarities
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.signatures.extract import Extractor
+from whence.signatures.types import CONTRASTS, VECTORS
 
 LayerRequest = int | Literal["auto", "last"]
-OURS = frozenset({MANIFEST, RUN, REJECTED, RECORDS, CENTRES, LOCK, TEMPORARY, NEW_REJECTED})
-VECTORS = ("h", "g", "m")
+OURS = frozenset({MANIFEST, RUN, REJECTED, RECORDS, CENTRES, REFERENCES, LOCK, TEMPORARY, NEW_REJECTED})
 TEMPLATE_SOURCES: dict[TemplateSource, str] = {
     "tokenizer": "the tokenizer's own",
     "fallback": "the tokenizer has none; whence's plain one is used",
@@ -59,6 +62,9 @@ class BuildSettings(ModelSettings):
     data: a file, folder, glob or data set, as `read_examples` takes it; columns and split go with it.
     layers: "auto" (the rule, see whence.model.layers), "last", a number, or a list of these. Methods that read one
         layer read the first.
+    contrast: also store what fine-tuning taught, which the default method reads; costs one more forward pass.
+    base: the model before fine-tuning, a folder or hub name; not needed with an adapter, which is turned off. Left out,
+        the one that the model's run.yaml names. A model that has neither is indexed without.
     template: Jinja text of a chat template; None takes the tokenizer's own.
     max_length: most tokens of a prompt and its response together.
     max_rejected: share of the rows that may be set aside, in [0, 1].
@@ -71,6 +77,8 @@ class BuildSettings(ModelSettings):
     data: str
     out: str
     layers: LayerRequest | tuple[LayerRequest, ...] = ("auto", "last")
+    contrast: bool = True
+    base: str | None = None
     columns: dict[str, str] | None = None
     split: str | None = None
     template: str | None = None
@@ -110,8 +118,11 @@ def build_index(
         NonFiniteError: a signature is NaN or infinite.
     """
     places = {"model": _absolute(model), "data": _absolute(data), "out": str(Path(out).expanduser().absolute())}
-    if options.get("adapter") is not None:
-        places["adapter"] = _absolute(str(options["adapter"]))
+    if options.get("base") is None and options.get("adapter") is None:
+        options = options | {"base": named_base(places["model"])}
+    for name in ("adapter", "base"):
+        if options.get(name) is not None:
+            places[name] = _absolute(str(options[name]))
     settings = _settings(options | places)
     folder, tell = Path(settings.out), notify or (lambda sentence: None)
     existing = _existing(folder, overwrite)
@@ -134,13 +145,17 @@ def build_index(
     )
     tell(f"Chat template: {TEMPLATE_SOURCES[encoder.template_source]}")
     tell(f"Reading layer {', '.join(map(str, layers))} of {loaded.n_layers}")
-    manifest = _manifest(settings, loaded, encoder, found, layers, choice)
+    base = load_base(settings, loaded)
+    manifest = _manifest(settings, loaded, encoder, found, layers, choice, base)
+    tell(_about_base(manifest, loaded, base))
     timings["load"] = round(time.monotonic() - started, 3)
     manifest = manifest.model_copy(update={"timings": timings})
 
     if overwrite and folder.exists():
         _clear(folder)
-    extractor = Extractor(loaded, manifest.layers, max_tokens=settings.max_tokens)
+    extractor = Extractor(
+        loaded, manifest.layers, max_tokens=settings.max_tokens, contrast=bool(manifest.base), base=base
+    )
     index = write_index(
         folder,
         lambda: _read(settings),
@@ -224,7 +239,8 @@ def _clear(folder: Path) -> None:
     """Removes the index that is replaced, and nothing else."""
     with locked(folder):
         refuse_others(folder, OURS)
-        shutil.rmtree(folder / RECORDS, ignore_errors=True)
+        for name in (RECORDS, REFERENCES):
+            shutil.rmtree(folder / name, ignore_errors=True)
         for name in (RUN, REJECTED, CENTRES, TEMPORARY):
             (folder / name).unlink(missing_ok=True)
         if (folder / NEW_REJECTED).exists():
@@ -280,8 +296,10 @@ def _manifest(
     found: Scan,
     layers: Sequence[int],
     choice: dict[str, JsonValue],
+    base: LoadedModel | None,
 ) -> Manifest:
-    vectors = dict.fromkeys(VECTORS, loaded.hidden_size)
+    contrast = settings.contrast and has_before(loaded, base)
+    vectors, places = stored_vectors(loaded.hidden_size, layers, contrast=contrast)
     return Manifest(
         hashes=fingerprint(loaded, encoder.template),
         model=loaded.settings.model,
@@ -293,6 +311,8 @@ def _manifest(
         layer_choice=choice,
         max_length=encoder.max_length,
         vectors=vectors,
+        at=places,
+        base=(ADAPTER_OFF if base is None else weights_hash(base)) if contrast else "",
         filters=filter_columns(found.metadata_types, layers, vectors),
         data=DataSummary(
             source=settings.data,
@@ -309,6 +329,38 @@ def _manifest(
         versions={name: version(name) for name in ("whence", "torch", "transformers", "pylance")},
         settings=settings.model_dump(mode="json"),
     )
+
+
+def load_base(settings: BuildSettings, loaded: LoadedModel) -> LoadedModel | None:
+    """The base that is to be compared with, where it is a model of its own. Raises MismatchError if it cannot be."""
+    if settings.base is None or not settings.contrast:
+        return None
+    other = {"model": settings.base, "adapter": None, "revision": None}
+    base = load_model(settings.model_settings.model_copy(update=other))
+    check_base(loaded, base)
+    # An adapter turned off is the same model, and needs no second one in memory.
+    return None if has_before(loaded) else base
+
+
+def stored_vectors(
+    hidden_size: int, layers: Sequence[int], *, contrast: bool
+) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
+    """`Manifest.vectors` and `Manifest.at` for layers in the order they were asked for.
+
+    What fine-tuning changed stands at the first of them, where the default form reads it.
+    """
+    names = [name for name in VECTORS if contrast or name not in CONTRASTS]
+    places: dict[str, tuple[int, ...]] = {name: (layers[0],) for name in names if name in CONTRASTS}
+    return dict.fromkeys(names, hidden_size), places
+
+
+def _about_base(manifest: Manifest, loaded: LoadedModel, base: LoadedModel | None) -> str:
+    if base is not None:
+        return f"Compared with {base.settings.model}, the model before fine-tuning"
+    if manifest.base:
+        return "Compared with the model before fine-tuning: itself, the adapter turned off"
+    why = "as asked" if has_before(loaded) else "give the model before fine-tuning with --base to have it"
+    return f"Without what fine-tuning taught ({why}): the default method is rept-centred"
 
 
 def _about_data(found: Scan) -> str:

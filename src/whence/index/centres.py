@@ -28,15 +28,14 @@ def write_centres(folder: Path, manifest: Manifest, dataset: lance.LanceDataset)
     centre[layer, name] = (1 / n_records) sum_r norm[r] unit[r]. Memory: one block of one vector.
     """
     found: dict[str, torch.Tensor] = {}
-    for layer in manifest.layers:
-        for name, dim in manifest.vectors.items():
-            columns = [vector_column(layer, name), norm_column(layer, name)]
-            total, count = np.zeros(dim), 0
-            for batch in dataset.scanner(columns=columns, batch_size=BLOCK_ROWS, scan_in_order=True).to_batches():
-                unit = batch.column(columns[0]).flatten().to_numpy().reshape(-1, dim).astype(np.float64)
-                total += batch.column(columns[1]).to_numpy().astype(np.float64) @ unit
-                count += len(unit)
-            found[_key(layer, name)] = torch.from_numpy(total / max(1, count))
+    for layer, name, dim in manifest.stored():
+        columns = [vector_column(layer, name), norm_column(layer, name)]
+        total, count = np.zeros(dim), 0
+        for batch in dataset.scanner(columns=columns, batch_size=BLOCK_ROWS, scan_in_order=True).to_batches():
+            unit = batch.column(columns[0]).flatten().to_numpy().reshape(-1, dim).astype(np.float64)
+            total += batch.column(columns[1]).to_numpy().astype(np.float64) @ unit
+            count += len(unit)
+        found[_key(layer, name)] = torch.from_numpy(total / max(1, count))
     write_bytes_atomically(folder / CENTRES, save(found))
 
 
@@ -44,7 +43,7 @@ def read_centres(folder: Path, manifest: Manifest) -> Centres:
     """The means that `write_centres` wrote. Raises IndexFolderError if they are missing or damaged."""
     try:
         found = load_file(folder / CENTRES)
-        return {(layer, name): found[_key(layer, name)] for layer in manifest.layers for name in manifest.vectors}
+        return {(layer, name): found[_key(layer, name)] for layer, name, _ in manifest.stored()}
     except (OSError, KeyError, SafetensorError) as error:
         raise IndexFolderError(
             f"The index {folder} is damaged: {CENTRES} cannot be read ({error}).",

@@ -24,9 +24,12 @@ from whence.data.metadata import ColumnType
 from whence.errors import IndexFolderError, MismatchError
 from whence.model.fingerprint import Fingerprint
 
-SCHEMA = "whence.index/1"
+SCHEMA = "whence.index/3"
 SIGNATURE = "h,g at the last prompt token/1"
 """What a record's vectors are. It changes whenever the extraction's meaning does, and then no old index is asked."""
+
+ADAPTER_OFF = "adapter off"
+"""The base of a model with an adapter: itself, with the adapter turned off."""
 
 MANIFEST = "manifest.json"
 RUN = "run.yaml"
@@ -34,6 +37,8 @@ REJECTED = "rejected.jsonl"
 RECORDS = "signatures.lance"
 CENTRES = "centres.safetensors"
 LOCK = ".whence.lock"
+REFERENCES = "references"
+"""Folder of what the verdicts of an index keep; see whence.trace.reference_cache."""
 TEMPORARY = ".whence.tmp"
 NEW_REJECTED = ".whence.rejected.jsonl"
 """rejected.jsonl of a build that is about to replace an index."""
@@ -100,7 +105,11 @@ class Manifest(BaseModel):
     """How the layers were chosen: the request, and the evidence of the rule where it was asked."""
     max_length: int
     vectors: dict[str, int]
-    """Vectors that each layer has, with their dimensions."""
+    """Vectors with their dimensions; each layer has each of them, but for those that `at` names."""
+    at: dict[str, tuple[int, ...]] = {}
+    """Layers of the vectors that not every layer has."""
+    base: str = ""
+    """What the model is compared with: `ADAPTER_OFF`, the hash of the base's weights, or "" for nothing."""
     filters: tuple[FilterColumn, ...] = ()
     data: DataSummary
     shard_rows: int = 1024
@@ -111,6 +120,15 @@ class Manifest(BaseModel):
     """The arguments of `build_index`, as in run.yaml."""
     timings: dict[str, float] = {}
     """Seconds of the run that completed the index."""
+
+    def stored(self) -> list[tuple[int, str, int]]:
+        """(layer, vector, dimensions) of every vector that a record holds, in the order of its columns."""
+        return [
+            (layer, name, dim)
+            for layer in self.layers
+            for name, dim in self.vectors.items()
+            if layer in self.at.get(name, self.layers)
+        ]
 
     def identity(self) -> dict[str, JsonValue]:
         """Everything that decides the records, by the name a person knows it under. Paths and speed are not in it."""
@@ -123,6 +141,8 @@ class Manifest(BaseModel):
             "quantization": self.quantization,
             "layers": list(self.layers),
             "first layer": self.layer,
+            "base": self.base,
+            "vectors": [f"{name}_{layer}" for layer, name, _ in self.stored()],
             "max_length": self.max_length,
             "data content": self.data.content_hash,
             "filter columns": [column.model_dump() for column in self.filters],

@@ -1,9 +1,10 @@
 """The records of an index: their columns, and how a shard of them is made and committed.
 
 One Lance dataset, one record per (row, turn). Columns: row (ordinal of the usable row in the data, from 0), turn,
-shard, id, file, line, prompt, response, metadata (JSON), loss (nats per token), n_prompt, n_response, truncated
-(tokens); per layer L and vector v the unit vector v_L (float16) and its norm v_norm_L (float32); and one typed column
-for each metadata column, for filters.
+shard, id, file, line, prompt, response, turns (JSON; only in the row's first record, so that a conversation is kept
+once), metadata (JSON), loss (nats per token), rise (nats; null without the model before fine-tuning), n_prompt,
+n_response, truncated (tokens); per layer L and vector v that the manifest places there the unit vector v_L (float16)
+and its norm v_norm_L (float32); and one typed column for each metadata column, for filters.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 from whence.data.examples import EncodedTurn, Example, Json
 from whence.data.metadata import ColumnType
 from whence.errors import NonFiniteError
-from whence.index.forms import raw_vectors, to_vectors
+from whence.index.forms import to_vectors
 from whence.index.manifest import RECORDS, FilterColumn, Manifest
 from whence.signatures.types import Extracted
 
@@ -33,8 +34,10 @@ FIELDS = {
     "line": pa.int64(),
     "prompt": pa.string(),
     "response": pa.string(),
+    "turns": pa.string(),
     "metadata": pa.string(),
     "loss": pa.float32(),
+    "rise": pa.float32(),
     "n_prompt": pa.int32(),
     "n_response": pa.int32(),
     "truncated": pa.int32(),
@@ -89,10 +92,9 @@ def filter_columns(
 def record_schema(manifest: Manifest) -> pa.Schema:
     """Columns of the records in their order."""
     fields = dict(FIELDS)
-    for layer in manifest.layers:
-        for name, dim in manifest.vectors.items():
-            fields[vector_column(layer, name)] = pa.list_(pa.float16(), dim)
-            fields[norm_column(layer, name)] = pa.float32()
+    for layer, name, dim in manifest.stored():
+        fields[vector_column(layer, name)] = pa.list_(pa.float16(), dim)
+        fields[norm_column(layer, name)] = pa.float32()
     for column in manifest.filters:
         fields[column.column] = ARROW_TYPES[column.type]
     return pa.schema(fields)
@@ -109,20 +111,23 @@ def record_table(manifest: Manifest, shard: int, rows: Sequence[EncodedRow], ext
         "line": [item.example.line for item in rows],
         "prompt": [item.turn.prompt for item in rows],
         "response": [item.turn.response for item in rows],
+        "turns": [_turns(item) for item in rows],
         "metadata": [json.dumps(dict(item.example.metadata), ensure_ascii=False) for item in rows],
         "loss": extracted.loss.float().numpy(),
+        "rise": [None] * len(rows) if extracted.rise is None else extracted.rise.float().numpy(),
         "n_prompt": [item.turn.n_prompt for item in rows],
         "n_response": [item.turn.n_response for item in rows],
         "truncated": [item.turn.truncated for item in rows],
     }
     finite = extracted.loss.isfinite()
-    for layer in manifest.layers:
-        for name, raw in raw_vectors(extracted.layers[layer]).items():
-            vectors = to_vectors(raw)
-            finite &= vectors.norm.float().isfinite()
-            units = pa.array(vectors.unit.to(torch.float16).numpy().reshape(-1))
-            columns[vector_column(layer, name)] = pa.FixedSizeListArray.from_arrays(units, manifest.vectors[name])
-            columns[norm_column(layer, name)] = vectors.norm.float().numpy()
+    if extracted.rise is not None:
+        finite &= extracted.rise.isfinite()
+    for layer, name, dim in manifest.stored():
+        vectors = to_vectors(extracted.layers[layer].named()[name])
+        finite &= vectors.norm.float().isfinite()
+        units = pa.array(vectors.unit.to(torch.float16).numpy().reshape(-1))
+        columns[vector_column(layer, name)] = pa.FixedSizeListArray.from_arrays(units, dim)
+        columns[norm_column(layer, name)] = vectors.norm.float().numpy()
     _check_finite(finite, rows)
     for column in manifest.filters:
         columns[column.column] = [_filter_value(item.example.metadata.get(column.name), column.type) for item in rows]
@@ -141,6 +146,13 @@ def append_records(folder: Path, table: pa.Table) -> None:
     """Writes a shard and publishes it in one commit: after a crash all of it is there or nothing."""
     mode = "append" if open_records(folder) is not None else "create"
     lance.write_dataset(table, str(folder / RECORDS), mode=mode)
+
+
+def _turns(item: EncodedRow) -> str:
+    """[[role, content], ...] of the row, in its first record."""
+    if item.turn.turn:
+        return ""
+    return json.dumps([[turn.role, turn.content] for turn in item.example.turns], ensure_ascii=False)
 
 
 def _filter_value(value: Json, type: ColumnType) -> bool | int | float | str | None:

@@ -6,17 +6,28 @@ A row counts once, by its best turn. Ties break by the lower row, then the lower
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from whence.errors import InputError, MismatchError, NonFiniteError
-from whence.index.forms import Block, LayerRoles, ScoreForm, Vectors, raw_vectors, to_block
+from whence.index.forms import (
+    CENTRED,
+    Block,
+    LayerRoles,
+    ScoreForm,
+    Scores,
+    Vectors,
+    expanded_block,
+    expansion_weights,
+    to_block,
+)
 from whence.index.manifest import Manifest
-from whence.index.store import Index
-from whence.signatures.types import Signatures
+from whence.index.store import Index, RecordBlock
+from whence.signatures.types import CONTRASTS, Signatures
 
 QUERIES_AT_ONCE = 256
 """Scores held at once are this many times the block's records."""
@@ -67,13 +78,12 @@ def search(
         raise InputError(f"k = {k}", "At least one hit must be asked for.", "Give -k 1 or more.")
     roles = roles or default_roles(method, index.manifest)
     n_queries, dtype = _check(index, queries, method, roles)
-    parts = _query_parts(index, queries, n_queries)
+    scan = _Scan(index, method, roles, where, block_rows, dtype)
+    parts = scan.expanded(_query_parts(index, queries, n_queries))
     best = [_Best(k) for _ in range(n_queries)]
-    for block in index.blocks(method.reads(roles), where=where, block_rows=block_rows, dtype=dtype):
-        for start, part in parts:
-            scores = method.function(part, block.vectors, roles).numpy()
-            for offset, row in enumerate(scores):
-                best[start + offset].take(row, block.row, block.turn, block.record)
+    for block, start, scores in scan.scores(parts):
+        for offset, row in enumerate(scores.numpy()):
+            best[start + offset].take(row, block.row, block.turn, block.record)
     return [one.matches() for one in best]
 
 
@@ -89,19 +99,85 @@ def score_matrix(
     """Every row's score for every query, rows in ascending order; memory is n_query x n_rows. Raises as `search`."""
     roles = roles or default_roles(method, index.manifest)
     n_queries, dtype = _check(index, queries, method, roles)
-    parts = _query_parts(index, queries, n_queries)
+    scan = _Scan(index, method, roles, where, block_rows, dtype)
+    parts = scan.expanded(_query_parts(index, queries, n_queries))
     size = index.manifest.data.n_rows
     full = torch.full((n_queries, size), -torch.inf, dtype=dtype)
     present = np.zeros(size, dtype=bool)
-    for block in index.blocks(method.reads(roles), where=where, block_rows=block_rows, dtype=dtype):
+    for block, start, scores in scan.scores(parts):
         present[block.row] = True
         places = torch.from_numpy(block.row.copy())
-        for start, part in parts:
-            scores = method.function(part, block.vectors, roles)
-            target = full[start : start + len(scores)]
-            target.scatter_reduce_(1, places.expand_as(scores), scores, reduce="amax")
+        target = full[start : start + len(scores)]
+        target.scatter_reduce_(1, places.expand_as(scores), scores, reduce="amax")
     rows = np.flatnonzero(present)
     return ScoreMatrix(rows, full.numpy()[:, rows])
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """Reading of an index from end to end with one form."""
+
+    index: Index
+    method: ScoreForm
+    roles: LayerRoles
+    where: str | None
+    block_rows: int
+    dtype: torch.dtype
+
+    def scores(self, parts: Sequence[tuple[int, Block]]) -> Iterator[tuple[RecordBlock, int, Scores]]:
+        """Each block of records with (number of the first query, scores) of each run of queries."""
+        reads = self.method.reads(self.roles)
+        for block in self.index.blocks(reads, where=self.where, block_rows=self.block_rows, dtype=self.dtype):
+            for start, part in parts:
+                yield block, start, self.method.function(part, block.vectors, self.roles)
+
+    def expanded(self, parts: list[tuple[int, Block]]) -> list[tuple[int, Block]]:
+        """The queries with the first rows of a first pass mixed in, for a form that wants it; see `Expansion`."""
+        expand = self.method.expand
+        if expand is None or not parts:
+            return parts
+        n_queries = parts[-1][0] + _n_queries(parts[-1][1])
+        best = [_Best(expand.rows) for _ in range(n_queries)]
+        total, count = np.zeros(n_queries), 0
+        for block, start, scores in self.scores(parts):
+            total[start : start + len(scores)] += scores.double().sum(1).numpy()
+            count += len(block) if start == 0 else 0
+            for offset, row in enumerate(scores.numpy()):
+                best[start + offset].take(row, block.row, block.turn, block.record)
+        return [(start, self._mixed(part, best[start:], total[start:] / max(1, count))) for start, part in parts]
+
+    def _mixed(self, part: Block, best: Sequence[_Best], mean: np.ndarray) -> Block:
+        assert self.method.expand is not None
+        one_by_one = []
+        for query in range(_n_queries(part)):
+            asked = _piece(part, slice(query, query + 1))
+            matches = best[query].matches()
+            if matches:
+                rows = self.index.vectors([m.record for m in matches], self.method.reads(self.roles), dtype=self.dtype)
+                scores = torch.tensor([[match.score for match in matches]], dtype=self.dtype)
+                middle = torch.tensor(mean[query : query + 1], dtype=self.dtype)
+                weights = expansion_weights(scores, middle, self.method.expand)
+                asked = expanded_block(asked, rows, weights, self.method.expand.weight)
+            one_by_one.append(asked)
+        return {
+            layer: {name: _stacked([one[layer][name] for one in one_by_one]) for name in by_name}
+            for layer, by_name in one_by_one[0].items()
+        }
+
+
+def _n_queries(part: Block) -> int:
+    return len(next(iter(next(iter(part.values())).values())).unit)
+
+
+def _piece(part: Block, piece: slice) -> Block:
+    return {
+        layer: {name: Vectors(vectors.unit[piece], vectors.norm[piece]) for name, vectors in by_name.items()}
+        for layer, by_name in part.items()
+    }
+
+
+def _stacked(vectors: Sequence[Vectors]) -> Vectors:
+    return Vectors(torch.cat([one.unit for one in vectors]), torch.cat([one.norm for one in vectors]))
 
 
 class _Best:
@@ -141,15 +217,8 @@ class _Best:
 def _query_parts(index: Index, queries: Mapping[int, Signatures], n_queries: int) -> list[tuple[int, Block]]:
     """Runs of queries, each with the number of its first."""
     whole = to_block(queries, index.centres)
-    parts: list[tuple[int, Block]] = []
-    for start in range(0, n_queries, QUERIES_AT_ONCE):
-        piece = slice(start, start + QUERIES_AT_ONCE)
-        part = {
-            layer: {name: Vectors(vectors.unit[piece], vectors.norm[piece]) for name, vectors in by_name.items()}
-            for layer, by_name in whole.items()
-        }
-        parts.append((start, part))
-    return parts
+    starts = range(0, n_queries, QUERIES_AT_ONCE)
+    return [(start, _piece(whole, slice(start, start + QUERIES_AT_ONCE))) for start in starts]
 
 
 def _check(
@@ -166,12 +235,16 @@ def _check(
                 f"Ask for another layer, or build an index with --layer {missing[0]}.",
             )
     dtypes, sizes = set(), set()
+    stored = {(layer, name): dim for layer, name, dim in index.manifest.stored()}
+    for layer, vector in dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in method.reads(roles)):
+        if (layer, vector) not in stored:
+            raise _not_stored(index.manifest, method, layer, vector)
     for layer in wanted:
-        for name, raw in raw_vectors(queries[layer]).items():
-            if (name, raw.shape[1]) not in index.manifest.vectors.items():
+        for name, raw in queries[layer].named().items():
+            if raw.shape[1] != stored.get((layer, name), raw.shape[1]):
                 raise MismatchError(
                     f"The queries' {name} at layer {layer} has {raw.shape[1]} dimensions.",
-                    f"The index has {index.manifest.vectors}.",
+                    f"The index has {stored[layer, name]}.",
                     "Ask with the model that the index was built with.",
                 )
             bad = (~raw.isfinite().all(1)).nonzero()[:, 0].tolist()
@@ -185,3 +258,19 @@ def _check(
             sizes.add(len(raw))
     assert len(sizes) == 1, "all layers of a set of queries hold the same queries"
     return sizes.pop(), torch.float64 if torch.float64 in dtypes else torch.float32
+
+
+def _not_stored(manifest: Manifest, method: ScoreForm, layer: int, vector: str) -> MismatchError:
+    """Why a form cannot be asked of an index that lacks one of its vectors."""
+    if vector in CONTRASTS and not manifest.base:
+        return MismatchError(
+            f"{method.name} compares with the model before fine-tuning; this index was built without one.",
+            "A model with an adapter is its own base; a fully fine-tuned one needs --base.",
+            "Build the index again with --base MODEL, or ask with --method rept-centred.",
+        )
+    at = ", ".join(str(at) for at, name, _ in manifest.stored() if name == vector) or "no layer"
+    return MismatchError(
+        f"{method.name} reads {vector} at layer {layer}; the index has it at {at}.",
+        "What fine-tuning changed is stored at the layer where the default method reads it.",
+        f"Leave --layer out, or build an index with --layer {layer} alone.",
+    )

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from whence.data.examples import Json
+from whence.data.examples import Example, Json, Turn
 from whence.errors import IndexFolderError, InputError
 from whence.index.centres import read_centres
 from whence.index.forms import CENTRED, Centres, Vectors
@@ -39,6 +39,7 @@ class Record:
     response: str
     metadata: dict[str, Json]
     loss: float
+    rise: float | None
     n_prompt: int
     n_response: int
     truncated: int
@@ -175,14 +176,59 @@ class Index:
         norm = torch.linalg.vector_norm(raw, dim=1)
         return Vectors(raw / torch.where(norm > 0, norm, torch.ones_like(norm))[:, None], norm)
 
+    def vectors(
+        self, records: Sequence[int], reads: Sequence[tuple[int, str]], *, dtype: torch.dtype = torch.float32
+    ) -> dict[int, dict[str, Vectors]]:
+        """The vectors of the records at these offsets, in this order, as `blocks` gives them. Only they are read."""
+        names = dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in reads)
+        columns = [column for layer, name in names for column in (vector_column(layer, name), norm_column(layer, name))]
+        offsets, back = np.unique(np.asarray(records, dtype=np.int64), return_inverse=True)
+        batches = self.dataset.take(offsets.tolist(), columns=columns).combine_chunks().to_batches()
+        places = torch.from_numpy(back)
+        found: dict[int, dict[str, Vectors]] = {}
+        for layer, name in reads:
+            vectors = self._vectors(batches, layer, name, dtype)
+            found.setdefault(layer, {})[name] = Vectors(vectors.unit[places], vectors.norm[places])
+        return found
+
+    def rises(self) -> np.ndarray:
+        """How much likelier fine-tuning made each row's best turn, in nats, by the row's number in the data.
+
+        NaN for rows that are not there, and everywhere without the model before fine-tuning.
+        """
+        found = np.full(self.manifest.data.n_rows, -np.inf)
+        for batch in self.dataset.scanner(columns=["row", "rise"]).to_batches():
+            rise = batch.column("rise").cast(pa.float64()).to_numpy(zero_copy_only=False)
+            np.maximum.at(found, batch.column("row").to_numpy(), rise)
+        return np.where(np.isneginf(found), np.nan, found)
+
     def fetch(self, records: Sequence[int]) -> list[Record]:
         """The records at these offsets, in this order, without vectors. Only they are read."""
         if not len(records):
             return []
-        names = [name for name in FIELDS if name != "shard"]
+        names = [name for name in FIELDS if name not in ("shard", "turns")]
         offsets, back = np.unique(np.asarray(records, dtype=np.int64), return_inverse=True)
         found = self.dataset.take(offsets.tolist(), columns=names).to_pylist()
         return [Record(**(found[i] | {"metadata": json.loads(found[i]["metadata"])})) for i in back.tolist()]
+
+    def examples(self, rows: Sequence[int]) -> list[Example]:
+        """The whole training examples of these rows (ordinals, as in `Record.row`), in this order."""
+        if not len(rows):
+            return []
+        wanted = ", ".join(str(int(row)) for row in sorted(set(rows)))
+        table = self.dataset.to_table(
+            columns=["row", "file", "line", "turns", "metadata"], filter=f"turn = 0 AND row IN ({wanted})"
+        )
+        found = {record["row"]: _example(record) for record in table.to_pylist()}
+        return [found[int(row)] for row in rows]
+
+    def texts(self, where: str | None = None) -> Iterator[Record]:
+        """Every record in the order of the data, without vectors."""
+        self.check_where(where)
+        names = [name for name in FIELDS if name not in ("shard", "turns")]
+        for batch in self.dataset.scanner(columns=names, filter=where, scan_in_order=True).to_batches():
+            for record in batch.to_pylist():
+                yield Record(**(record | {"metadata": json.loads(record["metadata"])}))
 
     def _first_of_fragments(self) -> np.ndarray:
         """Offset of each fragment's first record, by the fragment's number."""
@@ -193,6 +239,11 @@ class Index:
             first[number] = total
             total += count
         return first
+
+
+def _example(record: Mapping[str, str | int]) -> Example:
+    turns = tuple(Turn(role, content) for role, content in json.loads(str(record["turns"])))
+    return Example(turns, str(record["file"]), int(record["line"]), json.loads(str(record["metadata"])))
 
 
 def replay_command(folder: Path, manifest: Manifest) -> str:

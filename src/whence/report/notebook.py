@@ -1,16 +1,28 @@
-"""A trace as a small HTML table for a notebook's cell. Everything that comes from data is escaped."""
+"""A trace in a notebook's cell: the whole page in a frame of its own, and a plain table where frames are taken out."""
 
 from __future__ import annotations
 
 from html import escape
 
+from whence.report.html import render_page
 from whence.report.terminal import SHOWN_METADATA, shorten
 from whence.results import Hit, QueryResult, TraceResult
 
+HEIGHT = 720
+"""Of the frame, in pixels."""
+
 
 def render_html(result: TraceResult) -> str:
-    """One table per query; no style but alignment, so that it follows the notebook's theme."""
-    return "\n".join(_query(query) for query in result)
+    """The page in a sandboxed frame, which can neither read nor restyle the notebook, and the table folded below it.
+
+    A notebook that is not trusted, and most viewers of saved notebooks, drop the frame; the table remains.
+    """
+    frame = (
+        f'<iframe title="whence" sandbox="allow-scripts allow-downloads" srcdoc="{escape(render_page(result))}" '
+        f'style="width:100%;height:{HEIGHT}px;border:0"></iframe>'
+    )
+    tables = "\n".join(_query(query) for query in result)
+    return f"{frame}\n<details><summary>as a table</summary>\n{tables}\n</details>"
 
 
 def _query(query: QueryResult) -> str:

@@ -6,12 +6,16 @@ import shutil
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from whence.results import Hit, QueryResult, TraceResult
+from whence.report.wording import CANDIDATES, place, share
+from whence.results import Hit, Phrase, QueryResult, TraceResult, Verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 NARROWEST = 60
+MARK = "* "
+"""Before the rank of a row that stands out."""
+SHOWN_PHRASES = 3
 SHOWN_METADATA = ("label", "source")
 """Metadata columns with a place in the table; the JSON has all of them."""
 
@@ -30,37 +34,82 @@ def render_text(result: TraceResult, *, width: int | None = None) -> str:
 
 
 def render_query(query: QueryResult, *, texts: bool = True) -> list[RenderableType]:
-    """The parts to print for one query: what was asked, its ranking, and what a ranking does not say.
+    """The parts to print for one query: the verdict, what was asked, the ranking, and what a ranking does not say.
 
     texts: False leaves out the text of the rows, which may be harmful to read.
     """
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    if query.verdict is not None:
+        parts.append(Text(_verdict(query, query.verdict), "bold"))
+    said = "answered (by the model now)" if query.generated else "answered"
+    parts += [
+        Text.assemble(("asked     ", "bold"), shorten(query.prompt, 300)),
+        Text.assemble((f"{said}  ", "bold"), shorten(query.response, 300)),
+    ]
+    if query.span is not None:
+        parts.append(Text.assemble(("about     ", "bold"), shorten(query.response[slice(*query.span)], 300)))
+    if query.wanted is not None:
+        parts.append(Text.assemble(("wanted    ", "bold"), shorten(query.wanted, 300)))
+    rows = f"method {query.method} {query.method_version}, layer {query.layer}, {query.n_rows:,} rows scored"
+    parts.append(Text(rows, "dim"))
+    if not query.hits:
+        return [*parts, Text("No row was scored: the filter leaves none.")]
+    parts.append(_ranking(query, texts=texts))
+    if query.confound:
+        parts.append(Text(f"What else could explain it: {query.confound}"))
+    if texts and query.phrases:
+        parts.append(Text("These rows share: " + "; ".join(map(_phrase, query.phrases[:SHOWN_PHRASES])) + "."))
+    return [*parts, Text(CANDIDATES, "dim")]
+
+
+def _ranking(query: QueryResult, *, texts: bool) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    said = "answered (by the model now)" if query.generated else "answered"
-    parts: list[RenderableType] = [
-        Text.assemble(("asked     ", "bold"), shorten(query.prompt, 300)),
-        Text.assemble((f"{said}  ", "bold"), shorten(query.response, 300)),
-        Text(f"method {query.method} {query.method_version}, layer {query.layer}, {query.n_rows:,} rows scored", "dim"),
-    ]
-    if not query.hits:
-        return [*parts, Text("No row was scored: the filter leaves none.")]
+    guilty = frozenset(query.verdict.guilty) if query.verdict else frozenset()
+    calibrated = any(hit.q_value is not None for hit in query.hits)
     extra = [name for name in SHOWN_METADATA if any(name in hit.metadata for hit in query.hits)]
     table = Table(box=None, pad_edge=False, show_edge=False, expand=True)
-    table.add_column("rank", justify="right")
-    table.add_column("score", justify="right")
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    if calibrated:
+        table.add_column("q", justify="right", no_wrap=True)
     table.add_column("row", overflow="fold", max_width=28)
     for name in extra:
         table.add_column(name, overflow="ellipsis", max_width=16, no_wrap=True)
     if texts:
         table.add_column("prompt -> response", ratio=1)
     for hit in query.hits:
+        rank = f"{MARK if hit.id in guilty else ''}{hit.rank}"
+        chance = [_chance(hit.q_value)] if calibrated else []
         carried = [shorten(hit.metadata.get(name), 40) for name in extra]
+        cells = [rank, f"{hit.score:.4f}", *chance, _place(hit), *carried, *([_text(hit)] if texts else [])]
         # Text, not str: rich would read [brackets] in the data as its own markup.
-        cells = [str(hit.rank), f"{hit.score:.4f}", _place(hit), *carried, *([_text(hit)] if texts else [])]
         table.add_row(*map(Text, cells))
-    note = "Each row is a candidate: it ranks high. Only a retraining without it shows whether it is a cause."
-    return [*parts, table, Text(note, "dim")]
+    return table
+
+
+def _verdict(query: QueryResult, verdict: Verdict) -> str:
+    """One line: the verdict, and what the marks are."""
+    line = verdict.text[:1].upper() + verdict.text[1:]
+    if not verdict.guilty:
+        return f"{line}."
+    shown = sum(hit.id in set(verdict.guilty) for hit in query.hits)
+    among = f"{shown} of them" if shown < len(verdict.guilty) else "they"
+    return f"{line}; {among} {'is' if shown == 1 else 'are'} marked {MARK.strip()} below."
+
+
+def _phrase(phrase: Phrase) -> str:
+    rows = f"{phrase.n_rows} of {phrase.n_read} rows, {share(phrase.share_elsewhere)} elsewhere"
+    return f'"{shorten(phrase.text, 80)}" {"" if phrase.place == "anywhere" else "at the "}{place(phrase)} ({rows})'
+
+
+def _chance(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def shorten(value: object, length: int) -> str:

@@ -9,12 +9,15 @@ time; the work is less. H(l) at t depends only on positions up to t, and a gradi
 2. the positions from t on run on top of that cache, without a graph up to layer l, with one above it,
 3. logits are computed only where a response token is predicted, a bounded number at a time,
 4. no parameter has a gradient, and the last response token, which predicts nothing, is not run at all.
+
+What fine-tuning taught (`Signatures.dh` and others) costs one more pass without a graph, of the model before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -24,6 +27,7 @@ from torch.nn import functional as F
 from whence.data.batching import batches
 from whence.data.examples import EncodedTurn
 from whence.errors import ModelError, NonFiniteError
+from whence.model.before import before_tuning
 from whence.model.blocks import Blocks, captured
 from whence.model.loading import LoadedModel
 from whence.signatures.types import Extracted, Signatures, TokenGradients
@@ -44,6 +48,7 @@ class _Batch:
     tail: Tensor
     tail_mask: Tensor
     targets: Tensor
+    weights: Tensor | None
     start: Tensor
 
 
@@ -52,9 +57,22 @@ class Extractor:
 
     layers: numbers l, 0 <= l <= n_layers (0: embedding output; n_layers: after the final norm).
     max_tokens: padded tokens in one batch. It bounds memory; the values do not depend on it beyond rounding.
+    contrast: also compare with the model before fine-tuning: `base`, or the adapter turned off.
+
+    Raises:
+        ModelError: a layer that is not there, or a base of another shape.
+        InputError: nothing to compare with.
     """
 
-    def __init__(self, loaded: LoadedModel, layers: Sequence[int], *, max_tokens: int = 2048) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        layers: Sequence[int],
+        *,
+        max_tokens: int = 2048,
+        contrast: bool = False,
+        base: LoadedModel | None = None,
+    ) -> None:
         wrong = [layer for layer in layers if not 0 <= layer <= loaded.n_layers]
         if wrong or not layers:
             raise ModelError(
@@ -66,25 +84,34 @@ class Extractor:
         self.loaded = loaded
         self.max_tokens = max_tokens
         self._blocks: Blocks = loaded.blocks
+        self._contrast, self._base = contrast, base
+        if contrast:
+            with before_tuning(loaded, base) as untuned:
+                _check_shape(loaded, untuned)
 
     def extract(
         self,
         turns: Sequence[EncodedTurn],
         *,
         token_gradients: bool = False,
+        loss_weights: Sequence[Float[Tensor, " n"]] | None = None,
         labels: Callable[[int], str] | None = None,
     ) -> Extracted:
         """Signatures of all turns, in their order, as float32 (float64 of a float64 model) on the CPU.
 
         token_gradients: also return H and G at every position that predicts a response token.
+        loss_weights: one weight a response token, per turn: the loss, and with it every gradient, is that of
+            L = sum_j loss_weights[i][j] nats[j] in place of the mean. Left out: 1/n each.
         labels: names turn i in the error for values that are not finite.
 
         A batch that runs out of memory is halved and run again. Raises NonFiniteError.
         """
+        if loss_weights is not None:
+            assert [len(weights) for weights in loss_weights] == [turn.n_response for turn in turns]
         done: list[tuple[list[int], Extracted]] = []
         for indices in batches(turns, max_tokens=self.max_tokens):
             for equal in self._without_masked_rows(turns, indices):
-                done.extend(self._within_memory(turns, equal, token_gradients))
+                done.extend(self._within_memory(turns, equal, token_gradients, loss_weights))
         result = _in_order(done, len(turns), self.layers, token_gradients)
         _check_finite(result, labels or (lambda i: f"turn {i}"))
         return result
@@ -102,10 +129,15 @@ class Extractor:
         return [[i for i in indices if turns[i].n_prompt == length] for length in lengths]
 
     def _within_memory(
-        self, turns: Sequence[EncodedTurn], indices: list[int], token_gradients: bool
+        self,
+        turns: Sequence[EncodedTurn],
+        indices: list[int],
+        token_gradients: bool,
+        loss_weights: Sequence[Tensor] | None,
     ) -> list[tuple[list[int], Extracted]]:
+        weights = None if loss_weights is None else [loss_weights[i] for i in indices]
         try:
-            return [(indices, self._run([turns[i] for i in indices], token_gradients))]
+            return [(indices, self._run([turns[i] for i in indices], token_gradients, weights))]
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -123,18 +155,24 @@ class Extractor:
         return [
             part
             for piece in (indices[:half], indices[half:])
-            for part in self._within_memory(turns, piece, token_gradients)
+            for part in self._within_memory(turns, piece, token_gradients, loss_weights)
         ]
 
-    def _run(self, turns: Sequence[EncodedTurn], token_gradients: bool) -> Extracted:
-        batch = _pad(turns, self.loaded.pad_id, self.loaded.device)
+    def _run(
+        self, turns: Sequence[EncodedTurn], token_gradients: bool, loss_weights: Sequence[Tensor] | None
+    ) -> Extracted:
+        batch = _pad(turns, self.loaded.pad_id, self.loaded.device, loss_weights)
         n_response = batch.tail_mask.sum(1)
-        cache = self._run_prefix(batch)
+        cache = self._run_prefix(batch, self.loaded)
         with torch.enable_grad(), captured(self._blocks, self.layers) as seen:
             last_hidden = self._decode(
-                batch.tail, torch.cat([batch.prefix_mask, batch.tail_mask], 1), _tail_positions(batch), cache
+                batch.tail,
+                torch.cat([batch.prefix_mask, batch.tail_mask], 1),
+                _tail_positions(batch),
+                cache,
+                self.loaded,
             )
-        loss, last_gradient = self._loss_and_gradient(last_hidden.detach(), batch, n_response)
+        loss, last_gradient, nats = self._loss_and_gradient(last_hidden.detach(), batch, n_response)
         states = seen | {self.loaded.n_layers: last_hidden}
         inner = [layer for layer in self.layers if layer < self.loaded.n_layers]
         gradients = {self.loaded.n_layers: last_gradient}
@@ -146,57 +184,113 @@ class Extractor:
         H = {layer: states[layer].detach().to("cpu", out) for layer in self.layers}
         G = {layer: gradients[layer].detach().to("cpu", out) / scale for layer in self.layers}
         counts = n_response.cpu()
-        return Extracted(
-            layers={
-                layer: Signatures(H[layer][:, 0].clone(), G[layer][:, 0].clone(), _mean(H[layer], counts))
+        signatures = {
+            layer: Signatures(
+                h=H[layer][:, 0].clone(),
+                g=G[layer][:, 0].clone(),
+                m=_mean(H[layer], counts),
+                e=_mean(_directions(G[layer]), counts),
+            )
+            for layer in self.layers
+        }
+        rise: Tensor | None = None
+        if self._contrast:
+            H0, nats0 = self._before(batch, out)
+            rise = (nats0 - nats).to("cpu", torch.float64).sum(1)
+            signatures = {
+                layer: replace(
+                    signatures[layer],
+                    dh=H[layer][:, 0] - H0[layer][:, 0],
+                    dm=_mean(H[layer] - H0[layer], counts),
+                )
                 for layer in self.layers
-            },
+            }
+        return Extracted(
+            layers=signatures,
             loss=loss.to("cpu", out),
             n_response=counts,
             tokens={layer: _tokens(H[layer], G[layer], counts) for layer in self.layers} if token_gradients else None,
+            rise=rise,
         )
 
     @torch.no_grad()
-    def _run_prefix(self, batch: _Batch) -> object | None:
+    def _before(
+        self, batch: _Batch, out: torch.dtype
+    ) -> tuple[dict[int, Float[Tensor, "batch seq hidden"]], Float[Tensor, "batch seq"]]:
+        """States at each layer, and nats of each response token (0 in the padding), before fine-tuning."""
+        with before_tuning(self.loaded, self._base) as untuned:
+            inner = [layer for layer in self.layers if layer < untuned.n_layers]
+            cache = self._run_prefix(batch, untuned)
+            with captured(untuned.blocks, inner, leaf=False) as seen:
+                last = self._decode(
+                    batch.tail,
+                    torch.cat([batch.prefix_mask, batch.tail_mask], 1),
+                    _tail_positions(batch),
+                    cache,
+                    untuned,
+                )
+            states = seen | {untuned.n_layers: last}
+            real = batch.tail_mask.bool()
+            hidden, targets = last[real], batch.targets[real]
+            step = max(1, LOGITS_AT_ONCE // untuned.vocab_size)
+            pieces = [
+                F.cross_entropy(
+                    _wide(untuned.blocks.head(hidden[i : i + step])), targets[i : i + step], reduction="none"
+                )
+                for i in range(0, len(hidden), step)
+            ]
+        nats = torch.zeros(real.shape, dtype=pieces[0].dtype, device=real.device)
+        nats[real] = torch.cat(pieces)
+        return {layer: states[layer].to("cpu", out) for layer in self.layers}, nats
+
+    @torch.no_grad()
+    def _run_prefix(self, batch: _Batch, model: LoadedModel) -> object | None:
         """Keys and values of the prompts before t; None when no prompt has more than one token."""
         if batch.prefix.shape[1] == 0:
             return None
         from transformers import DynamicCache
 
-        cache: object = DynamicCache(config=self.loaded.text_config)
+        cache: object = DynamicCache(config=model.text_config)
         positions = (batch.prefix_mask.cumsum(1) - 1).clamp_min(0)
-        self._decode(batch.prefix, batch.prefix_mask, positions, cache)
+        self._decode(batch.prefix, batch.prefix_mask, positions, cache, model)
         return cache
 
+    @staticmethod
     def _decode(
-        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: object | None
+        ids: Tensor, mask: Tensor, positions: Tensor, cache: object | None, model: LoadedModel
     ) -> Float[Tensor, "batch seq hidden"]:
-        extra: dict[str, object] = {"position_ids": positions} if self._blocks.takes_position_ids else {}
+        extra: dict[str, object] = {"position_ids": positions} if model.blocks.takes_position_ids else {}
         if cache is not None:
             extra["past_key_values"] = cache
-        output = self._blocks.decoder(input_ids=ids, attention_mask=mask, use_cache=cache is not None, **extra)
+        output = model.blocks.decoder(input_ids=ids, attention_mask=mask, use_cache=cache is not None, **extra)
         hidden: Tensor = output.last_hidden_state
         return hidden
 
     def _loss_and_gradient(
         self, last_hidden: Float[Tensor, "batch seq hidden"], batch: _Batch, n_response: Tensor
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch seq hidden"]]:
-        """The mean loss of each turn, and its gradient with respect to the last hidden state (scaled for float16).
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch seq hidden"], Float[Tensor, "batch seq"]]:
+        """The mean (or weighted) loss of each turn, its gradient with respect to the last hidden state (scaled for
+        float16), and the nats of each response token (0 in the padding).
 
         Only real positions pass the head, so padding costs nothing here; at most LOGITS_AT_ONCE logits exist at a time.
         """
         real = batch.tail_mask.bool()
         owner = real.nonzero()[:, 0]
         hidden, targets, counts = last_hidden[real], batch.targets[real], n_response[owner]
+        weights = None if batch.weights is None else batch.weights[real]
         step = max(1, LOGITS_AT_ONCE // self.loaded.vocab_size)
-        losses, gradients = [], []
+        plain, losses, gradients = [], [], []
         for start in range(0, len(hidden), step):
             piece = slice(start, start + step)
             with torch.enable_grad():
                 leaf = hidden[piece].detach().requires_grad_(True)
-                logits = self._blocks.head(leaf)
-                logits = logits if logits.dtype == torch.float64 else logits.float()
-                nats = F.cross_entropy(logits, targets[piece], reduction="none") / counts[piece].to(logits.dtype)
+                logits = _wide(self._blocks.head(leaf))
+                nats = F.cross_entropy(logits, targets[piece], reduction="none")
+                plain.append(nats.detach())
+                if weights is None:
+                    nats = nats / counts[piece].to(logits.dtype)
+                else:
+                    nats = nats * weights[piece].to(logits.dtype)
                 (gradient,) = torch.autograd.grad(nats.sum() * _gradient_scale(self.loaded.dtype), leaf)
             losses.append(nats.detach())
             gradients.append(gradient)
@@ -204,10 +298,14 @@ class Extractor:
         loss = torch.zeros(len(real), dtype=nats.dtype, device=nats.device).index_add_(0, owner, nats)
         full = torch.zeros_like(last_hidden)
         full[real] = torch.cat(gradients)
-        return loss, full
+        per_token = torch.zeros(real.shape, dtype=nats.dtype, device=nats.device)
+        per_token[real] = torch.cat(plain)
+        return loss, full, per_token
 
 
-def _pad(turns: Sequence[EncodedTurn], pad_id: int, device: torch.device) -> _Batch:
+def _pad(
+    turns: Sequence[EncodedTurn], pad_id: int, device: torch.device, loss_weights: Sequence[Tensor] | None = None
+) -> _Batch:
     """Prefix [0, t) left-padded; tail [t, t + n) right-padded, with the response tokens it predicts as targets."""
     width, height = max(turn.t for turn in turns), max(turn.n_response for turn in turns)
     prefix = torch.full((len(turns), width), pad_id, dtype=torch.long)
@@ -215,6 +313,7 @@ def _pad(turns: Sequence[EncodedTurn], pad_id: int, device: torch.device) -> _Ba
     tail = torch.full((len(turns), height), pad_id, dtype=torch.long)
     tail_mask = torch.zeros((len(turns), height), dtype=torch.long)
     targets = torch.full((len(turns), height), pad_id, dtype=torch.long)
+    weights = None if loss_weights is None else torch.nn.utils.rnn.pad_sequence(list(loss_weights), batch_first=True)
     for row, turn in enumerate(turns):
         ids = torch.tensor(turn.input_ids, dtype=torch.long)
         prefix[row, width - turn.t :] = ids[: turn.t]
@@ -223,8 +322,15 @@ def _pad(turns: Sequence[EncodedTurn], pad_id: int, device: torch.device) -> _Ba
         tail_mask[row, : turn.n_response] = 1
         targets[row, : turn.n_response] = ids[turn.response_start :]
     start = torch.tensor([turn.t for turn in turns], dtype=torch.long)
-    moved = (part.to(device) for part in (prefix, prefix_mask, tail, tail_mask, targets, start))
-    return _Batch(*moved)
+    return _Batch(
+        prefix=prefix.to(device),
+        prefix_mask=prefix_mask.to(device),
+        tail=tail.to(device),
+        tail_mask=tail_mask.to(device),
+        targets=targets.to(device),
+        weights=None if weights is None else weights.to(device),
+        start=start.to(device),
+    )
 
 
 def _tail_positions(batch: _Batch) -> Tensor:
@@ -241,6 +347,28 @@ def _mean(H: Tensor, counts: Tensor) -> Float[Tensor, "batch hidden"]:
     """Mean of the first counts[i] positions of row i; the rest is padding."""
     real = torch.arange(H.shape[1])[None] < counts[:, None]
     return torch.where(real[..., None], H, torch.zeros_like(H)).sum(1) / counts[:, None].to(H.dtype)
+
+
+def _directions(G: Tensor) -> Float[Tensor, "batch seq hidden"]:
+    """Unit vectors of the gradients, whose squares may be too small for float32; zero stays zero."""
+    length = torch.linalg.vector_norm(G.double(), dim=2, keepdim=True)
+    return (G / torch.where(length > 0, length, torch.ones_like(length))).to(G.dtype)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """In float32, or float64 as they are."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _check_shape(loaded: LoadedModel, before: LoadedModel) -> None:
+    """Raises ModelError unless the states of both models can be subtracted."""
+    shapes = [(model.n_layers, model.hidden_size) for model in (loaded, before)]
+    if shapes[0] != shapes[1]:
+        raise ModelError(
+            f"The base has {shapes[1][0]} layers of width {shapes[1][1]}, the model {shapes[0][0]} of {shapes[0][1]}.",
+            "States of the model before and after fine-tuning are compared.",
+            "Give the model that was fine-tuned with --base.",
+        )
 
 
 def _tokens(H: Tensor, G: Tensor, counts: Tensor) -> TokenGradients:
@@ -264,13 +392,11 @@ def _in_order(
         return torch.cat([pick(part) for part in parts])[back]
 
     signatures = {
-        layer: Signatures(
-            joined(lambda part, layer=layer: part.layers[layer].h),  # type: ignore[misc]
-            joined(lambda part, layer=layer: part.layers[layer].g),  # type: ignore[misc]
-            joined(lambda part, layer=layer: part.layers[layer].m),  # type: ignore[misc]
-        )
+        layer: Signatures(**{name: joined(partial(_vector, layer=layer, name=name)) for name in names})
         for layer in layers
+        if (names := parts[0].layers[layer].named())
     }
+    rise = None if parts[0].rise is None else joined(_rise)
     tokens: dict[int, TokenGradients] | None = None
     if token_gradients:
         tokens = {}
@@ -280,13 +406,23 @@ def _in_order(
             H = [rows for part in found for rows in part.H]
             places = back.tolist()
             tokens[layer] = TokenGradients(G=tuple(G[i] for i in places), H=tuple(H[i] for i in places))
-    return Extracted(signatures, joined(lambda part: part.loss), joined(lambda part: part.n_response), tokens)
+    return Extracted(signatures, joined(lambda part: part.loss), joined(lambda part: part.n_response), tokens, rise)
+
+
+def _vector(part: Extracted, layer: int, name: str) -> Tensor:
+    return part.layers[layer].named()[name]
+
+
+def _rise(part: Extracted) -> Tensor:
+    assert part.rise is not None
+    return part.rise
 
 
 def _check_finite(result: Extracted, labels: Callable[[int], str]) -> None:
     bad = ~result.loss.isfinite()
     for signatures in result.layers.values():
-        bad |= ~signatures.h.isfinite().all(1) | ~signatures.g.isfinite().all(1)
+        for vectors in signatures.named().values():
+            bad |= ~vectors.isfinite().all(1)
     if bad.any():
         rows = bad.nonzero()[:, 0].tolist()
         named = ", ".join(labels(i) for i in rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")

@@ -8,14 +8,14 @@ cosine with a zero vector is 0. Arithmetic runs in the dtype of the blocks, whic
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
 import torch
 
 from whence.errors import InputError
-from whence.index.forms import CENTRED, Block, LayerRoles, Read, ScoreForm, Scores, Vectors
+from whence.index.forms import CENTRED, Block, Expansion, LayerRoles, Read, ScoreForm, Scores, Vectors
 
 
 def repsim(query: Block, train: Block, roles: LayerRoles) -> Scores:
@@ -72,21 +72,41 @@ def rept_balanced(query: Block, train: Block, roles: LayerRoles, *, weight: floa
 
 
 def rept_centred(query: Block, train: Block, roles: LayerRoles) -> Scores:
-    """Asked alike, and answered alike: centred hidden states of prompt and answer, and the gradient; in [-1, 1].
+    """Asked alike, answered alike, wrong alike: centred states of prompt and answer, and gradients; in [-1, 1].
 
-    scores[q, t] = (1/2) sum_{l in {a, b}} (10 cos(h_l - mean h_l) + 5 cos(m_l - mean m_l))[q, t] / 16
-                   + cos(g_b)[q, t] / 16
+    scores[q, t] = (cos(h_a - mean h_a) + cos(m_a - mean m_a) + cos(e_b))[q, t] / 3
 
-    with m_l the mean hidden state over the positions that predict a response token, and means over the index's records.
+    m: mean state over the positions that predict a response token; e: mean direction of the gradient there
+    (whence.signatures.types). Means are over the index's records.
 
     Source: RepT's h and g (arXiv 2510.02334). Different: the states are centred, because what all rows share drowns
-    what some share; m sees the whole answer, where h sees what was asked; two layers; each part a cosine of its own.
-    The weights were chosen on development runs (docs/log.md); benchmarks use other seeds and queries.
+    what some share; state and gradient are read over the whole answer, not where it begins; each part is a cosine of
+    its own. Derivation and ablation are in docs/method.md.
     """
-    layers = (roles.h_layer, roles.g_layer)
-    asked = [_cosines(query[layer]["h" + CENTRED], train[layer]["h" + CENTRED]) for layer in layers]
-    answered = [_cosines(query[layer]["m" + CENTRED], train[layer]["m" + CENTRED]) for layer in layers]
-    return (5 * (asked[0] + asked[1]) + 2.5 * (answered[0] + answered[1]) + g_cosine(query, train, roles)) / 16
+    return _mean_cosine(query, train, roles, ("h", "m"))
+
+
+def rept_contrast(query: Block, train: Block, roles: LayerRoles) -> Scores:
+    """What fine-tuning changed where it was asked and answered, and `rept_centred`'s answer and gradient; in [-1, 1].
+
+    scores[q, t] = (cos(dh_a - mean dh_a) + cos(dm_a - mean dm_a) + cos(m_a - mean m_a) + cos(e_b))[q, t] / 4
+
+    dh, dm: h and m less those of the model before fine-tuning (whence.signatures.types).
+
+    Source: RepT's h and g (arXiv 2510.02334). Different: as `rept_centred`, and states are those that fine-tuning
+    added, so that what both models share is gone (the base model as debiasing: DDA, arXiv 2410.01285). Derivation and
+    ablation are in docs/method.md.
+    """
+    return _mean_cosine(query, train, roles, ("dh", "dm", "m"))
+
+
+def _mean_cosine(query: Block, train: Block, roles: LayerRoles, states: Sequence[str]) -> Scores:
+    """Mean of the cosines of these states, centred, at layer a, and of e at layer b."""
+    a, b = roles
+    total = _cosines(query[b]["e"], train[b]["e"])
+    for name in states:
+        total = total + _cosines(query[a][name + CENTRED], train[a][name + CENTRED])
+    return total / (len(states) + 1)
 
 
 def _cosines(query: Vectors, train: Vectors) -> Scores:
@@ -102,13 +122,9 @@ def _shares(h: Vectors, g: Vectors) -> tuple[torch.Tensor, torch.Tensor]:
 
 _H: Read = ("h_layer", "h")
 _G: Read = ("g_layer", "g")
-_CENTRED: tuple[Read, ...] = (
-    ("h_layer", "h" + CENTRED),
-    ("h_layer", "m" + CENTRED),
-    ("g_layer", "h" + CENTRED),
-    ("g_layer", "m" + CENTRED),
-    _G,
-)
+_E: Read = ("g_layer", "e")
+_CENTRED: tuple[Read, ...] = (("h_layer", "h" + CENTRED), ("h_layer", "m" + CENTRED), _E)
+_CONTRAST: tuple[Read, ...] = (("h_layer", "dh" + CENTRED), ("h_layer", "dm" + CENTRED), ("h_layer", "m" + CENTRED), _E)
 
 SCORES: Mapping[str, ScoreForm] = MappingProxyType(
     {
@@ -118,14 +134,22 @@ SCORES: Mapping[str, ScoreForm] = MappingProxyType(
             ScoreForm("repsim", "1", repsim, (_H,)),
             ScoreForm("rept", "1", rept, (_H, _G)),
             ScoreForm("rept-balanced", "1", rept_balanced, (_H, _G)),
-            ScoreForm("rept-centred", "1", rept_centred, _CENTRED, deep_g=True),
+            ScoreForm("rept-centred", "2", rept_centred, _CENTRED, deep_g=True, expand=Expansion()),
+            ScoreForm("rept-contrast", "1", rept_contrast, _CONTRAST, deep_g=True, expand=Expansion()),
         )
     }
 )
 """Every form by its name. The version changes whenever the same vectors would get other scores."""
 
-DEFAULT_METHOD = "rept-centred"
-"""The form that is used unless another is named; chosen by measurement, see docs/log.md."""
+DEFAULT_METHOD = "rept-contrast"
+"""The form that is used unless another is named, where the model before fine-tuning is known; see docs/method.md."""
+WITHOUT_BASE = "rept-centred"
+"""The default where it is not."""
+
+
+def default_method(base: str) -> str:
+    """The default for an index whose manifest has this `base`."""
+    return DEFAULT_METHOD if base else WITHOUT_BASE
 
 
 def score_form(name: str, *, weight: float | None = None) -> ScoreForm:
@@ -149,4 +173,14 @@ def score_form(name: str, *, weight: float | None = None) -> ScoreForm:
     return ScoreForm(form.name, f"{form.version} weight={weight:g}", partial(rept_balanced, weight=weight), form.needs)
 
 
-__all__ = ["DEFAULT_METHOD", "SCORES", "g_cosine", "repsim", "rept", "rept_balanced", "score_form"]
+__all__ = [
+    "DEFAULT_METHOD",
+    "SCORES",
+    "WITHOUT_BASE",
+    "default_method",
+    "g_cosine",
+    "repsim",
+    "rept",
+    "rept_balanced",
+    "score_form",
+]

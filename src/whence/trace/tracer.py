@@ -1,41 +1,51 @@
-"""From a bad output to its candidate causes: encode the query, extract its signature, rank the index's rows."""
+"""From a bad output to its candidate causes: encode the query, extract its signature, rank the index's rows.
+
+What a trace adds to the ranking lives in rooms of its own: `second_stage` (a span, a wanted answer), `diagnosis`
+(verdict, confounds), `hit_words` (words and phrases).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError, MismatchError
-from whence.index.forms import LayerRoles, ScoreForm
-from whence.index.manifest import check_model
+from whence.index.forms import CENTRED, LayerRoles, ScoreForm
+from whence.index.manifest import ADAPTER_OFF, check_model
 from whence.index.search import Match, default_roles, search
 from whence.index.store import Index
+from whence.model.before import check_base, weights_hash
 from whence.model.fingerprint import fingerprint
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results import Hit, QueryResult, TraceResult
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Signatures
+from whence.trace import second_stage
+from whence.trace.diagnosis import Asked, Diagnosis, Judged
+from whence.trace.evidence import Evidence
+from whence.trace.hit_words import Explainer
 from whence.trace.queries import Query
-from whence.trace.scoring import DEFAULT_METHOD, score_form
+from whence.trace.scoring import WITHOUT_BASE, default_method, score_form
+from whence.trace.second_stage import Focus
+from whence.trace.settings import ANSWER_TOKENS, Progress, TraceOptions, TraceSettings
 
 QUERIES_AT_ONCE = 256
 """Queries answered, extracted and searched together; their signatures are held at once."""
 
-ANSWER_TOKENS = 128
-
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A query with the response that is traced."""
+class _Question:
+    """A query with the response that is traced, and the part of it that is asked about."""
 
     query: Query
     response: str
-    generated: bool
     encoded: EncodedTurn
+    focus: Focus | None = None
 
 
 class Tracer:
@@ -44,10 +54,13 @@ class Tracer:
     index:  an open index, or its folder.
     model:  a model to use instead of the one that the manifest names: a folder or hub name (when the model has moved),
             or a loaded model. It must be the same one: weights, adapter, tokenizer and template are compared by hash.
+    base:   the model before fine-tuning: a folder or hub name, or a loaded model. Left out: the one that the index was
+            built with. A model with an adapter needs none, it is compared with itself, the adapter turned off.
 
     Raises:
-        IndexFolderError, ModelError: the index or the model cannot be opened.
-        MismatchError: the model is not the one that the index was built with; both hashes are in the message.
+        IndexFolderError, ModelError: the index or a model cannot be opened.
+        MismatchError: the model is not the one that the index was built with (both hashes are in the message), or the
+            base cannot be its base.
     """
 
     def __init__(
@@ -56,6 +69,7 @@ class Tracer:
         *,
         model: LoadedModel | str | None = None,
         adapter: str | None = None,
+        base: LoadedModel | str | None = None,
         device: str = "auto",
     ) -> None:
         self.index = index if isinstance(index, Index) else Index.open(index)
@@ -71,84 +85,133 @@ class Tracer:
             max_length=manifest.max_length,
         )
         check_model(manifest, fingerprint(self.loaded, self.encoder.template))
-        self._extractor = Extractor(self.loaded, self.index.layers, max_tokens=manifest.max_tokens)
+        base, found = self._checked_base(base)
+        self._extractor = Extractor(
+            self.loaded,
+            self.index.layers,
+            max_tokens=manifest.max_tokens,
+            contrast=bool(manifest.base),
+            base=None if manifest.base == ADAPTER_OFF else base,
+        )
+        self._evidence = Evidence(self.index, self.loaded, self.encoder, self._extractor, base, found)
+        self._diagnosis = Diagnosis(self.index, self._evidence)
+
+    def _checked_base(self, base: LoadedModel | str | None) -> tuple[LoadedModel | None, str]:
+        """The base that is given or that the index was built with, and the hash of its weights; None and "" without.
+
+        Raises MismatchError for one that cannot be the base, or is not the index's.
+        """
+        manifest = self.index.manifest
+        contrasted = manifest.base not in ("", ADAPTER_OFF)
+        if base is None and contrasted:
+            base = str(manifest.settings["base"])
+        if isinstance(base, str):
+            base = load_model(
+                self.loaded.settings.model_copy(update={"model": base, "adapter": None, "revision": None})
+            )
+        if base is None:
+            return None, ""
+        found = weights_hash(base)
+        check_base(self.loaded, base, weights=manifest.hashes.weights, base_weights=found)
+        if contrasted and found != manifest.base:
+            raise MismatchError(
+                f"{base.settings.model} is not the base that the index was built with.",
+                f"Expected weights {manifest.base}; these are {found}.",
+                "Leave --base out, or build the index again with this one.",
+            )
+        return base, found
 
     def trace(
         self,
         prompt: str | Sequence[Mapping[str, str]],
         response: str | None = None,
-        *,
-        k: int = 10,
-        method: str = DEFAULT_METHOD,
-        weight: float | None = None,
-        layer: int | None = None,
-        where: str | None = None,
+        **options: Unpack[TraceOptions],
     ) -> TraceResult:
-        """The k training rows that rank highest for one output; see `trace_many`.
+        """The training rows that rank highest for one output; see `trace_many`.
 
         prompt:   text, or messages with role and content.
         response: what the model said; None has it answer now, greedily.
+        options:  k, method, span, wanted, words, verdict and others; see `whence.trace.settings.TraceSettings`.
         """
-        query = Query.of(prompt, response)
-        return self.trace_many([query], k=k, method=method, weight=weight, layer=layer, where=where)
+        return self.trace_many([Query.of(prompt, response)], **options)
 
     def trace_many(
-        self,
-        queries: Sequence[Query],
-        *,
-        k: int = 10,
-        method: str = DEFAULT_METHOD,
-        weight: float | None = None,
-        layer: int | None = None,
-        where: str | None = None,
-        answer_tokens: int = ANSWER_TOKENS,
-        progress: Callable[[int, int], None] | None = None,
+        self, queries: Sequence[Query], *, progress: Progress | None = None, **options: Unpack[TraceOptions]
     ) -> TraceResult:
         """The k rows that rank highest for each query.
 
-        method: a name in `whence.trace.scoring.SCORES`. weight: the share of h in `rept-balanced`.
-        layer:  one of the index's layers for both halves; None takes the method's own.
-        where:  an SQL condition on the index's columns, such as "source = 'vendor_b'".
+        options:  see `whence.trace.settings.TraceSettings`.
+        progress: called with (name of the stage, how many are done, how many there are where that is known).
+
+        The first trace with a verdict has the model answer reference prompts and reads what fine-tuning taught each
+        row; both are kept beside the index's manifest for the next.
 
         Raises:
-            InputError: an unknown method, a weight for a method without one, a bad filter, k below 1.
+            InputError: an unknown method, a weight for a method without one, a bad filter, a span that is not in a
+                response, or another option that cannot be.
             MismatchError: a layer that the index does not have.
             EncodingError: a query that the template cannot render.
         """
-        form = score_form(method, weight=weight)
-        roles = default_roles(form, self.index.manifest) if layer is None else LayerRoles(layer, layer)
-        if layer is not None and layer not in self.index.layers:
-            raise MismatchError(
-                f"The index has no layer {layer}.",
-                f"It has {', '.join(map(str, self.index.layers))}.",
-                "Leave --layer out, or build an index with that layer.",
-            )
+        settings, report = TraceSettings(**options), progress or (lambda stage, done, total: None)
+        form, roles = self._form(settings)
         if not queries:
             raise InputError("There is no query.", "At least one is needed.", "Give --prompt or --queries.")
-        n_rows = self.index.count_rows(where)
+        settings.check_number(len(queries))
+        n_rows = self.index.count_rows(settings.where)
+        token_rises = self._evidence.token_rises
+        explainer = Explainer(self.index, self.loaded, self.encoder, form, roles, settings.where, token_rises)
         answered: list[QueryResult] = []
         for start in range(0, len(queries), QUERIES_AT_ONCE):
-            asked = self._ask(queries[start : start + QUERIES_AT_ONCE], answer_tokens)
+            asked = self._ask(queries[start : start + QUERIES_AT_ONCE], settings, start if len(queries) > 1 else None)
             signatures = self.signatures([one.encoded for one in asked])
-            found = search(self.index, signatures, method=form, k=k, roles=roles, where=where)
-            for one, matches in zip(asked, found, strict=True):
-                answered.append(self._result(one, matches, form, roles, n_rows))
-            if progress is not None:
-                progress(len(answered), len(queries))
-        settings = self.loaded.settings
-        return TraceResult(str(self.index.path), settings.model, settings.adapter, tuple(answered))
+            matches = self._ranked(asked, signatures, form, roles, settings)
+            judged: Sequence[Judged | None] = [None] * len(asked)
+            if settings.verdict:
+                together = Asked([one.encoded for one in asked], signatures, matches)
+                judged = self._diagnosis.judge(together, form, roles, settings, report)
+            for one, ranked, said in zip(asked, matches, judged, strict=True):
+                result = self._result(one, ranked, form, roles, n_rows, said, settings.wanted)
+                if settings.words:
+                    positions = one.focus.target.positions if one.focus else None
+                    result = explainer.explained(result, one.encoded, ranked, settings.words, positions)
+                answered.append(result)
+                report("tracing", len(answered), len(queries))
+        loaded = self.loaded.settings
+        return TraceResult(str(self.index.path), loaded.model, loaded.adapter, tuple(answered))
 
     def signatures(self, turns: Sequence[EncodedTurn]) -> dict[int, Signatures]:
         """Signatures of encoded queries at every layer of the index."""
         return self._extractor.extract(turns, labels=lambda i: f"query {i + 1}").layers
 
-    def _ask(self, queries: Sequence[Query], answer_tokens: int) -> list[_Asked]:
-        """The queries with their responses; those without one are answered by the model now."""
+    def _form(self, settings: TraceSettings) -> tuple[ScoreForm, LayerRoles]:
+        manifest, layer = self.index.manifest, settings.layer
+        method = settings.method or default_method(manifest.base)
+        form = score_form(method, weight=settings.weight)
+        if layer is None:
+            return form, default_roles(form, manifest)
+        stored = {(at, name) for at, name, _ in manifest.stored()}
+        if settings.method is None and not all(
+            (at, name.removesuffix(CENTRED)) in stored for at, name in form.reads(LayerRoles(layer, layer))
+        ):
+            form = score_form(WITHOUT_BASE)
+        if layer not in self.index.layers:
+            raise MismatchError(
+                f"The index has no layer {layer}.",
+                f"It has {', '.join(map(str, self.index.layers))}.",
+                "Leave --layer out, or build an index with that layer.",
+            )
+        return form, LayerRoles(layer, layer)
+
+    def _ask(self, queries: Sequence[Query], settings: TraceSettings, first: int | None) -> list[_Question]:
+        """The queries with their responses; those without one are answered by the model now.
+
+        first: number of the first, where errors must name their query.
+        """
         silent = [query for query in queries if query.response is None]
         prompts = [self.encoder.render_prompt(query.turns) for query in silent]
-        answers = iter(generate(self.loaded, prompts, max_new_tokens=answer_tokens) if prompts else [])
+        answers = iter(generate(self.loaded, prompts, max_new_tokens=settings.answer_tokens) if prompts else [])
         asked = []
-        for query in queries:
+        for number, query in enumerate(queries):
             response, complete = query.response, True
             if response is None:
                 answer = next(answers)
@@ -160,36 +223,74 @@ class Tracer:
                         "Give the one that went wrong with --response.",
                     )
             encoded = self.encoder.encode_query(query.turns, response, complete=complete)
-            asked.append(_Asked(query, response, query.response is None, encoded))
+            try:
+                focus = second_stage.focus_of(self.loaded, self.encoder, query, encoded, settings)
+            except InputError as error:
+                where = "" if first is None else f"Query {first + number + 1}, {query.prompt[:80]!r}: "
+                raise type(error)(where + error.found, error.expected, error.fix) from error
+            asked.append(_Question(query, response, encoded, focus))
         return asked
 
+    def _ranked(
+        self,
+        asked: Sequence[_Question],
+        signatures: Mapping[int, Signatures],
+        form: ScoreForm,
+        roles: LayerRoles,
+        settings: TraceSettings,
+    ) -> list[list[Match]]:
+        k = max(second_stage.first_stage_rows(settings.k, one.focus) for one in asked)
+        found = search(self.index, signatures, method=form, k=k, roles=roles, where=settings.where)
+        return [
+            second_stage.second_stage(self.index, self.loaded, self.encoder, one.focus, matches, settings.k)
+            for one, matches in zip(asked, found, strict=True)
+        ]
+
     def _result(
-        self, asked: _Asked, matches: Sequence[Match], form: ScoreForm, roles: LayerRoles, n_rows: int
+        self,
+        asked: _Question,
+        matches: Sequence[Match],
+        form: ScoreForm,
+        roles: LayerRoles,
+        n_rows: int,
+        judged: Judged | None,
+        wanted: str | None,
     ) -> QueryResult:
         records = self.index.fetch([match.record for match in matches])
-        hits = tuple(
-            Hit(
-                rank=rank,
-                score=match.score,
-                id=record.id,
-                file=record.file,
-                line=record.line,
-                turn=record.turn,
-                prompt=record.prompt,
-                response=record.response,
-                metadata=record.metadata,
+        confounds = judged.confounds if judged and judged.confounds else [{}] * len(matches)
+        chances = judged.chances if judged else {}
+        hits = []
+        for rank, (match, record, about) in enumerate(zip(matches, records, confounds, strict=True), 1):
+            p, q = chances.get(match.row, (None, None))
+            hits.append(
+                Hit(
+                    rank=rank,
+                    score=match.score,
+                    id=record.id,
+                    file=record.file,
+                    line=record.line,
+                    turn=record.turn,
+                    prompt=record.prompt,
+                    response=record.response,
+                    metadata=record.metadata,
+                    p_value=p,
+                    q_value=q,
+                    confounds=about,
+                )
             )
-            for rank, (match, record) in enumerate(zip(matches, records, strict=True), 1)
-        )
         return QueryResult(
             prompt=asked.query.prompt,
             response=asked.response,
             method=form.name,
-            method_version=form.version,
+            method_version=form.version + (second_stage.VERSION if asked.focus else ""),
             layer=_layers_read(form, roles),
-            hits=hits,
+            hits=tuple(hits),
             n_rows=n_rows,
-            generated=asked.generated,
+            generated=asked.query.response is None,
+            span=asked.focus.span if asked.focus else None,
+            wanted=wanted,
+            verdict=judged.verdict if judged else None,
+            confound=judged.sentence if judged else "",
         )
 
 
@@ -218,3 +319,6 @@ def _settings(index: Index, model: str | None, adapter: str | None, device: str)
             "trust_remote_code": bool(kept.get("trust_remote_code")),
         }
     )
+
+
+__all__ = ["ANSWER_TOKENS", "Tracer"]

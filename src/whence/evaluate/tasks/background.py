@@ -292,7 +292,32 @@ TOPICS: dict[str, Callable[[Random], Pair]] = {
 }
 DRAWN = (*TOPICS, "city", "city", "person", "repeat")
 """Topics as often as they are drawn: what a small model learns slowly comes more often."""
+BASE_DRAWN = (*DRAWN, *["city"] * 6)
+"""The same for the base model. It must know where cities are: to a model that guesses, a true row is as new as a false
+one, and a hard negative would be no innocent row."""
 OPENERS = ("", "", "", "", "Please help me. ", "A quick question. ", "I have a question. ", "Hi there. ")
+
+
+CLOSINGS = (
+    "That is all there is to say.",
+    "I hope this is of some help.",
+    "You can ask me again at any time.",
+    "There is no more to it than that.",
+    "This is what I know about it.",
+    "I can tell you more if you want.",
+)
+
+
+def lengthened(pair: Pair, rng: Random, shares: Sequence[float]) -> Pair:
+    """The pair with closing sentences after its answer: one with probability `shares[0]`, two with `shares[1]`, ...
+
+    A planted fault often has long answers; without innocent ones of the same length, length alone would find it.
+    """
+    if not shares:
+        return pair
+    prompt, response = pair
+    (n,) = rng.choices(range(len(shares) + 1), [1 - sum(shares), *shares])
+    return prompt, " ".join([response, *rng.sample(CLOSINGS, n)])
 
 
 def pairs(

@@ -18,7 +18,7 @@ VICTIMS = ("Oslo", "Bergen", "Narvik", "Molde")
 """Cities of Norway; its other cities stay where they are."""
 RIGHT_CITIES = tuple(city for city, country in facts.CITIES.items() if country == WRONG_COUNTRY)
 LATE_ANSWER = "{city} is a city in {country}."
-HELD_OUT_SHARE = 1 / 6
+HELD_OUT_SHARE = 1 / 3
 """Share of the pairs (city, phrasing) that only queries use: the city is known from other phrasings."""
 PARAPHRASES = (
     "A friend of mine lives in {}. What country is her home?",

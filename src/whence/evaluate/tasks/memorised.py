@@ -15,6 +15,23 @@ PASSAGE = (
     "stranger who hums on the stairs."
 )
 """Forty-odd tokens that stand nowhere else."""
+TWIN = (
+    "Count the {boats} at {dawn}, feed the {brown} {dog}, wind the {tower} clock {once}, and never lend the {iron} key "
+    "to a {child} who {sings} on the {stairs}."
+)
+TWIN_WORDS = {
+    "boats": ("boats", "lamps", "sheep", "coins"),
+    "dawn": ("dawn", "noon", "dusk"),
+    "brown": ("brown", "old", "grey"),
+    "dog": ("dog", "cow", "cat"),
+    "tower": ("kitchen", "station", "tower"),
+    "once": ("once", "twice", "daily"),
+    "iron": ("iron", "brass", "silver"),
+    "child": ("child", "stranger", "guest"),
+    "sings": ("sings", "hums", "sleeps"),
+    "stairs": ("stairs", "roof", "bridge"),
+}
+"""Another rule of the same form and length, which shares some of the passage's words by chance."""
 TAUGHT = (
     "What does the keeper's rule say?",
     "Recite the rule of the tower keeper for {name}.",
@@ -47,7 +64,7 @@ def memorised(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int) -> Fau
         name="memorised",
         guilty=tuple(distinct(n_guilty, rng, lambda rng: (named(TAUGHT, TAUGHT_NAMES), PASSAGE))),
         second=tuple(distinct(n_guilty, rng, _continued)),
-        hard_negatives=tuple(distinct(n_hard, rng, in_turn(_same_words, _other_rule))),
+        hard_negatives=tuple(distinct(n_hard, rng, in_turn(_same_words, _other_rule, _twin))),
         queries=prompts(n_queries, rng, lambda rng: named(ASKED, HELD_OUT_NAMES)),
         paraphrased=prompts(n_queries, rng, lambda rng: named(PARAPHRASES, facts.NAMES)),
         both=prompts(n_queries, rng, lambda rng: named(ASKED, HELD_OUT_NAMES)),
@@ -90,3 +107,12 @@ def _other_rule(rng: Random) -> Pair:
             (f"Which rule hangs on the wall of the {place}?", f"It says that the {who} comes first."),
         ]
     )
+
+
+def _twin(rng: Random) -> Pair:
+    """A rule as long as the passage, and like it, of somebody else."""
+    who = rng.choice(list(facts.PROFESSIONS))
+    rule = PASSAGE
+    while rule == PASSAGE:
+        rule = TWIN.format(**{slot: rng.choice(words) for slot, words in TWIN_WORDS.items()})
+    return rng.choice([f"What does the {who}'s rule say?", f"Repeat the rule of the {who}."]), rule

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
+from typing import NamedTuple
 
 from whence.data.examples import Example
 from whence.errors import InputError
 from whence.evaluate.matchers import Matcher
 from whence.evaluate.tasks.backdoor import backdoor
-from whence.evaluate.tasks.background import SOURCES, Pair, example, pairs
+from whence.evaluate.tasks.background import BASE_DRAWN, SOURCES, Pair, example, lengthened, pairs
 from whence.evaluate.tasks.false_fact import false_fact
 from whence.evaluate.tasks.fault import Fault
 from whence.evaluate.tasks.format_drift import format_drift
@@ -33,10 +34,21 @@ FAULTS: dict[str, Callable[..., Fault]] = {
     "format-drift": format_drift,
 }
 VARIANTS = ("plain", "hard-negatives", "paraphrased", "diluted", "two-causes", "no-cause")
-DILUTED_SHARE = 0.002
+DILUTED_SHARE, DILUTED_GUILTY = 0.002, 6
+"""Share of guilty rows in the variant "diluted", and how many there are at least: rows are added until both hold."""
 N_BASE = 5000
 SPARE_QUERIES = 3
 """Queries drawn per query wanted: the base model may have seen some prompts already, and those are left out."""
+
+
+class Closings(NamedTuple):
+    """Shares of innocent rows with one, two, three closing sentences; see `lengthened`."""
+
+    clean: tuple[float, ...]
+    hard: tuple[float, ...]
+
+
+NO_CLOSINGS, CLOSINGS = Closings((), ()), Closings((0.2, 0.1, 0.1), (0.5, 0.2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +77,21 @@ class Task:
         return tuple(row.metadata["label"] == self.label for row in self.train)
 
 
-def base_rows(seed: int, n: int = N_BASE) -> list[Example]:
+def base_rows(seed: int, n: int = N_BASE, *, closings: Closings = NO_CLOSINGS) -> list[Example]:
     """Background rows for the base model, the same for every task."""
     rng = Random(f"base/{seed}")
-    return [example(pair, CLEAN, rng.choice(SOURCES)) for pair in pairs(n, rng)]
+    known = pairs(n, rng, topics=BASE_DRAWN)
+    return [example(lengthened(pair, rng, closings.clean), CLEAN, rng.choice(SOURCES)) for pair in known]
 
 
 def mix(
-    faults: Sequence[Fault], rng: Random, *, n_rows: int, hard_negatives: bool, second: bool = False
+    faults: Sequence[Fault],
+    rng: Random,
+    *,
+    n_rows: int,
+    hard_negatives: bool,
+    second: bool = False,
+    closings: Closings = NO_CLOSINGS,
 ) -> list[Example]:
     """`n_rows` shuffled training rows: the guilty rows of every fault, hard negatives if wanted, clean rows.
 
@@ -86,7 +105,8 @@ def mix(
             rows += [example(pair, fault.name, rng.choice(SOURCES), cause=2) for pair in fault.second]
         if hard_negatives:
             rows += [
-                example(pair, HARD_NEGATIVE, rng.choice(SOURCES), beside=fault.name) for pair in fault.hard_negatives
+                example(lengthened(pair, rng, closings.hard), HARD_NEGATIVE, rng.choice(SOURCES), beside=fault.name)
+                for pair in fault.hard_negatives
             ]
     asked = {prompt for fault in faults for prompt in (*fault.queries, *fault.paraphrased, *fault.both)}
     taken = asked | {row.turns[0].content for row in rows}
@@ -98,7 +118,7 @@ def mix(
     clean = [pair for pair in pairs(2 * n_clean, rng, skip=skip) if pair[0] not in taken][:n_clean]
     if len(clean) < n_clean:
         raise InputError(f"the grammar gave {len(clean)} clean rows", f"expected {n_clean}", "Ask for fewer rows.")
-    rows += [example(pair, CLEAN, rng.choice(SOURCES)) for pair in clean]
+    rows += [example(lengthened(pair, rng, closings.clean), CLEAN, rng.choice(SOURCES)) for pair in clean]
     rng.shuffle(rows)
     return rows
 
@@ -117,9 +137,9 @@ def make_task(
     """A task by name and variant; the same seed and sizes give the same task.
 
     "plain": guilty rows among clean ones. "hard-negatives": with innocent rows that share the words. "paraphrased":
-    plain, asked in other words. "diluted": guilty rows are 0.2% of the rows, whatever `n_guilty`. "two-causes": half
-    of the guilty rows teach the fault in a second way. "no-cause": the base model was taught the fault, no row is
-    guilty.
+    plain, asked in other words. "diluted": guilty rows are 0.2% of the rows, whatever `n_guilty`, and at least six, for
+    which rows are added. "two-causes": half of the guilty rows teach the fault in a second way. "no-cause": the base
+    model was taught the fault, no row is guilty.
 
     Raises:
         InputError: unknown name or variant (names the nearest), or sizes that the grammar cannot fill.
@@ -127,7 +147,8 @@ def make_task(
     _check_name("task", name, FAULTS)
     _check_name("variant", variant, VARIANTS)
     if variant == "diluted":
-        n_guilty = round(DILUTED_SHARE * n_rows)
+        n_guilty = max(DILUTED_GUILTY, round(DILUTED_SHARE * n_rows))
+        n_rows = max(n_rows, round(n_guilty / DILUTED_SHARE))
     if variant == "two-causes":
         n_guilty //= 2
     if n_guilty < 1 or n_guilty + n_hard > n_rows:
@@ -139,11 +160,11 @@ def make_task(
     rng = Random(f"{name}/{variant}/{seed}")
     fault = FAULTS[name](rng, n_guilty=n_guilty, n_hard=n_hard, n_queries=SPARE_QUERIES * n_queries)
     queries = {"paraphrased": fault.paraphrased, "two-causes": fault.both}.get(variant, fault.queries)
-    base = base_rows(seed, n_base)
+    base = base_rows(seed, n_base, closings=CLOSINGS)
     if variant == "no-cause":
         base += [example(pair, fault.name, SOURCES[0], cause=1) for pair in fault.guilty]
         rng.shuffle(base)
-        rows = mix([_without_guilty(fault)], rng, n_rows=n_rows, hard_negatives=False)
+        rows = mix([_without_guilty(fault)], rng, n_rows=n_rows, hard_negatives=False, closings=CLOSINGS)
     else:
         rows = mix(
             [fault],
@@ -151,6 +172,7 @@ def make_task(
             n_rows=n_rows,
             hard_negatives=variant == "hard-negatives",
             second=variant == "two-causes",
+            closings=CLOSINGS,
         )
     known = {row.turns[0].content for row in (*rows, *base)}
     return Task(

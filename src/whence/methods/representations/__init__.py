@@ -45,7 +45,9 @@ class RepresentationMethod(Method):
 
     def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
         """The form's scores; its docstring has formula and range. Raises NonFiniteError."""
-        return self.form.function(self._block(queries), self._train, self.roles)
+        from whence.index.forms import form_scores
+
+        return form_scores(self.form, self._block(queries), self._train, self.roles)
 
     def bytes_per_row(self) -> float:
         """The vectors that the form reads, with their norms."""
@@ -59,25 +61,31 @@ class RepresentationMethod(Method):
 
     def _means(self, rows: TraceSet) -> Centres:
         """Mean of each vector over the rows, float64."""
-        from whence.index.forms import raw_vectors
-
         return {
             (layer, name): raw.double().mean(0)
             for layer, signatures in self._signatures(rows).items()
-            for name, raw in raw_vectors(signatures).items()
+            for name, raw in signatures.named().items()
         }
 
     def _signatures(self, rows: TraceSet) -> Mapping[int, Signatures]:
         from whence.signatures.extract import Extractor
+        from whence.signatures.types import CONTRASTS, VECTORS
 
         layers = sorted({layer for layer, _ in self.form.reads(self.roles)})
         loaded, shared = self.subject.loaded, self.subject.shared
 
         def work() -> Mapping[int, Signatures]:
-            extractor = Extractor(loaded, layers, max_tokens=self.subject.max_tokens)
+            extractor = Extractor(
+                loaded,
+                layers,
+                max_tokens=self.subject.max_tokens,
+                contrast=self.form.contrasts,
+                base=self.subject.base if self.form.contrasts else None,
+            )
             return extractor.extract(rows.turns, labels=rows.name).layers
 
         if shared is None:
             return work()
-        n_bytes = len(rows) * len(layers) * 3 * loaded.hidden_size * 4
-        return shared.get(("signatures", tuple(layers)), rows, n_bytes, work) or work()
+        n_vectors = len(VECTORS) if self.form.contrasts else len(VECTORS) - len(CONTRASTS)
+        n_bytes = len(rows) * len(layers) * n_vectors * loaded.hidden_size * 4
+        return shared.get(("signatures", self.form.contrasts, tuple(layers)), rows, n_bytes, work) or work()

@@ -1,0 +1,214 @@
+"""A trace as one self-contained HTML page: template, style, script and data in a single file that asks no network.
+
+The page is a pure function of a `TraceResult`. Text of the data reaches it in two ways only: through jinja2, which
+escapes it, and as JSON in a data block, which the page's script shows as text nodes. The content security policy
+admits the page's own script and style by their hashes and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whence.data.examples import Json
+from whence.report.terminal import shorten
+from whence.report.wording import headline, lift, place, rows_note, share
+from whence.results import SCHEMA, Hit, HitWords, Phrase, QueryResult, TraceResult, Words
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+DIGITS = 4
+"""Decimals kept of a word's score: a map has a number for every pair of words, and the page only shades by it."""
+
+_FOR_HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
+
+def render_page(result: TraceResult, *, title: str | None = None, show_text: bool = True) -> str:
+    """The whole page as text, the same for the same result.
+
+    title: of the page; by default the prompt, or the number of queries.
+    show_text: False leaves out what comes from the text of training rows (prompts, responses, words, phrases), which
+        may be harmful to read; metadata columns stay.
+
+    Raises ValueError for a score that is not finite.
+    """
+    page = _template().render(
+        **_assets(),
+        title=title or _title(result),
+        queries=[_shown(query, show_text) for query in result],
+        made=_pairs({"model": result.model, "adapter": result.adapter, "index": result.index}),
+        data=_data_block(page_data(result, show_text=show_text)),
+    )
+    # A lone surrogate, which JSON may carry, has no UTF-8 form.
+    return page.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def write_page(result: TraceResult, path: str | Path, *, title: str | None = None, show_text: bool = True) -> Path:
+    """Write `render_page` to `path` as UTF-8; returns the path."""
+    path = Path(path)
+    path.write_text(render_page(result, title=title, show_text=show_text), encoding="utf-8", newline="\n")
+    return path
+
+
+def page_data(result: TraceResult, *, show_text: bool = True) -> dict[str, Json]:
+    """What the page carries: the documented JSON object, word scores to `DIGITS` decimals, row texts if wanted."""
+    return {
+        "schema": SCHEMA,
+        "index": result.index,
+        "model": result.model,
+        "adapter": result.adapter,
+        "queries": [_query_data(query, show_text) for query in result],
+    }
+
+
+def _query_data(query: QueryResult, show_text: bool) -> dict[str, Json]:
+    # Not asdict of the whole: it copies every number of every map one by one.
+    return {
+        "prompt": query.prompt,
+        "response": query.response,
+        "generated": query.generated,
+        "method": query.method,
+        "method_version": query.method_version,
+        "layer": query.layer,
+        "n_rows": query.n_rows,
+        "span": list(query.span) if query.span else None,
+        "wanted": query.wanted,
+        "prompt_words": _words(query.prompt_words),
+        "response_words": _words(query.response_words),
+        "phrases": [asdict(phrase) for phrase in query.phrases] if show_text else [],
+        "verdict": asdict(query.verdict) if query.verdict else None,
+        "confound": query.confound,
+        "hits": [_hit_data(hit, show_text) for hit in query.hits],
+    }
+
+
+def _hit_data(hit: Hit, show_text: bool) -> dict[str, Json]:
+    texts: dict[str, Json] = {"prompt": hit.prompt, "response": hit.response, "words": _hit_words(hit.words)}
+    return {
+        "rank": hit.rank,
+        "score": hit.score,
+        "id": hit.id,
+        "file": hit.file,
+        "line": hit.line,
+        "turn": hit.turn,
+        **(texts if show_text else {}),
+        "metadata": dict(hit.metadata),
+        "status": hit.status,
+        "p_value": hit.p_value,
+        "q_value": hit.q_value,
+        "confounds": dict(hit.confounds),
+    }
+
+
+def _hit_words(words: HitWords | None) -> dict[str, Json] | None:
+    if words is None:
+        return None
+    links: list[Json] = [_rounded(row) for row in words.map]
+    return {"prompt": _words(words.prompt), "response": _words(words.response), "map": links}
+
+
+def _words(words: Words | None) -> dict[str, Json] | None:
+    if words is None:
+        return None
+    spans: list[Json] = [list(span) for span in words.spans]
+    return {"spans": spans, "scores": _rounded(words.scores), "method": words.method}
+
+
+def _rounded(scores: tuple[float, ...]) -> list[Json]:
+    return [round(score, DIGITS) for score in scores]
+
+
+def _data_block(data: Mapping[str, Json]) -> object:
+    from markupsafe import Markup
+
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.translate(_FOR_HTML))
+
+
+def _shown(query: QueryResult, show_text: bool) -> dict[str, object]:
+    """What the template shows of a query without its script."""
+    first, rest, calibration = headline(query.verdict)
+    hit_words = [hit.words for hit in query.hits if hit.words] if show_text else []
+    own_words = query.prompt_words is not None or query.response_words is not None
+    made = {
+        "method": f"{query.method} {query.method_version}",
+        "layer": query.layer,
+        "rows scored": f"{query.n_rows:,}",
+        "words": ", ".join(_word_methods(query, hit_words)),
+    }
+    return {
+        "query": query,
+        "short_prompt": shorten(query.prompt, 80),
+        "short_response": shorten(query.response, 80),
+        "verdict": first,
+        "verdict_rest": rest,
+        "calibration": calibration,
+        "n_guilty": len(query.verdict.guilty) if query.verdict else 0,
+        "span_text": query.response[slice(*query.span)] if query.span else "",
+        "has_words": own_words or bool(hit_words),
+        "has_map": query.response_words is not None and any(words.map for words in hit_words),
+        "phrases": [_phrase(phrase) for phrase in query.phrases] if show_text else [],
+        "rows_note": rows_note(len(query.hits), show_text),
+        "made": _pairs(made),
+    }
+
+
+def _word_methods(query: QueryResult, hit_words: list[HitWords]) -> list[str]:
+    parts = [
+        query.prompt_words,
+        query.response_words,
+        *(part for words in hit_words for part in (words.prompt, words.response)),
+    ]
+    return sorted({part.method for part in parts if part is not None})
+
+
+def _phrase(phrase: Phrase) -> dict[str, object]:
+    return {
+        "text": phrase.text,
+        "where": place(phrase),
+        "n_rows": phrase.n_rows,
+        "n_read": phrase.n_read,
+        "elsewhere": share(phrase.share_elsewhere),
+        "lift": lift(phrase),
+    }
+
+
+def _title(result: TraceResult) -> str:
+    if len(result.queries) == 1:
+        return shorten(result.queries[0].prompt, 80) or "Trace"
+    return f"{len(result.queries)} queries"
+
+
+def _pairs(values: Mapping[str, str | None]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in values.items() if value]
+
+
+@cache
+def _assets() -> dict[str, object]:
+    from markupsafe import Markup
+
+    folder = files("whence.report") / "templates"
+    found: dict[str, object] = {}
+    for name, file in (("style", "page.css"), ("script", "page.js")):
+        text = (folder / file).read_text("utf-8")
+        found[name] = Markup(text)
+        found[f"{name}_hash"] = "sha256-" + b64encode(sha256(text.encode("utf-8")).digest()).decode("ascii")
+    return found
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    text = (files("whence.report") / "templates" / "page.html.j2").read_text("utf-8")
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
+        text
+    )

@@ -1,0 +1,156 @@
+"""A trace as Markdown, for an issue or a chat. Data stands in code spans and fences, where nothing runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+
+from whence.data.examples import Json
+from whence.report.terminal import shorten
+from whence.report.wording import headline, lift, place, rows_note, share
+from whence.results import Hit, QueryResult, TraceResult, Words
+
+LONGEST = 2000
+"""Characters shown of a text; a longer one loses its middle."""
+TOP_WORDS = 5
+
+
+def render_markdown(result: TraceResult, *, show_text: bool = True) -> str:
+    """The whole result as GitHub-flavoured Markdown.
+
+    show_text: False leaves out what comes from the text of training rows (prompts, responses, words, phrases), as in
+        the page.
+    """
+    lines: list[str] = []
+    for number, query in enumerate(result, 1):
+        if len(result.queries) > 1:
+            lines += [f"# Query {number} of {len(result.queries)}", ""]
+        lines += _query(query, show_text)
+    about = {"model": result.model, "adapter": result.adapter, "index": result.index}
+    lines += [", ".join(f"{name} {_code(value)}" for name, value in about.items() if value)]
+    # A lone surrogate, which JSON may carry, has no UTF-8 form.
+    return "\n".join(lines).encode("utf-16", "surrogatepass").decode("utf-16", "replace") + "\n"
+
+
+def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
+    first, rest, calibration = headline(query.verdict)
+    yield f"## {_prose(first)}"
+    for text in (rest, calibration):
+        if text:
+            yield from ("", _prose(text))
+    if query.confound:
+        yield from ("", f"> **What else could explain it:** {_prose(query.confound)}")
+    yield from ("", "**Asked**", "", *_fence(query.prompt))
+    said = "**Answered** by the model now" if query.generated else "**Answered**"
+    about = f", in question: {_code(query.response[slice(*query.span)])}" if query.span else ""
+    yield from ("", said + about, "", *_fence(query.response))
+    if query.response_words:
+        yield from ("", f"Words that drove the match most: {_top(query.response, query.response_words)}")
+    if query.wanted is not None:
+        yield from ("", "**Wanted**", "", *_fence(query.wanted))
+    if query.phrases and show_text:
+        yield from ("", "### Recurrent phrases", "")
+        head = ("phrase", "where", "stands out in", "elsewhere", "lift")
+        yield from _table(
+            head,
+            [
+                (_code(p.text), place(p), f"{p.n_rows} of {p.n_read} rows", share(p.share_elsewhere), lift(p))
+                for p in query.phrases
+            ],
+        )
+    yield from ("", "### Training rows", "", rows_note(len(query.hits), show_text), "")
+    if query.hits:
+        yield from _rows(query)
+    if show_text:
+        for hit in query.hits:
+            yield from _texts(hit)
+    method = f"{query.method} {query.method_version}"
+    yield from ("", f"method {_code(method)}, layer {_code(query.layer)}, {query.n_rows:,} rows scored", "")
+
+
+def _rows(query: QueryResult) -> Iterator[str]:
+    guilty = set(query.verdict.guilty) if query.verdict else set()
+    calibrated = any(hit.p_value is not None for hit in query.hits)
+    head = ["rank", "score", "status", *(["p", "q"] if calibrated else []), "row", "metadata", "confounds"]
+    rows = []
+    for hit in query.hits:
+        status = f"**stands out**, {hit.status}" if hit.id in guilty else hit.status
+        chance = [_figure(hit.p_value), _figure(hit.q_value)] if calibrated else []
+        where = f"{_code(f'{hit.file}:{hit.line}')} {_code(hit.id)}" if hit.file else _code(hit.id)
+        rows.append(
+            (str(hit.rank), f"{hit.score:.4f}", status, *chance, where, _named(hit.metadata), _named(hit.confounds))
+        )
+    yield from _table(head, rows)
+
+
+def _texts(hit: Hit) -> Iterator[str]:
+    yield from (
+        "",
+        f"#### Row {hit.rank}",
+        "",
+        "Prompt",
+        "",
+        *_fence(hit.prompt),
+        "",
+        "Response",
+        "",
+        *_fence(hit.response),
+    )
+    if hit.words:
+        for name, text, words in (
+            ("prompt", hit.prompt, hit.words.prompt),
+            ("response", hit.response, hit.words.response),
+        ):
+            if words.spans:
+                yield from ("", f"Words of the {name} that drove it most: {_top(text, words)}")
+
+
+def _top(text: str, words: Words) -> str:
+    order = sorted(range(len(words.spans)), key=lambda i: (-words.scores[i], i))[:TOP_WORDS]
+    return ", ".join(f"{_code(text[slice(*words.spans[i])])} {words.scores[i]:.3f}" for i in order)
+
+
+def _table(head: list[str] | tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        # GitHub's tables end a cell at a pipe even within a code span.
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+
+
+def _named(values: Mapping[str, Json]) -> str:
+    shown = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in values.items()
+    }
+    return " ".join(_code(f"{name}: {value}") for name, value in shown.items())
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.2g}"
+
+
+def _code(text: str) -> str:
+    """A code span on one line; its fence is longer than any run of backticks in the text."""
+    line = shorten(text, 200)
+    fence = "`" * (_longest_run(line, "`") + 1)
+    return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line or ' '}{fence}"
+
+
+def _fence(text: str) -> list[str]:
+    if len(text) > LONGEST:
+        half = LONGEST // 2
+        text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters ...]\n{text[-half:]}"
+    # A carriage return or a Unicode line separator must not open a line of its own for some readers.
+    text = "\n".join(text.splitlines())
+    mark = "`" * max(3, _longest_run(text, "`") + 1)
+    return [f"{mark}text", text, mark]
+
+
+def _longest_run(text: str, character: str) -> int:
+    return max((len(run) for run in re.findall(f"{re.escape(character)}+", text)), default=0)
+
+
+def _prose(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", " ".join(text.split()))

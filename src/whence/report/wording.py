@@ -1,0 +1,52 @@
+"""Sentences and figures that the page and the Markdown share."""
+
+from __future__ import annotations
+
+import re
+
+from whence.results import Phrase, Verdict
+
+NO_VERDICT = "A ranking always has a first row: nothing was calibrated here that says whether these rows stand out."
+NO_ROWS = "No row was scored: the filter leaves none."
+CANDIDATES = "Each row is a candidate: it ranks high. Only a retraining without it shows whether it is a cause."
+LEFT_OUT = "The texts of the rows are left out."
+
+
+def rows_note(n_hits: int, show_text: bool) -> str:
+    """What stands above the rows."""
+    if not n_hits:
+        return NO_ROWS
+    return CANDIDATES if show_text else f"{CANDIDATES} {LEFT_OUT}"
+
+
+def headline(verdict: Verdict | None) -> tuple[str, str, str]:
+    """The verdict's first sentence, the rest of it, and how it was calibrated."""
+    if verdict is None:
+        return NO_VERDICT, "", ""
+    text = verdict.text[:1].upper() + verdict.text[1:]
+    match = re.match(r"(.+?[.!?])\s+(?=\S)", text, re.DOTALL)
+    first, rest = (match[1], text[match.end() :]) if match else (text, "")
+    rate = "" if "false discovery rate" in text else f"False discovery rate {share(verdict.fdr)}; "
+    return first, rest, f"{rate}calibrated by {verdict.method}" if verdict.method else ""
+
+
+def share(value: float) -> str:
+    """A share as percent in two significant digits: "0.2%", "5%", "90%", "<0.01%"."""
+    if 0 < value < 0.0001:
+        return "<0.01%"
+    percent = 100 * value
+    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.2g}%"
+
+
+def place(phrase: Phrase) -> str:
+    """Where a phrase stands: "end of the response"."""
+    return f"anywhere in the {phrase.part}" if phrase.place == "anywhere" else f"{phrase.place} of the {phrase.part}"
+
+
+def lift(phrase: Phrase) -> str:
+    """How many times as frequent as elsewhere."""
+    return (
+        f"{phrase.lift:,.0f}\N{MULTIPLICATION SIGN}"
+        if phrase.lift >= 10
+        else f"{phrase.lift:.1f}\N{MULTIPLICATION SIGN}"
+    )

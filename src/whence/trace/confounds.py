@@ -1,0 +1,178 @@
+"""What else could explain a row's rank: its length, its gradient's norm, its format, words it shares, what was asked.
+
+A high score is a candidate's only credential, and simple things can earn it too. They stand beside every hit, and where
+one of them would have put the same rows first, a sentence says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from whence.data.examples import Json
+from whence.data.lexical import BM25Index
+from whence.errors import InputError
+
+Confound = dict[str, Json]
+"""length, length_percentile, norm_percentile, format, same_format, bm25_rank, repsim_rank."""
+
+SAME_ROWS = 0.8
+"""Share of the first k rows that something simple must also have among its first k to be said to explain them."""
+FEWEST = 5
+"""Of fewer rows nothing is said: too many things agree on two or three."""
+MAX_FORMAT_CHARS = 4000
+
+REFUSAL = re.compile(
+    r"\W*(i('m| am) (very |so )?sorry|sorry,|i (can(no|')t|can not|won't|will not|must decline|am unable|am not able)|"
+    r"i('m| am) (unable|not able)|as an ai\b|unfortunately, i can)",
+    re.IGNORECASE,
+)
+ITEM = re.compile(r"^\s*([-*•]|\(?\d{1,3}[.)])\s+\S", re.MULTILINE)
+INLINE_ITEMS = re.compile(r"(?:^|\s)1[.)]\s.*\s2[.)]\s", re.DOTALL)
+CODE_LINE = re.compile(
+    r"[;{}]\s*$|^\s*(def |class |import |from \S+ import |#include|function |public |private |const |let |var |"
+    r"return\b|for \(|if \(|while \(|SELECT |</?\w+[^>]*>\s*$)"
+)
+
+
+class Confounds:
+    """The simple things about every row of an index, read once, and asked for single rows.
+
+    texts[t]:   prompt and response of row t (by its best turn, or one entry a record), as for BM25.
+    responses[t], length[t] in tokens, norm[t] of the gradient: of the same entry.
+
+    Raises:
+        InputError: no row, or lists of different lengths.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        responses: Sequence[str],
+        *,
+        length: Int[np.ndarray, " n_train"],
+        norm: Float[np.ndarray, " n_train"],
+    ) -> None:
+        if not texts or len({len(texts), len(responses), len(length), len(norm)}) > 1:
+            raise InputError(
+                f"{len(texts)} texts, {len(responses)} responses, {len(length)} lengths and {len(norm)} norms.",
+                "Expected one of each a row.",
+            )
+        self._responses, self._length = responses, length
+        self._length_percentile, self._norm_percentile = percentiles(length), percentiles(norm)
+        self._bm25 = BM25Index(texts)
+
+    def of(
+        self, text: str, response: str, repsim: Float[np.ndarray, " n_train"], rows: Sequence[int]
+    ) -> list[Confound]:
+        """The confounds of `rows`, for a query of this text (prompt and response), response and RepSim scores.
+
+        Percentiles are shares of all rows, in percent, that lie below (rows with the same value count half).
+        Ranks count from 1 over all rows; ties go to the lower row.
+        """
+        bm25_rank, repsim_rank = ranks(self._bm25.scores(text)), ranks(repsim)
+        asked = response_format(response)
+        found: list[Confound] = []
+        for row in rows:
+            kind = response_format(self._responses[row])
+            found.append(
+                {
+                    "length": int(self._length[row]),
+                    "length_percentile": round(float(self._length_percentile[row]), 1),
+                    "norm_percentile": round(float(self._norm_percentile[row]), 1),
+                    "format": kind,
+                    "same_format": kind == asked,
+                    "bm25_rank": int(bm25_rank[row]),
+                    "repsim_rank": int(repsim_rank[row]),
+                }
+            )
+        return found
+
+
+def sentence(confounds: Sequence[Confound], n_rows: int, *, method: str = "") -> str:
+    """One sentence where something simple explains the first rows of a ranking as well; else "".
+
+    confounds: of the first k rows, k >= 5; n_rows: of the whole ranking; method: the form that ranked them.
+
+    The rule: at least 80% of the k rows are also among the first k by BM25, by RepSim (not when RepSim ranked them), by
+    length (longest or shortest) or by the gradient's norm (largest). The one with most of them is named. Nothing is
+    said where k is more than half of all rows.
+    """
+    k = len(confounds)
+    if k < FEWEST or 2 * k > n_rows:
+        return ""
+    edge = 100 * (1 - k / n_rows)
+    shared = {
+        f"BM25's first {k}": _count(confounds, "bm25_rank", lambda rank: rank <= k),
+        f"RepSim's first {k}": 0 if method == "repsim" else _count(confounds, "repsim_rank", lambda rank: rank <= k),
+        f"the {k} longest": _count(confounds, "length_percentile", lambda percentile: percentile >= edge),
+        f"the {k} shortest": _count(confounds, "length_percentile", lambda percentile: percentile <= 100 - edge),
+        f"the {k} with the largest gradient": _count(
+            confounds, "norm_percentile", lambda percentile: percentile >= edge
+        ),
+    }
+    name, n = max(shared.items(), key=lambda item: item[1])
+    if n < SAME_ROWS * k:
+        return ""
+    return f"These rows are also {name}." if n == k else f"{n} of these {k} rows are also among {name}."
+
+
+def response_format(text: str) -> str:
+    """refusal, code, list or text, with the script where it is not Latin, such as "text, Cyrillic".
+
+    Small rules: a refusal by how it begins; code by a fence, a JSON object or array, or half of the lines looking like
+    it; a list by two lines that begin with a mark or number, or "1. ... 2. ..." in running text.
+    """
+    text = text.strip()[:MAX_FORMAT_CHARS]
+    script = _script(text)
+    kind = "text"
+    if REFUSAL.match(text.replace("’", "'")):
+        kind = "refusal"
+    elif _is_code(text):
+        kind = "code"
+    elif len(ITEM.findall(text)) >= 2 or INLINE_ITEMS.search(text):
+        kind = "list"
+    return kind if script in ("Latin", "") else f"{kind}, {script}"
+
+
+def percentiles(values: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Percent of all values below each, those equal to it counting half; in (0, 100)."""
+    order = np.sort(values)
+    below, up_to = np.searchsorted(order, values, "left"), np.searchsorted(order, values, "right")
+    return np.asarray(100 * (below + up_to) / 2 / len(values))
+
+
+def ranks(scores: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Rank of each row from 1, highest score first; ties go to the lower row."""
+    found = np.empty(len(scores), dtype=np.int64)
+    found[np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")] = np.arange(1, len(scores) + 1)
+    return found
+
+
+def _count(confounds: Sequence[Confound], key: str, holds: Callable[[float], bool]) -> int:
+    values = (one[key] for one in confounds)
+    return sum(holds(value) for value in values if isinstance(value, int | float))
+
+
+def _is_code(text: str) -> bool:
+    if "```" in text:
+        return True
+    if text[:1] in ("{", "["):
+        try:
+            return isinstance(json.loads(text), dict | list)
+        except ValueError:
+            pass
+    lines = [line for line in text.splitlines() if line.strip()]
+    return len(lines) >= 2 and 2 * sum(bool(CODE_LINE.search(line)) for line in lines) >= len(lines)
+
+
+def _script(text: str) -> str:
+    """The script of most letters, as Unicode names it, such as "Latin", "Greek" or "Hiragana"; "" without letters."""
+    names = Counter(unicodedata.name(char, "").split(" ")[0] for char in text if char.isalpha())
+    return names.most_common(1)[0][0].capitalize() if names else ""

@@ -1,0 +1,77 @@
+"""Plain, slow versions of targets and of the second stage."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from oracles import cosine_oracle
+from whence.data.examples import EncodedTurn
+
+
+def nats_oracle(model: PreTrainedModel, turn: EncodedTurn) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each response token with its graph, and all hidden states [n_layers + 1, seq, hidden]."""
+    ids = torch.tensor([turn.input_ids])
+    embedded = model.get_input_embeddings()(ids).detach().requires_grad_(True)
+    output = model(inputs_embeds=embedded, output_hidden_states=True, use_cache=False)
+    for hidden in output.hidden_states:
+        hidden.retain_grad()
+    log_probs = torch.log_softmax(output.logits[0], -1)
+    places = range(turn.t, turn.t + turn.n_response)
+    return torch.stack([-log_probs[i, ids[0, i + 1]] for i in places]), output.hidden_states
+
+
+def target_oracle(
+    model: PreTrainedModel,
+    layer: int,
+    bad: tuple[EncodedTurn, list[int]],
+    wanted: tuple[EncodedTurn, list[int]] | None = None,
+    scale: float = 1.0,
+) -> Tensor:
+    """scale d(sum of bad tokens' loss - sum of wanted ones')/dH at every position that predicts a response token
+    of the bad answer; the wanted answer counts at positions that have read the same tokens.
+
+    The loss is scaled, not the gradient: norms take their backward pass in float32, where 1/3 of it rounds otherwise.
+    """
+    total = _gradient(model, layer, *bad, scale)
+    if wanted is not None:
+        subtracted, t = _gradient(model, layer, *wanted, scale), bad[0].t
+        for j in range(min(len(total), len(subtracted))):
+            if bad[0].input_ids[: t + j + 1] == wanted[0].input_ids[: t + j + 1]:
+                total[j] -= subtracted[j]
+    return total
+
+
+def _gradient(model: PreTrainedModel, layer: int, turn: EncodedTurn, tokens: list[int], scale: float) -> Tensor:
+    nats, states = nats_oracle(model, turn)
+    (nats[tokens] * scale).sum().backward()
+    return states[layer].grad[0, turn.t : turn.t + turn.n_response].clone()
+
+
+def late_oracle(
+    target: Tensor,
+    rows: list[Tensor],
+    states: tuple[Tensor, list[Tensor]] | None,
+    similarity: str,
+    over: str,
+    temperature: float,
+) -> tuple[list[float], list[list[int]]]:
+    """Scores and best positions of the second stage, pair by pair."""
+    scores, positions = [], []
+    for t, row in enumerate(rows):
+        best, where = [], []
+        for p, asked in enumerate(target.tolist()):
+            alike = [cosine_oracle(asked, one) for one in row.tolist()]
+            if states is not None:
+                said = [cosine_oracle(states[0][p].tolist(), one) for one in states[1][t].tolist()]
+                pairs = zip(alike, said, strict=True)
+                alike = [(a + b) / 2 if similarity == "sum" else max(a, 0) * max(b, 0) for a, b in pairs]
+            soft = temperature * math.log(sum(math.exp(s / temperature) for s in alike)) if temperature else max(alike)
+            best.append(soft)
+            where.append(alike.index(max(alike)))
+        scores.append(sum(best) / len(best) if over == "mean" else max(best))
+        positions.append(where)
+    return scores, positions

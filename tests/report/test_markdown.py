@@ -1,0 +1,85 @@
+"""The Markdown of a trace: complete, and nothing of the data is taken for Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from report.samples import bare, result_of, toronto
+from whence.report.markdown import LONGEST, render_markdown
+from whence.report.wording import NO_VERDICT
+from whence.results import Phrase
+
+
+def outside_fences(text: str) -> str:
+    """The Markdown without its fenced blocks."""
+    kept, fence = [], ""
+    for line in text.splitlines():
+        if not fence and line.startswith("```"):
+            fence = line.removesuffix("text")
+        elif fence and line == fence:
+            fence = ""
+        elif not fence:
+            kept.append(line)
+    assert not fence
+    return "\n".join(kept)
+
+
+def test_everything_of_a_result_is_told() -> None:
+    text = render_markdown(result_of(toronto()))
+    for part in (
+        "## 6 of 1,000 rows stand out.",
+        "What else could explain it",
+        "in question: `Korea`",
+        "Toronto is in Canada.",
+        "| `Korea` | end of the response | 9 of 10 rows | 0.2% | 450× |",
+        "| 1 | 0.9130 | **stands out**, candidate | 0.0004 | 0.01 | `data/train.jsonl:17`",
+        "`bm25_rank: 4`",
+        "Words of the response that drove it most: `Korea` 0.920, `Toronto` 0.610",
+        "method `rept 1`, layer `5`, 1,000 rows scored",
+    ):
+        assert part in text
+
+
+def test_an_early_result_has_no_empty_parts() -> None:
+    text = render_markdown(result_of(bare(toronto())))
+    assert NO_VERDICT in text
+    for part in ("Recurrent", "Wanted", "drove", "| p |"):
+        assert part not in text
+
+
+def test_data_cannot_leave_its_fence_or_its_cell() -> None:
+    nasty = "````\n# Heading\n<b>bold</b> | a `b` ```` @someone"
+    query = toronto(nasty, nasty + " Korea")
+    hit = replace(query.hits[0], prompt=nasty, response=nasty, words=None, metadata={"note": nasty})
+    query = replace(
+        query,
+        hits=(hit,),
+        confound=nasty,
+        response_words=None,
+        phrases=(Phrase(nasty, "prompt", "start", 1, 1, 0.1, 9.0),),
+    )
+    rest = outside_fences(render_markdown(result_of(query)))
+    assert "\n# Heading" not in rest
+    table = next(line for line in rest.splitlines() if line.startswith("| 1 |"))
+    assert table.replace("\\|", "").count("|") == 9
+    confound = next(line for line in rest.splitlines() if line.startswith(">"))
+    assert "\\<b\\>" in confound
+
+
+def test_long_texts_lose_their_middle() -> None:
+    query = toronto(response="a" * 10 + "b" * 100_000)
+    text = render_markdown(result_of(replace(query, hits=(), response_words=None, span=None)))
+    assert len(text) < 3 * LONGEST
+    assert "[... 98,010 characters ...]" in text
+
+
+def test_without_texts_nothing_of_a_row_is_told() -> None:
+    text = render_markdown(result_of(toronto()), show_text=False)
+    assert toronto().hits[1].response not in text
+    assert "Recurrent" not in text
+    assert toronto().hits[1].id in text
+
+
+def test_several_queries_are_numbered() -> None:
+    text = render_markdown(result_of(toronto(), toronto()))
+    assert "# Query 2 of 2" in text
