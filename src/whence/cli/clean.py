@@ -1,0 +1,150 @@
+"""`whence clean`: the data set without the rows that were named, and the way back."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whence.cli import options
+from whence.cli.confirm import trace_now
+from whence.cli.progress import stages
+from whence.errors import InputError
+
+if TYPE_CHECKING:
+    from whence.data.cleaning.clean import Cleaning
+    from whence.evaluate.confirm.named import NamedRows
+
+
+def clean(
+    index: Annotated[Path | None, typer.Argument(metavar="INDEX", help="Folder made by `whence index`.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="New file (or folder) for the cleaned data.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", help="JSON of `whence trace`: its verdict's rows go.")
+    ] = None,
+    queries: Annotated[Path | None, typer.Option("--queries", help="JSONL to trace now, in place of --trace.")] = None,
+    ids: Annotated[Path | None, typer.Option("--ids", help="File of row ids, one a line, in place of --trace.")] = None,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, help="The first N rows of the ranking, in place of the verdict's.")
+    ] = None,
+    quarantine: Annotated[
+        Path | None, typer.Option("--quarantine", help="New JSONL file for the rows taken, with their reasons.")
+    ] = None,
+    relabel: Annotated[
+        str | None,
+        typer.Option("--relabel", help="Command that reads each row as JSON and writes its replacement, or nothing."),
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", help="Where the manifest goes; manifest.json beside the output.")
+    ] = None,
+    undo: Annotated[Path | None, typer.Option("--undo", help="Manifest of a cleaning to take back.")] = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write the data without the rows behind a bad output; --undo brings them back."""
+    if undo is not None:
+        given = {"INDEX": index, "--trace": trace, "--queries": queries, "--ids": ids, "--quarantine": quarantine}
+        _undo(undo, out, [name for name, value in given.items() if value is not None], quiet=quiet)
+        return
+    if index is None or out is None:
+        missing = "INDEX" if index is None else "-o"
+        raise InputError(
+            f"{missing} is missing.", "A cleaning needs an index and an output.", "whence clean INDEX -o OUT"
+        )
+    from whence.data.cleaning.clean import Reason, refuse_existing
+    from whence.data.cleaning.clean import clean as write_clean
+    from whence.index.manifest import require_manifest
+
+    refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
+    data = require_manifest(index).data
+    named = _named(index, trace, queries, ids, top)
+    with stages(quiet=quiet) as report:
+        done = write_clean(
+            data.source,
+            out,
+            {row.id: Reason(row.reason, row.score) for row in named.rows},
+            columns=data.columns,
+            split=data.split,
+            method=named.method,
+            method_version=named.method_version,
+            manifest=manifest,
+            quarantine=quarantine,
+            relabel=relabel_with(relabel) if relabel is not None else None,
+            progress=lambda stage, n: report(stage, n, data.n_rows if stage == "reading" else None),
+        )
+    if not quiet:
+        _tell(done, quarantine)
+
+
+def relabel_with(command: str) -> Callable[[Mapping[str, object]], Mapping[str, object] | None]:
+    """A hook that hands each row to a command as one JSON object, and takes one back; empty output drops the row."""
+    words = shlex.split(command)
+    if not words:
+        raise InputError("--relabel is empty.", "Expected a command.", 'For example --relabel "python mend.py".')
+
+    def relabelled(columns: Mapping[str, object]) -> Mapping[str, object] | None:
+        row = json.dumps(dict(columns), ensure_ascii=False, default=str) + "\n"
+        try:
+            done = subprocess.run(words, input=row.encode(), capture_output=True, check=False)
+        except OSError as error:
+            raise InputError(f"{words[0]!r} cannot be run: {error.strerror}.", "", "Check --relabel.") from error
+        if done.returncode != 0:
+            said = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["nothing"])[-1]
+            raise InputError(
+                f"--relabel ended with status {done.returncode}; it said last: {said}",
+                "Expected status 0 and one JSON object.",
+                f"The row was {row[:200].strip()}",
+            )
+        try:
+            answer = json.loads(done.stdout) if done.stdout.strip() else None
+        except ValueError as error:
+            raise InputError(
+                f"--relabel wrote no JSON: {error}", "Expected one object, or nothing.", f"The row was {row[:200]}"
+            ) from error
+        if answer is not None and not isinstance(answer, dict):
+            raise InputError(
+                "--relabel wrote JSON that is no object.", "Expected the row's columns.", f"The row was {row[:200]}"
+            )
+        return answer
+
+    return relabelled
+
+
+def _named(index: Path, trace: Path | None, queries: Path | None, ids: Path | None, top: int | None) -> NamedRows:
+    from whence.evaluate.confirm.named import guilty_rows, listed_rows, read_trace, top_rows
+
+    given = [name for name, value in (("--trace", trace), ("--queries", queries), ("--ids", ids)) if value is not None]
+    if len(given) != 1:
+        raise InputError(
+            f"{' and '.join(given) if given else 'No source of guilty rows'} given.",
+            "Expected one of --trace, --queries and --ids.",
+            "Give --trace out.json, written by whence trace --json out.json.",
+        )
+    if ids is not None:
+        return listed_rows(ids)
+    result = read_trace(trace) if trace is not None else trace_now(index, queries, top)
+    return guilty_rows(result) if top is None else top_rows(result, top)
+
+
+def _undo(manifest: Path, out: Path | None, given: list[str], *, quiet: bool) -> None:
+    from whence.data.cleaning.clean import undo
+
+    if given:
+        raise InputError(f"{given[0]} with --undo.", "A manifest says all that is needed.", "Leave it out.")
+    place = undo(manifest, out)
+    if not quiet:
+        typer.echo(f"restored: {place}", err=True)
+
+
+def _tell(done: Cleaning, quarantine: Path | None) -> None:
+    record = done.manifest
+    copies = f", {record.n_copies} of them copies of another" if record.n_copies else ""
+    replaced = f", {record.n_replaced} replaced" if record.n_replaced else ""
+    typer.echo(f"{record.n_removed} of {record.n_rows} rows removed{replaced}{copies}: {record.output}", err=True)
+    if quarantine is not None:
+        typer.echo(f"quarantined: {quarantine}", err=True)
+    typer.echo(f"Take it back: whence clean --undo {done.path} -o RESTORED", err=True)
