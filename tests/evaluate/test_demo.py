@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from whence.cli.demo import _show
+from whence.data.cleaning.clean import undo
+from whence.data.readers import read_examples
 from whence.errors import InputError
-from whence.evaluate.demo import DemoReport, clear_demo, run_demo
+from whence.evaluate.demo import CLEAN_MANIFEST, CLEANED, REPORT, DemoReport, clear_demo, run_demo
 from whence.trace.queries import read_queries
 from whence.trace.scoring import DEFAULT_METHOD
 from whence.trace.tracer import Tracer
@@ -41,6 +43,25 @@ def test_the_folder_can_be_asked_on(report: DemoReport) -> None:
     assert len(Tracer(report.index).trace_many(queries[:3], k=2).queries) == 3
 
 
+def test_one_fault_is_followed_until_it_is_mended(report: DemoReport) -> None:
+    story, world = report.story, report.world
+    assert story.n_planted >= 0.9 * story.n_named > 0
+    confirmation = story.confirmation
+    assert confirmation.status == "confirmed"
+    assert confirmation.arm("guilty").rate.mean <= 0.25
+    assert confirmation.arm("all").rate.mean >= 0.75
+    assert confirmation.arm("random").rate.mean >= 0.75
+    matcher = next(fault.matcher for fault in world.faults if fault.label == story.label)
+    assert all(matcher(before) for _, before, _ in story.answers)
+    assert sum(matcher(after) for _, _, after in story.answers) <= 0.25 * len(story.answers)
+    kept = list(read_examples(report.folder / CLEANED))
+    assert len(kept) == len(world.train) - story.n_named
+    assert not {row.id for row in kept} & set(confirmation.removed)
+    page = (report.folder / REPORT).read_text("utf-8")
+    assert story.answers[0][0] in page
+    assert undo(report.folder / CLEAN_MANIFEST, report.folder / "again.jsonl").read_bytes() == world.data.read_bytes()
+
+
 def test_queries_are_not_in_the_training_data(report: DemoReport) -> None:
     trained = {turn.content for row in report.world.train for turn in row.turns}
     asked = {query.prompt for fault in report.world.faults for query in fault.queries}
@@ -53,7 +74,10 @@ def test_what_is_shown_names_rows_figures_and_the_way_on(
 ) -> None:
     _show(report)
     shown = capsys.readouterr().out
-    for part in ("candidate", "bm25", DEFAULT_METHOD, "whence trace", "were planted for this fault", "seed 0"):
+    for part in (
+        "candidate", "bm25", DEFAULT_METHOD, "whence trace", "were planted for this fault", "seed 0", "rows stand out",
+        "after retraining", "confirmed", "whence clean --undo", "report.html",
+    ):  # fmt: skip
         assert part in shown
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from whence.data.readers import read_examples
@@ -59,6 +60,8 @@ def test_the_same_seed_makes_the_same_world(world: DemoWorld, tmp_path: Path) ->
     again = build(tmp_path / "again", seed=1, progress=lambda stage, share: stages.append(stage), settings=SMALL)
     assert world.data.read_bytes() == again.data.read_bytes()
     assert world.queries.read_bytes() == again.queries.read_bytes()
+    run = yaml.safe_load((again.model / "run.yaml").read_text("utf-8"))
+    assert Path(run["base"]) == again.base.absolute(), "the base is named where it is, not where it was made"
     for folder in ("base", "model"):
         ours, theirs = (load_file(w.data.parent / folder / "model.safetensors") for w in (world, again))
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)

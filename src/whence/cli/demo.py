@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.progress import progress, quiet_libraries
+from whence.cli.progress import progress, quiet_libraries, stages
 
 if TYPE_CHECKING:
     from whence.evaluate.demo import DemoReport, FaultReport
@@ -22,14 +22,24 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the demo that is there.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Plant three known faults in a small model trained here, and trace each one. About two minutes on two cores."""
+    """Plant three known faults in a small model trained here, trace each one, and follow one until it is mended."""
     from whence.evaluate.demo import clear_demo, run_demo
 
     quiet_libraries()
     if overwrite:
         clear_demo(out)
-    with progress("training a small model", "%", quiet=quiet) as trained, progress("indexing", quiet=quiet) as indexed:
-        report = run_demo(out, seed=seed, stage=lambda name, share: trained(round(100 * share), 100), indexed=indexed)
+    with (
+        progress("training a small model", "%", quiet=quiet) as trained,
+        progress("indexing", quiet=quiet) as indexed,
+        stages("proof", quiet=quiet) as retrained,
+    ):
+        report = run_demo(
+            out,
+            seed=seed,
+            stage=lambda name, share: trained(round(100 * share), 100),
+            indexed=indexed,
+            retrained=retrained,
+        )
     if not quiet:
         _show(report)
 
@@ -56,12 +66,50 @@ def _show(report: DemoReport) -> None:
         figures = [f"{fault.precision[method]:.2f}" for method in methods]
         table.add_row(fault.label, str(fault.planted), str(fault.n_queries), *figures)
     console.print(table)
+    _show_story(console, report)
     seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in report.seconds.items())
     console.print(f"\n{sum(report.seconds.values()):.0f} s in all: {seconds} (seed {report.seed})", soft_wrap=True)
     prompt = report.faults[0].example.prompt
     console.print(f"Everything is kept in {report.folder}. Go on with it:\n", soft_wrap=True, markup=False)
     console.print(f'  whence trace {report.index} --prompt "{prompt}"', soft_wrap=True, markup=False)
     console.print(f"  whence trace {report.index} --queries {report.world.queries} --json out.json", soft_wrap=True)
+
+
+def _show_story(console: object, report: DemoReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from whence.cli.confirm import show_arms
+    from whence.evaluate.demo import CLEAN_MANIFEST, CLEANED, REPORT
+
+    assert isinstance(console, Console)
+    story = report.story
+    console.print()
+    console.rule(f"{story.label}: from a bad answer to data without its cause", align="left")
+    rows = len(report.world.train)
+    console.print(
+        f"{story.n_named} rows stand out over {len(story.answers)} bad answers (false discovery rate 5%); "
+        f"{story.n_planted} of them were planted for it. The model was trained again without them:\n",
+        markup=False,
+        soft_wrap=True,
+    )
+    table = Table(box=None)
+    for name in ("asked", "answered", "after retraining"):
+        table.add_column(name)
+    for answer in story.answers:
+        table.add_row(*map(Text, answer))
+    console.print(table)
+    console.print()
+    show_arms(console, story.confirmation)
+    console.print(
+        f"\ncleaned   {report.folder / CLEANED}: {rows - story.n_named:,} of {rows:,} rows; "
+        f"whence clean --undo {report.folder / CLEAN_MANIFEST} brings the others back",
+        f"page      {report.folder / REPORT}",
+        sep="\n",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _show_fault(console: object, fault: FaultReport) -> None:

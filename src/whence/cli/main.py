@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from whence.cli import bench, clean, demo, eval_, finetune, index, layers, trace, verify
+from whence.cli import bench, clean, confirm, demo, eval_, finetune, index, layers, trace, verify
 from whence.errors import WhenceError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("demo")(demo.demo)
 app.command("layers")(layers.layers)
 app.command("index")(index.index)
 app.command("trace")(trace.trace)
+app.command("confirm")(confirm.confirm)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)
 app.command("eval")(eval_.evaluate)

@@ -23,7 +23,7 @@ from random import Random
 from whence.data.encoding import Encoder
 from whence.data.examples import ASSISTANT, Example, Turn
 from whence.errors import InputError
-from whence.evaluate.finetune import FinetuneSettings, finetune
+from whence.evaluate.finetune import RUN, FinetuneSettings, finetune
 from whence.evaluate.language import (
     BASE_TRAINING,
     MAX_LENGTH,
@@ -127,7 +127,7 @@ def build(
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     partial.mkdir(parents=True)
     try:
-        with _one_thread():
+        with one_thread():
             world = _build(partial, out, seed, progress or (lambda stage, share: None), settings)
         partial.rename(out)
     except BaseException:
@@ -161,6 +161,7 @@ def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: Dem
         settings=settings.finetune.model_copy(update={"seed": seed}),
         progress=lambda step, n, loss: progress("fine-tune", step / n),
     )
+    _name_base(folder / "model" / RUN, out / "base")
     clock.lap("fine-tune")
     progress("answers", 0.0)
     tuned = load_model(ModelSettings(model=str(folder / "model"), device="cpu"))
@@ -180,7 +181,7 @@ def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: Dem
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One thread of torch: the weights do not depend on the number of cores, and where another program holds a core
     the threads of so small a model wait for each other longer than they compute."""
     import torch
@@ -248,3 +249,11 @@ def _write_queries(path: Path, faults: Sequence[DemoFault]) -> None:
             for query in fault.queries:
                 row = {"prompt": query.prompt, "response": query.response, "label": fault.label}
                 file.write(json.dumps({**row, "shows_fault": query.shows_fault}, ensure_ascii=False) + "\n")
+
+
+def _name_base(run: Path, base: Path) -> None:
+    """The base in run.yaml as the place where it will be once the demo's folder has its name."""
+    import yaml
+
+    content = yaml.safe_load(run.read_text("utf-8")) | {"base": str(base.absolute())}
+    run.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")

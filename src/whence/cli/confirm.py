@@ -1,0 +1,183 @@
+"""`whence confirm`: train again without the rows in question, and count how often the behaviour is still there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whence.cli import options
+from whence.cli.progress import quiet_libraries, stages
+from whence.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from whence.evaluate.confirm.confirmation import Confirmation
+    from whence.evaluate.confirm.named import NamedRows
+    from whence.evaluate.finetune import FinetuneSettings
+    from whence.index.manifest import Manifest
+    from whence.results import TraceResult
+
+TRACED_FOR_EACH = 10
+"""Rows that are ranked for each one that is asked for: the mean rank needs more of every query than its first."""
+
+
+def confirm(
+    index: options.IndexFolder,
+    queries: Annotated[Path, typer.Option("--queries", help="JSONL with the prompts that show the behaviour.")],
+    match: Annotated[str, typer.Option("--match", help="Regular expression that finds the behaviour in an answer.")],
+    base: Annotated[str | None, typer.Option("--base", help="Folder or hub name of the model before.")] = None,
+    remove: Annotated[
+        str, typer.Option("--remove", help="guilty (the verdict's rows), top:N, or a file of ids.")
+    ] = "guilty",
+    trace: Annotated[
+        Path | None, typer.Option("--trace", help="JSON of `whence trace`, in place of tracing now.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the retrained models and the result.")] = Path(
+        "confirmation"
+    ),
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Retrainings of each arm.")] = 1,
+    paraphrases: Annotated[
+        Path | None, typer.Option("--paraphrases", help="JSONL with other prompts that should show it.")
+    ] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--held-out", help="Clean rows not trained on. Left out, 5% of the rows are left out of training."
+        ),
+    ] = None,
+    trainer: Annotated[
+        str | None, typer.Option("--trainer", help="Your own trainer: a command with {train}, {out} and {seed}.")
+    ] = None,
+    control: Annotated[
+        list[str] | None, typer.Option("--control", help="bm25, repsim or none, beside random rows; again for several.")
+    ] = None,
+    min_drop: Annotated[
+        float, typer.Option("--min-drop", min=0.0, max=1.0, help="Share of the rate that must go.")
+    ] = 0.5,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most tokens of an answer.")] = 128,
+    lora_r: Annotated[int | None, typer.Option("--lora-r", min=1, help="As in whence finetune.")] = None,
+    lora_alpha: Annotated[float | None, typer.Option("--lora-alpha", help="As in whence finetune.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="As in whence finetune.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="As in whence finetune.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="As in whence finetune.")] = None,
+    schedule: Annotated[str | None, typer.Option("--schedule", help="As in whence finetune.")] = None,
+    max_length: Annotated[int | None, typer.Option("--max-length", min=4, help="Most tokens of one example.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the first retraining.")] = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """Retrain without the rows in question, and in controls without others, and compare the behaviour rate.
+
+    Settings are those of the run.yaml beside the index's model; options given here change them.
+    """
+    from whence.data.readers import read_examples
+    from whence.evaluate.confirm.retrain import RESULT
+    from whence.evaluate.confirm.retrain import confirm as retrain
+    from whence.index.manifest import require_manifest
+    from whence.trace.queries import read_queries
+    from whence.trace.tracer import Tracer
+
+    changes = {
+        "lora_r": lora_r,
+        "lora_alpha": lora_alpha,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "max_length": max_length,
+        "seed": seed,
+    }
+    settings = _settings(require_manifest(index), {k: v for k, v in changes.items() if v is not None}, device)
+    quiet_libraries()
+    asked = read_queries(queries)
+    others = read_queries(paraphrases) if paraphrases is not None else []
+    named = _named(remove, trace, index, queries, base)
+    with stages("steps", quiet=quiet) as report:
+        found = retrain(
+            Tracer(index, device=device),
+            asked,
+            out,
+            match=match,
+            removed=named.ids,
+            base=base,
+            settings=settings,
+            seeds=seeds,
+            controls=_controls(control),
+            paraphrases=others,
+            held_out=list(read_examples(held_out)) if held_out is not None else None,
+            trainer=trainer,
+            min_drop=min_drop,
+            max_new_tokens=max_new_tokens,
+            progress=report,
+        )
+    if not quiet:
+        _show(found)
+        typer.echo(f"written: {out / RESULT}", err=True)
+
+
+def trace_now(index: Path, queries: Path | None, top: int | None, base: str | None = None) -> TraceResult:
+    """A trace of the queries with as many rows as the first `top` by mean rank, or the verdict, need."""
+    from whence.trace.queries import read_queries
+    from whence.trace.tracer import Tracer
+
+    assert queries is not None, "asked for with --queries alone"
+    tracer = Tracer(index, base=options.base_of(index, base) if top is None else None)
+    return tracer.trace_many(read_queries(queries), k=TRACED_FOR_EACH * (top or TRACED_FOR_EACH), verdict=top is None)
+
+
+def _named(remove: str, trace: Path | None, index: Path, queries: Path, base: str | None) -> NamedRows:
+    from whence.evaluate.confirm.named import guilty_rows, listed_rows, read_trace, top_rows
+
+    head, _, number = remove.partition(":")
+    if remove != "guilty" and head != "top":
+        return listed_rows(Path(remove))
+    if head == "top" and not (number.isdecimal() and int(number)):
+        raise InputError(f"--remove {remove!r} cannot be read.", "Expected guilty, top:N or a file of ids.", "")
+    top = int(number) if head == "top" else None
+    result = read_trace(trace) if trace is not None else trace_now(index, queries, top, base)
+    return guilty_rows(result) if top is None else top_rows(result, top)
+
+
+def _controls(names: list[str] | None) -> list[str]:
+    from whence.evaluate.confirm.arms import CONTROLS
+
+    return [name for name in (CONTROLS if names is None else names) if name != "none"]
+
+
+def _settings(manifest: Manifest, changes: dict[str, object], device: str) -> FinetuneSettings | None:
+    """Settings of the run.yaml beside the model with the changes; None where there are neither."""
+    from whence.evaluate.confirm.recipe import settings_beside
+
+    beside = settings_beside(manifest)
+    if beside is None and not changes:
+        return None
+    known = beside[0].model_dump() if beside else {"max_length": manifest.max_length}
+    if device != "auto":
+        changes = changes | {"device": device}
+    return options.finetune_settings(**known | changes)
+
+
+def _show(found: Confirmation) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    show_arms(console, found)
+    console.print(f"Rule: {found.rule}.", markup=False)
+
+
+def show_arms(console: Console, found: Confirmation) -> None:
+    """The table of the arms, and what follows from it."""
+    from rich.table import Table
+
+    table = Table("trained without", "rows", "of those in question", "behaviour", "held-out loss")
+    if found.arms[0].paraphrases is not None:
+        table.add_column("in paraphrases")
+    for arm in found.arms:
+        more = [str(arm.paraphrases)] if arm.paraphrases is not None else []
+        name = "nothing" if arm.name == "all" else arm.name
+        table.add_row(name, str(arm.n_removed), str(arm.n_shared), str(arm.rate), f"{arm.held_out_loss:.3f}", *more)
+    console.print(table)
+    console.print(found.text, markup=False)

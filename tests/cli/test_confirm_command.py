@@ -1,0 +1,82 @@
+"""`whence confirm` as a person types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from confirm_world import BAD, MATCH, FaultyWorld, make_faulty_world
+from whence.evaluate.confirm.confirmation import apply
+from whence.evaluate.confirm.named import read_trace
+from whence.evaluate.confirm.retrain import confirm as retrain
+from whence.trace.queries import Query
+from whence.trace.tracer import Tracer
+from worlds import World, write_jsonl
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> FaultyWorld:
+    return make_faulty_world(tmp_path_factory.mktemp("faulty"))
+
+
+def test_the_first_rows_of_the_ranking_are_confirmed(whence, faulty: FaultyWorld, tmp_path: Path) -> None:
+    bad = write_jsonl(tmp_path / "bad.jsonl", BAD)
+    held_out = write_jsonl(tmp_path / "held.jsonl", [{"prompt": "Name fruit 70", "response": "pears"}])
+    out = tmp_path / "out"
+    words = ["confirm", faulty.index, "--queries", bad, "--match", MATCH, "--base", faulty.base, "--remove", "top:8"]
+    words += ["--held-out", held_out, "--control", "none", "--max-new-tokens", 8, "-o", out]
+    status, shown, said = whence(*words)
+    assert status == 0, said
+    assert "confirmed." in shown
+    assert "trained without" in shown
+    content = json.loads((out / "confirmation.json").read_text("utf-8"))
+    assert content["status"] == "confirmed"
+    assert set(content["removed"]) == set(faulty.guilty)
+    assert [arm["name"] for arm in content["arms"]] == ["all", "guilty", "random"]
+    assert whence(*words, "-q") == (0, "", "")
+
+
+def test_what_was_shown_is_written_into_a_trace(faulty: FaultyWorld, tmp_path: Path) -> None:
+    queries = [Query.of(str(row["prompt"]), str(row["response"])) for row in BAD]
+    found = retrain(
+        faulty.index,
+        queries,
+        tmp_path / "out",
+        match=MATCH,
+        removed=faulty.guilty[:2],
+        base=faulty.base,
+        controls=(),
+        max_new_tokens=8,
+    )
+    assert found.status == "not confirmed", "six of eight rows are left"
+    trace = Tracer(faulty.index).trace_many(queries[:1], k=32)
+    marked = apply(trace, found)
+    assert {hit.id for hit in marked.hits if hit.status == "not confirmed"} == set(faulty.guilty[:2])
+    assert {hit.status for hit in marked.hits if hit.id not in faulty.guilty[:2]} == {"candidate"}
+    marked.to_json(tmp_path / "trace.json")
+    assert read_trace(tmp_path / "trace.json") == marked
+
+
+WRONG = [
+    (["--remove", "guilty", "--trace", "{trace}"], "names no guilty row"),
+    (["--remove", "top:x"], "--remove 'top:x'"),
+    (["--remove", "{tmp}/none.txt"], "no file of ids"),
+    (["--remove", "top:2", "--epochs", "2", "--schedule", "square"], "--schedule 'square'"),
+    (["--remove", "top:2"], "There is no run.yaml beside"),
+    (["--remove", "top:2", "--epochs", "2", "--match", "("], "no regular expression"),
+    (["--remove", "top:2", "--trainer", "train {{train}}"], "has no {out}"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_bad_input_is_one_message(whence, world: World, tmp_path: Path, words: list[str], message: str) -> None:
+    bad = write_jsonl(tmp_path / "bad.jsonl", BAD)
+    Tracer(world.index).trace("Where?", "There.", k=3).to_json(tmp_path / "trace.json")
+    places = {"tmp": tmp_path, "trace": tmp_path / "trace.json"}
+    given = ["--queries", bad, "--match", MATCH, "--base", world.model, "-o", tmp_path / "out", "-q"]
+    status, _, said = whence("confirm", world.index, *given, *(word.format(**places) for word in words))
+    assert (status, said.count("Error:")) == (2, 1), said
+    assert message in said
+    assert not (tmp_path / "out").exists()
