@@ -1,0 +1,127 @@
+"""`whence plan`: what an index would cost, before it is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whence.cli import options
+from whence.cli.progress import quiet_libraries, stages
+
+if TYPE_CHECKING:
+    from whence.evaluate.plan.result import Plan
+
+
+def plan(
+    model: options.Model,
+    data: options.Data,
+    adapter: options.Adapter = None,
+    base: options.Base = None,
+    contrast: options.Contrast = True,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Time there is, as in 2h or 90m: chooses settings, or says no.")
+    ] = None,
+    layer: options.Layers = None,
+    columns: options.Columns = None,
+    split: options.Split = None,
+    template: options.Template = None,
+    max_length: options.MaxLength = 1024,
+    max_rejected: options.MaxRejected = 0.05,
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    quantization: options.Quantization = None,
+    revision: options.Revision = None,
+    blocks: options.BlocksPath = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    shard_rows: options.ShardRows = 1024,
+    max_tokens: options.MaxTokens = 2048,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the plan as JSON; - for standard output.")] = None,
+    seed: options.Seed = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Predict time, memory and disk of `whence index` with the same options, from half a minute's work."""
+    options.check_outputs({"--json": json}, quiet=quiet)
+    settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
+    from whence.evaluate.plan.budget import parse_budget
+    from whence.evaluate.plan.planning import plan as predict
+
+    shape = settings.model_dump(exclude={"model"})
+    if layer:
+        shape["layers"] = options.parse_layers(layer)
+    seconds = parse_budget(budget) if budget is not None else None
+    quiet_libraries()
+    with stages(quiet=quiet) as report:
+        found = predict(
+            settings.model,
+            data,
+            budget=seconds,
+            progress=report,
+            columns=options.parse_columns(columns),
+            split=split,
+            base=base,
+            contrast=contrast,
+            template=options.read_template(template),
+            max_length=max_length,
+            max_rejected=max_rejected,
+            shard_rows=shard_rows,
+            max_tokens=max_tokens,
+            seed=seed,
+            **shape,
+        )
+    if json is not None and str(json) != "-":
+        found.to_json(json)
+    if str(json) == "-":
+        typer.echo(found.to_json(), nl=False)
+    elif not quiet:
+        _show(found)
+
+
+def _show(found: Plan) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from whence.evaluate.plan.budget import clock
+
+    seconds = found.seconds
+    table = Table("whence index", "predicted", "of which")
+    stages_text = ", ".join(
+        f"{name} {clock(value)}"
+        for name, value in (
+            ("signatures", seconds.extract),
+            ("writing", seconds.write),
+            ("reading", seconds.scan),
+            ("loading", seconds.load),
+            ("choosing the layer", seconds.choose_layer),
+        )
+    )
+    table.add_row("time", clock(seconds.total), stages_text)
+    measured = "measured with the largest batch" if found.memory_measured else "extrapolated to the largest batch"
+    table.add_row("memory", _size(found.memory), measured)
+    if found.device_memory is not None:
+        table.add_row(f"memory of {found.device}", _size(found.device_memory), measured)
+    table.add_row("disk", _size(found.disk), f"{found.n_records} records of {len(found.layers)} layers")
+    table.add_row("one whence trace", clock(found.trace_seconds), "without a verdict; loading included")
+    console = Console(highlight=False)
+    console.print(
+        f"{found.n_rows} rows, {found.prompt_tokens:.0f} + {found.response_tokens:.0f} tokens on average "
+        f"({found.truncated:.0%} cut to {found.max_length}); {found.dtype} on {found.device}, "
+        f"--max-tokens {found.max_tokens}; {found.n_sampled} rows sampled in {clock(found.probe_seconds)}",
+        markup=False,
+    )
+    console.print(table)
+    if found.budget is not None:
+        console.print(found.budget.text, markup=False)
+        for change in found.budget.changes:
+            console.print(f"  {change}", markup=False)
+
+
+def _size(n_bytes: int) -> str:
+    """Bytes as a person says them: 4.1 GB."""
+    size = float(n_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

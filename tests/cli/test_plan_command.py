@@ -1,0 +1,49 @@
+"""`whence plan` as a person types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from worlds import World
+
+
+def test_a_table_says_time_memory_and_disk(whence, world: World) -> None:
+    status, shown, said = whence("plan", world.model, world.data, "--max-length", 64, "--budget", "1h")
+    assert status == 0, said
+    assert "24 rows" in shown
+    assert "Fits 1 h" in shown
+    for line in ("time", "memory", "disk", "one whence trace"):
+        assert f"│ {line}" in shown
+
+
+def test_json_to_standard_output_or_a_file(whence, world: World, tmp_path: Path) -> None:
+    words = ("plan", world.model, world.data, "--max-length", 64, "--layer", "2,last", "-q")
+    _, shown, _ = whence(*words, "--json", "-")
+    assert json.loads(shown)["layers"] == [2, 4]
+    assert whence(*words, "--json", tmp_path / "plan.json") == (0, "", "")
+    assert json.loads((tmp_path / "plan.json").read_text("utf-8"))["schema"] == "whence.plan/1"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--budget", "soon"], "--budget 'soon' is no time."),
+        (["--layer", "top"], "--layer 'top' is no layer."),
+        (["--layer", "17"], "There is no layer 17"),
+        (["--dtype", "int3"], "--dtype 'int3'"),
+        (["--columns", "prompt"], "--columns 'prompt'"),
+    ],
+)
+def test_bad_input_is_one_message(whence, world: World, words: list[str], message: str) -> None:
+    status, shown, said = whence("plan", world.model, world.data, *words)
+    assert (status, shown) == (2, "")
+    assert message in said
+
+
+def test_data_that_is_not_there(whence, world: World, tmp_path: Path) -> None:
+    status, _, said = whence("plan", world.model, tmp_path / "none.jsonl")
+    assert status == 2
+    assert "none.jsonl" in said
