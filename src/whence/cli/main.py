@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from whence.cli import bench, clean, confirm, demo, eval_, finetune, index, layers, plan, trace, verify
+from whence.cli import bench, clean, confirm, demo, eval_, finetune, index, layers, plan, selftest, trace, verify
 from whence.errors import WhenceError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("layers")(layers.layers)
 app.command("plan")(plan.plan)
+app.command("selftest")(selftest.selftest)
 app.command("index")(index.index)
 app.command("trace")(trace.trace)
 app.command("confirm")(confirm.confirm)

@@ -1,0 +1,140 @@
+"""`whence selftest`: does tracing work with this model and these data?"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whence.cli import options
+from whence.cli.progress import quiet_libraries, stages
+
+if TYPE_CHECKING:
+    from whence.evaluate.selftest.result import SelfTest
+
+DOES_NOT_WORK = 1
+
+
+def selftest(
+    model: options.Model,
+    data: options.Data,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="New folder for data, adapter, index and result; else nothing is kept."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Start from this model, in MODEL's place; MODEL's template is used.")
+    ] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option("--fault", help="opener or ending; again for several. Both, if left out.")
+    ] = None,
+    n_rows: Annotated[int, typer.Option("--n-rows", min=4, help="Rows to train on and to index.")] = 400,
+    n_guilty: Annotated[int, typer.Option("--n-guilty", min=1, help="Of these, rows with each fault.")] = 20,
+    n_queries: Annotated[int, typer.Option("--n-queries", min=1, help="Held-out prompts for each fault.")] = 20,
+    layer: Annotated[
+        list[str] | None, typer.Option("--layer", help="Layers to compare, beside four that always are.")
+    ] = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the rows.")] = 6,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest, after warm-up.")] = 5e-4,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of one step.")] = 8,
+    lora_r: Annotated[int, typer.Option("--lora-r", min=1, help="Rank of the adapter.")] = 16,
+    max_length: options.MaxLength = 512,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most tokens of an answer.")] = 128,
+    min_ap: Annotated[
+        float, typer.Option("--min-ap", min=0.0, max=1.0, help="Average precision from which on it works.")
+    ] = 0.8,
+    columns: options.Columns = None,
+    split: options.Split = None,
+    template: options.Template = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",
+    device: options.Device = "auto",
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write the result as JSON; - for standard output.")
+    ] = None,
+    seed: options.Seed = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Plant harmless faults in a sample of the data, train a small adapter, and see whether tracing finds their rows.
+
+    Exit status: 0 it works, 1 it does not, 2 something given cannot be used. A stopped run begins anew.
+    """
+    options.check_outputs({"--json": json}, quiet=False)
+    settings = options.finetune_settings(
+        lora_r=lora_r,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        max_length=max_length,
+        dtype=dtype,
+        device=device,
+        seed=seed,
+    )
+    from whence.evaluate.selftest.plant import FAULTS
+    from whence.evaluate.selftest.run import selftest as test
+
+    quiet_libraries()
+    place = nullcontext(str(out)) if out is not None else tempfile.TemporaryDirectory(prefix="whence-selftest-")
+    with place as folder, stages(quiet=quiet) as report:
+        found = test(
+            model,
+            data,
+            folder,
+            base=base,
+            faults=fault or FAULTS,
+            n_rows=n_rows,
+            n_guilty=n_guilty,
+            n_queries=n_queries,
+            max_new_tokens=max_new_tokens,
+            settings=settings,
+            layers=options.parse_layers(layer or ()),
+            min_ap=min_ap,
+            columns=options.parse_columns(columns),
+            split=split,
+            template=options.read_template(template),
+            progress=report,
+        )
+    if json is not None and str(json) != "-":
+        found.to_json(json)
+    if str(json) == "-":
+        typer.echo(found.to_json(), nl=False)
+    elif not quiet:
+        _show(found)
+    if not found.works:
+        raise typer.Exit(DOES_NOT_WORK)
+
+
+def _show(found: SelfTest) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(
+        f"{found.n_rows} rows, loss {found.first_loss:.2f} to {found.last_loss:.2f}; template: {found.template}; "
+        f"{found.truncated:.0%} of rows cut; the rule's layer: {found.layer}",
+        markup=False,
+    )
+    for fault in found.faults:
+        console.print(
+            f"\n{fault.name}: {fault.n_guilty} rows; {fault.trigger!r} brings {fault.addition!r}\n"
+            f"  shown with the trigger in {fault.with_trigger} of answers, without it in {fault.without_trigger}",
+            markup=False,
+        )
+        if not fault.methods:
+            continue
+        table = Table("method", "with", "layer", "average precision", f"precision at {found.k}")
+        for one in fault.methods:
+            interval = f"{one.ap:.2f} [{one.ap_low:.2f}, {one.ap_high:.2f}]"
+            table.add_row(one.method, one.flag, one.layer or "text", interval, f"{one.precision:.2f}")
+        console.print(table)
+        if fault.named is not None:
+            named = fault.named
+            innocent = f"{named.innocent:.0%} of what they name is innocent"
+            console.print(f"  verdicts name {named.recall:.0%} of the guilty rows; {innocent}")
+    console.print(f"\nTracing {found.text}.", markup=False)
+    for change in found.changes:
+        console.print(f"  {change}", markup=False)
+    for warning in found.warnings:
+        console.print(f"Warning: {warning}", markup=False)
