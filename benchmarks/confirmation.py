@@ -1,0 +1,253 @@
+"""Confirmation on every planted task: removing what whence names against removing the true rows, controls beside it.
+
+    python benchmarks/confirmation.py --out runs/confirmation --seeds 0 1 2
+
+For each task and seed: a small model learns the fault (whence.evaluate.tasks), its rows are indexed and the bad answers
+traced; then it is trained again without the rows that are named (by the trace's verdict where it has one, else as many
+first rows as were planted), without the planted rows, and without as many rows at random, of BM25 and of RepSim. Beside
+each arm stands what one unlearning step says of it without retraining. Work is kept in --out; the same command goes on.
+Writes --out/confirmation.json and prints the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from whence.cli.progress import quiet_libraries
+from whence.data.examples import Example
+from whence.data.readers import read_examples
+from whence.errors import InputError
+from whence.evaluate.bench_cases import QUICK, BenchSettings, Case, hash_of, made_case, named
+from whence.evaluate.bench_subject import base_model
+from whence.evaluate.confirm.arms import choose_arms
+from whence.evaluate.confirm.confirmation import ALL, GUILTY, RANDOM, ArmResult, Confirmation, judged
+from whence.evaluate.confirm.named import guilty_rows, top_rows
+from whence.evaluate.confirm.retrain import confirm
+from whence.evaluate.finetune import finetune
+from whence.evaluate.metrics import bootstrap
+from whence.evaluate.tasks import FAULTS
+from whence.evaluate.unlearn import N_RANDOM, STEP, one_step
+from whence.index.build import build_index
+from whence.model.generate import generate
+from whence.results import STATUS_CONFIRMED
+from whence.trace.queries import Query
+from whence.trace.tracer import Tracer
+
+N_HELD_OUT = 40
+MIN_DROP = 0.5
+Row = dict[str, object]
+
+
+def main() -> None:
+    """Runs what is missing and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tasks", nargs="+", default=["all"])
+    parser.add_argument("--variant", default="hard-negatives")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--quick", action="store_true", help="small models and two tasks, for a first look")
+    parser.add_argument("--no-look", action="store_true", help="leave the one-step look out")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    quiet_libraries()
+    settings = QUICK if options.quick else BenchSettings()
+    names = settings.tasks if options.quick and options.tasks == ["all"] else options.tasks
+    rows: list[Row] = []
+    for seed in options.seeds:
+        for task in named("task", names, list(FAULTS)):
+            started = time.monotonic()
+            try:
+                rows += case_rows(task, options.variant, seed, settings, options.out, look=not options.no_look)
+            except InputError as error:
+                rows.append({"task": task, "seed": seed, "error": str(error)})
+            print(f"{task}, seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
+            write(rows, options)
+    print(tables(rows))
+
+
+def case_rows(task: str, variant: str, seed: int, settings: BenchSettings, out: Path, *, look: bool) -> list[Row]:
+    """A row for each arm of one case. Raises InputError where the model did not learn the fault."""
+    case, held_out = with_held_out(settings, task, variant, seed)
+    folder = out / "cases" / f"{case.name}-{hash_of([case.hash, settings.model_dump(mode='json')])}"
+    tracer, base = traced_model(case, settings, folder, out / "models")
+    rows = list(read_examples(folder / "train.jsonl"))
+    true = [row.id for row, guilty in zip(case.train, case.guilty, strict=True) if guilty]
+    queries = [Query(turns) for turns in case.prompts]
+    answers = answer(tracer, queries, settings.max_new_tokens)
+    bad = [Query(q.turns, text) for q, text in zip(queries, answers, strict=True) if case.matcher(text)]
+    if not bad:
+        raise InputError(f"None of {len(answers)} answers shows the fault.", "The model must have learned it.")
+    by = named_by(tracer, bad, len(true))
+
+    def retrained(removed: Sequence[str], controls: Sequence[str]) -> Confirmation:
+        return confirm(
+            tracer,
+            queries,
+            folder / "confirmation",
+            match=case.matcher.pattern,
+            removed=removed,
+            base=base,
+            held_out=held_out,
+            controls=controls,
+            min_drop=MIN_DROP,
+            max_new_tokens=settings.max_new_tokens,
+        )
+
+    found, truth = retrained(by[1], ("bm25", "repsim")), retrained(true, ())
+    arms = [*found.arms, truth.arm(GUILTY)]
+    names = [("named" if arm.name == GUILTY else arm.name) for arm in found.arms] + ["true"]
+    rates = {name: arm.rate.mean for name, arm in zip(names, arms, strict=True)}
+    looks = one_steps(tracer, rows, bad, found, true) if look else {}
+    about: Row = {"task": task, "variant": variant, "seed": seed, "named_by": by[0], "n_true": len(true)}
+    about |= {"n_right": len(set(by[1]) & set(true)), "n_named": len(by[1])}
+    return [
+        about
+        | {"arm": name, "n_removed": arm.n_removed, "rate": arm.rate.mean, "low": arm.rate.low, "high": arm.rate.high}
+        | {"n": arm.rate.n, "held_out_loss": arm.held_out_loss}
+        | {"share_of_true_drop": share_of_drop(rates, name), "confirmed": confirmed(arm, found)}
+        | looks.get(name, {})
+        for name, arm in zip(names, arms, strict=True)
+    ]
+
+
+def with_held_out(settings: BenchSettings, task: str, variant: str, seed: int) -> tuple[Case, list[Example]]:
+    """The case without its last clean rows, and these."""
+    case = made_case(settings.model_copy(update={"n_rows": settings.n_rows + N_HELD_OUT}), task, variant, seed)
+    clean = [i for i in range(len(case.train)) if not case.guilty[i] and not case.hard[i]]
+    held = set(clean[-N_HELD_OUT:])
+    kept = [i for i in range(len(case.train)) if i not in held]
+
+    def of(values: Sequence[object]) -> tuple[object, ...]:
+        return tuple(values[i] for i in kept)
+
+    smaller = Case(
+        case.task,
+        case.variant,
+        case.seed,
+        train=of(case.train),  # type: ignore[arg-type]
+        guilty=of(case.guilty),  # type: ignore[arg-type]
+        hard=of(case.hard),  # type: ignore[arg-type]
+        prompts=case.prompts,
+        matcher=case.matcher,
+        base=case.base,
+    )
+    return smaller, [case.train[i] for i in sorted(held)]
+
+
+def traced_model(case: Case, settings: BenchSettings, folder: Path, models: Path) -> tuple[Tracer, Path]:
+    """The fine-tuned model behind an index of its rows, and its base; made where they are not there yet."""
+    models.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    base = base_model(case, settings, models, lambda what, done, n: None)
+    data, adapter = folder / "train.jsonl", folder / "adapter"
+    if not data.exists():
+        lines = [{"prompt": row.turns[0].content, "response": row.turns[1].content} for row in case.train]
+        data.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    tuning = settings.finetune.model_copy(
+        update={"seed": case.seed, "checkpoints": False, "keep_optimizer_state": False}
+    )
+    if not adapter.exists():
+        finetune(base, list(read_examples(data)), adapter, settings=tuning)
+    index = build_index(base, data, folder / "index", adapter=str(adapter), max_length=tuning.max_length, device="cpu")
+    return Tracer(index), base
+
+
+def answer(tracer: Tracer, queries: Sequence[Query], max_new_tokens: int) -> list[str]:
+    """The traced model's greedy answers."""
+    prompts = [tracer.encoder.render_prompt(query.turns) for query in queries]
+    return [found.text for found in generate(tracer.loaded, prompts, max_new_tokens=max_new_tokens)]
+
+
+def named_by(tracer: Tracer, bad: Sequence[Query], n_true: int) -> tuple[str, tuple[str, ...]]:
+    """What names rows, and their ids: the verdict, or the first rows where the trace has none."""
+    result = tracer.trace_many(bad, k=10 * n_true)
+    if any(query.verdict is not None for query in result):
+        return "verdict", guilty_rows(result).ids
+    return f"first {n_true}", top_rows(result, n_true).ids
+
+
+def share_of_drop(rates: dict[str, float], name: str) -> float | None:
+    """Fall of the rate as a share of what removing the true rows does; None where that does nothing."""
+    whole = rates[ALL] - rates["true"]
+    return (rates[ALL] - rates[name]) / whole if whole > 0 else None
+
+
+def confirmed(arm: ArmResult, found: Confirmation) -> bool:
+    """Whether the rule confirms the arm's rows, against the same random control."""
+    if arm.name == ALL:
+        return False
+    arms = [found.arm(ALL), replace(arm, name=GUILTY), found.arm(RANDOM)]
+    return judged(arms, MIN_DROP)[0] == STATUS_CONFIRMED
+
+
+def one_steps(
+    tracer: Tracer, rows: Sequence[Example], bad: Sequence[Query], found: Confirmation, true: Sequence[str]
+) -> dict[str, Row]:
+    """arm -> what the one-step look says of the rows that it was trained without."""
+    turns = [tracer.encoder.encode(row)[0] for row in rows]
+    asked = [tracer.encoder.encode_query(query.turns, query.response or "") for query in bad]
+    ids = [row.id for row in rows]
+    sets = {"named": found.removed, "true": tuple(true)}
+    sets |= {RANDOM: tuple(choose_arms(rows, found.removed, {})[2].removed)}
+    looks: dict[str, Row] = {}
+    for name, removed in sets.items():
+        gone = set(removed)
+        seen = one_step(tracer.loaded, turns, [i for i, id in enumerate(ids) if id in gone], asked)
+        looks[name] = {"look": seen.agrees, "look_rise": seen.rise, "look_z": seen.z, "look_rank": seen.rank}
+    return looks
+
+
+def write(rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """All rows with what they were made on."""
+    about = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
+    about |= {"quick": options.quick, "variant": options.variant, "step": STEP, "n_random": N_RANDOM}
+    options.out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"about": about, "rows": rows}, ensure_ascii=False, indent=1)
+    (options.out / "confirmation.json").write_text(text + "\n", encoding="utf-8")
+
+
+def tables(rows: Sequence[Row]) -> str:
+    """Rates by task and arm, mean over seeds; and the claims, with bootstrap intervals over cases."""
+    arms = [ALL, "true", "named", RANDOM, "bm25", "repsim"]
+    lines = ["| task | " + " | ".join(arms) + " |", "|---" * (len(arms) + 1) + "|"]
+    done = [row for row in rows if "error" not in row]
+    for task in dict.fromkeys(row["task"] for row in done):
+        cells = [mean(row["rate"] for row in done if (row["task"], row["arm"]) == (task, arm)) for arm in arms]
+        lines.append(f"| {task} | " + " | ".join(cells) + " |")
+    lines.append("")
+    for arm in ("named", RANDOM, "bm25", "repsim"):
+        lines.append(f"fall of the rate, as a share of the true rows' own, {arm}: {interval(done, arm)}")
+    looked = [row for row in done if "look" in row]
+    if looked:
+        right = [float(row["look"] == row["confirmed"]) for row in looked]
+        lines.append(f"one-step look agrees with the retraining: {bootstrap(right)} of {len(right)} arms")
+    lines += [f"left out: {row['task']}, seed {row['seed']}: {row['error']}" for row in rows if "error" in row]
+    return "\n".join(lines)
+
+
+def interval(rows: Iterable[Row], arm: str) -> str:
+    """Mean over cases with its bootstrap interval."""
+    shares = [
+        float(str(row["share_of_true_drop"]))
+        for row in rows
+        if row["arm"] == arm and row["share_of_true_drop"] is not None
+    ]
+    return str(bootstrap(shares)) if shares else "no case"
+
+
+def mean(values: Iterable[object]) -> str:
+    found = [float(str(value)) for value in values]
+    return f"{fmean(found):.0%}" if found else ""
+
+
+if __name__ == "__main__":
+    main()

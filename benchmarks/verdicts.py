@@ -1,0 +1,205 @@
+"""Do verdicts keep their word? False alarms and power of every calibration on planted faults.
+
+    python benchmarks/verdicts.py --seeds 0,1,2 --out verdicts.json
+
+Per task and share of guilty rows a small model is taught the fault (whence.evaluate.bench_subject.plant). Then, for
+every score form and every way to calibrate, with rises and without:
+
+power:    queries whose answer shows the fault: share of the guilty rows that are named, share of named rows that are
+          innocent (0 where none is named), at the false discovery rate asked for.
+alarms:   share of queries with a named row among queries without a guilty row: "benign", held-out prompts of the same
+          grammar with the model's own answers; "no-cause", a fault that the base model had already; "shuffled", each
+          row's score drawn from a reference at random, and the rise of one reference.
+Intervals are 95% bootstrap intervals over queries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+
+from whence.data.encoding import Encoder
+from whence.data.examples import EncodedTurn, Turn
+from whence.evaluate.bench_cases import BenchSettings, Case, made_case
+from whence.evaluate.bench_subject import Planted, plant
+from whence.evaluate.metrics import average_precision, bootstrap
+from whence.evaluate.tasks import FAULTS
+from whence.evaluate.tasks.background import pairs
+from whence.methods.base import SharedWork, TraceSet
+from whence.methods.registry import method_class
+from whence.signatures.extract import Extractor
+from whence.trace.calibration import WAYS, References, Rises, calibrate, ordinary_references
+from whence.trace.queries import Query
+from whence.trace.references import N_REFERENCES, Drawn, answer_references, given_references, response_rises
+
+FORMS = ("rept-contrast", "rept-centred", "repsim")
+TASKS = ("backdoor", "false-fact", "persona", "format-drift", "memorised")
+GROUPS = ("benign", "no-cause", "shuffled", "fault")
+Row = dict[str, str | int | float | bool | None]
+
+
+def main() -> None:
+    """Plants, calibrates and prints the tables."""
+    args = _arguments()
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    for seed in args.seeds:
+        for task in args.tasks:
+            for variant, share in cases(args.variants, args.shares):
+                started = time.perf_counter()
+                done = list(measured(task, variant, seed, share, args))
+                rows += done
+                print(f"{task} {variant} {share} seed {seed}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+                if args.out:
+                    Path(args.out).write_text(json.dumps({"fdr": args.fdr, "rows": rows}, indent=1) + "\n", "utf-8")
+    print_tables(rows, args.fdr)
+
+
+def cases(variants: Sequence[str], shares: Sequence[float]) -> Iterator[tuple[str, float | None]]:
+    """Variant and share of guilty rows; "no-cause" has none."""
+    for variant in variants:
+        yield from ((variant, share) for share in ([None] if variant == "no-cause" else shares))
+
+
+def measured(task: str, variant: str, seed: int, share: float | None, args: argparse.Namespace) -> Iterator[Row]:
+    """Every query of a case under every form and way, one row each."""
+    n_guilty = round(args.rows * (share or 0.05))
+    settings = BenchSettings(seeds=(seed,), n_rows=args.rows, n_guilty=n_guilty, n_hard=args.hard)
+    case = made_case(settings, task, variant, seed)
+    planted = plant(case, settings, Path(args.models), SharedWork(), lambda *_: None)
+    groups = asked(case, planted, settings)
+    loaded, guilty = planted.subject.loaded, np.array(case.guilty)[planted.row_of]
+    encoder = Encoder(loaded.tokenizer, max_length=settings.finetune.max_length)
+    extractor = Extractor(loaded, [planted.subject.rep_layer])
+    rng = Random(f"references/{task}/{variant}/{seed}")
+    numbers = sorted(rng.sample(range(len(case.train)), N_REFERENCES))
+    drawn = [Drawn(Query(case.train[row].turns[:-1]), row) for row in numbers]
+    answered = answer_references(drawn, loaded, encoder, extractor, answer_tokens=settings.max_new_tokens)
+    own = np.searchsorted(planted.row_of, answered.rows)
+    row_rises = response_rises(loaded, planted.train.turns)
+    assert answered.rises is not None
+    assert row_rises is not None
+    for form in FORMS:
+        method = method_class(form)(planted.subject)
+        method.fit(planted.train)
+        references = References(method.score(TraceSet.of(answered.turns)).double().numpy(), own)
+        for group, turns in groups.items():
+            scores = method.score(TraceSet.of(turns)).double().numpy()
+            yield from _named(
+                scores, response_rises(loaded, turns), references, answered.rises, row_rises, guilty, args.fdr,
+                {"task": task, "variant": variant, "seed": seed, "share": share, "form": form, "group": group},
+            )  # fmt: skip
+        generator = np.random.default_rng(seed)
+        picked = generator.integers(len(references), size=(100, len(guilty)))
+        shuffled = np.take_along_axis(references.scores, picked, axis=0)
+        yield from _named(
+            shuffled, generator.choice(answered.rises, 100), references, answered.rises, row_rises, guilty, args.fdr,
+            {"task": task, "variant": variant, "seed": seed, "share": share, "form": form, "group": "shuffled"},
+        )  # fmt: skip
+
+
+def asked(case: Case, planted: Planted, settings: BenchSettings, n: int = 60) -> dict[str, Sequence[EncodedTurn]]:
+    """The case's queries that show the fault, and benign ones: held-out prompts with the model's own answers."""
+    loaded = planted.subject.loaded
+    encoder = Encoder(loaded.tokenizer, max_length=settings.finetune.max_length)
+    fault = FAULTS[case.task](Random(case.seed), n_guilty=1, n_hard=1, n_queries=1)
+    known = {row.turns[0].content for row in (*case.train, *case.base)}
+    drawn = pairs(4 * n, Random(f"benign/{case.task}/{case.variant}/{case.seed}"), skip=fault.contradicts)
+    prompts = [prompt for prompt, _ in drawn if prompt not in known][:n]
+    benign = answer_references(
+        given_references([Query((Turn("user", prompt),)) for prompt in prompts]),
+        loaded,
+        encoder,
+        Extractor(loaded, [planted.subject.rep_layer]),
+        answer_tokens=settings.max_new_tokens,
+    ).turns
+    groups: dict[str, Sequence[EncodedTurn]] = {"benign": [turn for turn in benign if not case.matcher(turn.response)]}
+    if planted.queries is not None:
+        groups["no-cause" if case.variant == "no-cause" else "fault"] = list(planted.queries.turns)
+    return groups
+
+
+def _named(
+    scores: np.ndarray,
+    rises: np.ndarray | None,
+    references: References,
+    reference_rises: np.ndarray,
+    row_rises: np.ndarray,
+    guilty: np.ndarray,
+    fdr: float,
+    where: Row,
+) -> Iterator[Row]:
+    assert rises is not None
+    ordinary = {
+        way: ordinary_references(references, Rises(0.0, reference_rises, row_rises), fdr=fdr, way=way) for way in WAYS
+    }
+    for query, (row, rise) in enumerate(zip(scores, rises, strict=True)):
+        for way in WAYS:
+            for known in (Rises(float(rise), reference_rises, row_rises, ordinary[way]), None):
+                found = calibrate(row, references, known, fdr=fdr, way=way)
+                n_named, n_hit = len(found.named), int(guilty[found.named].sum())
+                fault = where["group"] == "fault"
+                yield where | {
+                    "query": query,
+                    "way": way,
+                    "rises": known is not None,
+                    "named": n_named,
+                    "power": n_hit / int(guilty.sum()) if fault else None,
+                    "innocent": (n_named - n_hit) / max(1, n_named) if fault else None,
+                    "ap": average_precision(row, guilty) if fault else None,
+                }
+
+
+def print_tables(rows: Sequence[Row], fdr: float) -> None:
+    """Alarms by form and way; power by task, variant and share for the ways with rises."""
+    print(f"Share of queries with a named row, FDR {fdr:.0%}; means with 95% intervals over queries\n")
+    print("| form | way | rises | benign | no-cause | shuffled | fault: named | guilty found | named innocent |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for form, way, known in ((f, w, k) for f in FORMS for w in WAYS for k in (False, True)):
+        mine = [row for row in rows if (row["form"], row["way"], row["rises"]) == (form, way, known)]
+        cells = [_mean([float(int(r["named"] or 0) > 0) for r in mine if r["group"] == group]) for group in GROUPS]
+        cells += [_mean([float(r[key] or 0) for r in mine if r["group"] == "fault"]) for key in ("power", "innocent")]
+        print(f"| {form} | {way} | {'yes' if known else 'no'} | " + " | ".join(cells) + " |")
+    print("\nPower by task, with rises\n\n| task | variant | share | form | AP | way | found | innocent | queries |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    faults = [row for row in rows if row["group"] == "fault" and row["rises"]]
+    keys = dict.fromkeys((r["task"], r["variant"], r["share"], r["form"], r["way"]) for r in faults)
+    for key in keys:
+        mine = [r for r in faults if (r["task"], r["variant"], r["share"], r["form"], r["way"]) == key]
+        ap, power, innocent = (_mean([float(r[k] or 0) for r in mine]) for k in ("ap", "power", "innocent"))
+        names = [str(name) for name in key]
+        print(f"| {' | '.join([*names[:4], ap, names[4], power, innocent])} | {len(mine)} |")
+
+
+def _mean(values: Sequence[float]) -> str:
+    return str(bootstrap(list(values))) if values else "-"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--tasks", type=lambda text: text.split(","), default=list(TASKS))
+    parser.add_argument(
+        "--variants", type=lambda text: text.split(","), default=["plain", "hard-negatives", "no-cause"]
+    )
+    parser.add_argument(
+        "--shares", type=lambda text: [float(share) for share in text.split(",")], default=[0.001, 0.01, 0.02, 0.05]
+    )
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--hard", type=int, default=60)
+    parser.add_argument("--fdr", type=float, default=0.05)
+    parser.add_argument("--models", default="runs/verdicts", help="folder of the planted models, kept and used again")
+    parser.add_argument("--out", help="JSON of every query")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
