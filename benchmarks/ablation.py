@@ -51,9 +51,10 @@ Cases = dict[tuple[str, str, int], list[float]]
 """Average precision of each query, by (task, variant, seed)."""
 
 FULL = ("dh", "dm", "m", "e")
+WHOLE = "dh, dm, m, e: rept-contrast"
 VARIATIONS: dict[str, tuple[str, ...]] = {
-    "dh, dm, m, e: rept-contrast": FULL,
-    "h, m, e: rept-centred, no base": ("h", "m", "e"),
+    WHOLE: FULL,
+    "h, m, e": ("h", "m", "e"),
     "without dh": ("dm", "m", "e"),
     "without dm": ("dh", "m", "e"),
     "without m": ("dh", "dm", "e"),
@@ -139,16 +140,17 @@ def ablated(task: str, variant: str, seed: int, models: Path) -> dict[str, list[
     started = time.perf_counter()
     roles = LayerRoles(planted.subject.rep_layer, planted.subject.loaded.n_layers)
     extractor = Extractor(planted.subject.loaded, list(roles), max_tokens=settings.max_tokens, contrast=True)
-    train = _block(extractor, planted.train, roles, None)
-    query = _block(extractor, planted.queries, roles, train)
+    train, rise = _block(extractor, planted.train, roles, None)
+    query, _ = _block(extractor, planted.queries, roles, train)
     relevant = np.array(planted.case.guilty)[planted.row_of]
     default = SCORES[DEFAULT_METHOD]
     assert default.expand is not None
     forms = {name: _form(names, default.expand) for name, names in VARIATIONS.items()}
     forms |= {f"{name}, one pass": replace(form, expand=None) for name, form in forms.items()}
     forms["not centred"] = _form(FULL, default.expand, centred=False)
+    forms |= {f"{name}, untaught rows too": replace(forms[name], taught=False) for name in (WHOLE, "h, m, e")}
     found = {
-        name: [average_precision(row, relevant) for row in form_scores(form, query[0], train[0], roles).numpy()]
+        name: [average_precision(row, relevant) for row in form_scores(form, query[0], train[0], roles, rise).numpy()]
         for name, form in forms.items()
     }
     print(f"  {task} {variant} {seed}: {time.perf_counter() - started:.0f} s", flush=True)
@@ -159,8 +161,10 @@ Sides = tuple[dict[int, dict[str, Vectors]], dict[tuple[int, str], torch.Tensor]
 """A block, and the means of its vectors."""
 
 
-def _block(extractor: Extractor, rows: TraceSet, roles: LayerRoles, of: Sides | None) -> Sides:
-    """The vectors of a side, centred by the means of the training side."""
+def _block(
+    extractor: Extractor, rows: TraceSet, roles: LayerRoles, of: Sides | None
+) -> tuple[Sides, torch.Tensor | None]:
+    """The vectors of a side, centred by the means of the training side; and its rises."""
     found = extractor.extract(rows.turns, labels=rows.name)
     means = (
         of[1]
@@ -171,7 +175,7 @@ def _block(extractor: Extractor, rows: TraceSet, roles: LayerRoles, of: Sides | 
             for name, raw in one.named().items()
         }
     )
-    return to_block(found.layers, means), means
+    return (to_block(found.layers, means), means), found.rise
 
 
 def _form(names: Sequence[str], expand: Expansion, *, centred: bool = True) -> ScoreForm:
@@ -185,7 +189,7 @@ def _form(names: Sequence[str], expand: Expansion, *, centred: bool = True) -> S
         ]
         return torch.stack(parts).mean(0)
 
-    return ScoreForm("+".join(names), "1", scores, reads, deep_g=True, expand=expand)
+    return ScoreForm("+".join(names), "1", scores, reads, deep_g=True, taught=True, expand=expand)
 
 
 def print_ablation(found: Mapping[str, Cases], variants: Sequence[str]) -> None:

@@ -93,8 +93,8 @@ class FakeExtractor:
 class GivenExtractor:
     """Gives out prepared vectors: row i of each belongs to the turn whose prompt is `question i.0`."""
 
-    def __init__(self, signatures: Signatures, order: dict[str, int]) -> None:
-        self.signatures, self.order = signatures, order
+    def __init__(self, signatures: Signatures, order: dict[str, int], rise: torch.Tensor | None = None) -> None:
+        self.signatures, self.order, self.rise = signatures, order, rise
 
     def extract(self, turns: Sequence[EncodedTurn], *, labels: Callable[[int], str] | None = None) -> Extracted:
         places = [self.order[turn.prompt] for turn in turns]
@@ -102,6 +102,7 @@ class GivenExtractor:
             {1: Signatures(**{name: raw[places] for name, raw in self.signatures.named().items()})},
             torch.ones(len(turns)),
             torch.ones(len(turns)).long(),
+            rise=None if self.rise is None else self.rise[places],
         )
 
 

@@ -138,6 +138,12 @@ def expansion_oracle(
     return found
 
 
+def taught_oracle(scores: list[list[float]], rises: list[float]) -> list[list[float]]:
+    """scores[q][t] of a row that fine-tuning had to teach stay; those of a row that it had not go to 0."""
+    shares = [1 - math.exp(-rise) if rise > 0 else 0.0 for rise in rises]
+    return [[score * share for score, share in zip(row, shares, strict=True)] for row in scores]
+
+
 def search_oracle(scores: list[float], keys: list[tuple[int, int]], k: int) -> list[tuple[float, int, int]]:
     """The k best rows of one query as (score, row, turn), by a full sort; keys[i] is the (row, turn) of scores[i]."""
     ranked = sorted(zip(scores, keys, strict=True), key=lambda one: (-one[0], one[1]))

@@ -18,6 +18,7 @@ from oracles import (
     expansion_oracle,
     mean_cosine_oracle,
     signature_oracle,
+    taught_oracle,
 )
 from whence.methods.base import TraceSet, checked_scores
 from whence.methods.gradients.kronecker import sampled_targets
@@ -163,13 +164,16 @@ def rept_centred(problem) -> Tensor:
 
 
 def rept_contrast(problem) -> Tensor:
-    return asked_twice(problem, ("dh", "dm", "m"))
+    return asked_twice(problem, ("dh", "dm", "m"), taught=True)
 
 
-def asked_twice(problem, states: tuple[str, ...]) -> Tensor:
+def asked_twice(problem, states: tuple[str, ...], *, taught: bool = False) -> Tensor:
     layer = problem.loaded.n_layers
     query, train = ({layer: vectors(problem, rows, layer)} for rows in (problem.queries, problem.train))
     first, between = (mean_cosine_oracle(side, train, states, layer, layer) for side in (query, train))
+    if taught:
+        rises = train[layer]["rise"][:, 0].tolist()
+        first, between = (taught_oracle(scores, rises) for scores in (first, between))
     return torch.tensor(expansion_oracle(first, between, weight=2.0, rows=60, least=0.3), dtype=torch.float64)
 
 
@@ -183,8 +187,17 @@ def vectors(problem, rows: TraceSet, layer: int) -> dict[str, Tensor]:
                 before = before_oracle(model, turn, layer)
         else:
             before = before_oracle(problem.subject.base.model, turn, layer)
-        dh, dm, _ = contrast_oracle(before_oracle(model, turn, layer), before)
-        found.append({"h": h, "m": H.mean(0), "e": direction_oracle(G), "dh": dh, "dm": dm})
+        dh, dm, rise = contrast_oracle(before_oracle(model, turn, layer), before)
+        found.append(
+            {
+                "h": h,
+                "m": H.mean(0),
+                "e": direction_oracle(G),
+                "dh": dh,
+                "dm": dm,
+                "rise": torch.tensor([rise], dtype=torch.float64),
+            }
+        )
     return {name: torch.stack([row[name] for row in found]) for name in found[0]}
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from oracles import expansion_oracle, mean_cosine_oracle, score_oracle
+from oracles import expansion_oracle, mean_cosine_oracle, score_oracle, taught_oracle
 from whence.errors import InputError
 from whence.index.forms import Expansion, LayerRoles, Vectors, form_scores, to_block, to_vectors
 from whence.signatures.types import Signatures
@@ -65,6 +65,7 @@ def test_centred_and_contrast_and_their_second_pass_equal_the_plain_loops(
 ) -> None:
     states = {"rept-centred": ("h", "m"), "rept-contrast": ("dh", "dm", "m")}[name]
     generator = torch.Generator().manual_seed(seed)
+    rise = 3 * torch.randn(n_train, generator=generator, dtype=torch.float64)
     raw = [
         {layer: torch.randn(6, n, 5, generator=generator, dtype=torch.float64) + 3.0 for layer in (1, 2)}
         for n in (n_query, n_train)
@@ -78,8 +79,10 @@ def test_centred_and_contrast_and_their_second_pass_equal_the_plain_loops(
         form.function(*blocks, roles), torch.tensor(first, dtype=torch.float64), rtol=0, atol=FLOAT64_TOLERANCE
     )
     between = mean_cosine_oracle(named[1], named[1], states, 1, deep)
+    if name == "rept-contrast":
+        first, between = (taught_oracle(scores, rise.tolist()) for scores in (first, between))
     expected = expansion_oracle(first, between, weight=weight, rows=rows, least=least)
-    again = form_scores(replace(form, expand=Expansion(weight, rows, least)), *blocks, roles)
+    again = form_scores(replace(form, expand=Expansion(weight, rows, least)), *blocks, roles, rise)
     torch.testing.assert_close(again, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=10 * FLOAT64_TOLERANCE)
 
 

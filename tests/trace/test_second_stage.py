@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 
 import pytest
@@ -38,7 +39,9 @@ def plainly(tracer: Tracer, target: Target, k: int) -> list[tuple[str, float]]:
     layer = tracer.loaded.n_layers
     centre = tracer.index.centres[layer, "m"]
     scores = torch.tensor([hit.score for hit in first.hits])
-    late = rerank(tracer.loaded, layer, target, turns, scores, centre=centre).scores.tolist()
+    share = torch.tensor([max(0.0, 1 - math.exp(-tracer.index.rises()[line])) for line in lines])
+    best = 2 * rerank(tracer.loaded, layer, target, turns, scores, centre=centre).scores - scores
+    late = ((scores + share * best) / 2).tolist()
     order = sorted(range(len(lines)), key=lambda i: (-late[i], lines[i]))
     return [(first.hits[i].id, late[i]) for i in order[:k]]
 
@@ -50,7 +53,7 @@ def encoded(tracer: Tracer, response: str = RESPONSE):
 def check(found, expected: list[tuple[str, float]]) -> None:
     assert [hit.id for hit in found.hits] == [id for id, _ in expected]
     assert [hit.score for hit in found.hits] == pytest.approx([score for _, score in expected], abs=1e-5)
-    assert found.method_version == "1+late 1"
+    assert found.method_version == "2+late 2"
 
 
 def test_a_span_ranks_by_the_words_in_question(tracer: Tracer) -> None:
@@ -83,7 +86,7 @@ def test_only_the_first_rows_are_read_again(tracer: Tracer, monkeypatch: pytest.
     assert {hit.id for hit in few.hits} <= {hit.id for hit in first.hits}
     tracer.trace(PROMPT, RESPONSE, k=9, span="wind", verdict=False)
     assert read == [5, 9]
-    assert first.method_version == "1"
+    assert first.method_version == "2"
 
 
 def test_without_the_last_layer_in_the_index_the_candidates_own_mean_is_the_centre(

@@ -80,6 +80,7 @@ class ScoreForm:
     function: (queries, training examples, layer roles) -> scores [n_query, n_train], higher is closer
     needs:    the vectors it reads, each with the role of the layer it reads it at
     deep_g:   by default, h from the index's chosen layer and g from its deepest one, not both from the chosen one
+    taught:   each score is multiplied by the row's `taught_share`
     expand:   the first rows of a search are asked too, and the search is done again; see `Expansion`
     """
 
@@ -88,6 +89,7 @@ class ScoreForm:
     function: ScoreFunction
     needs: tuple[Read, ...]
     deep_g: bool = False
+    taught: bool = False
     expand: Expansion | None = None
 
     @property
@@ -160,9 +162,31 @@ def expanded_block(
     }
 
 
-def form_scores(form: ScoreForm, query: Block, train: Block, roles: LayerRoles) -> Scores:
-    """All scores of the form for blocks that are held whole, with its second pass where it has one."""
-    scores = form.function(query, train, roles)
+def taught_share(rise: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """1 - exp(-max(0, rise)), in [0, 1]: 0 for a row that the model before fine-tuning answered as readily.
+
+    rise: log p(y | x) - log p0(y | x) of each row, nats. Whatever such a row looks like, it had nothing to teach.
+    """
+    return 1 - torch.exp(-rise.clamp_min(0))
+
+
+def form_scores(
+    form: ScoreForm, query: Block, train: Block, roles: LayerRoles, rise: Float[Tensor, " n_train"] | None = None
+) -> Scores:
+    """All scores of the form for blocks that are held whole, with its second pass where it has one.
+
+    rise: of the training examples, nats; needed by a form that weighs by `taught_share`.
+    """
+    share = None
+    if form.taught:
+        assert rise is not None, f"{form.name} weighs rows by what fine-tuning taught"
+        share = taught_share(rise)
+
+    def scored(asked: Block) -> Scores:
+        scores = form.function(asked, train, roles)
+        return scores if share is None else scores * share.to(scores.dtype)
+
+    scores = scored(query)
     if form.expand is None:
         return scores
     best, which = scores.topk(min(form.expand.rows, scores.shape[1]), dim=1)
@@ -170,4 +194,4 @@ def form_scores(form: ScoreForm, query: Block, train: Block, roles: LayerRoles) 
     needed: dict[int, dict[str, Vectors]] = {}
     for layer, name in form.reads(roles):
         needed.setdefault(layer, {})[name] = train[layer][name]
-    return form.function(expanded_block(query, needed, weights, form.expand.weight), train, roles)
+    return scored(expanded_block(query, needed, weights, form.expand.weight))

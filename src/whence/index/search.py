@@ -23,6 +23,7 @@ from whence.index.forms import (
     Vectors,
     expanded_block,
     expansion_weights,
+    taught_share,
     to_block,
 )
 from whence.index.manifest import Manifest
@@ -126,10 +127,14 @@ class _Scan:
 
     def scores(self, parts: Sequence[tuple[int, Block]]) -> Iterator[tuple[RecordBlock, int, Scores]]:
         """Each block of records with (number of the first query, scores) of each run of queries."""
-        reads = self.method.reads(self.roles)
-        for block in self.index.blocks(reads, where=self.where, block_rows=self.block_rows, dtype=self.dtype):
+        reads, taught = self.method.reads(self.roles), self.method.taught
+        for block in self.index.blocks(
+            reads, where=self.where, block_rows=self.block_rows, dtype=self.dtype, rise=taught
+        ):
+            share = None if block.rise is None else taught_share(block.rise).to(self.dtype)
             for start, part in parts:
-                yield block, start, self.method.function(part, block.vectors, self.roles)
+                scores = self.method.function(part, block.vectors, self.roles)
+                yield block, start, scores if share is None else scores * share
 
     def expanded(self, parts: list[tuple[int, Block]]) -> list[tuple[int, Block]]:
         """The queries with the first rows of a first pass mixed in, for a form that wants it; see `Expansion`."""

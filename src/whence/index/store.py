@@ -54,6 +54,8 @@ class RecordBlock:
     record: np.ndarray
     """Offset in the dataset, as `fetch` takes it."""
     vectors: dict[int, dict[str, Vectors]]
+    rise: torch.Tensor | None = None
+    """How much likelier fine-tuning made each response, in nats, float64; where it was asked for."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -136,15 +138,18 @@ class Index:
         where: str | None = None,
         block_rows: int = 8192,
         dtype: torch.dtype = torch.float32,
+        rise: bool = False,
     ) -> Iterator[RecordBlock]:
         """The records in blocks, with the vectors named by (layer, vector) and nothing else read from disk.
+
+        rise: read this too; the index must have been built with the model before fine-tuning.
 
         A vector's name followed by CENTRED gives it less its mean over all records, whatever the filter. Unit vectors
         are normalised again in `dtype`, so that float16's rounding leaves every cosine in [-1, 1].
         """
         self.check_where(where)
         first_of = self._first_of_fragments()
-        columns = ["row", "turn"]
+        columns = ["row", "turn", "rise"] if rise else ["row", "turn"]
         for layer, name in dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in reads):
             columns += [vector_column(layer, name), norm_column(layer, name)]
         scanner = self.dataset.scanner(
@@ -165,6 +170,7 @@ class Index:
                 turn=_numbers(batches, "turn"),
                 record=first_of[address >> ROW_SHIFT] + (address & 0xFFFFFFFF).astype(np.int64),
                 vectors=vectors,
+                rise=torch.from_numpy(_numbers(batches, "rise").astype(np.float64)) if rise else None,
             )
 
     def _vectors(self, batches: Sequence[pa.RecordBatch], layer: int, name: str, dtype: torch.dtype) -> Vectors:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 class RepTContrast(RepresentationMethod):
-    """scores[q, t] = (cos(dh) + cos(dm) + cos(m) + cos(e)) / 4, then once more with the first rows; in [-1, 1].
+    """scores[q, t] = taught[t] (cos(dh) + cos(dm) + cos(m) + cos(e)) / 4, then again with the first rows; in [-1, 1].
 
-    What fine-tuning changed in the states of prompt and answer, the answer's state, and its gradients.
+    What fine-tuning changed in the states of prompt and answer, the answer's state, and its gradients, for rows that
+    fine-tuning had to teach.
 
     Source: RepT (arXiv 2510.02334), changed; formula and reasons at whence.trace.scoring.rept_contrast, the second pass
     at whence.index.forms.Expansion. The means are those of the training rows. The base is the subject's `base`, or its
@@ -23,7 +24,7 @@ class RepTContrast(RepresentationMethod):
     """
 
     name = "rept-contrast"
-    version = "1"
+    version = "2"
     form_name = "rept-contrast"
 
     def fit(self, train: TraceSet) -> None:

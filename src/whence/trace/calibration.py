@@ -6,7 +6,8 @@ each with a p-value, and a row is named where all three are answered yes:
 
 1. Did fine-tuning teach this answer? Its rise, log p(y | x) - log p_base(y | x), against zero and against the rises of
    the model's own answers to reference prompts, those left out that have a cause of their own.
-2. Did fine-tuning have to teach this row? The row's own rise against zero.
+2. Did fine-tuning have to teach this row? The row's own rise against zero. Rows that it did not are set aside before
+   the third question is asked of the others, so that they cost it no power.
 3. Does the row's score stand out? One of four ways, `WAYS`; and it is no less than `NEAR` of the best row's.
 
 Everything here is a pure function of arrays; `whence.trace.references` gathers them.
@@ -141,7 +142,7 @@ def reference_z(scores: PValues, references: References, p_rows: PValues, fdr: f
     such a row shows the same behaviour as the query and cannot vouch for it.
     """
     middle, spread = references.bulk
-    suspects = _q_values(np.maximum(_normal_tail(_ratio(scores - middle, spread)), p_rows)) <= fdr
+    suspects = _q_values(_normal_tail(_ratio(scores - middle, spread)), p_rows <= fdr) <= fdr
     kept = _unsuspected(references, suspects)
     others = references.others[kept if kept.sum() >= MIN_REFERENCES // 2 else slice(None)]
     return _normal_tail(_ratio(scores - np.nanmean(others, axis=0), np.nanstd(others, axis=0)))
@@ -183,11 +184,13 @@ def calibrate(
 ) -> Calibrated:
     """p- and q-values of one query's rows, and which rows are named.
 
-    p[t] = max(p_score[t], p_row[t]), or 1 where s[t] < NEAR max s,  p_row[t] = min(1, exp(-rise of row t)),
-    q = max(Benjamini-Hochberg(p), p_answer),  named = {t: q[t] <= fdr}.
+    taught = {t: p_row[t] <= fdr},  p_row[t] = min(1, exp(-rise of row t)),
+    p[t] = p_score[t] for taught rows, or 1 where s[t] < NEAR max s; 1 for the others,
+    q = max(Benjamini-Hochberg(p over the taught rows), p_answer),  named = {t: q[t] <= fdr}.
 
-    The maximum tests the union of the nulls, so it is valid without knowing how they depend. exp(-rise) bounds the
-    chance that an answer drawn from the base model is made so much likelier (Markov: E_base[p / p_base] <= 1).
+    exp(-rise) bounds the chance that an answer drawn from the base model is made so much likelier (Markov:
+    E_base[p / p_base] <= 1). Rows are set aside by it before scores are tested: independent filtering (Bourgon,
+    Gentleman and Huber 2010, PNAS 107), which keeps the rate where an innocent row's score does not depend on its rise.
     Without rises both are left out, and the p-values are those of the scores alone.
 
     Raises:
@@ -197,8 +200,7 @@ def calibrate(
     _check(scores, references, rises, fdr, way)
     p_rows = np.zeros(len(scores)) if rises is None else _no_rise(rises.rows)
     values = np.asarray(scores, dtype=np.float64)
-    p = _p_values(values, references, p_rows, fdr, way)
-    q = _q_values(p)
+    p, q = _tested(values, references, p_rows, fdr, way)
     p_answer = None
     if rises is not None:
         kept = _unsuspected(references, q <= fdr)
@@ -227,15 +229,17 @@ def ordinary_references(
         others = np.delete(scores, own) if own >= 0 else scores
         if own >= 0:
             scores[own] = others.min()
-        named = _q_values(_p_values(scores, references, p_rows, fdr, way)) <= fdr
-        ordinary[r] = int(named.sum()) < 2
+        _, q = _tested(scores, references, p_rows, fdr, way)
+        ordinary[r] = int((q <= fdr).sum()) < 2
     return ordinary
 
 
-def _p_values(scores: PValues, references: References, p_rows: PValues, fdr: float, way: str) -> PValues:
-    """Of the rows' scores and rises together; 1 for a row that is far behind the best."""
-    p = np.maximum(WAYS[way](scores, references, p_rows, fdr), p_rows)
-    return np.asarray(np.where(scores >= NEAR * scores.max(), p, 1.0))
+def _tested(scores: PValues, references: References, p_rows: PValues, fdr: float, way: str) -> tuple[PValues, PValues]:
+    """p and q of the taught rows' scores; 1 for a row far behind the best, and for rows that were not taught."""
+    taught = p_rows <= fdr
+    p = WAYS[way](scores, references, p_rows, fdr)
+    p = np.where(taught & (scores >= NEAR * scores.max()), p, 1.0)
+    return p, _q_values(p, taught)
 
 
 def rise_p_value(rise: float, references: Float[np.ndarray, " n_reference"]) -> float:
@@ -306,10 +310,14 @@ def _normal_tail(z: np.ndarray) -> PValues:
     return np.asarray(norm.sf(z))
 
 
-def _q_values(p: PValues) -> PValues:
+def _q_values(p: PValues, tested: Bool[np.ndarray, " n_train"]) -> PValues:
+    """Benjamini-Hochberg over the rows that are tested; 1 for the others."""
     from scipy.stats import false_discovery_control
 
-    return np.asarray(false_discovery_control(p))
+    q = np.ones(len(p))
+    if tested.any():
+        q[tested] = false_discovery_control(p[tested])
+    return q
 
 
 def _check(scores: PValues, references: References, rises: Rises | None, fdr: float, way: str) -> None:

@@ -99,19 +99,21 @@ def rerank(
     first_scores: Float[Tensor, " n_train"],
     *,
     centre: Float[Tensor, " hidden"],
+    share: Float[Tensor, " n_train"] | None = None,
     weight: float = LATE_WEIGHT,
     max_tokens: int = 2048,
     labels: Callable[[int], str] | None = None,
 ) -> Late:
     """Scores of the best rows of a search, read again token by token.
 
-    scores[t] = (first_scores[t] + weight best[t]) / (1 + weight)
+    scores[t] = (first_scores[t] + weight share[t] best[t]) / (1 + weight)
 
     with best[t] the score of `best_position` on the product of the cosines of gradients and of centred states: "was
     asked alike, and says the same wrong thing somewhere". With first scores in [-1, 1], so are these.
 
     layer:  one that the target has; the last was best.
     centre: the mean state that is taken away, `index.centres[layer, "m"]`.
+    share:  each row's `whence.index.forms.taught_share`, where the first stage's form weighs by it; None: 1.
     labels: names candidate i in the error for values that are not finite.
 
     Source: RepT's token level (arXiv 2510.02334, section 3), which sums over the query's positions and scores tokens of
@@ -134,7 +136,10 @@ def rerank(
             target.gradients[layer], gradients, target_states=asked, row_states=centred, similarity="product"
         )
         first = first_scores[start : start + len(gradients)]
-        found.append(Late((first + weight * late.scores.to(first.dtype)) / (1 + weight), late.positions))
+        best = late.scores.to(first.dtype)
+        if share is not None:
+            best = best * share[start : start + len(gradients)].to(first.dtype)
+        found.append(Late((first + weight * best) / (1 + weight), late.positions))
     if not found:
         return Late(first_scores.clone(), torch.empty(0, len(target.positions), dtype=torch.long))
     return Late(*(torch.cat(part) for part in zip(*found, strict=True)))

@@ -91,7 +91,8 @@ def rept_contrast(query: Block, train: Block, roles: LayerRoles) -> Scores:
 
     scores[q, t] = (cos(dh_a - mean dh_a) + cos(dm_a - mean dm_a) + cos(m_a - mean m_a) + cos(e_b))[q, t] / 4
 
-    dh, dm: h and m less those of the model before fine-tuning (whence.signatures.types).
+    dh, dm: h and m less those of the model before fine-tuning (whence.signatures.types). The form then multiplies by
+    how far fine-tuning had to teach the row, 1 - exp(-rise[t]) (whence.index.forms.taught_share).
 
     Source: RepT's h and g (arXiv 2510.02334). Different: as `rept_centred`, and states are those that fine-tuning
     added, so that what both models share is gone (the base model as debiasing: DDA, arXiv 2410.01285). Derivation and
@@ -135,7 +136,7 @@ SCORES: Mapping[str, ScoreForm] = MappingProxyType(
             ScoreForm("rept", "1", rept, (_H, _G)),
             ScoreForm("rept-balanced", "1", rept_balanced, (_H, _G)),
             ScoreForm("rept-centred", "2", rept_centred, _CENTRED, deep_g=True, expand=Expansion()),
-            ScoreForm("rept-contrast", "1", rept_contrast, _CONTRAST, deep_g=True, expand=Expansion()),
+            ScoreForm("rept-contrast", "2", rept_contrast, _CONTRAST, deep_g=True, taught=True, expand=Expansion()),
         )
     }
 )

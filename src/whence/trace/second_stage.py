@@ -12,6 +12,7 @@ import torch
 
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn
+from whence.index.forms import taught_share
 from whence.index.search import Match
 from whence.index.store import Index
 from whence.model.loading import LoadedModel
@@ -26,7 +27,7 @@ from whence.trace.targets import Target, span_target, wanted_target
 READ_AGAIN = 200
 """Rows of the first stage that the second one reads, or k if that is more."""
 
-VERSION = "+late 1"
+VERSION = "+late 2"
 """Behind the version of the first stage's form."""
 
 
@@ -64,9 +65,18 @@ def first_stage_rows(k: int, focus: Focus | None) -> int:
 
 
 def second_stage(
-    index: Index, loaded: LoadedModel, encoder: Encoder, focus: Focus | None, matches: Sequence[Match], k: int
+    index: Index,
+    loaded: LoadedModel,
+    encoder: Encoder,
+    focus: Focus | None,
+    matches: Sequence[Match],
+    k: int,
+    *,
+    taught: bool = False,
 ) -> list[Match]:
     """The k best of the first stage's rows, with their new scores; ordered by (-score, row, turn).
+
+    taught: whether the first stage's form weighs rows by what fine-tuning had to teach them.
 
     Raises NonFiniteError, naming the row.
     """
@@ -79,6 +89,7 @@ def second_stage(
         states = Extractor(loaded, [layer], max_tokens=max_tokens).extract(turns).layers[layer].m
         assert states is not None
         centre = states.double().mean(0)
+    rises = [record.rise for record in index.fetch([match.record for match in matches])] if taught else []
     late = rerank(
         loaded,
         layer,
@@ -86,6 +97,7 @@ def second_stage(
         turns,
         torch.tensor([match.score for match in matches]),
         centre=centre,
+        share=taught_share(torch.tensor(rises, dtype=torch.float64)) if taught else None,
         max_tokens=max_tokens,
         labels=lambda i: f"row {matches[i].row}",
     )

@@ -242,7 +242,9 @@ class Tracer:
         k = max(second_stage.first_stage_rows(settings.k, one.focus) for one in asked)
         found = search(self.index, signatures, method=form, k=k, roles=roles, where=settings.where)
         return [
-            second_stage.second_stage(self.index, self.loaded, self.encoder, one.focus, matches, settings.k)
+            second_stage.second_stage(
+                self.index, self.loaded, self.encoder, one.focus, matches, settings.k, taught=form.taught
+            )
             for one, matches in zip(asked, found, strict=True)
         ]
 

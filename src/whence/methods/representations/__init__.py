@@ -10,10 +10,8 @@ from torch import Tensor
 from whence.methods.base import Method, Subject, TraceSet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from whence.index.forms import Block, Centres, LayerRoles, ScoreForm
-    from whence.signatures.types import Signatures
+    from whence.signatures.types import Extracted
 
 
 class RepresentationMethod(Method):
@@ -40,41 +38,39 @@ class RepresentationMethod(Method):
 
     def fit(self, train: TraceSet) -> None:
         """Extracts and keeps the training rows' signatures. Raises ModelError, NonFiniteError naming rows."""
-        self._centres = self._means(train)
-        self._train = self._block(train)
+        found = self._extracted(train)
+        self._rise = found.rise
+        self._centres: Centres = {
+            (layer, name): raw.double().mean(0)
+            for layer, signatures in found.layers.items()
+            for name, raw in signatures.named().items()
+        }
+        self._train: Block = self._block(found)
 
     def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
         """The form's scores; its docstring has formula and range. Raises NonFiniteError."""
         from whence.index.forms import form_scores
 
-        return form_scores(self.form, self._block(queries), self._train, self.roles)
+        return form_scores(self.form, self._block(self._extracted(queries)), self._train, self.roles, self._rise)
 
     def bytes_per_row(self) -> float:
         """The vectors that the form reads, with their norms."""
         kept = [self._train[layer][vector] for layer, vector in dict.fromkeys(self.form.reads(self.roles))]
         return float(sum(vectors.unit[0].nbytes + vectors.norm.element_size() for vectors in kept))
 
-    def _block(self, rows: TraceSet) -> Block:
+    def _block(self, found: Extracted) -> Block:
         from whence.index.forms import to_block
 
-        return to_block(self._signatures(rows), self._centres)
+        return to_block(found.layers, self._centres)
 
-    def _means(self, rows: TraceSet) -> Centres:
-        """Mean of each vector over the rows, float64."""
-        return {
-            (layer, name): raw.double().mean(0)
-            for layer, signatures in self._signatures(rows).items()
-            for name, raw in signatures.named().items()
-        }
-
-    def _signatures(self, rows: TraceSet) -> Mapping[int, Signatures]:
+    def _extracted(self, rows: TraceSet) -> Extracted:
         from whence.signatures.extract import Extractor
         from whence.signatures.types import CONTRASTS, VECTORS
 
         layers = sorted({layer for layer, _ in self.form.reads(self.roles)})
         loaded, shared = self.subject.loaded, self.subject.shared
 
-        def work() -> Mapping[int, Signatures]:
+        def work() -> Extracted:
             extractor = Extractor(
                 loaded,
                 layers,
@@ -82,7 +78,7 @@ class RepresentationMethod(Method):
                 contrast=self.form.contrasts,
                 base=self.subject.base if self.form.contrasts else None,
             )
-            return extractor.extract(rows.turns, labels=rows.name).layers
+            return extractor.extract(rows.turns, labels=rows.name)
 
         if shared is None:
             return work()
