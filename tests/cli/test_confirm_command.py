@@ -36,6 +36,14 @@ def test_the_first_rows_of_the_ranking_are_confirmed(whence, faulty: FaultyWorld
     assert set(content["removed"]) == set(faulty.guilty)
     assert [arm["name"] for arm in content["arms"]] == ["all", "guilty", "random"]
     assert whence(*words, "-q") == (0, "", "")
+    page, trace = tmp_path / "page.html", tmp_path / "trace.json"
+    assert whence(*words, "-q", "--html", page, "--json", trace) == (0, "", "")
+    marked = {hit.id for query in read_trace(trace) for hit in query.hits if hit.status == "confirmed"}
+    assert marked == set(faulty.guilty)
+    assert "confirmed" in page.read_text("utf-8")
+    status, _, said = whence(*words, "-q", "--html", tmp_path / "nowhere" / "page.html")
+    assert status == 2
+    assert "There is no folder" in said
 
 
 def test_what_was_shown_is_written_into_a_trace(faulty: FaultyWorld, tmp_path: Path) -> None:

@@ -66,10 +66,14 @@ def confirm(
     schedule: Annotated[str | None, typer.Option("--schedule", help="As in whence finetune.")] = None,
     max_length: Annotated[int | None, typer.Option("--max-length", min=4, help="Most tokens of one example.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the first retraining.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write the trace's page, its rows marked confirmed or not.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the trace as JSON, marked likewise.")] = None,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """Retrain without the rows in question, and in controls without others, and compare the behaviour rate.
+    """Retrain without the rows in question and, as controls, without others; compare how often the behaviour shows.
 
     Settings are those of the run.yaml beside the index's model; options given here change them.
     """
@@ -90,11 +94,12 @@ def confirm(
         "max_length": max_length,
         "seed": seed,
     }
+    options.check_outputs({"--html": html, "--json": json}, quiet=False)
     settings = _settings(require_manifest(index), {k: v for k, v in changes.items() if v is not None}, device)
     quiet_libraries()
     asked = read_queries(queries)
     others = read_queries(paraphrases) if paraphrases is not None else []
-    named = _named(remove, trace, index, queries, base)
+    named, traced = _named(remove, trace, index, queries, base)
     with stages("steps", quiet=quiet) as report:
         found = retrain(
             Tracer(index, device=device),
@@ -113,9 +118,24 @@ def confirm(
             max_new_tokens=max_new_tokens,
             progress=report,
         )
+    places = [out / RESULT]
+    if html is not None or json is not None:
+        places += _write_marked(traced or trace_now(index, queries, None, base), found, html, json)
     if not quiet:
         _show(found)
-        typer.echo(f"written: {out / RESULT}", err=True)
+        typer.echo(f"written: {', '.join(map(str, places))}", err=True)
+
+
+def _write_marked(trace: TraceResult, found: Confirmation, html: Path | None, json: Path | None) -> list[Path]:
+    """Writes the trace with what the retraining showed of its rows, and says where."""
+    from whence.evaluate.confirm.confirmation import apply
+
+    marked = apply(trace, found)
+    if html is not None:
+        marked.to_html(html)
+    if json is not None:
+        marked.to_json(json)
+    return [place for place in (html, json) if place is not None]
 
 
 def trace_now(index: Path, queries: Path | None, top: int | None, base: str | None = None) -> TraceResult:
@@ -128,17 +148,20 @@ def trace_now(index: Path, queries: Path | None, top: int | None, base: str | No
     return tracer.trace_many(read_queries(queries), k=TRACED_FOR_EACH * (top or TRACED_FOR_EACH), verdict=top is None)
 
 
-def _named(remove: str, trace: Path | None, index: Path, queries: Path, base: str | None) -> NamedRows:
+def _named(
+    remove: str, trace: Path | None, index: Path, queries: Path, base: str | None
+) -> tuple[NamedRows, TraceResult | None]:
+    """The rows in question, and the trace that names them, where one does."""
     from whence.evaluate.confirm.named import guilty_rows, listed_rows, read_trace, top_rows
 
     head, _, number = remove.partition(":")
     if remove != "guilty" and head != "top":
-        return listed_rows(Path(remove))
+        return listed_rows(Path(remove)), read_trace(trace) if trace is not None else None
     if head == "top" and not (number.isdecimal() and int(number)):
         raise InputError(f"--remove {remove!r} cannot be read.", "Expected guilty, top:N or a file of ids.", "")
     top = int(number) if head == "top" else None
     result = read_trace(trace) if trace is not None else trace_now(index, queries, top, base)
-    return guilty_rows(result) if top is None else top_rows(result, top)
+    return guilty_rows(result) if top is None else top_rows(result, top), result
 
 
 def _controls(names: list[str] | None) -> list[str]:
