@@ -1,7 +1,7 @@
 """The command line's entry: the commands, and how any error becomes one message and an exit status.
 
-Exit status: 0 done, 1 a selftest that did not pass, 2 something the user gave cannot be used (or another error raised on
-purpose), 130 Ctrl-C.
+Exit status: 0 done, 1 a selftest that did not pass, 2 something the user gave cannot be used (or another error raised
+on purpose), 130 Ctrl-C.
 Heavy imports happen inside the commands, so that `whence --help` answers at once.
 """
 
