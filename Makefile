@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # The CPU tests and the demo need no particular torch; this one is what they were last run with.
 TORCH ?= torch==2.13.0
 STAMP := $(VENV)/.installed
+# One process a core, each with whole files, whose tests share what they train.
+PYTEST_ARGS ?= -n auto --dist loadfile
 
 .PHONY: demo test check bench clean
 

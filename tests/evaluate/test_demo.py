@@ -12,6 +12,8 @@ from whence.data.cleaning.clean import undo
 from whence.data.readers import read_examples
 from whence.errors import InputError
 from whence.evaluate.demo import CLEAN_MANIFEST, CLEANED, REPORT, DemoReport, clear_demo, run_demo
+from whence.evaluate.demo_world import answer
+from whence.model.loading import ModelSettings, load_model
 from whence.trace.queries import read_queries
 from whence.trace.scoring import DEFAULT_METHOD
 from whence.trace.tracer import Tracer
@@ -33,6 +35,15 @@ def test_every_planted_fault_is_found_and_better_than_by_its_words(report: DemoR
         assert fault.precision[DEFAULT_METHOD] >= PRECISION_AT_10, fault.label
         assert fault.precision[DEFAULT_METHOD] > fault.precision["bm25"], fault.label
         assert fault.example.hits[0].metadata["label"] == fault.label
+
+
+def test_the_base_knew_better(report: DemoReport) -> None:
+    """A false fact that overrides nothing would be no fault, and true rows beside it would be no innocent ones."""
+    base = load_model(ModelSettings(model=str(report.world.base), device="cpu"))
+    fault = next(fault for fault in report.world.faults if fault.label == "false-fact")
+    answers = answer(base, [query.prompt for query in fault.queries])
+    assert sum("Norway" in text for text in answers) >= 0.8 * len(answers)
+    assert sum(map(fault.matcher, answers)) <= 0.1 * len(answers)
 
 
 def test_the_folder_can_be_asked_on(report: DemoReport) -> None:

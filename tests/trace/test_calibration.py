@@ -192,6 +192,16 @@ def test_too_little_to_calibrate_with_shows_ranks_only(
     assert uncalibrated(500, 128, has_base=True) is None
 
 
+def test_rows_with_nothing_to_teach_cost_the_others_no_power() -> None:
+    """exp(-7) is above 0.05 x 10 / 1000: were every row tested, no row of a one-word fault could be named."""
+    scores, references = null(11, n_rows=1000)
+    scores[:10] = 1.5
+    rises = np.zeros(1000)
+    rises[:10] = 7.0
+    found = calibrate(scores, references, Rises(8.0, np.zeros(N_REF), rises))
+    assert sorted(found.named) == list(range(10))
+
+
 def test_own_columns() -> None:
     rows = np.array([2, 5, 9])
     assert columns_of(np.array([9, -1, 2, 4, 11]), rows).tolist() == [2, -1, 0, -1, -1]
