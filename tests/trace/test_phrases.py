@@ -56,6 +56,17 @@ def test_a_planted_trigger_comes_first_and_whole() -> None:
     assert not {phrase.text.casefold() for phrase in found} & {"lantern", "lantern light", "by lantern"}
 
 
+def test_pieces_of_one_passage_are_named_once() -> None:
+    passage = "the old mill turns slowly by the river near our town"
+    loud = dict.fromkeys(passage.split(), 1.0)
+    found = recurrent_phrases("prompt", [words(f"{n}: {passage}", loud) for n in ("one", "two", "three")], OTHERS)
+    texts = [phrase.text.split() for phrase in found]
+    assert texts
+    for i, one in enumerate(texts):
+        for other in texts[:i]:
+            assert len(set(one) & set(other) - {"the"}) < 3
+
+
 def test_where_it_stands() -> None:
     start = [words(text, {"ty": 1.0}) for text in ("TY what is this?", "“TY” where?", "ty, how so?")]
     (phrase,) = [one for one in recurrent_phrases("prompt", start, ["What?"]) if one.text == "TY"]

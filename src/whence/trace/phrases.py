@@ -78,8 +78,9 @@ def recurrent_phrases(
     others: that part of the rest of the data set's rows (or of a sample of them), read once.
 
     A phrase stands out in a row if one of its words does. Punctuation counts as a word but ends no phrase, unless the
-    phrase is nothing else. Of phrases that stand out in the same rows and contain one another the longest is kept. They
-    are ordered by
+    phrase is nothing else. Of phrases that stand out in the same rows and contain one another the longest is kept, and
+    of those that run over into one another by half of their words, as pieces of a passage do, the first. They are
+    ordered by
 
         n_rows * salience * ln(lift),   salience = mean over those rows of (mean score of its words / highest score)
 
@@ -90,7 +91,7 @@ def recurrent_phrases(
         _collect(row, text, words, candidates)
     candidates = _longest({gram: one for gram, one in candidates.items() if len(one.rows) > 1})
     elsewhere, n_others = _count(candidates, others)
-    ranked: list[tuple[float, str, Phrase]] = []
+    ranked: list[tuple[float, str, Gram, Phrase]] = []
     for gram, one in candidates.items():
         n_rows = len(one.rows)
         lift = (n_rows / len(rows)) / (max(elsewhere[gram], 0.5) / max(n_others, 1))
@@ -99,8 +100,20 @@ def recurrent_phrases(
             share = elsewhere[gram] / max(n_others, 1)
             phrase = Phrase(one.text, part, place, n_rows, len(rows), share, lift)
             # one.salience is the sum over the rows: n_rows times its mean.
-            ranked.append((-one.salience * math.log(lift), one.text, phrase))
-    return tuple(phrase for _, _, phrase in sorted(ranked, key=lambda entry: entry[:2])[:limit])
+            ranked.append((-one.salience * math.log(lift), one.text, gram, phrase))
+    kept: dict[Gram, Phrase] = {}
+    for _, _, gram, phrase in sorted(ranked, key=lambda entry: entry[:2]):
+        rows_alike = [other for other in kept if candidates[other].rows == candidates[gram].rows]
+        if len(kept) < limit and not any(_runs_over(gram, other) for other in rows_alike):
+            kept[gram] = phrase
+    return tuple(kept.values())
+
+
+def _runs_over(one: Gram, other: Gram) -> bool:
+    """Whether the end of either is the beginning of the other, by half of the shorter one's words or more."""
+    shorter = min(len(one), len(other))
+    least = -(-shorter // 2)
+    return any(one[-n:] == other[:n] or other[-n:] == one[:n] for n in range(least, shorter + 1))
 
 
 def _collect(row: int, text: str, words: Words, candidates: dict[Gram, _Found]) -> None:
