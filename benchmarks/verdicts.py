@@ -1,6 +1,9 @@
 """Do verdicts keep their word? False alarms and power of every calibration on planted faults.
 
-    python benchmarks/verdicts.py --seeds 0,1,2 --out verdicts.json
+    python benchmarks/verdicts.py --seeds 0,1,2 --variants plain --shares 0.001,0.01,0.05 --out plain.json
+    python benchmarks/verdicts.py --seeds 0,1,2 --variants hard-negatives --shares 0.05 --out hard.json
+    python benchmarks/verdicts.py --seeds 0,1,2 --variants no-cause --tasks backdoor,persona --out none.json
+    python benchmarks/verdicts.py --read plain.json hard.json none.json
 
 Per task and share of guilty rows a small model is taught the fault (whence.evaluate.bench_subject.plant). Then, for
 every score form and every way to calibrate, with rises and without:
@@ -36,7 +39,7 @@ from whence.evaluate.tasks.background import pairs
 from whence.methods.base import SharedWork, TraceSet
 from whence.methods.registry import method_class
 from whence.signatures.extract import Extractor
-from whence.trace.calibration import WAYS, References, Rises, calibrate, ordinary_references
+from whence.trace.calibration import DEFAULT_WAY, WAYS, References, Rises, calibrate, ordinary_references
 from whence.trace.queries import Query
 from whence.trace.references import N_REFERENCES, Drawn, answer_references, given_references, response_rises
 
@@ -51,6 +54,11 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(1)
     rows: list[Row] = []
+    if args.read:
+        for path in args.read:
+            rows += json.loads(Path(path).read_text("utf-8"))["rows"]
+        print_tables(rows, args.fdr)
+        return
     for seed in args.seeds:
         for task in args.tasks:
             for variant, share in cases(args.variants, args.shares):
@@ -168,15 +176,31 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
         cells = [_mean([float(int(r["named"] or 0) > 0) for r in mine if r["group"] == group]) for group in GROUPS]
         cells += [_mean([float(r[key] or 0) for r in mine if r["group"] == "fault"]) for key in ("power", "innocent")]
         print(f"| {form} | {way} | {'yes' if known else 'no'} | " + " | ".join(cells) + " |")
+    by_share = [(share, [r for r in shown_rows(rows) if r["share"] == share]) for share in sorted(shares_of(rows))]
+    print(f"\n{FORMS[0]}, {DEFAULT_WAY}, with rises, by share of guilty rows (plain)\n")
+    print("| share | AP | found | innocent | queries |\n|---|---|---|---|---|")
+    for share, mine in by_share:
+        ap, power, innocent = (_mean([float(r[k] or 0) for r in mine]) for k in ("ap", "power", "innocent"))
+        print(f"| {share:.1%} | {ap} | {power} | {innocent} | {len(mine)} |")
     print("\nPower by task, with rises\n\n| task | variant | share | form | AP | way | found | innocent | queries |")
     print("|---|---|---|---|---|---|---|---|---|")
     faults = [row for row in rows if row["group"] == "fault" and row["rises"]]
-    keys = dict.fromkeys((r["task"], r["variant"], r["share"], r["form"], r["way"]) for r in faults)
-    for key in keys:
+    shown = [r for r in faults if (r["form"], r["way"]) == (FORMS[0], DEFAULT_WAY)]
+    for key in dict.fromkeys((r["task"], r["variant"], r["share"], r["form"], r["way"]) for r in shown):
         mine = [r for r in faults if (r["task"], r["variant"], r["share"], r["form"], r["way"]) == key]
         ap, power, innocent = (_mean([float(r[k] or 0) for r in mine]) for k in ("ap", "power", "innocent"))
         names = [str(name) for name in key]
         print(f"| {' | '.join([*names[:4], ap, names[4], power, innocent])} | {len(mine)} |")
+
+
+def shown_rows(rows: Sequence[Row]) -> list[Row]:
+    """Queries that show a plain fault, under the default form and way with rises."""
+    wanted = ("fault", FORMS[0], DEFAULT_WAY, True, "plain")
+    return [r for r in rows if (r["group"], r["form"], r["way"], r["rises"], r["variant"]) == wanted]
+
+
+def shares_of(rows: Sequence[Row]) -> set[float]:
+    return {float(row["share"]) for row in shown_rows(rows) if row["share"] is not None}
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -198,6 +222,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fdr", type=float, default=0.05)
     parser.add_argument("--models", default="runs/verdicts", help="folder of the planted models, kept and used again")
     parser.add_argument("--out", help="JSON of every query")
+    parser.add_argument("--read", nargs="+", help="print the tables of these JSON files together, and run nothing")
     return parser.parse_args()
 
 
