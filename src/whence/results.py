@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -116,6 +116,8 @@ class QueryResult:
     verdict: Verdict | None = None
     confound: str = ""
     """A sentence, where something simple explains the ranking as well."""
+    confirmation: str = ""
+    """What a retraining without rows of this ranking showed, of all of them together; "" where none was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +143,19 @@ class TraceResult:
         """The documented JSON object."""
         return {"schema": SCHEMA, **asdict(self)}
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The JSON text; also written to `path` when one is given."""
-        return _written(json.dumps(self.to_dict(), ensure_ascii=False, indent=2, allow_nan=False) + "\n", path)
+    def without_text(self) -> TraceResult:
+        """The result without what comes from the text of training rows: prompts, responses, words and phrases."""
+
+        def bare(query: QueryResult) -> QueryResult:
+            hits = tuple(replace(hit, prompt="", response="", words=None) for hit in query.hits)
+            return replace(query, hits=hits, phrases=())
+
+        return replace(self, queries=tuple(map(bare, self.queries)))
+
+    def to_json(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
+        """The JSON text; also written to `path` when one is given. show_text: as for `without_text`."""
+        content = (self if show_text else self.without_text()).to_dict()
+        return _written(json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n", path)
 
     def to_html(self, path: str | Path | None = None, *, title: str | None = None, show_text: bool = True) -> str:
         """The self-contained page, see `whence.report.html.render_page`; also written to `path` when one is given."""

@@ -38,7 +38,7 @@ def test_the_verdicts_rows_go_and_come_back(whence, world: World, trace: Path, t
     lines = world.data.read_text("utf-8").splitlines(keepends=True)
     assert out.read_text("utf-8") == "".join(line for i, line in enumerate(lines) if i not in (0, 6))
     reasons = [json.loads(line)["reason"] for line in bad.read_text("utf-8").splitlines()]
-    assert reasons == ["stands out in 1 of 2 queries (FDR 5%)", "stands out in 2 of 2 queries (FDR 5%)"]
+    assert reasons == ["stands out in 1 of 2 queries (FDR 5% in each)", "stands out in 2 of 2 queries (FDR 5% in each)"]
     manifest = json.loads((tmp_path / "manifest.json").read_text("utf-8"))
     assert (manifest["schema"], manifest["method"], manifest["method_version"]) == ("whence.clean/1", "rept", "1")
     assert manifest["files"][0]["rows"][1]["score"] == 0.9

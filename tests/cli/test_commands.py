@@ -45,6 +45,10 @@ def test_trace_hides_the_rows_text_on_request(whence, world: World) -> None:
     assert status == 0
     assert "train.jsonl:" in shown
     assert "place" not in shown
+    status, shown, _ = whence("trace", world.index, "-p", "Where?", "-r", "Korea.", "--no-text", "--json", "-")
+    assert status == 0
+    assert "train.jsonl" in shown
+    assert "place" not in shown
 
 
 def test_index_trace_verify_and_layers_from_nothing(whence, tmp_path: Path) -> None:
@@ -163,7 +167,7 @@ def test_a_full_disk_is_one_message(whence, world: World, monkeypatch: pytest.Mo
 
     from whence.results import TraceResult
 
-    def full(self: TraceResult, path: Path) -> str:
+    def full(self: TraceResult, path: Path, *, show_text: bool = True) -> str:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(TraceResult, "to_json", full)

@@ -83,14 +83,14 @@ def test_first_rows_are_sorted_by_their_mean_rank(seed: int) -> None:
 
 def query(hits: str, guilty: str | None) -> QueryResult:
     found = tuple(Hit(rank, -rank, id * 16, "f", 1, 0, "", "") for rank, id in enumerate(hits, 1))
-    verdict = None if guilty is None else Verdict(tuple(id * 16 for id in guilty), 0.05, "", "")
+    verdict = None if guilty is None else Verdict(tuple(id * 16 for id in guilty), 0.05, "", "reference-z")
     return QueryResult("p", "r", "rept", "1", "5", found, 6, verdict=verdict)
 
 
 def test_rows_are_named_by_verdicts_and_by_mean_rank() -> None:
     result = TraceResult("i", "m", None, (query("abc", "ab"), query("cbd", "b")))
     assert [(row.id[0], row.score) for row in guilty_rows(result).rows] == [("b", -2), ("a", -1)]
-    assert guilty_rows(result).rows[0].reason == "stands out in 2 of 2 queries (FDR 5%)"
+    assert guilty_rows(result).rows[0].reason == "stands out in 2 of 2 queries (FDR 5% in each)"
     # Mean ranks: c (3 + 1) / 2, b (2 + 2) / 2, a (1 + 4) / 2, d (4 + 3) / 2, one past the end where there is none.
     assert [row.id[0] for row in top_rows(result, 4).rows] == ["b", "c", "a", "d"]
     assert top_rows(result, 4).rows[2].reason == "mean rank 2.5 over 2 queries"

@@ -225,3 +225,34 @@ def test_bad_input_is_refused() -> None:
         calibrate(broken, references)
     with pytest.raises(NonFiniteError, match="answer's rise"):
         calibrate(scores, references, Rises(np.inf, rises.references, rises.rows))
+
+
+def test_rows_that_were_not_measured_count_among_the_tested_and_are_not_named() -> None:
+    """Otherwise the best 500 rows of a large index, which were chosen by their scores, would be all that is tested."""
+    scores, references, rises, guilty = planted(4)
+    rows = rises.rows.copy()
+    rows[guilty[5:]] = np.nan
+    found = calibrate(scores, references, Rises(rises.answer, rises.references, rows))
+    assert sorted(found.named) == guilty[:5].tolist()
+    # Ten rows a little above: enough among ten that are tested, not among two hundred.
+    scores, references = null(4)
+    near = np.nanmean(references.others, axis=0) + 2.6 * np.nanstd(references.others, axis=0)
+    scores[:10] = near[:10].max()
+    known = np.where(np.arange(N_ROWS) < 10, 40.0, 0.0)
+    of_answers = np.zeros(N_REF)
+    assert len(calibrate(scores, references, Rises(40.0, of_answers, known)).named) == 10
+    unknown = np.where(known > 0, known, np.nan)
+    found = calibrate(scores, references, Rises(40.0, of_answers, unknown))
+    assert len(found.named) < 10
+    assert (found.p[:10] <= 0.05).all()
+
+
+def test_too_few_comparable_references_are_no_verdict() -> None:
+    scores, references, rises, _ = planted(6)
+    ordinary = np.zeros(N_REF, dtype=bool)
+    ordinary[10:20] = True
+    found = calibrate(scores, references, Rises(rises.answer, rises.references, rises.rows, ordinary))
+    assert not len(found.named)
+    assert found.text.startswith("no verdict, ranks only: 10 reference answers")
+    assert "19 are needed" in found.text
+    assert verdict(found, [str(t) for t in range(N_ROWS)]).method == ""

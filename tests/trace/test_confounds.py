@@ -116,3 +116,11 @@ def test_nothing_is_said_of_few_rows_or_of_most() -> None:
 def test_lists_of_different_lengths_are_refused() -> None:
     with pytest.raises(InputError, match="2 texts, 1 responses"):
         Confounds(["a", "b"], ["a"], length=np.ones(2, dtype=int), norm=np.ones(2))
+
+
+def test_a_row_of_several_turns_has_one_rank_by_its_best() -> None:
+    texts = ["sun", "rain and wind", "rain", "snow"]
+    rows = Confounds(texts, texts, length=np.ones(4, dtype=int), norm=np.ones(4), row=np.array([3, 3, 5, 9]))
+    found = rows.of("rain", "rain", np.array([0.1, 0.9, 0.5, 0.2]), [0, 1, 2, 3])
+    assert [one["repsim_rank"] for one in found] == [1, 1, 2, 3]
+    assert [one["bm25_rank"] for one in found] == [2, 2, 1, 3]

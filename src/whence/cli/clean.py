@@ -32,6 +32,9 @@ def clean(
     top: Annotated[
         int | None, typer.Option("--top", min=1, help="The first N rows of the ranking, in place of the verdict's.")
     ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="The model before fine-tuning, with --queries and no adapter.")
+    ] = None,
     quarantine: Annotated[
         Path | None, typer.Option("--quarantine", help="New JSONL file for the rows taken, with their reasons.")
     ] = None,
@@ -61,7 +64,7 @@ def clean(
 
     refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
     data = require_manifest(index).data
-    named = _named(index, trace, queries, ids, top)
+    named = _named(index, trace, queries, ids, top, base)
     with stages(quiet=quiet) as report:
         done = write_clean(
             data.source,
@@ -114,7 +117,9 @@ def relabel_with(command: str) -> Callable[[Mapping[str, object]], Mapping[str, 
     return relabelled
 
 
-def _named(index: Path, trace: Path | None, queries: Path | None, ids: Path | None, top: int | None) -> NamedRows:
+def _named(
+    index: Path, trace: Path | None, queries: Path | None, ids: Path | None, top: int | None, base: str | None
+) -> NamedRows:
     from whence.evaluate.confirm.named import guilty_rows, listed_rows, read_trace, top_rows
 
     given = [name for name, value in (("--trace", trace), ("--queries", queries), ("--ids", ids)) if value is not None]
@@ -124,9 +129,13 @@ def _named(index: Path, trace: Path | None, queries: Path | None, ids: Path | No
             "Expected one of --trace, --queries and --ids.",
             "Give --trace out.json, written by whence trace --json out.json.",
         )
+    if base is not None and queries is None:
+        raise InputError("--base without --queries.", "It is for tracing now.", "Leave it out.")
     if ids is not None:
+        if top is not None:
+            raise InputError("--top with --ids.", "The file says which rows.", "Leave one of them out.")
         return listed_rows(ids)
-    result = read_trace(trace) if trace is not None else trace_now(index, queries, top)
+    result = read_trace(trace) if trace is not None else trace_now(index, queries, top, base)
     return guilty_rows(result) if top is None else top_rows(result, top)
 
 

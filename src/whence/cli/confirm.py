@@ -70,6 +70,7 @@ def confirm(
         Path | None, typer.Option("--html", help="Write the trace's page, its rows marked confirmed or not.")
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the trace as JSON, marked likewise.")] = None,
+    no_text: Annotated[bool, typer.Option("--no-text", help="No text of the rows in what is written.")] = False,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
@@ -94,15 +95,22 @@ def confirm(
         "max_length": max_length,
         "seed": seed,
     }
-    options.check_outputs({"--html": html, "--json": json}, quiet=False)
-    settings = _settings(require_manifest(index), {k: v for k, v in changes.items() if v is not None}, device)
+    outputs = {"--html": html, "--json": json}
+    options.check_outputs(outputs, quiet=False, standard_output=False)
+    made_from = require_manifest(index)
+    settings = _settings(made_from, {k: v for k, v in changes.items() if v is not None}, device)
     quiet_libraries()
     asked = read_queries(queries)
     others = read_queries(paraphrases) if paraphrases is not None else []
-    named, traced = _named(remove, trace, index, queries, base)
+    # An adapter is compared with itself, turned off, which is the base that is trained on.
+    before = None if made_from.adapter else base
+    named, traced = _named(remove, trace, index, queries, before, device)
+    if traced is None and any(outputs.values()):
+        traced = trace_now(index, queries, None, before, device)
+    tracer = Tracer(index, base=_moved(index, before), device=device)
     with stages("steps", quiet=quiet) as report:
         found = retrain(
-            Tracer(index, device=device),
+            tracer,
             asked,
             out,
             match=match,
@@ -118,38 +126,49 @@ def confirm(
             max_new_tokens=max_new_tokens,
             progress=report,
         )
-    places = [out / RESULT]
-    if html is not None or json is not None:
-        places += _write_marked(traced or trace_now(index, queries, None, base), found, html, json)
     if not quiet:
         _show(found)
+    places = [out / RESULT, *(_write_marked(traced, found, html, json, show_text=not no_text) if traced else [])]
+    if not quiet:
         typer.echo(f"written: {', '.join(map(str, places))}", err=True)
 
 
-def _write_marked(trace: TraceResult, found: Confirmation, html: Path | None, json: Path | None) -> list[Path]:
+def _write_marked(
+    trace: TraceResult, found: Confirmation, html: Path | None, json: Path | None, *, show_text: bool
+) -> list[Path]:
     """Writes the trace with what the retraining showed of its rows, and says where."""
     from whence.evaluate.confirm.confirmation import apply
 
     marked = apply(trace, found)
     if html is not None:
-        marked.to_html(html)
+        marked.to_html(html, show_text=show_text)
     if json is not None:
-        marked.to_json(json)
+        marked.to_json(json, show_text=show_text)
     return [place for place in (html, json) if place is not None]
 
 
-def trace_now(index: Path, queries: Path | None, top: int | None, base: str | None = None) -> TraceResult:
+def trace_now(
+    index: Path, queries: Path | None, top: int | None, base: str | None = None, device: str = "auto"
+) -> TraceResult:
     """A trace of the queries with as many rows as the first `top` by mean rank, or the verdict, need."""
     from whence.trace.queries import read_queries
     from whence.trace.tracer import Tracer
 
     assert queries is not None, "asked for with --queries alone"
-    tracer = Tracer(index, base=options.base_of(index, base) if top is None else None)
+    found = options.base_of(index, base) if top is None else _moved(index, base)
+    tracer = Tracer(index, base=found, device=device)
     return tracer.trace_many(read_queries(queries), k=TRACED_FOR_EACH * (top or TRACED_FOR_EACH), verdict=top is None)
 
 
+def _moved(index: Path, base: str | None) -> str | None:
+    """The base, where the index was built with one and must have it again, wherever it is now; else None."""
+    from whence.index.manifest import ADAPTER_OFF, require_manifest
+
+    return base if require_manifest(index).base not in ("", ADAPTER_OFF) else None
+
+
 def _named(
-    remove: str, trace: Path | None, index: Path, queries: Path, base: str | None
+    remove: str, trace: Path | None, index: Path, queries: Path, base: str | None, device: str
 ) -> tuple[NamedRows, TraceResult | None]:
     """The rows in question, and the trace that names them, where one does."""
     from whence.evaluate.confirm.named import guilty_rows, listed_rows, read_trace, top_rows
@@ -160,7 +179,7 @@ def _named(
     if head == "top" and not (number.isdecimal() and int(number)):
         raise InputError(f"--remove {remove!r} cannot be read.", "Expected guilty, top:N or a file of ids.", "")
     top = int(number) if head == "top" else None
-    result = read_trace(trace) if trace is not None else trace_now(index, queries, top, base)
+    result = read_trace(trace) if trace is not None else trace_now(index, queries, top, base, device)
     return guilty_rows(result) if top is None else top_rows(result, top), result
 
 

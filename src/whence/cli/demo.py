@@ -89,7 +89,7 @@ def _show_story(console: object, report: DemoReport) -> None:
     console.rule(f"{story.label}: from a bad answer to data without its cause", align="left")
     rows = len(report.world.train)
     console.print(
-        f"{story.n_named} rows stand out over {len(story.answers)} bad answers (false discovery rate 5%); "
+        f"{story.n_named} rows stand out over {len(story.answers)} bad answers (false discovery rate 5% in each); "
         f"{story.n_planted} of them were planted for it. The model was trained again without them:\n",
         markup=False,
         soft_wrap=True,

@@ -108,13 +108,18 @@ def _validated(kind: type[Settings], values: dict[str, object]) -> Settings:
         ) from None
 
 
-def check_outputs(outputs: Mapping[str, Path | None], *, quiet: bool) -> None:
-    """Places that cannot be written to, by their options, are named before the work, not after it."""
+def check_outputs(outputs: Mapping[str, Path | None], *, quiet: bool, standard_output: bool = True) -> None:
+    """Places that cannot be written to, by their options, are named before the work, not after it.
+
+    standard_output: whether `-` may stand for it.
+    """
     if quiet and not any(outputs.values()):
         raise InputError("--quiet without --json shows nothing.", "A result needs a place.", "Add --json out.json.")
     for name, path in outputs.items():
-        if path is None or str(path) == "-":
+        if path is None or (str(path) == "-" and standard_output):
             continue
+        if str(path) == "-":
+            raise InputError(f"{name} - is not possible here.", "It writes a file.", f"Give {name} FILE.")
         if not path.absolute().parent.is_dir():
             raise InputError(
                 f"There is no folder {path.absolute().parent}.", f"{name} writes into a folder that exists.", ""

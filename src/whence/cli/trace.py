@@ -72,7 +72,8 @@ def trace(
         Path | None, typer.Option("--json", help="Write the result as JSON; - for standard output.")
     ] = None,
     no_text: Annotated[
-        bool, typer.Option("--no-text", help="Places and scores only: no text of the rows, not in the pages either.")
+        bool,
+        typer.Option("--no-text", help="Places and scores only: no text of the rows, not in what is written either."),
     ] = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -104,7 +105,7 @@ def trace(
     # What cannot be is said before a model is loaded.
     TraceSettings(**wishes).check_number(len(asked))
     quiet_libraries()
-    found_base = None if no_verdict else options.base_of(index, base, adapter)
+    found_base = base if no_verdict else options.base_of(index, base, adapter)
     tracer = Tracer(index, model=model, adapter=adapter, base=found_base, device=device)
     with stages("queries", quiet=quiet) as report:
         result = tracer.trace_many(asked, progress=report, **wishes)
@@ -149,13 +150,13 @@ def _show(result: TraceResult, outputs: dict[str, Path | None], *, quiet: bool, 
     json, html, markdown = outputs.values()
     to_screen = json is not None and str(json) == "-"
     if json is not None and not to_screen:
-        result.to_json(json)
+        result.to_json(json, show_text=not no_text)
     if html is not None:
         result.to_html(html, show_text=not no_text)
     if markdown is not None:
         result.to_markdown(markdown, show_text=not no_text)
     if to_screen:
-        sys.stdout.write(result.to_json())
+        sys.stdout.write(result.to_json(show_text=not no_text))
         return
     if quiet:
         return

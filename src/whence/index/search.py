@@ -244,6 +244,12 @@ def _check(
     for layer, vector in dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in method.reads(roles)):
         if (layer, vector) not in stored:
             raise _not_stored(index.manifest, method, layer, vector)
+    if method.taught and not index.manifest.base:
+        raise MismatchError(
+            f"{method.name} weighs rows by what fine-tuning taught; this index was built without a base.",
+            "A model with an adapter is its own base; a fully fine-tuned one needs --base.",
+            "Build the index again with --base MODEL.",
+        )
     for layer in wanted:
         for name, raw in queries[layer].named().items():
             if raw.shape[1] != stored.get((layer, name), raw.shape[1]):

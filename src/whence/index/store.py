@@ -198,15 +198,19 @@ class Index:
         return found
 
     def rises(self) -> np.ndarray:
-        """How much likelier fine-tuning made each row's best turn, in nats, by the row's number in the data.
+        """How much likelier fine-tuning made each row, in nats, by the row's number in the data.
 
-        NaN for rows that are not there, and everywhere without the model before fine-tuning.
+        rise[t] = max_k rise of its turn k - log(number of its turns), so that exp(-rise) bounds the chance that any of
+        them was made so much likelier by chance. NaN for rows that are not there, and everywhere without the model
+        before fine-tuning.
         """
         found = np.full(self.manifest.data.n_rows, -np.inf)
+        turns = np.zeros(len(found))
         for batch in self.dataset.scanner(columns=["row", "rise"]).to_batches():
             rise = batch.column("rise").cast(pa.float64()).to_numpy(zero_copy_only=False)
             np.maximum.at(found, batch.column("row").to_numpy(), rise)
-        return np.where(np.isneginf(found), np.nan, found)
+            np.add.at(turns, batch.column("row").to_numpy(), 1)
+        return np.where(np.isneginf(found), np.nan, found - np.log(np.maximum(turns, 1)))
 
     def fetch(self, records: Sequence[int]) -> list[Record]:
         """The records at these offsets, in this order, without vectors. Only they are read."""

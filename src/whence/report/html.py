@@ -86,6 +86,7 @@ def _query_data(query: QueryResult, show_text: bool) -> dict[str, Json]:
         "phrases": [asdict(phrase) for phrase in query.phrases] if show_text else [],
         "verdict": asdict(query.verdict) if query.verdict else None,
         "confound": query.confound,
+        "confirmation": query.confirmation,
         "hits": [_hit_data(hit, show_text) for hit in query.hits],
     }
 
@@ -156,7 +157,7 @@ def _shown(query: QueryResult, show_text: bool) -> dict[str, object]:
         "has_words": own_words or bool(hit_words),
         "has_map": query.response_words is not None and any(words.map for words in hit_words),
         "phrases": [_phrase(phrase) for phrase in query.phrases] if show_text else [],
-        "rows_note": rows_note(len(query.hits), show_text),
+        "rows_note": rows_note(query, show_text),
         "made": _pairs(made),
     }
 

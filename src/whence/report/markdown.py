@@ -39,6 +39,8 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
     for text in (rest, calibration):
         if text:
             yield from ("", _prose(text))
+    if query.confirmation:
+        yield from ("", f"> **Trained again:** {_prose(query.confirmation)}")
     if query.confound:
         yield from ("", f"> **What else could explain it:** {_prose(query.confound)}")
     yield from ("", "**Asked**", "", *_fence(query.prompt))
@@ -59,7 +61,7 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
                 for p in query.phrases
             ],
         )
-    yield from ("", "### Training rows", "", rows_note(len(query.hits), show_text), "")
+    yield from ("", "### Training rows", "", rows_note(query, show_text), "")
     if query.hits:
         yield from _rows(query)
     if show_text:

@@ -57,6 +57,8 @@ def render_query(query: QueryResult, *, texts: bool = True) -> list[RenderableTy
     if not query.hits:
         return [*parts, Text("No row was scored: the filter leaves none.")]
     parts.append(_ranking(query, texts=texts))
+    if query.confirmation:
+        parts.append(Text(f"Trained again: {query.confirmation}"))
     if query.confound:
         parts.append(Text(f"What else could explain it: {query.confound}"))
     if texts and query.phrases:

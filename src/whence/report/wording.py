@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 
-from whence.results import Phrase, Verdict
+from whence.results import Phrase, QueryResult, Verdict
 
 NO_VERDICT = "A ranking always has a first row: nothing was calibrated here that says whether these rows stand out."
 NO_ROWS = "No row was scored: the filter leaves none."
 CANDIDATES = "Each row is a candidate: it ranks high. Only a retraining without it shows whether it is a cause."
+AS_A_GROUP = (
+    "Rows that were removed for the retraining share its outcome, as a group: one among them may have done nothing. "
+    "Every other row is a candidate."
+)
 LEFT_OUT = "The texts of the rows are left out."
 
 
-def rows_note(n_hits: int, show_text: bool) -> str:
+def rows_note(query: QueryResult, show_text: bool) -> str:
     """What stands above the rows."""
-    if not n_hits:
+    if not query.hits:
         return NO_ROWS
-    return CANDIDATES if show_text else f"{CANDIDATES} {LEFT_OUT}"
+    note = AS_A_GROUP if query.confirmation else CANDIDATES
+    return note if show_text else f"{note} {LEFT_OUT}"
 
 
 def headline(verdict: Verdict | None) -> tuple[str, str, str]:

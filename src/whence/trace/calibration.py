@@ -15,6 +15,7 @@ Everything here is a pure function of arrays; `whence.trace.references` gathers 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,8 @@ MIN_ROWS = 100
 """Below it the median and spread of a query's scores are those of a handful of rows."""
 MIN_REFERENCES = 40
 """A conformal p-value of 5% needs 19 references; some are left out because their own row is under suspicion."""
+TAUGHT = 0.05
+"""A row is tested if an answer drawn from the base would be made so much likelier with at most this chance."""
 NEAR = 0.5
 """A row that scores less than this share of the best one is not named beside it: innocent rows that share the query's
 words stand out from all others too, by less. Chosen on development runs (docs/log.md)."""
@@ -88,9 +91,9 @@ class References:
 class Rises:
     """How much likelier fine-tuning made whole answers, in nats: log p(y | x) - log p_base(y | x).
 
-    answer: of the query. references: of each reference. rows: of each training row (its best turn); rows that were not
-    measured count as 0, which keeps them from being named. ordinary: which references are compared with, as
-    `ordinary_references` says; None: all.
+    answer: of the query. references: of each reference. rows: of each training row, as `Index.rises` gives them; NaN
+    for one that was not measured: it counts among the rows that are tested, and cannot be named. ordinary: which
+    references are compared with, as `ordinary_references` says; None: all.
     """
 
     answer: float
@@ -113,13 +116,26 @@ class Calibrated:
     p_answer: float | None
     fdr: float
     way: str
+    n_compared: int = 0
+    """References that the answer's rise was compared with; without rises 0."""
+
+    @property
+    def too_few(self) -> bool:
+        """Whether so few references remain that even the highest rise among them would not pass."""
+        return self.p_answer is not None and 1 / (1 + self.n_compared) > self.fdr
 
     @property
     def text(self) -> str:
         """The verdict as a sentence."""
-        n, rate = len(self.named), f"false discovery rate {self.fdr:.0%}"
+        n, rate = len(self.named), f"false discovery rate {100 * self.fdr:g}%"
         if n:
             return f"{n} row{'s stand' if n > 1 else ' stands'} out ({rate})"
+        if self.too_few:
+            needed = math.ceil(1 / self.fdr) - 1
+            return (
+                f"no verdict, ranks only: {self.n_compared} reference answers had no cause of their own in this data, "
+                f"{needed} are needed for a {rate}"
+            )
         if self.p_answer is not None and self.p_answer > self.fdr:
             return "no confident cause in this data: fine-tuning did not make this answer likelier than ordinary ones"
         return f"no confident cause in this data: no row stands out ({rate})"
@@ -142,7 +158,7 @@ def reference_z(scores: PValues, references: References, p_rows: PValues, fdr: f
     such a row shows the same behaviour as the query and cannot vouch for it.
     """
     middle, spread = references.bulk
-    suspects = _q_values(_normal_tail(_ratio(scores - middle, spread)), p_rows <= fdr) <= fdr
+    suspects = _q_values(_normal_tail(_ratio(scores - middle, spread)), p_rows) <= fdr
     kept = _unsuspected(references, suspects)
     others = references.others[kept if kept.sum() >= MIN_REFERENCES // 2 else slice(None)]
     return _normal_tail(_ratio(scores - np.nanmean(others, axis=0), np.nanstd(others, axis=0)))
@@ -184,14 +200,15 @@ def calibrate(
 ) -> Calibrated:
     """p- and q-values of one query's rows, and which rows are named.
 
-    taught = {t: p_row[t] <= fdr},  p_row[t] = min(1, exp(-rise of row t)),
+    taught = {t: p_row[t] <= TAUGHT},  p_row[t] = min(1, exp(-rise of row t)),
     p[t] = p_score[t] for taught rows, or 1 where s[t] < NEAR max s; 1 for the others,
     q = max(Benjamini-Hochberg(p over the taught rows), p_answer),  named = {t: q[t] <= fdr}.
 
     exp(-rise) bounds the chance that an answer drawn from the base model is made so much likelier (Markov:
     E_base[p / p_base] <= 1). Rows are set aside by it before scores are tested: independent filtering (Bourgon,
-    Gentleman and Huber 2010, PNAS 107), which keeps the rate where an innocent row's score does not depend on its rise.
-    Without rises both are left out, and the p-values are those of the scores alone.
+    Gentleman and Huber 2010, PNAS 107), which keeps the rate where an innocent row's p_score does not depend on its
+    rise. A score that is multiplied by a share of the row's own, as rept-contrast's, has the same z against references
+    that are multiplied alike. Without rises both are left out, and the p-values are those of the scores alone.
 
     Raises:
         InputError: an unknown way, fdr outside (0, 1), shapes that do not fit, too few rows or references.
@@ -201,15 +218,16 @@ def calibrate(
     p_rows = np.zeros(len(scores)) if rises is None else _no_rise(rises.rows)
     values = np.asarray(scores, dtype=np.float64)
     p, q = _tested(values, references, p_rows, fdr, way)
-    p_answer = None
+    p_answer, n_compared = None, 0
     if rises is not None:
         kept = _unsuspected(references, q <= fdr)
         if rises.ordinary is not None:
             kept &= rises.ordinary
+        n_compared = int(kept.sum())
         p_answer = rise_p_value(rises.answer, rises.references[kept])
         q = np.maximum(q, p_answer)
     named = np.flatnonzero(q <= fdr)
-    return Calibrated(p, q, named[np.argsort(-values[named], kind="stable")], p_answer, fdr, way)
+    return Calibrated(p, q, named[np.argsort(-values[named], kind="stable")], p_answer, fdr, way, n_compared)
 
 
 def ordinary_references(
@@ -236,10 +254,9 @@ def ordinary_references(
 
 def _tested(scores: PValues, references: References, p_rows: PValues, fdr: float, way: str) -> tuple[PValues, PValues]:
     """p and q of the taught rows' scores; 1 for a row far behind the best, and for rows that were not taught."""
-    taught = p_rows <= fdr
     p = WAYS[way](scores, references, p_rows, fdr)
-    p = np.where(taught & (scores >= NEAR * scores.max()), p, 1.0)
-    return p, _q_values(p, taught)
+    p = np.where((p_rows <= TAUGHT) & (scores >= NEAR * scores.max()), p, 1.0)
+    return p, _q_values(p, p_rows)
 
 
 def rise_p_value(rise: float, references: Float[np.ndarray, " n_reference"]) -> float:
@@ -253,7 +270,8 @@ def rise_p_value(rise: float, references: Float[np.ndarray, " n_reference"]) -> 
 
 def verdict(calibrated: Calibrated, ids: Sequence[str]) -> Verdict:
     """The verdict for a result; ids[t] is row t's."""
-    return Verdict(tuple(ids[t] for t in calibrated.named), calibrated.fdr, calibrated.text, calibrated.way)
+    way = "" if calibrated.too_few else calibrated.way
+    return Verdict(tuple(ids[t] for t in calibrated.named), calibrated.fdr, calibrated.text, way)
 
 
 def uncalibrated(n_rows: int, n_references: int, *, has_base: bool, fdr: float = 0.05) -> Verdict | None:
@@ -310,13 +328,15 @@ def _normal_tail(z: np.ndarray) -> PValues:
     return np.asarray(norm.sf(z))
 
 
-def _q_values(p: PValues, tested: Bool[np.ndarray, " n_train"]) -> PValues:
-    """Benjamini-Hochberg over the rows that are tested; 1 for the others."""
+def _q_values(p: PValues, p_rows: PValues) -> PValues:
+    """Benjamini-Hochberg over the taught rows and those of which it is not known; 1 for the others."""
     from scipy.stats import false_discovery_control
 
+    unknown = np.isnan(p_rows)
+    tested = unknown | (p_rows <= TAUGHT)
     q = np.ones(len(p))
     if tested.any():
-        q[tested] = false_discovery_control(p[tested])
+        q[tested] = false_discovery_control(np.where(unknown, 1.0, p)[tested])
     return q
 
 
@@ -336,7 +356,7 @@ def _check(scores: PValues, references: References, rises: Rises | None, fdr: fl
     if rises is not None:
         _check_finite(np.array([rises.answer]), "the answer's rise")
         _check_finite(rises.references, "the references' rises")
-        _check_finite(rises.rows, "the rows' rises")
+        _check_finite(rises.rows[~np.isnan(rises.rows)], "the rows' rises")
 
 
 def _check_finite(values: np.ndarray, what: str) -> None:

@@ -46,6 +46,7 @@ class Confounds:
 
     texts[t]:   prompt and response of row t (by its best turn, or one entry a record), as for BM25.
     responses[t], length[t] in tokens, norm[t] of the gradient: of the same entry.
+    row[t]:     the number of the row that entry t is a turn of; None: every entry is a row.
 
     Raises:
         InputError: no row, or lists of different lengths.
@@ -58,6 +59,7 @@ class Confounds:
         *,
         length: Int[np.ndarray, " n_train"],
         norm: Float[np.ndarray, " n_train"],
+        row: Int[np.ndarray, " n_train"] | None = None,
     ) -> None:
         if not texts or len({len(texts), len(responses), len(length), len(norm)}) > 1:
             raise InputError(
@@ -67,6 +69,7 @@ class Confounds:
         self._responses, self._length = responses, length
         self._length_percentile, self._norm_percentile = percentiles(length), percentiles(norm)
         self._bm25 = BM25Index(texts)
+        self._row = np.arange(len(texts)) if row is None else np.unique(row, return_inverse=True)[1]
 
     def of(
         self, text: str, response: str, repsim: Float[np.ndarray, " n_train"], rows: Sequence[int]
@@ -74,9 +77,9 @@ class Confounds:
         """The confounds of `rows`, for a query of this text (prompt and response), response and RepSim scores.
 
         Percentiles are shares of all rows, in percent, that lie below (rows with the same value count half).
-        Ranks count from 1 over all rows; ties go to the lower row.
+        Ranks count from 1 over all rows, a row of several turns by its best; ties go to the lower row.
         """
-        bm25_rank, repsim_rank = ranks(self._bm25.scores(text)), ranks(repsim)
+        bm25_rank, repsim_rank = row_ranks(self._bm25.scores(text), self._row), row_ranks(repsim, self._row)
         asked = response_format(response)
         found: list[Confound] = []
         for row in rows:
@@ -155,6 +158,13 @@ def ranks(scores: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return found
 
 
+def row_ranks(scores: Float[np.ndarray, " n"], row: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """For each entry the rank of its row among all rows 0 .. max row, by the row's best entry."""
+    best = np.full(int(row.max()) + 1, -np.inf)
+    np.maximum.at(best, row, np.asarray(scores, dtype=np.float64))
+    return np.asarray(ranks(best)[row])
+
+
 def _count(confounds: Sequence[Confound], key: str, holds: Callable[[float], bool]) -> int:
     values = (one[key] for one in confounds)
     return sum(holds(value) for value in values if isinstance(value, int | float))
@@ -166,7 +176,7 @@ def _is_code(text: str) -> bool:
     if text[:1] in ("{", "["):
         try:
             return isinstance(json.loads(text), dict | list)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
     lines = [line for line in text.splitlines() if line.strip()]
     return len(lines) >= 2 and 2 * sum(bool(CODE_LINE.search(line)) for line in lines) >= len(lines)

@@ -62,7 +62,7 @@ class Diagnosis:
         self._index, self._evidence = index, evidence
         self._table: tuple[str | None, RowTable] | None = None
         self._references: tuple[object, References, Float[np.ndarray, " n_reference"]] | None = None
-        self._compared: tuple[References, float, Bool[np.ndarray, " n_reference"]] | None = None
+        self._compared: tuple[References, tuple[float, bytes], Bool[np.ndarray, " n_reference"]] | None = None
 
     def judge(
         self, asked: Asked, form: ScoreForm, roles: LayerRoles, settings: TraceSettings, progress: Progress
@@ -95,16 +95,17 @@ class Diagnosis:
         return found
 
     def _ordinary(self, references: References, rises: Rises, fdr: float) -> Bool[np.ndarray, " n_reference"]:
-        """Which references are compared with, found once for the queries that ask alike."""
-        if self._compared is None or self._compared[0] is not references or self._compared[1] != fdr:
-            self._compared = references, fdr, ordinary_references(references, rises, fdr=fdr)
+        """Which references are compared with, found once for queries that ask alike and know the same rows' rises."""
+        known = np.isnan(rises.rows).tobytes()
+        if self._compared is None or self._compared[0] is not references or self._compared[1] != (fdr, known):
+            self._compared = references, (fdr, known), ordinary_references(references, rises, fdr=fdr)
         return self._compared[2]
 
     def _verdict(self, calibrated: Calibrated, rows: Int[np.ndarray, " n_train"]) -> Verdict:
         """With the ids of the named rows; copies of a row share an id, which stands there once."""
         named = self._index.examples(rows[calibrated.named].tolist())
         ids = tuple(dict.fromkeys(example.id for example in named))
-        return Verdict(ids, calibrated.fdr, calibrated.text, calibrated.way)
+        return Verdict(ids, calibrated.fdr, calibrated.text, "" if calibrated.too_few else calibrated.way)
 
     def _scored(
         self,

@@ -103,19 +103,26 @@ class Evidence:
     def row_rises(
         self, rows: Int[np.ndarray, " n_train"], scores: Float[np.ndarray, " n_train"], progress: Progress
     ) -> Float[np.ndarray, " n_train"]:
-        """Rises of these rows (numbers in the data), each of its best turn; 0 for those that are not measured."""
+        """Rises of these rows (numbers in the data), as `Index.rises` gives them.
+
+        NaN for those that are not among the first `FIRST_ROWS` of more than `ALL_ROWS`, whatever was measured for other
+        queries: a verdict does not depend on what was asked before.
+        """
         if self._rises is None:
             self._rises = self._index.rises() if self._measured else self._cache.read_rises()
-        needed = rows if len(rows) <= ALL_ROWS else np.sort(rows[np.argsort(-scores, kind="stable")[:FIRST_ROWS]])
+        few = self._measured or len(rows) <= ALL_ROWS
+        needed = rows if few else np.sort(rows[np.argsort(-scores, kind="stable")[:FIRST_ROWS]])
         missing = needed[np.isnan(self._rises[needed])].tolist()
         for start in range(0, len(missing), ROWS_AT_ONCE):
             progress("measuring what fine-tuning taught", start, len(missing))
             piece = missing[start : start + ROWS_AT_ONCE]
             encoded = [self._encoder.encode(example) for example in self._index.examples(piece)]
-            firsts = np.cumsum([0, *(len(turns) for turns in encoded[:-1])])
-            self._rises[piece] = np.maximum.reduceat(self.rises([turn for turns in encoded for turn in turns]), firsts)
+            counts = np.array([len(turns) for turns in encoded])
+            firsts = np.cumsum([0, *counts[:-1]])
+            highest = np.maximum.reduceat(self.rises([turn for turns in encoded for turn in turns]), firsts)
+            self._rises[piece] = highest - np.log(counts)
             self._cache.write_rises(self._rises)
-        return np.asarray(np.nan_to_num(self._rises[rows], nan=0.0))
+        return np.where(np.isin(rows, needed), self._rises[rows], np.nan)
 
     def _answered(self, drawn: Sequence[Drawn]) -> ReferenceSet:
         """All of them at once; where one cannot be used, the others, and a warning that names it."""

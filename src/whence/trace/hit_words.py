@@ -97,7 +97,7 @@ class Explainer:
 
     def _others(self, part: Part, read: set[int]) -> Iterator[str]:
         if not self._texts:
-            step = math.ceil(self.index.n_records / OTHERS)
+            step = max(1, math.ceil(self.index.dataset.count_rows(filter=self.where) / OTHERS))
             records = islice(self.index.texts(self.where), 0, None, step)
             self._texts.extend(_Text(record.row, record.prompt, record.response) for record in records)
         for text in self._texts:

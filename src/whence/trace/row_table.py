@@ -34,10 +34,11 @@ class RowTable:
         for block in index.blocks([(layer, "g")], where=where):
             at = [self._entry[place] for place in zip(block.row.tolist(), block.turn.tolist(), strict=True)]
             norms[at] = block.vectors[layer]["g"].norm.numpy()
-        self._confounds = Confounds(texts, responses, length=np.array(lengths), norm=norms)
+        self._confounds = Confounds(texts, responses, length=np.array(lengths), norm=norms, row=self._row)
 
     def __len__(self) -> int:
-        return len(self._row)
+        """Rows, not turns."""
+        return len(np.unique(self._row))
 
     def confounds(self, turn: EncodedTurn, repsim: ScoreMatrix, query: int, matches: Sequence[Match]) -> list[Confound]:
         """What else could explain each match's rank, for query `query` of the RepSim scores."""

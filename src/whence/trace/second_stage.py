@@ -95,7 +95,7 @@ def second_stage(
         layer,
         focus.target,
         turns,
-        torch.tensor([match.score for match in matches]),
+        torch.tensor([match.score for match in matches], dtype=torch.float64),
         centre=centre,
         share=taught_share(torch.tensor(rises, dtype=torch.float64)) if taught else None,
         max_tokens=max_tokens,

@@ -141,12 +141,17 @@ def judged(arms: Sequence[ArmResult], min_drop: float) -> tuple[str, str, str]:
 
 
 def apply(result: TraceResult, confirmation: Confirmation) -> TraceResult:
-    """The trace with the status of every removed row set to what the retraining showed; other rows stay as they are."""
+    """The trace with what the retraining showed: its sentence, and the status of every removed row.
+
+    The rows were removed together, and the status is that of all of them: a row among them that does nothing has it
+    too. Other rows stay as they are.
+    """
     removed = frozenset(confirmation.removed)
 
     def marked(hit: Hit) -> Hit:
         return replace(hit, status=confirmation.status) if hit.id in removed else hit
 
-    return replace(
-        result, queries=tuple(replace(query, hits=tuple(map(marked, query.hits))) for query in result.queries)
+    queries = (
+        replace(query, hits=tuple(map(marked, query.hits)), confirmation=confirmation.text) for query in result.queries
     )
+    return replace(result, queries=tuple(queries))

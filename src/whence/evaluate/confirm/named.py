@@ -40,22 +40,24 @@ class NamedRows:
 
 def guilty_rows(result: TraceResult) -> NamedRows:
     """The rows that the verdict of any query names. Raises InputError: no verdict, or none that names a row."""
-    verdicts = [query.verdict for query in result if query.verdict is not None]
+    verdicts = [query.verdict for query in result if query.verdict is not None and query.verdict.method]
     counts: dict[str, int] = {}
     for verdict in verdicts:
         for id in verdict.guilty:
             counts[id] = counts.get(id, 0) + 1
     if not counts:
-        found = f"{len(verdicts)} of {len(result.queries)} queries have a verdict"
+        found = f"{len(verdicts)} of {len(result.queries)} queries have a verdict, and none of them names a row"
+        said = next((query.verdict.text for query in result if query.verdict is not None), "")
         raise InputError(
-            f"The trace names no guilty row: {found}, and none of them names a row.",
+            f"The trace names no guilty row: {found}." + (f" The first says: {said}." if said else ""),
             "Rows in question are needed.",
-            "Without a confident cause nothing is removed; to test the first of the ranking, give --remove top:20.",
+            "Without a confident cause nothing is removed; to take the first 20 of the ranking all the same, give "
+            "--remove top:20 to whence confirm, --top 20 to whence clean.",
         )
     scores = _best_scores(result)
     fdr = max(verdict.fdr for verdict in verdicts)
     rows = [
-        NamedRow(id, f"stands out in {n} of {len(result.queries)} queries (FDR {fdr:.0%})", scores.get(id))
+        NamedRow(id, f"stands out in {n} of {len(result.queries)} queries (FDR {100 * fdr:g}% in each)", scores.get(id))
         for id, n in sorted(counts.items(), key=lambda item: -item[1])
     ]
     return NamedRows(tuple(rows), *_method(result))

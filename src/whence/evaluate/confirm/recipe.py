@@ -22,16 +22,27 @@ KEPT_FOR_METHODS = {"checkpoints": False, "keep_optimizer_state": False}
 
 
 def settings_beside(manifest: Manifest) -> tuple[FinetuneSettings, Mapping[str, Any]] | None:
-    """Settings and contents of the run.yaml that `whence finetune` left beside the index's model or adapter."""
+    """Settings and contents of the run.yaml that `whence finetune` left beside the index's model or adapter.
+
+    Raises InputError for one that is damaged or of another version.
+    """
     import yaml
 
     place = Path(manifest.adapter or manifest.model) / RUN
     if not place.is_file():
         return None
-    run = yaml.safe_load(place.read_text("utf-8"))
-    if not isinstance(run, dict) or run.get("command") != "whence finetune":
-        return None
-    return FinetuneSettings.model_validate(run["settings"]), run
+    try:
+        run = yaml.safe_load(place.read_text("utf-8"))
+        if not isinstance(run, dict) or run.get("command") != "whence finetune":
+            return None
+        _ = run["hashes"]["data"], run["hashes"]["base"]["weights"], run["base"]
+        return FinetuneSettings.model_validate(run["settings"]), run
+    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{place} cannot be read: {' '.join(str(error).split())[:200]}",
+            "Expected what `whence finetune` of this version left.",
+            "Move it away, and give the settings: --epochs, --learning-rate, --lora-r and so on.",
+        ) from error
 
 
 def read_rows(manifest: Manifest) -> tuple[Example, ...]:
