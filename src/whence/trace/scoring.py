@@ -16,6 +16,7 @@ import torch
 
 from whence.errors import InputError
 from whence.index.forms import CENTRED, Block, Expansion, LayerRoles, Read, ScoreForm, Scores, Vectors
+from whence.index.manifest import Manifest
 
 
 def repsim(query: Block, train: Block, roles: LayerRoles) -> Scores:
@@ -153,6 +154,17 @@ def default_method(base: str) -> str:
     return DEFAULT_METHOD if base else WITHOUT_BASE
 
 
+def default_form(manifest: Manifest, layer: int | None = None) -> ScoreForm:
+    """The default form for this index; where all of it is read at `layer`, one whose vectors are stored there."""
+    form = SCORES[default_method(manifest.base)]
+    if layer is None:
+        return form
+    stored = {(at, name) for at, name, _ in manifest.stored()}
+    reads = form.reads(LayerRoles(layer, layer))
+    whole = all((at, name.removesuffix(CENTRED)) in stored for at, name in reads)
+    return form if whole else SCORES[WITHOUT_BASE]
+
+
 def score_form(name: str, *, weight: float | None = None) -> ScoreForm:
     """The form of that name. `weight` is the share of h in rept-balanced.
 
@@ -178,6 +190,7 @@ __all__ = [
     "DEFAULT_METHOD",
     "SCORES",
     "WITHOUT_BASE",
+    "default_form",
     "default_method",
     "g_cosine",
     "repsim",

@@ -14,7 +14,7 @@ from typing import Unpack
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError, MismatchError
-from whence.index.forms import CENTRED, LayerRoles, ScoreForm
+from whence.index.forms import LayerRoles, ScoreForm
 from whence.index.manifest import ADAPTER_OFF, check_model
 from whence.index.search import Match, default_roles, search
 from whence.index.store import Index
@@ -30,7 +30,7 @@ from whence.trace.diagnosis import Asked, Diagnosis, Judged
 from whence.trace.evidence import Evidence
 from whence.trace.hit_words import Explainer
 from whence.trace.queries import Query
-from whence.trace.scoring import WITHOUT_BASE, default_method, score_form
+from whence.trace.scoring import default_form, score_form
 from whence.trace.second_stage import Focus
 from whence.trace.settings import ANSWER_TOKENS, Progress, TraceOptions, TraceSettings
 
@@ -185,15 +185,10 @@ class Tracer:
 
     def _form(self, settings: TraceSettings) -> tuple[ScoreForm, LayerRoles]:
         manifest, layer = self.index.manifest, settings.layer
-        method = settings.method or default_method(manifest.base)
+        method = settings.method or default_form(manifest, layer).name
         form = score_form(method, weight=settings.weight)
         if layer is None:
             return form, default_roles(form, manifest)
-        stored = {(at, name) for at, name, _ in manifest.stored()}
-        if settings.method is None and not all(
-            (at, name.removesuffix(CENTRED)) in stored for at, name in form.reads(LayerRoles(layer, layer))
-        ):
-            form = score_form(WITHOUT_BASE)
         if layer not in self.index.layers:
             raise MismatchError(
                 f"The index has no layer {layer}.",

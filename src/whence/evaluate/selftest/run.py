@@ -37,7 +37,7 @@ from whence.model.generate import generate
 from whence.model.loading import ModelSettings, load_tokenizer
 from whence.results import QueryResult as TracedQuery
 from whence.trace.queries import Query
-from whence.trace.scoring import SCORES, WITHOUT_BASE, default_method
+from whence.trace.scoring import SCORES, default_form
 from whence.trace.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -249,11 +249,10 @@ def _methods(
     """
     index, signatures = tracer.index, tracer.signatures(turns)
     manifest = index.manifest
-    default, rept = SCORES[default_method(manifest.base)], SCORES["rept"]
-    plain = SCORES[WITHOUT_BASE]
+    default, rept = default_form(manifest), SCORES["rept"]
     tried = [(default, default_roles(default, index.manifest), "")]
     tried += [(rept, default_roles(rept, index.manifest), "--method rept")]
-    tried += [(plain, LayerRoles(layer, layer), f"--layer {layer}") for layer in index.layers]
+    tried += [(default_form(manifest, at), LayerRoles(at, at), f"--layer {at}") for at in index.layers]
     found = []
     for form, roles, flag in tried:
         matrix = score_matrix(index, signatures, method=form, roles=roles)
