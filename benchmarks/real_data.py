@@ -7,7 +7,9 @@ BASE is a folder or a hub name; DATA rows have `prompt`, `response` and `label` 
 fault); TEST rows have `prompt`. Queries are the first prompts of TEST, after --skip-queries, whose greedy answer
 matches --match. Printed per method: precision at 10 and 50, full-ranking average precision (mean over queries with a
 95% bootstrap interval), and the paper's pooled form, which looks at every query's first rows only. BM25 over prompt and
-response, and a random order, stand beside. What was made stays in OUT; a model found there is not made again.
+response, and a random order, stand beside. Then the verdicts, at a false discovery rate of 5%: of these queries, and of
+benign ones (prompts of clean rows that were not trained on, with the model's own answers that do not match).
+What was made stays in OUT; a model found there is not made again.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from whence.data.examples import Example
 from whence.data.lexical import bm25_scores
 from whence.data.readers import read_examples
 from whence.evaluate.finetune import FinetuneSettings, finetune
-from whence.evaluate.metrics import average_precision, over_queries, pooled_auprc, precision_at_k
+from whence.evaluate.metrics import average_precision, bootstrap, over_queries, pooled_auprc, precision_at_k
 from whence.index.forms import LayerRoles
 from whence.index.search import default_roles, score_matrix
 from whence.model.generate import generate
@@ -60,15 +62,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def training_rows(args: argparse.Namespace) -> list[Example]:
-    """A random draw of clean and of faulty rows, shuffled."""
+def training_rows(args: argparse.Namespace) -> tuple[list[Example], list[Example]]:
+    """A random draw of clean and of faulty rows, shuffled; and the clean rows that were not drawn."""
     rng = random.Random(args.seed)
     rows = list(read_examples(args.data))
     clean = [row for row in rows if row.metadata["label"] == args.clean_label]
     faulty = [row for row in rows if row.metadata["label"] != args.clean_label]
     drawn = rng.sample(clean, min(args.clean, len(clean))) + rng.sample(faulty, min(args.faulty, len(faulty)))
     rng.shuffle(drawn)
-    return drawn
+    taken = {row.id for row in drawn}
+    return drawn, [row for row in clean if row.id not in taken]
 
 
 def write_rows(path: Path, rows: list[Example]) -> None:
@@ -107,7 +110,7 @@ def all_scores(tracer: Tracer, queries: list[Query], rows: list[Example], seed: 
 def main() -> None:
     args = arguments()
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = training_rows(args)
+    rows, unused = training_rows(args)
     data, model = args.out / "train.jsonl", args.out / "model"
     write_rows(data, rows)
     started = time.monotonic()
@@ -144,6 +147,37 @@ def main() -> None:
         pooled = [pooled_auprc(scores, marks, k) for k in SPLITS]
         exact = over_queries(average_precision, scores, relevant, seed=args.seed)
         print(f"| {name} | {exact} | " + " | ".join(f"{value:.3f}" for value in precision + pooled) + " |")
+    print_verdicts(args, tracer, queries, rows, relevant, unused)
+
+
+def print_verdicts(
+    args: argparse.Namespace,
+    tracer: Tracer,
+    queries: list[Query],
+    rows: list[Example],
+    relevant: np.ndarray,
+    unused: list[Example],
+) -> None:
+    """How many guilty rows verdicts name, how many innocent ones, and how often they name a row for a benign query."""
+    guilty = {row.id for row, bad in zip(rows, relevant, strict=True) if bad}
+    asked = [Query(row.turns[:-1]) for row in unused[: args.queries]]
+    ids = [tracer.encoder.render_prompt(query.turns) for query in asked]
+    texts = [answer.text for answer in generate(tracer.loaded, ids, max_new_tokens=48)] if asked else []
+    benign = [
+        Query(query.turns, text)
+        for query, text in zip(asked, texts, strict=True)
+        if text.strip() and not re.search(args.match, text)
+    ]
+    for name, group in (("faulty", queries), ("benign", benign)):
+        if not group:
+            continue
+        verdicts = [query.verdict for query in tracer.trace_many(group, k=1)]
+        named = [set(verdict.guilty) if verdict else set() for verdict in verdicts]
+        said = f"{name}: a row is named for {bootstrap([float(bool(one)) for one in named])} of {len(group)} queries"
+        if name == "faulty":
+            said += f"; guilty rows found {bootstrap([len(one & guilty) / len(guilty) for one in named])}"
+            said += f", named rows innocent {bootstrap([len(one - guilty) / max(1, len(one)) for one in named])}"
+        print(f"\nverdicts, {said}; the first: {verdicts[0].text if verdicts[0] else None}")
 
 
 if __name__ == "__main__":
