@@ -146,11 +146,13 @@ def _named(
     where: Row,
 ) -> Iterator[Row]:
     assert rises is not None
+    # Every way for the default form, the default way for the others.
+    ways = list(WAYS) if where["form"] == FORMS[0] else [DEFAULT_WAY]
     ordinary = {
-        way: ordinary_references(references, Rises(0.0, reference_rises, row_rises), fdr=fdr, way=way) for way in WAYS
+        way: ordinary_references(references, Rises(0.0, reference_rises, row_rises), fdr=fdr, way=way) for way in ways
     }
     for query, (row, rise) in enumerate(zip(scores, rises, strict=True)):
-        for way in WAYS:
+        for way in ways:
             for known in (Rises(float(rise), reference_rises, row_rises, ordinary[way]), None):
                 found = calibrate(row, references, known, fdr=fdr, way=way)
                 n_named, n_hit = len(found.named), int(guilty[found.named].sum())
@@ -173,6 +175,8 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for form, way, known in ((f, w, k) for f in FORMS for w in WAYS for k in (False, True)):
         mine = [row for row in rows if (row["form"], row["way"], row["rises"]) == (form, way, known)]
+        if not mine:
+            continue
         cells = [_mean([float(int(r["named"] or 0) > 0) for r in mine if r["group"] == group]) for group in GROUPS]
         cells += [_mean([float(r[key] or 0) for r in mine if r["group"] == "fault"]) for key in ("power", "innocent")]
         print(f"| {form} | {way} | {'yes' if known else 'no'} | " + " | ".join(cells) + " |")
