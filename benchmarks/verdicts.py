@@ -6,7 +6,7 @@
     python benchmarks/verdicts.py --read plain.json hard.json none.json
 
 Per task and share of guilty rows a small model is taught the fault (whence.evaluate.bench_subject.plant). Then, for
-every score form and every way to calibrate, with rises and without:
+every score form, the default one by every way to calibrate and the others by the default way, with rises and without:
 
 power:    queries whose answer shows the fault: share of the guilty rows that are named, share of named rows that are
           innocent (0 where none is named), at the false discovery rate asked for.
