@@ -22,6 +22,7 @@ from statistics import fmean
 
 import torch
 
+from unlearn import N_RANDOM, STEP, one_step
 from whence.cli.progress import quiet_libraries
 from whence.data.examples import Example
 from whence.data.readers import read_examples
@@ -35,7 +36,6 @@ from whence.evaluate.confirm.retrain import confirm
 from whence.evaluate.finetune import finetune
 from whence.evaluate.metrics import bootstrap
 from whence.evaluate.tasks import FAULTS
-from whence.evaluate.unlearn import N_RANDOM, STEP, one_step
 from whence.index.build import build_index
 from whence.model.generate import generate
 from whence.results import STATUS_CONFIRMED

@@ -9,12 +9,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from unlearn import losses_at, one_step
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.errors import InputError
 from whence.evaluate.confirm.losses import turn_losses
 from whence.evaluate.finetune import FinetuneSettings, finetune
-from whence.evaluate.unlearn import losses_at, one_step
 from whence.methods.gradients.parameters import choose_parameters
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from worlds import save_model
