@@ -39,7 +39,7 @@ from whence.evaluate.tasks.background import pairs
 from whence.methods.base import SharedWork, TraceSet
 from whence.methods.registry import method_class
 from whence.signatures.extract import Extractor
-from whence.trace.calibration import DEFAULT_WAY, WAYS, References, Rises, calibrate, ordinary_references
+from whence.trace.calibration import DEFAULT_WAY, WAYS, References, Rises, calibrate, rows_standing_out
 from whence.trace.queries import Query
 from whence.trace.references import N_REFERENCES, Drawn, answer_references, given_references, response_rises
 
@@ -148,12 +148,12 @@ def _named(
     assert rises is not None
     # Every way for the default form, the default way for the others.
     ways = list(WAYS) if where["form"] == FORMS[0] else [DEFAULT_WAY]
-    ordinary = {
-        way: ordinary_references(references, Rises(0.0, reference_rises, row_rises), fdr=fdr, way=way) for way in ways
+    standing = {
+        way: rows_standing_out(references, Rises(0.0, reference_rises, row_rises), fdr=fdr, way=way) for way in ways
     }
     for query, (row, rise) in enumerate(zip(scores, rises, strict=True)):
         for way in ways:
-            for known in (Rises(float(rise), reference_rises, row_rises, ordinary[way]), None):
+            for known in (Rises(float(rise), reference_rises, row_rises, standing[way]), None):
                 found = calibrate(row, references, known, fdr=fdr, way=way)
                 n_named, n_hit = len(found.named), int(guilty[found.named].sum())
                 fault = where["group"] == "fault"

@@ -17,7 +17,9 @@ from whence.trace.calibration import (
     Rises,
     calibrate,
     columns_of,
+    mostly_taught,
     rise_p_value,
+    rows_standing_out,
     uncalibrated,
     verdict,
 )
@@ -249,10 +251,31 @@ def test_rows_that_were_not_measured_count_among_the_tested_and_are_not_named() 
 
 def test_too_few_comparable_references_are_no_verdict() -> None:
     scores, references, rises, _ = planted(6)
-    ordinary = np.zeros(N_REF, dtype=bool)
-    ordinary[10:20] = True
-    found = calibrate(scores, references, Rises(rises.answer, rises.references, rises.rows, ordinary))
+    standing = np.full(N_REF, 7)
+    standing[10:20] = 0
+    found = calibrate(scores, references, Rises(rises.answer, rises.references, rises.rows, standing))
     assert not len(found.named)
-    assert found.text.startswith("no verdict, ranks only: 10 reference answers")
+    assert found.text.startswith("no verdict, ranks only: this answer can be compared with 10 reference answers")
     assert "19 are needed" in found.text
     assert verdict(found, [str(t) for t in range(N_ROWS)]).method == ""
+
+
+def test_where_fine_tuning_taught_ordinary_answers_too_the_rows_that_stand_out_are_compared() -> None:
+    """Every answer rose by 30 nats: a rise says nothing, but ten rows stand out for the query and for few others."""
+    scores, references, _, guilty = planted(9)
+    taught = np.full(N_REF, 30.0)
+    rows = np.where(np.arange(N_ROWS) < len(guilty), 40.0, 20.0)
+    known = Rises(25.0, taught, rows)
+    assert mostly_taught(known)
+    assert not len(calibrate(scores, references, known).named), "by its rise the answer is ordinary"
+    standing = rows_standing_out(references, known)
+    assert (standing[3:] < len(guilty)).all()
+    found = calibrate(scores, references, Rises(25.0, taught, rows, standing))
+    assert found.by_rows
+    assert set(guilty) <= set(found.named)
+    crowded = np.where(np.arange(N_REF) < 30, 50, standing)
+    found = calibrate(scores, references, Rises(25.0, taught, rows, crowded))
+    assert not len(found.named)
+    assert "rows score high, but as many do for" in found.text
+    untaught = calibrate(scores, references, Rises(0.5, taught, rows, standing))
+    assert not len(untaught.named)

@@ -4,8 +4,10 @@ Scores alone cannot say whether there is a cause: an ordinary answer too has row
 they score as high as the rows that taught a fault (docs/verdicts.md has the figures). So three questions are asked,
 each with a p-value, and a row is named where all three are answered yes:
 
-1. Did fine-tuning teach this answer? Its rise, log p(y | x) - log p_base(y | x), against zero and against the rises of
-   the model's own answers to reference prompts, those left out that have a cause of their own.
+1. Did fine-tuning teach this answer, and is it out of the ordinary? Its rise, log p(y | x) - log p_base(y | x), against
+   zero; and against the model's own answers to reference prompts. Where fine-tuning taught few of these, the rise is
+   compared with theirs, those left out that have a cause of their own. Where it taught most of them (a new style, a new
+   domain), a rise says nothing, and the number of rows that stand out is compared with theirs.
 2. Did fine-tuning have to teach this row? The row's own rise against zero. Rows that it did not are set aside before
    the third question is asked of the others, so that they cost it no power.
 3. Does the row's score stand out? One of four ways, `WAYS`; and it is no less than `NEAR` of the best row's.
@@ -22,7 +24,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from whence.errors import InputError, NonFiniteError
 from whence.results import Verdict
@@ -92,22 +94,23 @@ class Rises:
     """How much likelier fine-tuning made whole answers, in nats: log p(y | x) - log p_base(y | x).
 
     answer: of the query. references: of each reference. rows: of each training row, as `Index.rises` gives them; NaN
-    for one that was not measured: it counts among the rows that are tested, and cannot be named. ordinary: which
-    references are compared with, as `ordinary_references` says; None: all.
+    for one that was not measured: it counts among the rows that are tested, and cannot be named. standing:
+    for each reference how many rows stand out, as `rows_standing_out` says; None: references are compared by their
+    rises, all of them.
     """
 
     answer: float
     references: Float[np.ndarray, " n_reference"]
     rows: Float[np.ndarray, " n_train"]
-    ordinary: Bool[np.ndarray, " n_reference"] | None = None
+    standing: Int[np.ndarray, " n_reference"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
     """p- and q-values of every row, and the rows named at the false discovery rate, best score first.
 
-    p[t] <= fdr is not enough to be named: q[t] <= fdr is. `p_answer` is the chance of such a rise for an answer that
-    fine-tuning did not teach; None where no rises were given. q is never below it.
+    p[t] <= fdr is not enough to be named: q[t] <= fdr is. `p_answer` is the chance that an ordinary answer is as much
+    out of the ordinary; None where no rises were given. q is never below it.
     """
 
     p: PValues
@@ -117,7 +120,11 @@ class Calibrated:
     fdr: float
     way: str
     n_compared: int = 0
-    """References that the answer's rise was compared with; without rises 0."""
+    """References that the answer was compared with; without rises 0."""
+    n_rows_alone: int = 0
+    """Rows that would be named whatever the answer."""
+    by_rows: bool = False
+    """Whether answers were compared by the rows that stand out, not by their rises."""
 
     @property
     def too_few(self) -> bool:
@@ -133,10 +140,15 @@ class Calibrated:
         if self.too_few:
             needed = math.ceil(1 / self.fdr) - 1
             return (
-                f"no verdict, ranks only: {self.n_compared} reference answers had no cause of their own in this data, "
+                f"no verdict, ranks only: this answer can be compared with {self.n_compared} reference answers, "
                 f"{needed} are needed for a {rate}"
             )
-        if self.p_answer is not None and self.p_answer > self.fdr:
+        if self.by_rows and self.n_rows_alone and self.p_answer is not None:
+            return (
+                f"no confident cause in this data: {self.n_rows_alone} rows score high, but as many do for "
+                f"{100 * self.p_answer:.0f}% of ordinary answers, which fine-tuning taught as well"
+            )
+        if self.p_answer is not None and self.p_answer > self.fdr and not self.by_rows:
             return "no confident cause in this data: fine-tuning did not make this answer likelier than ordinary ones"
         return f"no confident cause in this data: no row stands out ({rate})"
 
@@ -218,29 +230,41 @@ def calibrate(
     p_rows = np.zeros(len(scores)) if rises is None else _no_rise(rises.rows)
     values = np.asarray(scores, dtype=np.float64)
     p, q = _tested(values, references, p_rows, fdr, way)
-    p_answer, n_compared = None, 0
+    p_answer, n_compared, n_alone, by_rows = None, 0, int((q <= fdr).sum()), False
     if rises is not None:
         kept = _unsuspected(references, q <= fdr)
-        if rises.ordinary is not None:
-            kept &= rises.ordinary
+        by_rows = rises.standing is not None and mostly_taught(rises)
+        if rises.standing is not None and not by_rows:
+            kept &= rises.standing < 2
         n_compared = int(kept.sum())
-        p_answer = rise_p_value(rises.answer, rises.references[kept])
+        if rises.standing is not None and by_rows:
+            p_answer = max(_no_rise_of(rises.answer), _conformal(n_alone, rises.standing[kept]))
+        else:
+            p_answer = rise_p_value(rises.answer, rises.references[kept])
         q = np.maximum(q, p_answer)
     named = np.flatnonzero(q <= fdr)
-    return Calibrated(p, q, named[np.argsort(-values[named], kind="stable")], p_answer, fdr, way, n_compared)
+    ordered = named[np.argsort(-values[named], kind="stable")]
+    return Calibrated(p, q, ordered, p_answer, fdr, way, n_compared, n_alone, by_rows)
 
 
-def ordinary_references(
-    references: References, rises: Rises, *, fdr: float = 0.05, way: str = DEFAULT_WAY
-) -> Bool[np.ndarray, " n_reference"]:
-    """Which references have no cause of their own, so that an answer can be compared with them.
+def mostly_taught(rises: Rises) -> bool:
+    """Whether fine-tuning taught more than half of the references' answers: exp(-rise) <= TAUGHT.
 
-    A reference has one when fine-tuning taught its answer (exp(-rise) <= fdr) and two rows or more beside its own are
-    named for it. Where many rows teach faults, many prompts show one: without this each fault would pass for ordinary
-    beside the others. rises: as for `calibrate`; its answer is not looked at.
+    A matter of the model and its references alone, so that a query cannot choose its own test.
     """
-    p_rows, taught = _no_rise(rises.rows), _no_rise(rises.references) <= fdr
-    ordinary = np.ones(len(references), dtype=bool)
+    return bool((_no_rise(rises.references) <= TAUGHT).mean() > 0.5)
+
+
+def rows_standing_out(
+    references: References, rises: Rises, *, fdr: float = 0.05, way: str = DEFAULT_WAY
+) -> Int[np.ndarray, " n_reference"]:
+    """How many rows beside its own would be named for each reference's answer; 0 where fine-tuning did not teach it.
+
+    Two or more are a cause of its own. Where many rows teach faults, many prompts show one, and by their rises each
+    fault would pass for ordinary beside the others. rises: as for `calibrate`; its answer is not looked at.
+    """
+    p_rows, taught = _no_rise(rises.rows), _no_rise(rises.references) <= TAUGHT
+    found = np.zeros(len(references), dtype=np.int64)
     for r in np.flatnonzero(taught):
         scores = np.array(references.scores[r], dtype=np.float64)
         own = references.own[r]
@@ -248,8 +272,8 @@ def ordinary_references(
         if own >= 0:
             scores[own] = others.min()
         _, q = _tested(scores, references, p_rows, fdr, way)
-        ordinary[r] = int((q <= fdr).sum()) < 2
-    return ordinary
+        found[r] = int((q <= fdr).sum())
+    return found
 
 
 def _tested(scores: PValues, references: References, p_rows: PValues, fdr: float, way: str) -> tuple[PValues, PValues]:
@@ -264,8 +288,7 @@ def rise_p_value(rise: float, references: Float[np.ndarray, " n_reference"]) -> 
 
     max(min(1, exp(-rise)), (1 + #{r: references[r] >= rise}) / (1 + n_reference))
     """
-    conform = (1 + int((references >= rise).sum())) / (1 + len(references))
-    return max(float(_no_rise(np.array([rise]))[0]), conform)
+    return max(_no_rise_of(rise), _conformal(rise, references))
 
 
 def verdict(calibrated: Calibrated, ids: Sequence[str]) -> Verdict:
@@ -304,6 +327,14 @@ def _share_above(null: Float[np.ndarray, " n"], values: np.ndarray) -> PValues:
     """(1 + #{null >= value}) / (1 + n) of each value; `null` is ascending."""
     above = len(null) - np.searchsorted(null, values, side="left")
     return np.asarray((1 + above) / (1 + len(null)))
+
+
+def _conformal(value: float, references: np.ndarray) -> float:
+    return (1 + int((references >= value).sum())) / (1 + len(references))
+
+
+def _no_rise_of(rise: float) -> float:
+    return float(_no_rise(np.array([rise]))[0])
 
 
 def _no_rise(rises: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

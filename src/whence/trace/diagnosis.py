@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from whence.data.examples import EncodedTurn
 from whence.index.forms import LayerRoles, ScoreForm
@@ -21,7 +21,7 @@ from whence.trace.calibration import (
     Rises,
     calibrate,
     columns_of,
-    ordinary_references,
+    rows_standing_out,
     uncalibrated,
 )
 from whence.trace.confounds import Confound, sentence
@@ -62,7 +62,7 @@ class Diagnosis:
         self._index, self._evidence = index, evidence
         self._table: tuple[str | None, RowTable] | None = None
         self._references: tuple[object, References, Float[np.ndarray, " n_reference"]] | None = None
-        self._compared: tuple[References, tuple[float, bytes], Bool[np.ndarray, " n_reference"]] | None = None
+        self._compared: tuple[References, tuple[float, bytes], Int[np.ndarray, " n_reference"]] | None = None
 
     def judge(
         self, asked: Asked, form: ScoreForm, roles: LayerRoles, settings: TraceSettings, progress: Progress
@@ -88,17 +88,17 @@ class Diagnosis:
         for query, scores in enumerate(matrix.scores):
             row_rises = self._evidence.row_rises(matrix.rows, scores, progress)
             known = Rises(float(answers[query]), reference_rises, row_rises)
-            known = replace(known, ordinary=self._ordinary(references, known, settings.fdr))
+            known = replace(known, standing=self._standing(references, known, settings.fdr))
             calibrated = calibrate(scores, references, known, fdr=settings.fdr)
             chances = _chances(calibrated, matrix.rows, asked.matches[query])
             found.append(Judged(self._verdict(calibrated, matrix.rows), chances, confounds[query], sentences[query]))
         return found
 
-    def _ordinary(self, references: References, rises: Rises, fdr: float) -> Bool[np.ndarray, " n_reference"]:
-        """Which references are compared with, found once for queries that ask alike and know the same rows' rises."""
+    def _standing(self, references: References, rises: Rises, fdr: float) -> Int[np.ndarray, " n_reference"]:
+        """Rows that stand out for each reference, found once for queries that ask alike and know the same rises."""
         known = np.isnan(rises.rows).tobytes()
         if self._compared is None or self._compared[0] is not references or self._compared[1] != (fdr, known):
-            self._compared = references, (fdr, known), ordinary_references(references, rises, fdr=fdr)
+            self._compared = references, (fdr, known), rows_standing_out(references, rises, fdr=fdr)
         return self._compared[2]
 
     def _verdict(self, calibrated: Calibrated, rows: Int[np.ndarray, " n_train"]) -> Verdict:
