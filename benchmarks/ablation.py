@@ -50,25 +50,26 @@ N_RESAMPLES = 2000
 Cases = dict[tuple[str, str, int], list[float]]
 """Average precision of each query, by (task, variant, seed)."""
 
-FULL = ("dh", "dm", "m", "e")
-WHOLE = "dh, dm, m, e: rept-contrast"
+FULL = ("dh", "dm", "m", "hb", "e")
+WHOLE = "dh, dm, m, h, e: rept-contrast"
 VARIATIONS: dict[str, tuple[str, ...]] = {
     WHOLE: FULL,
-    "h, m, e": ("h", "m", "e"),
-    "without dh": ("dm", "m", "e"),
-    "without dm": ("dh", "m", "e"),
-    "without m": ("dh", "dm", "e"),
-    "without e": ("dh", "dm", "m"),
-    "g of the first token for e": ("dh", "dm", "m", "g"),
-    "h beside them": ("h", "dh", "dm", "m", "e"),
+    "h, m, e": ("hb", "m", "e"),
+    "without dh": ("dm", "m", "hb", "e"),
+    "without dm": ("dh", "m", "hb", "e"),
+    "without m": ("dh", "dm", "hb", "e"),
+    "without h": ("dh", "dm", "m", "e"),
+    "without e": ("dh", "dm", "m", "hb"),
+    "g of the first token for e": ("dh", "dm", "m", "hb", "g"),
+    "h of layer a for h of layer b": ("dh", "dm", "m", "h", "e"),
     "dh alone": ("dh",),
     "dm alone": ("dm",),
     "m alone": ("m",),
     "e alone": ("e",),
-    "h alone": ("h",),
+    "h alone": ("hb",),
 }
 DEEP = ("e", "g")
-"""Read at the last layer and not centred."""
+"""Read at the last layer and not centred; hb is h at the last layer, centred."""
 
 
 def main() -> None:
@@ -180,7 +181,10 @@ def _block(
 
 def _form(names: Sequence[str], expand: Expansion, *, centred: bool = True) -> ScoreForm:
     reads: tuple[Read, ...] = tuple(
-        ("g_layer", name) if name in DEEP else ("h_layer", name + (CENTRED if centred else "")) for name in names
+        ("g_layer", name)
+        if name in DEEP
+        else ("g_layer" if name == "hb" else "h_layer", name.removesuffix("b") + (CENTRED if centred else ""))
+        for name in names
     )
 
     def scores(query: Block, train: Block, roles: LayerRoles) -> Scores:

@@ -108,15 +108,15 @@ Named = dict[int, dict[str, Tensor]]
 def mean_cosine_oracle(query: Named, train: Named, states: tuple[str, ...], a: int, b: int) -> list[list[float]]:
     """scores[q][t]: mean of the cosines of the states at a, less their mean over the training rows, and of e at b.
 
-    rept-centred's first pass with h and m, rept-contrast's with dh, dm and m; pair by pair.
+    and of h there; rept-centred's first pass with m, rept-contrast's with dh, dm and m; pair by pair.
     """
     total = [[0.0] * len(train[b]["e"]) for _ in range(len(query[b]["e"]))]
-    for layer, name in ((b, "e"), *((a, state) for state in states)):
+    for layer, name in ((b, "e"), (b, "h"), *((a, state) for state in states)):
         rows = train[layer][name]
         mean = rows.double().sum(0) / len(rows) if name != "e" else torch.zeros(rows.shape[1])
         for q, one in enumerate(query[layer][name]):
             for t, other in enumerate(rows):
-                total[q][t] += cosine_oracle((one - mean).tolist(), (other - mean).tolist()) / (len(states) + 1)
+                total[q][t] += cosine_oracle((one - mean).tolist(), (other - mean).tolist()) / (len(states) + 2)
     return total
 
 

@@ -18,6 +18,7 @@ from whence.data.examples import ASSISTANT, Example, Turn
 from whence.errors import InputError, MismatchError, NonFiniteError
 from whence.index import search as search_module
 from whence.index.forms import LayerRoles, ScoreForm, form_scores, to_block
+from whence.index.manifest import ADAPTER_OFF
 from whence.index.search import default_roles, score_matrix, search
 from whence.index.shards import write_index
 from whence.index.store import Index
@@ -48,7 +49,8 @@ def given_index(
 
     extractor = GivenExtractor(signatures, {name: i for i, name in enumerate(names)}, rise)
     dim, vectors = signatures.h.shape[1], signatures.named()
-    manifest = fake_manifest(len(turns_of), dim=dim, names=list(vectors), shard_rows=shard_rows)
+    base = "" if rise is None else ADAPTER_OFF
+    manifest = fake_manifest(len(turns_of), dim=dim, names=list(vectors), shard_rows=shard_rows, base=base)
     return write_index(out, rows, FakeEncoder(), extractor, manifest)
 
 

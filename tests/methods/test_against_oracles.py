@@ -160,7 +160,7 @@ def rept_balanced(problem) -> Tensor:
 
 
 def rept_centred(problem) -> Tensor:
-    return asked_twice(problem, ("h", "m"))
+    return asked_twice(problem, ("m",))
 
 
 def rept_contrast(problem) -> Tensor:

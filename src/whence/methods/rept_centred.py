@@ -13,5 +13,5 @@ class RepTCentred(RepresentationMethod):
     """
 
     name = "rept-centred"
-    version = "2"
+    version = "3"
     form_name = "rept-centred"

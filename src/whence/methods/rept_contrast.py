@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RepTContrast(RepresentationMethod):
-    """scores[q, t] = taught[t] (cos(dh) + cos(dm) + cos(m) + cos(e)) / 4, then again with the first rows; in [-1, 1].
+    """scores[q, t] = taught[t] (cos(dh) + cos(dm) + cos(m) + cos(h) + cos(e)) / 5, then once more; in [-1, 1].
 
     What fine-tuning changed in the states of prompt and answer, the answer's state, and its gradients, for rows that
     fine-tuning had to teach.
@@ -24,7 +24,7 @@ class RepTContrast(RepresentationMethod):
     """
 
     name = "rept-contrast"
-    version = "2"
+    version = "3"
     form_name = "rept-contrast"
 
     def fit(self, train: TraceSet) -> None:

@@ -75,7 +75,7 @@ def rept_balanced(query: Block, train: Block, roles: LayerRoles, *, weight: floa
 def rept_centred(query: Block, train: Block, roles: LayerRoles) -> Scores:
     """Asked alike, answered alike, wrong alike: centred states of prompt and answer, and gradients; in [-1, 1].
 
-    scores[q, t] = (cos(h_a - mean h_a) + cos(m_a - mean m_a) + cos(e_b))[q, t] / 3
+    scores[q, t] = (cos(h_b - mean h_b) + cos(m_a - mean m_a) + cos(e_b))[q, t] / 3
 
     m: mean state over the positions that predict a response token; e: mean direction of the gradient there
     (whence.signatures.types). Means are over the index's records.
@@ -84,13 +84,14 @@ def rept_centred(query: Block, train: Block, roles: LayerRoles) -> Scores:
     what some share; state and gradient are read over the whole answer, not where it begins; each part is a cosine of
     its own. Derivation and ablation are in docs/method.md.
     """
-    return _mean_cosine(query, train, roles, ("h", "m"))
+    return _mean_cosine(query, train, roles, ("m",))
 
 
 def rept_contrast(query: Block, train: Block, roles: LayerRoles) -> Scores:
     """What fine-tuning changed where it was asked and answered, and `rept_centred`'s answer and gradient; in [-1, 1].
 
-    scores[q, t] = (cos(dh_a - mean dh_a) + cos(dm_a - mean dm_a) + cos(m_a - mean m_a) + cos(e_b))[q, t] / 4
+    scores[q, t] = (cos(dh_a - mean dh_a) + cos(dm_a - mean dm_a) + cos(m_a - mean m_a)
+                    + cos(h_b - mean h_b) + cos(e_b))[q, t] / 5
 
     dh, dm: h and m less those of the model before fine-tuning (whence.signatures.types). The form then multiplies by
     how far fine-tuning had to teach the row, 1 - exp(-rise[t]) (whence.index.forms.taught_share).
@@ -103,12 +104,12 @@ def rept_contrast(query: Block, train: Block, roles: LayerRoles) -> Scores:
 
 
 def _mean_cosine(query: Block, train: Block, roles: LayerRoles, states: Sequence[str]) -> Scores:
-    """Mean of the cosines of these states, centred, at layer a, and of e at layer b."""
+    """Mean of the cosines of these states at layer a, and of h and e at layer b; states are centred."""
     a, b = roles
-    total = _cosines(query[b]["e"], train[b]["e"])
+    total = _cosines(query[b]["e"], train[b]["e"]) + _cosines(query[b]["h" + CENTRED], train[b]["h" + CENTRED])
     for name in states:
         total = total + _cosines(query[a][name + CENTRED], train[a][name + CENTRED])
-    return total / (len(states) + 1)
+    return total / (len(states) + 2)
 
 
 def _cosines(query: Vectors, train: Vectors) -> Scores:
@@ -125,8 +126,10 @@ def _shares(h: Vectors, g: Vectors) -> tuple[torch.Tensor, torch.Tensor]:
 _H: Read = ("h_layer", "h")
 _G: Read = ("g_layer", "g")
 _E: Read = ("g_layer", "e")
-_CENTRED: tuple[Read, ...] = (("h_layer", "h" + CENTRED), ("h_layer", "m" + CENTRED), _E)
-_CONTRAST: tuple[Read, ...] = (("h_layer", "dh" + CENTRED), ("h_layer", "dm" + CENTRED), ("h_layer", "m" + CENTRED), _E)
+_DEEP_H: Read = ("g_layer", "h" + CENTRED)
+_M: Read = ("h_layer", "m" + CENTRED)
+_CENTRED: tuple[Read, ...] = (_M, _DEEP_H, _E)
+_CONTRAST: tuple[Read, ...] = (("h_layer", "dh" + CENTRED), ("h_layer", "dm" + CENTRED), _M, _DEEP_H, _E)
 
 SCORES: Mapping[str, ScoreForm] = MappingProxyType(
     {
@@ -136,8 +139,8 @@ SCORES: Mapping[str, ScoreForm] = MappingProxyType(
             ScoreForm("repsim", "1", repsim, (_H,)),
             ScoreForm("rept", "1", rept, (_H, _G)),
             ScoreForm("rept-balanced", "1", rept_balanced, (_H, _G)),
-            ScoreForm("rept-centred", "2", rept_centred, _CENTRED, deep_g=True, expand=Expansion()),
-            ScoreForm("rept-contrast", "2", rept_contrast, _CONTRAST, deep_g=True, taught=True, expand=Expansion()),
+            ScoreForm("rept-centred", "3", rept_centred, _CENTRED, deep_g=True, expand=Expansion()),
+            ScoreForm("rept-contrast", "3", rept_contrast, _CONTRAST, deep_g=True, taught=True, expand=Expansion()),
         )
     }
 )
