@@ -79,7 +79,7 @@ def main() -> None:
     print(
         f"{platform.machine()}, one thread, torch {torch.__version__}, seeds {args.seeds}, variants {args.variants}\n"
     )
-    print_comparison(read_results(args.bench / "results.jsonl", args.seeds), args.variants)
+    print_comparison(read_results(args.bench / "results.jsonl", args.seeds, args.variants), args.variants)
     if args.only_table:
         return
     found: dict[str, Cases] = defaultdict(dict)
@@ -98,12 +98,13 @@ def main() -> None:
         args.out.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
-def read_results(path: Path, seeds: Sequence[int]) -> dict[str, Cases]:
+def read_results(path: Path, seeds: Sequence[int], variants: Sequence[str]) -> dict[str, Cases]:
     """Average precision of each query, by method and case, from a bench's results."""
     found: dict[str, Cases] = defaultdict(dict)
     for line in path.read_text("utf-8").splitlines():
         row = json.loads(line)
-        if row["seed"] in seeds and not row["shuffled"] and row.get("ap_by_query"):
+        asked = row["seed"] in seeds and row["variant"] in variants and not row["shuffled"]
+        if asked and row.get("ap_by_query"):
             found[row["method"]][row["task"], row["variant"], row["seed"]] = row["ap_by_query"]
     return found
 
