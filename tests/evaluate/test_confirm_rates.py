@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from fake_index import fake_manifest
 from whence.data.examples import Example
 from whence.errors import InputError
 from whence.evaluate.confirm.arms import choose_arms, draw_held_out, first_rows
 from whence.evaluate.confirm.confirmation import ArmResult, judged, rate, wilson
 from whence.evaluate.confirm.named import guilty_rows, listed_rows, top_rows
+from whence.evaluate.confirm.recipe import settings_beside
 from whence.results import Hit, QueryResult, TraceResult, Verdict
 
 
@@ -107,3 +109,11 @@ def test_without_a_guilty_row_nothing_is_named(guilty: str | None) -> None:
 def test_a_list_of_ids(tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text(f"{IDS[0]}\n\n {IDS[1]} \n{IDS[0]}\n")
     assert listed_rows(tmp_path / "ids.txt").ids == (IDS[0], IDS[1])
+
+
+@pytest.mark.parametrize("content", ["a: [", "command: whence finetune\nsettings: {}\n"])
+def test_a_broken_run_file_is_one_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.yaml").write_text(content, "utf-8")
+    manifest = fake_manifest(3).model_copy(update={"model": str(tmp_path), "adapter": None})
+    with pytest.raises(InputError, match="cannot be read"):
+        settings_beside(manifest)

@@ -124,3 +124,7 @@ def test_a_row_of_several_turns_has_one_rank_by_its_best() -> None:
     found = rows.of("rain", "rain", np.array([0.1, 0.9, 0.5, 0.2]), [0, 1, 2, 3])
     assert [one["repsim_rank"] for one in found] == [1, 1, 2, 3]
     assert [one["bm25_rank"] for one in found] == [2, 2, 1, 3]
+
+
+def test_a_response_nested_too_deep_for_json_is_no_error() -> None:
+    assert response_format("[" * 100_000) == "text"

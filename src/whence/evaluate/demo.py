@@ -30,7 +30,7 @@ from whence.index.build import build_index
 from whence.index.search import default_roles, score_matrix
 from whence.results import QueryResult
 from whence.trace.queries import Query
-from whence.trace.scoring import default_method, score_form
+from whence.trace.scoring import default_form
 from whence.trace.settings import Progress
 from whence.trace.tracer import Tracer
 
@@ -139,7 +139,7 @@ def _report(tracer: Tracer, world: DemoWorld, fault: DemoFault) -> FaultReport:
     planted = [example.metadata.get("label") == fault.label for example in world.train]
     (example,) = tracer.trace_many(queries[:1], k=K, verdict=False)
     signatures = tracer.signatures([tracer.encoder.encode_query(q.turns, q.response or "") for q in queries])
-    form = score_form(default_method(tracer.index.manifest.base))
+    form = default_form(tracer.index.manifest)
     ranked = score_matrix(
         tracer.index, signatures, method=form, roles=default_roles(form, tracer.index.manifest)
     ).scores

@@ -152,14 +152,9 @@ WITHOUT_BASE = "rept-centred"
 """The default where it is not."""
 
 
-def default_method(base: str) -> str:
-    """The default for an index whose manifest has this `base`."""
-    return DEFAULT_METHOD if base else WITHOUT_BASE
-
-
 def default_form(manifest: Manifest, layer: int | None = None) -> ScoreForm:
     """The default form for this index; where all of it is read at `layer`, one whose vectors are stored there."""
-    form = SCORES[default_method(manifest.base)]
+    form = SCORES[DEFAULT_METHOD if manifest.base else WITHOUT_BASE]
     if layer is None:
         return form
     stored = {(at, name) for at, name, _ in manifest.stored()}
@@ -194,7 +189,6 @@ __all__ = [
     "SCORES",
     "WITHOUT_BASE",
     "default_form",
-    "default_method",
     "g_cosine",
     "repsim",
     "rept",

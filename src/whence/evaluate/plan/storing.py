@@ -21,7 +21,7 @@ from whence.index.store import Index
 from whence.model.fingerprint import Fingerprint
 from whence.model.loading import LoadedModel
 from whence.signatures.types import Extracted, Signatures
-from whence.trace.scoring import default_method, score_form
+from whence.trace.scoring import default_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def measure_storing(
         index = Index(folder, complete, dataset, read_centres(folder, complete))
         one = {layer: _first(signatures) for layer, signatures in extracted.layers.items()}
         begun = time.perf_counter()
-        search(index, one, method=score_form(default_method(manifest.base)), k=10)
+        search(index, one, method=default_form(manifest), k=10)
         searched = time.perf_counter()
     n = len(records)
     return Storing((written - started) / n, (searched - begun) / n, size / n)
