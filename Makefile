@@ -23,7 +23,8 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m alone
+	$(BIN)/python -m pytest -m "not alone" $(PYTEST_ARGS)
 
 # What a change in progress wants: no set-up, first failure stops.
 check:

@@ -40,6 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.alone
 def test_a_plan_is_right_about_a_real_build(place: Path) -> None:
     options = {"max_length": 128, "shard_rows": 256}
     took = []
@@ -122,6 +123,7 @@ def test_a_budget_that_can_be_met_names_settings(place: Path) -> None:
     assert found.changes == ()
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("short_probe")
 def test_a_budget_that_cannot_says_what_would_have_to_change(place: Path) -> None:
     # The first plan of a process pays for what later ones find warm; and two plans never time alike, hence the half.
