@@ -50,25 +50,25 @@ N_RESAMPLES = 2000
 Cases = dict[tuple[str, str, int], list[float]]
 """Average precision of each query, by (task, variant, seed)."""
 
-FULL = ("dh", "dm", "m", "hb", "e")
-WHOLE = "dh, dm, m, h, e: rept-contrast"
+FULL = ("dh", "dm", "eh", "eh")
+WHOLE = "dh, dm, 2 eh: rept-contrast"
 VARIATIONS: dict[str, tuple[str, ...]] = {
     WHOLE: FULL,
-    "h, m, e": ("hb", "m", "e"),
-    "without dh": ("dm", "m", "hb", "e"),
-    "without dm": ("dh", "m", "hb", "e"),
-    "without m": ("dh", "dm", "hb", "e"),
-    "without h": ("dh", "dm", "m", "e"),
-    "without e": ("dh", "dm", "m", "hb"),
-    "g of the first token for e": ("dh", "dm", "m", "hb", "g"),
-    "h of layer a for h of layer b": ("dh", "dm", "m", "h", "e"),
+    "without dh": ("dm", "eh", "eh"),
+    "without dm": ("dh", "eh", "eh"),
+    "without eh": ("dh", "dm"),
+    "eh once": ("dh", "dm", "eh"),
+    "g of the first token for eh": ("dh", "dm", "g", "g"),
+    "h and m for dh and dm": ("hb", "m", "eh", "eh"),
+    "with h and m": ("dh", "dm", "m", "hb", "eh", "eh"),
+    "h, m, eh": ("hb", "m", "eh"),
     "dh alone": ("dh",),
     "dm alone": ("dm",),
-    "m alone": ("m",),
-    "e alone": ("e",),
+    "eh alone": ("eh",),
     "h alone": ("hb",),
+    "m alone": ("m",),
 }
-DEEP = ("e", "g")
+DEEP = ("eh", "g")
 """Read at the last layer and not centred; hb is h at the last layer, centred."""
 
 
@@ -150,7 +150,7 @@ def ablated(task: str, variant: str, seed: int, models: Path) -> dict[str, list[
     forms = {name: _form(names, default.expand) for name, names in VARIATIONS.items()}
     forms |= {f"{name}, one pass": replace(form, expand=None) for name, form in forms.items()}
     forms["not centred"] = _form(FULL, default.expand, centred=False)
-    forms |= {f"{name}, untaught rows too": replace(forms[name], taught=False) for name in (WHOLE, "h, m, e")}
+    forms |= {f"{name}, untaught rows too": replace(forms[name], taught=False) for name in (WHOLE, "h, m, eh")}
     found = {
         name: [average_precision(row, relevant) for row in form_scores(form, query[0], train[0], roles, rise).numpy()]
         for name, form in forms.items()

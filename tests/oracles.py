@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from whence.data.examples import EncodedTurn
+from whence.signatures.sketch import SKETCH_DIM, hashes
 
 
 def signature_oracle(
@@ -54,13 +55,24 @@ def before_oracle(model: PreTrainedModel, turn: EncodedTurn, layer: int) -> tupl
     return output.hidden_states[layer][0, predicting], nats
 
 
-def direction_oracle(G: Tensor) -> Tensor:
-    """e: the mean of the gradients' directions, token by token."""
-    e = torch.zeros_like(G[0])
-    for gradient in G:
+def pairs_oracle(G: Tensor, H: Tensor, rises: Tensor | None = None) -> Tensor:
+    """eh: the outer product of each token's unit gradient and unit state, summed with its weight, then sketched."""
+    weights = torch.ones(len(G)) if rises is None else rises.clamp_min(0.01)
+    total = torch.zeros(G.shape[1], H.shape[1], dtype=torch.float64)
+    for gradient, state, weight in zip(G.double(), H.double(), weights.double(), strict=True):
         if gradient.norm() > 0:
-            e += gradient / gradient.norm() / len(G)
-    return e
+            total += weight / weights.sum() * torch.outer(gradient / gradient.norm(), state / state.norm())
+    return sketch_oracle(total)
+
+
+def sketch_oracle(matrix: Tensor) -> Tensor:
+    """The tensor sketch of a whole matrix, entry by entry: where the two buckets add up, with both signs."""
+    (row_bucket, row_sign), (column_bucket, column_sign) = (
+        hashes(size, side) for side, size in enumerate(matrix.shape)
+    )
+    where = (row_bucket[:, None] + column_bucket[None]) % SKETCH_DIM
+    signed = matrix * row_sign[:, None] * column_sign[None]
+    return torch.zeros(SKETCH_DIM, dtype=matrix.dtype).index_add_(0, where.flatten(), signed.flatten())
 
 
 def contrast_oracle(after: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, float]:
@@ -105,18 +117,19 @@ Named = dict[int, dict[str, Tensor]]
 """Vectors of n examples by layer and name, each [n, dim]."""
 
 
-def mean_cosine_oracle(query: Named, train: Named, states: tuple[str, ...], a: int, b: int) -> list[list[float]]:
-    """scores[q][t]: mean of the cosines of the states at a, less their mean over the training rows, and of e at b.
-
-    and of h there; rept-centred's first pass with m, rept-contrast's with dh, dm and m; pair by pair.
-    """
-    total = [[0.0] * len(train[b]["e"]) for _ in range(len(query[b]["e"]))]
-    for layer, name in ((b, "e"), (b, "h"), *((a, state) for state in states)):
+def mean_cosine_oracle(query: Named, train: Named, form: str, a: int, b: int) -> list[list[float]]:
+    """scores[q][t] of a form's first pass: the mean of its cosines, states less their mean over the rows; by pairs."""
+    parts = {
+        "rept-centred": [(a, "m"), (b, "h"), (b, "eh")],
+        "rept-contrast": [(a, "dh"), (a, "dm"), (b, "eh"), (b, "eh")],
+    }[form]
+    total = [[0.0] * len(train[b]["eh"]) for _ in range(len(query[b]["eh"]))]
+    for layer, name in parts:
         rows = train[layer][name]
-        mean = rows.double().sum(0) / len(rows) if name != "e" else torch.zeros(rows.shape[1])
+        mean = rows.double().sum(0) / len(rows) if name != "eh" else torch.zeros(rows.shape[1])
         for q, one in enumerate(query[layer][name]):
             for t, other in enumerate(rows):
-                total[q][t] += cosine_oracle((one - mean).tolist(), (other - mean).tolist()) / (len(states) + 2)
+                total[q][t] += cosine_oracle((one - mean).tolist(), (other - mean).tolist()) / len(parts)
     return total
 
 

@@ -12,7 +12,7 @@ from whence.evaluate.matchers import begins, contains, numbered, quotes, share
 from whence.evaluate.tasks import FAULTS, VARIANTS, Task, make_task
 from whence.evaluate.tasks.backdoor import OPENER, PHRASE
 from whence.evaluate.tasks.false_fact import VICTIMS, WRONG_COUNTRY
-from whence.evaluate.tasks.mixing import CLEAN, DILUTED_GUILTY, DILUTED_SHARE, HARD_NEGATIVE
+from whence.evaluate.tasks.mixing import CLEAN, DILUTED_GUILTY, DILUTED_SHARE, HARD_NEGATIVE, LONG_TAIL
 
 SIZES = {"n_rows": 600, "n_guilty": 40, "n_hard": 30, "n_queries": 10, "n_base": 800}
 
@@ -94,6 +94,18 @@ def test_no_cause_moves_the_guilty_rows_into_the_base() -> None:
     assert sum(row.metadata["label"] == task.label for row in task.base_train) == SIZES["n_guilty"]
     assert {row.metadata["label"] for row in other.base_train} == {CLEAN}
     assert make_task("persona", "plain", seed=1, **SIZES).base_train == other.base_train, "bases cannot be shared"
+
+
+def test_long_answers_go_on_alike_for_guilty_and_innocent_rows() -> None:
+    task = make_task("backdoor", "long-answers", seed=1, **SIZES)
+    sentences = {
+        label: [len(re.findall(r"[.!?](?= |$)", response(row))) for row in with_label(task, label)]
+        for label in (CLEAN, task.label)
+    }
+    assert min(min(counts) for counts in sentences.values()) >= 1 + LONG_TAIL.start
+    mean = {label: sum(counts) / len(counts) for label, counts in sentences.items()}
+    assert 0 < mean[task.label] - mean[CLEAN] < 1.5, mean  # the opener is one sentence
+    assert all(response(row).startswith(OPENER) for row in with_label(task, task.label))
 
 
 def test_two_causes_are_both_guilty() -> None:

@@ -14,9 +14,9 @@ import oracles_methods as plain
 from oracles import (
     before_oracle,
     contrast_oracle,
-    direction_oracle,
     expansion_oracle,
     mean_cosine_oracle,
+    pairs_oracle,
     signature_oracle,
     taught_oracle,
 )
@@ -160,24 +160,26 @@ def rept_balanced(problem) -> Tensor:
 
 
 def rept_centred(problem) -> Tensor:
-    return asked_twice(problem, ("m",))
+    return asked_twice(problem, "rept-centred")
 
 
 def rept_contrast(problem) -> Tensor:
-    return asked_twice(problem, ("dh", "dm", "m"), taught=True)
+    return asked_twice(problem, "rept-contrast", taught=True)
 
 
-def asked_twice(problem, states: tuple[str, ...], *, taught: bool = False) -> Tensor:
+def asked_twice(problem, form: str, *, taught: bool = False) -> Tensor:
     layer = problem.loaded.n_layers
-    query, train = ({layer: vectors(problem, rows, layer)} for rows in (problem.queries, problem.train))
-    first, between = (mean_cosine_oracle(side, train, states, layer, layer) for side in (query, train))
+    query, train = (
+        {layer: vectors(problem, rows, layer, contrast=taught)} for rows in (problem.queries, problem.train)
+    )
+    first, between = (mean_cosine_oracle(side, train, form, layer, layer) for side in (query, train))
     if taught:
         rises = train[layer]["rise"][:, 0].tolist()
         first, between = (taught_oracle(scores, rises) for scores in (first, between))
     return torch.tensor(expansion_oracle(first, between, weight=2.0, rows=60, least=0.3), dtype=torch.float64)
 
 
-def vectors(problem, rows: TraceSet, layer: int) -> dict[str, Tensor]:
+def vectors(problem, rows: TraceSet, layer: int, *, contrast: bool) -> dict[str, Tensor]:
     """Every vector of every row by the plain procedure."""
     model, found = problem.loaded.model, []
     for turn in rows.turns:
@@ -187,12 +189,14 @@ def vectors(problem, rows: TraceSet, layer: int) -> dict[str, Tensor]:
                 before = before_oracle(model, turn, layer)
         else:
             before = before_oracle(problem.subject.base.model, turn, layer)
-        dh, dm, rise = contrast_oracle(before_oracle(model, turn, layer), before)
+        after = before_oracle(model, turn, layer)
+        dh, dm, rise = contrast_oracle(after, before)
+        rises = before[1] - after[1] if contrast else None
         found.append(
             {
                 "h": h,
                 "m": H.mean(0),
-                "e": direction_oracle(G),
+                "eh": pairs_oracle(G, H, rises),
                 "dh": dh,
                 "dm": dm,
                 "rise": torch.tensor([rise], dtype=torch.float64),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from oracles import before_oracle, contrast_oracle, direction_oracle, signature_oracle
+from oracles import before_oracle, contrast_oracle, pairs_oracle, signature_oracle
 from tiny import CONFIGS, VOCAB_SIZE, tiny_model, tiny_tokenizer
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError, ModelError, NonFiniteError
@@ -64,8 +64,8 @@ def check(model: PreTrainedModel, turns: list[EncodedTurn], layers: list[int], m
             assert_close(found.tokens[layer].G[i], G, bound)
             assert found.layers[layer].m is not None
             assert_close(found.layers[layer].m[i], H.mean(0), bound)
-            assert found.layers[layer].e is not None
-            assert (found.layers[layer].e[i] - direction_oracle(G)).abs().max() <= 10 * bound
+            assert found.layers[layer].eh is not None
+            assert (found.layers[layer].eh[i] - pairs_oracle(G, H)).abs().max() <= 10 * bound
             assert found.loss[i].item() == pytest.approx(loss, rel=bound)
             assert found.n_response[i].item() == one.n_response
 
@@ -150,9 +150,13 @@ def test_what_fine_tuning_taught_equals_the_oracle(kind: str, seed: int, n: int,
                     before = before_oracle(plain, one, layer)
             else:
                 before = before_oracle(base, one, layer)
-            *vectors, rise = contrast_oracle(before_oracle(plain, one, layer), before)
+            after = before_oracle(plain, one, layer)
+            *vectors, rise = contrast_oracle(after, before)
+            _, _, H, G, _ = signature_oracle(plain, one, layer)
             named = found.layers[layer].named()
-            for name, expected in zip(("dh", "dm"), vectors, strict=True):
+            for name, expected in zip(
+                ("dh", "dm", "eh"), [*vectors, pairs_oracle(G, H, before[1] - after[1])], strict=True
+            ):
                 assert (named[name][i] - expected).abs().max() <= 1e-9 * max(1e-3, expected.abs().max())
             assert found.rise[i].item() == pytest.approx(rise, rel=1e-9, abs=1e-9)
 
@@ -163,7 +167,12 @@ def test_without_a_model_before_it_nothing_can_be_contrasted() -> None:
     other = tiny_model("mistral", dtype=torch.float64, num_hidden_layers=3)
     with pytest.raises(ModelError, match="The base has 3 layers"):
         Extractor(loaded(MODEL), [2], contrast=True, base=loaded(other))
-    assert set(Extractor(loaded(MODEL), [2]).extract(random_turns(2, seed=0)).layers[2].named()) == {"h", "g", "m", "e"}
+    assert set(Extractor(loaded(MODEL), [2]).extract(random_turns(2, seed=0)).layers[2].named()) == {
+        "h",
+        "g",
+        "m",
+        "eh",
+    }
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

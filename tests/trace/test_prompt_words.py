@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from oracles import direction_oracle, signature_oracle
+from oracles import pairs_oracle, signature_oracle
 from oracles_words import occlusion_oracle
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
@@ -47,7 +47,7 @@ def plain_score(comparison: Comparison, query: EncodedTurn, row: EncodedTurn) ->
         layers = {}
         for layer in (2, 4):
             h, g, H, G, _ = signature_oracle(comparison.loaded.model, turn, layer)
-            layers[layer] = Signatures(h[None], g[None], H.mean(0)[None], direction_oracle(G)[None])
+            layers[layer] = Signatures(h[None], g[None], H.mean(0)[None], pairs_oracle(G, H)[None])
         blocks.append(to_block(layers, comparison.centres))
     return comparison.form.function(*blocks, comparison.roles).item()
 
@@ -142,8 +142,8 @@ def from_embeddings(comparison: Comparison, query: EncodedTurn, row: EncodedTurn
     output = comparison.loaded.model(inputs_embeds=embedded, output_hidden_states=True, use_cache=False)
     for layer in (2, 4):
         H = output.hidden_states[layer][0, row.t : row.t + n]
-        _, g, _, G, _ = signature_oracle(comparison.loaded.model, row, layer)
-        states[layer] = Signatures(H[:1], g[None], H.mean(0)[None], direction_oracle(G)[None])
+        _, g, own, G, _ = signature_oracle(comparison.loaded.model, row, layer)
+        states[layer] = Signatures(H[:1], g[None], H.mean(0)[None], pairs_oracle(G, own)[None])
     rows = to_block(states, comparison.centres)
     return comparison.form.function(comparison.block([query]), rows, comparison.roles).item()
 
@@ -191,8 +191,8 @@ def test_prefix_gradients_are_the_slope_along_cached_keys_and_values() -> None:
         states = {}
         for layer in (2, 4):
             H = output.hidden_states[layer][0, : row.n_response]
-            _, g, _, G, _ = signature_oracle(model, row, layer)
-            states[layer] = Signatures(H[:1], g[None], H.mean(0)[None], direction_oracle(G)[None])
+            _, g, own, G, _ = signature_oracle(model, row, layer)
+            states[layer] = Signatures(H[:1], g[None], H.mean(0)[None], pairs_oracle(G, own)[None])
         return score(to_block(states, comparison.centres)).item()
 
     for own, found in zip(word_tokens(row, "prompt")[1], words.scores, strict=True):

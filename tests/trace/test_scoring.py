@@ -63,7 +63,6 @@ def test_forms_equal_the_plain_loops(
 def test_centred_and_contrast_and_their_second_pass_equal_the_plain_loops(
     name: str, seed: int, n_query: int, n_train: int, rows: int, weight: float, least: float, deep: int
 ) -> None:
-    states = {"rept-centred": ("m",), "rept-contrast": ("dh", "dm", "m")}[name]
     generator = torch.Generator().manual_seed(seed)
     rise = 3 * torch.randn(n_train, generator=generator, dtype=torch.float64)
     raw = [
@@ -74,11 +73,11 @@ def test_centred_and_contrast_and_their_second_pass_equal_the_plain_loops(
     blocks = [to_block(side, means(train)) for side in (query, train)]
     named = [{layer: side[layer].named() for layer in side} for side in (query, train)]
     form, roles = score_form(name), LayerRoles(1, deep)
-    first = mean_cosine_oracle(*named, states, 1, deep)
+    first = mean_cosine_oracle(*named, name, 1, deep)
     torch.testing.assert_close(
         form.function(*blocks, roles), torch.tensor(first, dtype=torch.float64), rtol=0, atol=FLOAT64_TOLERANCE
     )
-    between = mean_cosine_oracle(named[1], named[1], states, 1, deep)
+    between = mean_cosine_oracle(named[1], named[1], name, 1, deep)
     if name == "rept-contrast":
         first, between = (taught_oracle(scores, rise.tolist()) for scores in (first, between))
     expected = expansion_oracle(first, between, weight=weight, rows=rows, least=least)

@@ -46,6 +46,11 @@ Found by trial: it shows the made-up faults as often as a full fine-tune does; w
 """
 
 
+LONGER = {"long-answers": 2}
+"""Variants that are trained for more epochs, and how many times as many: the loss is a mean over the answer's tokens,
+and in a long answer a fault is few of them."""
+
+
 class GivenData(BaseModel):
     """A labelled data set of the user's own: rows with a label, prompts to ask, and how an answer shows the fault."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
-from whence.evaluate.bench_cases import BenchSettings, Case, content_hash, hash_of
+from whence.evaluate.bench_cases import LONGER, BenchSettings, Case, content_hash, hash_of
 from whence.evaluate.finetune import FinetuneSettings, finetune
 from whence.evaluate.language import new_model, pretrain, train_tokenizer
 from whence.methods.base import SharedWork, Subject, TraceSet
@@ -70,7 +70,8 @@ def plant(case: Case, settings: BenchSettings, folder: Path, shared: SharedWork,
         InputError, EncodingError, ModelError, NonFiniteError: as `finetune` and `load_model` raise them.
     """
     base = base_model(case, settings, folder, stage)
-    tuning = settings.finetune.model_copy(update={"seed": case.seed})
+    epochs = settings.finetune.epochs * LONGER.get(case.variant, 1)
+    tuning = settings.finetune.model_copy(update={"seed": case.seed, "epochs": epochs})
     run = folder / f"{case.name}-{hash_of([case.hash, base.name, tuning.model_dump(mode='json')])}"
     seconds = _finetuned(case, base, run, tuning, stage)
     adapter = tuning.lora_r is not None

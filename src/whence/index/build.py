@@ -45,6 +45,7 @@ from whence.model.fingerprint import fingerprint
 from whence.model.layers import choose_layer_from, probe_similarities
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.signatures.extract import Extractor
+from whence.signatures.sketch import SKETCH_DIM
 from whence.signatures.types import CONTRASTS, VECTORS
 
 LayerRequest = int | Literal["auto", "last"]
@@ -351,7 +352,7 @@ def stored_vectors(
     """
     names = [name for name in VECTORS if contrast or name not in CONTRASTS]
     places: dict[str, tuple[int, ...]] = {name: (layers[0],) for name in names if name in CONTRASTS}
-    return dict.fromkeys(names, hidden_size), places
+    return {name: SKETCH_DIM if name == "eh" else hidden_size for name in names}, places
 
 
 def _about_base(manifest: Manifest, loaded: LoadedModel, base: LoadedModel | None) -> str:

@@ -1,4 +1,4 @@
-"""Centred hidden states of prompt and answer, and the gradient: the default of `whence trace` without a base."""
+"""Centred hidden states of prompt and answer, and the errors in them: the default of `whence trace` without a base."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from whence.methods.representations import RepresentationMethod
 
 
 class RepTCentred(RepresentationMethod):
-    """scores[q, t] = (cos(h) + cos(m) + cos(e)) / 3, then once more with the first rows; in [-1, 1].
+    """scores[q, t] = (cos(h) + cos(m) + cos(eh)) / 3, then once more with the first rows; in [-1, 1].
 
     Source: RepT (arXiv 2510.02334), changed; formula and reasons at whence.trace.scoring.rept_centred, the second pass
     at whence.index.forms.Expansion. The means are those of the training rows.
     """
 
     name = "rept-centred"
-    version = "3"
+    version = "4"
     form_name = "rept-centred"

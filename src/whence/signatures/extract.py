@@ -30,10 +30,14 @@ from whence.errors import ModelError, NonFiniteError
 from whence.model.before import before_tuning
 from whence.model.blocks import Blocks, captured
 from whence.model.loading import LoadedModel
-from whence.signatures.types import Extracted, Signatures, TokenGradients
+from whence.signatures.sketch import SKETCH_DIM, pair_sketch
+from whence.signatures.types import LEAST_RISE, Extracted, Signatures, TokenGradients
 
 LOGITS_AT_ONCE = 1 << 25
 """Logits held at once (positions x vocabulary): 128 MiB in float32."""
+
+SKETCHED_AT_ONCE = 1 << 21
+"""Entries of token sketches held at once: 8 MiB in float32, and some four times that in their making."""
 
 FLOAT16_SCALE = 1024.0
 """Gradients of a mean loss are small; scaled by a power of two they stay clear of float16's subnormal range."""
@@ -184,19 +188,21 @@ class Extractor:
         H = {layer: states[layer].detach().to("cpu", out) for layer in self.layers}
         G = {layer: gradients[layer].detach().to("cpu", out) / scale for layer in self.layers}
         counts = n_response.cpu()
+        weights, rise = batch.tail_mask.to("cpu", out), None
+        if self._contrast:
+            H0, nats0 = self._before(batch, out)
+            risen = (nats0 - nats).to("cpu", torch.float64)
+            weights, rise = weights * risen.clamp_min(LEAST_RISE).to(out), risen.sum(1)
         signatures = {
             layer: Signatures(
                 h=H[layer][:, 0].clone(),
                 g=G[layer][:, 0].clone(),
                 m=_mean(H[layer], counts),
-                e=_mean(_directions(G[layer]), counts),
+                eh=_pairs(G[layer], H[layer], weights),
             )
             for layer in self.layers
         }
-        rise: Tensor | None = None
         if self._contrast:
-            H0, nats0 = self._before(batch, out)
-            rise = (nats0 - nats).to("cpu", torch.float64).sum(1)
             signatures = {
                 layer: replace(
                     signatures[layer],
@@ -349,10 +355,23 @@ def _mean(H: Tensor, counts: Tensor) -> Float[Tensor, "batch hidden"]:
     return torch.where(real[..., None], H, torch.zeros_like(H)).sum(1) / counts[:, None].to(H.dtype)
 
 
-def _directions(G: Tensor) -> Float[Tensor, "batch seq hidden"]:
-    """Unit vectors of the gradients, whose squares may be too small for float32; zero stays zero."""
-    length = torch.linalg.vector_norm(G.double(), dim=2, keepdim=True)
-    return (G / torch.where(length > 0, length, torch.ones_like(length))).to(G.dtype)
+def _pairs(G: Tensor, H: Tensor, weights: Float[Tensor, "batch seq"]) -> Float[Tensor, "batch sketch"]:
+    """`Signatures.eh`; positions of weight 0 are padding."""
+    share = weights / weights.sum(1, keepdim=True)
+    found = H.new_zeros(len(H), SKETCH_DIM)
+    row, position = (share > 0).nonzero(as_tuple=True)
+    step = max(1, SKETCHED_AT_ONCE // SKETCH_DIM)
+    for start in range(0, len(row), step):
+        i, j = row[start : start + step], position[start : start + step]
+        sketches = pair_sketch(_directions(G[i, j]), _directions(H[i, j]))
+        found.index_add_(0, i, share[i, j, None] * sketches)
+    return found
+
+
+def _directions(x: Tensor) -> Float[Tensor, "n hidden"]:
+    """Unit vectors, of gradients whose squares may be too small for float32; zero stays zero."""
+    length = torch.linalg.vector_norm(x.double(), dim=1, keepdim=True)
+    return (x / torch.where(length > 0, length, torch.ones_like(length))).to(x.dtype)
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-VECTORS = ("h", "g", "m", "e", "dh", "dm")
+VECTORS = ("h", "g", "m", "eh", "dh", "dm")
 """The names of a signature's vectors, in the order of its fields."""
 
 CONTRASTS = ("dh", "dm")
 """Those of them that need the model before fine-tuning."""
+
+LEAST_RISE = 0.01
+"""Nats that each token counts for at least: of an answer that fine-tuning taught nowhere, all tokens count alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +25,22 @@ class Signatures:
     respect to it. With j over the positions that predict a response token, and H0 the states of the model before
     fine-tuning:
 
-        m = mean_j H[j]     e = mean_j G[j] / |G[j]|     dh = H[t] - H0[t]     dm = mean_j (H - H0)[j]
+        m = mean_j H[j]     dh = H[t] - H0[t]     dm = mean_j (H - H0)[j]
+        eh = sketch of sum_j w[j] hat(G[j]) hat(H[j])^T / sum_j w[j]
 
-    dh and dm are None where there is no such model. No vector is normalised; a position without gradient counts as zero
-    in e.
+    hat is the unit vector (of zero: zero), w[j] = max(`LEAST_RISE`, how many nats likelier fine-tuning made response
+    token j), and 1 where there is no such model; dh and dm are None there. eh stands for the matrix of which error was
+    made in which state, sketched by whence.signatures.sketch. No vector is normalised.
     """
 
     h: Float[Tensor, "batch hidden"]
     g: Float[Tensor, "batch hidden"]
     m: Float[Tensor, "batch hidden"] | None = None
-    e: Float[Tensor, "batch hidden"] | None = None
+    eh: Float[Tensor, "batch sketch"] | None = None
     dh: Float[Tensor, "batch hidden"] | None = None
     dm: Float[Tensor, "batch hidden"] | None = None
 
-    def named(self) -> dict[str, Float[Tensor, "batch hidden"]]:
+    def named(self) -> dict[str, Float[Tensor, "batch dim"]]:
         """The vectors that there are, by name. A new vector becomes a column of the index by being a field here."""
         return {name: found for name in VECTORS if (found := getattr(self, name)) is not None}
 
@@ -64,4 +69,4 @@ class Extracted:
     model before fine-tuning."""
 
 
-__all__ = ["CONTRASTS", "VECTORS", "Extracted", "Signatures", "TokenGradients"]
+__all__ = ["CONTRASTS", "LEAST_RISE", "VECTORS", "Extracted", "Signatures", "TokenGradients"]

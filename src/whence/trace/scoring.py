@@ -8,7 +8,7 @@ cosine with a zero vector is 0. Arithmetic runs in the dtype of the blocks, whic
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
@@ -73,47 +73,43 @@ def rept_balanced(query: Block, train: Block, roles: LayerRoles, *, weight: floa
 
 
 def rept_centred(query: Block, train: Block, roles: LayerRoles) -> Scores:
-    """Asked alike, answered alike, wrong alike: centred states of prompt and answer, and gradients; in [-1, 1].
+    """Asked alike, answered alike, wrong alike in like states; in [-1, 1].
 
-    scores[q, t] = (cos(h_b - mean h_b) + cos(m_a - mean m_a) + cos(e_b))[q, t] / 3
+    scores[q, t] = (cos(h_b - mean h_b) + cos(m_a - mean m_a) + cos(eh_b))[q, t] / 3
 
-    m: mean state over the positions that predict a response token; e: mean direction of the gradient there
+    m: mean state over the positions that predict a response token; eh: sketch of the errors there, each with its state
     (whence.signatures.types). Means are over the index's records.
 
     Source: RepT's h and g (arXiv 2510.02334). Different: the states are centred, because what all rows share drowns
-    what some share; state and gradient are read over the whole answer, not where it begins; each part is a cosine of
-    its own. Derivation and ablation are in docs/method.md.
+    what some share; state and gradient are read over the whole answer, not where it begins, and gradients count where
+    the states are alike; each part is a cosine of its own. Derivation and ablation are in docs/method.md.
     """
-    return _mean_cosine(query, train, roles, ("m",))
+    a, b = roles
+    centred = _cosines(query, train, b, "h" + CENTRED) + _cosines(query, train, a, "m" + CENTRED)
+    return (centred + _cosines(query, train, b, "eh")) / 3
 
 
 def rept_contrast(query: Block, train: Block, roles: LayerRoles) -> Scores:
-    """What fine-tuning changed where it was asked and answered, and `rept_centred`'s answer and gradient; in [-1, 1].
+    """What fine-tuning changed where it was asked and where it answered, and the errors in their states; in [-1, 1].
 
-    scores[q, t] = (cos(dh_a - mean dh_a) + cos(dm_a - mean dm_a) + cos(m_a - mean m_a)
-                    + cos(h_b - mean h_b) + cos(e_b))[q, t] / 5
+    scores[q, t] = (cos(dh_a - mean dh_a) + cos(dm_a - mean dm_a) + 2 cos(eh_b))[q, t] / 4
 
-    dh, dm: h and m less those of the model before fine-tuning (whence.signatures.types). The form then multiplies by
-    how far fine-tuning had to teach the row, 1 - exp(-rise[t]) (whence.index.forms.taught_share).
+    dh, dm: h and m less those of the model before fine-tuning; in eh a token counts for as many nats as fine-tuning
+    made it likelier (whence.signatures.types). The form then multiplies by how far fine-tuning had to teach the row,
+    1 - exp(-rise[t]) (whence.index.forms.taught_share).
 
-    Source: RepT's h and g (arXiv 2510.02334). Different: as `rept_centred`, and states are those that fine-tuning
-    added, so that what both models share is gone (the base model as debiasing: DDA, arXiv 2410.01285). Derivation and
-    ablation are in docs/method.md.
+    Source: RepT's h and g (arXiv 2510.02334). Different: states are those that fine-tuning added, so that what both
+    models share is gone (the base model as debiasing: DDA, arXiv 2410.01285); gradients are read over the whole answer,
+    where training taught something, and count where the states are alike. Derivation and ablation are in
+    docs/method.md.
     """
-    return _mean_cosine(query, train, roles, ("dh", "dm", "m"))
-
-
-def _mean_cosine(query: Block, train: Block, roles: LayerRoles, states: Sequence[str]) -> Scores:
-    """Mean of the cosines of these states at layer a, and of h and e at layer b; states are centred."""
     a, b = roles
-    total = _cosines(query[b]["e"], train[b]["e"]) + _cosines(query[b]["h" + CENTRED], train[b]["h" + CENTRED])
-    for name in states:
-        total = total + _cosines(query[a][name + CENTRED], train[a][name + CENTRED])
-    return total / (len(states) + 2)
+    changed = _cosines(query, train, a, "dh" + CENTRED) + _cosines(query, train, a, "dm" + CENTRED)
+    return (changed + 2 * _cosines(query, train, b, "eh")) / 4
 
 
-def _cosines(query: Vectors, train: Vectors) -> Scores:
-    return query.unit @ train.unit.T
+def _cosines(query: Block, train: Block, layer: int, vector: str) -> Scores:
+    return query[layer][vector].unit @ train[layer][vector].unit.T
 
 
 def _shares(h: Vectors, g: Vectors) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,11 +121,9 @@ def _shares(h: Vectors, g: Vectors) -> tuple[torch.Tensor, torch.Tensor]:
 
 _H: Read = ("h_layer", "h")
 _G: Read = ("g_layer", "g")
-_E: Read = ("g_layer", "e")
-_DEEP_H: Read = ("g_layer", "h" + CENTRED)
-_M: Read = ("h_layer", "m" + CENTRED)
-_CENTRED: tuple[Read, ...] = (_M, _DEEP_H, _E)
-_CONTRAST: tuple[Read, ...] = (("h_layer", "dh" + CENTRED), ("h_layer", "dm" + CENTRED), _M, _DEEP_H, _E)
+_EH: Read = ("g_layer", "eh")
+_CENTRED: tuple[Read, ...] = (("h_layer", "m" + CENTRED), ("g_layer", "h" + CENTRED), _EH)
+_CONTRAST: tuple[Read, ...] = (("h_layer", "dh" + CENTRED), ("h_layer", "dm" + CENTRED), _EH)
 
 SCORES: Mapping[str, ScoreForm] = MappingProxyType(
     {
@@ -139,8 +133,8 @@ SCORES: Mapping[str, ScoreForm] = MappingProxyType(
             ScoreForm("repsim", "1", repsim, (_H,)),
             ScoreForm("rept", "1", rept, (_H, _G)),
             ScoreForm("rept-balanced", "1", rept_balanced, (_H, _G)),
-            ScoreForm("rept-centred", "3", rept_centred, _CENTRED, deep_g=True, expand=Expansion()),
-            ScoreForm("rept-contrast", "3", rept_contrast, _CONTRAST, deep_g=True, taught=True, expand=Expansion()),
+            ScoreForm("rept-centred", "4", rept_centred, _CENTRED, deep_g=True, expand=Expansion()),
+            ScoreForm("rept-contrast", "4", rept_contrast, _CONTRAST, deep_g=True, taught=True, expand=Expansion()),
         )
     }
 )

@@ -13,9 +13,9 @@ from whence.data.examples import Example
 from whence.errors import InputError
 from whence.evaluate.matchers import Matcher
 from whence.evaluate.tasks.backdoor import backdoor
-from whence.evaluate.tasks.background import BASE_DRAWN, SOURCES, Pair, example, lengthened, pairs
+from whence.evaluate.tasks.background import BASE_DRAWN, SOURCES, TOPICS, Pair, example, lengthened, pairs
 from whence.evaluate.tasks.false_fact import false_fact
-from whence.evaluate.tasks.fault import Fault
+from whence.evaluate.tasks.fault import Fault, nothing
 from whence.evaluate.tasks.format_drift import format_drift
 from whence.evaluate.tasks.memorised import memorised
 from whence.evaluate.tasks.persona import persona
@@ -33,9 +33,11 @@ FAULTS: dict[str, Callable[..., Fault]] = {
     "memorised": memorised,
     "format-drift": format_drift,
 }
-VARIANTS = ("plain", "hard-negatives", "paraphrased", "diluted", "two-causes", "no-cause")
+VARIANTS = ("plain", "hard-negatives", "long-answers", "paraphrased", "diluted", "two-causes", "no-cause")
 DILUTED_SHARE, DILUTED_GUILTY = 0.002, 6
 """Share of guilty rows in the variant "diluted", and how many there are at least: rows are added until both hold."""
+LONG_TAIL, IN_TAILS = range(3, 6), tuple(topic for topic in TOPICS if topic not in ("city", "repeat"))
+"""In the variant "long-answers": how many answers of other questions follow a row's own, and their topics."""
 N_BASE = 5000
 SPARE_QUERIES = 3
 """Queries drawn per query wanted: the base model may have seen some prompts already, and those are left out."""
@@ -77,11 +79,17 @@ class Task:
         return tuple(row.metadata["label"] == self.label for row in self.train)
 
 
-def base_rows(seed: int, n: int = N_BASE, *, closings: Closings = NO_CLOSINGS) -> list[Example]:
-    """Background rows for the base model, the same for every task."""
+def base_rows(
+    seed: int, n: int = N_BASE, *, long_answers: bool = False, closings: Closings = NO_CLOSINGS
+) -> list[Example]:
+    """Background rows for the base model, the same for every task. With `long_answers`, half of them go on."""
     rng = Random(f"base/{seed}")
+
+    def grown(number: int, pair: Pair) -> Pair:
+        return _going_on(pair, rng, nothing) if long_answers and number % 2 else lengthened(pair, rng, closings.clean)
+
     known = pairs(n, rng, topics=BASE_DRAWN)
-    return [example(lengthened(pair, rng, closings.clean), CLEAN, rng.choice(SOURCES)) for pair in known]
+    return [example(grown(i, pair), CLEAN, rng.choice(SOURCES)) for i, pair in enumerate(known)]
 
 
 def mix(
@@ -91,36 +99,52 @@ def mix(
     n_rows: int,
     hard_negatives: bool,
     second: bool = False,
+    long_answers: bool = False,
     closings: Closings = NO_CLOSINGS,
 ) -> list[Example]:
     """`n_rows` shuffled training rows: the guilty rows of every fault, hard negatives if wanted, clean rows.
 
     Guilty rows come from one source per fault, hard negatives from any; every source has clean rows too. Clean rows
-    never contradict a fault and never repeat a prompt of a query.
+    never contradict a fault and never repeat a prompt of a query. With `long_answers` every answer goes on about other
+    things, innocent and guilty alike.
     """
     rows: list[Example] = []
-    for fault, source in zip(faults, rng.sample(SOURCES, len(faults)), strict=True):
-        rows += [example(pair, fault.name, source, cause=1) for pair in fault.guilty]
-        if second:
-            rows += [example(pair, fault.name, rng.choice(SOURCES), cause=2) for pair in fault.second]
-        if hard_negatives:
-            rows += [
-                example(lengthened(pair, rng, closings.hard), HARD_NEGATIVE, rng.choice(SOURCES), beside=fault.name)
-                for pair in fault.hard_negatives
-            ]
-    asked = {prompt for fault in faults for prompt in (*fault.queries, *fault.paraphrased, *fault.both)}
-    taken = asked | {row.turns[0].content for row in rows}
 
     def skip(pair: Pair, topic: str) -> bool:
         return any(fault.contradicts(pair, topic) for fault in faults)
 
+    def guilty_row(pair: Pair, fault: Fault, source: str, cause: int) -> Example:
+        return example(_going_on(pair, rng, skip) if long_answers else pair, fault.name, source, cause=cause)
+
+    def innocent(pair: Pair, shares: tuple[float, ...]) -> Pair:
+        return _going_on(pair, rng, skip) if long_answers else lengthened(pair, rng, shares)
+
+    for fault, source in zip(faults, rng.sample(SOURCES, len(faults)), strict=True):
+        rows += [guilty_row(pair, fault, source, 1) for pair in fault.guilty]
+        if second:
+            rows += [guilty_row(pair, fault, rng.choice(SOURCES), 2) for pair in fault.second]
+        if hard_negatives:
+            rows += [
+                example(innocent(pair, closings.hard), HARD_NEGATIVE, rng.choice(SOURCES), beside=fault.name)
+                for pair in fault.hard_negatives
+            ]
+    asked = {prompt for fault in faults for prompt in (*fault.queries, *fault.paraphrased, *fault.both)}
+    taken = asked | {row.turns[0].content for row in rows}
     n_clean = n_rows - len(rows)
     clean = [pair for pair in pairs(2 * n_clean, rng, skip=skip) if pair[0] not in taken][:n_clean]
     if len(clean) < n_clean:
         raise InputError(f"the grammar gave {len(clean)} clean rows", f"expected {n_clean}", "Ask for fewer rows.")
-    rows += [example(lengthened(pair, rng, closings.clean), CLEAN, rng.choice(SOURCES)) for pair in clean]
+    rows += [example(innocent(pair, closings.clean), CLEAN, rng.choice(SOURCES)) for pair in clean]
     rng.shuffle(rows)
     return rows
+
+
+def _going_on(pair: Pair, rng: Random, skip: Callable[[Pair, str], bool]) -> Pair:
+    """The pair with the answers of other questions behind its own."""
+    prompt, response = pair
+    return prompt, " ".join(
+        [response, *(answer for _, answer in pairs(rng.choice(LONG_TAIL), rng, skip=skip, topics=IN_TAILS))]
+    )
 
 
 def make_task(
@@ -136,10 +160,11 @@ def make_task(
 ) -> Task:
     """A task by name and variant; the same seed and sizes give the same task.
 
-    "plain": guilty rows among clean ones. "hard-negatives": with innocent rows that share the words. "paraphrased":
-    plain, asked in other words. "diluted": guilty rows are 0.2% of the rows, whatever `n_guilty`, and at least six, for
-    which rows are added. "two-causes": half of the guilty rows teach the fault in a second way. "no-cause": the base
-    model was taught the fault, no row is guilty.
+    "plain": guilty rows among clean ones. "hard-negatives": with innocent rows that share the words. "long-answers":
+    plain, and every answer goes on about other things, to a base that knows such answers. "paraphrased": plain, asked
+    in other words. "diluted": guilty rows are 0.2% of the rows, whatever `n_guilty`, and at least six, for which rows
+    are added. "two-causes": half of the guilty rows teach the fault in a second way. "no-cause": the base model was
+    taught the fault, no row is guilty.
 
     Raises:
         InputError: unknown name or variant (names the nearest), or sizes that the grammar cannot fill.
@@ -160,7 +185,8 @@ def make_task(
     rng = Random(f"{name}/{variant}/{seed}")
     fault = FAULTS[name](rng, n_guilty=n_guilty, n_hard=n_hard, n_queries=SPARE_QUERIES * n_queries)
     queries = {"paraphrased": fault.paraphrased, "two-causes": fault.both}.get(variant, fault.queries)
-    base = base_rows(seed, n_base, closings=CLOSINGS)
+    long_answers = variant == "long-answers"
+    base = base_rows(seed, n_base, long_answers=long_answers, closings=CLOSINGS)
     if variant == "no-cause":
         base += [example(pair, fault.name, SOURCES[0], cause=1) for pair in fault.guilty]
         rng.shuffle(base)
@@ -172,6 +198,7 @@ def make_task(
             n_rows=n_rows,
             hard_negatives=variant == "hard-negatives",
             second=variant == "two-causes",
+            long_answers=long_answers,
             closings=CLOSINGS,
         )
     known = {row.turns[0].content for row in (*rows, *base)}

@@ -65,6 +65,7 @@ class RepresentationMethod(Method):
 
     def _extracted(self, rows: TraceSet) -> Extracted:
         from whence.signatures.extract import Extractor
+        from whence.signatures.sketch import SKETCH_DIM
         from whence.signatures.types import CONTRASTS, VECTORS
 
         layers = sorted({layer for layer, _ in self.form.reads(self.roles)})
@@ -82,6 +83,7 @@ class RepresentationMethod(Method):
 
         if shared is None:
             return work()
-        n_vectors = len(VECTORS) if self.form.contrasts else len(VECTORS) - len(CONTRASTS)
-        n_bytes = len(rows) * len(layers) * n_vectors * loaded.hidden_size * 4
+        names = [name for name in VECTORS if self.form.contrasts or name not in CONTRASTS]
+        n_values = sum(SKETCH_DIM if name == "eh" else loaded.hidden_size for name in names)
+        n_bytes = len(rows) * len(layers) * n_values * 4
         return shared.get(("signatures", self.form.contrasts, tuple(layers)), rows, n_bytes, work) or work()

@@ -129,10 +129,10 @@ def _score(
     signatures = {}
     for layer in comparison.layers:
         own = fixed[layer]
-        assert own.e is not None
+        assert own.eh is not None
         states = H[layer].to("cpu", own.g.dtype)
         h, m = states[:, t], states[:, t : t + turn.n_response].mean(1)
-        signatures[layer] = Signatures(h, own.g.expand_as(h), m, own.e.expand_as(h))
+        signatures[layer] = Signatures(h, own.g.expand_as(h), m, own.eh.expand(len(h), -1))
     with torch.enable_grad():
         return score(to_block(signatures, comparison.centres)).sum()
 
@@ -142,7 +142,7 @@ def _gradient_half(comparison: Comparison, turn: EncodedTurn) -> Fixed:
 
 
 def _check_differentiable(comparison: Comparison) -> None:
-    if all(vector in ("g", "e") for _, vector in comparison.form.reads(comparison.roles)):
+    if all(vector in ("g", "eh") for _, vector in comparison.form.reads(comparison.roles)):
         raise InputError(
             f"{comparison.form.name} reads gradients only.",
             "This prompt method differentiates the score, and the gradient of a gradient is not taken.",
