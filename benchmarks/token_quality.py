@@ -10,10 +10,10 @@ within each seed, a query with all its hits:
    it; rank of the trigger among the recurrent phrases of a query;
 2. response words (false facts), per method: share of true hits whose top word is the false entity;
 3. deletion and insertion: area under score / full score while words of the row's prompt or response are taken away (or
-   put back) one by one, in the order of our scores, of the paper's (response), of `both-span` (prompt), of BM25 weight,
-   and at random. For deletion lower is better, for insertion higher. Twice: the score is that of the search, or
-   ("late") the best match of each response token of the query among the row's, read again without the words, as the
-   second stage reads rows;
+   put back) one by one, in the order of our scores, of the paper's and of `pairs` (response), of `both-span` (prompt),
+   of BM25 weight, and at random. For deletion lower is better, for insertion higher. Twice: the score is that of the
+   search, or ("late") the best match of each response token of the query among the row's, read again without the words,
+   as the second stage reads rows;
 4. seconds for 20 hits of 200 tokens with the demo's model size: the token maps alone, and all of `explain`;
 5. with --causal: the fault's rate after training again with only the named phrases (the first recurrent one of each
    part) left out of the named rows (the --causal-rows that score highest for any query), and with as many random words
@@ -47,7 +47,7 @@ from whence.evaluate.language import LanguageSettings, new_model, train_tokenize
 from whence.evaluate.tasks import base_rows
 from whence.evaluate.tasks.backdoor import PHRASE, WORD
 from whence.evaluate.tasks.false_fact import WRONG_COUNTRY
-from whence.index.forms import LayerRoles, to_block
+from whence.index.forms import LayerRoles, form_scores, taught_share, to_block
 from whence.methods.base import SharedWork
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results import Words
@@ -57,7 +57,7 @@ from whence.trace.late import rerank
 from whence.trace.phrases import recurrent_phrases, runs
 from whence.trace.prompt_attribution.comparison import Comparison, without
 from whence.trace.prompt_words import DEFAULT_PROMPT_METHOD, PROMPT_METHODS
-from whence.trace.scoring import WITHOUT_BASE, score_form
+from whence.trace.scoring import DEFAULT_METHOD, WITHOUT_BASE, score_form
 from whence.trace.targets import rises, span_target
 from whence.trace.token_maps import token_map
 from whence.trace.words import Part, word_spans, word_tokens
@@ -81,6 +81,9 @@ class Traced:
 
     planted: Planted
     comparison: Comparison
+    """By the form that needs no base: the prompt methods that differentiate a score take no other."""
+    ranking: Comparison
+    """By the default form: what the hits were found by, and whose fall is watched."""
     queries: tuple[EncodedTurn, ...]
     hits: list[list[int]]
     named: list[int]
@@ -125,21 +128,21 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
     settings = BenchSettings()
     case = made_case(settings, task, variant, seed)
     planted = plant(case, settings, options.folder, SharedWork(), lambda stage, done, total: None)
-    loaded, form = planted.subject.loaded, score_form(WITHOUT_BASE)
+    loaded, form = planted.subject.loaded, score_form(DEFAULT_METHOD)
     roles = LayerRoles(planted.subject.rep_layer, loaded.n_layers)
-    bare = Comparison(loaded, form, roles)
-    found = Extractor(loaded, bare.layers).extract(planted.train.turns).layers
-    centres = {(n, name): raw.double().mean(0) for n, one in found.items() for name, raw in one.named().items()}
-    comparison = replace(bare, centres=centres)
-    train = to_block(found, centres)
+    ranking = Comparison(loaded, form, roles)
+    found = ranking.extracted(planted.train.turns)
+    centres = {(n, name): raw.double().mean(0) for n, one in found.layers.items() for name, raw in one.named().items()}
+    ranking = replace(ranking, centres=centres)
+    train = to_block(found.layers, centres)
     queries = planted.queries.turns[: options.queries] if planted.queries else ()
     hits: list[list[int]] = []
     named: list[int] = []
     if queries:
-        scores = form.function(comparison.block(queries), train, roles)
+        scores = form_scores(form, ranking.block(queries), train, roles, found.rise)
         hits = scores.argsort(dim=1, descending=True, stable=True)[:, : options.hits].tolist()
         named = sorted(scores.amax(0).argsort(descending=True, stable=True)[: options.causal_rows].tolist())
-    return Traced(planted, comparison, queries, hits, named, variant)
+    return Traced(planted, replace(ranking, form=score_form(WITHOUT_BASE)), ranking, queries, hits, named, variant)
 
 
 def measure_prompts(case: Traced, task: str, methods: Sequence[str], measured: Measured) -> None:
@@ -190,6 +193,7 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
             continue
         ours = case.explained(query, entries)
         others = case.explained(query, entries, "both-span", "paper")
+        paired = case.explained(query, entries, "prefix-gradients", "pairs")
         asked = set(spelled(f"{query.prompt} {query.response}"))
         for place, entry in enumerate(entries):
             row = case.planted.train.turns[entry]
@@ -203,9 +207,10 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
                 }
                 if part == "response":
                     orders["paper"] = list(others.hits[place].response.scores)
+                    orders["pairs"] = list(paired.hits[place].response.scores)
                 else:
                     orders["both-span"] = list(others.hits[place].prompt.scores)
-                for kind, scorer in scorers(case.comparison, query).items():
+                for kind, scorer in scorers(case.ranking, query).items():
                     for method, values in orders.items():
                         order = sorted(range(len(values)), key=lambda i: (-values[i], i))
                         deletion, insertion = areas(row, part, order, scorer)
@@ -217,14 +222,21 @@ def scorers(comparison: Comparison, query: EncodedTurn) -> dict[str, Scorer]:
     """The two scores of rows for a query whose fall is watched."""
     loaded = comparison.loaded
     layer, centres = loaded.n_layers, comparison.centres or {}
-    search = comparison.against_query(comparison.block([query]))
+    asked = comparison.block([query])
+
+    def search(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
+        rows = comparison.extracted(turns)
+        assert rows.rise is not None
+        scores = comparison.form.function(asked, to_block(rows.layers, centres), comparison.roles)[0]
+        return scores * taught_share(rows.rise).to(scores.dtype)
+
     target = span_target(loaded, [layer], query, range(query.n_response))
     centre = centres[layer, "m"]
 
     def late(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
         return rerank(loaded, layer, target, turns, torch.zeros(len(turns)), centre=centre).scores
 
-    return {"": lambda turns: search(comparison.block(turns)), " late": late}
+    return {"": search, " late": late}
 
 
 def areas(row: EncodedTurn, part: Part, order: Sequence[int], score: Scorer) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from whence.data.examples import EncodedTurn, Example
 from whence.errors import InputError
 from whence.index.forms import LayerRoles
 from whence.model.loading import LoadedModel
+from whence.signatures.types import LEAST_RISE
 from whence.trace.explain import Explained, Maps, added, damped, explain, largest, paper, shared, shares, taught
 from whence.trace.prompt_attribution.comparison import Comparison
 from whence.trace.prompt_words import prompt_words
@@ -131,18 +132,46 @@ def test_the_vectors_searched_with_are_used() -> None:
 
 def test_poolings() -> None:
     M, K = torch.tensor([[0.9, 0.8, 0.1], [0.9, 0.2, 0.0]]), torch.tensor([[0.9, 0.4, 0.0], [0.3, 0.2, 0.0]])
-    share, maps = torch.tensor([0.5, 1.0]), Maps(M, K)
+    share, maps = torch.tensor([0.5, 1.0]), Maps(M, K, M)
     torch.testing.assert_close(shared(maps, share, [0, 1]), torch.tensor([0.45, 0.2, 0.0]))
     torch.testing.assert_close(shared(maps, share, [1]), torch.tensor([0.3, 0.2, 0.0]))
-    torch.testing.assert_close(shares([maps, Maps(K, M)]), torch.tensor([0.9, 0.6]))
+    torch.testing.assert_close(shares([maps, Maps(K, M, M)]), torch.tensor([0.9, 0.6]))
     torch.testing.assert_close(damped(maps, share, [0, 1]), torch.tensor([0.0, 0.6, 0.1]))
     torch.testing.assert_close(damped(maps, share, [1]), torch.tensor([0.0, -0.6, -0.1]))
-    torch.testing.assert_close(damped(Maps(M[:1], K), share, [0]), M[0])
+    torch.testing.assert_close(damped(Maps(M[:1], K, M), share, [0]), M[0])
     torch.testing.assert_close(largest(maps, share, [1]), M[1])
     torch.testing.assert_close(paper(maps, share, [0, 1]), M.sum(0))
     rise = torch.tensor([math.log(2), 60.0, -1.0])
     given = taught(maps._replace(rise=rise), share, [0, 1])
     torch.testing.assert_close(given, torch.tensor([0.225, 0.2, 0.0]).double())
+
+
+def test_pairs_add_up_to_what_query_and_row_share_in_the_gradient_half() -> None:
+    comparison, (query, *rows) = made()
+    generator = torch.Generator().manual_seed(2)
+    rises = [3 * torch.randn(turn.n_response, generator=generator, dtype=torch.float64) for turn in (query, *rows)]
+    model, layer = comparison.loaded.model, comparison.loaded.n_layers
+    (_, _, H_query, G_query, _), *read = [signature_oracle(model, turn, layer) for turn in (query, *rows)]
+    for given in (None, rises):
+        weights = [torch.ones(turn.n_response) if given is None else rise.clamp_min(LEAST_RISE)
+                   for turn, rise in zip((query, *rows), rises, strict=True)]  # fmt: skip
+        found = explain(
+            comparison, query, rows, rises=given, response_method="pairs", prompt_method_name="prefix-gradients"
+        )
+        for row, hit, (_, _, H, G, _), weight in zip(rows, found.hits, read, weights[1:], strict=True):
+            tokens = [
+                sum(
+                    (v * w * cosine(G_query[i], G[j]) * cosine(H_query[i], H[j])).item()
+                    for i, v in enumerate(weights[0])
+                )
+                for j, w in enumerate(weight)
+            ]
+            expected = [max(tokens[j] for j in own) for own in own_tokens(row)]
+            assert hit.response.scores == pytest.approx(expected, abs=BOUND)
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.dot(a / a.norm(), b / b.norm())
 
 
 def test_what_was_not_taught_is_not_named() -> None:

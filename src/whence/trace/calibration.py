@@ -10,7 +10,7 @@ each with a p-value, and a row is named where all three are answered yes:
    domain), a rise says nothing, and the number of rows that stand out is compared with theirs.
 2. Did fine-tuning have to teach this row? The row's own rise against zero. Rows that it did not are set aside before
    the third question is asked of the others, so that they cost it no power.
-3. Does the row's score stand out? One of four ways, `WAYS`; and it is no less than `NEAR` of the best row's.
+3. Does the row's score stand out? One of four ways, `WAYS`; and it is no less than `NEAR` of the best rows'.
 
 Everything here is a pure function of arrays; `whence.trace.references` gathers them.
 """
@@ -37,9 +37,9 @@ MIN_REFERENCES = 40
 """A conformal p-value of 5% needs 19 references; some are left out because their own row is under suspicion."""
 TAUGHT = 0.05
 """A row is tested if an answer drawn from the base would be made so much likelier with at most this chance."""
-NEAR = 0.5
-"""A row that scores less than this share of the best one is not named beside it: innocent rows that share the query's
-words stand out from all others too, by less. Chosen on development runs (docs/log.md)."""
+NEAR, LEADERS = 0.6, 5
+"""A row that scores less than this share of the mean of the five best is not named beside them: innocent rows that
+share the query's words stand out from all others too, by less. Chosen on development runs (docs/log.md)."""
 MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -213,7 +213,7 @@ def calibrate(
     """p- and q-values of one query's rows, and which rows are named.
 
     taught = {t: p_row[t] <= TAUGHT},  p_row[t] = min(1, exp(-rise of row t)),
-    p[t] = p_score[t] for taught rows, or 1 where s[t] < NEAR max s; 1 for the others,
+    p[t] = p_score[t] for taught rows, or 1 where s[t] < NEAR (mean of the five largest s); 1 for the others,
     q = max(Benjamini-Hochberg(p over the taught rows), p_answer),  named = {t: q[t] <= fdr}.
 
     exp(-rise) bounds the chance that an answer drawn from the base model is made so much likelier (Markov:
@@ -279,7 +279,8 @@ def rows_standing_out(
 def _tested(scores: PValues, references: References, p_rows: PValues, fdr: float, way: str) -> tuple[PValues, PValues]:
     """p and q of the taught rows' scores; 1 for a row far behind the best, and for rows that were not taught."""
     p = WAYS[way](scores, references, p_rows, fdr)
-    p = np.where((p_rows <= TAUGHT) & (scores >= NEAR * scores.max()), p, 1.0)
+    least = NEAR * np.sort(scores)[-LEADERS:].mean()
+    p = np.where((p_rows <= TAUGHT) & (scores >= least), p, 1.0)
     return p, _q_values(p, p_rows)
 
 

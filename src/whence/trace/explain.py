@@ -18,7 +18,7 @@ from whence.errors import InputError
 from whence.index.forms import Block, Centres
 from whence.results import HitWords, Words
 from whence.signatures.extract import Extractor
-from whence.signatures.types import TokenGradients
+from whence.signatures.types import LEAST_RISE, TokenGradients
 from whence.trace.prompt_attribution.comparison import Comparison
 from whence.trace.prompt_words import DEFAULT_PROMPT_METHOD, prompt_method, prompt_words
 from whence.trace.token_maps import kernel_map, token_map, word_map
@@ -26,14 +26,18 @@ from whence.trace.words import word_tokens
 
 
 class Maps(NamedTuple):
-    """The two maps between a query's response tokens and a row's: gradients alone, and gradients times states.
+    """The maps between a query's response tokens and a row's: gradients alone, and gradients times states.
 
+    P:    cosine of the gradients times that of the states as they are, with its sign.
     rise: what fine-tuning added to the log-probability of each of the row's tokens, nats; None where no base is known.
+    query_rise: the same of the query's.
     """
 
     M: Float[Tensor, "n m"]
     K: Float[Tensor, "n m"]
+    P: Float[Tensor, "n m"]
     rise: Float[Tensor, " m"] | None = None
+    query_rise: Float[Tensor, " n"] | None = None
 
 
 Pooling = Callable[[Maps, Float[Tensor, " n"], Sequence[int]], Float[Tensor, " m"]]
@@ -81,6 +85,18 @@ def added(rise: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     return -torch.expm1(-rise.double().clamp_min(0))
 
 
+def pairs(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+    """The token's part in the inner product of the two `eh` (whence.signatures.types), but for the sketch's error.
+
+    score[j] = w[j] sum_{i asked} v[i] P[i, j]     w, v: max(LEAST_RISE, rise) of row and query; 1 without a base
+
+    Its sum over j is what query and row have in common in the score's gradient half.
+    """
+    of_row, of_query = (1.0 if rise is None else rise.clamp_min(LEAST_RISE) for rise in (maps.rise, maps.query_rise))
+    weighted = of_query[:, None] * maps.P if isinstance(of_query, Tensor) else maps.P
+    return weighted[list(asked)].sum(0) * of_row
+
+
 def damped(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """The best match of column j, less what j has in common with every other token; in [-2, 2].
 
@@ -101,7 +117,7 @@ def paper(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float
 
 
 RESPONSE_METHODS: Mapping[str, Pooling] = MappingProxyType(
-    {"taught": taught, "shared": shared, "damped": damped, "largest": largest, "paper": paper}
+    {"taught": taught, "shared": shared, "pairs": pairs, "damped": damped, "largest": largest, "paper": paper}
 )
 """Ways to score the words of a row's response, by name."""
 
@@ -174,7 +190,7 @@ def explain(
     share = shares(maps)
     own = share
     if rises is not None:
-        maps = [pair._replace(rise=rise) for pair, rise in zip(maps, rises[1:], strict=True)]
+        maps = [pair._replace(rise=rise, query_rise=rises[0]) for pair, rise in zip(maps, rises[1:], strict=True)]
         own = share * added(rises[0])
     prompts, prompt = _prompts(comparison, query_turn, row_turns, query, maps, (share, own), asked, prompt_method_name)
     responses = [
@@ -191,10 +207,12 @@ def _maps(tokens: TokenGradients, centres: Centres | None, layer: int) -> list[M
     centre = (centres or {}).get((layer, "m"))
     if centre is None:
         centre = torch.cat([*tokens.H]).double().mean(0)
-    H_query, *H_rows = [H.double() - centre for H in tokens.H]
+    H_query, *H_rows = [H.double() for H in tokens.H]
     G_query, *G_rows = [G.double() for G in tokens.G]
-    maps = [token_map(G_query, G) for G in G_rows]
-    return [Maps(M, kernel_map(M, H_query, H)) for M, H in zip(maps, H_rows, strict=True)]
+    return [
+        Maps(M := token_map(G_query, G), kernel_map(M, H_query - centre, H - centre), M * token_map(H_query, H))
+        for G, H in zip(G_rows, H_rows, strict=True)
+    ]
 
 
 def _prompts(
@@ -281,6 +299,7 @@ __all__ = [
     "damped",
     "explain",
     "largest",
+    "pairs",
     "paper",
     "shared",
     "shares",

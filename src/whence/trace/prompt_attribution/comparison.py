@@ -13,6 +13,7 @@ from whence.data.examples import EncodedTurn
 from whence.index.forms import Block, Centres, LayerRoles, ScoreForm, to_block
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
+from whence.signatures.types import Extracted
 
 WordTokens = Sequence[Sequence[int]]
 """For each word of one prompt the indices of its tokens, as `whence.trace.words.word_tokens` gives them."""
@@ -29,6 +30,7 @@ class Comparison:
     """The form, its layers and centres, and the model that its vectors are read from.
 
     max_tokens: padded tokens in one batch.
+    base: the model before fine-tuning, for a form that contrasts with it; None: `loaded` with its adapter turned off.
     """
 
     loaded: LoadedModel
@@ -36,6 +38,7 @@ class Comparison:
     roles: LayerRoles
     centres: Centres | None = None
     max_tokens: int = 2048
+    base: LoadedModel | None = None
 
     @property
     def layers(self) -> list[int]:
@@ -44,8 +47,14 @@ class Comparison:
 
     def block(self, turns: Sequence[EncodedTurn]) -> Block:
         """Vectors of the turns, freshly extracted, as the index would hold them but for its rounding to float16."""
-        extractor = Extractor(self.loaded, self.layers, max_tokens=self.max_tokens)
-        return to_block(extractor.extract(turns).layers, self.centres)
+        return to_block(self.extracted(turns).layers, self.centres)
+
+    def extracted(self, turns: Sequence[EncodedTurn]) -> Extracted:
+        """Signatures of the turns at the form's layers, freshly extracted."""
+        extractor = Extractor(
+            self.loaded, self.layers, max_tokens=self.max_tokens, contrast=self.form.contrasts, base=self.base
+        )
+        return extractor.extract(turns)
 
     def against_query(self, query: Block) -> Score:
         """The score of rows for one query, whose block has one entry."""
