@@ -188,17 +188,17 @@ class Extractor:
         H = {layer: states[layer].detach().to("cpu", out) for layer in self.layers}
         G = {layer: gradients[layer].detach().to("cpu", out) / scale for layer in self.layers}
         counts = n_response.cpu()
-        weights, rise = batch.tail_mask.to("cpu", out), None
+        weights, rise = batch.tail_mask.to(out), None
         if self._contrast:
             H0, nats0 = self._before(batch, out)
-            risen = (nats0 - nats).to("cpu", torch.float64)
-            weights, rise = weights * risen.clamp_min(LEAST_RISE).to(out), risen.sum(1)
+            weights = weights * (nats0 - nats).clamp_min(LEAST_RISE).to(out)
+            rise = (nats0 - nats).to("cpu", torch.float64).sum(1)
         signatures = {
             layer: Signatures(
                 h=H[layer][:, 0].clone(),
                 g=G[layer][:, 0].clone(),
                 m=_mean(H[layer], counts),
-                eh=_pairs(G[layer], H[layer], weights),
+                eh=_pairs(gradients[layer].detach(), states[layer].detach(), weights).cpu(),
             )
             for layer in self.layers
         }
@@ -356,22 +356,24 @@ def _mean(H: Tensor, counts: Tensor) -> Float[Tensor, "batch hidden"]:
 
 
 def _pairs(G: Tensor, H: Tensor, weights: Float[Tensor, "batch seq"]) -> Float[Tensor, "batch sketch"]:
-    """`Signatures.eh`; positions of weight 0 are padding."""
+    """`Signatures.eh` in the weights' dtype; positions of weight 0 are padding."""
     share = weights / weights.sum(1, keepdim=True)
-    found = H.new_zeros(len(H), SKETCH_DIM)
+    found = weights.new_zeros(len(H), SKETCH_DIM)
     row, position = (share > 0).nonzero(as_tuple=True)
     step = max(1, SKETCHED_AT_ONCE // SKETCH_DIM)
     for start in range(0, len(row), step):
         i, j = row[start : start + step], position[start : start + step]
-        sketches = pair_sketch(_directions(G[i, j]), _directions(H[i, j]))
+        sketches = pair_sketch(_directions(G[i, j].to(found.dtype)), _directions(H[i, j].to(found.dtype)))
         found.index_add_(0, i, share[i, j, None] * sketches)
     return found
 
 
 def _directions(x: Tensor) -> Float[Tensor, "n hidden"]:
     """Unit vectors, of gradients whose squares may be too small for float32; zero stays zero."""
-    length = torch.linalg.vector_norm(x.double(), dim=1, keepdim=True)
-    return (x / torch.where(length > 0, length, torch.ones_like(length))).to(x.dtype)
+    largest = x.abs().amax(1, keepdim=True)
+    x = x / torch.where(largest > 0, largest, torch.ones_like(largest))
+    length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1.0)
+    return x / length
 
 
 def _wide(logits: Tensor) -> Tensor:

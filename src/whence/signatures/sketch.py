@@ -54,8 +54,8 @@ def hashes(size: int, side: int, dim: int = SKETCH_DIM) -> tuple[Int[Tensor, " s
 
 def _counted(x: Tensor, bucket: Tensor, sign: Tensor, dim: int) -> Tensor:
     """The count sketch of each vector."""
-    flat = (x * sign.to(x.dtype)).reshape(-1, x.shape[-1])
-    return x.new_zeros(len(flat), dim).index_add_(1, bucket, flat).reshape(*x.shape[:-1], dim)
+    flat = (x * sign.to(x)).reshape(-1, x.shape[-1])
+    return x.new_zeros(len(flat), dim).index_add_(1, bucket.to(x.device), flat).reshape(*x.shape[:-1], dim)
 
 
 __all__ = ["SKETCH_DIM", "hashes", "pair_sketch"]
