@@ -30,6 +30,7 @@ from whence.data.examples import EncodedTurn, Turn
 from whence.evaluate.bench_cases import BenchSettings, made_case
 from whence.evaluate.bench_subject import Planted, plant
 from whence.evaluate.metrics import average_precision, bootstrap, ranking
+from whence.index.forms import taught_share
 from whence.methods.base import SharedWork
 from whence.methods.registry import method_class
 from whence.signatures.extract import Extractor
@@ -59,22 +60,24 @@ def arguments() -> argparse.Namespace:
 
 
 def targets(planted: Planted, turn: EncodedTurn, rise: Tensor, whole: tuple[Tensor, Tensor]) -> dict[str, Target]:
-    """The ways of asking about one answer, at the last layer."""
+    """The ways of asking about one answer, at the last layer; no wanted answer where nothing stands beside the fault."""
     loaded = planted.subject.loaded
     layer = loaded.n_layers
     match = re.search(planted.case.matcher.pattern, turn.response, re.DOTALL)
     assert match is not None, "a query shows its fault"
     answer = turn.response[match.end() :].strip() if match.start() == 0 else ""
     wanted = turn.response.replace(WRONG, TRUE) if planted.case.task.startswith("false-fact") else answer
-    encoded = Encoder(loaded.tokenizer).encode_query([Turn("user", turn.prompt)], wanted)
     G, H = whole
-    return {
+    found = {
         "first token": Target((0,), {layer: G[:1]}, {layer: H[:1]}),
         "whole response": Target(tuple(range(len(G))), {layer: G}, {layer: H}),
         "span": span_target(loaded, [layer], turn, span_positions(turn, match.span())),
-        "wanted": wanted_target(loaded, [layer], turn, encoded),
         "automatic": span_target(loaded, [layer], turn, automatic_positions(rise)),
     }
+    if wanted.strip():
+        encoded = Encoder(loaded.tokenizer).encode_query([Turn("user", turn.prompt)], wanted)
+        found["wanted"] = wanted_target(loaded, [layer], turn, encoded)
+    return found
 
 
 def case_figures(planted: Planted, best: int) -> Figures:
@@ -96,18 +99,19 @@ def case_figures(planted: Planted, best: int) -> Figures:
     assert asked is not None
     centre = torch.cat([H.mean(0, keepdim=True) for H in rows[layer].H]).mean(0)
     raised = rises(loaded, queries.turns)
+    share = taught_share(torch.stack([rise.sum() for rise in rises(loaded, planted.train.turns)]))
     for q, turn in enumerate(queries.turns):
         whole = (asked[layer].G[q], asked[layer].H[q])
         first = scores[DEFAULT_METHOD][q]
         for name, ranked in rankings(
-            targets(planted, turn, raised[q], whole), rows[layer], centre, first, best
+            targets(planted, turn, raised[q], whole), rows[layer], centre, share, first, best
         ).items():
             found[name].append(average_precision(ranked, relevant))
     return found
 
 
 def rankings(
-    asked: Mapping[str, Target], rows: TokenGradients, centre: Tensor, first: Tensor, best: int
+    asked: Mapping[str, Target], rows: TokenGradients, centre: Tensor, share: Tensor, first: Tensor, best: int
 ) -> dict[str, Tensor]:
     """Scores of all rows for each way of asking: best position alone, second stage over the best rows and over all."""
     found = {}
@@ -119,7 +123,7 @@ def rankings(
         alike = best_position(
             gradients, rows.G, target_states=states - centre, row_states=centred, similarity="product"
         ).scores
-        both = (first + LATE_WEIGHT * alike.to(first.dtype)) / (1 + LATE_WEIGHT)
+        both = (first + LATE_WEIGHT * (share * alike).to(first.dtype)) / (1 + LATE_WEIGHT)
         # Rows that are not read again stay behind those that are, in the order of the first stage.
         moved = first - 10
         moved[front] = both[front]
