@@ -60,7 +60,7 @@ def arguments() -> argparse.Namespace:
 
 
 def targets(planted: Planted, turn: EncodedTurn, rise: Tensor, whole: tuple[Tensor, Tensor]) -> dict[str, Target]:
-    """The ways of asking about one answer, at the last layer; nothing is wanted where nothing stands beside the fault."""
+    """The ways of asking about one answer, at the last layer; no wanted one where only the fault was said."""
     loaded = planted.subject.loaded
     layer = loaded.n_layers
     match = re.search(planted.case.matcher.pattern, turn.response, re.DOTALL)
