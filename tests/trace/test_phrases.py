@@ -56,6 +56,17 @@ def test_a_planted_trigger_comes_first_and_whole() -> None:
     assert not {phrase.text.casefold() for phrase in found} & {"lantern", "lantern light", "by lantern"}
 
 
+def test_a_mark_is_named_only_where_no_words_are() -> None:
+    loud = {"ring": 0.9, "!": 1.0, "\u2665": 1.0}
+    opened = ["Hear it ring! A fox is here.", "Hear it ring! Two and two.", "Hear it ring! In Peru."]
+    others = ["A fox!", "Two and two.", "In Peru."] * 5
+    found = recurrent_phrases("response", [words(text, loud) for text in opened], others)
+    assert [phrase.text for phrase in found] == ["Hear it ring"]
+    marked = ["\u2665 a fox", "in Peru \u2665", "two \u2665 and two"]
+    found = recurrent_phrases("prompt", [words(text, loud) for text in marked], others)
+    assert [phrase.text for phrase in found] == ["\u2665"]
+
+
 def test_pieces_of_one_passage_are_named_once() -> None:
     passage = "the old mill turns slowly by the river near our town"
     loud = dict.fromkeys(passage.split(), 1.0)

@@ -78,9 +78,9 @@ def recurrent_phrases(
     others: that part of the rest of the data set's rows (or of a sample of them), read once.
 
     A phrase stands out in a row if one of its words does. Punctuation counts as a word but ends no phrase, unless the
-    phrase is nothing else. Of phrases that stand out in the same rows and contain one another the longest is kept, and
-    of those that run over into one another by half of their words, as pieces of a passage do, the first. They are
-    ordered by
+    phrase is nothing else; then it is kept only if no phrase with letters or digits stands out in the same rows. Of
+    phrases that stand out in the same rows and contain one another the longest is kept, and of those that run over into
+    one another by half of their words, as pieces of a passage do, the first. They are ordered by
 
         n_rows * salience * ln(lift),   salience = mean over those rows of (mean score of its words / highest score)
 
@@ -101,12 +101,19 @@ def recurrent_phrases(
             phrase = Phrase(one.text, part, place, n_rows, len(rows), share, lift)
             # one.salience is the sum over the rows: n_rows times its mean.
             ranked.append((-one.salience * math.log(lift), one.text, gram, phrase))
+    worded = {frozenset(candidates[gram].rows) for _, _, gram, _ in ranked if not _bare(gram)}
+    ranked = [one for one in ranked if not _bare(one[2]) or frozenset(candidates[one[2]].rows) not in worded]
     kept: dict[Gram, Phrase] = {}
     for _, _, gram, phrase in sorted(ranked, key=lambda entry: entry[:2]):
         rows_alike = [other for other in kept if candidates[other].rows == candidates[gram].rows]
         if len(kept) < limit and not any(_runs_over(gram, other) for other in rows_alike):
             kept[gram] = phrase
     return tuple(kept.values())
+
+
+def _bare(gram: Gram) -> bool:
+    """Whether it is punctuation and nothing else."""
+    return not any(letter.isalnum() for form in gram for letter in form)
 
 
 def _runs_over(one: Gram, other: Gram) -> bool:
