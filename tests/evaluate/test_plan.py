@@ -24,7 +24,7 @@ from worlds import World, save_model, write_jsonl
 
 FACTOR = 2.0
 """A plan aims at 1.3 (benchmarks/plan_accuracy.py); on a machine that runs other tests besides, seconds swing more."""
-DISK_FACTOR = 1.3
+DISK_FACTOR = MEMORY_FACTOR = 1.3
 MODEL = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 6}
 
 
@@ -57,7 +57,7 @@ def test_a_plan_is_right_about_a_real_build(place: Path) -> None:
     assert predicted.disk / DISK_FACTOR < written < predicted.disk * DISK_FACTOR
     assert (predicted.n_rows, predicted.n_records) == (index.n_rows, index.n_records)
     assert predicted.layers[-1] == 6
-    assert held <= predicted.memory <= peak_bytes()
+    assert held <= predicted.memory <= peak_bytes() < predicted.memory * MEMORY_FACTOR
     assert predicted.memory_measured
     assert predicted.trace_seconds > predicted.seconds.load
 

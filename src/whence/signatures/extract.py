@@ -30,14 +30,11 @@ from whence.errors import ModelError, NonFiniteError
 from whence.model.before import before_tuning
 from whence.model.blocks import Blocks, captured
 from whence.model.loading import LoadedModel
-from whence.signatures.sketch import SKETCH_DIM, pair_sketch
+from whence.signatures.sketch import answer_sketch
 from whence.signatures.types import LEAST_RISE, Extracted, Signatures, TokenGradients
 
 LOGITS_AT_ONCE = 1 << 25
 """Logits held at once (positions x vocabulary): 128 MiB in float32."""
-
-SKETCHED_AT_ONCE = 1 << 21
-"""Entries of token sketches held at once: 8 MiB in float32, and some four times that in their making."""
 
 FLOAT16_SCALE = 1024.0
 """Gradients of a mean loss are small; scaled by a power of two they stay clear of float16's subnormal range."""
@@ -198,7 +195,7 @@ class Extractor:
                 h=H[layer][:, 0].clone(),
                 g=G[layer][:, 0].clone(),
                 m=_mean(H[layer], counts),
-                eh=_pairs(gradients[layer].detach(), states[layer].detach(), weights).cpu(),
+                eh=answer_sketch(gradients[layer].detach(), states[layer].detach(), weights).cpu(),
             )
             for layer in self.layers
         }
@@ -353,27 +350,6 @@ def _mean(H: Tensor, counts: Tensor) -> Float[Tensor, "batch hidden"]:
     """Mean of the first counts[i] positions of row i; the rest is padding."""
     real = torch.arange(H.shape[1])[None] < counts[:, None]
     return torch.where(real[..., None], H, torch.zeros_like(H)).sum(1) / counts[:, None].to(H.dtype)
-
-
-def _pairs(G: Tensor, H: Tensor, weights: Float[Tensor, "batch seq"]) -> Float[Tensor, "batch sketch"]:
-    """`Signatures.eh` in the weights' dtype; positions of weight 0 are padding."""
-    share = weights / weights.sum(1, keepdim=True)
-    found = weights.new_zeros(len(H), SKETCH_DIM)
-    row, position = (share > 0).nonzero(as_tuple=True)
-    step = max(1, SKETCHED_AT_ONCE // SKETCH_DIM)
-    for start in range(0, len(row), step):
-        i, j = row[start : start + step], position[start : start + step]
-        sketches = pair_sketch(_directions(G[i, j].to(found.dtype)), _directions(H[i, j].to(found.dtype)))
-        found.index_add_(0, i, share[i, j, None] * sketches)
-    return found
-
-
-def _directions(x: Tensor) -> Float[Tensor, "n hidden"]:
-    """Unit vectors, of gradients whose squares may be too small for float32; zero stays zero."""
-    largest = x.abs().amax(1, keepdim=True)
-    x = x / torch.where(largest > 0, largest, torch.ones_like(largest))
-    length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1.0)
-    return x / length
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -21,7 +21,33 @@ SKETCH_DIM = 1024
 """Entries of a sketch, whatever the hidden size: cosines are right to about 0.03. A half or twice as many changed the
 average precision by 0.002 (docs/log.md)."""
 
+SKETCHED_AT_ONCE = 1 << 21
+"""Entries of token sketches held at once: 8 MiB in float32, and some four times that in their making."""
+
 _SEEDS = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)
+
+
+def answer_sketch(
+    G: Float[Tensor, "batch seq hidden"], H: Float[Tensor, "batch seq hidden"], weights: Float[Tensor, "batch seq"]
+) -> Float[Tensor, "batch sketch"]:
+    """`Signatures.eh` (whence.signatures.types), in the weights' dtype; positions of weight 0 are padding."""
+    share = weights / weights.sum(1, keepdim=True)
+    found = weights.new_zeros(len(H), SKETCH_DIM)
+    row, position = (share > 0).nonzero(as_tuple=True)
+    step = max(1, SKETCHED_AT_ONCE // SKETCH_DIM)
+    for start in range(0, len(row), step):
+        i, j = row[start : start + step], position[start : start + step]
+        sketches = pair_sketch(_directions(G[i, j].to(found.dtype)), _directions(H[i, j].to(found.dtype)))
+        found.index_add_(0, i, share[i, j, None] * sketches)
+    return found
+
+
+def _directions(x: Tensor) -> Float[Tensor, "n hidden"]:
+    """Unit vectors, of gradients whose squares may be too small for float32; zero stays zero."""
+    largest = x.abs().amax(1, keepdim=True)
+    x = x / torch.where(largest > 0, largest, torch.ones_like(largest))
+    length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1.0)
+    return x / length
 
 
 def pair_sketch(
@@ -58,4 +84,4 @@ def _counted(x: Tensor, bucket: Tensor, sign: Tensor, dim: int) -> Tensor:
     return x.new_zeros(len(flat), dim).index_add_(1, bucket.to(x.device), flat).reshape(*x.shape[:-1], dim)
 
 
-__all__ = ["SKETCH_DIM", "hashes", "pair_sketch"]
+__all__ = ["SKETCH_DIM", "answer_sketch", "hashes", "pair_sketch"]
