@@ -50,19 +50,18 @@ N_RESAMPLES = 2000
 Cases = dict[tuple[str, str, int], list[float]]
 """Average precision of each query, by (task, variant, seed)."""
 
-FULL = ("dh", "dm", "eh", "eh")
-WHOLE = "dh, dm, 2 eh: rept-contrast"
+FULL = ("dm", "dm", "eh", "eh", "hb")
+WHOLE = "2 dm, 2 eh, h: rept-contrast"
 VARIATIONS: dict[str, tuple[str, ...]] = {
     WHOLE: FULL,
-    "without dh": ("dm", "eh", "eh"),
-    "without dm": ("dh", "eh", "eh"),
-    "without eh": ("dh", "dm"),
-    "eh once": ("dh", "dm", "eh"),
-    "g of the first token for eh": ("dh", "dm", "g", "g"),
-    "h and m for dh and dm": ("hb", "m", "eh", "eh"),
-    "with h and m": ("dh", "dm", "m", "hb", "eh", "eh"),
-    "h, m, eh": ("hb", "m", "eh"),
-    "dh alone": ("dh",),
+    "without dm": ("eh", "eh", "hb"),
+    "without eh": ("dm", "dm", "hb"),
+    "without h": ("dm", "eh"),
+    "dm, eh, h": ("dm", "eh", "hb"),
+    "g of the first token for eh": ("dm", "dm", "g", "g", "hb"),
+    "m for dm": ("m", "m", "eh", "eh", "hb"),
+    "with m": (*FULL, "m"),
+    "h of the rule's layer": ("dm", "dm", "eh", "eh", "h"),
     "dm alone": ("dm",),
     "eh alone": ("eh",),
     "h alone": ("hb",),
@@ -149,8 +148,9 @@ def ablated(task: str, variant: str, seed: int, models: Path) -> dict[str, list[
     assert default.expand is not None
     forms = {name: _form(names, default.expand) for name, names in VARIATIONS.items()}
     forms |= {f"{name}, one pass": replace(form, expand=None) for name, form in forms.items()}
+    forms["second pass at weight 2"] = _form(FULL, replace(default.expand, weight=2.0))
     forms["not centred"] = _form(FULL, default.expand, centred=False)
-    forms |= {f"{name}, untaught rows too": replace(forms[name], taught=False) for name in (WHOLE, "h, m, eh")}
+    forms |= {f"{name}, untaught rows too": replace(forms[name], taught=False) for name in (WHOLE, "m for dm")}
     found = {
         name: [average_precision(row, relevant) for row in form_scores(form, query[0], train[0], roles, rise).numpy()]
         for name, form in forms.items()

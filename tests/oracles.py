@@ -75,14 +75,14 @@ def sketch_oracle(matrix: Tensor) -> Tensor:
     return torch.zeros(SKETCH_DIM, dtype=matrix.dtype).index_add_(0, where.flatten(), signed.flatten())
 
 
-def contrast_oracle(after: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, float]:
-    """dh, dm and the rise of one turn, token by token; (H, nats) after fine-tuning and before it."""
+def contrast_oracle(after: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor]) -> tuple[Tensor, float]:
+    """dm and the rise of one turn, token by token; (H, nats) after fine-tuning and before it."""
     (H, nats), (H0, nats0) = after, before
     dm, rise = torch.zeros_like(H[0]), 0.0
     for j in range(len(nats)):
         dm += (H[j] - H0[j]) / len(nats)
         rise += (nats0[j] - nats[j]).item()
-    return H[0] - H0[0], dm, rise
+    return dm, rise
 
 
 def cosine_oracle(a: list[float], b: list[float]) -> float:
@@ -121,7 +121,7 @@ def mean_cosine_oracle(query: Named, train: Named, form: str, a: int, b: int) ->
     """scores[q][t] of a form's first pass: the mean of its cosines, states less their mean over the rows; by pairs."""
     parts = {
         "rept-centred": [(a, "m"), (b, "h"), (b, "eh")],
-        "rept-contrast": [(a, "dh"), (a, "dm"), (b, "eh"), (b, "eh")],
+        "rept-contrast": [(a, "dm"), (a, "dm"), (b, "eh"), (b, "eh"), (b, "h")],
     }[form]
     total = [[0.0] * len(train[b]["eh"]) for _ in range(len(query[b]["eh"]))]
     for layer, name in parts:

@@ -93,7 +93,7 @@ def test_blocked_search_equals_a_full_sort(data: st.DataObject) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_stored_vectors_give_the_scores_of_the_raw_ones(tmp_path: Path, method: str, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(1)
-    scales = {"h": 30, "g": 1e-3, "m": 30, "eh": 0.3, "dh": 1, "dm": 1}
+    scales = {"h": 30, "g": 1e-3, "m": 30, "eh": 0.3, "dm": 1}
     drawn = {name: scale * torch.randn(50, 64, generator=generator) for name, scale in scales.items()}
     rise = 2 + torch.arange(50) / 10
     rise[0] = -0.5

@@ -176,7 +176,8 @@ def asked_twice(problem, form: str, *, taught: bool = False) -> Tensor:
     if taught:
         rises = train[layer]["rise"][:, 0].tolist()
         first, between = (taught_oracle(scores, rises) for scores in (first, between))
-    return torch.tensor(expansion_oracle(first, between, weight=2.0, rows=60, least=0.3), dtype=torch.float64)
+    again = expansion_oracle(first, between, weight=4.0 if taught else 2.0, rows=60, least=0.3)
+    return torch.tensor(again, dtype=torch.float64)
 
 
 def vectors(problem, rows: TraceSet, layer: int, *, contrast: bool) -> dict[str, Tensor]:
@@ -190,14 +191,13 @@ def vectors(problem, rows: TraceSet, layer: int, *, contrast: bool) -> dict[str,
         else:
             before = before_oracle(problem.subject.base.model, turn, layer)
         after = before_oracle(model, turn, layer)
-        dh, dm, rise = contrast_oracle(after, before)
+        dm, rise = contrast_oracle(after, before)
         rises = before[1] - after[1] if contrast else None
         found.append(
             {
                 "h": h,
                 "m": H.mean(0),
                 "eh": pairs_oracle(G, H, rises),
-                "dh": dh,
                 "dm": dm,
                 "rise": torch.tensor([rise], dtype=torch.float64),
             }

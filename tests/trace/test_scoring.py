@@ -66,7 +66,7 @@ def test_centred_and_contrast_and_their_second_pass_equal_the_plain_loops(
     generator = torch.Generator().manual_seed(seed)
     rise = 3 * torch.randn(n_train, generator=generator, dtype=torch.float64)
     raw = [
-        {layer: torch.randn(6, n, 5, generator=generator, dtype=torch.float64) + 3.0 for layer in (1, 2)}
+        {layer: torch.randn(5, n, 5, generator=generator, dtype=torch.float64) + 3.0 for layer in (1, 2)}
         for n in (n_query, n_train)
     ]
     query, train = ({layer: Signatures(*parts) for layer, parts in side.items()} for side in raw)
@@ -132,7 +132,7 @@ def test_roles_take_h_and_g_from_their_layers() -> None:
 
 
 def test_needs_name_exactly_what_is_read() -> None:
-    signatures = Signatures(*torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0)))
+    signatures = Signatures(*torch.randn(5, 4, 5, generator=torch.Generator().manual_seed(0)))
     for form in SCORES.values():
         full = block_of({1: signatures, 2: signatures})
         reads = form.reads(LayerRoles(1, 2))

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class RepTContrast(RepresentationMethod):
-    """scores[q, t] = taught[t] (cos(dh) + cos(dm) + 2 cos(eh)) / 4, then once more; in [-1, 1].
+    """scores[q, t] = taught[t] (2 cos(dm) + 2 cos(eh) + cos(h)) / 5, then once more; in [-1, 1].
 
-    What fine-tuning changed in the states of prompt and answer, and which errors were made in which states, for rows
-    that fine-tuning had to teach.
+    What fine-tuning changed in the states of the answer, which errors were made in which states, and what is asked, for
+    rows that fine-tuning had to teach.
 
     Source: RepT (arXiv 2510.02334), changed; formula and reasons at whence.trace.scoring.rept_contrast, the second pass
     at whence.index.forms.Expansion. The means are those of the training rows. The base is the subject's `base`, or its
@@ -24,7 +24,7 @@ class RepTContrast(RepresentationMethod):
     """
 
     name = "rept-contrast"
-    version = "4"
+    version = "5"
     form_name = "rept-contrast"
 
     def fit(self, train: TraceSet) -> None:

@@ -10,7 +10,8 @@ time; the work is less. H(l) at t depends only on positions up to t, and a gradi
 3. logits are computed only where a response token is predicted, a bounded number at a time,
 4. no parameter has a gradient, and the last response token, which predicts nothing, is not run at all.
 
-What fine-tuning taught (`Signatures.dh` and others) costs one more pass without a graph, of the model before it.
+What fine-tuning taught (`Signatures.dm`, the weights of `eh`) costs one more pass without a graph, of the model before
+it.
 """
 
 from __future__ import annotations
@@ -201,12 +202,7 @@ class Extractor:
         }
         if self._contrast:
             signatures = {
-                layer: replace(
-                    signatures[layer],
-                    dh=H[layer][:, 0] - H0[layer][:, 0],
-                    dm=_mean(H[layer] - H0[layer], counts),
-                )
-                for layer in self.layers
+                layer: replace(signatures[layer], dm=_mean(H[layer] - H0[layer], counts)) for layer in self.layers
             }
         return Extracted(
             layers=signatures,

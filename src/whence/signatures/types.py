@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-VECTORS = ("h", "g", "m", "eh", "dh", "dm")
+VECTORS = ("h", "g", "m", "eh", "dm")
 """The names of a signature's vectors, in the order of its fields."""
 
-CONTRASTS = ("dh", "dm")
+CONTRASTS = ("dm",)
 """Those of them that need the model before fine-tuning."""
 
 LEAST_RISE = 0.01
@@ -25,11 +25,11 @@ class Signatures:
     respect to it. With j over the positions that predict a response token, and H0 the states of the model before
     fine-tuning:
 
-        m = mean_j H[j]     dh = H[t] - H0[t]     dm = mean_j (H - H0)[j]
+        m = mean_j H[j]     dm = mean_j (H - H0)[j]
         eh = sketch of sum_j w[j] hat(G[j]) hat(H[j])^T / sum_j w[j]
 
     hat is the unit vector (of zero: zero), w[j] = max(`LEAST_RISE`, how many nats likelier fine-tuning made response
-    token j), and 1 where there is no such model; dh and dm are None there. eh stands for the matrix of which error was
+    token j), and 1 where there is no such model; dm is None there. eh stands for the matrix of which error was
     made in which state, sketched by whence.signatures.sketch. No vector is normalised.
     """
 
@@ -37,7 +37,6 @@ class Signatures:
     g: Float[Tensor, "batch hidden"]
     m: Float[Tensor, "batch hidden"] | None = None
     eh: Float[Tensor, "batch sketch"] | None = None
-    dh: Float[Tensor, "batch hidden"] | None = None
     dm: Float[Tensor, "batch hidden"] | None = None
 
     def named(self) -> dict[str, Float[Tensor, "batch dim"]]:

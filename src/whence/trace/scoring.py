@@ -90,22 +90,22 @@ def rept_centred(query: Block, train: Block, roles: LayerRoles) -> Scores:
 
 
 def rept_contrast(query: Block, train: Block, roles: LayerRoles) -> Scores:
-    """What fine-tuning changed where it was asked and where it answered, and the errors in their states; in [-1, 1].
+    """What fine-tuning changed where it answers, the errors in their states, and what is asked; in [-1, 1].
 
-    scores[q, t] = (cos(dh_a - mean dh_a) + cos(dm_a - mean dm_a) + 2 cos(eh_b))[q, t] / 4
+    scores[q, t] = (2 cos(dm_a - mean dm_a) + 2 cos(eh_b) + cos(h_b - mean h_b))[q, t] / 5
 
-    dh, dm: h and m less those of the model before fine-tuning; in eh a token counts for as many nats as fine-tuning
-    made it likelier (whence.signatures.types). The form then multiplies by how far fine-tuning had to teach the row,
+    dm: m less that of the model before fine-tuning; in eh a token counts for as many nats as fine-tuning made it
+    likelier (whence.signatures.types). The form then multiplies by how far fine-tuning had to teach the row,
     1 - exp(-rise[t]) (whence.index.forms.taught_share).
 
-    Source: RepT's h and g (arXiv 2510.02334). Different: states are those that fine-tuning added, so that what both
-    models share is gone (the base model as debiasing: DDA, arXiv 2410.01285); gradients are read over the whole answer,
-    where training taught something, and count where the states are alike. Derivation and ablation are in
+    Source: RepT's h and g (arXiv 2510.02334). Different: the answer's states are what fine-tuning added, so that what
+    both models share is gone (the base model as debiasing: DDA, arXiv 2410.01285); gradients are read over the whole
+    answer, where training taught something, and count where the states are alike. Derivation and ablation are in
     docs/method.md.
     """
     a, b = roles
-    changed = _cosines(query, train, a, "dh" + CENTRED) + _cosines(query, train, a, "dm" + CENTRED)
-    return (changed + 2 * _cosines(query, train, b, "eh")) / 4
+    taught = _cosines(query, train, a, "dm" + CENTRED) + _cosines(query, train, b, "eh")
+    return (2 * taught + _cosines(query, train, b, "h" + CENTRED)) / 5
 
 
 def _cosines(query: Block, train: Block, layer: int, vector: str) -> Scores:
@@ -123,7 +123,7 @@ _H: Read = ("h_layer", "h")
 _G: Read = ("g_layer", "g")
 _EH: Read = ("g_layer", "eh")
 _CENTRED: tuple[Read, ...] = (("h_layer", "m" + CENTRED), ("g_layer", "h" + CENTRED), _EH)
-_CONTRAST: tuple[Read, ...] = (("h_layer", "dh" + CENTRED), ("h_layer", "dm" + CENTRED), _EH)
+_CONTRAST: tuple[Read, ...] = (("h_layer", "dm" + CENTRED), ("g_layer", "h" + CENTRED), _EH)
 
 SCORES: Mapping[str, ScoreForm] = MappingProxyType(
     {
@@ -134,7 +134,9 @@ SCORES: Mapping[str, ScoreForm] = MappingProxyType(
             ScoreForm("rept", "1", rept, (_H, _G)),
             ScoreForm("rept-balanced", "1", rept_balanced, (_H, _G)),
             ScoreForm("rept-centred", "4", rept_centred, _CENTRED, deep_g=True, expand=Expansion()),
-            ScoreForm("rept-contrast", "4", rept_contrast, _CONTRAST, deep_g=True, taught=True, expand=Expansion()),
+            ScoreForm(
+                "rept-contrast", "5", rept_contrast, _CONTRAST, deep_g=True, taught=True, expand=Expansion(weight=4.0)
+            ),
         )
     }
 )
