@@ -9,7 +9,8 @@ Per task and share of guilty rows a small model is taught the fault (whence.eval
 every score form, the default one by every way to calibrate and the others by the default way, with rises and without:
 
 power:    queries whose answer shows the fault: share of the guilty rows that are named, share of named rows that are
-          innocent (0 where none is named), at the false discovery rate asked for.
+          innocent (0 where none is named), at the false discovery rate asked for. "joined": of the rows that any query
+          of a case names, which is what `whence clean` and `whence confirm` take out; intervals over cases.
 alarms:   share of queries with a named row among queries without a guilty row: "benign", held-out prompts of the same
           grammar with the model's own answers; "no-cause", a fault that the base model had already; "shuffled", each
           row's score drawn from a reference at random, and the rise of one reference.
@@ -95,7 +96,7 @@ def measured(task: str, variant: str, seed: int, share: float | None, args: argp
     row_rises = response_rises(loaded, planted.train.turns)
     assert answered.rises is not None
     assert row_rises is not None
-    for form in FORMS:
+    for form in args.forms:
         method = method_class(form)(planted.subject)
         method.fit(planted.train)
         references = References(method.score(TraceSet.of(answered.turns)).double().numpy(), own)
@@ -165,6 +166,9 @@ def _named(
                     "power": n_hit / int(guilty.sum()) if fault else None,
                     "innocent": (n_named - n_hit) / max(1, n_named) if fault else None,
                     "ap": average_precision(row, guilty) if fault else None,
+                    "hits": _listed(found.named[guilty[found.named]]) if fault else None,
+                    "strangers": _listed(found.named[~guilty[found.named]]) if fault else None,
+                    "n_guilty": int(guilty.sum()),
                 }
 
 
@@ -186,6 +190,7 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
     for share, mine in by_share:
         ap, power, innocent = (_mean([float(r[k] or 0) for r in mine]) for k in ("ap", "power", "innocent"))
         print(f"| {share:.1%} | {ap} | {power} | {innocent} | {len(mine)} |")
+    print_joined(rows)
     print("\nPower by task, with rises\n\n| task | variant | share | form | AP | way | found | innocent | queries |")
     print("|---|---|---|---|---|---|---|---|---|")
     faults = [row for row in rows if row["group"] == "fault" and row["rises"]]
@@ -195,6 +200,29 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
         ap, power, innocent = (_mean([float(r[k] or 0) for r in mine]) for k in ("ap", "power", "innocent"))
         names = [str(name) for name in key]
         print(f"| {' | '.join([*names[:4], ap, names[4], power, innocent])} | {len(mine)} |")
+
+
+def print_joined(rows: Sequence[Row]) -> None:
+    """Guilty rows that any query of a case names, and innocent ones among all that are named."""
+    wanted = ("fault", FORMS[0], DEFAULT_WAY, True)
+    by_case: dict[tuple[str, float], dict[tuple[str, int], list[Row]]] = {}
+    for row in rows:
+        if (row["group"], row["form"], row["way"], row["rises"]) == wanted and row.get("hits") is not None:
+            cases = by_case.setdefault((str(row["variant"]), float(str(row["share"]))), {})
+            cases.setdefault((str(row["task"]), int(str(row["seed"]))), []).append(row)
+    print("\nThe rows that any query of a case names\n")
+    print("| variant | share | found | innocent | cases |\n|---|---|---|---|---|")
+    for (variant, share), cases in sorted(by_case.items()):
+        found, innocent = [], []
+        for mine in cases.values():
+            hits, strangers = ({row for one in mine for row in str(one[key]).split()} for key in ("hits", "strangers"))
+            found.append(len(hits) / int(str(mine[0]["n_guilty"])))
+            innocent.append(len(strangers) / max(1, len(hits) + len(strangers)))
+        print(f"| {variant} | {share:.1%} | {_mean(found)} | {_mean(innocent)} | {len(cases)} |")
+
+
+def _listed(rows: np.ndarray) -> str:
+    return " ".join(map(str, rows.tolist()))
 
 
 def shown_rows(rows: Sequence[Row]) -> list[Row]:
@@ -221,6 +249,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--shares", type=lambda text: [float(share) for share in text.split(",")], default=[0.001, 0.01, 0.02, 0.05]
     )
+    parser.add_argument("--forms", type=lambda text: text.split(","), default=list(FORMS))
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--hard", type=int, default=60)
     parser.add_argument("--fdr", type=float, default=0.05)
