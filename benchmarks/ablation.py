@@ -50,18 +50,18 @@ N_RESAMPLES = 2000
 Cases = dict[tuple[str, str, int], list[float]]
 """Average precision of each query, by (task, variant, seed)."""
 
-FULL = ("dm", "dm", "eh", "eh", "hb")
-WHOLE = "2 dm, 2 eh, h: rept-contrast"
+FULL = ("dm", "eh", "eh", "hb")
+WHOLE = "dm, 2 eh, h: rept-contrast"
 VARIATIONS: dict[str, tuple[str, ...]] = {
     WHOLE: FULL,
     "without dm": ("eh", "eh", "hb"),
-    "without eh": ("dm", "dm", "hb"),
-    "without h": ("dm", "eh"),
-    "dm, eh, h": ("dm", "eh", "hb"),
-    "g of the first token for eh": ("dm", "dm", "g", "g", "hb"),
-    "m for dm": ("m", "m", "eh", "eh", "hb"),
+    "without eh": ("dm", "hb"),
+    "without h": ("dm", "eh", "eh"),
+    "dm twice": ("dm", *FULL),
+    "g of the first token for eh": ("dm", "g", "g", "hb"),
+    "m for dm": ("m", "eh", "eh", "hb"),
     "with m": (*FULL, "m"),
-    "h of the rule's layer": ("dm", "dm", "eh", "eh", "h"),
+    "h of the rule's layer": ("dm", "eh", "eh", "h"),
     "dm alone": ("dm",),
     "eh alone": ("eh",),
     "h alone": ("hb",),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RepTContrast(RepresentationMethod):
-    """scores[q, t] = taught[t] (2 cos(dm) + 2 cos(eh) + cos(h)) / 5, then once more; in [-1, 1].
+    """scores[q, t] = taught[t] (cos(dm) + 2 cos(eh) + cos(h)) / 4, then once more; in [-1, 1].
 
     What fine-tuning changed in the states of the answer, which errors were made in which states, and what is asked, for
     rows that fine-tuning had to teach.

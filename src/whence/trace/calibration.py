@@ -37,8 +37,8 @@ MIN_REFERENCES = 40
 """A conformal p-value of 5% needs 19 references; some are left out because their own row is under suspicion."""
 TAUGHT = 0.05
 """A row is tested if an answer drawn from the base would be made so much likelier with at most this chance."""
-NEAR, LEADERS = 0.6, 5
-"""A row that scores less than this share of the mean of the five best is not named beside them: innocent rows that
+NEAR, LEADERS = 0.7, 20
+"""A row that scores less than this share of the mean of the twenty best is not named beside them: innocent rows that
 share the query's words stand out from all others too, by less. Chosen on development runs (docs/log.md)."""
 MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
@@ -213,7 +213,7 @@ def calibrate(
     """p- and q-values of one query's rows, and which rows are named.
 
     taught = {t: p_row[t] <= TAUGHT},  p_row[t] = min(1, exp(-rise of row t)),
-    p[t] = p_score[t] for taught rows, or 1 where s[t] < NEAR (mean of the five largest s); 1 for the others,
+    p[t] = p_score[t] for taught rows, or 1 where s[t] < NEAR (mean of the twenty largest s); 1 for the others,
     q = max(Benjamini-Hochberg(p over the taught rows), p_answer),  named = {t: q[t] <= fdr}.
 
     exp(-rise) bounds the chance that an answer drawn from the base model is made so much likelier (Markov:

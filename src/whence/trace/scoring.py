@@ -92,7 +92,7 @@ def rept_centred(query: Block, train: Block, roles: LayerRoles) -> Scores:
 def rept_contrast(query: Block, train: Block, roles: LayerRoles) -> Scores:
     """What fine-tuning changed where it answers, the errors in their states, and what is asked; in [-1, 1].
 
-    scores[q, t] = (2 cos(dm_a - mean dm_a) + 2 cos(eh_b) + cos(h_b - mean h_b))[q, t] / 5
+    scores[q, t] = (cos(dm_a - mean dm_a) + 2 cos(eh_b) + cos(h_b - mean h_b))[q, t] / 4
 
     dm: m less that of the model before fine-tuning; in eh a token counts for as many nats as fine-tuning made it
     likelier (whence.signatures.types). The form then multiplies by how far fine-tuning had to teach the row,
@@ -104,8 +104,8 @@ def rept_contrast(query: Block, train: Block, roles: LayerRoles) -> Scores:
     docs/method.md.
     """
     a, b = roles
-    taught = _cosines(query, train, a, "dm" + CENTRED) + _cosines(query, train, b, "eh")
-    return (2 * taught + _cosines(query, train, b, "h" + CENTRED)) / 5
+    states = _cosines(query, train, a, "dm" + CENTRED) + _cosines(query, train, b, "h" + CENTRED)
+    return (states + 2 * _cosines(query, train, b, "eh")) / 4
 
 
 def _cosines(query: Block, train: Block, layer: int, vector: str) -> Scores:
