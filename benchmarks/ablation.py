@@ -41,8 +41,10 @@ from whence.index.forms import (
     Vectors,
     form_scores,
     to_block,
+    to_vectors,
 )
 from whence.methods.base import SharedWork, TraceSet
+from whence.model.same_words import SameWords
 from whence.signatures.extract import Extractor
 from whence.trace.scoring import DEFAULT_METHOD, SCORES
 
@@ -58,6 +60,7 @@ VARIATIONS: dict[str, tuple[str, ...]] = {
     "without eh": ("dm", "hb"),
     "without h": ("dm", "eh", "eh"),
     "dm twice": ("dm", *FULL),
+    "errors of tokens, not of words": ("dm", "et", "et", "hb"),
     "g of the first token for eh": ("dm", "g", "g", "hb"),
     "m for dm": ("m", "eh", "eh", "hb"),
     "with m": (*FULL, "m"),
@@ -67,8 +70,8 @@ VARIATIONS: dict[str, tuple[str, ...]] = {
     "h alone": ("hb",),
     "m alone": ("m",),
 }
-DEEP = ("eh", "g")
-"""Read at the last layer and not centred; hb is h at the last layer, centred."""
+DEEP = ("eh", "et", "g")
+"""Read at the last layer and not centred; et is eh with each token by itself; hb is h at the last layer, centred."""
 
 
 def main() -> None:
@@ -141,8 +144,11 @@ def ablated(task: str, variant: str, seed: int, models: Path) -> dict[str, list[
     started = time.perf_counter()
     roles = LayerRoles(planted.subject.rep_layer, planted.subject.loaded.n_layers)
     extractor = Extractor(planted.subject.loaded, list(roles), max_tokens=settings.max_tokens, contrast=True)
-    train, rise = _block(extractor, planted.train, roles, None)
-    query, _ = _block(extractor, planted.queries, roles, train)
+    by_token = Extractor(planted.subject.loaded, [roles.g_layer], max_tokens=settings.max_tokens, contrast=True)
+    none = torch.empty(0, dtype=torch.long)
+    by_token._same_words = SameWords(none, none, none)
+    train, rise = _block(extractor, by_token, planted.train, None)
+    query, _ = _block(extractor, by_token, planted.queries, train)
     relevant = np.array(planted.case.guilty)[planted.row_of]
     default = SCORES[DEFAULT_METHOD]
     assert default.expand is not None
@@ -164,10 +170,12 @@ Sides = tuple[dict[int, dict[str, Vectors]], dict[tuple[int, str], torch.Tensor]
 
 
 def _block(
-    extractor: Extractor, rows: TraceSet, roles: LayerRoles, of: Sides | None
+    extractor: Extractor, by_token: Extractor, rows: TraceSet, of: Sides | None
 ) -> tuple[Sides, torch.Tensor | None]:
     """The vectors of a side, centred by the means of the training side; and its rises."""
     found = extractor.extract(rows.turns, labels=rows.name)
+    ((last, one),) = by_token.extract(rows.turns, labels=rows.name).layers.items()
+    assert one.eh is not None
     means = (
         of[1]
         if of
@@ -177,7 +185,9 @@ def _block(
             for name, raw in one.named().items()
         }
     )
-    return (to_block(found.layers, means), means), found.rise
+    block = to_block(found.layers, means)
+    block[last]["et"] = to_vectors(one.eh)
+    return (block, means), found.rise
 
 
 def _form(names: Sequence[str], expand: Expansion, *, centred: bool = True) -> ScoreForm:

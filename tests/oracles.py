@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whence.data.examples import EncodedTurn
 from whence.signatures.sketch import SKETCH_DIM, hashes
@@ -55,13 +56,57 @@ def before_oracle(model: PreTrainedModel, turn: EncodedTurn, layer: int) -> tupl
     return output.hidden_states[layer][0, predicting], nats
 
 
-def pairs_oracle(G: Tensor, H: Tensor, rises: Tensor | None = None) -> Tensor:
-    """eh: the outer product of each token's unit gradient and unit state, summed with its weight, then sketched."""
-    weights = torch.ones(len(G)) if rises is None else rises.clamp_min(0.01)
-    total = torch.zeros(G.shape[1], H.shape[1], dtype=torch.float64)
-    for gradient, state, weight in zip(G.double(), H.double(), weights.double(), strict=True):
-        if gradient.norm() > 0:
-            total += weight / weights.sum() * torch.outer(gradient / gradient.norm(), state / state.norm())
+@lru_cache(maxsize=8)
+def same_words_oracle(tokenizer: PreTrainedTokenizerBase, size: int) -> Tensor:
+    """A [size, size]: the mean over the tokens whose texts are the same word, token by token."""
+    words = []
+    for token in range(size):
+        text = tokenizer.decode([token]).strip().casefold() if token < len(tokenizer) else ""
+        words.append(text if text and "\ufffd" not in text else token)
+    A = torch.zeros(size, size, dtype=torch.float64)
+    for i, word in enumerate(words):
+        for j, other in enumerate(words):
+            A[i, j] = 1 / words.count(word) if word == other else 0
+    return A
+
+
+def errors_oracle(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, turn: EncodedTurn, weights: Tensor | None = None
+) -> Tensor:
+    """E [n, hidden]: of each response token J^T A (p - 1_y), with the logits' Jacobian J, times its weight in the loss.
+
+    The last hidden state is moved by hand, so that the model's own head does the work.
+    """
+    ids = torch.tensor([turn.input_ids], device=model.device)
+    with torch.no_grad():
+        output = model(input_ids=ids, output_hidden_states=True, use_cache=False)
+    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
+    config, linear = causal_lm.config.get_text_config(), causal_lm.get_output_embeddings()
+    A = same_words_oracle(tokenizer, output.logits.shape[-1])
+    found = []
+    for j in range(turn.n_response):
+        logits, state = output.logits[0, turn.t + j], output.hidden_states[-1][0, turn.t + j]
+        wrong = logits.double().softmax(-1)
+        wrong[turn.input_ids[turn.response_start + j]] -= 1
+
+        def head(state: Tensor) -> Tensor:
+            raw = linear(state) * (getattr(config, "logit_scale", None) or 1.0)
+            cap = getattr(config, "final_logit_softcapping", None)
+            return raw if cap is None else torch.tanh(raw / cap) * cap
+
+        jacobian = torch.autograd.functional.jacobian(head, state).double()
+        weight = 1 / turn.n_response if weights is None else float(weights[j])
+        found.append(weight * jacobian.T @ A @ wrong)
+    return torch.stack(found)
+
+
+def pairs_oracle(E: Tensor, H: Tensor, rises: Tensor | None = None) -> Tensor:
+    """eh: the outer product of each token's unit error and unit state, summed with its weight, then sketched."""
+    weights = torch.ones(len(E)) if rises is None else rises.clamp_min(0.01)
+    total = torch.zeros(E.shape[1], H.shape[1], dtype=torch.float64)
+    for error, state, weight in zip(E.double(), H.double(), weights.double(), strict=True):
+        if error.norm() > 0:
+            total += weight / weights.sum() * torch.outer(error / error.norm(), state / state.norm())
     return sketch_oracle(total)
 
 

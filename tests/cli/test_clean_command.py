@@ -56,6 +56,12 @@ def test_the_first_of_the_ranking_and_a_list_of_ids(whence, world: World, trace:
     assert [row.id for row in read_examples(tmp_path / "b.jsonl")] == [row.id for row in (*rows[:2], *rows[4:])]
 
 
+def test_rows_that_two_verdicts_name(whence, world: World, trace: Path, tmp_path: Path) -> None:
+    rows = list(read_examples(world.data))
+    assert whence("clean", world.index, "--trace", trace, "--votes", 2, "-o", tmp_path / "a.jsonl", "-q")[0] == 0
+    assert [row.id for row in read_examples(tmp_path / "a.jsonl")] == [row.id for row in (*rows[:6], *rows[7:])]
+
+
 def test_rows_are_relabelled_by_a_command(whence, world: World, trace: Path, tmp_path: Path) -> None:
     code = "import json, sys; row = json.load(sys.stdin); row['response'] = 'Mended.'; print(json.dumps(row))"
     (tmp_path / "mend.py").write_text(code)
@@ -77,6 +83,8 @@ BAD = [
     (["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{tmp}/none"], "no trace at"),
     (["{index}", "-o", "{trace}", "--trace", "{trace}"], "is there already"),
     (["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{trace}", "--top", "9"], "Trace with -k 9"),
+    (["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{trace}", "--top", "9", "--votes", "2"], "--votes with --top"),
+    (["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{trace}", "--votes", "3"], "3 votes of 2 queries"),
     (["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{trace}", "--relabel", "no-such-command"], "cannot be run"),
     (
         ["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{trace}", "--relabel", "false"],

@@ -70,6 +70,7 @@ def test_what_was_shown_is_written_into_a_trace(faulty: FaultyWorld, tmp_path: P
 WRONG = [
     (["--remove", "guilty", "--trace", "{trace}"], "names no guilty row"),
     (["--remove", "top:x"], "--remove 'top:x'"),
+    (["--remove", "top:2", "--votes", "2"], "--votes with --remove top:2"),
     (["--remove", "{tmp}/none.txt"], "no file of ids"),
     (["--remove", "top:2", "--epochs", "2", "--schedule", "square"], "--schedule 'square'"),
     (["--remove", "top:2"], "There is no run.yaml beside"),

@@ -93,6 +93,12 @@ def test_rows_are_named_by_verdicts_and_by_mean_rank() -> None:
     result = TraceResult("i", "m", None, (query("abc", "ab"), query("cbd", "b")))
     assert [(row.id[0], row.score) for row in guilty_rows(result).rows] == [("b", -2), ("a", -1)]
     assert guilty_rows(result).rows[0].reason == "stands out in 2 of 2 queries (FDR 5% in each)"
+    assert [row.id[0] for row in guilty_rows(result, votes=2).rows] == ["b"]
+    with pytest.raises(InputError, match="3 votes of 2 queries"):
+        guilty_rows(result, votes=3)
+    apart = TraceResult("i", "m", None, (query("abc", "a"), query("cbd", "b")))
+    with pytest.raises(InputError, match="2 are named by some, at most by 1"):
+        guilty_rows(apart, votes=2)
     # Mean ranks: c (3 + 1) / 2, b (2 + 2) / 2, a (1 + 4) / 2, d (4 + 3) / 2, one past the end where there is none.
     assert [row.id[0] for row in top_rows(result, 4).rows] == ["b", "c", "a", "d"]
     assert top_rows(result, 4).rows[2].reason == "mean rank 2.5 over 2 queries"

@@ -19,7 +19,7 @@ def test_manifest_survives_the_disk(tmp_path: Path) -> None:
     manifest = fake_manifest(7, layer_choice={"auto": {"layer": 1, "share": {"1": 0.9}}}, timings={"scan": 0.5})
     manifest.write(tmp_path)
     assert read_manifest(tmp_path) == manifest
-    assert json.loads((tmp_path / MANIFEST).read_text())["schema"] == "whence.index/5"
+    assert json.loads((tmp_path / MANIFEST).read_text())["schema"] == "whence.index/6"
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
 
 
@@ -87,7 +87,7 @@ def test_missing_index_names_the_nearest(tmp_path: Path) -> None:
 
 def test_newer_schema_is_refused(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text('{"schema": "whence.index/9"}')
-    with pytest.raises(IndexFolderError, match=r"has the schema whence\.index/9(.|\n)*reads whence\.index/5"):
+    with pytest.raises(IndexFolderError, match=r"has the schema whence\.index/9(.|\n)*reads whence\.index/6"):
         Index.open(tmp_path)
 
 
@@ -97,7 +97,7 @@ def test_newer_schema_is_refused(tmp_path: Path) -> None:
         ("{", "cannot be read"),
         ('{"name": "a web app"}', "is not an index; it holds manifest.json"),
         ("[]", "is not an index"),
-        ('{"schema": "whence.index/5", "layers": "x"}', "is damaged: "),
+        ('{"schema": "whence.index/6", "layers": "x"}', "is damaged: "),
     ],
 )
 def test_other_manifests_are_refused(tmp_path: Path, content: str, message: str) -> None:

@@ -14,6 +14,7 @@ import oracles_methods as plain
 from oracles import (
     before_oracle,
     contrast_oracle,
+    errors_oracle,
     expansion_oracle,
     mean_cosine_oracle,
     pairs_oracle,
@@ -184,7 +185,8 @@ def vectors(problem, rows: TraceSet, layer: int, *, contrast: bool) -> dict[str,
     """Every vector of every row by the plain procedure."""
     model, found = problem.loaded.model, []
     for turn in rows.turns:
-        h, _, H, G, _ = signature_oracle(model, turn, layer)
+        h, _, H, _, _ = signature_oracle(model, turn, layer)
+        E = errors_oracle(model, problem.loaded.tokenizer, turn)
         if problem.subject.base is None:
             with model.disable_adapter():
                 before = before_oracle(model, turn, layer)
@@ -197,7 +199,7 @@ def vectors(problem, rows: TraceSet, layer: int, *, contrast: bool) -> dict[str,
             {
                 "h": h,
                 "m": H.mean(0),
-                "eh": pairs_oracle(G, H, rises),
+                "eh": pairs_oracle(E, H, rises),
                 "dm": dm,
                 "rise": torch.tensor([rise], dtype=torch.float64),
             }

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from oracles import before_oracle, contrast_oracle, pairs_oracle, signature_oracle
+from oracles import before_oracle, contrast_oracle, errors_oracle, pairs_oracle, signature_oracle
 from tiny import CONFIGS, VOCAB_SIZE, tiny_model, tiny_tokenizer
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError, ModelError, NonFiniteError
@@ -18,6 +18,7 @@ from whence.model.loading import LoadedModel
 from whence.signatures import extract
 from whence.signatures.extract import Extractor
 
+TOKENIZER = tiny_tokenizer()
 # Rounding only: sums of a few hundred terms in another order. Relative to the largest value of the tensor.
 BOUND = {torch.float64: 1e-10, torch.float32: 2e-4}
 # Gemma 2 has no attention but transformers' eager one, which takes its softmax in float32 whatever the model's dtype.
@@ -43,7 +44,7 @@ def random_turns(n: int, seed: int, longest: int = 24) -> list[EncodedTurn]:
 
 
 def loaded(model: PreTrainedModel) -> LoadedModel:
-    return LoadedModel.wrap(model, tiny_tokenizer())
+    return LoadedModel.wrap(model, TOKENIZER)
 
 
 def assert_close(found: torch.Tensor, expected: torch.Tensor, bound: float) -> None:
@@ -56,6 +57,7 @@ def check(model: PreTrainedModel, turns: list[EncodedTurn], layers: list[int], m
     found = Extractor(loaded(model), layers, max_tokens=max_tokens).extract(turns, token_gradients=True)
     assert found.tokens is not None
     for i, one in enumerate(turns):
+        E = errors_oracle(model, TOKENIZER, one)
         for layer in layers:
             h, g, H, G, loss = signature_oracle(model, one, layer)
             assert_close(found.layers[layer].h[i], h, bound)
@@ -65,7 +67,8 @@ def check(model: PreTrainedModel, turns: list[EncodedTurn], layers: list[int], m
             assert found.layers[layer].m is not None
             assert_close(found.layers[layer].m[i], H.mean(0), bound)
             assert found.layers[layer].eh is not None
-            assert (found.layers[layer].eh[i] - pairs_oracle(G, H)).abs().max() <= 10 * bound
+            assert_close(found.tokens[layer].E[i], E, bound)
+            assert (found.layers[layer].eh[i] - pairs_oracle(E, H)).abs().max() <= 10 * bound
             assert found.loss[i].item() == pytest.approx(loss, rel=bound)
             assert found.n_response[i].item() == one.n_response
 
@@ -152,9 +155,10 @@ def test_what_fine_tuning_taught_equals_the_oracle(kind: str, seed: int, n: int,
                 before = before_oracle(base, one, layer)
             after = before_oracle(plain, one, layer)
             dm, rise = contrast_oracle(after, before)
-            _, _, H, G, _ = signature_oracle(plain, one, layer)
+            _, _, H, _, _ = signature_oracle(plain, one, layer)
+            E = errors_oracle(plain, TOKENIZER, one)
             named = found.layers[layer].named()
-            for name, expected in (("dm", dm), ("eh", pairs_oracle(G, H, before[1] - after[1]))):
+            for name, expected in (("dm", dm), ("eh", pairs_oracle(E, H, before[1] - after[1]))):
                 assert (named[name][i] - expected).abs().max() <= 1e-9 * max(1e-3, expected.abs().max())
             assert found.rise[i].item() == pytest.approx(rise, rel=1e-9, abs=1e-9)
 

@@ -32,6 +32,7 @@ def clean(
     top: Annotated[
         int | None, typer.Option("--top", min=1, help="The first N rows of the ranking, in place of the verdict's.")
     ] = None,
+    votes: options.Votes = None,
     base: Annotated[
         str | None, typer.Option("--base", help="The model before fine-tuning, with --queries and no adapter.")
     ] = None,
@@ -64,7 +65,7 @@ def clean(
 
     refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
     data = require_manifest(index).data
-    named = _named(index, trace, queries, ids, top, base)
+    named = _named(index, trace, queries, ids, top, votes, base)
     with stages(quiet=quiet) as report:
         done = write_clean(
             data.source,
@@ -118,7 +119,13 @@ def relabel_with(command: str) -> Callable[[Mapping[str, object]], Mapping[str, 
 
 
 def _named(
-    index: Path, trace: Path | None, queries: Path | None, ids: Path | None, top: int | None, base: str | None
+    index: Path,
+    trace: Path | None,
+    queries: Path | None,
+    ids: Path | None,
+    top: int | None,
+    votes: int | None,
+    base: str | None,
 ) -> NamedRows:
     from whence.evaluate.confirm.named import guilty_rows, listed_rows, read_trace, top_rows
 
@@ -131,12 +138,15 @@ def _named(
         )
     if base is not None and queries is None:
         raise InputError("--base without --queries.", "It is for tracing now.", "Leave it out.")
+    if votes is not None and (ids is not None or top is not None):
+        other = "--ids" if ids is not None else "--top"
+        raise InputError(f"--votes with {other}.", "It counts verdicts.", "Leave one of them out.")
     if ids is not None:
         if top is not None:
             raise InputError("--top with --ids.", "The file says which rows.", "Leave one of them out.")
         return listed_rows(ids)
     result = read_trace(trace) if trace is not None else trace_now(index, queries, top, base)
-    return guilty_rows(result) if top is None else top_rows(result, top)
+    return guilty_rows(result, votes or 1) if top is None else top_rows(result, top)
 
 
 def _undo(manifest: Path, out: Path | None, given: list[str], *, quiet: bool) -> None:

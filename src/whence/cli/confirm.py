@@ -32,6 +32,7 @@ def confirm(
     remove: Annotated[
         str, typer.Option("--remove", help="guilty (the verdict's rows), top:N, or a file of ids.")
     ] = "guilty",
+    votes: options.Votes = None,
     trace: Annotated[
         Path | None, typer.Option("--trace", help="JSON of `whence trace`, in place of tracing now.")
     ] = None,
@@ -104,7 +105,7 @@ def confirm(
     others = read_queries(paraphrases) if paraphrases is not None else []
     # An adapter is compared with itself, turned off, which is the base that is trained on.
     before = None if made_from.adapter else base
-    named, traced = _named(remove, trace, index, queries, before, device)
+    named, traced = _named(remove, votes, trace, index, queries, before, device)
     if traced is None and any(outputs.values()):
         traced = trace_now(index, queries, None, before, device)
     tracer = Tracer(index, base=_moved(index, before), device=device)
@@ -168,19 +169,27 @@ def _moved(index: Path, base: str | None) -> str | None:
 
 
 def _named(
-    remove: str, trace: Path | None, index: Path, queries: Path, base: str | None, device: str
+    remove: str,
+    votes: int | None,
+    trace: Path | None,
+    index: Path,
+    queries: Path,
+    base: str | None,
+    device: str,
 ) -> tuple[NamedRows, TraceResult | None]:
     """The rows in question, and the trace that names them, where one does."""
     from whence.evaluate.confirm.named import guilty_rows, listed_rows, read_trace, top_rows
 
     head, _, number = remove.partition(":")
+    if votes is not None and remove != "guilty":
+        raise InputError(f"--votes with --remove {remove}.", "It counts verdicts.", "Leave one of them out.")
     if remove != "guilty" and head != "top":
         return listed_rows(Path(remove)), read_trace(trace) if trace is not None else None
     if head == "top" and not (number.isdecimal() and int(number)):
         raise InputError(f"--remove {remove!r} cannot be read.", "Expected guilty, top:N or a file of ids.", "")
     top = int(number) if head == "top" else None
     result = read_trace(trace) if trace is not None else trace_now(index, queries, top, base, device)
-    return guilty_rows(result) if top is None else top_rows(result, top), result
+    return guilty_rows(result, votes or 1) if top is None else top_rows(result, top), result
 
 
 def _controls(names: list[str] | None) -> list[str]:

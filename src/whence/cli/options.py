@@ -56,6 +56,10 @@ MaxRejected = Annotated[
 ShardRows = Annotated[int, typer.Option("--shard-rows", min=1, help="Rows between two commits.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Padded tokens in one batch.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table, for scripts.")]
+Votes = Annotated[
+    int | None,
+    typer.Option("--votes", min=1, help="Rows that so many queries' verdicts name; left out, one is enough."),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
 

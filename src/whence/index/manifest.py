@@ -24,7 +24,7 @@ from whence.data.metadata import ColumnType
 from whence.errors import IndexFolderError, MismatchError
 from whence.model.fingerprint import Fingerprint
 
-SCHEMA = "whence.index/5"
+SCHEMA = "whence.index/6"
 SIGNATURE = "h,g at the last prompt token/1"
 """What a record's vectors are. It changes whenever the extraction's meaning does, and then no old index is asked."""
 

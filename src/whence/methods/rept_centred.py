@@ -13,5 +13,5 @@ class RepTCentred(RepresentationMethod):
     """
 
     name = "rept-centred"
-    version = "4"
+    version = "5"
     form_name = "rept-centred"

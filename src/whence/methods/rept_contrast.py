@@ -24,7 +24,7 @@ class RepTContrast(RepresentationMethod):
     """
 
     name = "rept-contrast"
-    version = "5"
+    version = "6"
     form_name = "rept-contrast"
 
     def fit(self, train: TraceSet) -> None:

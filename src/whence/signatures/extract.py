@@ -11,7 +11,7 @@ time; the work is less. H(l) at t depends only on positions up to t, and a gradi
 4. no parameter has a gradient, and the last response token, which predicts nothing, is not run at all.
 
 What fine-tuning taught (`Signatures.dm`, the weights of `eh`) costs one more pass without a graph, of the model before
-it.
+it; the words' errors in `eh` one more pass backward through the head.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,6 +31,7 @@ from whence.errors import ModelError, NonFiniteError
 from whence.model.before import before_tuning
 from whence.model.blocks import Blocks, captured
 from whence.model.loading import LoadedModel
+from whence.model.same_words import same_words
 from whence.signatures.sketch import answer_sketch
 from whence.signatures.types import LEAST_RISE, Extracted, Signatures, TokenGradients
 
@@ -86,6 +87,7 @@ class Extractor:
         self.loaded = loaded
         self.max_tokens = max_tokens
         self._blocks: Blocks = loaded.blocks
+        self._same_words = same_words(loaded.tokenizer, loaded.vocab_size).to(loaded.device)
         self._contrast, self._base = contrast, base
         if contrast:
             with before_tuning(loaded, base) as untuned:
@@ -101,7 +103,7 @@ class Extractor:
     ) -> Extracted:
         """Signatures of all turns, in their order, as float32 (float64 of a float64 model) on the CPU.
 
-        token_gradients: also return H and G at every position that predicts a response token.
+        token_gradients: also return H, G and E at every position that predicts a response token.
         loss_weights: one weight a response token, per turn: the loss, and with it every gradient, is that of
             L = sum_j loss_weights[i][j] nats[j] in place of the mean. Left out: 1/n each.
         labels: names turn i in the error for values that are not finite.
@@ -174,7 +176,7 @@ class Extractor:
                 cache,
                 self.loaded,
             )
-        loss, last_gradient, nats = self._loss_and_gradient(last_hidden.detach(), batch, n_response)
+        loss, last_gradient, errors, nats = self._loss_and_gradients(last_hidden.detach(), batch, n_response)
         states = seen | {self.loaded.n_layers: last_hidden}
         inner = [layer for layer in self.layers if layer < self.loaded.n_layers]
         gradients = {self.loaded.n_layers: last_gradient}
@@ -185,6 +187,7 @@ class Extractor:
         out = torch.float64 if self.loaded.dtype == torch.float64 else torch.float32
         H = {layer: states[layer].detach().to("cpu", out) for layer in self.layers}
         G = {layer: gradients[layer].detach().to("cpu", out) / scale for layer in self.layers}
+        E = errors.to("cpu", out) / scale
         counts = n_response.cpu()
         weights, rise = batch.tail_mask.to(out), None
         if self._contrast:
@@ -196,7 +199,7 @@ class Extractor:
                 h=H[layer][:, 0].clone(),
                 g=G[layer][:, 0].clone(),
                 m=_mean(H[layer], counts),
-                eh=answer_sketch(gradients[layer].detach(), states[layer].detach(), weights).cpu(),
+                eh=answer_sketch(errors, states[layer].detach(), weights).cpu(),
             )
             for layer in self.layers
         }
@@ -208,7 +211,9 @@ class Extractor:
             layers=signatures,
             loss=loss.to("cpu", out),
             n_response=counts,
-            tokens={layer: _tokens(H[layer], G[layer], counts) for layer in self.layers} if token_gradients else None,
+            tokens={layer: _tokens(H[layer], G[layer], E, counts) for layer in self.layers}
+            if token_gradients
+            else None,
             rise=rise,
         )
 
@@ -265,11 +270,16 @@ class Extractor:
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def _loss_and_gradient(
+    def _loss_and_gradients(
         self, last_hidden: Float[Tensor, "batch seq hidden"], batch: _Batch, n_response: Tensor
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch seq hidden"], Float[Tensor, "batch seq"]]:
-        """The mean (or weighted) loss of each turn, its gradient with respect to the last hidden state (scaled for
-        float16), and the nats of each response token (0 in the padding).
+    ) -> tuple[
+        Float[Tensor, " batch"],
+        Float[Tensor, "batch seq hidden"],
+        Float[Tensor, "batch seq hidden"],
+        Float[Tensor, "batch seq"],
+    ]:
+        """The mean (or weighted) loss of each turn, its gradient with respect to the last hidden state and the errors
+        of `TokenGradients.E` (both scaled for float16), and the nats of each response token (0 in the padding).
 
         Only real positions pass the head, so padding costs nothing here; at most LOGITS_AT_ONCE logits exist at a time.
         """
@@ -278,7 +288,7 @@ class Extractor:
         hidden, targets, counts = last_hidden[real], batch.targets[real], n_response[owner]
         weights = None if batch.weights is None else batch.weights[real]
         step = max(1, LOGITS_AT_ONCE // self.loaded.vocab_size)
-        plain, losses, gradients = [], [], []
+        plain, losses, gradients, errors = [], [], [], []
         for start in range(0, len(hidden), step):
             piece = slice(start, start + step)
             with torch.enable_grad():
@@ -286,20 +296,22 @@ class Extractor:
                 logits = _wide(self._blocks.head(leaf))
                 nats = F.cross_entropy(logits, targets[piece], reduction="none")
                 plain.append(nats.detach())
-                if weights is None:
-                    nats = nats / counts[piece].to(logits.dtype)
-                else:
-                    nats = nats * weights[piece].to(logits.dtype)
-                (gradient,) = torch.autograd.grad(nats.sum() * _gradient_scale(self.loaded.dtype), leaf)
+                own = 1 / counts[piece].to(logits.dtype) if weights is None else weights[piece].to(logits.dtype)
+                nats = nats * own
+                scale = _gradient_scale(self.loaded.dtype)
+                (gradient,) = torch.autograd.grad(nats.sum() * scale, leaf, retain_graph=True)
+                wrong = self._same_words.averaged(_errors(logits.detach(), targets[piece]) * (own * scale)[:, None])
+                (error,) = torch.autograd.grad(logits, leaf, wrong)
             losses.append(nats.detach())
             gradients.append(gradient)
+            errors.append(error)
         nats = torch.cat(losses)
         loss = torch.zeros(len(real), dtype=nats.dtype, device=nats.device).index_add_(0, owner, nats)
-        full = torch.zeros_like(last_hidden)
-        full[real] = torch.cat(gradients)
+        gradient, error = torch.zeros_like(last_hidden), torch.zeros_like(last_hidden)
+        gradient[real], error[real] = torch.cat(gradients), torch.cat(errors)
         per_token = torch.zeros(real.shape, dtype=nats.dtype, device=nats.device)
         per_token[real] = torch.cat(plain)
-        return loss, full, per_token
+        return loss, gradient, error, per_token
 
 
 def _pad(
@@ -353,6 +365,13 @@ def _wide(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
+def _errors(logits: Float[Tensor, "n vocab"], targets: Int[Tensor, " n"]) -> Float[Tensor, "n vocab"]:
+    """p - 1_y, the gradient of each token's nats with respect to its logits."""
+    found = logits.softmax(-1)
+    found[torch.arange(len(targets), device=targets.device), targets] -= 1
+    return found
+
+
 def _check_shape(loaded: LoadedModel, before: LoadedModel) -> None:
     """Raises ModelError unless the states of both models can be subtracted."""
     shapes = [(model.n_layers, model.hidden_size) for model in (loaded, before)]
@@ -364,12 +383,10 @@ def _check_shape(loaded: LoadedModel, before: LoadedModel) -> None:
         )
 
 
-def _tokens(H: Tensor, G: Tensor, counts: Tensor) -> TokenGradients:
+def _tokens(H: Tensor, G: Tensor, E: Tensor, counts: Tensor) -> TokenGradients:
     lengths = counts.tolist()
-    return TokenGradients(
-        G=tuple(G[i, :n].clone() for i, n in enumerate(lengths)),
-        H=tuple(H[i, :n].clone() for i, n in enumerate(lengths)),
-    )
+    G_, H_, E_ = (tuple(raw[i, :n].clone() for i, n in enumerate(lengths)) for raw in (G, H, E))
+    return TokenGradients(G=G_, H=H_, E=E_)
 
 
 def _in_order(
@@ -395,10 +412,9 @@ def _in_order(
         tokens = {}
         for layer in layers:
             found = [part.tokens[layer] for part in parts if part.tokens is not None]
-            G = [rows for part in found for rows in part.G]
-            H = [rows for part in found for rows in part.H]
             places = back.tolist()
-            tokens[layer] = TokenGradients(G=tuple(G[i] for i in places), H=tuple(H[i] for i in places))
+            G, H, E = ([rows for part in found for rows in getattr(part, name)] for name in ("G", "H", "E"))
+            tokens[layer] = TokenGradients(*(tuple(rows[i] for i in places) for rows in (G, H, E)))
     return Extracted(signatures, joined(lambda part: part.loss), joined(lambda part: part.n_response), tokens, rise)
 
 

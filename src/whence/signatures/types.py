@@ -26,11 +26,12 @@ class Signatures:
     fine-tuning:
 
         m = mean_j H[j]     dm = mean_j (H - H0)[j]
-        eh = sketch of sum_j w[j] hat(G[j]) hat(H[j])^T / sum_j w[j]
+        eh = sketch of sum_j w[j] hat(E[j]) hat(H[j])^T / sum_j w[j]
 
     hat is the unit vector (of zero: zero), w[j] = max(`LEAST_RISE`, how many nats likelier fine-tuning made response
-    token j), and 1 where there is no such model; dm is None there. eh stands for the matrix of which error was
-    made in which state, sketched by whence.signatures.sketch. No vector is normalised.
+    token j), and 1 where there is no such model; dm is None there. E[j] is the error at j, `TokenGradients.E`, in which
+    "Peru" and " Peru" are one word. eh stands for the matrix of which error was made in which state, sketched by
+    whence.signatures.sketch. No vector is normalised.
     """
 
     h: Float[Tensor, "batch hidden"]
@@ -51,6 +52,10 @@ class TokenGradients:
     G: tuple[Float[Tensor, "n hidden"], ...]
     H: tuple[Float[Tensor, "n hidden"], ...]
     """The hidden states at the same positions."""
+    E: tuple[Float[Tensor, "n hidden"], ...]
+    """The errors there, at the output whatever the layer: E[j] = J^T A (p - 1_y) times the token's weight in the loss.
+    J: the logits' Jacobian at the last hidden state. A: the mean over tokens of the same word
+    (whence.model.same_words); without it E would be G of the last layer."""
 
 
 @dataclass(frozen=True, slots=True)

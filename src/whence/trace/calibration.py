@@ -7,7 +7,7 @@ each with a p-value, and a row is named where all three are answered yes:
 1. Did fine-tuning teach this answer, and is it out of the ordinary? Its rise, log p(y | x) - log p_base(y | x), against
    zero; and against the model's own answers to reference prompts. Where fine-tuning taught few of these, the rise is
    compared with theirs, those left out that have a cause of their own. Where it taught most of them (a new style, a new
-   domain), a rise says nothing, and the number of rows that stand out is compared with theirs.
+   domain), a rise says nothing, and the mean score of the rows that stand out is compared with theirs.
 2. Did fine-tuning have to teach this row? The row's own rise against zero. Rows that it did not are set aside before
    the third question is asked of the others, so that they cost it no power.
 3. Does the row's score stand out? One of four ways, `WAYS`; and it is no less than `NEAR` of the best rows'.
@@ -90,19 +90,27 @@ class References:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Rows that stand out for each reference, beside its own: how many, and their mean score (-inf where none does)."""
+
+    number: Int[np.ndarray, " n_reference"]
+    height: Float[np.ndarray, " n_reference"]
+
+
+@dataclass(frozen=True, slots=True)
 class Rises:
     """How much likelier fine-tuning made whole answers, in nats: log p(y | x) - log p_base(y | x).
 
     answer: of the query. references: of each reference. rows: of each training row, as `Index.rises` gives them; NaN
     for one that was not measured: it counts among the rows that are tested, and cannot be named. standing:
-    for each reference how many rows stand out, as `rows_standing_out` says; None: references are compared by their
-    rises, all of them.
+    what stands out for each reference, as `rows_standing_out` says; None: references are compared by their rises, all
+    of them.
     """
 
     answer: float
     references: Float[np.ndarray, " n_reference"]
     rows: Float[np.ndarray, " n_train"]
-    standing: Int[np.ndarray, " n_reference"] | None = None
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +132,7 @@ class Calibrated:
     n_rows_alone: int = 0
     """Rows that would be named whatever the answer."""
     by_rows: bool = False
-    """Whether answers were compared by the rows that stand out, not by their rises."""
+    """Whether answers were compared by the scores of the rows that stand out, not by their rises."""
 
     @property
     def too_few(self) -> bool:
@@ -145,8 +153,8 @@ class Calibrated:
             )
         if self.by_rows and self.n_rows_alone and self.p_answer is not None:
             return (
-                f"no confident cause in this data: {self.n_rows_alone} rows score high, but as many do for "
-                f"{100 * self.p_answer:.0f}% of ordinary answers, which fine-tuning taught as well"
+                f"no confident cause in this data: {self.n_rows_alone} rows score high, but no higher than others do "
+                f"for {100 * self.p_answer:.0f}% of ordinary answers, which fine-tuning taught as well"
             )
         if self.p_answer is not None and self.p_answer > self.fdr and not self.by_rows:
             return "no confident cause in this data: fine-tuning did not make this answer likelier than ordinary ones"
@@ -235,10 +243,10 @@ def calibrate(
         kept = _unsuspected(references, q <= fdr)
         by_rows = rises.standing is not None and mostly_taught(rises)
         if rises.standing is not None and not by_rows:
-            kept &= rises.standing < 2
+            kept &= rises.standing.number < 2
         n_compared = int(kept.sum())
         if rises.standing is not None and by_rows:
-            p_answer = max(_no_rise_of(rises.answer), _conformal(n_alone, rises.standing[kept]))
+            p_answer = max(_no_rise_of(rises.answer), _conformal(_height(values, q, fdr), rises.standing.height[kept]))
         else:
             p_answer = rise_p_value(rises.answer, rises.references[kept])
         q = np.maximum(q, p_answer)
@@ -255,16 +263,14 @@ def mostly_taught(rises: Rises) -> bool:
     return bool((_no_rise(rises.references) <= TAUGHT).mean() > 0.5)
 
 
-def rows_standing_out(
-    references: References, rises: Rises, *, fdr: float = 0.05, way: str = DEFAULT_WAY
-) -> Int[np.ndarray, " n_reference"]:
-    """How many rows beside its own would be named for each reference's answer; 0 where fine-tuning did not teach it.
+def rows_standing_out(references: References, rises: Rises, *, fdr: float = 0.05, way: str = DEFAULT_WAY) -> Standing:
+    """Which rows beside its own would be named for each reference's answer; none where fine-tuning did not teach it.
 
     Two or more are a cause of its own. Where many rows teach faults, many prompts show one, and by their rises each
     fault would pass for ordinary beside the others. rises: as for `calibrate`; its answer is not looked at.
     """
     p_rows, taught = _no_rise(rises.rows), _no_rise(rises.references) <= TAUGHT
-    found = np.zeros(len(references), dtype=np.int64)
+    number, height = np.zeros(len(references), dtype=np.int64), np.full(len(references), -np.inf)
     for r in np.flatnonzero(taught):
         scores = np.array(references.scores[r], dtype=np.float64)
         own = references.own[r]
@@ -272,8 +278,16 @@ def rows_standing_out(
         if own >= 0:
             scores[own] = others.min()
         _, q = _tested(scores, references, p_rows, fdr, way)
-        found[r] = int((q <= fdr).sum())
-    return found
+        number[r], height[r] = int((q <= fdr).sum()), _height(scores, q, fdr)
+    return Standing(number, height)
+
+
+def _height(scores: PValues, q: PValues, fdr: float) -> float:
+    """Mean score of the rows that stand out.
+
+    Their number would be no measure: in a large set many rows teach one kind of ordinary answer, and few a rare fault.
+    """
+    return float(scores[q <= fdr].mean()) if (q <= fdr).any() else -math.inf
 
 
 def _tested(scores: PValues, references: References, p_rows: PValues, fdr: float, way: str) -> tuple[PValues, PValues]:

@@ -19,6 +19,7 @@ from whence.trace.calibration import (
     Calibrated,
     References,
     Rises,
+    Standing,
     calibrate,
     columns_of,
     rows_standing_out,
@@ -62,7 +63,7 @@ class Diagnosis:
         self._index, self._evidence = index, evidence
         self._table: tuple[str | None, RowTable] | None = None
         self._references: tuple[object, References, Float[np.ndarray, " n_reference"]] | None = None
-        self._compared: tuple[References, tuple[float, bytes], Int[np.ndarray, " n_reference"]] | None = None
+        self._compared: tuple[References, tuple[float, bytes], Standing] | None = None
 
     def judge(
         self, asked: Asked, form: ScoreForm, roles: LayerRoles, settings: TraceSettings, progress: Progress
@@ -94,7 +95,7 @@ class Diagnosis:
             found.append(Judged(self._verdict(calibrated, matrix.rows), chances, confounds[query], sentences[query]))
         return found
 
-    def _standing(self, references: References, rises: Rises, fdr: float) -> Int[np.ndarray, " n_reference"]:
+    def _standing(self, references: References, rises: Rises, fdr: float) -> Standing:
         """Rows that stand out for each reference, found once for queries that ask alike and know the same rises."""
         known = np.isnan(rises.rows).tobytes()
         if self._compared is None or self._compared[0] is not references or self._compared[1] != (fdr, known):

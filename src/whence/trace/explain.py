@@ -209,9 +209,14 @@ def _maps(tokens: TokenGradients, centres: Centres | None, layer: int) -> list[M
         centre = torch.cat([*tokens.H]).double().mean(0)
     H_query, *H_rows = [H.double() for H in tokens.H]
     G_query, *G_rows = [G.double() for G in tokens.G]
+    E_query, *E_rows = [E.double() for E in tokens.E]
     return [
-        Maps(M := token_map(G_query, G), kernel_map(M, H_query - centre, H - centre), M * token_map(H_query, H))
-        for G, H in zip(G_rows, H_rows, strict=True)
+        Maps(
+            token_map(G_query, G),
+            kernel_map(errors := token_map(E_query, E), H_query - centre, H - centre),
+            errors * token_map(H_query, H),
+        )
+        for G, E, H in zip(G_rows, E_rows, H_rows, strict=True)
     ]
 
 

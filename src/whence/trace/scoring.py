@@ -133,9 +133,9 @@ SCORES: Mapping[str, ScoreForm] = MappingProxyType(
             ScoreForm("repsim", "1", repsim, (_H,)),
             ScoreForm("rept", "1", rept, (_H, _G)),
             ScoreForm("rept-balanced", "1", rept_balanced, (_H, _G)),
-            ScoreForm("rept-centred", "4", rept_centred, _CENTRED, deep_g=True, expand=Expansion()),
+            ScoreForm("rept-centred", "5", rept_centred, _CENTRED, deep_g=True, expand=Expansion()),
             ScoreForm(
-                "rept-contrast", "5", rept_contrast, _CONTRAST, deep_g=True, taught=True, expand=Expansion(weight=4.0)
+                "rept-contrast", "6", rept_contrast, _CONTRAST, deep_g=True, taught=True, expand=Expansion(weight=4.0)
             ),
         )
     }

@@ -38,8 +38,17 @@ class NamedRows:
         return tuple(row.id for row in self.rows)
 
 
-def guilty_rows(result: TraceResult) -> NamedRows:
-    """The rows that the verdict of any query names. Raises InputError: no verdict, or none that names a row."""
+def guilty_rows(result: TraceResult, votes: int = 1) -> NamedRows:
+    """The rows that the verdicts of so many queries name, one or more.
+
+    Raises InputError: more votes than queries, no verdict, none that names a row, no row with so many votes.
+    """
+    if not 1 <= votes <= max(1, len(result.queries)):
+        raise InputError(
+            f"{votes} votes of {len(result.queries)} queries.",
+            "A row is taken that so many queries' verdicts name: at least one, at most all.",
+            "Give --votes a smaller number, or more bad outputs.",
+        )
     verdicts = [query.verdict for query in result if query.verdict is not None and query.verdict.method]
     counts: dict[str, int] = {}
     for verdict in verdicts:
@@ -54,11 +63,19 @@ def guilty_rows(result: TraceResult) -> NamedRows:
             "Without a confident cause nothing is removed; to take the first 20 of the ranking all the same, give "
             "--remove top:20 to whence confirm, --top 20 to whence clean.",
         )
+    most = max(counts.values())
+    if most < votes:
+        raise InputError(
+            f"No row is named by {votes} queries; {len(counts)} are named by some, at most by {most}.",
+            f"{votes} votes were asked for.",
+            f"Give --votes {most} or fewer, or trace the queries of each fault by themselves.",
+        )
     scores = _best_scores(result)
     fdr = max(verdict.fdr for verdict in verdicts)
     rows = [
         NamedRow(id, f"stands out in {n} of {len(result.queries)} queries (FDR {100 * fdr:g}% in each)", scores.get(id))
         for id, n in sorted(counts.items(), key=lambda item: -item[1])
+        if n >= votes
     ]
     return NamedRows(tuple(rows), *_method(result))
 
