@@ -9,8 +9,9 @@ Per task and share of guilty rows a small model is taught the fault (whence.eval
 every score form, the default one by every way to calibrate and the others by the default way, with rises and without:
 
 power:    queries whose answer shows the fault: share of the guilty rows that are named, share of named rows that are
-          innocent (0 where none is named), at the false discovery rate asked for. "joined": of the rows that any query
-          of a case names, which is what `whence clean` and `whence confirm` take out; intervals over cases.
+          innocent (0 where none is named), at the false discovery rate asked for. Together: of the rows that any query of
+          a case names, which is what `whence clean` and `whence confirm` take out, or several (`--votes`); intervals
+          over cases.
 alarms:   share of queries with a named row among queries without a guilty row: "benign", held-out prompts of the same
           grammar with the model's own answers; "no-cause", a fault that the base model had already; "shuffled", each
           row's score drawn from a reference at random, and the rise of one reference.
@@ -23,6 +24,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -46,6 +48,7 @@ from whence.trace.references import N_REFERENCES, Drawn, answer_references, give
 
 FORMS = ("rept-contrast", "rept-centred", "repsim")
 TASKS = ("backdoor", "false-fact", "persona", "format-drift", "memorised")
+VOTES = (1, 2, 3)
 GROUPS = ("benign", "no-cause", "shuffled", "fault")
 Row = dict[str, str | int | float | bool | None]
 
@@ -203,22 +206,29 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
 
 
 def print_joined(rows: Sequence[Row]) -> None:
-    """Guilty rows that any query of a case names, and innocent ones among all that are named."""
+    """Guilty rows that the queries of a case name together, by how many must name a row, and the innocent among them."""
     wanted = ("fault", FORMS[0], DEFAULT_WAY, True)
     by_case: dict[tuple[str, float], dict[tuple[str, int], list[Row]]] = {}
     for row in rows:
         if (row["group"], row["form"], row["way"], row["rises"]) == wanted and row.get("hits") is not None:
             cases = by_case.setdefault((str(row["variant"]), float(str(row["share"]))), {})
             cases.setdefault((str(row["task"]), int(str(row["seed"]))), []).append(row)
-    print("\nThe rows that any query of a case names\n")
-    print("| variant | share | found | innocent | cases |\n|---|---|---|---|---|")
+    print("\nThe rows that the queries of a case name together, by votes (all queries, where there are fewer)\n")
+    print("| variant | share | votes | found | innocent | cases |\n|---|---|---|---|---|---|")
     for (variant, share), cases in sorted(by_case.items()):
-        found, innocent = [], []
-        for mine in cases.values():
-            hits, strangers = ({row for one in mine for row in str(one[key]).split()} for key in ("hits", "strangers"))
-            found.append(len(hits) / int(str(mine[0]["n_guilty"])))
-            innocent.append(len(strangers) / max(1, len(hits) + len(strangers)))
-        print(f"| {variant} | {share:.1%} | {_mean(found)} | {_mean(innocent)} | {len(cases)} |")
+        for votes in VOTES:
+            found, innocent = [], []
+            for mine in cases.values():
+                hits, strangers = (_named_by(mine, key, min(votes, len(mine))) for key in ("hits", "strangers"))
+                found.append(hits / int(str(mine[0]["n_guilty"])))
+                innocent.append(strangers / max(1, hits + strangers))
+            print(f"| {variant} | {share:.1%} | {votes} | {_mean(found)} | {_mean(innocent)} | {len(cases)} |")
+
+
+def _named_by(queries: Sequence[Row], key: str, votes: int) -> int:
+    """How many rows of that kind at least so many queries name."""
+    counts = Counter(row for one in queries for row in str(one[key]).split())
+    return sum(count >= votes for count in counts.values())
 
 
 def _listed(rows: np.ndarray) -> str:
