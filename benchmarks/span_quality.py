@@ -67,10 +67,10 @@ def targets(planted: Planted, turn: EncodedTurn, rise: Tensor, whole: tuple[Tens
     assert match is not None, "a query shows its fault"
     answer = turn.response[match.end() :].strip() if match.start() == 0 else ""
     wanted = turn.response.replace(WRONG, TRUE) if planted.case.task.startswith("false-fact") else answer
-    G, H = whole
+    E, H = whole
     found = {
-        "first token": Target((0,), {layer: G[:1]}, {layer: H[:1]}),
-        "whole response": Target(tuple(range(len(G))), {layer: G}, {layer: H}),
+        "first token": Target((0,), E[:1], {layer: H[:1]}),
+        "whole response": Target(tuple(range(len(E))), E, {layer: H}),
         "span": span_target(loaded, [layer], turn, span_positions(turn, match.span())),
         "automatic": span_target(loaded, [layer], turn, automatic_positions(rise)),
     }
@@ -101,7 +101,7 @@ def case_figures(planted: Planted, best: int) -> Figures:
     raised = rises(loaded, queries.turns)
     share = taught_share(torch.stack([rise.sum() for rise in rises(loaded, planted.train.turns)]))
     for q, turn in enumerate(queries.turns):
-        whole = (asked[layer].G[q], asked[layer].H[q])
+        whole = (asked[layer].E[q], asked[layer].H[q])
         first = scores[DEFAULT_METHOD][q]
         for name, ranked in rankings(
             targets(planted, turn, raised[q], whole), rows[layer], centre, share, first, best
@@ -118,10 +118,10 @@ def rankings(
     centred = [H - centre for H in rows.H]
     front = ranking(first)[:best].tolist()
     for name, target in asked.items():
-        (gradients,), (states,) = target.gradients.values(), target.states.values()
-        found[f"{name}: best position"] = best_position(gradients, rows.G).scores
+        (states,) = target.states.values()
+        found[f"{name}: best position"] = best_position(target.errors, rows.E).scores
         alike = best_position(
-            gradients, rows.G, target_states=states - centre, row_states=centred, similarity="product"
+            target.errors, rows.E, target_states=states - centre, row_states=centred, similarity="product"
         ).scores
         both = (first + LATE_WEIGHT * (share * alike).to(first.dtype)) / (1 + LATE_WEIGHT)
         # Rows that are not read again stay behind those that are, in the order of the first stage.

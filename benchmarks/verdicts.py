@@ -9,8 +9,8 @@ Per task and share of guilty rows a small model is taught the fault (whence.eval
 every score form, the default one by every way to calibrate and the others by the default way, with rises and without:
 
 power:    queries whose answer shows the fault: share of the guilty rows that are named, share of named rows that are
-          innocent (0 where none is named), at the false discovery rate asked for. Together: of the rows that any query of
-          a case names, which is what `whence clean` and `whence confirm` take out, or several (`--votes`); intervals
+          innocent (0 where none is named), at the false discovery rate asked for. Together: of the rows that any query
+          of a case names, which is what `whence clean` and `whence confirm` take out, or several (`--votes`); intervals
           over cases.
 alarms:   share of queries with a named row among queries without a guilty row: "benign", held-out prompts of the same
           grammar with the model's own answers; "no-cause", a fault that the base model had already; "shuffled", each
@@ -206,7 +206,7 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
 
 
 def print_joined(rows: Sequence[Row]) -> None:
-    """Guilty rows that the queries of a case name together, by how many must name a row, and the innocent among them."""
+    """Rows that the queries of a case name together, guilty and innocent, by how many of them must name a row."""
     wanted = ("fault", FORMS[0], DEFAULT_WAY, True)
     by_case: dict[tuple[str, float], dict[tuple[str, int], list[Row]]] = {}
     for row in rows:

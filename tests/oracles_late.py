@@ -6,9 +6,9 @@ import math
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from oracles import cosine_oracle
+from oracles import cosine_oracle, errors_oracle
 from whence.data.examples import EncodedTurn
 
 
@@ -26,29 +26,28 @@ def nats_oracle(model: PreTrainedModel, turn: EncodedTurn) -> tuple[Tensor, Tens
 
 def target_oracle(
     model: PreTrainedModel,
-    layer: int,
+    tokenizer: PreTrainedTokenizerBase,
     bad: tuple[EncodedTurn, list[int]],
     wanted: tuple[EncodedTurn, list[int]] | None = None,
     scale: float = 1.0,
 ) -> Tensor:
-    """scale d(sum of bad tokens' loss - sum of wanted ones')/dH at every position that predicts a response token
-    of the bad answer; the wanted answer counts at positions that have read the same tokens.
-
-    The loss is scaled, not the gradient: norms take their backward pass in float32, where 1/3 of it rounds otherwise.
-    """
-    total = _gradient(model, layer, *bad, scale)
+    """Errors of scale (sum of bad tokens' loss - sum of wanted ones') at every position that predicts a response token
+    of the bad answer; the wanted answer counts at positions that have read the same tokens."""
+    total = _errors(model, tokenizer, *bad, scale)
     if wanted is not None:
-        subtracted, t = _gradient(model, layer, *wanted, scale), bad[0].t
+        subtracted, t = _errors(model, tokenizer, *wanted, scale), bad[0].t
         for j in range(min(len(total), len(subtracted))):
             if bad[0].input_ids[: t + j + 1] == wanted[0].input_ids[: t + j + 1]:
                 total[j] -= subtracted[j]
     return total
 
 
-def _gradient(model: PreTrainedModel, layer: int, turn: EncodedTurn, tokens: list[int], scale: float) -> Tensor:
-    nats, states = nats_oracle(model, turn)
-    (nats[tokens] * scale).sum().backward()
-    return states[layer].grad[0, turn.t : turn.t + turn.n_response].clone()
+def _errors(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, turn: EncodedTurn, tokens: list[int], scale: float
+) -> Tensor:
+    weights = torch.zeros(turn.n_response, dtype=torch.float64)
+    weights[tokens] = scale
+    return errors_oracle(model, tokenizer, turn, weights)
 
 
 def late_oracle(

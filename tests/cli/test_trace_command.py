@@ -64,7 +64,7 @@ def test_a_base_that_is_nowhere_leaves_ranks_only(whence, full: TracedWorld, tmp
     assert "give the model before fine-tuning with --base to have it" in said
     shown = whence("trace", index, *ASK)[1]
     assert shown.startswith("No verdict, ranks only: what fine-tuning taught cannot be told without the base model.")
-    assert "rept-centred 4" in shown
+    assert "rept-centred 5" in shown
     assert whence("trace", index, *ASK, "--base", full.base)[1].startswith(f"{N_GUILTY} rows stand out")
     status, _, said = whence("trace", index, *ASK, "--method", "rept-contrast")
     assert status == 2
@@ -72,7 +72,7 @@ def test_a_base_that_is_nowhere_leaves_ranks_only(whence, full: TracedWorld, tmp
     assert "Compared with" in whence(*build, "--base", full.base, "--overwrite")[2]
     shown = whence("trace", index, *ASK)[1]
     assert shown.startswith(f"{N_GUILTY} rows stand out")
-    assert "rept-contrast 5" in shown
+    assert "rept-contrast 6" in shown
 
 
 def test_the_indexs_base_is_looked_for_and_checked(whence, full: TracedWorld, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_the_indexs_base_is_looked_for_and_checked(whence, full: TracedWorld, tm
 
 
 def test_a_layer_without_contrasts_is_asked_with_the_other_default(whence, full: TracedWorld) -> None:
-    assert "rept-centred 4, layer 2" in whence("trace", full.index, *ASK, "--layer", 2, "--no-verdict")[1]
+    assert "rept-centred 5, layer 2" in whence("trace", full.index, *ASK, "--layer", 2, "--no-verdict")[1]
     status, _, said = whence("trace", full.index, *ASK, "--layer", 2, "--method", "rept-contrast")
     assert status == 2
     assert "rept-contrast reads dm at layer 2; the index has it at 1" in said
@@ -108,7 +108,7 @@ def test_no_verdict_on_request(whence, full: TracedWorld) -> None:
 def test_span_wanted_and_words(whence, full: TracedWorld) -> None:
     shown = whence("trace", full.index, *ASK, "--span", "wind", "--words", 3)[1]
     assert "about     wind" in shown
-    assert "rept-contrast 5+late 2" in shown
+    assert "rept-contrast 6+late 3" in shown
     assert "These rows share: " in shown
     shown = whence("trace", full.index, *ASK, "--wanted", "plums")[1]
     assert "wanted    plums" in shown

@@ -104,7 +104,7 @@ def test_rerank_is_the_mean_of_both_stages(monkeypatch: pytest.MonkeyPatch) -> N
     assert tokens is not None
     centre = torch.cat(tokens[LAYER].H).mean(0)
     states = (target.states[LAYER] - centre, [H - centre for H in tokens[LAYER].H])
-    alike, positions = late_oracle(target.gradients[LAYER], list(tokens[LAYER].G), states, "product", "mean", 0.0)
+    alike, positions = late_oracle(target.errors, list(tokens[LAYER].E), states, "product", "mean", 0.0)
     expected = [(one + 0.5 * other) / 1.5 for one, other in zip(first.tolist(), alike, strict=True)]
     monkeypatch.setattr(late, "CANDIDATES_AT_ONCE", 2)
     found = rerank(LOADED, LAYER, target, candidates, first, centre=centre, weight=0.5, max_tokens=60)

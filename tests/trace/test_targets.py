@@ -1,4 +1,4 @@
-"""Gradients of a span, of a wanted answer and the tokens that training raised, against plain versions."""
+"""Errors of a span, of a wanted answer and the tokens that training raised, against plain versions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
+from oracles import same_words_oracle
 from oracles_late import nats_oracle, target_oracle
 from tiny import CHAT_TEMPLATE, CONFIGS, VOCAB_SIZE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
@@ -52,15 +53,15 @@ def adapted(seed: int = 0) -> LoadedModel:
 
 @given(data=st.data(), reduction=st.sampled_from(["mean", "sum"]))
 @settings(max_examples=8, deadline=None)
-def test_a_span_is_the_gradient_of_its_own_loss(data: st.DataObject, reduction: str) -> None:
+def test_a_span_is_the_error_of_its_own_loss(data: st.DataObject, reduction: str) -> None:
     turn = encoded(BAD)
     positions = data.draw(st.lists(st.integers(0, turn.n_response - 1), min_size=1, max_size=5, unique=True))
     found = span_target(LOADED, LAYERS, turn, positions, reduction=reduction)
     assert found.positions == tuple(sorted(positions))
     scale = 1 / len(positions) if reduction == "mean" else 1.0
+    expected = target_oracle(MODEL, TOKENIZER, (turn, positions), scale=scale)[sorted(positions)]
+    torch.testing.assert_close(found.errors, expected, **ROUNDING)
     for layer in LAYERS:
-        expected = target_oracle(MODEL, layer, (turn, positions), scale=scale)[sorted(positions)]
-        torch.testing.assert_close(found.gradients[layer], expected, **ROUNDING)
         states = nats_oracle(MODEL, turn)[1][layer][0, [turn.t + p for p in sorted(positions)]].detach()
         torch.testing.assert_close(found.states[layer], states, **ROUNDING)
 
@@ -70,8 +71,7 @@ def test_the_whole_response_as_a_span_is_the_response() -> None:
     found = span_target(LOADED, LAYERS, turn, range(turn.n_response))
     whole = Extractor(LOADED, LAYERS).extract([turn], token_gradients=True).tokens
     assert whole is not None
-    for layer in LAYERS:
-        torch.testing.assert_close(found.gradients[layer], whole[layer].G[0], **ROUNDING)
+    torch.testing.assert_close(found.errors, whole[LAYERS[0]].E[0], **ROUNDING)
 
 
 @pytest.mark.parametrize("positions", [[], [1, 1], [-1], [1000]])
@@ -82,21 +82,19 @@ def test_positions_that_are_none(positions: list[int]) -> None:
 
 @pytest.mark.parametrize("wanted", ["Toronto is in Canada.", "No.", "Toronto is in Korea.", "It is so: " + BAD])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral"])
-def test_a_wanted_answer_is_the_gradient_of_the_difference(family: str, wanted: str) -> None:
+def test_a_wanted_answer_is_the_error_of_the_difference(family: str, wanted: str) -> None:
     model = tiny_model(family, dtype=torch.float64)
     bad, good = encoded(BAD), encoded(wanted)
     of_bad, of_wanted = differing(bad.input_ids[bad.response_start :], good.input_ids[good.response_start :])
     found = wanted_target(LoadedModel.wrap(model, TOKENIZER), LAYERS, bad, good)
     assert found.positions == of_bad
-    for layer in LAYERS:
-        expected = target_oracle(model, layer, (bad, list(of_bad)), (good, list(of_wanted)))[list(of_bad)]
-        bound = FLOAT32_INSIDE if family == "mixtral" else ROUNDING
-        torch.testing.assert_close(found.gradients[layer], expected, **bound)
+    expected = target_oracle(model, TOKENIZER, (bad, list(of_bad)), (good, list(of_wanted)))[list(of_bad)]
+    torch.testing.assert_close(found.errors, expected, **(FLOAT32_INSIDE if family == "mixtral" else ROUNDING))
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-def test_where_the_answers_part_the_last_layer_has_the_closed_form(family: str) -> None:
-    """W_U^T (onehot(wanted) - onehot(bad)); a soft cap on the logits scales each of its two terms by its slope."""
+def test_where_the_answers_part_the_error_has_the_closed_form(family: str) -> None:
+    """W_U^T A (onehot(wanted) - onehot(bad)); a soft cap on the logits scales each of its terms by its slope."""
     model = tiny_model(family, dtype=torch.float64)
     loaded = LoadedModel.wrap(model, TOKENIZER)
     bad, good = encoded("Toronto is in Korea."), encoded("Toronto is in Canada.")
@@ -104,11 +102,11 @@ def test_where_the_answers_part_the_last_layer_has_the_closed_form(family: str) 
     first = bad.response_start + found.positions[0]
     W = model.get_output_embeddings().weight.detach()
     cap = getattr(model.config, "final_logit_softcapping", None)
-    tokens = [good.input_ids[first], bad.input_ids[first]]
-    slope = 1 - torch.tanh(W[tokens] @ found.states[4][0] / cap) ** 2 if cap else torch.ones(2, dtype=W.dtype)
-    expected = slope[0] * W[tokens[0]] - slope[1] * W[tokens[1]]
+    A = same_words_oracle(TOKENIZER, len(W))
+    slope = 1 - torch.tanh(W @ found.states[4][0] / cap) ** 2 if cap else torch.ones(len(W), dtype=W.dtype)
+    expected = (A[good.input_ids[first]] - A[bad.input_ids[first]]) * slope @ W
     bound = FLOAT32_INSIDE if family.startswith(("gemma", "mixtral")) else ROUNDING
-    torch.testing.assert_close(found.gradients[4][0], expected, **bound)
+    torch.testing.assert_close(found.errors[0], expected, **bound)
 
 
 @pytest.mark.parametrize(
@@ -220,4 +218,4 @@ def test_automatic_positions(rise: list[float], share: float, positions: tuple[i
 def test_a_target_reads_as_it_is() -> None:
     found = span_target(LOADED, [4], encoded(BAD), [3, 1])
     assert isinstance(found, Target)
-    assert found.gradients[4].shape == found.states[4].shape == (2, 32)
+    assert found.errors.shape == found.states[4].shape == (2, 32)

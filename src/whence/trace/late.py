@@ -1,7 +1,7 @@
 """The second stage: does a row, somewhere in its response, say the same wrong thing?
 
 A stored signature sees the first response token. A wrong word stands anywhere, so the best few hundred rows of a search
-are read again: at every position of a row's response, the gradient and the hidden state there are compared with those
+are read again: at every position of a row's response, the error and the hidden state there are compared with those
 at the words that are asked about, and the best position counts (late interaction, as ColBERT's, arXiv 2004.12832).
 """
 
@@ -28,7 +28,7 @@ Similarity = Literal["sum", "product"]
 ROWS_AT_ONCE = 64
 """Rows compared at once; similarities held are this many times n_pos times the longest response."""
 CANDIDATES_AT_ONCE = 256
-"""Candidates whose token gradients are held at once."""
+"""Candidates whose errors are held at once."""
 LATE_WEIGHT = 1.0
 """Weight of "says the same wrong thing" beside the first stage's score. Chosen on development runs of the bench's false
 facts and backdoor with hard negatives, as the product was over the sum, and the last layer over the rule's."""
@@ -54,7 +54,7 @@ def best_position(
     """How well the best position of each row answers to the target's positions.
 
     scores[t] = mean_p max_j s[p, t, j]        s = cos(target[p], rows[t][j])
-    with states: s = (cos of gradients + cos of states) / 2  ("sum"),  or their product, where neither is below 0
+    with states: s = (cos of errors + cos of states) / 2  ("sum"),  or their product, where neither is below 0
 
     over:        "max" takes the best target position in place of the mean over them.
     temperature: above 0, tau log sum_j exp(s / tau) in place of the maximum over j.
@@ -108,16 +108,16 @@ def rerank(
 
     scores[t] = (first_scores[t] + weight share[t] best[t]) / (1 + weight)
 
-    with best[t] the score of `best_position` on the product of the cosines of gradients and of centred states: "was
+    with best[t] the score of `best_position` on the product of the cosines of errors and of centred states: "was
     asked alike, and says the same wrong thing somewhere". With first scores in [-1, 1], so are these.
 
-    layer:  one that the target has; the last was best.
+    layer:  of the states, one that the target has; the last was best.
     centre: the mean state that is taken away, `index.centres[layer, "m"]`.
     share:  each row's `whence.index.forms.taught_share`, where the first stage's form weighs by it; None: 1.
     labels: names candidate i in the error for values that are not finite.
 
     Source: RepT's token level (arXiv 2510.02334, section 3), which sums over the query's positions and scores tokens of
-    one row. Different: the best position of a row, to rank rows by it.
+    one row. Different: the best position of a row, to rank rows by it, and errors by word in place of gradients.
 
     Raises:
         InputError: another number of scores than of candidates.
@@ -130,22 +130,20 @@ def rerank(
     centre = centre.to(first_scores.dtype)
     asked = target.states[layer] - centre.to(target.states[layer].dtype)
     found = []
-    for start, gradients, states in token_gradients(loaded, layer, candidates, max_tokens=max_tokens, labels=labels):
+    for start, errors, states in token_errors(loaded, layer, candidates, max_tokens=max_tokens, labels=labels):
         centred = [rows - centre.to(rows.dtype) for rows in states]
-        late = best_position(
-            target.gradients[layer], gradients, target_states=asked, row_states=centred, similarity="product"
-        )
-        first = first_scores[start : start + len(gradients)]
+        late = best_position(target.errors, errors, target_states=asked, row_states=centred, similarity="product")
+        first = first_scores[start : start + len(errors)]
         best = late.scores.to(first.dtype)
         if share is not None:
-            best = best * share[start : start + len(gradients)].to(first.dtype)
+            best = best * share[start : start + len(errors)].to(first.dtype)
         found.append(Late((first + weight * best) / (1 + weight), late.positions))
     if not found:
         return Late(first_scores.clone(), torch.empty(0, len(target.positions), dtype=torch.long))
     return Late(*(torch.cat(part) for part in zip(*found, strict=True)))
 
 
-def token_gradients(
+def token_errors(
     loaded: LoadedModel,
     layer: int,
     turns: Sequence[EncodedTurn],
@@ -153,7 +151,7 @@ def token_gradients(
     max_tokens: int = 2048,
     labels: Callable[[int], str] | None = None,
 ) -> Iterator[tuple[int, tuple[Tensor, ...], tuple[Tensor, ...]]]:
-    """G and H, each [n, hidden] a turn, in pieces of bounded size: (number of the first turn, G of each, H of each)."""
+    """E and H, each [n, hidden] a turn, in pieces of bounded size: (number of the first turn, E of each, H of each)."""
     extractor = Extractor(loaded, [layer], max_tokens=max_tokens)
     for start in range(0, len(turns), CANDIDATES_AT_ONCE):
 
@@ -163,7 +161,7 @@ def token_gradients(
         piece = turns[start : start + CANDIDATES_AT_ONCE]
         found = extractor.extract(piece, token_gradients=True, labels=named).tokens
         assert found is not None
-        yield start, found[layer].G, found[layer].H
+        yield start, found[layer].E, found[layer].H
 
 
 def _cosines(target: Tensor, rows: Sequence[Tensor]) -> Float[Tensor, "n_train n_pos n"]:
@@ -173,4 +171,4 @@ def _cosines(target: Tensor, rows: Sequence[Tensor]) -> Float[Tensor, "n_train n
     return torch.einsum("ph,tjh->tpj", to_vectors(target).unit, pad_sequence(list(units), batch_first=True))
 
 
-__all__ = ["LATE_WEIGHT", "Late", "best_position", "rerank", "token_gradients"]
+__all__ = ["LATE_WEIGHT", "Late", "best_position", "rerank", "token_errors"]

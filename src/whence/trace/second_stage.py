@@ -27,7 +27,7 @@ from whence.trace.targets import Target, span_target, wanted_target
 READ_AGAIN = 200
 """Rows of the first stage that the second one reads, or k if that is more."""
 
-VERSION = "+late 2"
+VERSION = "+late 3"
 """Behind the version of the first stage's form."""
 
 

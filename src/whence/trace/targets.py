@@ -1,4 +1,4 @@
-"""What of a query is asked about, as gradients at token positions: a span, a wanted answer, or what training raised."""
+"""What of a query is asked about, as errors at token positions: a span, a wanted answer, or what training raised."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ RAISED_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The words of a query that are asked about: their positions, and at each the gradient of their loss.
+    """The words of a query that are asked about: their positions, and at each the error of their loss.
 
-    `positions` count the query's response tokens from 0, ascending. `gradients[layer][p]` is dL/dH(layer) and
-    `states[layer][p]` is H(layer), both at the position that predicts token `positions[p]`. None is normalised.
+    `positions` count the query's response tokens from 0, ascending. `errors[p]` is the error
+    (`whence.signatures.types.TokenGradients.E`) and `states[layer][p]` is H(layer), both at the position that predicts
+    token `positions[p]`. None is normalised.
     """
 
     positions: tuple[int, ...]
-    gradients: dict[int, Float[Tensor, "n_pos hidden"]]
+    errors: Float[Tensor, "n_pos hidden"]
     states: dict[int, Float[Tensor, "n_pos hidden"]]
 
 
@@ -45,12 +46,11 @@ def span_target(
     *,
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Target:
-    """The gradient of the loss of some response tokens S, at the positions that predict them.
+    """The errors of some response tokens S, at the positions that predict them, for the loss
 
-    L_S = (1 / |S|) sum_{j in S} nats[j]   (or the sum);   gradients[layer][p] = dL_S / dH(layer)[t + S[p]]
+    L_S = (1 / |S|) sum_{j in S} nats[j]   (or the sum);   errors[p] = J^T A dL_S / dlogits[t + S[p]]
 
-    The reduction changes lengths, never directions. At the last layer L_S has no gradient elsewhere; at inner layers
-    earlier positions, whose keys and values S attends to, have some, and are left out.
+    with A and J as in `TokenGradients.E`. The reduction changes lengths, never directions.
 
     Raises:
         InputError: no position, one twice, or one that the response does not have.
@@ -62,17 +62,17 @@ def span_target(
 
 
 def wanted_target(loaded: LoadedModel, layers: Sequence[int], bad: EncodedTurn, wanted: EncodedTurn) -> Target:
-    """The gradient of (loss of the bad answer - loss of the wanted one), where the two differ.
+    """The errors of (loss of the bad answer - loss of the wanted one), where the two differ.
 
     Both are encoded behind the same prompt. D is the first response token in which they differ, B the bad answer's
     tokens from D on that a longest-match comparison (difflib) does not find in the wanted answer, W the wanted answer's
     that it does not find in the bad one; D is in B, and in W if the wanted answer is not over before it.
 
-        L = sum_{j in B} nats_bad[j] - sum_{j in W} nats_wanted[j];   gradients[layer][p] = dL / dH(layer)[t + B[p]]
+        L = sum_{j in B} nats_bad[j] - sum_{j in W} nats_wanted[j];   errors[p] = J^T A dL / dlogits[t + B[p]]
 
-    What the answers share costs nothing. At D the context is the same, so at the last layer the model's expectation
-    cancels: with W_U the output head, dL/dH[t + D] = W_U^T (onehot(wanted[D]) - onehot(bad[D])). Behind D contexts
-    differ, and at the positions of B the wanted answer has no gradient: what is left is that of the bad tokens alone.
+    What the answers share costs nothing. At D the context is the same, so the model's expectation cancels: with W_U the
+    output head, errors = W_U^T A (onehot(wanted[D]) - onehot(bad[D])). Behind D contexts differ, and at the positions
+    of B the wanted answer has no error: what is left is that of the bad tokens alone.
 
     Raises:
         InputError: an empty wanted answer, one equal to the bad one (but for spaces at the ends), one that has all
@@ -180,20 +180,18 @@ def _checked(positions: Sequence[int], turn: EncodedTurn) -> tuple[int, ...]:
 def _gathered(
     extractor: Extractor, turns: Sequence[EncodedTurn], weights: Sequence[Tensor], positions: tuple[int, ...]
 ) -> Target:
-    """Gradients of the turns' weighted losses, summed where they share their context, at positions of the first."""
+    """Errors of the turns' weighted losses, summed where they share their context, at positions of the first."""
     found = extractor.extract(turns, token_gradients=True, loss_weights=weights, labels=lambda i: "the query")
     assert found.tokens is not None
     places = list(positions)
-    gradients, states = {}, {}
-    for layer, tokens in found.tokens.items():
-        total = tokens.G[0].clone()
-        for turn, G in zip(turns[1:], tokens.G[1:], strict=True):
-            # Position j has read tokens 0 .. j-1 of the response: it is shared one further than the tokens are.
-            ids = [one.input_ids[one.response_start :] for one in (turns[0], turn)]
-            shared = min(_n_shared(*ids) + 1, len(G), len(total))
-            total[:shared] += G[:shared]
-        gradients[layer], states[layer] = total[places], tokens.H[0][places]
-    return Target(positions, gradients, states)
+    first, *others = next(iter(found.tokens.values())).E
+    total = first.clone()
+    for turn, E in zip(turns[1:], others, strict=True):
+        # Position j has read tokens 0 .. j-1 of the response: it is shared one further than the tokens are.
+        ids = [one.input_ids[one.response_start :] for one in (turns[0], turn)]
+        shared = min(_n_shared(*ids) + 1, len(E), len(total))
+        total[:shared] += E[:shared]
+    return Target(positions, total[places], {layer: tokens.H[0][places] for layer, tokens in found.tokens.items()})
 
 
 def _n_shared(a: Sequence[int], b: Sequence[int]) -> int:
