@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oracles import signature_oracle
+from oracles import errors_oracle, signature_oracle
 from oracles_words import token_map_oracle, word_map_oracle
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
@@ -38,6 +38,10 @@ def made(pairs: list[tuple[str, str]] = PAIRS) -> tuple[Comparison, list[Encoded
 
 def plain_map(comparison: Comparison, a: EncodedTurn, b: EncodedTurn, layer: int = 4) -> list[list[float]]:
     return token_map_oracle(*(signature_oracle(comparison.loaded.model, one, layer)[3].tolist() for one in (a, b)))
+
+
+def plain_errors(comparison: Comparison, turn: EncodedTurn) -> torch.Tensor:
+    return errors_oracle(comparison.loaded.model, comparison.loaded.tokenizer, turn)
 
 
 def own_tokens(turn: EncodedTurn) -> list[list[int]]:
@@ -87,10 +91,10 @@ def mean_state(comparison: Comparison, turns: list[EncodedTurn]) -> torch.Tensor
 
 def plain_kernel(comparison: Comparison, a: EncodedTurn, b: EncodedTurn, centre: torch.Tensor) -> torch.Tensor:
     """Cosine by cosine, negative ones as 0."""
-    of_G = plain_map(comparison, a, b)
+    of_E = token_map_oracle(*(plain_errors(comparison, one).tolist() for one in (a, b)))
     of_H = token_map_oracle(*((states(comparison, one) - centre).tolist() for one in (a, b)))
     return torch.tensor(
-        [[max(0.0, x) * max(0.0, y) for x, y in zip(*rows, strict=True)] for rows in zip(of_G, of_H, strict=True)]
+        [[max(0.0, x) * max(0.0, y) for x, y in zip(*rows, strict=True)] for rows in zip(of_E, of_H, strict=True)]
     ).double()
 
 
@@ -151,17 +155,18 @@ def test_pairs_add_up_to_what_query_and_row_share_in_the_gradient_half() -> None
     generator = torch.Generator().manual_seed(2)
     rises = [3 * torch.randn(turn.n_response, generator=generator, dtype=torch.float64) for turn in (query, *rows)]
     model, layer = comparison.loaded.model, comparison.loaded.n_layers
-    (_, _, H_query, G_query, _), *read = [signature_oracle(model, turn, layer) for turn in (query, *rows)]
+    H_query, *H_rows = [signature_oracle(model, turn, layer)[2] for turn in (query, *rows)]
+    E_query, *E_rows = [plain_errors(comparison, turn) for turn in (query, *rows)]
     for given in (None, rises):
         weights = [torch.ones(turn.n_response) if given is None else rise.clamp_min(LEAST_RISE)
                    for turn, rise in zip((query, *rows), rises, strict=True)]  # fmt: skip
         found = explain(
             comparison, query, rows, rises=given, response_method="pairs", prompt_method_name="prefix-gradients"
         )
-        for row, hit, (_, _, H, G, _), weight in zip(rows, found.hits, read, weights[1:], strict=True):
+        for row, hit, H, E, weight in zip(rows, found.hits, H_rows, E_rows, weights[1:], strict=True):
             tokens = [
                 sum(
-                    (v * w * cosine(G_query[i], G[j]) * cosine(H_query[i], H[j])).item()
+                    (v * w * cosine(E_query[i], E[j]) * cosine(H_query[i], H[j])).item()
                     for i, v in enumerate(weights[0])
                 )
                 for j, w in enumerate(weight)

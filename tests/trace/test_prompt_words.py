@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from oracles import pairs_oracle, signature_oracle
+from oracles import errors_oracle, pairs_oracle, signature_oracle
 from oracles_words import occlusion_oracle
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
@@ -44,10 +44,10 @@ def plain_score(comparison: Comparison, query: EncodedTurn, row: EncodedTurn) ->
     """The form's score of two turns from full forward and backward passes."""
     blocks = []
     for turn in (query, row):
-        layers = {}
+        layers, E = {}, errors_oracle(comparison.loaded.model, comparison.loaded.tokenizer, turn)
         for layer in (2, 4):
-            h, g, H, G, _ = signature_oracle(comparison.loaded.model, turn, layer)
-            layers[layer] = Signatures(h[None], g[None], H.mean(0)[None], pairs_oracle(G, H)[None])
+            h, g, H, _, _ = signature_oracle(comparison.loaded.model, turn, layer)
+            layers[layer] = Signatures(h[None], g[None], H.mean(0)[None], pairs_oracle(E, H)[None])
         blocks.append(to_block(layers, comparison.centres))
     return comparison.form.function(*blocks, comparison.roles).item()
 

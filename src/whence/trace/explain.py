@@ -26,9 +26,11 @@ from whence.trace.words import word_tokens
 
 
 class Maps(NamedTuple):
-    """The maps between a query's response tokens and a row's: gradients alone, and gradients times states.
+    """The maps between a query's response tokens and a row's.
 
-    P:    cosine of the gradients times that of the states as they are, with its sign.
+    M:    cosine of the gradients, the token map.
+    K:    cosine of the errors by word (`TokenGradients.E`) times that of the centred states, negative ones as 0.
+    P:    cosine of the errors by word times that of the states as they are, with its sign.
     rise: what fine-tuning added to the log-probability of each of the row's tokens, nats; None where no base is known.
     query_rise: the same of the query's.
     """

@@ -26,7 +26,7 @@ def token_map(G_query: Float[Tensor, "n hidden"], G_row: Float[Tensor, "m hidden
 def kernel_map(
     M: Float[Tensor, "n m"], H_query: Float[Tensor, "n hidden"], H_row: Float[Tensor, "m hidden"]
 ) -> Float[Tensor, "n m"]:
-    """Pulls the same way, from a like state: the gradients' cosine times the states', negative ones as 0; in [0, 1].
+    """Pulls the same way, from a like state: M, a map of cosines, times the states', negative ones as 0; in [0, 1].
 
     K[i, j] = max(0, M[i, j]) max(0, unit(H_query)[i] . unit(H_row)[j]), H centred hidden states at the same positions
 
