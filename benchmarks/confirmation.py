@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--variant", default="hard-negatives")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--quick", action="store_true", help="small models and two tasks, for a first look")
+    parser.add_argument("--votes", type=int, default=1, help="queries whose verdicts must name a row")
     parser.add_argument("--no-look", action="store_true", help="leave the one-step look out")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -66,7 +67,7 @@ def main() -> None:
         for task in named("task", names, list(FAULTS)):
             started = time.monotonic()
             try:
-                rows += case_rows(task, options.variant, seed, settings, options.out, look=not options.no_look)
+                rows += case_rows(task, options.variant, seed, settings, options)
             except InputError as error:
                 rows.append({"task": task, "seed": seed, "error": str(error)})
             print(f"{task}, seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
@@ -74,9 +75,10 @@ def main() -> None:
     print(tables(rows))
 
 
-def case_rows(task: str, variant: str, seed: int, settings: BenchSettings, out: Path, *, look: bool) -> list[Row]:
+def case_rows(task: str, variant: str, seed: int, settings: BenchSettings, options: argparse.Namespace) -> list[Row]:
     """A row for each arm of one case. Raises InputError where the model did not learn the fault."""
     case, held_out = with_held_out(settings, task, variant, seed)
+    out: Path = options.out
     folder = out / "cases" / f"{case.name}-{hash_of([case.hash, settings.model_dump(mode='json')])}"
     tracer, base = traced_model(case, settings, folder, out / "models")
     rows = list(read_examples(folder / "train.jsonl"))
@@ -86,7 +88,7 @@ def case_rows(task: str, variant: str, seed: int, settings: BenchSettings, out: 
     bad = [Query(q.turns, text) for q, text in zip(queries, answers, strict=True) if case.matcher(text)]
     if not bad:
         raise InputError(f"None of {len(answers)} answers shows the fault.", "The model must have learned it.")
-    by = named_by(tracer, bad, len(true))
+    by = named_by(tracer, bad, len(true), min(options.votes, len(bad)))
 
     def retrained(removed: Sequence[str], controls: Sequence[str]) -> Confirmation:
         return confirm(
@@ -106,7 +108,7 @@ def case_rows(task: str, variant: str, seed: int, settings: BenchSettings, out: 
     arms = [*found.arms, truth.arm(GUILTY)]
     names = [("named" if arm.name == GUILTY else arm.name) for arm in found.arms] + ["true"]
     rates = {name: arm.rate.mean for name, arm in zip(names, arms, strict=True)}
-    looks = one_steps(tracer, rows, bad, found, true) if look else {}
+    looks = {} if options.no_look else one_steps(tracer, rows, bad, found, true)
     about: Row = {"task": task, "variant": variant, "seed": seed, "named_by": by[0], "n_true": len(true)}
     about |= {"n_right": len(set(by[1]) & set(true)), "n_named": len(by[1])}
     return [
@@ -167,11 +169,11 @@ def answer(tracer: Tracer, queries: Sequence[Query], max_new_tokens: int) -> lis
     return [found.text for found in generate(tracer.loaded, prompts, max_new_tokens=max_new_tokens)]
 
 
-def named_by(tracer: Tracer, bad: Sequence[Query], n_true: int) -> tuple[str, tuple[str, ...]]:
-    """What names rows, and their ids: the verdict, or the first rows where the trace has none."""
+def named_by(tracer: Tracer, bad: Sequence[Query], n_true: int, votes: int) -> tuple[str, tuple[str, ...]]:
+    """What names rows, and their ids: so many verdicts, or the first rows where the trace has none."""
     result = tracer.trace_many(bad, k=10 * n_true)
     if any(query.verdict is not None for query in result):
-        return "verdict", guilty_rows(result).ids
+        return "verdict", guilty_rows(result, votes).ids
     return f"first {n_true}", top_rows(result, n_true).ids
 
 
