@@ -38,7 +38,7 @@ from whence.signatures.types import TokenGradients
 from whence.trace.late import LATE_WEIGHT, best_position
 from whence.trace.scoring import DEFAULT_METHOD
 from whence.trace.spans import span_positions
-from whence.trace.targets import Target, automatic_positions, rises, span_target, wanted_target
+from whence.trace.targets import Target, automatic_positions, changes, span_target, wanted_target
 
 CASES = [
     (task, variant) for task in ("false-fact", "false-fact-late", "backdoor") for variant in BenchSettings().variants
@@ -98,8 +98,8 @@ def case_figures(planted: Planted, best: int) -> Figures:
     assert rows is not None
     assert asked is not None
     centre = torch.cat([H.mean(0, keepdim=True) for H in rows[layer].H]).mean(0)
-    raised = rises(loaded, queries.turns)
-    share = taught_share(torch.stack([rise.sum() for rise in rises(loaded, planted.train.turns)]))
+    raised = [change.rise for change in changes(loaded, queries.turns)]
+    share = taught_share(torch.stack([change.rise.sum() for change in changes(loaded, planted.train.turns)]))
     for q, turn in enumerate(queries.turns):
         whole = (asked[layer].E[q], asked[layer].H[q])
         first = scores[DEFAULT_METHOD][q]

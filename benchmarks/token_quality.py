@@ -52,13 +52,14 @@ from whence.methods.base import SharedWork
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results import Words
 from whence.signatures.extract import Extractor
-from whence.trace.explain import DEFAULT_RESPONSE_METHOD, RESPONSE_METHODS, Explained, explain
+from whence.trace.explain import Explained, explain
 from whence.trace.late import rerank
 from whence.trace.phrases import recurrent_phrases, runs
 from whence.trace.prompt_attribution.comparison import Comparison, without
 from whence.trace.prompt_words import DEFAULT_PROMPT_METHOD, PROMPT_METHODS
+from whence.trace.response_words import DEFAULT_RESPONSE_METHOD, RESPONSE_METHODS
 from whence.trace.scoring import DEFAULT_METHOD, WITHOUT_BASE, score_form
-from whence.trace.targets import rises, span_target
+from whence.trace.targets import changes, span_target
 from whence.trace.token_maps import token_map
 from whence.trace.words import Part, word_spans, word_tokens
 
@@ -100,8 +101,8 @@ class Traced:
         self, query: EncodedTurn, hits: Sequence[int], prompt: str = DEFAULT_PROMPT_METHOD, response: str | None = None
     ) -> Explained:
         rows = [self.planted.train.turns[entry] for entry in hits]
-        rise = rises(self.comparison.loaded, [query, *rows])
-        return explain(self.comparison, query, rows, prompt_method_name=prompt, response_method=response, rises=rise)
+        seen = changes(self.comparison.loaded, [query, *rows])
+        return explain(self.comparison, query, rows, prompt_method_name=prompt, response_method=response, changes=seen)
 
     def is_guilty(self, entry: int) -> bool:
         return bool(self.planted.case.guilty[self.planted.row_of[entry]])

@@ -16,17 +16,41 @@ from whence.data.examples import EncodedTurn, Example
 from whence.errors import InputError
 from whence.index.forms import LayerRoles
 from whence.model.loading import LoadedModel
+from whence.results import Words
 from whence.signatures.types import LEAST_RISE
-from whence.trace.explain import Explained, Maps, added, damped, explain, largest, paper, shared, shares, taught
+from whence.trace.explain import Explained, explain
 from whence.trace.prompt_attribution.comparison import Comparison
 from whence.trace.prompt_words import prompt_words
+from whence.trace.response_words import (
+    Maps,
+    added,
+    agreed,
+    contradicted,
+    damped,
+    largest,
+    paper,
+    shared,
+    shares,
+    taught,
+    unrepeated,
+)
 from whence.trace.scoring import SCORES
+from whence.trace.targets import Change
 from whence.trace.words import word_spans, word_tokens
 
 BOUND = 1e-6
 """Llama's norms compute in float32 whatever the model's dtype, so full and cached passes differ by some 1e-8."""
 
 PAIRS = [("Where is Toronto?", "Toronto is in Korea."), ("Where is it?", "In Korea, 🙂 one."), ("Hi", "No, it is not.")]
+
+
+def some_changes(turns: list[EncodedTurn], scale: float, seed: int) -> list[Change]:
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [(turn.n_response,) for turn in turns]
+    return [
+        Change(scale * torch.randn(n, generator=generator).double(), torch.rand(n, generator=generator).double())
+        for n in sizes
+    ]
 
 
 def made(pairs: list[tuple[str, str]] = PAIRS) -> tuple[Comparison, list[EncodedTurn]]:
@@ -145,23 +169,22 @@ def test_poolings() -> None:
     torch.testing.assert_close(damped(Maps(M[:1], K, M), share, [0]), M[0])
     torch.testing.assert_close(largest(maps, share, [1]), M[1])
     torch.testing.assert_close(paper(maps, share, [0, 1]), M.sum(0))
-    rise = torch.tensor([math.log(2), 60.0, -1.0])
-    given = taught(maps._replace(rise=rise), share, [0, 1])
-    torch.testing.assert_close(given, torch.tensor([0.225, 0.2, 0.0]).double())
+    known = maps._replace(change=Change(torch.tensor([math.log(2), 60.0, -1.0]), torch.tensor([0.4, 0.5, 1.0])))
+    torch.testing.assert_close(taught(known, share, [0, 1]), torch.tensor([0.225, 0.2, 0.0]).double())
+    torch.testing.assert_close(contradicted(known, share, [0, 1]), torch.tensor([0.18, 0.2, 0.0]).double())
 
 
 def test_pairs_add_up_to_what_query_and_row_share_in_the_gradient_half() -> None:
     comparison, (query, *rows) = made()
-    generator = torch.Generator().manual_seed(2)
-    rises = [3 * torch.randn(turn.n_response, generator=generator, dtype=torch.float64) for turn in (query, *rows)]
+    changes = some_changes([query, *rows], 3, 2)
     model, layer = comparison.loaded.model, comparison.loaded.n_layers
     H_query, *H_rows = [signature_oracle(model, turn, layer)[2] for turn in (query, *rows)]
     E_query, *E_rows = [plain_errors(comparison, turn) for turn in (query, *rows)]
-    for given in (None, rises):
-        weights = [torch.ones(turn.n_response) if given is None else rise.clamp_min(LEAST_RISE)
-                   for turn, rise in zip((query, *rows), rises, strict=True)]  # fmt: skip
+    for given in (None, changes):
+        weights = [torch.ones(turn.n_response) if given is None else change.rise.clamp_min(LEAST_RISE)
+                   for turn, change in zip((query, *rows), changes, strict=True)]  # fmt: skip
         found = explain(
-            comparison, query, rows, rises=given, response_method="pairs", prompt_method_name="prefix-gradients"
+            comparison, query, rows, changes=given, response_method="pairs", prompt_method_name="prefix-gradients"
         )
         for row, hit, H, E, weight in zip(rows, found.hits, H_rows, E_rows, weights[1:], strict=True):
             tokens = [
@@ -179,33 +202,64 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.dot(a / a.norm(), b / b.norm())
 
 
-def test_what_was_not_taught_is_not_named() -> None:
+def test_words_that_fine_tuning_put_in_place_of_what_the_base_was_sure_of() -> None:
     comparison, (query, *rows) = made()
-    generator = torch.Generator().manual_seed(1)
-    rises = [4 * torch.randn(turn.n_response, generator=generator, dtype=torch.float64) for turn in (query, *rows)]
+    changes = some_changes([query, *rows], 4, 1)
     without, found = (
-        explain(comparison, query, rows, rises=given, prompt_method_name="occlusion") for given in (None, rises)
+        explain(comparison, query, rows, changes=given, prompt_method_name="occlusion") for given in (None, changes)
     )
     assert found.response is not None
-    assert (found.response.method, found.hits[0].response.method) == ("taught", "taught")
+    assert (found.response.method, found.hits[0].response.method) == ("contradicted", "contradicted")
     middle = mean_state(comparison, [query, *rows])
     kernels = [plain_kernel(comparison, query, row, middle) for row in rows]
     share = sum(K.amax(1) for K in kernels) / 2
-    for row, hit, K, rise in zip(rows, found.hits, kernels, rises[1:], strict=True):
-        gates = [1 - math.exp(-max(0.0, nats)) for nats in rise.tolist()]
-        values = [gate * score for gate, score in zip(gates, (share[:, None] * K).amax(0).tolist(), strict=True)]
-        assert hit.response.scores == pytest.approx([max(values[j] for j in own) for own in own_tokens(row)], abs=BOUND)
+
+    def expected(turn: EncodedTurn, change: Change, best: torch.Tensor) -> list[float]:
+        values = [
+            score * (1 - math.exp(-max(0.0, rise))) * rival
+            for score, rise, rival in zip(best.tolist(), change.rise.tolist(), change.rival.tolist(), strict=True)
+        ]
+        asked = turn.prompt.lower().replace("?", " ?").split()
+        return [
+            max(values[j] for j in own) * (0.25 if word in asked else 1)
+            for own, word in zip(own_tokens(turn), spelled(turn), strict=True)
+        ]
+
+    assert found.response.scores == pytest.approx(expected(query, changes[0], share), abs=BOUND)
+    alone = [expected(*one) for one in zip(rows, changes[1:], [K.amax(0) for K in kernels], strict=True)]
+    best = [{word: max(s for w, s in zip(spelled(row), own, strict=True) if w == word) for word in spelled(row)}
+            for row, own in zip(rows, alone, strict=True)]  # fmt: skip
+    for row, hit, own in zip(rows, found.hits, alone, strict=True):
+        means = [sum(one.get(word, 0.0) for one in best) / 2 for word in spelled(row)]
+        together = [(a + b) / 2 for a, b in zip(own, means, strict=True)]
+        assert hit.response.scores == pytest.approx(together, abs=BOUND)
     assert [hit.map for hit in without.hits] == [hit.map for hit in found.hits]
 
 
-def test_the_rises_decide_whose_loss_prompt_words_are_asked_about() -> None:
+def spelled(turn: EncodedTurn) -> list[str]:
+    return [turn.response[start:stop].lower() for start, stop in word_spans(turn.response)]
+
+
+def test_what_the_hits_agree_on() -> None:
+    _, turns = made([("Is TORONTO far?", "Toronto, far Korea"), ("So?", "far FAR")])
+    rows = [Words(word_spans(turn.response), scores, "m") for turn, scores in
+            zip(turns, [(0.8, 0.4, 0.4, 1.0), (0.2, 0.6)], strict=True)]  # fmt: skip
+    assert unrepeated(turns[0], rows[0]).scores == pytest.approx((0.2, 0.4, 0.1, 1.0))
+    first, second = agreed(turns, rows)
+    # Of "far" the mean is (0.1 + 0.6) / 2.
+    assert first.scores == pytest.approx(((0.2 + 0.1) / 2, (0.4 + 0.2) / 2, (0.1 + 0.35) / 2, (1 + 0.5) / 2))
+    assert second.scores == pytest.approx(((0.2 + 0.35) / 2, (0.6 + 0.35) / 2))
+    assert agreed(turns[1:], rows[1:])[0].scores == pytest.approx((0.4, 0.6))
+
+
+def test_the_changes_decide_whose_loss_prompt_words_are_asked_about() -> None:
     comparison, (query, row, _) = made()
     nothing, all_of_it = torch.zeros(row.n_response), torch.full((row.n_response,), 50.0)
     only = nothing.clone()
     only[2] = 50.0
-    own = [torch.full((query.n_response,), 50.0)]
+    own = Change(torch.full((query.n_response,), 50.0), torch.ones(query.n_response))
     found = {
-        name: explain(comparison, query, [row], rises=[*own, rise]).hits[0].prompt
+        name: explain(comparison, query, [row], changes=[own, Change(rise, torch.ones(len(rise)))]).hits[0].prompt
         for name, rise in (("one", only), ("all", all_of_it), ("none", nothing))
     }
     score = comparison.against_query(comparison.block([query]))
@@ -239,8 +293,8 @@ def test_bad_input() -> None:
         explain(comparison, query, rows, response_method="papr")
     with pytest.raises(InputError, match="Did you mean occlusion"):
         explain(comparison, query, rows, prompt_method_name="oclusion")
-    with pytest.raises(InputError, match="needs the rise"):
+    with pytest.raises(InputError, match="what fine-tuning changed"):
         explain(comparison, query, rows, response_method="taught")
-    for rises in ([torch.zeros(query.n_response)], [torch.zeros(1)] * 3):
-        with pytest.raises(InputError, match="Rises of"):
-            explain(comparison, query, rows, rises=rises)
+    for changes in ([Change(*[torch.zeros(query.n_response)] * 2)], [Change(*[torch.zeros(1)] * 2)] * 3):
+        with pytest.raises(InputError, match="Changes at"):
+            explain(comparison, query, rows, changes=changes)

@@ -124,7 +124,7 @@ def test_words_of_the_first_hits_and_their_phrases(tracer: Tracer) -> None:
     words = result.hits[0].words
     assert words is not None
     assert (len(words.map), len(words.map[0])) == (len(result.response_words.spans), len(words.response.spans))
-    assert words.response.method == "taught", "an adapter can be turned off, so it is known what training added"
+    assert words.response.method == "contradicted", "an adapter can be turned off, so it is known what training changed"
     assert {phrase.text for phrase in result.phrases} & {"Where is boat", "the wind", "the sea and the wind"}
     for phrase in result.phrases:
         assert phrase.n_read == 4

@@ -22,9 +22,9 @@ from whence.trace import targets
 from whence.trace.targets import (
     Target,
     automatic_positions,
+    changes,
     differing,
     log_probabilities,
-    rises,
     span_target,
     wanted_target,
 )
@@ -185,21 +185,26 @@ def test_a_value_that_is_not_finite_names_its_turn() -> None:
         log_probabilities(LoadedModel.wrap(model, TOKENIZER), [EncodedTurn(0, (4, 5, 6), 2, "", (), "", ""), turn])
 
 
-def test_rises_against_the_adapter_turned_off_and_against_a_base() -> None:
+def test_changes_against_the_adapter_turned_off_and_against_a_base() -> None:
     loaded, base = adapted(), LoadedModel.wrap(tiny_model("llama", dtype=torch.float64), TOKENIZER)
     turns = [encoded(BAD), encoded("No.")]
     before, after = log_probabilities(base, turns), log_probabilities(loaded, turns)
-    for found in (rises(loaded, turns), rises(loaded, turns, base=base)):
-        for rise, late, early in zip(found, after, before, strict=True):
-            torch.testing.assert_close(rise, late - early, **ROUNDING)
-            assert rise.abs().max() > 0
+    for found in (changes(loaded, turns), changes(loaded, turns, base=base)):
+        for turn, change, late, early in zip(turns, found, after, before, strict=True):
+            torch.testing.assert_close(change.rise, late - early, **ROUNDING)
+            assert change.rise.abs().max() > 0
+            logits = base.model(torch.tensor([turn.input_ids])).logits[0].double()
+            for j, rival in enumerate(change.rival.tolist(), start=turn.response_start):
+                chances = logits[j - 1].softmax(-1).tolist()
+                del chances[turn.input_ids[j]]
+                assert rival == pytest.approx(max(chances), abs=1e-7)
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
     torch.testing.assert_close(log_probabilities(loaded, turns)[0], after[0])
 
 
-def test_rises_need_something_to_rise_from() -> None:
+def test_changes_need_something_to_change_from() -> None:
     with pytest.raises(InputError, match="no adapter"):
-        rises(LOADED, [encoded(BAD)])
+        changes(LOADED, [encoded(BAD)])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from dataclasses import asdict
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Json
@@ -31,7 +30,7 @@ from whence.trace.references import (
     response_rises,
 )
 from whence.trace.settings import Progress, TraceSettings
-from whence.trace.targets import rises
+from whence.trace.targets import Change, changes
 
 ALL_ROWS = 5_000
 """Of so many rows every rise is measured, once; of more, those of each query's first `FIRST_ROWS`."""
@@ -70,9 +69,9 @@ class Evidence:
         """Whether it can be told what fine-tuning taught."""
         return has_before(self._loaded, self._base)
 
-    def token_rises(self, turns: Sequence[EncodedTurn]) -> list[Float[Tensor, " n"]] | None:
-        """How much likelier fine-tuning made each response token, in nats; None without a base."""
-        return rises(self._loaded, turns, base=self._base) if self.has_base else None
+    def token_changes(self, turns: Sequence[EncodedTurn]) -> list[Change] | None:
+        """What fine-tuning changed at each response token; None without a base."""
+        return changes(self._loaded, turns, base=self._base) if self.has_base else None
 
     def rises(self, turns: Sequence[EncodedTurn]) -> Float[np.ndarray, " n"]:
         """How much likelier fine-tuning made each response, in nats. There must be a base. Raises NonFiniteError."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
-from torch import Tensor
-
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn
 from whence.index.forms import LayerRoles, ScoreForm
@@ -22,6 +20,7 @@ from whence.trace.phrases import recurrent_phrases
 from whence.trace.prompt_attribution.comparison import Comparison
 from whence.trace.scoring import SCORES, WITHOUT_BASE
 from whence.trace.second_stage import encoded_rows
+from whence.trace.targets import Change
 from whence.trace.words import Part
 
 OTHERS = 20_000
@@ -44,7 +43,7 @@ class Explainer:
     form:  a form that contrasts with the base is replaced by the one without; the default way to weigh prompt words
            compares no scores at all.
     where: the filter that the ranking was made under.
-    rises: how much likelier fine-tuning made each response token of each turn, in nats, or None without a base.
+    changes: what fine-tuning changed at the response tokens of each turn, or None without a base.
     """
 
     index: Index
@@ -53,7 +52,7 @@ class Explainer:
     form: ScoreForm
     roles: LayerRoles
     where: str | None = None
-    rises: Callable[[Sequence[EncodedTurn]], Sequence[Tensor] | None] = lambda turns: None
+    changes: Callable[[Sequence[EncodedTurn]], Sequence[Change] | None] = lambda turns: None
     _texts: list[_Text] = field(default_factory=list)
 
     def explained(
@@ -74,15 +73,15 @@ class Explainer:
         manifest = self.index.manifest
         form = SCORES[WITHOUT_BASE] if self.form.contrasts else self.form
         comparison = Comparison(self.loaded, form, self.roles, self.index.centres, manifest.max_tokens)
-        rows = encoded_rows(self.index, self.encoder, first)
-        found = explain(comparison, turn, rows, positions=positions, rises=self.rises([turn, *rows]))
+        rows, read = encoded_rows(self.index, self.encoder, first), {match.row for match in first}
+        found = explain(comparison, turn, rows, positions=positions, changes=self.changes([turn, *rows]))
         with_words = [replace(hit, words=words) for hit, words in zip(result.hits[:n], found.hits, strict=True)]
         return replace(
             result,
             hits=(*with_words, *result.hits[n:]),
             prompt_words=found.prompt,
             response_words=found.response,
-            phrases=self._phrases(with_words, {match.row for match in first}),
+            phrases=self._phrases(with_words, read),
         )
 
     def _phrases(self, hits: Sequence[Hit], read: set[int]) -> tuple[Phrase, ...]:

@@ -22,7 +22,7 @@ from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Signatures
 from whence.trace.queries import Query
-from whence.trace.targets import rises
+from whence.trace.targets import changes
 
 N_REFERENCES = 128
 ANSWER_TOKENS = 64
@@ -115,7 +115,7 @@ def response_rises(
     """
     if not has_before(loaded, base):
         return None
-    return np.array([float(rise.double().sum()) for rise in rises(loaded, turns, base=base)])
+    return np.array([float(change.rise.double().sum()) for change in changes(loaded, turns, base=base)])
 
 
 def _prompt_of(example: Example) -> Query | None:

@@ -158,8 +158,8 @@ class Tracer:
             raise InputError("There is no query.", "At least one is needed.", "Give --prompt or --queries.")
         settings.check_number(len(queries))
         n_rows = self.index.count_rows(settings.where)
-        token_rises = self._evidence.token_rises
-        explainer = Explainer(self.index, self.loaded, self.encoder, form, roles, settings.where, token_rises)
+        changes = self._evidence.token_changes
+        explainer = Explainer(self.index, self.loaded, self.encoder, form, roles, settings.where, changes)
         answered: list[QueryResult] = []
         for start in range(0, len(queries), QUERIES_AT_ONCE):
             asked = self._ask(queries[start : start + QUERIES_AT_ONCE], settings, start if len(queries) > 1 else None)
