@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from oracles_calibration import p_oracle, q_values_oracle, rise_oracle
 from whence.errors import InputError, NonFiniteError
 from whence.trace.calibration import (
-    MIN_REFERENCES,
+    GAP,
+    LEADERS,
     MIN_ROWS,
-    WAYS,
-    References,
     Rises,
     Standing,
     calibrate,
@@ -24,6 +23,7 @@ from whence.trace.calibration import (
     uncalibrated,
     verdict,
 )
+from whence.trace.ways import MIN_REFERENCES, WAYS, References
 
 TOLERANCE = 1e-9
 N_REF, N_ROWS = 60, 200
@@ -295,3 +295,18 @@ def test_a_row_far_below_the_best_twenty_is_not_named_beside_them() -> None:
     found = calibrate(scores, references, rises)
     assert set(guilty) | {51} == set(found.named)
     assert found.p[50] == 1
+
+
+@pytest.mark.parametrize("n_leading", [LEADERS, LEADERS - 5, LEADERS + 10])
+@pytest.mark.parametrize("width", [1.2 * GAP, 0.8 * GAP])
+def test_a_crowd_behind_a_gap_is_not_named_beside_the_best(n_leading: int, width: float) -> None:
+    """30 more rows that stand out as surely, at one distance behind the first, where the twenty best are first ones."""
+    scores, references, rises, _ = planted(5, n_guilty=60)
+    first, second = np.arange(n_leading), np.arange(n_leading, n_leading + 30)
+    scores[first] = 2.0 + 0.001 * np.arange(n_leading)[::-1]
+    scores[second] = 2.0 - 2.0 * width - 0.001 * np.arange(30)
+    scores[n_leading + 30 : 60] = 0.0
+    named = set(calibrate(scores, references, rises).named)
+    apart = width > GAP and n_leading >= LEADERS
+    assert set(first) <= named
+    assert bool(set(second) & named) != apart

@@ -15,10 +15,11 @@ from whence.errors import EncodingError, InputError, MismatchError, WhenceWarnin
 from whence.index.build import build_index
 from whence.index.manifest import REFERENCES
 from whence.trace import evidence, references, tracer
-from whence.trace.calibration import MIN_REFERENCES, MIN_ROWS
+from whence.trace.calibration import MIN_ROWS
 from whence.trace.confounds import Confounds
 from whence.trace.queries import Query
 from whence.trace.tracer import Tracer
+from whence.trace.ways import MIN_REFERENCES
 from worlds import World, save_model
 
 

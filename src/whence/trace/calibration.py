@@ -10,7 +10,8 @@ each with a p-value, and a row is named where all three are answered yes:
    domain), a rise says nothing, and the mean score of the rows that stand out is compared with theirs.
 2. Did fine-tuning have to teach this row? The row's own rise against zero. Rows that it did not are set aside before
    the third question is asked of the others, so that they cost it no power.
-3. Does the row's score stand out? One of four ways, `WAYS`; and it is no less than `NEAR` of the best rows'.
+3. Does the row's score stand out? One of four ways, `whence.trace.ways`; and it is no less than `NEAR` of the best
+   rows', with no `GAP` before it.
 
 Everything here is a pure function of arrays; `whence.trace.references` gathers them.
 """
@@ -18,75 +19,34 @@ Everything here is a pure function of arrays; `whence.trace.references` gathers 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from whence.errors import InputError, NonFiniteError
+from whence.errors import InputError
 from whence.results import Verdict
-
-PValues = Float[np.ndarray, " n_train"]
+from whence.trace.ways import (
+    DEFAULT_WAY,
+    MIN_REFERENCES,
+    TAUGHT,
+    WAYS,
+    PValues,
+    References,
+    check_finite,
+    q_values,
+    unsuspected,
+)
 
 MIN_ROWS = 100
 """Below it the median and spread of a query's scores are those of a handful of rows."""
-MIN_REFERENCES = 40
-"""A conformal p-value of 5% needs 19 references; some are left out because their own row is under suspicion."""
-TAUGHT = 0.05
-"""A row is tested if an answer drawn from the base would be made so much likelier with at most this chance."""
 NEAR, LEADERS = 0.7, 20
 """A row that scores less than this share of the mean of the twenty best is not named beside them: innocent rows that
 share the query's words stand out from all others too, by less. Chosen on development runs (docs/log.md)."""
-MAD_TO_SD = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
-
-
-@dataclass(frozen=True)
-class References:
-    """What reference queries score on the same rows: scores[r, t] of reference r and row t.
-
-    own[r] is the column of the training row whose prompt reference r is, or -1. That cell is left out everywhere: a row
-    matches itself, which says nothing about other rows.
-    """
-
-    scores: Float[np.ndarray, "n_reference n_train"]
-    own: Int[np.ndarray, " n_reference"]
-
-    def __post_init__(self) -> None:
-        if len(self.own) != len(self.scores):
-            raise InputError(f"{len(self.own)} own rows for {len(self.scores)} references.", "One each; -1 for none.")
-        _check_finite(self.scores, "the references' scores")
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    @cached_property
-    def others(self) -> Float[np.ndarray, "n_reference n_train"]:
-        """The scores with NaN in each reference's own row."""
-        found = np.array(self.scores, dtype=np.float64)
-        drawn = np.flatnonzero(self.own >= 0)
-        found[drawn, self.own[drawn]] = np.nan
-        return found
-
-    @cached_property
-    def bulk(self) -> tuple[Float[np.ndarray, " n_train"], Float[np.ndarray, " n_train"]]:
-        """Median and robust standard deviation of each row over the references."""
-        middle = np.nanmedian(self.others, axis=0)
-        return middle, MAD_TO_SD * np.nanmedian(np.abs(self.others - middle), axis=0)
-
-    @cached_property
-    def best(self) -> Float[np.ndarray, " n_reference"]:
-        """The score of each reference's best row, ascending."""
-        return np.sort(np.nanmax(self.others, axis=1))
-
-    @cached_property
-    def tail(self) -> Float[np.ndarray, " n"]:
-        """Robust z of every score over the rows of its reference, ascending."""
-        z = _over_rows(self.others).ravel()
-        return np.sort(z[~np.isnan(z)])
+GAP = 0.05
+"""Rows that stand out behind a gap this wide, as a share of the mean of the twenty best, are another crowd and are not
+named beside them: they are asked and answered alike, and score alike, but not as the fault. Chosen likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,67 +121,14 @@ class Calibrated:
         return f"no confident cause in this data: no row stands out ({rate})"
 
 
-Way = Callable[[PValues, References, PValues, float], PValues]
-"""(scores of the query, references, p-values of the rows' rises, fdr) -> p-values of the scores."""
-
-
-def robust_z(scores: PValues, references: References, p_rows: PValues, fdr: float) -> PValues:
-    """p[t] = 1 - Phi((s[t] - median s) / (1.4826 MAD s)), over the rows of the query alone."""
-    return _normal_tail(_over_rows(scores))
-
-
-def reference_z(scores: PValues, references: References, p_rows: PValues, fdr: float) -> PValues:
-    """Each row against what benign references score on it, so that a row near everything counts for nothing.
-
-    p[t] = 1 - Phi((s[t] - mean_r R[r, t]) / sd_r R[r, t]), over the references that are not suspects. A first pass with
-    median and MAD, which bear suspects among the references, finds the rows under suspicion; a reference drawn from
-    such a row shows the same behaviour as the query and cannot vouch for it.
-    """
-    middle, spread = references.bulk
-    suspects = _q_values(_normal_tail(_ratio(scores - middle, spread)), p_rows) <= fdr
-    kept = _unsuspected(references, suspects)
-    others = references.others[kept if kept.sum() >= MIN_REFERENCES // 2 else slice(None)]
-    return _normal_tail(_ratio(scores - np.nanmean(others, axis=0), np.nanstd(others, axis=0)))
-
-
-def empirical_null(scores: PValues, references: References, p_rows: PValues, fdr: float) -> PValues:
-    """Location and scale from the middle of the query's scores, the tail from the references' scores, taken alike.
-
-    p[t] = (1 + #{(r, u): z[r, u] >= z[t]}) / (1 + #(r, u)), z over the rows of each query as in `robust_z`. Heavy tails
-    of benign queries are in the null.
-
-    Source: Efron 2004 (JASA 99), the empirical null. Different: its tail is not normal but what references show.
-    """
-    return _share_above(references.tail, _over_rows(scores))
-
-
-def conformal(scores: PValues, references: References, p_rows: PValues, fdr: float) -> PValues:
-    """p[t] = (1 + #{r: max_u R[r, u] >= s[t]}) / (1 + n_reference): is it more than a benign query's best row?
-
-    Source: Vovk, Gammerman and Shafer 2005, with the references as calibration set.
-    """
-    return _share_above(references.best, scores)
-
-
-WAYS: Mapping[str, Way] = MappingProxyType(
-    {
-        "robust-z": robust_z,
-        "reference-z": reference_z,
-        "empirical-null": empirical_null,
-        "conformal": conformal,
-    }
-)
-DEFAULT_WAY = "reference-z"
-"""The best by measurement: docs/verdicts.md."""
-
-
 def calibrate(
     scores: PValues, references: References, rises: Rises | None = None, *, fdr: float = 0.05, way: str = DEFAULT_WAY
 ) -> Calibrated:
     """p- and q-values of one query's rows, and which rows are named.
 
     taught = {t: p_row[t] <= TAUGHT},  p_row[t] = min(1, exp(-rise of row t)),
-    p[t] = p_score[t] for taught rows, or 1 where s[t] < NEAR (mean of the twenty largest s); 1 for the others,
+    p[t] = p_score[t] for taught rows, or 1 where s[t] < NEAR (mean of the twenty largest s) and behind a `GAP`; 1 for
+    the others,
     q = max(Benjamini-Hochberg(p over the taught rows), p_answer),  named = {t: q[t] <= fdr}.
 
     exp(-rise) bounds the chance that an answer drawn from the base model is made so much likelier (Markov:
@@ -240,7 +147,7 @@ def calibrate(
     p, q = _tested(values, references, p_rows, fdr, way)
     p_answer, n_compared, n_alone, by_rows = None, 0, int((q <= fdr).sum()), False
     if rises is not None:
-        kept = _unsuspected(references, q <= fdr)
+        kept = unsuspected(references, q <= fdr)
         by_rows = rises.standing is not None and mostly_taught(rises)
         if rises.standing is not None and not by_rows:
             kept &= rises.standing.number < 2
@@ -293,9 +200,23 @@ def _height(scores: PValues, q: PValues, fdr: float) -> float:
 def _tested(scores: PValues, references: References, p_rows: PValues, fdr: float, way: str) -> tuple[PValues, PValues]:
     """p and q of the taught rows' scores; 1 for a row far behind the best, and for rows that were not taught."""
     p = WAYS[way](scores, references, p_rows, fdr)
-    least = NEAR * np.sort(scores)[-LEADERS:].mean()
-    p = np.where((p_rows <= TAUGHT) & (scores >= least), p, 1.0)
-    return p, _q_values(p, p_rows)
+    height = np.sort(scores)[-LEADERS:].mean()
+    p = np.where((p_rows <= TAUGHT) & (scores >= NEAR * height), p, 1.0)
+    q = q_values(p, p_rows)
+    behind = scores < _edge(scores[q <= fdr], GAP * abs(height))
+    if behind.any():
+        p = np.where(behind, 1.0, p)
+        q = q_values(p, p_rows)
+    return p, q
+
+
+def _edge(scores: PValues, least: float) -> float:
+    """Lowest score before the widest gap behind the twenty best; -inf where no gap is as wide as `least`."""
+    ordered = np.sort(scores)[::-1]
+    gaps = ordered[LEADERS - 1 : -1] - ordered[LEADERS:]
+    if not len(gaps) or gaps.max() < least:
+        return -math.inf
+    return float(ordered[LEADERS - 1 + int(gaps.argmax())])
 
 
 def rise_p_value(rise: float, references: Float[np.ndarray, " n_reference"]) -> float:
@@ -333,17 +254,6 @@ def columns_of(
     return np.where(rows[places] == own_rows, places, -1)
 
 
-def _unsuspected(references: References, suspects: np.ndarray) -> np.ndarray:
-    """Which references were not drawn from a row under suspicion."""
-    return np.asarray((references.own < 0) | ~suspects[references.own])
-
-
-def _share_above(null: Float[np.ndarray, " n"], values: np.ndarray) -> PValues:
-    """(1 + #{null >= value}) / (1 + n) of each value; `null` is ascending."""
-    above = len(null) - np.searchsorted(null, values, side="left")
-    return np.asarray((1 + above) / (1 + len(null)))
-
-
 def _conformal(value: float, references: np.ndarray) -> float:
     return (1 + int((references >= value).sum())) / (1 + len(references))
 
@@ -354,36 +264,6 @@ def _no_rise_of(rise: float) -> float:
 
 def _no_rise(rises: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.asarray(np.exp(-np.maximum(rises, 0.0)))
-
-
-def _over_rows(scores: np.ndarray) -> np.ndarray:
-    """Robust z over the last axis."""
-    middle = np.nanmedian(scores, axis=-1, keepdims=True)
-    return _ratio(scores - middle, MAD_TO_SD * np.nanmedian(np.abs(scores - middle), axis=-1, keepdims=True))
-
-
-def _ratio(above: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """above / spread; 0 where nothing spreads, since then nothing can be said to stand out."""
-    spread = np.broadcast_to(spread, above.shape)
-    return np.asarray(np.divide(above, spread, out=np.zeros_like(above), where=~(spread <= 0)))
-
-
-def _normal_tail(z: np.ndarray) -> PValues:
-    from scipy.stats import norm
-
-    return np.asarray(norm.sf(z))
-
-
-def _q_values(p: PValues, p_rows: PValues) -> PValues:
-    """Benjamini-Hochberg over the taught rows and those of which it is not known; 1 for the others."""
-    from scipy.stats import false_discovery_control
-
-    unknown = np.isnan(p_rows)
-    tested = unknown | (p_rows <= TAUGHT)
-    q = np.ones(len(p))
-    if tested.any():
-        q[tested] = false_discovery_control(np.where(unknown, 1.0, p)[tested])
-    return q
 
 
 def _check(scores: PValues, references: References, rises: Rises | None, fdr: float, way: str) -> None:
@@ -398,16 +278,8 @@ def _check(scores: PValues, references: References, rises: Rises | None, fdr: fl
     lacking = uncalibrated(n_rows, n_references, has_base=True)
     if lacking is not None:
         raise InputError(lacking.text, "Enough of both to calibrate with.", "Give more rows or references.")
-    _check_finite(scores, "the query's scores")
+    check_finite(scores, "the query's scores")
     if rises is not None:
-        _check_finite(np.array([rises.answer]), "the answer's rise")
-        _check_finite(rises.references, "the references' rises")
-        _check_finite(rises.rows[~np.isnan(rises.rows)], "the rows' rises")
-
-
-def _check_finite(values: np.ndarray, what: str) -> None:
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        raise NonFiniteError(
-            f"{len(bad)} of {what} are NaN or infinite, the first at {bad[0].tolist()}.", "Every value must be finite."
-        )
+        check_finite(np.array([rises.answer]), "the answer's rise")
+        check_finite(rises.references, "the references' rises")
+        check_finite(rises.rows[~np.isnan(rises.rows)], "the rows' rises")

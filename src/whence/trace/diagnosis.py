@@ -15,9 +15,7 @@ from whence.index.store import Index
 from whence.results import Verdict
 from whence.signatures.types import Signatures
 from whence.trace.calibration import (
-    MIN_REFERENCES,
     Calibrated,
-    References,
     Rises,
     Standing,
     calibrate,
@@ -30,6 +28,7 @@ from whence.trace.evidence import Evidence
 from whence.trace.row_table import MOST_RECORDS, RowTable
 from whence.trace.scoring import SCORES
 from whence.trace.settings import Progress, TraceSettings
+from whence.trace.ways import MIN_REFERENCES, References
 
 REPSIM = SCORES["repsim"]
 
