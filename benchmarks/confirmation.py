@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--quick", action="store_true", help="small models and two tasks, for a first look")
     parser.add_argument("--votes", type=int, default=1, help="queries whose verdicts must name a row")
+    parser.add_argument("--retrainings", type=int, default=1, help="of each arm, averaged by prompt")
     parser.add_argument("--no-look", action="store_true", help="leave the one-step look out")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -100,6 +101,7 @@ def case_rows(task: str, variant: str, seed: int, settings: BenchSettings, optio
             base=base,
             held_out=held_out,
             controls=controls,
+            seeds=options.retrainings,
             min_drop=MIN_DROP,
             max_new_tokens=settings.max_new_tokens,
         )
@@ -211,6 +213,7 @@ def one_steps(
 def write(rows: Sequence[Row], options: argparse.Namespace) -> None:
     """All rows with what they were made on."""
     about = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
+    about |= {"retrainings": options.retrainings, "votes": options.votes}
     about |= {"quick": options.quick, "variant": options.variant, "step": STEP, "n_random": N_RANDOM}
     options.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"about": about, "rows": rows}, ensure_ascii=False, indent=1)

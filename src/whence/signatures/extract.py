@@ -17,11 +17,11 @@ it; the words' errors in `eh` one more pass backward through the head.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,27 +32,10 @@ from whence.model.before import before_tuning
 from whence.model.blocks import Blocks, captured
 from whence.model.loading import LoadedModel
 from whence.model.same_words import same_words
+from whence.signatures.head import LOGITS_AT_ONCE, gradient_scale, loss_and_gradients, wide
+from whence.signatures.padding import PaddedBatch, padded, tail_positions
 from whence.signatures.sketch import answer_sketch
 from whence.signatures.types import LEAST_RISE, Extracted, Signatures, TokenGradients
-
-LOGITS_AT_ONCE = 1 << 25
-"""Logits held at once (positions x vocabulary): 128 MiB in float32."""
-
-FLOAT16_SCALE = 1024.0
-"""Gradients of a mean loss are small; scaled by a power of two they stay clear of float16's subnormal range."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Turns padded for the two passes: prompts on the left, so that all end at the same column, tails on the right."""
-
-    prefix: Tensor
-    prefix_mask: Tensor
-    tail: Tensor
-    tail_mask: Tensor
-    targets: Tensor
-    weights: Tensor | None
-    start: Tensor
 
 
 class Extractor:
@@ -165,25 +148,27 @@ class Extractor:
     def _run(
         self, turns: Sequence[EncodedTurn], token_gradients: bool, loss_weights: Sequence[Tensor] | None
     ) -> Extracted:
-        batch = _pad(turns, self.loaded.pad_id, self.loaded.device, loss_weights)
+        batch = padded(turns, self.loaded.pad_id, self.loaded.device, loss_weights)
         n_response = batch.tail_mask.sum(1)
         cache = self._run_prefix(batch, self.loaded)
         with torch.enable_grad(), captured(self._blocks, self.layers) as seen:
             last_hidden = self._decode(
                 batch.tail,
                 torch.cat([batch.prefix_mask, batch.tail_mask], 1),
-                _tail_positions(batch),
+                tail_positions(batch),
                 cache,
                 self.loaded,
             )
-        loss, last_gradient, errors, nats = self._loss_and_gradients(last_hidden.detach(), batch, n_response)
+        loss, last_gradient, errors, nats = loss_and_gradients(
+            self.loaded, self._same_words, last_hidden.detach(), batch
+        )
         states = seen | {self.loaded.n_layers: last_hidden}
         inner = [layer for layer in self.layers if layer < self.loaded.n_layers]
         gradients = {self.loaded.n_layers: last_gradient}
         if inner:
             found = torch.autograd.grad(last_hidden, [states[layer] for layer in inner], last_gradient)
             gradients.update(zip(inner, found, strict=True))
-        scale = _gradient_scale(self.loaded.dtype)
+        scale = gradient_scale(self.loaded.dtype)
         out = torch.float64 if self.loaded.dtype == torch.float64 else torch.float32
         H = {layer: states[layer].detach().to("cpu", out) for layer in self.layers}
         G = {layer: gradients[layer].detach().to("cpu", out) / scale for layer in self.layers}
@@ -219,7 +204,7 @@ class Extractor:
 
     @torch.no_grad()
     def _before(
-        self, batch: _Batch, out: torch.dtype
+        self, batch: PaddedBatch, out: torch.dtype
     ) -> tuple[dict[int, Float[Tensor, "batch seq hidden"]], Float[Tensor, "batch seq"]]:
         """States at each layer, and nats of each response token (0 in the padding), before fine-tuning."""
         with before_tuning(self.loaded, self._base) as untuned:
@@ -229,7 +214,7 @@ class Extractor:
                 last = self._decode(
                     batch.tail,
                     torch.cat([batch.prefix_mask, batch.tail_mask], 1),
-                    _tail_positions(batch),
+                    tail_positions(batch),
                     cache,
                     untuned,
                 )
@@ -239,7 +224,7 @@ class Extractor:
             step = max(1, LOGITS_AT_ONCE // untuned.vocab_size)
             pieces = [
                 F.cross_entropy(
-                    _wide(untuned.blocks.head(hidden[i : i + step])), targets[i : i + step], reduction="none"
+                    wide(untuned.blocks.head(hidden[i : i + step])), targets[i : i + step], reduction="none"
                 )
                 for i in range(0, len(hidden), step)
             ]
@@ -248,7 +233,7 @@ class Extractor:
         return {layer: states[layer].to("cpu", out) for layer in self.layers}, nats
 
     @torch.no_grad()
-    def _run_prefix(self, batch: _Batch, model: LoadedModel) -> object | None:
+    def _run_prefix(self, batch: PaddedBatch, model: LoadedModel) -> object | None:
         """Keys and values of the prompts before t; None when no prompt has more than one token."""
         if batch.prefix.shape[1] == 0:
             return None
@@ -270,106 +255,11 @@ class Extractor:
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def _loss_and_gradients(
-        self, last_hidden: Float[Tensor, "batch seq hidden"], batch: _Batch, n_response: Tensor
-    ) -> tuple[
-        Float[Tensor, " batch"],
-        Float[Tensor, "batch seq hidden"],
-        Float[Tensor, "batch seq hidden"],
-        Float[Tensor, "batch seq"],
-    ]:
-        """The mean (or weighted) loss of each turn, its gradient with respect to the last hidden state and the errors
-        of `TokenGradients.E` (both scaled for float16), and the nats of each response token (0 in the padding).
-
-        Only real positions pass the head, so padding costs nothing here; at most LOGITS_AT_ONCE logits exist at a time.
-        """
-        real = batch.tail_mask.bool()
-        owner = real.nonzero()[:, 0]
-        hidden, targets, counts = last_hidden[real], batch.targets[real], n_response[owner]
-        weights = None if batch.weights is None else batch.weights[real]
-        step = max(1, LOGITS_AT_ONCE // self.loaded.vocab_size)
-        plain, losses, gradients, errors = [], [], [], []
-        for start in range(0, len(hidden), step):
-            piece = slice(start, start + step)
-            with torch.enable_grad():
-                leaf = hidden[piece].detach().requires_grad_(True)
-                logits = _wide(self._blocks.head(leaf))
-                nats = F.cross_entropy(logits, targets[piece], reduction="none")
-                plain.append(nats.detach())
-                own = 1 / counts[piece].to(logits.dtype) if weights is None else weights[piece].to(logits.dtype)
-                nats = nats * own
-                scale = _gradient_scale(self.loaded.dtype)
-                (gradient,) = torch.autograd.grad(nats.sum() * scale, leaf, retain_graph=True)
-                wrong = self._same_words.averaged(_errors(logits.detach(), targets[piece]) * (own * scale)[:, None])
-                (error,) = torch.autograd.grad(logits, leaf, wrong)
-            losses.append(nats.detach())
-            gradients.append(gradient)
-            errors.append(error)
-        nats = torch.cat(losses)
-        loss = torch.zeros(len(real), dtype=nats.dtype, device=nats.device).index_add_(0, owner, nats)
-        gradient, error = torch.zeros_like(last_hidden), torch.zeros_like(last_hidden)
-        gradient[real], error[real] = torch.cat(gradients), torch.cat(errors)
-        per_token = torch.zeros(real.shape, dtype=nats.dtype, device=nats.device)
-        per_token[real] = torch.cat(plain)
-        return loss, gradient, error, per_token
-
-
-def _pad(
-    turns: Sequence[EncodedTurn], pad_id: int, device: torch.device, loss_weights: Sequence[Tensor] | None = None
-) -> _Batch:
-    """Prefix [0, t) left-padded; tail [t, t + n) right-padded, with the response tokens it predicts as targets."""
-    width, height = max(turn.t for turn in turns), max(turn.n_response for turn in turns)
-    prefix = torch.full((len(turns), width), pad_id, dtype=torch.long)
-    prefix_mask = torch.zeros((len(turns), width), dtype=torch.long)
-    tail = torch.full((len(turns), height), pad_id, dtype=torch.long)
-    tail_mask = torch.zeros((len(turns), height), dtype=torch.long)
-    targets = torch.full((len(turns), height), pad_id, dtype=torch.long)
-    weights = None if loss_weights is None else torch.nn.utils.rnn.pad_sequence(list(loss_weights), batch_first=True)
-    for row, turn in enumerate(turns):
-        ids = torch.tensor(turn.input_ids, dtype=torch.long)
-        prefix[row, width - turn.t :] = ids[: turn.t]
-        prefix_mask[row, width - turn.t :] = 1
-        tail[row, : turn.n_response] = ids[turn.t : -1]
-        tail_mask[row, : turn.n_response] = 1
-        targets[row, : turn.n_response] = ids[turn.response_start :]
-    start = torch.tensor([turn.t for turn in turns], dtype=torch.long)
-    return _Batch(
-        prefix=prefix.to(device),
-        prefix_mask=prefix_mask.to(device),
-        tail=tail.to(device),
-        tail_mask=tail_mask.to(device),
-        targets=targets.to(device),
-        weights=None if weights is None else weights.to(device),
-        start=start.to(device),
-    )
-
-
-def _tail_positions(batch: _Batch) -> Tensor:
-    """Positions of the tail; padding repeats the last real position, so no position passes the model's limit."""
-    steps = torch.arange(batch.tail.shape[1], device=batch.tail.device)[None]
-    return batch.start[:, None] + torch.minimum(steps, batch.tail_mask.sum(1, keepdim=True) - 1)
-
-
-def _gradient_scale(dtype: torch.dtype) -> float:
-    return FLOAT16_SCALE if dtype == torch.float16 else 1.0
-
 
 def _mean(H: Tensor, counts: Tensor) -> Float[Tensor, "batch hidden"]:
     """Mean of the first counts[i] positions of row i; the rest is padding."""
     real = torch.arange(H.shape[1])[None] < counts[:, None]
     return torch.where(real[..., None], H, torch.zeros_like(H)).sum(1) / counts[:, None].to(H.dtype)
-
-
-def _wide(logits: Tensor) -> Tensor:
-    """In float32, or float64 as they are."""
-    return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def _errors(logits: Float[Tensor, "n vocab"], targets: Int[Tensor, " n"]) -> Float[Tensor, "n vocab"]:
-    """p - 1_y, the gradient of each token's nats with respect to its logits."""
-    found = logits.softmax(-1)
-    found[torch.arange(len(targets), device=targets.device), targets] -= 1
-    return found
 
 
 def _check_shape(loaded: LoadedModel, before: LoadedModel) -> None:

@@ -15,7 +15,8 @@ from whence.data.batching import batches
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError, NonFiniteError
 from whence.model.before import before_tuning
-from whence.signatures.extract import LOGITS_AT_ONCE, Extractor
+from whence.signatures.extract import Extractor
+from whence.signatures.head import LOGITS_AT_ONCE
 
 if TYPE_CHECKING:
     from whence.model.loading import LoadedModel
