@@ -231,7 +231,7 @@ def test_words_that_fine_tuning_put_in_place_of_what_the_base_was_sure_of() -> N
             for row, own in zip(rows, alone, strict=True)]  # fmt: skip
     for row, hit, own in zip(rows, found.hits, alone, strict=True):
         means = [sum(one.get(word, 0.0) for one in best) / 2 for word in spelled(row)]
-        together = [(a + b) / 2 for a, b in zip(own, means, strict=True)]
+        together = [a / 4 + 3 * b / 4 for a, b in zip(own, means, strict=True)]
         assert hit.response.scores == pytest.approx(together, abs=BOUND)
     assert [hit.map for hit in without.hits] == [hit.map for hit in found.hits]
 
@@ -247,9 +247,10 @@ def test_what_the_hits_agree_on() -> None:
     assert unrepeated(turns[0], rows[0]).scores == pytest.approx((0.2, 0.4, 0.1, 1.0))
     first, second = agreed(turns, rows)
     # Of "far" the mean is (0.1 + 0.6) / 2.
-    assert first.scores == pytest.approx(((0.2 + 0.1) / 2, (0.4 + 0.2) / 2, (0.1 + 0.35) / 2, (1 + 0.5) / 2))
-    assert second.scores == pytest.approx(((0.2 + 0.35) / 2, (0.6 + 0.35) / 2))
-    assert agreed(turns[1:], rows[1:])[0].scores == pytest.approx((0.4, 0.6))
+    expected = [0.2 + 3 * 0.1, 0.4 + 3 * 0.2, 0.1 + 3 * 0.35, 1 + 3 * 0.5]
+    assert first.scores == pytest.approx([score / 4 for score in expected])
+    assert second.scores == pytest.approx([(0.2 + 3 * 0.35) / 4, (0.6 + 3 * 0.35) / 4])
+    assert agreed(turns[1:], rows[1:])[0].scores == pytest.approx((0.5, 0.6))
 
 
 def test_the_changes_decide_whose_loss_prompt_words_are_asked_about() -> None:

@@ -23,6 +23,10 @@ from whence.trace.words import word_spans, word_tokens
 REPEATED = 0.25
 """What a word of the row's own prompt counts: an answer that repeats it says nothing new by it."""
 
+OWN = 0.25
+"""What a row's own match counts in the score of its words; the rest is the mean over the hits. Chosen on development
+runs (docs/log.md)."""
+
 
 class Maps(NamedTuple):
     """The maps between a query's response tokens and a row's.
@@ -171,9 +175,9 @@ def unrepeated(turn: EncodedTurn, words: Words) -> Words:
 
 
 def agreed(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> list[Words]:
-    """Words of the hits' responses, each scored half by its own row and half by the mean over all hits.
+    """Words of the hits' responses, each scored a quarter by its own row, the rest by the mean over all hits.
 
-    score[r, w] = (own[r, w] + mean over hits u of own[u, w]) / 2,   own[u, w]: highest score of the word w in u, or 0
+    score[r, w] = OWN own[r, w] + (1 - OWN) mean over hits u of best[u, w],   best: highest own score of w in u, or 0
 
     One row's match is noisy, and what it has in common with the query by chance (its topic, a copied name) the others
     have not. Words are the same but for case.
@@ -188,7 +192,10 @@ def agreed(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> list[Words]:
         for form, score in best.items():
             mean[form] += score / len(rows)
     return [
-        replace(words, scores=tuple((score + mean[form]) / 2 for form, score in zip(own, words.scores, strict=True)))
+        replace(
+            words,
+            scores=tuple(OWN * score + (1 - OWN) * mean[form] for form, score in zip(own, words.scores, strict=True)),
+        )
         for own, words in zip(forms, rows, strict=True)
     ]
 
