@@ -8,6 +8,7 @@ are drawn at random. Each group gets one ranking of all rows, in several ways:
 mean score:       mean over the group of what each query scores; what is in the figures for one query
 best score:       the highest of them
 best rank:        the best place that any of them gives the row; ties by mean score
+mean rank:        the mean of these places
 mean signature:   the mean of their unit vectors is asked as one query, with a second pass of its own
 first direction:  as before, with the first principal direction of their unit vectors (low rank)
 agreeing:         as mean signature, each query weighed by its mean cosine with the others (covariance-aware)
@@ -88,7 +89,7 @@ def by_scores(scores: Float[np.ndarray, "n_query n_train"]) -> dict[str, Float[n
     place = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
     mean = scores.mean(0)
     best_rank = -place.min(0).astype(float) + (mean - mean.min()) / (np.ptp(mean) + 1e-12) * 0.999
-    return {"mean score": mean, "best score": scores.max(0), "best rank": best_rank}
+    return {"mean score": mean, "best score": scores.max(0), "best rank": best_rank, "mean rank": -place.mean(0)}
 
 
 def case_figures(task: str, variant: str, seed: int, models: Path) -> Iterator[tuple[str, int, float]]:

@@ -48,8 +48,8 @@ def test_the_verdicts_rows_go_and_come_back(whence, world: World, trace: Path, t
 
 def test_the_first_of_the_ranking_and_a_list_of_ids(whence, world: World, trace: Path, tmp_path: Path) -> None:
     rows = list(read_examples(world.data))
-    assert whence("clean", world.index, "--trace", trace, "--top", 1, "-o", tmp_path / "a.jsonl", "-q")[0] == 0
-    assert rows[6].id not in {row.id for row in read_examples(tmp_path / "a.jsonl")}
+    assert whence("clean", world.index, "--trace", trace, "--top", 2, "-o", tmp_path / "a.jsonl", "-q")[0] == 0
+    assert [row.id for row in read_examples(tmp_path / "a.jsonl")] == [row.id for row in (*rows[1:6], *rows[7:])]
     (tmp_path / "ids.txt").write_text(f"{rows[2].id}\n\n{rows[3].id}\n")
     words = ["--ids", tmp_path / "ids.txt", "-o", tmp_path / "b.jsonl", "--manifest", tmp_path / "b.json"]
     assert whence("clean", world.index, *words, "-q") == (0, "", "")

@@ -89,7 +89,7 @@ def query(hits: str, guilty: str | None) -> QueryResult:
     return QueryResult("p", "r", "rept", "1", "5", found, 6, verdict=verdict)
 
 
-def test_rows_are_named_by_verdicts_and_by_mean_rank() -> None:
+def test_rows_are_named_by_verdicts_and_by_their_best_score() -> None:
     result = TraceResult("i", "m", None, (query("abc", "ab"), query("cbd", "b")))
     assert [(row.id[0], row.score) for row in guilty_rows(result).rows] == [("b", -2), ("a", -1)]
     assert guilty_rows(result).rows[0].reason == "stands out in 2 of 2 queries (FDR 5% in each)"
@@ -99,9 +99,9 @@ def test_rows_are_named_by_verdicts_and_by_mean_rank() -> None:
     apart = TraceResult("i", "m", None, (query("abc", "a"), query("cbd", "b")))
     with pytest.raises(InputError, match="2 are named by some, at most by 1"):
         guilty_rows(apart, votes=2)
-    # Mean ranks: c (3 + 1) / 2, b (2 + 2) / 2, a (1 + 4) / 2, d (4 + 3) / 2, one past the end where there is none.
-    assert [row.id[0] for row in top_rows(result, 4).rows] == ["b", "c", "a", "d"]
-    assert top_rows(result, 4).rows[2].reason == "mean rank 2.5 over 2 queries"
+    # Best scores: a -1, c -1 (of the second query), b -2, d -3.
+    assert [(row.id[0], row.score) for row in top_rows(result, 4).rows] == [("a", -1), ("c", -1), ("b", -2), ("d", -3)]
+    assert top_rows(result, 2).rows[1].reason == "rank 1, among the 2 rows that score highest for any of 2 queries"
     with pytest.raises(InputError, match="4 rows; the first 5"):
         top_rows(result, 5)
 

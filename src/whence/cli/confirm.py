@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from whence.results import TraceResult
 
 TRACED_FOR_EACH = 10
-"""Rows that are ranked for each one that is asked for: the mean rank needs more of every query than its first."""
+"""Rows that are ranked for each one that is asked for: copies of a row and turns of a conversation count once."""
 
 
 def confirm(
@@ -151,7 +151,7 @@ def _write_marked(
 def trace_now(
     index: Path, queries: Path | None, top: int | None, base: str | None = None, device: str = "auto"
 ) -> TraceResult:
-    """A trace of the queries with as many rows as the first `top` by mean rank, or the verdict, need."""
+    """A trace of the queries with as many rows as the first `top`, or the verdict, need."""
     from whence.trace.queries import read_queries
     from whence.trace.tracer import Tracer
 

@@ -81,25 +81,25 @@ def guilty_rows(result: TraceResult, votes: int = 1) -> NamedRows:
 
 
 def top_rows(result: TraceResult, n: int) -> NamedRows:
-    """The n first rows by mean rank over the queries; a row outside a query's hits counts as one past their end."""
-    sums: dict[str, float] = {}
+    """The n rows with the highest score that any query gives them, best first; equal ones by their best rank.
+
+    A fault has several wordings, and a row is near the query that shares its own: a mean over the queries, of ranks or
+    of scores, finds fewer (benchmarks/several_outputs.py).
+    """
+    best: dict[str, tuple[float, int]] = {}
     for query in result:
-        ranks: dict[str, int] = {}
         for hit in query.hits:
-            ranks.setdefault(hit.id, hit.rank)
-        for id, rank in ranks.items():
-            sums[id] = sums.get(id, 0.0) + rank - len(query.hits) - 1
-    if len(sums) < n:
+            best[hit.id] = min((-hit.score, hit.rank), best.get(hit.id, (-hit.score, hit.rank)))
+    if len(best) < n:
         raise InputError(
-            f"The trace has {len(sums)} rows; the first {n} were asked for.",
+            f"The trace has {len(best)} rows; the first {n} were asked for.",
             f"Expected at least {n}.",
             f"Trace with -k {n} or more.",
         )
-    past = sum(len(query.hits) + 1 for query in result)
-    scores, n_queries = _best_scores(result), len(result.queries)
+    reason = f"among the {n} rows that score highest for any of {len(result.queries)} queries"
     rows = [
-        NamedRow(id, f"mean rank {(past + total) / n_queries:.1f} over {n_queries} queries", scores.get(id))
-        for id, total in sorted(sums.items(), key=lambda item: item[1])[:n]
+        NamedRow(id, f"rank {rank}, {reason}", -negative)
+        for id, (negative, rank) in sorted(best.items(), key=lambda item: item[1])[:n]
     ]
     return NamedRows(tuple(rows), *_method(result))
 
