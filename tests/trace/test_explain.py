@@ -231,7 +231,7 @@ def test_words_that_fine_tuning_put_in_place_of_what_the_base_was_sure_of() -> N
             for row, own in zip(rows, alone, strict=True)]  # fmt: skip
     for row, hit, own in zip(rows, found.hits, alone, strict=True):
         means = [sum(one.get(word, 0.0) for one in best) / 2 for word in spelled(row)]
-        together = [a / 4 + 3 * b / 4 for a, b in zip(own, means, strict=True)]
+        together = [a / 4 + 3 * b / 4 if a else 0.0 for a, b in zip(own, means, strict=True)]
         assert hit.response.scores == pytest.approx(together, abs=BOUND)
     assert [hit.map for hit in without.hits] == [hit.map for hit in found.hits]
 
@@ -251,6 +251,8 @@ def test_what_the_hits_agree_on() -> None:
     assert first.scores == pytest.approx([score / 4 for score in expected])
     assert second.scores == pytest.approx([(0.2 + 3 * 0.35) / 4, (0.6 + 3 * 0.35) / 4])
     assert agreed(turns[1:], rows[1:])[0].scores == pytest.approx((0.5, 0.6))
+    cut = Words(rows[1].spans, (0.0, 0.6), "m")
+    assert agreed(turns[1:], [cut])[0].scores == pytest.approx((0.0, 0.6)), "a word without a score of its own has none"
 
 
 def test_the_changes_decide_whose_loss_prompt_words_are_asked_about() -> None:

@@ -179,6 +179,8 @@ def agreed(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> list[Words]:
 
     score[r, w] = OWN own[r, w] + (1 - OWN) mean over hits u of best[u, w],   best: highest own score of w in u, or 0
 
+    and 0 where own[r, w] is 0: a word that was cut off, or that this row did not teach.
+
     One row's match is noisy, and what it has in common with the query by chance (its topic, a copied name) the others
     have not. Words are the same but for case.
     """
@@ -194,7 +196,10 @@ def agreed(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> list[Words]:
     return [
         replace(
             words,
-            scores=tuple(OWN * score + (1 - OWN) * mean[form] for form, score in zip(own, words.scores, strict=True)),
+            scores=tuple(
+                OWN * score + (1 - OWN) * mean[form] if score else 0.0
+                for form, score in zip(own, words.scores, strict=True)
+            ),
         )
         for own, words in zip(forms, rows, strict=True)
     ]
