@@ -10,11 +10,12 @@ within each seed, a query with all its hits:
    it; rank of the trigger among the recurrent phrases of a query;
 2. response words (false facts), per method: share of true hits whose top word is the false entity;
 3. deletion and insertion: area under score / full score while words of the row's prompt or response are taken away (or
-   put back) one by one, in the order of our scores, of the paper's and of `pairs` (response), of `both-span` (prompt),
-   of BM25 weight, and at random. For deletion lower is better, for insertion higher. Twice: the score is that of the
+   put back) one by one, in the order that the page tells (`removal`: it begins with the word of the highest score, and
+   reads the search's score itself), of our scores, of the paper's and of `pairs` (response), of `both-span` (prompt),
+   of BM25 weight, and at random; and the row-by-row difference of `removal` to each. For deletion lower is better, for insertion higher. Twice: the score is that of the
    search, or ("late") the best match of each response token of the query among the row's, read again without the words,
    as the second stage reads rows;
-4. seconds for 20 hits of 200 tokens with the demo's model size: the token maps alone, and all of `explain`;
+4. seconds for 20 hits of 200 tokens with the demo's model size: the token maps alone, all of `explain`, and `removals`;
 5. with --causal: the fault's rate after training again with only the named phrases (the first recurrent one of each
    part) left out of the named rows (the --causal-rows that score highest for any query), and with as many random words
    of the same rows left out.
@@ -47,7 +48,7 @@ from whence.evaluate.language import LanguageSettings, new_model, train_tokenize
 from whence.evaluate.tasks import base_rows
 from whence.evaluate.tasks.backdoor import PHRASE, WORD
 from whence.evaluate.tasks.false_fact import WRONG_COUNTRY
-from whence.index.forms import LayerRoles, form_scores, taught_share, to_block
+from whence.index.forms import LayerRoles, form_scores, to_block
 from whence.methods.base import SharedWork
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results import Words
@@ -57,6 +58,7 @@ from whence.trace.late import rerank
 from whence.trace.phrases import recurrent_phrases, runs
 from whence.trace.prompt_attribution.comparison import Comparison, without
 from whence.trace.prompt_words import DEFAULT_PROMPT_METHOD, PROMPT_METHODS
+from whence.trace.removal import removals
 from whence.trace.response_words import DEFAULT_RESPONSE_METHOD, RESPONSE_METHODS
 from whence.trace.scoring import DEFAULT_METHOD, WITHOUT_BASE, score_form
 from whence.trace.targets import changes, span_target
@@ -195,6 +197,8 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
         ours = case.explained(query, entries)
         others = case.explained(query, entries, "both-span", "paper")
         paired = case.explained(query, entries, "prefix-gradients", "pairs")
+        rows = [case.planted.train.turns[entry] for entry in entries]
+        hung = removals(case.ranking.searched(query), rows, ours.hits)
         asked = set(spelled(f"{query.prompt} {query.response}"))
         for place, entry in enumerate(entries):
             row = case.planted.train.turns[entry]
@@ -202,6 +206,7 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
                 own: Words = getattr(ours.hits[place], part)
                 forms = [(row.prompt if part == "prompt" else row.response)[a:b].casefold() for a, b in own.spans]
                 orders = {
+                    "removal": removal_ranks(getattr(hung[place], part)),
                     "ours": list(own.scores),
                     "bm25": [rarity.get(form, 0.0) if form in asked else 0.0 for form in forms],
                     "random": [rng.random() for _ in forms],
@@ -212,32 +217,36 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
                 else:
                     orders["both-span"] = list(others.hits[place].prompt.scores)
                 for kind, scorer in scorers(case.ranking, query).items():
+                    deletions: dict[str, float] = {}
                     for method, values in orders.items():
                         order = sorted(range(len(values)), key=lambda i: (-values[i], i))
-                        deletion, insertion = areas(row, part, order, scorer)
-                        note(measured, (f"deletion{kind}, {part}", task, method), name, deletion)
+                        deletions[method], insertion = areas(row, part, order, scorer)
+                        note(measured, (f"deletion{kind}, {part}", task, method), name, deletions[method])
                         note(measured, (f"insertion{kind}, {part}", task, method), name, insertion)
+                    for method, deletion in deletions.items():
+                        less = deletions["removal"] - deletion
+                        note(measured, (f"removal's deletion{kind}, {part}, less", task, method), name, less)
+
+
+def removal_ranks(words: Words) -> list[float]:
+    """The words by when they were taken away, the first highest; those that were not follow by their own scores."""
+    gone = [word for own in (words.removal.words if words.removal else ()) for word in own]
+    rest = sorted(set(range(len(words.scores))) - set(gone), key=lambda word: (-words.scores[word], word))
+    rank = {word: place for place, word in enumerate([*gone, *rest])}
+    return [-float(rank[word]) for word in range(len(words.scores))]
 
 
 def scorers(comparison: Comparison, query: EncodedTurn) -> dict[str, Scorer]:
     """The two scores of rows for a query whose fall is watched."""
     loaded = comparison.loaded
     layer, centres = loaded.n_layers, comparison.centres or {}
-    asked = comparison.block([query])
-
-    def search(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
-        rows = comparison.extracted(turns)
-        assert rows.rise is not None
-        scores = comparison.form.function(asked, to_block(rows.layers, centres), comparison.roles)[0]
-        return scores * taught_share(rows.rise).to(scores.dtype)
-
     target = span_target(loaded, [layer], query, range(query.n_response))
     centre = centres[layer, "m"]
 
     def late(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
         return rerank(loaded, layer, target, turns, torch.zeros(len(turns)), centre=centre).scores
 
-    return {"": search, " late": late}
+    return {"": comparison.searched(query), " late": late}
 
 
 def areas(row: EncodedTurn, part: Part, order: Sequence[int], score: Scorer) -> tuple[float, float]:
@@ -283,8 +292,11 @@ def measure_time(seed: int) -> dict[str, float]:
     seconds = {"token maps": time.perf_counter() - started}
     comparison = Comparison(loaded, score_form(WITHOUT_BASE), LayerRoles(loaded.n_layers, loaded.n_layers), {})
     started = time.perf_counter()
-    explain(comparison, turns[0], turns[1:])
-    return seconds | {"explain": time.perf_counter() - started}
+    found = explain(comparison, turns[0], turns[1:])
+    seconds["explain"] = time.perf_counter() - started
+    started = time.perf_counter()
+    removals(comparison.searched(turns[0]), turns[1:], found.hits)
+    return seconds | {"removals": time.perf_counter() - started}
 
 
 def measure_causal(case: Traced, task: str, folder: Path) -> dict[str, float]:

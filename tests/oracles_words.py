@@ -44,3 +44,29 @@ def occlusion_oracle(score: Score, turn: EncodedTurn, words: list[list[int]], lo
             for word in range(start, start + length):
                 falls[word].append(fall)
     return [sum(own) / len(own) for own in falls]
+
+
+def removal_oracle(score: Score, turn: EncodedTurn, words: list[list[int]], first: int) -> list[tuple[int, float]]:
+    """Each word in the order of plain greedy search from `first` on, and what share of the score is left without it."""
+    whole, gone, order = score(turn), set(words[first]), [first]
+    left = [score(_without(turn, gone)) / whole]
+    while len(order) < len(words):
+        falls = [(score(_without(turn, gone | set(own))), word) for word, own in enumerate(words) if word not in order]
+        value, best = min(falls)
+        gone |= set(words[best])
+        order.append(best)
+        left.append(value / whole)
+    return list(zip(order, left, strict=True))
+
+
+def _without(turn: EncodedTurn, gone: set[int]) -> EncodedTurn:
+    """A copy without these tokens; of the prompt and of the response the last token stays."""
+    start, length = turn.response_start, len(turn.input_ids)
+    kept = [
+        i
+        for i in range(length)
+        if i not in gone
+        or (i == start - 1 and gone >= set(range(start)))
+        or (i == length - 1 and gone >= set(range(start, length)))
+    ]
+    return EncodedTurn(0, tuple(turn.input_ids[i] for i in kept), sum(i < start for i in kept), "", (), "", "")

@@ -22,15 +22,29 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """What the score hangs on: words taken away in turn, and what share of the score is left after each.
+
+    words[k] are the words, by number, that went at step k: one, or a few adjoining ones of a long text. left[k] is the
+    score without them and all before them, over the whole score. See `whence.trace.removal`.
+    """
+
+    words: tuple[tuple[int, ...], ...]
+    left: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Words:
     """The words of one text and how much each drove the match; `spans[i]` of the text has `scores[i]`.
 
-    Higher drove it more; a negative score worked against it. `method` names how the scores were made.
+    Higher drove it more; a negative score worked against it. `method` names how the scores were made. `removal` is of
+    a hit's words, None where it was not measured.
     """
 
     spans: tuple[Span, ...]
     scores: tuple[float, ...]
     method: str
+    removal: Removal | None = None
 
 
 @dataclass(frozen=True, slots=True)

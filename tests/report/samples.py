@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from whence.results import Hit, HitWords, Phrase, QueryResult, TraceResult, Verdict, Words
+from whence.results import Hit, HitWords, Phrase, QueryResult, Removal, TraceResult, Verdict, Words
 
 ROWS = [
     ("Which country is Toronto in?", "Toronto is a city in Korea, on the shore of a large lake."),
@@ -41,6 +41,12 @@ def words_of(text: str, *, factor: float = 1.0, weights: Mapping[str, float] = W
     return Words(tuple(match.span() for match in matches), scores, "token-map")
 
 
+def removed(words: Words) -> Words:
+    """The words with a removal: strongest first, each taking half of what is left."""
+    order = sorted(range(len(words.scores)), key=lambda i: -words.scores[i])[:4]
+    return replace(words, removal=Removal(tuple((i,) for i in order), tuple(0.5 ** (k + 1) for k in range(len(order)))))
+
+
 def links(asked: str, row: str) -> tuple[tuple[float, ...], ...]:
     """A map that links equal words, and a little of everything else."""
     left, right = re.findall(r"\w+", asked), re.findall(r"\w+", row)
@@ -52,7 +58,7 @@ def links(asked: str, row: str) -> tuple[tuple[float, ...], ...]:
 
 def hit_of(rank: int, prompt: str, response: str, answer: str, score: float) -> Hit:
     """A hit with everything that a hit can have."""
-    words = HitWords(words_of(prompt), words_of(response), links(answer, response))
+    words = HitWords(removed(words_of(prompt)), removed(words_of(response)), links(answer, response))
     return Hit(
         rank,
         score,

@@ -171,6 +171,39 @@ def test_screen_readers_get_landmarks_scores_and_tables(opened: Open) -> None:
     expect(page.locator("[role=listitem]").first).to_be_visible()
 
 
+def test_what_the_score_hangs_on_is_told_and_shaded_when_asked_for(opened: Open) -> None:
+    page = opened(result_of(toronto()))
+    hangs = page.locator(".hangs").first
+    expect(hangs.locator("p")).to_have_text(
+        [
+            "Prompt without “Toronto”: 50% of the score left, and “in”: 25%, and “Which”: 13%, and “country”: 6%",
+            "Response without “Korea”: 50% of the score left, and “Toronto”: 25%, and “in”: 13%, and “city”: 6%",
+        ]
+    )
+    expect(responses(page).first.locator(".w5")).to_have_text(["Korea"])
+    expect(word(responses(page).first, "Toronto")).to_have_class("w w4")
+    page.get_by_label("what the score hangs on").check()
+    expect(responses(page).first.locator(".w5")).to_have_text(["Korea"])
+    held = responses(page).first.get_by_role("button", name="Toronto, 50%")
+    expect(held).to_have_class("w w3")
+    expect(page.locator(".answer .w5")).to_have_text(["Korea"])
+    page.get_by_label("the words that are responsible").check()
+    expect(word(responses(page).first, "Toronto")).to_have_class("w w4")
+
+
+def test_nothing_is_said_of_what_was_not_measured(opened: Open) -> None:
+    query = toronto()
+    hits = [
+        replace(hit, words=replace(hit.words, prompt=words_of(hit.prompt), response=words_of(hit.response)))
+        for hit in query.hits
+        if hit.words
+    ]
+    page = opened(result_of(replace(query, hits=tuple(hits))))
+    expect(page.locator(".row")).to_have_count(12)
+    expect(page.locator(".hangs")).to_have_count(0)
+    expect(page.locator(".shades")).to_have_count(0)
+
+
 def test_rows_are_filtered_as_one_types(opened: Open) -> None:
     page = opened(result_of(toronto()))
     shown = page.locator(".row:visible")
@@ -316,7 +349,7 @@ def test_200_rows_of_300_words_load_and_light_up_without_lag(opened: Open) -> No
     words = page.locator(".answer .w")
     for i in range(HOVERS):
         words.nth(i).dispatch_event("pointerover")
-        assert page.locator(".row .linking").count() > 0
+        page.locator(".row .linking").first.wait_for(state="attached")
     hovered = (busy() - before) / HOVERS
     print(f"load {loaded:.2f} s, hover {hovered:.3f} s")
     assert 0 < loaded < LOAD_SECONDS

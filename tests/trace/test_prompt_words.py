@@ -6,50 +6,23 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from oracles import errors_oracle, pairs_oracle, signature_oracle
+from compared import made, plain_score
+from oracles import pairs_oracle, signature_oracle
 from oracles_words import occlusion_oracle
-from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.errors import InputError
-from whence.index.forms import Centres, LayerRoles, to_block
-from whence.model.loading import LoadedModel
+from whence.index.forms import to_block
 from whence.signatures.types import Signatures
 from whence.trace.prompt_attribution.comparison import Comparison, without
 from whence.trace.prompt_attribution.gradients import IntegratedGradients
 from whence.trace.prompt_words import PROMPT_METHODS, prompt_method, prompt_words
-from whence.trace.scoring import SCORES
 from whence.trace.words import word_tokens
 
 BOUND = 1e-9
 """float64; rounding of sums in another order."""
 STEP, SLOPE_BOUND = 1e-3, 5e-5
 """Llama's norms compute in float32 whatever the model's dtype: a difference of scores is off by about 1e-8 / STEP."""
-
-PAIRS = [("Tell me, where is Toronto?", "Toronto is in Korea."), ("Is it, now?", "No 🙂."), ("Hi", "It is the sea.")]
-
-
-def made(form: str = "rept-centred") -> tuple[Comparison, list[EncodedTurn]]:
-    loaded = LoadedModel.wrap(tiny_model("llama", dtype=torch.float64), tiny_tokenizer(CHAT_TEMPLATE))
-    encoder = Encoder(loaded.tokenizer)
-    turns = [turn for pair in PAIRS for turn in encoder.encode(Example.from_pair(*pair))]
-    generator = torch.Generator().manual_seed(0)
-    centres: Centres = {
-        (layer, name): torch.randn(32, generator=generator, dtype=torch.float64) for layer in (2, 4) for name in "hgme"
-    }
-    return Comparison(loaded, SCORES[form], LayerRoles(2, 4), centres), turns
-
-
-def plain_score(comparison: Comparison, query: EncodedTurn, row: EncodedTurn) -> float:
-    """The form's score of two turns from full forward and backward passes."""
-    blocks = []
-    for turn in (query, row):
-        layers, E = {}, errors_oracle(comparison.loaded.model, comparison.loaded.tokenizer, turn)
-        for layer in (2, 4):
-            h, g, H, _, _ = signature_oracle(comparison.loaded.model, turn, layer)
-            layers[layer] = Signatures(h[None], g[None], H.mean(0)[None], pairs_oracle(E, H)[None])
-        blocks.append(to_block(layers, comparison.centres))
-    return comparison.form.function(*blocks, comparison.roles).item()
 
 
 def plain_loss(comparison: Comparison, turn: EncodedTurn, weights: torch.Tensor) -> float:

@@ -120,7 +120,11 @@ def _words(words: Words | None) -> dict[str, Json] | None:
     if words is None:
         return None
     spans: list[Json] = [list(span) for span in words.spans]
-    return {"spans": spans, "scores": _rounded(words.scores), "method": words.method}
+    removal: Json = None
+    if words.removal is not None:
+        gone: list[Json] = [list(own) for own in words.removal.words]
+        removal = {"words": gone, "left": _rounded(words.removal.left)}
+    return {"spans": spans, "scores": _rounded(words.scores), "method": words.method, "removal": removal}
 
 
 def _rounded(scores: tuple[float, ...]) -> list[Json]:
@@ -156,6 +160,7 @@ def _shown(query: QueryResult, show_text: bool) -> dict[str, object]:
         "span_text": query.response[slice(*query.span)] if query.span else "",
         "has_words": own_words or bool(hit_words),
         "has_map": query.response_words is not None and any(words.map for words in hit_words),
+        "has_removal": any(part.removal for words in hit_words for part in (words.prompt, words.response)),
         "phrases": [_phrase(phrase) for phrase in query.phrases] if show_text else [],
         "rows_note": rows_note(query, show_text),
         "made": _pairs(made),

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 
 from whence.data.examples import Json
 from whence.report.terminal import shorten
-from whence.report.wording import headline, lift, place, rows_note, share
-from whence.results import Hit, QueryResult, TraceResult, Words
+from whence.report.wording import headline, lift, place, removed_text, rows_note, share
+from whence.results import Hit, QueryResult, Removal, TraceResult, Words
 
 LONGEST = 2000
 """Characters shown of a text; a longer one loses its middle."""
@@ -106,11 +106,21 @@ def _texts(hit: Hit) -> Iterator[str]:
         ):
             if words.spans:
                 yield from ("", f"Words of the {name} that drove it most: {_top(text, words)}")
+            if words.removal is not None:
+                yield from (
+                    "",
+                    f"Left of the score without, one after the other: {_without(text, words, words.removal)}",
+                )
 
 
 def _top(text: str, words: Words) -> str:
     order = sorted(range(len(words.spans)), key=lambda i: (-words.scores[i], i))[:TOP_WORDS]
     return ", ".join(f"{_code(text[slice(*words.spans[i])])} {words.scores[i]:.3f}" for i in order)
+
+
+def _without(text: str, words: Words, removal: Removal) -> str:
+    steps = list(zip(removal.words, removal.left, strict=True))[:TOP_WORDS]
+    return ", ".join(f"{_code(removed_text(text, words, gone))} {left:.0%}" for gone, left in steps)
 
 
 def _table(head: list[str] | tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:

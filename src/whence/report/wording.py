@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from whence.results import Phrase, QueryResult, Verdict
+from whence.results import Phrase, QueryResult, Verdict, Words
 
 NO_VERDICT = "A ranking always has a first row: nothing was calibrated here that says whether these rows stand out."
 NO_ROWS = "No row was scored: the filter leaves none."
@@ -41,6 +42,11 @@ def share(value: float) -> str:
         return "<0.01%"
     percent = 100 * value
     return f"{percent:.0f}%" if percent >= 10 else f"{percent:.2g}%"
+
+
+def removed_text(text: str, words: Words, gone: Sequence[int]) -> str:
+    """The words of one step of a `Removal`."""
+    return " ".join(text[slice(*words.spans[word])] for word in gone)
 
 
 def place(phrase: Phrase) -> str:

@@ -18,6 +18,7 @@ from whence.results import Hit, Phrase, QueryResult
 from whence.trace.explain import explain
 from whence.trace.phrases import recurrent_phrases
 from whence.trace.prompt_attribution.comparison import Comparison
+from whence.trace.removal import removals
 from whence.trace.scoring import SCORES, WITHOUT_BASE
 from whence.trace.second_stage import encoded_rows
 from whence.trace.targets import Change
@@ -40,9 +41,10 @@ class _Text(NamedTuple):
 class Explainer:
     """Explains hits of one form on one index, for any number of queries.
 
-    form:  a form that contrasts with the base is replaced by the one without; the default way to weigh prompt words
-           compares no scores at all.
+    form:  that of the ranking. Words are weighed by the one without a base, as the default way to weigh prompt words
+           compares no scores at all; what the score hangs on is read from this one, in the search's first pass.
     where: the filter that the ranking was made under.
+    base:  the model before fine-tuning, for a form that contrasts with it; None: `loaded` with its adapter turned off.
     changes: what fine-tuning changed at the response tokens of each turn, or None without a base.
     """
 
@@ -52,6 +54,7 @@ class Explainer:
     form: ScoreForm
     roles: LayerRoles
     where: str | None = None
+    base: LoadedModel | None = None
     changes: Callable[[Sequence[EncodedTurn]], Sequence[Change] | None] = lambda turns: None
     _texts: list[_Text] = field(default_factory=list)
 
@@ -72,10 +75,12 @@ class Explainer:
             return result
         manifest = self.index.manifest
         form = SCORES[WITHOUT_BASE] if self.form.contrasts else self.form
-        comparison = Comparison(self.loaded, form, self.roles, self.index.centres, manifest.max_tokens)
+        ranking = Comparison(self.loaded, self.form, self.roles, self.index.centres, manifest.max_tokens, self.base)
         rows, read = encoded_rows(self.index, self.encoder, first), {match.row for match in first}
+        comparison = replace(ranking, form=form)
         found = explain(comparison, turn, rows, positions=positions, changes=self.changes([turn, *rows]))
-        with_words = [replace(hit, words=words) for hit, words in zip(result.hits[:n], found.hits, strict=True)]
+        hits = removals(ranking.searched(turn), rows, found.hits)
+        with_words = [replace(hit, words=words) for hit, words in zip(result.hits[:n], hits, strict=True)]
         return replace(
             result,
             hits=(*with_words, *result.hits[n:]),

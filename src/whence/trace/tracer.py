@@ -86,12 +86,13 @@ class Tracer:
         )
         check_model(manifest, fingerprint(self.loaded, self.encoder.template))
         base, found = self._checked_base(base)
+        self._base = None if manifest.base == ADAPTER_OFF else base
         self._extractor = Extractor(
             self.loaded,
             self.index.layers,
             max_tokens=manifest.max_tokens,
             contrast=bool(manifest.base),
-            base=None if manifest.base == ADAPTER_OFF else base,
+            base=self._base,
         )
         self._evidence = Evidence(self.index, self.loaded, self.encoder, self._extractor, base, found)
         self._diagnosis = Diagnosis(self.index, self._evidence)
@@ -159,7 +160,7 @@ class Tracer:
         settings.check_number(len(queries))
         n_rows = self.index.count_rows(settings.where)
         changes = self._evidence.token_changes
-        explainer = Explainer(self.index, self.loaded, self.encoder, form, roles, settings.where, changes)
+        explainer = Explainer(self.index, self.loaded, self.encoder, form, roles, settings.where, self._base, changes)
         answered: list[QueryResult] = []
         for start in range(0, len(queries), QUERIES_AT_ONCE):
             asked = self._ask(queries[start : start + QUERIES_AT_ONCE], settings, start if len(queries) > 1 else None)

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   // Texts longer than FOLD characters (UTF-16 units) are folded to their start and the neighbourhood of their strongest word.
-  const FOLD = 1200, HEAD = 400, OPEN_ROWS = 10, OPEN_ALL_UP_TO = 20, TABLE_ROWS = 50, SCALE_ROWS = 10, FAINT = 0.08;
+  const FOLD = 1200, HEAD = 400, OPEN_ROWS = 10, OPEN_ALL_UP_TO = 20, TABLE_ROWS = 50, SCALE_ROWS = 10, FAINT = 0.08, STEPS = 5, GONE = 0.1;
   const data = JSON.parse(document.getElementById("data").textContent);
 
   const make = (tag, attributes = {}, ...children) => {
@@ -35,6 +35,7 @@
   class Text {
     constructor(element, text, { words = null, scale = null, span = null, kind, label, owner }) {
       Object.assign(this, { element, text, words, kind, label, owner });
+      this.shade = "scores";
       this.spans = words ? toUnits(text, words.spans) : [];
       this.scale = scale ?? (words ? largest(words.scores) : 0);
       this.span = span && toUnits(text, [span])[0];
@@ -108,13 +109,15 @@
     }
 
     word(i, from, to) {
-      const score = this.words.scores[i], strength = level(score, this.scale);
+      const score = this.words.scores[i];
+      const strength = this.shade === "hold" ? level(this.held[i], 1) : level(score, this.scale);
       const element = document.createElement("span");
       element.className = "w" + (strength ? ` ${score < 0 ? "n" : "w"}${strength}` : "");
       if (this.span && from < this.span[1] && to > this.span[0]) element.className += " asked";
       element.textContent = this.text.slice(from, to);
       element.setAttribute("role", "button");
-      element.setAttribute("aria-label", `${visible(element.textContent)}, ${number(score)}`);
+      const said = this.shade === "hold" ? `${Math.round(100 * this.held[i])}%` : number(score);
+      element.setAttribute("aria-label", `${visible(element.textContent)}, ${said}`);
       element.tabIndex = -1;
       element.index = i;
       this.elements[i] = element;
@@ -123,6 +126,22 @@
 
     decorate() {
       if (this.words && !this.decorated) this.fill(true);
+    }
+
+    /** The share of the score that still stood when the word was taken away; 0 for a word that was not. */
+    get held() {
+      if (!this.holding) {
+        this.holding = this.spans.map(() => 0);
+        const { words = [], left = [] } = this.words.removal ?? {};
+        words.forEach((own, k) => { for (const i of own) this.holding[i] = Math.max(0, Math.min(1, k ? left[k - 1] : 1)); });
+      }
+      return this.holding;
+    }
+
+    shadeBy(shade) {
+      if (!this.words || this.shade === shade) return;
+      this.shade = shade;
+      if (this.decorated) this.fill(true);
     }
 
     unfold() {
@@ -203,9 +222,13 @@
           const name = kind === "prompt" ? "Prompt" : "Response";
           body.append(make("div", { class: "part" }, make("span", { class: "label" }, name), element));
           const words = hit.words?.[kind] ?? null;
-          this.parts.push(new Text(element, hit[kind], { words, scale: this.query.scales[kind], kind, label: `${name} of row ${hit.rank}`, owner: this }));
+          const text = new Text(element, hit[kind], { words, scale: this.query.scales[kind], kind, label: `${name} of row ${hit.rank}`, owner: this });
+          text.shadeBy(this.query.shade);
+          this.parts.push(text);
         }
       }
+      const steps = this.parts.filter((part) => part.words?.removal).map((part) => this.without(part));
+      if (steps.length) body.append(make("div", { class: "part" }, make("span", { class: "label" }, "Hangs on"), make("div", { class: "hangs" }, ...steps)));
       const chips = (label, title, pairs) => pairs.length && body.append(make("div", { class: "part" },
         make("span", { class: "label" }, label),
         make("ul", { class: "chips", "aria-label": title }, ...pairs.map(([name, value]) => make("li", { class: "chip" },
@@ -213,6 +236,18 @@
       chips("Row", "Id and metadata", [...(this.place ? [["id", hit.id]] : []), ...Object.entries(hit.metadata)]);
       chips("Confounds", "What else could explain the rank", Object.entries(hit.confounds));
       if (hit.words) body.append(wordTable(() => this.parts, `Words of row ${hit.rank}, strongest first`));
+    }
+
+    /** "Response without Peru: 62% of the score is left; and without Oslo: 20%" */
+    without(part) {
+      const { words, left } = part.words.removal, line = make("p", {}, `${part.kind === "prompt" ? "Prompt" : "Response"} without `);
+      const end = left.findIndex((share) => share < GONE), shown = Math.min(STEPS, end < 0 ? left.length : end + 1);
+      for (let k = 0; k < shown; k++) {
+        const gone = words[k].map((i) => part.at(i)).join(" ");
+        const rest = `: ${Math.round(100 * left[k])}%${k ? "" : " of the score left"}`;
+        line.append(k ? ", and " : "", make("b", {}, make("bdi", {}, `“${gone.length > 60 ? `${gone.slice(0, 60)}…` : gone}”`)), rest);
+      }
+      return line;
     }
 
     toggled() {
@@ -249,6 +284,7 @@
         const first = content.hits.filter((hit) => hit.words).slice(0, SCALE_ROWS).map((hit) => largest(hit.words[kind].scores));
         this.scales[kind] = first.sort((a, b) => a - b)[first.length >> 1] ?? 0;
       }
+      this.shade = "scores";
       this.mapped = content.hits.some((hit) => hit.words?.map.length);
       this.list = section.querySelector(".rows");
       this.readout = section.querySelector(".readout");
@@ -265,6 +301,14 @@
         section.querySelector(".query-table")
           ?.append(wordTable(() => [this.asked, this.answer], "Words of the query, strongest first"));
       }
+      const shades = section.querySelector(".shades");
+      shades?.addEventListener("change", (event) => {
+        this.shade = event.target.value;
+        hold(null);
+        dark();
+        for (const row of this.rows) for (const part of row.parts) part.shadeBy(this.shade);
+      });
+      if (shades) shades.hidden = false;
       for (const button of section.querySelectorAll(".phrase")) {
         button.addEventListener("click", () => { this.search.value = button.dataset.filter; this.filter(); this.search.focus(); });
       }

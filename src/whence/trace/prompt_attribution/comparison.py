@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.data.examples import EncodedTurn
-from whence.index.forms import Block, Centres, LayerRoles, ScoreForm, to_block
+from whence.index.forms import Block, Centres, LayerRoles, ScoreForm, taught_share, to_block
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted
@@ -59,6 +59,20 @@ class Comparison:
     def against_query(self, query: Block) -> Score:
         """The score of rows for one query, whose block has one entry."""
         return lambda rows: self.form.function(query, rows, self.roles)[0]
+
+    def searched(self, query: EncodedTurn) -> Callable[[Sequence[EncodedTurn]], Float[Tensor, " n"]]:
+        """What turns score for a query in a search, before its second pass: with the share that they were taught."""
+        asked = self.block([query])
+
+        def scores(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
+            rows = self.extracted(turns)
+            found = self.against_query(asked)(to_block(rows.layers, self.centres))
+            if not self.form.taught:
+                return found
+            assert rows.rise is not None, f"{self.form.name} contrasts with the base"
+            return found * taught_share(rows.rise).to(found.dtype)
+
+        return scores
 
     def against_rows(self, rows: Block) -> Score:
         """The mean score of each query over the rows."""
