@@ -12,9 +12,9 @@ within each seed, a query with all its hits:
 3. deletion and insertion: area under score / full score while words of the row's prompt or response are taken away (or
    put back) one by one, in the order that the page tells (`removal`: it begins with the word of the highest score, and
    reads the search's score itself), of our scores, of the paper's and of `pairs` (response), of `both-span` (prompt),
-   of BM25 weight, and at random; and the row-by-row difference of `removal` to each. For deletion lower is better, for insertion higher. Twice: the score is that of the
-   search, or ("late") the best match of each response token of the query among the row's, read again without the words,
-   as the second stage reads rows;
+   of BM25 weight, and at random; and the row-by-row difference of `removal` to each. For deletion lower is better, for
+   insertion higher. Twice: the score is that of the search, or ("late") the best match of each response token of the
+   query among the row's, read again without the words, as the second stage reads rows;
 4. seconds for 20 hits of 200 tokens with the demo's model size: the token maps alone, all of `explain`, and `removals`;
 5. with --causal: the fault's rate after training again with only the named phrases (the first recurrent one of each
    part) left out of the named rows (the --causal-rows that score highest for any query), and with as many random words
@@ -53,6 +53,7 @@ from whence.methods.base import SharedWork
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results import Words
 from whence.signatures.extract import Extractor
+from whence.signatures.types import Extracted
 from whence.trace.explain import Explained, explain
 from whence.trace.late import rerank
 from whence.trace.phrases import recurrent_phrases, runs
@@ -135,9 +136,8 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
     roles = LayerRoles(planted.subject.rep_layer, loaded.n_layers)
     ranking = Comparison(loaded, form, roles)
     found = ranking.extracted(planted.train.turns)
-    centres = {(n, name): raw.double().mean(0) for n, one in found.layers.items() for name, raw in one.named().items()}
-    ranking = replace(ranking, centres=centres)
-    train = to_block(found.layers, centres)
+    ranking = with_centres(ranking, found)
+    train = to_block(found.layers, ranking.centres)
     queries = planted.queries.turns[: options.queries] if planted.queries else ()
     hits: list[list[int]] = []
     named: list[int] = []
@@ -146,6 +146,12 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
         hits = scores.argsort(dim=1, descending=True, stable=True)[:, : options.hits].tolist()
         named = sorted(scores.amax(0).argsort(descending=True, stable=True)[: options.causal_rows].tolist())
     return Traced(planted, replace(ranking, form=score_form(WITHOUT_BASE)), ranking, queries, hits, named, variant)
+
+
+def with_centres(comparison: Comparison, found: Extracted) -> Comparison:
+    """The comparison with the means of these rows' vectors."""
+    centres = {(n, name): raw.double().mean(0) for n, one in found.layers.items() for name, raw in one.named().items()}
+    return replace(comparison, centres=centres)
 
 
 def measure_prompts(case: Traced, task: str, methods: Sequence[str], measured: Measured) -> None:
@@ -290,7 +296,10 @@ def measure_time(seed: int) -> dict[str, float]:
     for rows in G[1:]:
         token_map(G[0], rows)
     seconds = {"token maps": time.perf_counter() - started}
-    comparison = Comparison(loaded, score_form(WITHOUT_BASE), LayerRoles(loaded.n_layers, loaded.n_layers), {})
+    comparison = with_centres(
+        Comparison(loaded, score_form(WITHOUT_BASE), LayerRoles(loaded.n_layers, loaded.n_layers)),
+        Extractor(loaded, [loaded.n_layers]).extract(turns),
+    )
     started = time.perf_counter()
     found = explain(comparison, turns[0], turns[1:])
     seconds["explain"] = time.perf_counter() - started

@@ -14,7 +14,8 @@ power:    queries whose answer shows the fault: share of the guilty rows that ar
           over cases.
 alarms:   share of queries with a named row among queries without a guilty row: "benign", held-out prompts of the same
           grammar with the model's own answers; "no-cause", a fault that the base model had already; "shuffled", each
-          row's score drawn from a reference at random, and the rise of one reference.
+          row's score drawn at random from the references, and the rise of one: of references whose own row is neither
+          planted nor a hard negative, since the answers of the others have a cause; a row's own reference is left out.
 Intervals are 95% bootstrap intervals over queries.
 """
 
@@ -90,6 +91,7 @@ def measured(task: str, variant: str, seed: int, share: float | None, args: argp
     planted = plant(case, settings, Path(args.models), SharedWork(), lambda *_: None)
     groups = asked(case, planted, settings)
     loaded, guilty = planted.subject.loaded, np.array(case.guilty)[planted.row_of]
+    planted_rows = guilty | np.array(case.hard)[planted.row_of]
     encoder = Encoder(loaded.tokenizer, max_length=settings.finetune.max_length)
     extractor = Extractor(loaded, [planted.subject.rep_layer])
     rng = Random(f"references/{task}/{variant}/{seed}")
@@ -111,12 +113,21 @@ def measured(task: str, variant: str, seed: int, share: float | None, args: argp
                 {"task": task, "variant": variant, "seed": seed, "share": share, "form": form, "group": group},
             )  # fmt: skip
         generator = np.random.default_rng(seed)
-        picked = generator.integers(len(references), size=(100, len(guilty)))
-        shuffled = np.take_along_axis(references.scores, picked, axis=0)
+        null = np.flatnonzero(~planted_rows[own])
+        shuffled = np.take_along_axis(references.scores, _drawn(generator, null, own, (100, len(guilty))), axis=0)
+        rises = answered.rises[generator.choice(null, 100)]
         yield from _named(
-            shuffled, generator.choice(answered.rises, 100), references, answered.rises, row_rises, guilty, args.fdr,
+            shuffled, rises, references, answered.rises, row_rises, guilty, args.fdr,
             {"task": task, "variant": variant, "seed": seed, "share": share, "form": form, "group": "shuffled"},
         )  # fmt: skip
+
+
+def _drawn(generator: np.random.Generator, null: np.ndarray, own: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A reference of `null` for each cell, never the one whose own row the column is."""
+    picked = generator.choice(null, size)
+    while (matched := own[picked] == np.arange(size[1])).any():
+        picked[matched] = generator.choice(null, int(matched.sum()))
+    return np.asarray(picked)
 
 
 def asked(case: Case, planted: Planted, settings: BenchSettings, n: int = 60) -> dict[str, Sequence[EncodedTurn]]:
