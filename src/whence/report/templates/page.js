@@ -109,14 +109,14 @@
     }
 
     word(i, from, to) {
-      const score = this.words.scores[i];
-      const strength = this.shade === "hold" ? level(this.held[i], 1) : level(score, this.scale);
+      const hold = this.shade === "hold", score = hold ? this.held[i] : this.words.scores[i];
+      const strength = level(score, hold ? 1 : this.scale);
       const element = document.createElement("span");
       element.className = "w" + (strength ? ` ${score < 0 ? "n" : "w"}${strength}` : "");
       if (this.span && from < this.span[1] && to > this.span[0]) element.className += " asked";
       element.textContent = this.text.slice(from, to);
       element.setAttribute("role", "button");
-      const said = this.shade === "hold" ? `${Math.round(100 * this.held[i])}%` : number(score);
+      const said = hold ? `${Math.round(100 * score)}%` : number(score);
       element.setAttribute("aria-label", `${visible(element.textContent)}, ${said}`);
       element.tabIndex = -1;
       element.index = i;
@@ -238,7 +238,7 @@
       if (hit.words) body.append(wordTable(() => this.parts, `Words of row ${hit.rank}, strongest first`));
     }
 
-    /** "Response without Peru: 62% of the score is left; and without Oslo: 20%" */
+    /** Response without “Peru”: 62% of the score left, and “Oslo”: 20% */
     without(part) {
       const { words, left } = part.words.removal, line = make("p", {}, `${part.kind === "prompt" ? "Prompt" : "Response"} without `);
       const end = left.findIndex((share) => share < GONE), shown = Math.min(STEPS, end < 0 ? left.length : end + 1);
