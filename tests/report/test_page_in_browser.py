@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from report.samples import bare, large, result_of, toronto, words_of
+from report.samples import ROWS, bare, large, result_of, toronto, words_of
 from report.test_html import EVIL, evil
 from whence.report.html import write_page
+from whence.report.markdown import render_markdown
 from whence.report.notebook import render_html
-from whence.results import TraceResult
+from whence.results import Removal, TraceResult
 
 pytestmark = pytest.mark.browser
 
@@ -189,6 +190,21 @@ def test_what_the_score_hangs_on_is_told_and_shaded_when_asked_for(opened: Open)
     expect(page.locator(".answer .w5")).to_have_text(["Korea"])
     page.get_by_label("the words that are responsible").check()
     expect(word(responses(page).first, "Toronto")).to_have_class("w w4")
+
+
+def test_what_the_score_hangs_on_ends_where_the_score_rises_again(opened: Open) -> None:
+    query = toronto()
+    words = replace(query.hits[0].words, prompt=words_of(ROWS[0][0]))
+    rising = replace(words.response, removal=Removal(((5,), (0,), (1,)), (0.3, 0.7, 0.6)))
+    page = opened(result_of(replace(query, hits=(replace(query.hits[0], words=replace(words, response=rising)),))))
+    expect(page.locator(".hangs p")).to_have_text(["Response without “Korea”: 30% of the score left"])
+    page.get_by_label("what the score hangs on").check()
+    response = responses(page).first
+    for name in ("Korea, 100%", "Toronto, 30%", "is, 30%"):
+        expect(response.get_by_role("button", name=name)).to_have_count(1)
+    assert "without, one after the other: `Korea` 30%\n" in render_markdown(
+        result_of(replace(query, hits=(replace(query.hits[0], words=replace(words, response=rising)),)))
+    )
 
 
 def test_nothing_is_said_of_what_was_not_measured(opened: Open) -> None:

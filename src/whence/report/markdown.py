@@ -119,7 +119,11 @@ def _top(text: str, words: Words) -> str:
 
 
 def _without(text: str, words: Words, removal: Removal) -> str:
-    steps = list(zip(removal.words, removal.left, strict=True))[:TOP_WORDS]
+    """As long as the score falls."""
+    told = 1
+    while told < min(TOP_WORDS, len(removal.left)) and removal.left[told] < removal.left[told - 1]:
+        told += 1
+    steps = zip(removal.words[:told], removal.left, strict=False)
     return ", ".join(f"{_code(removed_text(text, words, gone))} {left:.0%}" for gone, left in steps)
 
 

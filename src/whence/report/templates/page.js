@@ -133,7 +133,11 @@
       if (!this.holding) {
         this.holding = this.spans.map(() => 0);
         const { words = [], left = [] } = this.words.removal ?? {};
-        words.forEach((own, k) => { for (const i of own) this.holding[i] = Math.max(0, Math.min(1, k ? left[k - 1] : 1)); });
+        let standing = 1; // the score may rise again when yet another word goes
+        words.forEach((own, k) => {
+          for (const i of own) this.holding[i] = standing;
+          standing = Math.max(0, Math.min(standing, left[k]));
+        });
       }
       return this.holding;
     }
@@ -241,7 +245,8 @@
     /** Response without “Peru”: 62% of the score left, and “Oslo”: 20% */
     without(part) {
       const { words, left } = part.words.removal, line = make("p", {}, `${part.kind === "prompt" ? "Prompt" : "Response"} without `);
-      const end = left.findIndex((share) => share < GONE), shown = Math.min(STEPS, end < 0 ? left.length : end + 1);
+      let shown = 1; // as long as the score falls
+      while (shown < Math.min(STEPS, left.length) && left[shown - 1] >= GONE && left[shown] < left[shown - 1]) shown++;
       for (let k = 0; k < shown; k++) {
         const gone = words[k].map((i) => part.at(i)).join(" ");
         const rest = `: ${Math.round(100 * left[k])}%${k ? "" : " of the score left"}`;
