@@ -24,7 +24,7 @@ STEPS = 12
 """Most removals whose scores are read."""
 CANDIDATES = 4
 """Words whose scores are read again at each step: those that lowered the score most when they were read last. Chosen on
-development runs (docs/log.md): as good as reading all of them."""
+development runs (docs/log.md): close to reading all of them."""
 
 TurnScore = Callable[[Sequence[EncodedTurn]], Float[Tensor, " n"]]
 """The score of each turn for one query, as the search gives it."""
