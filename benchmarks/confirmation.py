@@ -231,6 +231,12 @@ def tables(rows: Sequence[Row]) -> str:
     lines.append("")
     for arm in ("named", RANDOM, "bm25", "repsim"):
         lines.append(f"fall of the rate, as a share of the true rows' own, {arm}: {interval(done, arm)}")
+        own = [row for row in done if row["arm"] == arm]
+        lines.append(
+            f"the rule of `whence confirm` confirms {sum(bool(row['confirmed']) for row in own)} of {len(own)}"
+        )
+    innocent = [1 - int(str(row["n_right"])) / int(str(row["n_named"])) for row in done if row["arm"] == "named"]
+    lines.append(f"named rows that were not planted: {bootstrap(innocent)}")
     looked = [row for row in done if "look" in row]
     if looked:
         right = [float(row["look"] == row["confirmed"]) for row in looked]

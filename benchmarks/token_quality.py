@@ -30,7 +30,7 @@ import platform
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,7 +57,7 @@ from whence.signatures.types import Extracted
 from whence.trace.explain import Explained, explain
 from whence.trace.late import rerank
 from whence.trace.phrases import recurrent_phrases, runs
-from whence.trace.prompt_attribution.comparison import Comparison, without
+from whence.trace.prompt_attribution.comparison import Comparison, TurnScore, without
 from whence.trace.prompt_words import DEFAULT_PROMPT_METHOD, PROMPT_METHODS
 from whence.trace.removal import removals
 from whence.trace.response_words import DEFAULT_RESPONSE_METHOD, RESPONSE_METHODS
@@ -75,8 +75,6 @@ Query = tuple[int, str, int]
 
 Measured = dict[tuple[str, str, str], dict[Query, list[float]]]
 """For each (measure, task, method) and query one number per true hit (or one)."""
-
-Scorer = Callable[[Sequence[EncodedTurn]], Float[Tensor, " n"]]
 
 
 @dataclass(frozen=True)
@@ -242,7 +240,7 @@ def removal_ranks(words: Words) -> list[float]:
     return [-float(rank[word]) for word in range(len(words.scores))]
 
 
-def scorers(comparison: Comparison, query: EncodedTurn) -> dict[str, Scorer]:
+def scorers(comparison: Comparison, query: EncodedTurn) -> dict[str, TurnScore]:
     """The two scores of rows for a query whose fall is watched."""
     loaded = comparison.loaded
     layer, centres = loaded.n_layers, comparison.centres or {}
@@ -255,7 +253,7 @@ def scorers(comparison: Comparison, query: EncodedTurn) -> dict[str, Scorer]:
     return {"": comparison.searched(query), " late": late}
 
 
-def areas(row: EncodedTurn, part: Part, order: Sequence[int], score: Scorer) -> tuple[float, float]:
+def areas(row: EncodedTurn, part: Part, order: Sequence[int], score: TurnScore) -> tuple[float, float]:
     """Mean of score / full score after each deletion, and after each insertion into the row without these words."""
     tokens = word_tokens(row, part)[1]
 

@@ -15,8 +15,9 @@ from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from traced_world import PROMPT, RESPONSE, TracedWorld, make_traced_world
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
+from whence.index.build import build_index
 from whence.index.search import default_roles, search
-from whence.model.loading import LoadedModel
+from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results import HitWords, Removal, Words
 from whence.trace.prompt_attribution.comparison import Comparison, without
 from whence.trace.queries import Query
@@ -56,9 +57,16 @@ def test_with_every_word_read_again_it_is_plain_greedy_search(form: str) -> None
             assert [left for _, left in steps(words.removal)] == pytest.approx([s for _, s in expected], abs=BOUND)
 
 
-@pytest.fixture(scope="module")
-def traced_lora(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    return make_traced_world(tmp_path_factory.mktemp("traced"), lora=True)
+@pytest.fixture(scope="module", params=["adapter", "base beside it"])
+def traced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
+    """An adapter, whose base is the model without it; or a full fine-tune, indexed with its base."""
+    folder = tmp_path_factory.mktemp("traced")
+    if request.param == "adapter":
+        return make_traced_world(folder, lora=True)
+    world = make_traced_world(folder, lora=False)
+    index = folder / "with-base"
+    build_index(world.model, world.data, index, base=str(world.base), layers=[1, "last"], max_length=64)
+    return replace(world, index=index)
 
 
 def encoded(prompt: str, response: str) -> EncodedTurn:
@@ -143,15 +151,16 @@ def test_of_a_long_text_adjoining_words_go_together_and_the_first_alone() -> Non
     assert sorted(word for group in groups for word in group) == list(range(n))
 
 
-def test_a_trace_tells_what_the_score_of_its_search_hangs_on(traced_lora: TracedWorld) -> None:
-    tracer = Tracer(traced_lora.index, device="cpu")
+def test_a_trace_tells_what_the_score_of_its_search_hangs_on(traced: TracedWorld) -> None:
+    tracer = Tracer(traced.index, device="cpu")
     result = tracer.trace(PROMPT, RESPONSE, k=3, words=2, verdict=False)
     assert [hit.words is not None for hit in result.hits] == [True, True, False]
     form = score_form(result.queries[0].method)
     assert form.taught
     roles = default_roles(form, tracer.index.manifest)
     query = tracer.encoder.encode_query(Query.of(PROMPT).turns, RESPONSE)
-    score = Comparison(tracer.loaded, form, roles, tracer.index.centres).searched(query)
+    base = None if traced.adapter else load_model(ModelSettings(model=str(traced.base), device="cpu"))
+    score = Comparison(tracer.loaded, form, roles, tracer.index.centres, base=base).searched(query)
     first_pass = replace(form, expand=None)
     (matches,) = search(tracer.index, tracer.signatures([query]), method=first_pass, k=200, roles=roles)
     by_row = {match.row: match.score for match in matches}

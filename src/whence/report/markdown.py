@@ -14,6 +14,8 @@ from whence.results import Hit, QueryResult, Removal, TraceResult, Words
 LONGEST = 2000
 """Characters shown of a text; a longer one loses its middle."""
 TOP_WORDS = 5
+GONE = 0.1
+"""Share of a score below which it is not said what more would be left without."""
 
 
 def render_markdown(result: TraceResult, *, show_text: bool = True) -> str:
@@ -119,12 +121,12 @@ def _top(text: str, words: Words) -> str:
 
 
 def _without(text: str, words: Words, removal: Removal) -> str:
-    """As long as the score falls."""
-    told = 1
-    while told < min(TOP_WORDS, len(removal.left)) and removal.left[told] < removal.left[told - 1]:
+    """As long as the score falls, to a tenth, as on the page."""
+    left, told = removal.left, 1
+    while told < min(TOP_WORDS, len(left)) and left[told - 1] >= GONE and left[told] < left[told - 1]:
         told += 1
-    steps = zip(removal.words[:told], removal.left, strict=False)
-    return ", ".join(f"{_code(removed_text(text, words, gone))} {left:.0%}" for gone, left in steps)
+    steps = zip(removal.words[:told], left[:told], strict=True)
+    return ", ".join(f"{_code(removed_text(text, words, gone))} {still:.0%}" for gone, still in steps)
 
 
 def _table(head: list[str] | tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:

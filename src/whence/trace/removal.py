@@ -7,15 +7,12 @@ highest score of its own, and from there on the one whose absence lowers the row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-
-from jaxtyping import Float
-from torch import Tensor
 
 from whence.data.examples import EncodedTurn
 from whence.results import HitWords, Removal, Words
-from whence.trace.prompt_attribution.comparison import without
+from whence.trace.prompt_attribution.comparison import TurnScore, without
 from whence.trace.words import Part, word_tokens
 
 MAX_UNITS = 48
@@ -25,9 +22,6 @@ STEPS = 12
 CANDIDATES = 4
 """Words whose scores are read again at each step: those that lowered the score most when they were read last. Chosen on
 development runs (docs/log.md): close to reading all of them."""
-
-TurnScore = Callable[[Sequence[EncodedTurn]], Float[Tensor, " n"]]
-"""The score of each turn for one query, as the search gives it."""
 
 
 def removals(
@@ -52,7 +46,7 @@ def removals(
     """
     parts: tuple[Part, Part] = ("prompt", "response")
     walks = [
-        _Walk(turn, part, _units(turn, part, words), steps, candidates)
+        _Walk(turn, _units(turn, part, words), steps, candidates)
         for turn, hit in zip(turns, hits, strict=True)
         for part, words in zip(parts, (hit.prompt, hit.response), strict=True)
     ]
@@ -81,7 +75,6 @@ class _Walk:
     """One part of one row: which turns' scores it wants next, and what has been taken away so far."""
 
     turn: EncodedTurn
-    part: Part
     units: _Units
     steps: int
     candidates: int
@@ -94,12 +87,12 @@ class _Walk:
 
     def wanted(self) -> list[EncodedTurn]:
         """Turns to be scored now; none at the end."""
+        self._asked = []
         if self.whole is None:
-            self._asked = []
             return [self.turn] if self.units.words else []
         if self.whole <= 0 or len(self.taken) >= min(self.steps, len(self.units.words)):
-            self._asked = []
-        elif not self.taken and self.units.first is not None:
+            return []
+        if not self.taken and self.units.first is not None:
             self._asked = [self.units.first]
         elif not self.last:
             self._asked = [i for i in range(len(self.units.words)) if i not in self.taken]
@@ -143,4 +136,4 @@ def _units(turn: EncodedTurn, part: Part, words: Words) -> _Units:
     return _Units(tuple(groups), together, len(groups) - 1 if stands_out else None)
 
 
-__all__ = ["CANDIDATES", "MAX_UNITS", "STEPS", "TurnScore", "removals"]
+__all__ = ["CANDIDATES", "MAX_UNITS", "STEPS", "removals"]

@@ -21,6 +21,9 @@ WordTokens = Sequence[Sequence[int]]
 Score = Callable[[Block], Float[Tensor, " n"]]
 """The score of each of n turns against something fixed: a query, or rows. Differentiable in the block's vectors."""
 
+TurnScore = Callable[[Sequence[EncodedTurn]], Float[Tensor, " n"]]
+"""The score of each of n turns for one query, read from the model."""
+
 Lit = Sequence[Float[Tensor, " n"]]
 """For each turn a weight, at least 0, a response token: how far it is what the match is about."""
 
@@ -60,7 +63,7 @@ class Comparison:
         """The score of rows for one query, whose block has one entry."""
         return lambda rows: self.form.function(query, rows, self.roles)[0]
 
-    def searched(self, query: EncodedTurn) -> Callable[[Sequence[EncodedTurn]], Float[Tensor, " n"]]:
+    def searched(self, query: EncodedTurn) -> TurnScore:
         """What turns score for a query in a search, before its second pass: with the share that they were taught."""
         asked = self.block([query])
 
@@ -102,4 +105,4 @@ def without(turn: EncodedTurn, tokens: Collection[int]) -> EncodedTurn:
     )
 
 
-__all__ = ["Comparison", "Lit", "PromptMethod", "Score", "WordTokens", "without"]
+__all__ = ["Comparison", "Lit", "PromptMethod", "Score", "TurnScore", "WordTokens", "without"]
