@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -147,7 +148,9 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(world: World, tmp_pat
     words = ["index", str(world.model), str(data), "-o", str(tmp_path / "ix"), "--layer", "last", "--shard-rows", "2"]
     command = [sys.executable, "-c", "from whence.cli.main import main; main()", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    # A run in the background of a shell ignores the signal, and so would the child.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heard)
     records = tmp_path / "ix" / "signatures.lance"
     deadline = time.monotonic() + 120
     while not (records.exists() and list(records.glob("_versions/*"))) and time.monotonic() < deadline:
