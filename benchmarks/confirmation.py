@@ -39,7 +39,7 @@ from whence.evaluate.tasks import FAULTS
 from whence.index.build import build_index
 from whence.model.generate import generate
 from whence.results import STATUS_CONFIRMED
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 
 N_HELD_OUT = 40

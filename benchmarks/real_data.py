@@ -34,7 +34,7 @@ from whence.evaluate.metrics import average_precision, bootstrap, over_queries, 
 from whence.index.forms import LayerRoles
 from whence.index.search import default_roles, score_matrix
 from whence.model.generate import generate
-from whence.trace.queries import read_queries
+from whence.trace.query.queries import read_queries
 from whence.trace.scoring import DEFAULT_METHOD, SCORES
 from whence.trace.tracer import Tracer
 

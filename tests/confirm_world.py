@@ -9,7 +9,7 @@ from whence.data.examples import Example
 from whence.data.readers import read_examples
 from whence.evaluate.finetune import FinetuneSettings, finetune
 from whence.index.build import build_index
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from worlds import save_model, write_jsonl
 
 SETTINGS = FinetuneSettings(epochs=12, batch_size=8, learning_rate=5e-3, max_length=64, device="cpu")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from whence.index.probing import choose_layer
     from whence.index.store import Index
     from whence.results import Hit, QueryResult, TraceResult
-    from whence.trace.queries import Query, read_queries
+    from whence.trace.query.queries import Query, read_queries
     from whence.trace.tracer import Tracer
 
 __all__ = [
@@ -41,7 +41,7 @@ _HOMES = {
     "Example": "whence.data.examples",
     "Hit": "whence.results",
     "Index": "whence.index.store",
-    "Query": "whence.trace.queries",
+    "Query": "whence.trace.query.queries",
     "QueryResult": "whence.results",
     "TraceResult": "whence.results",
     "Tracer": "whence.trace.tracer",
@@ -49,7 +49,7 @@ _HOMES = {
     "WhenceError": "whence.errors",
     "build_index": "whence.index.build",
     "choose_layer": "whence.index.probing",
-    "read_queries": "whence.trace.queries",
+    "read_queries": "whence.trace.query.queries",
 }
 
 

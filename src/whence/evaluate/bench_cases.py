@@ -23,7 +23,7 @@ from whence.evaluate.matchers import Matcher
 from whence.evaluate.tasks import FAULTS, VARIANTS, make_task
 from whence.evaluate.tasks.mixing import HARD_NEGATIVE
 from whence.evaluate.training import TrainingSettings
-from whence.trace.queries import read_queries
+from whence.trace.query.queries import read_queries
 
 GIVEN_TASK, GIVEN_VARIANT = "given", "as-given"
 """Names of the task and variant of a data set of the user's own."""

@@ -29,7 +29,7 @@ from whence.evaluate.metrics import over_queries, precision_at_k
 from whence.index.build import build_index
 from whence.index.search import default_roles, score_matrix
 from whence.results import QueryResult
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.scoring import default_form
 from whence.trace.settings import Progress
 from whence.trace.tracer import Tracer

@@ -24,7 +24,7 @@ from whence.evaluate.confirm.runs import Asked, Found, Step, check_trainer, run_
 from whence.evaluate.finetune import FinetuneSettings
 from whence.index.store import Index
 from whence.model.generate import generate
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 
 RESULT = "confirmation.json"

@@ -36,7 +36,7 @@ from whence.index.store import Index
 from whence.model.generate import generate
 from whence.model.loading import ModelSettings, load_tokenizer
 from whence.results import QueryResult as TracedQuery
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.scoring import SCORES, default_form
 from whence.trace.tracer import Tracer
 
