@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from whence.trace.rank.rerank import LATE_WEIGHT, best_position
 
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
@@ -35,10 +36,9 @@ from whence.methods.base import SharedWork
 from whence.methods.registry import method_class
 from whence.signatures.extract import Extractor
 from whence.signatures.types import TokenGradients
-from whence.trace.query.likelihood import changes
+from whence.trace.query.likelihood import token_shifts
 from whence.trace.query.spans import span_positions
 from whence.trace.query.targets import Target, automatic_positions, span_target, wanted_target
-from whence.trace.rank.rerank import LATE_WEIGHT, best_position
 from whence.trace.scoring import DEFAULT_METHOD
 
 CASES = [
@@ -99,8 +99,8 @@ def case_figures(planted: Planted, best: int) -> Figures:
     assert rows is not None
     assert asked is not None
     centre = torch.cat([H.mean(0, keepdim=True) for H in rows[layer].H]).mean(0)
-    raised = [change.rise for change in changes(loaded, queries.turns)]
-    share = taught_share(torch.stack([change.rise.sum() for change in changes(loaded, planted.train.turns)]))
+    raised = [shift.gain for shift in token_shifts(loaded, queries.turns)]
+    share = taught_share(torch.stack([shift.gain.sum() for shift in token_shifts(loaded, planted.train.turns)]))
     for q, turn in enumerate(queries.turns):
         whole = (asked[layer].E[q], asked[layer].H[q])
         first = scores[DEFAULT_METHOD][q]

@@ -18,13 +18,13 @@ from whence.trace.explain.words import Part, word_tokens
 MAX_UNITS = 48
 """Most parts of a text that are taken away separately; of more words, equal numbers of adjoining ones go together."""
 STEPS = 12
-"""Most removals whose scores are read."""
+"""Most deletion_curves whose scores are read."""
 CANDIDATES = 4
 """Words whose scores are read again at each step: those that lowered the score most when they were read last. Chosen on
 development runs (docs/log.md): close to reading all of them."""
 
 
-def removals(
+def deletion_curves(
     score: TurnScore,
     turns: Sequence[EncodedTurn],
     hits: Sequence[HitWords],
@@ -136,4 +136,4 @@ def _units(turn: EncodedTurn, part: Part, words: Words) -> _Units:
     return _Units(tuple(groups), together, len(groups) - 1 if stands_out else None)
 
 
-__all__ = ["CANDIDATES", "MAX_UNITS", "STEPS", "removals"]
+__all__ = ["CANDIDATES", "MAX_UNITS", "STEPS", "deletion_curves"]

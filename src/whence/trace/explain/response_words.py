@@ -18,7 +18,7 @@ from whence.errors import InputError
 from whence.results import Words
 from whence.signatures.types import LEAST_RISE
 from whence.trace.explain.words import word_spans, word_tokens
-from whence.trace.query.likelihood import Change
+from whence.trace.query.likelihood import TokenShift
 
 REPEATED = 0.25
 """What a word of the row's own prompt counts: an answer that repeats it says nothing new by it."""
@@ -34,14 +34,14 @@ class Maps(NamedTuple):
     M:    cosine of the gradients, the token map.
     K:    cosine of the errors by word (`TokenGradients.E`) times that of the centred states, negative ones as 0.
     P:    cosine of the errors by word times that of the states as they are, with its sign.
-    change, query_change: what fine-tuning changed at the row's tokens and at the query's; None where no base is known.
+    shift, query_shift: what fine-tuning changed at the row's tokens and at the query's; None where no base is known.
     """
 
     M: Float[Tensor, "n m"]
     K: Float[Tensor, "n m"]
     P: Float[Tensor, "n m"]
-    change: Change | None = None
-    query_change: Change | None = None
+    shift: TokenShift | None = None
+    query_shift: TokenShift | None = None
 
 
 Pooling = Callable[[Maps, Float[Tensor, " n"], Sequence[int]], Float[Tensor, " m"]]
@@ -67,48 +67,48 @@ def shared(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Floa
 def taught(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """`shared`, for the words that fine-tuning taught; in [0, 1].
 
-    score[j] = max_{i asked} share[i] K[i, j] (1 - exp(-max(0, rise[j])))
+    score[j] = max_{i asked} share[i] K[i, j] (1 - exp(-max(0, gain[j])))
 
-    1 - exp(-rise) = (p - p_base) / p: how much of the token's probability training added. It is near 1 from a few nats
+    1 - exp(-gain) = (p - p_base) / p: how much of the token's probability training added. It is near 1 from a few nats
     on: a token that rose by 15 nats is no better explained than one that rose by 5.
 
     Raises:
-        InputError: no rises.
+        InputError: no gains.
     """
-    return shared(maps, share, asked) * added(_change(maps).rise)
+    return shared(maps, share, asked) * added(_shift(maps).gain)
 
 
 def contradicted(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """The best match of column j, for words in whose place the base was sure of something else; in [0, 1].
 
-    score[j] = max_{i asked} K[i, j] (1 - exp(-max(0, rise[j]))) rival[j]
+    score[j] = max_{i asked} K[i, j] (1 - exp(-max(0, gain[j]))) base_top_other_prob[j]
 
     Of a sentence that is another than the base's all words were taught: at most of them the base had no one word in
-    mind, and where a fact is wrong it had. What becomes of the words' scores: `agreed`.
+    mind, and where a fact is wrong it had. What becomes of the words' scores: `average_over_hits`.
     """
-    change = _change(maps)
-    return maps.K[list(asked)].amax(0) * added(change.rise) * change.rival
+    shift = _shift(maps)
+    return maps.K[list(asked)].amax(0) * added(shift.gain) * shift.base_top_other_prob
 
 
-def added(rise: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The share of a token's probability that fine-tuning added: 1 - exp(-max(0, rise)); in [0, 1)."""
-    return -torch.expm1(-rise.double().clamp_min(0))
+def added(gain: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The share of a token's probability that fine-tuning added: 1 - exp(-max(0, gain)); in [0, 1)."""
+    return -torch.expm1(-gain.double().clamp_min(0))
 
 
-def pairs(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+def inner_product_share(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """The token's part in the inner product of the two `eh` (whence.signatures.types), but for the sketch's error.
 
-    score[j] = w[j] sum_{i asked} v[i] P[i, j]     w, v: max(LEAST_RISE, rise) of row and query; 1 without a base
+    score[j] = w[j] sum_{i asked} v[i] P[i, j]     w, v: max(LEAST_RISE, gain) of row and query; 1 without a base
 
     Its sum over j is what query and row have in common in the score's gradient half.
     """
-    changes = (maps.change, maps.query_change)
-    of_row, of_query = (1.0 if change is None else change.rise.clamp_min(LEAST_RISE) for change in changes)
+    shifts = (maps.shift, maps.query_shift)
+    of_row, of_query = (1.0 if shift is None else shift.gain.clamp_min(LEAST_RISE) for shift in shifts)
     weighted = of_query[:, None] * maps.P if isinstance(of_query, Tensor) else maps.P
     return weighted[list(asked)].sum(0) * of_row
 
 
-def damped(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+def subtract_column_mean(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """The best match of column j, less what j has in common with every other token; in [-2, 2].
 
     score[j] = max_{i asked} (M[i, j] - mean_{k != i} M[k, j]),  the mean over all other rows, 0 where there is none
@@ -132,8 +132,8 @@ RESPONSE_METHODS: Mapping[str, Pooling] = MappingProxyType(
         "contradicted": contradicted,
         "taught": taught,
         "shared": shared,
-        "pairs": pairs,
-        "damped": damped,
+        "pairs": inner_product_share,
+        "damped": subtract_column_mean,
         "largest": largest,
         "paper": paper,
     }
@@ -166,7 +166,7 @@ def response_words(turn: EncodedTurn, scores: Float[Tensor, " n"], method: str) 
     return Words(spans, tuple(max((values[token - start] for token in own), default=0.0) for own in tokens), method)
 
 
-def unrepeated(turn: EncodedTurn, words: Words) -> Words:
+def downweight_prompt_words(turn: EncodedTurn, words: Words) -> Words:
     """The words of the turn's response, those that stand in its own prompt at `REPEATED` of their score."""
     prompt = {turn.prompt[start:stop].casefold() for start, stop in word_spans(turn.prompt)}
     forms = _forms(turn, words)
@@ -174,7 +174,7 @@ def unrepeated(turn: EncodedTurn, words: Words) -> Words:
     return replace(words, scores=tuple(scores))
 
 
-def agreed(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> list[Words]:
+def average_over_hits(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> list[Words]:
     """Words of the hits' responses, each scored a quarter by its own row, the rest by the mean over all hits.
 
     score[r, w] = OWN own[r, w] + (1 - OWN) mean over hits u of best[u, w],   best: highest own score of w in u, or 0
@@ -184,7 +184,7 @@ def agreed(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> list[Words]:
     One row's match is noisy, and what it has in common with the query by chance (its topic, a copied name) the others
     have not. Words are the same but for case.
     """
-    rows = [unrepeated(turn, words) for turn, words in zip(turns, rows, strict=True)]
+    rows = [downweight_prompt_words(turn, words) for turn, words in zip(turns, rows, strict=True)]
     forms = [_forms(turn, words) for turn, words in zip(turns, rows, strict=True)]
     mean: dict[str, float] = defaultdict(float)
     for own, words in zip(forms, rows, strict=True):
@@ -209,14 +209,14 @@ def _forms(turn: EncodedTurn, words: Words) -> list[str]:
     return [turn.response[start:stop].casefold() for start, stop in words.spans]
 
 
-def _change(maps: Maps) -> Change:
-    if maps.change is None:
+def _shift(maps: Maps) -> TokenShift:
+    if maps.shift is None:
         raise InputError(
             "This response method needs to know what fine-tuning changed at each token.",
             "That is seen against the model before it.",
             f"Give the base model, or choose the method {WITHOUT_BASE!r}.",
         )
-    return maps.change
+    return maps.shift
 
 
 __all__ = [
@@ -226,16 +226,16 @@ __all__ = [
     "WITHOUT_BASE",
     "Maps",
     "added",
-    "agreed",
+    "average_over_hits",
     "contradicted",
-    "damped",
+    "downweight_prompt_words",
+    "inner_product_share",
     "largest",
-    "pairs",
     "paper",
     "pooling",
     "response_words",
     "shared",
     "shares",
+    "subtract_column_mean",
     "taught",
-    "unrepeated",
 ]

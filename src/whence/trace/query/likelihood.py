@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from whence.model.loading import LoadedModel
 
 
-class Change(NamedTuple):
+class TokenShift(NamedTuple):
     """What fine-tuning changed at the response tokens of one turn.
 
-    rise:  log p(y_j) - log p_base(y_j), nats.
-    rival: the probability that the base gave its favourite among the other tokens; in [0, 1]. Near 1 it was sure of
+    gain:  log p(y_j) - log p_base(y_j), nats.
+    base_top_other_prob: the probability that the base gave its favourite among the other tokens; in [0, 1]. Near 1 it
+           was sure of
            something else, near 0 of nothing, or of y_j.
     """
 
-    rise: Float[Tensor, " n"]
-    rival: Float[Tensor, " n"]
+    gain: Float[Tensor, " n"]
+    base_top_other_prob: Float[Tensor, " n"]
 
 
 def log_probabilities(
@@ -41,9 +42,9 @@ def log_probabilities(
     return [own for own, _ in _log_probabilities(loaded, turns, max_tokens)]
 
 
-def changes(
+def token_shifts(
     loaded: LoadedModel, turns: Sequence[EncodedTurn], *, base: LoadedModel | None = None, max_tokens: int = 2048
-) -> list[Change]:
+) -> list[TokenShift]:
     """What fine-tuning changed at the response tokens of each turn.
 
     base: the model before fine-tuning, with the same tokenizer; left out, `loaded` with its adapter turned off.
@@ -55,7 +56,7 @@ def changes(
     after = log_probabilities(loaded, turns, max_tokens=max_tokens)
     with before_tuning(loaded, base) as untuned:
         before = _log_probabilities(untuned, turns, max_tokens)
-    return [Change(late - early, rival.exp()) for late, (early, rival) in zip(after, before, strict=True)]
+    return [TokenShift(late - early, other.exp()) for late, (early, other) in zip(after, before, strict=True)]
 
 
 def _log_probabilities(
@@ -99,4 +100,4 @@ def _batch_log_probabilities(loaded: LoadedModel, turns: Sequence[EncodedTurn]) 
     return found
 
 
-__all__ = ["Change", "changes", "log_probabilities"]
+__all__ = ["TokenShift", "log_probabilities", "token_shifts"]

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from whence.data.examples import EncodedTurn
-from whence.index.search import Match, ScoreMatrix
+from whence.index.best_rows import Match
+from whence.index.records import norm_column
+from whence.index.scan import ScoreMatrix
 from whence.index.store import Index
 from whence.trace.verdict.confounds import Confound, Confounds
 
@@ -31,9 +33,10 @@ class RowTable:
         self._entry = {place: entry for entry, place in enumerate(places)}
         self._row = np.array([row for row, _ in places], dtype=np.int64)
         norms = np.zeros(len(places))
-        for block in index.blocks([(layer, "g")], where=where):
-            at = [self._entry[place] for place in zip(block.row.tolist(), block.turn.tolist(), strict=True)]
-            norms[at] = block.vectors[layer]["g"].norm.numpy()
+        columns = ["row", "turn", norm_column(layer, "g")]
+        for batch in index.dataset.scanner(columns=columns, filter=where).to_batches():
+            row, turn, norm = (batch.column(name).to_numpy() for name in columns)
+            norms[[self._entry[place] for place in zip(row.tolist(), turn.tolist(), strict=True)]] = norm
         self._confounds = Confounds(texts, responses, length=np.array(lengths), norm=norms, row=self._row)
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ from whence.model.blocks import captured
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Signatures
-from whence.trace.explain.prompt_attribution.comparison import Comparison, Lit, Score, WordTokens
+from whence.trace.explain.prompt_attribution.comparison import Comparison, ResponseWeights, Score, WordTokens
 
 IG_STEPS = 16
 """Points on the path of integrated gradients, midpoints of equal steps."""
@@ -43,7 +43,12 @@ class IntegratedGradients:
     steps: int | None = IG_STEPS
 
     def __call__(
-        self, comparison: Comparison, turns: Sequence[EncodedTurn], words: Sequence[WordTokens], score: Score, lit: Lit
+        self,
+        comparison: Comparison,
+        turns: Sequence[EncodedTurn],
+        words: Sequence[WordTokens],
+        score: Score,
+        weights: ResponseWeights,
     ) -> list[list[float]]:
         _check_differentiable(comparison)
         found = []
@@ -80,7 +85,12 @@ class PrefixGradients:
     """
 
     def __call__(
-        self, comparison: Comparison, turns: Sequence[EncodedTurn], words: Sequence[WordTokens], score: Score, lit: Lit
+        self,
+        comparison: Comparison,
+        turns: Sequence[EncodedTurn],
+        words: Sequence[WordTokens],
+        score: Score,
+        weights: ResponseWeights,
     ) -> list[list[float]]:
         _check_differentiable(comparison)
         found = []

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.data.examples import EncodedTurn
-from whence.trace.explain.prompt_attribution.comparison import Comparison, Lit, Score, WordTokens, without
+from whence.trace.explain.prompt_attribution.comparison import Comparison, ResponseWeights, Score, WordTokens, without
 from whence.trace.query.likelihood import log_probabilities
 
 MAX_UNITS = 96
@@ -49,7 +49,12 @@ class Occlusion:
     windows: Windows = single_words
 
     def __call__(
-        self, comparison: Comparison, turns: Sequence[EncodedTurn], words: Sequence[WordTokens], score: Score, lit: Lit
+        self,
+        comparison: Comparison,
+        turns: Sequence[EncodedTurn],
+        words: Sequence[WordTokens],
+        score: Score,
+        weights: ResponseWeights,
     ) -> list[list[float]]:
         drops, changed = _changed(turns, words, self.windows)
         scores = score(comparison.block([*turns, *changed])).double()
@@ -58,24 +63,29 @@ class Occlusion:
 
 @dataclass(frozen=True, slots=True)
 class LossOcclusion:
-    """The rise of the turn's own response loss when the word is not there: which words make it say what it says.
+    """The increase of the turn's own response loss when the word is not there: which words make it say what it says.
 
     value[w] = mean over windows W that hold w of  L(turn without the tokens of W) - L(turn),
     L = sum_j a[j] nats[j] / sum_j a[j] over response tokens j, nats
 
-    lit: the weights a, so that the loss is that of the tokens that the match is about; all zero counts as all alike.
+    weights: a, so that the loss is that of the tokens that the match is about; all zero counts as all alike.
     """
 
     windows: Windows = single_words
 
     def __call__(
-        self, comparison: Comparison, turns: Sequence[EncodedTurn], words: Sequence[WordTokens], score: Score, lit: Lit
+        self,
+        comparison: Comparison,
+        turns: Sequence[EncodedTurn],
+        words: Sequence[WordTokens],
+        score: Score,
+        weights: ResponseWeights,
     ) -> list[list[float]]:
         drops, changed = _changed(turns, words, self.windows)
-        shares = [_loss_weights(weights) for weights in lit]
-        weights = [*shares, *(shares[turn] for turn, _ in drops)]
+        own = [_loss_weights(one) for one in weights]
+        all_weights = [*own, *(own[turn] for turn, _ in drops)]
         logs = log_probabilities(comparison.loaded, [*turns, *changed], max_tokens=comparison.max_tokens)
-        losses = [-(weight @ log.double()) for weight, log in zip(weights, logs, strict=True)]
+        losses = [-(weight @ log.double()) for weight, log in zip(all_weights, logs, strict=True)]
         return _means(words, drops, losses[len(turns) :], [losses[turn] for turn, _ in drops])
 
 
@@ -89,17 +99,22 @@ class Both:
     windows: Windows = single_words
 
     def __call__(
-        self, comparison: Comparison, turns: Sequence[EncodedTurn], words: Sequence[WordTokens], score: Score, lit: Lit
+        self,
+        comparison: Comparison,
+        turns: Sequence[EncodedTurn],
+        words: Sequence[WordTokens],
+        score: Score,
+        weights: ResponseWeights,
     ) -> list[list[float]]:
-        falls = Occlusion(self.windows)(comparison, turns, words, score, lit)
-        rises = LossOcclusion(self.windows)(comparison, turns, words, score, lit)
-        return [(_shares(fall) * _shares(rise)).sqrt().tolist() for fall, rise in zip(falls, rises, strict=True)]
+        falls = Occlusion(self.windows)(comparison, turns, words, score, weights)
+        losses = LossOcclusion(self.windows)(comparison, turns, words, score, weights)
+        return [(_shares(fall) * _shares(loss)).sqrt().tolist() for fall, loss in zip(falls, losses, strict=True)]
 
 
-def _loss_weights(lit: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    lit = lit.double()
-    total = lit.sum()
-    return lit / total if total > 0 else torch.full_like(lit, 1 / len(lit))
+def _loss_weights(weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    weights = weights.double()
+    total = weights.sum()
+    return weights / total if total > 0 else torch.full_like(weights, 1 / len(weights))
 
 
 def _shares(values: Sequence[float]) -> Float[Tensor, " n_words"]:
