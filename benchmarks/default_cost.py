@@ -30,9 +30,9 @@ from whence.index.records import EncodedRow, append_records, open_records, recor
 from whence.index.search import search
 from whence.index.store import Index
 from whence.model.fingerprint import Fingerprint
+from whence.scoring.defaults import SCORES
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted, Signatures
-from whence.trace.scoring import SCORES
 
 SHARD = 10_000
 ASKED = ("rept-contrast", "rept-centred", "rept")
