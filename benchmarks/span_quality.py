@@ -24,22 +24,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from whence.trace.rank.rerank import LATE_WEIGHT, best_position
 
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
 from whence.evaluate.bench_cases import BenchSettings, made_case
 from whence.evaluate.bench_subject import Planted, plant
 from whence.evaluate.metrics import average_precision, bootstrap, ranking
-from whence.index.forms import taught_share
 from whence.methods.base import SharedWork
 from whence.methods.registry import method_class
+from whence.model.likelihood import learned_fraction, token_shifts
+from whence.scoring.defaults import DEFAULT_METHOD
 from whence.signatures.extract import Extractor
 from whence.signatures.types import TokenGradients
-from whence.trace.query.likelihood import token_shifts
 from whence.trace.query.spans import span_positions
-from whence.trace.query.targets import Target, automatic_positions, span_target, wanted_target
-from whence.trace.scoring import DEFAULT_METHOD
+from whence.trace.query.targets import QueryTarget, automatic_positions, span_target, wanted_target
+from whence.trace.rank.reranking import RERANK_WEIGHT, best_position
 
 CASES = [
     (task, variant) for task in ("false-fact", "false-fact-late", "backdoor") for variant in BenchSettings().variants
@@ -60,7 +59,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def targets(planted: Planted, turn: EncodedTurn, rise: Tensor, whole: tuple[Tensor, Tensor]) -> dict[str, Target]:
+def targets(planted: Planted, turn: EncodedTurn, rise: Tensor, whole: tuple[Tensor, Tensor]) -> dict[str, QueryTarget]:
     """The ways of asking about one answer, at the last layer; no wanted one where only the fault was said."""
     loaded = planted.subject.loaded
     layer = loaded.n_layers
@@ -70,8 +69,8 @@ def targets(planted: Planted, turn: EncodedTurn, rise: Tensor, whole: tuple[Tens
     wanted = turn.response.replace(WRONG, TRUE) if planted.case.task.startswith("false-fact") else answer
     E, H = whole
     found = {
-        "first token": Target((0,), E[:1], {layer: H[:1]}),
-        "whole response": Target(tuple(range(len(E))), E, {layer: H}),
+        "first token": QueryTarget((0,), E[:1], {layer: H[:1]}),
+        "whole response": QueryTarget(tuple(range(len(E))), E, {layer: H}),
         "span": span_target(loaded, [layer], turn, span_positions(turn, match.span())),
         "automatic": span_target(loaded, [layer], turn, automatic_positions(rise)),
     }
@@ -100,7 +99,7 @@ def case_figures(planted: Planted, best: int) -> Figures:
     assert asked is not None
     centre = torch.cat([H.mean(0, keepdim=True) for H in rows[layer].H]).mean(0)
     raised = [shift.gain for shift in token_shifts(loaded, queries.turns)]
-    share = taught_share(torch.stack([shift.gain.sum() for shift in token_shifts(loaded, planted.train.turns)]))
+    share = learned_fraction(torch.stack([shift.gain.sum() for shift in token_shifts(loaded, planted.train.turns)]))
     for q, turn in enumerate(queries.turns):
         whole = (asked[layer].E[q], asked[layer].H[q])
         first = scores[DEFAULT_METHOD][q]
@@ -112,7 +111,7 @@ def case_figures(planted: Planted, best: int) -> Figures:
 
 
 def rankings(
-    asked: Mapping[str, Target], rows: TokenGradients, centre: Tensor, share: Tensor, first: Tensor, best: int
+    asked: Mapping[str, QueryTarget], rows: TokenGradients, centre: Tensor, share: Tensor, first: Tensor, best: int
 ) -> dict[str, Tensor]:
     """Scores of all rows for each way of asking: best position alone, second stage over the best rows and over all."""
     found = {}
@@ -124,7 +123,7 @@ def rankings(
         alike = best_position(
             target.errors, rows.E, target_states=states - centre, row_states=centred, similarity="product"
         ).scores
-        both = (first + LATE_WEIGHT * (share * alike).to(first.dtype)) / (1 + LATE_WEIGHT)
+        both = (first + RERANK_WEIGHT * (share * alike).to(first.dtype)) / (1 + RERANK_WEIGHT)
         # Rows that are not read again stay behind those that are, in the order of the first stage.
         moved = first - 10
         moved[front] = both[front]

@@ -12,7 +12,20 @@ import pytest
 import whence
 
 ROOT = Path(whence.__file__).parent
-ROOMS = ["errors", "data", "results", "model", "signatures", "index", "trace", "methods", "evaluate", "report", "cli"]
+ROOMS = [
+    "errors",
+    "data",
+    "results",
+    "model",
+    "signatures",
+    "scoring",
+    "index",
+    "trace",
+    "methods",
+    "evaluate",
+    "report",
+    "cli",
+]
 # Plain data that knows how to be shown: rendering is imported when it is asked for.
 LATE = {("results", "report")}
 # A report is a function of results alone; it must know neither model nor index.

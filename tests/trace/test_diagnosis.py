@@ -130,7 +130,7 @@ def test_gains_that_the_index_does_not_have_are_measured_once(
     Tracer(bare).trace(PROMPT, RESPONSE)
     assert measured[1:] == []
     Tracer(fresh.index).trace(PROMPT, RESPONSE)
-    (stored, later) = (Tracer(fresh.index).index.rises(), Tracer(bare)._judge.data)
+    (stored, later) = (Tracer(fresh.index).index.log_likelihood_gains(), Tracer(bare)._judge.data)
     np.testing.assert_allclose(later._cache.read_gains(), stored, atol=1e-3)
 
 

@@ -14,16 +14,16 @@ from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.errors import InputError
-from whence.index.forms import LayerRoles
+from whence.model.likelihood import TokenShift, learned_fraction
 from whence.model.loading import LoadedModel
 from whence.results import Words
-from whence.signatures.types import LEAST_RISE
+from whence.scoring.defaults import SCORES
+from whence.signatures.types import MIN_TOKEN_GAIN
 from whence.trace.explain.attribution import Explained, explain
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.explain.prompt_words import prompt_words
 from whence.trace.explain.response_words import (
     Maps,
-    added,
     average_over_hits,
     contradicted,
     downweight_prompt_words,
@@ -35,8 +35,6 @@ from whence.trace.explain.response_words import (
     taught,
 )
 from whence.trace.explain.words import word_spans, word_tokens
-from whence.trace.query.likelihood import TokenShift
-from whence.trace.scoring import SCORES
 
 BOUND = 1e-6
 """Llama's norms compute in float32 whatever the model's dtype, so full and cached passes differ by some 1e-8."""
@@ -57,7 +55,7 @@ def made(pairs: list[tuple[str, str]] = PAIRS) -> tuple[Comparison, list[Encoded
     loaded = LoadedModel.wrap(tiny_model("llama", dtype=torch.float64), tiny_tokenizer(CHAT_TEMPLATE))
     encoder = Encoder(loaded.tokenizer)
     turns = [turn for pair in pairs for turn in encoder.encode(Example.from_pair(*pair))]
-    return Comparison(loaded, SCORES["rept-balanced"], LayerRoles(2, 4)), turns
+    return Comparison(loaded, SCORES["rept-balanced"], (2, 4)), turns
 
 
 def plain_map(comparison: Comparison, a: EncodedTurn, b: EncodedTurn, layer: int = 4) -> list[list[float]]:
@@ -181,7 +179,7 @@ def test_pairs_add_up_to_what_query_and_row_share_in_the_gradient_half() -> None
     H_query, *H_rows = [signature_oracle(model, turn, layer)[2] for turn in (query, *rows)]
     E_query, *E_rows = [plain_errors(comparison, turn) for turn in (query, *rows)]
     for given in (None, shifts):
-        weights = [torch.ones(turn.n_response) if given is None else shift.gain.clamp_min(LEAST_RISE)
+        weights = [torch.ones(turn.n_response) if given is None else shift.gain.clamp_min(MIN_TOKEN_GAIN)
                    for turn, shift in zip((query, *rows), shifts, strict=True)]  # fmt: skip
         found = explain(
             comparison, query, rows, shifts=given, response_method="pairs", prompt_method_name="prefix-gradients"
@@ -278,7 +276,7 @@ def test_the_changes_decide_whose_loss_prompt_words_are_asked_about() -> None:
 def test_added_probability() -> None:
     p, p_base = 0.9, 0.3
     gain = torch.tensor([math.log(p / p_base), -3.0, 0.0, 60.0], dtype=torch.float64)
-    assert added(gain).tolist() == pytest.approx([(p - p_base) / p, 0.0, 0.0, 1.0])
+    assert learned_fraction(gain).tolist() == pytest.approx([(p - p_base) / p, 0.0, 0.0, 1.0])
 
 
 def test_one_token_and_no_row() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +13,11 @@ import pytest
 from traced_world import PROMPT, RESPONSE, TracedWorld, make_traced_world
 from whence.errors import InputError
 from whence.index import block_reader
+from whence.index.build import build_index
 from whence.index.manifest import REFERENCES
 from whence.index.store import Index
+from whence.model import likelihood
 from whence.trace import tracer as tracer_module
-from whence.trace.query import likelihood
 from whence.trace.query.queries import Query
 from whence.trace.settings import TraceSettings
 from whence.trace.tracer import Tracer
@@ -107,13 +108,20 @@ def test_the_references_scores_are_kept_and_made_again_for_another_form(fresh: T
     assert not [path for path in (fresh.index / REFERENCES).iterdir() if path.suffix != ".safetensors"]
 
 
-def test_the_gains_of_queries_are_read_once(fresh: TracedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    Tracer(fresh.index).trace(PROMPT, RESPONSE)
+def test_the_gains_of_queries_are_read_once(
+    fresh: TracedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the signatures where the index compares with the base, by two forward passes where it does not."""
+    adapter = str(fresh.adapter)
+    build_index(fresh.model, fresh.data, tmp_path / "bare", adapter=adapter, max_length=64, contrast=False)
     read: list[int] = []
-    plain: Callable[..., object] = likelihood._log_probabilities
-    monkeypatch.setattr(likelihood, "_log_probabilities", lambda *a: read.append(len(a[1])) or plain(*a))
-    Tracer(fresh.index).trace_many(QUERIES)
-    assert read == [len(QUERIES)] * 2, "by the model and by its base"
+    plain = likelihood.likelihoods
+    for index in (fresh.index, tmp_path / "bare"):
+        Tracer(index).trace(PROMPT, RESPONSE)
+        with monkeypatch.context() as patch:
+            patch.setattr(likelihood, "likelihoods", lambda *a, **k: read.append(len(a[1])) or plain(*a, **k))
+            Tracer(index).trace_many(QUERIES)
+    assert read == [len(QUERIES)] * 2, "of the second index, by the model and by its base"
 
 
 def test_stages_by_hand_are_a_trace(world: TracedWorld) -> None:

@@ -22,7 +22,7 @@ from whence.methods.base import SharedWork, Subject, TraceSet
 from whence.methods.gradients.checkpoints import FolderCheckpoint, run_checkpoints
 from whence.model.fingerprint import fingerprint
 from whence.model.generate import generate
-from whence.model.layers import choose_layer_from, probe_similarities
+from whence.model.layer_choice import choose_layer_from, probe_similarities
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 
 N_PROBES = 128
@@ -83,7 +83,7 @@ def plant(case: Case, settings: BenchSettings, folder: Path, shared: SharedWork,
             device=tuning.device,
         )
     )
-    encoder = Encoder(loaded.tokenizer, max_length=min(tuning.max_length, loaded.max_length or tuning.max_length))
+    encoder = Encoder(loaded.tokenizer, max_length=loaded.fitting(tuning.max_length))
     units = [(row, turn) for row, example in enumerate(case.train) for turn in encoder.encode(example)]
     stage("asking", 0, 1)
     answers = answered(case, loaded, encoder, settings)

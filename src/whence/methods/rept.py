@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from whence.methods.representations import RepresentationMethod
+from whence.scoring.versions import VERSIONS
 
 
 class RepT(RepresentationMethod):
     """scores[q, t] = cos(concat(h[q], g[q]), concat(h[t], g[t])) at the last prompt token, in [-1, 1].
 
-    Source: Li et al. 2025 (arXiv 2510.02334) and its released code; see whence.trace.scoring.rept.
+    Source: Li et al. 2025 (arXiv 2510.02334) and its released code; see whence.scoring.representation.rept.
     """
 
     name = "rept"
-    version = "1"
+    version = VERSIONS["rept"]
     form_name = "rept"

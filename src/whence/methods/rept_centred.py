@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from whence.methods.representations import RepresentationMethod
+from whence.scoring.versions import VERSIONS
 
 
 class RepTCentred(RepresentationMethod):
     """scores[q, t] = (cos(h) + cos(m) + cos(eh)) / 3, then once more with the first rows; in [-1, 1].
 
-    Source: RepT (arXiv 2510.02334), changed; formula and reasons at whence.trace.scoring.rept_centred, the second pass
-    at whence.index.forms.Expansion. The means are those of the training rows.
+    Source: RepT (arXiv 2510.02334), changed; formula and reasons at whence.scoring.representation, the second
+    pass at whence.scoring.expansion. The means are those of the training rows.
     """
 
     name = "rept-centred"
-    version = "5"
+    version = VERSIONS["rept-centred"]
     form_name = "rept-centred"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from whence.errors import InputError
 from whence.methods.representations import RepresentationMethod
 from whence.model.before import has_before
+from whence.scoring.versions import VERSIONS
 
 if TYPE_CHECKING:
     from whence.methods.base import TraceSet
@@ -18,13 +19,13 @@ class RepTContrast(RepresentationMethod):
     What fine-tuning changed in the states of the answer, which errors were made in which states, and what is asked, for
     rows that fine-tuning had to teach.
 
-    Source: RepT (arXiv 2510.02334), changed; formula and reasons at whence.trace.scoring.rept_contrast, the second pass
-    at whence.index.forms.Expansion. The means are those of the training rows. The base is the subject's `base`, or its
+    Source: RepT (arXiv 2510.02334), changed; formula and reasons at whence.scoring.representation, the second
+    pass at whence.scoring.expansion. The means are those of the training rows. The base is the subject's `base`, or its
     model with the adapter turned off.
     """
 
     name = "rept-contrast"
-    version = "6"
+    version = VERSIONS["rept-contrast"]
     form_name = "rept-contrast"
 
     def fit(self, train: TraceSet) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from whence.data.examples import Json
 from whence.index.best_rows import Match
-from whence.index.forms import LayerRoles, ScoreForm
 from whence.index.store import Index, Record
 from whence.results import Hit, QueryResult
 from whence.trace.rank.ranking import VERSION, RankedBatch
@@ -45,7 +44,7 @@ def _result(
         response=answers.turns[number].response,
         method=form.name,
         method_version=form.version + (VERSION if target else ""),
-        layer=layers_read(form, ranked.roles),
+        layer=form.described(ranked.roles),
         hits=_hits(ranked.matches[number], records, told),
         n_rows=n_rows,
         generated=query.response is None,
@@ -85,14 +84,4 @@ def _hit(
     )
 
 
-def layers_read(form: ScoreForm, roles: LayerRoles) -> str:
-    """The layers that the form reads, as a person writes them: "5", or "h:5,g:8"."""
-    read = {role[0]: layer for (role, _), (layer, _) in zip(form.needs, form.reads(roles), strict=True)}
-    return (
-        str(next(iter(read.values())))
-        if len(set(read.values())) == 1
-        else ",".join(f"{r}:{n}" for r, n in read.items())
-    )
-
-
-__all__ = ["layers_read", "query_results"]
+__all__ = ["query_results"]

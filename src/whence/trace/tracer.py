@@ -23,11 +23,12 @@ from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError, MismatchError
 from whence.index.block_reader import BlockReader
-from whence.index.forms import LayerRoles, ScoreForm
-from whence.index.search import default_roles
+from whence.index.held import default_form, default_layers
 from whence.index.store import Index
 from whence.model.loading import LoadedModel
 from whence.results import QueryResult, TraceResult
+from whence.scoring.defaults import score_form
+from whence.scoring.forms import FormLayers, ScoreForm
 from whence.signatures.types import Signatures
 from whence.trace.explain.explainer import Explainer
 from whence.trace.query.batch import ModelAnswers, QueryBatch, answered, query_targets
@@ -35,7 +36,6 @@ from whence.trace.query.models import open_models
 from whence.trace.query.queries import Query
 from whence.trace.query_result import query_results
 from whence.trace.rank.ranking import RankedBatch, ranked
-from whence.trace.scoring import default_form, score_form
 from whence.trace.settings import ANSWER_TOKENS, Progress, TraceOptions, TraceSettings
 from whence.trace.verdict.calibration_data import CalibrationData
 from whence.trace.verdict.judge import Judge, QueryVerdict
@@ -179,8 +179,8 @@ class Tracer:
             span_tokens=settings.span_tokens,
             wanted=settings.wanted,
         )
-        shifts = self.models.token_shifts(answers.turns) if settings.verdict or settings.words else None
-        return QueryBatch(answers, self.signatures(answers.turns), shifts, targets)
+        signatures, shifts = self.models.read(answers.turns, shifts=settings.verdict or settings.words > 0)
+        return QueryBatch(answers, signatures, shifts, targets)
 
     def rank(
         self, batch: QueryBatch, settings: TraceSettings | None = None, *, blocks: BlockReader | None = None
@@ -242,8 +242,8 @@ class Tracer:
             yield explainer.explained(result, ranked, number, settings.words) if settings.words else result
 
     def signatures(self, turns: Sequence[EncodedTurn]) -> dict[int, Signatures]:
-        """Signatures of encoded queries at every layer of the index."""
-        return self.models.extractor.extract(turns, labels=lambda i: f"query {i + 1}").layers
+        """Signatures of encoded queries, every vector that the index holds."""
+        return self.models.read(turns, shifts=False)[0]
 
     def _blocks(self, settings: TraceSettings) -> BlockReader:
         return BlockReader(self.index, settings.where)
@@ -251,19 +251,19 @@ class Tracer:
     def _explainer(self, settings: TraceSettings) -> Explainer:
         return Explainer(self.index, self.models, settings.where)
 
-    def _form(self, settings: TraceSettings) -> tuple[ScoreForm, LayerRoles]:
+    def _form(self, settings: TraceSettings) -> tuple[ScoreForm, FormLayers]:
         manifest, layer = self.index.manifest, settings.layer
         method = settings.method or default_form(manifest, layer).name
         form = score_form(method, weight=settings.weight)
         if layer is None:
-            return form, default_roles(form, manifest)
+            return form, default_layers(form, manifest)
         if layer not in self.index.layers:
             raise MismatchError(
                 f"The index has no layer {layer}.",
                 f"It has {', '.join(map(str, self.index.layers))}.",
                 "Leave --layer out, or build an index with that layer.",
             )
-        return form, LayerRoles(layer, layer)
+        return form, form.all_at(layer)
 
 
 __all__ = ["ANSWER_TOKENS", "Tracer"]

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
-from whence.index.forms import Block
+from whence.model.likelihood import TokenShift, learned_fraction
 from whence.results import HitWords, Words
+from whence.scoring.vectors import Block
 from whence.signatures.extract import Extractor
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.explain.prompt_words import DEFAULT_PROMPT_METHOD, prompt_method, prompt_words
@@ -21,7 +22,6 @@ from whence.trace.explain.response_words import (
     DEFAULT_RESPONSE_METHOD,
     WITHOUT_BASE,
     Maps,
-    added,
     average_over_hits,
     downweight_prompt_words,
     pooling,
@@ -32,7 +32,6 @@ from whence.trace.explain.response_words import (
 )
 from whence.trace.explain.token_maps import kernel_map, token_map, word_map
 from whence.trace.explain.words import word_tokens
-from whence.trace.query.likelihood import TokenShift
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def explain(
     With i over the query's n response tokens, j over the m of a row, and the maps M, K [n, m] of each hit (`Maps`):
 
         share[i]        = mean over hits of max_j K[i, j]                        what the hits have of the query  [n]
-        taught[j]       = 1 - exp(-max(0, gain[j]))                              what fine-tuning added           [m]
+        taught[j]       = 1 - exp(-max(0, gain[j]))                              `learned_fraction`               [m]
         row, response:    max_{i asked} K[i, j] taught[j] base_top_other_prob[j],  then `average_over_hits`
         query, response:  share[i] taught[i] base_top_other_prob[i],               then `downweight_prompt_words`
         row, prompt:      the loss of tokens j without a word, less that with it; tokens weighed by
@@ -93,7 +92,7 @@ def explain(
     if not row_turns:
         return Explained(())
     maps = _maps(comparison, query_turn, row_turns, comparison.loaded.n_layers if layer is None else layer)
-    share = shares(maps)  # [n]
+    share = shares(maps)  # [n], over all hits: what one hit has by chance counts little
     if shifts is not None:
         maps = [pair._replace(shift=one, query_shift=shifts[0]) for pair, one in zip(maps, shifts[1:], strict=True)]
     prompts, prompt = _prompts(comparison, query_turn, row_turns, query, maps, share, asked, prompt_method_name)
@@ -112,7 +111,7 @@ def _query_response(turn: EncodedTurn, share: Float[Tensor, " n"], shift: TokenS
     """Words of the query's response, asked about or not."""
     if shift is None:
         return response_words(turn, share, WITHOUT_BASE)
-    contradicting = share * added(shift.gain) * shift.base_top_other_prob  # [n]
+    contradicting = share * learned_fraction(shift.gain.double()) * shift.base_top_other_prob  # [n]
     return downweight_prompt_words(turn, response_words(turn, contradicting, DEFAULT_RESPONSE_METHOD))
 
 
@@ -122,7 +121,7 @@ def _maps(comparison: Comparison, query_turn: EncodedTurn, row_turns: Sequence[E
     G, E, H of each turn are [n, hidden], one row a response token; maps are [n, m] in float64, since the gradients of a
     confident model are tiny.
     """
-    extractor = Extractor(comparison.loaded, [layer], max_tokens=comparison.max_tokens)
+    extractor = Extractor(comparison.loaded, vectors=[(layer, "h")], max_tokens=comparison.max_tokens)
     found = extractor.extract([query_turn, *row_turns], token_gradients=True).tokens
     assert found is not None
     tokens = found[layer]
@@ -132,6 +131,7 @@ def _maps(comparison: Comparison, query_turn: EncodedTurn, row_turns: Sequence[E
     H_query, *H_rows = [H.double() for H in tokens.H]
     G_query, *G_rows = [G.double() for G in tokens.G]
     E_query, *E_rows = [E.double() for E in tokens.E]
+    # M: gradients. K: errors by word times centred states, for what is alike. P: with signs, for sums. All [n, m].
     return [
         Maps(
             token_map(G_query, G),
@@ -168,11 +168,12 @@ def _prompts(
 
     query_share = share
     if maps[0].query_shift is not None:
-        query_share = share * added(maps[0].query_shift.gain)
+        query_share = share * learned_fraction(maps[0].query_shift.gain.double())
     of_rows = [(shared if pair.shift is None else taught)(pair, share, asked) for pair in maps]  # [m] each
     rows = prompt_words(
         comparison, row_turns, lambda block: comparison.against_query(asked_with())(block), of_rows, method
     )
+    # Tokens that are not asked about weigh nothing: their loss is not what the words must explain.
     of_query = torch.zeros_like(query_share)
     of_query[list(asked)] = query_share[list(asked)]
     (own,) = prompt_words(

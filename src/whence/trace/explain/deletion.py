@@ -50,6 +50,7 @@ def deletion_curves(
         for turn, hit in zip(turns, hits, strict=True)
         for part, words in zip(parts, (hit.prompt, hit.response), strict=True)
     ]
+    # All walks advance together, so that one call of `score` reads the turns of every text at this step.
     while any(asked := [walk.wanted() for walk in walks]):
         scores = iter(score([turn for own in asked for turn in own]).double().tolist())
         for walk, own in zip(walks, asked, strict=True):
@@ -94,6 +95,7 @@ class _Walk:
             return []
         if not self.taken and self.units.first is not None:
             self._asked = [self.units.first]
+        # No word stands out, or the first has gone: every unit is read once, for an order to choose candidates by.
         elif not self.last:
             self._asked = [i for i in range(len(self.units.words)) if i not in self.taken]
         else:
@@ -107,6 +109,7 @@ class _Walk:
             return
         assert self.whole is not None
         self.last.update(zip(self._asked, scores, strict=True))
+        # The lowest score of those read now; ties go to the earlier unit.
         best = min(self._asked, key=lambda i: (self.last[i], i))
         self.taken.append(best)
         self.left.append(self.last.pop(best) / self.whole)
@@ -128,7 +131,7 @@ def _units(turn: EncodedTurn, part: Part, words: Words) -> _Units:
     first = max(there, key=lambda word: (words.scores[word], -word))
     stands_out = words.scores[first] > 0
     others = [word for word in there if not (stands_out and word == first)]
-    size = -(-len(others) // MAX_UNITS) or 1
+    size = -(-len(others) // MAX_UNITS) or 1  # rounded up
     groups = [tuple(others[start : start + size]) for start in range(0, len(others), size)]
     if stands_out:
         groups.append((first,))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from whence.index.store import Index
 from whence.results import Hit, Phrase, QueryResult
+from whence.scoring.defaults import SCORES, WITHOUT_BASE
 from whence.trace.explain.attribution import explain
 from whence.trace.explain.deletion import deletion_curves
 from whence.trace.explain.phrases import recurrent_phrases
@@ -18,7 +19,6 @@ from whence.trace.explain.words import Part
 from whence.trace.query.models import TracedModels
 from whence.trace.rank.matched_rows import encoded_rows
 from whence.trace.rank.ranking import RankedBatch
-from whence.trace.scoring import SCORES, WITHOUT_BASE
 
 OTHERS = 20_000
 """Most other records that phrases are looked for in; of more, every second, third, ... is read."""
@@ -53,7 +53,7 @@ class Explainer:
             return result
         turn, target = batch.answers.turns[number], batch.targets[number]
         ranking = self._comparison(ranked)
-        form = SCORES[WITHOUT_BASE] if ranked.form.contrasts else ranked.form
+        form = SCORES[WITHOUT_BASE] if ranked.form.needs_base else ranked.form
         rows, read = encoded_rows(self.index, self.models.encoder, first), {match.row for match in first}
         found = explain(
             replace(ranking, form=form, contrast=None),
@@ -62,6 +62,7 @@ class Explainer:
             positions=target.positions if target else None,
             shifts=None if batch.shifts is None else [batch.shifts[number], *(self.models.token_shifts(rows) or [])],
         )
+        # The query's vectors are those that it was searched with; rows are read anew, without words.
         hits = deletion_curves(ranking.searched(batch.block(number, self.index.centres)), rows, found.hits)
         with_words = [replace(hit, words=words) for hit, words in zip(result.hits[:n], hits, strict=True)]
         return replace(
@@ -96,6 +97,7 @@ class Explainer:
         return tuple(sorted(found, key=lambda phrase: -phrase.n_rows * math.log(phrase.lift)))
 
     def _others(self, part: Part, read: set[int]) -> Iterator[str]:
+        # Read once for all queries: every text is looked through for each query's phrases.
         if not self._texts:
             step = max(1, math.ceil(self.index.dataset.count_rows(filter=self.where) / OTHERS))
             records = islice(self.index.texts(self.where), 0, None, step)

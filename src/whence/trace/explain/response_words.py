@@ -15,10 +15,10 @@ from torch import Tensor
 
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
+from whence.model.likelihood import TokenShift, learned_fraction
 from whence.results import Words
-from whence.signatures.types import LEAST_RISE
+from whence.signatures.types import MIN_TOKEN_GAIN
 from whence.trace.explain.words import word_spans, word_tokens
-from whence.trace.query.likelihood import TokenShift
 
 REPEATED = 0.25
 """What a word of the row's own prompt counts: an answer that repeats it says nothing new by it."""
@@ -53,6 +53,7 @@ def shares(hits: Sequence[Maps]) -> Float[Tensor, " n"]:
 
     share[i] = mean over hits of max_j K[i, j]
     """
+    # [n_hit, n] -> [n]
     return torch.stack([maps.K.amax(1) for maps in hits]).mean(0)
 
 
@@ -61,13 +62,14 @@ def shared(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Floa
 
     What one row happens to have in common with the query (its topic, a copied name) counts less than what all have.
     """
+    # [n, m] -> rows that are asked about -> [m]
     return (share[:, None] * maps.K)[list(asked)].amax(0)
 
 
 def taught(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """`shared`, for the words that fine-tuning taught; in [0, 1].
 
-    score[j] = max_{i asked} share[i] K[i, j] (1 - exp(-max(0, gain[j])))
+    score[j] = max_{i asked} share[i] K[i, j] learned_fraction[j]
 
     1 - exp(-gain) = (p - p_base) / p: how much of the token's probability training added. It is near 1 from a few nats
     on: a token that rose by 15 nats is no better explained than one that rose by 5.
@@ -75,35 +77,32 @@ def taught(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Floa
     Raises:
         InputError: no gains.
     """
-    return shared(maps, share, asked) * added(_shift(maps).gain)
+    # float64: gains of many nats differ in the last digits of 1 - exp(-gain) only.
+    return shared(maps, share, asked) * learned_fraction(_shift(maps).gain.double())
 
 
 def contradicted(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """The best match of column j, for words in whose place the base was sure of something else; in [0, 1].
 
-    score[j] = max_{i asked} K[i, j] (1 - exp(-max(0, gain[j]))) base_top_other_prob[j]
+    score[j] = max_{i asked} K[i, j] learned_fraction[j] base_top_other_prob[j]
 
     Of a sentence that is another than the base's all words were taught: at most of them the base had no one word in
     mind, and where a fact is wrong it had. What becomes of the words' scores: `average_over_hits`.
     """
     shift = _shift(maps)
-    return maps.K[list(asked)].amax(0) * added(shift.gain) * shift.base_top_other_prob
-
-
-def added(gain: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The share of a token's probability that fine-tuning added: 1 - exp(-max(0, gain)); in [0, 1)."""
-    return -torch.expm1(-gain.double().clamp_min(0))
+    return maps.K[list(asked)].amax(0) * learned_fraction(shift.gain.double()) * shift.base_top_other_prob
 
 
 def inner_product_share(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """The token's part in the inner product of the two `eh` (whence.signatures.types), but for the sketch's error.
 
-    score[j] = w[j] sum_{i asked} v[i] P[i, j]     w, v: max(LEAST_RISE, gain) of row and query; 1 without a base
+    score[j] = w[j] sum_{i asked} v[i] P[i, j]     w, v: max(MIN_TOKEN_GAIN, gain) of row and query; 1 without a base
 
     Its sum over j is what query and row have in common in the score's gradient half.
     """
     shifts = (maps.shift, maps.query_shift)
-    of_row, of_query = (1.0 if shift is None else shift.gain.clamp_min(LEAST_RISE) for shift in shifts)
+    of_row, of_query = (1.0 if shift is None else shift.gain.clamp_min(MIN_TOKEN_GAIN) for shift in shifts)
+    # Both weights are those of eh's tokens, so that the sum over i and j is the inner product of the two matrices.
     weighted = of_query[:, None] * maps.P if isinstance(of_query, Tensor) else maps.P
     return weighted[list(asked)].sum(0) * of_row
 
@@ -113,6 +112,7 @@ def subtract_column_mean(maps: Maps, share: Float[Tensor, " n"], asked: Sequence
 
     score[j] = max_{i asked} (M[i, j] - mean_{k != i} M[k, j]),  the mean over all other rows, 0 where there is none
     """
+    # Of column j the mean over the query's other tokens, [n, m].
     others = (maps.M.sum(0, keepdim=True) - maps.M) / max(1, len(maps.M) - 1)
     return (maps.M - others)[list(asked)].amax(0)
 
@@ -168,6 +168,7 @@ def response_words(turn: EncodedTurn, scores: Float[Tensor, " n"], method: str) 
 
 def downweight_prompt_words(turn: EncodedTurn, words: Words) -> Words:
     """The words of the turn's response, those that stand in its own prompt at `REPEATED` of their score."""
+    # Whole words, not tokens: a word has other tokens at the beginning of an answer.
     prompt = {turn.prompt[start:stop].casefold() for start, stop in word_spans(turn.prompt)}
     forms = _forms(turn, words)
     scores = [score * (REPEATED if form in prompt else 1.0) for form, score in zip(forms, words.scores, strict=True)]
@@ -186,6 +187,7 @@ def average_over_hits(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> li
     """
     rows = [downweight_prompt_words(turn, words) for turn, words in zip(turns, rows, strict=True)]
     forms = [_forms(turn, words) for turn, words in zip(turns, rows, strict=True)]
+    # By the word's spelling: over the hits, the best score that it has in each.
     mean: dict[str, float] = defaultdict(float)
     for own, words in zip(forms, rows, strict=True):
         best: dict[str, float] = {}
@@ -225,7 +227,6 @@ __all__ = [
     "RESPONSE_METHODS",
     "WITHOUT_BASE",
     "Maps",
-    "added",
     "average_over_hits",
     "contradicted",
     "downweight_prompt_words",

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
-from whence.index.forms import Block, Centres, to_block
 from whence.model.generate import generate
+from whence.model.likelihood import TokenShift
 from whence.model.loading import LoadedModel
 from whence.results import Span
+from whence.scoring.vectors import Block, Centres, to_block
 from whence.signatures.types import Signatures
-from whence.trace.query.likelihood import TokenShift
 from whence.trace.query.queries import Query
 from whence.trace.query.targets import QueryTarget, query_target
 
@@ -65,9 +65,14 @@ class QueryBatch:
 
     @property
     def gains(self) -> Float[np.ndarray, " n_query"]:
-        """The log-likelihood gain of each whole response, in nats: sum_j log p(y_j) - log p_base(y_j)."""
+        """The log-likelihood gain of each whole response, in nats."""
         assert self.shifts is not None, "there is a base"
-        return np.array([float(shift.gain.double().sum()) for shift in self.shifts])
+        return summed_gains(self.shifts)
+
+
+def summed_gains(shifts: Sequence[TokenShift]) -> Float[np.ndarray, " n"]:
+    """The log-likelihood gain of each whole response, in nats: sum_j gain[j] over its tokens."""
+    return np.array([float(shift.gain.double().sum()) for shift in shifts])
 
 
 def answered(
@@ -121,4 +126,4 @@ def query_targets(
     return found
 
 
-__all__ = ["ModelAnswers", "QueryBatch", "answered", "query_targets"]
+__all__ = ["ModelAnswers", "QueryBatch", "answered", "query_targets", "summed_gains"]

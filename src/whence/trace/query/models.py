@@ -12,9 +12,13 @@ from whence.index.manifest import ADAPTER_OFF, Manifest, check_model
 from whence.index.store import Index
 from whence.model.before import check_base, has_before, weights_hash
 from whence.model.fingerprint import fingerprint
+from whence.model.likelihood import TokenShift, token_shifts
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.signatures.extract import Extractor
-from whence.trace.query.likelihood import TokenShift, token_shifts
+from whence.signatures.types import Signatures
+
+Shifts = Sequence[TokenShift]
+"""One a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,17 @@ class TracedModels:
     def has_base(self) -> bool:
         """Whether it can be told what fine-tuning changed."""
         return has_before(self.loaded, self.base)
+
+    def read(self, turns: Sequence[EncodedTurn], *, shifts: bool) -> tuple[dict[int, Signatures], Shifts | None]:
+        """Signatures of encoded queries, by layer, and what fine-tuning changed at each of their response tokens.
+
+        An index that holds contrasts has both models read for the signatures, and the shifts come with them; for
+        another they are read only where they are wanted. None without a base. Raises NonFiniteError.
+        """
+        found = self.extractor.extract(turns, labels=lambda i: f"query {i + 1}")
+        if found.shifts is not None or not shifts:
+            return found.layers, found.shifts
+        return found.layers, self.token_shifts(turns)
 
     def token_shifts(self, turns: Sequence[EncodedTurn]) -> list[TokenShift] | None:
         """What fine-tuning changed at each response token of each turn; None without a base. Raises NonFiniteError."""
@@ -70,7 +85,7 @@ def open_models(
     contrast_base = None if manifest.base == ADAPTER_OFF else base
     extractor = Extractor(
         loaded,
-        index.layers,
+        vectors=manifest.places(),
         max_tokens=manifest.max_tokens,
         contrast=bool(manifest.base),
         base=contrast_base,

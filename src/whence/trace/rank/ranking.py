@@ -14,17 +14,18 @@ import torch
 from whence.data.encoding import Encoder
 from whence.index.best_rows import Match
 from whence.index.block_reader import BlockReader
-from whence.index.forms import LayerRoles, ScoreForm, taught_share
+from whence.index.held import held_layers
 from whence.index.scan import ScoreMatrix, ScoreRequest, scan
-from whence.index.search import default_roles
 from whence.index.store import Index
+from whence.model.likelihood import learned_fraction
 from whence.model.loading import LoadedModel
+from whence.scoring.defaults import SCORES
+from whence.scoring.forms import FormLayers, ScoreForm
 from whence.signatures.extract import Extractor
 from whence.trace.query.batch import QueryBatch
 from whence.trace.query.targets import QueryTarget
 from whence.trace.rank.matched_rows import encoded_rows
 from whence.trace.rank.reranking import rerank
-from whence.trace.scoring import SCORES
 
 RERANK_ROWS = 200
 """Rows of the first stage that are reranked, or k if that is more: each costs a forward and a backward pass, as much
@@ -48,7 +49,7 @@ class RankedBatch:
 
     batch: QueryBatch
     form: ScoreForm
-    roles: LayerRoles
+    roles: FormLayers
     blocks: BlockReader
     matches: Sequence[Sequence[Match]]
     scores: ScoreMatrix | None = None
@@ -64,7 +65,7 @@ def ranked(
     encoder: Encoder,
     batch: QueryBatch,
     form: ScoreForm,
-    roles: LayerRoles,
+    roles: FormLayers,
     *,
     k: int,
     every_row: bool = False,
@@ -76,13 +77,15 @@ def ranked(
 
     Raises as `whence.index.scan.scan`; NonFiniteError, naming the row, where rows are reranked.
     """
+    # One scan serves all queries, so it finds as many rows as the most demanding one wants.
     first_k = max(first_stage_rows(k, target) for target in batch.targets)
     requests = [ScoreRequest(form, roles, k=first_k, every_row=every_row)]
-    if baseline:
-        requests.append(ScoreRequest(BASELINE, default_roles(BASELINE, blocks.index.manifest), every_row=True))
+    layers = held_layers(BASELINE, blocks.index.manifest) if baseline else None
+    if layers is not None:
+        requests.append(ScoreRequest(BASELINE, layers, every_row=True))
     found, *beside = scan(blocks, batch.signatures, requests)
     matches = [
-        reranked(blocks.index, loaded, encoder, target, first, k, taught=form.taught)
+        reranked(blocks.index, loaded, encoder, target, first, k, by_learned_fraction=form.by_learned_fraction)
         for target, first in zip(batch.targets, found.matches, strict=True)
     ]
     return RankedBatch(batch, form, roles, blocks, matches, found.matrix, beside[0].matrix if beside else None)
@@ -101,11 +104,11 @@ def reranked(
     matches: Sequence[Match],
     k: int,
     *,
-    taught: bool = False,
+    by_learned_fraction: bool = False,
 ) -> list[Match]:
     """The k best of the first stage's rows, with their new scores; ordered by (-score, row, turn).
 
-    taught: whether the first stage's form weighs rows by what fine-tuning had to teach them.
+    by_learned_fraction: whether the first stage's form weighs rows by it.
 
     Raises NonFiniteError, naming the row.
     """
@@ -114,11 +117,13 @@ def reranked(
     turns = encoded_rows(index, encoder, matches)
     layer, max_tokens = loaded.n_layers, index.manifest.max_tokens
     centre = index.centres.get((layer, "m"))
+    # Without "m" in the index its mean over the candidates stands in: some hundred rows near the query.
     if centre is None:
-        states = Extractor(loaded, [layer], max_tokens=max_tokens).extract(turns).layers[layer].m
-        assert states is not None
-        centre = states.double().mean(0)
-    gains = [record.rise for record in index.fetch([match.record for match in matches])] if taught else []
+        states = Extractor(loaded, vectors=[(layer, "m")], max_tokens=max_tokens).extract(turns).layers[layer]
+        centre = states.get("m").double().mean(0)
+    # Gains of the matched turns, [n_match], as the first stage weighed them.
+    records = index.fetch([match.record for match in matches]) if by_learned_fraction else []
+    gains = torch.tensor([record.log_likelihood_gain for record in records], dtype=torch.float64)
     found = rerank(
         loaded,
         layer,
@@ -126,7 +131,7 @@ def reranked(
         turns,
         torch.tensor([match.score for match in matches], dtype=torch.float64),
         centre=centre,
-        learned=taught_share(torch.tensor(gains, dtype=torch.float64)) if taught else None,
+        learned=learned_fraction(gains) if by_learned_fraction else None,
         max_tokens=max_tokens,
         labels=lambda i: f"row {matches[i].row}",
     )

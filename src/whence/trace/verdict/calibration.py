@@ -64,9 +64,10 @@ class ReferenceFlags:
 class Gains:
     """Log-likelihood gains of whole responses, in nats: log p(y | x) - log p_base(y | x).
 
-    answer: of the query. references: of each reference. rows: of each training row, as `Index.rises` gives them; NaN
-    for one that was not measured: it counts among the rows that are tested, and cannot be flagged. flags: what is
-    flagged for each reference, as `reference_flags` says; None: references are compared by their gains, all of them.
+    answer: of the query. references: of each reference. rows: of each training row, as
+    `Index.log_likelihood_gains` gives them; NaN for one that was not measured: it counts among the rows that are
+    tested, and cannot be flagged. flags: what is flagged for each reference, as `reference_flags` says; None:
+    references are compared by their gains, all of them.
     """
 
     answer: float
@@ -151,12 +152,13 @@ def calibrate(
         NonFiniteError: a score or gain that is NaN or infinite.
     """
     _check(scores, references, gains, fdr, null_model)
-    p_rows = np.zeros(len(scores)) if gains is None else _base_chance(gains.rows)
+    p_rows = np.zeros(len(scores)) if gains is None else _base_chance(gains.rows)  # [n_train]
     values = np.asarray(scores, dtype=np.float64)
-    p, q = _tested(values, references, p_rows, fdr, null_model)
+    p, q = _tested(values, references, p_rows, fdr, null_model)  # [n_train] each, of the scores alone
     p_answer, n_compared, n_by_score, by_score = None, 0, int((q <= fdr).sum()), False
     if gains is not None:
-        kept = unsuspected(references, q <= fdr)
+        # A reference drawn from a row that stands out here shows the same behaviour: it is no null for this answer.
+        kept = unsuspected(references, q <= fdr)  # [n_reference]
         by_score = gains.flags is not None and mostly_learned(gains)
         if gains.flags is not None and not by_score:
             # Two rows or more are a cause of its own; one may be a near copy of the reference's prompt.
@@ -167,8 +169,10 @@ def calibrate(
             p_answer = max(_base_chance_of(gains.answer), _conformal(_mean_flagged(values, q, fdr), of_references))
         else:
             p_answer = gain_p_value(gains.answer, gains.references[kept])
+        # Both must hold, and the larger of two p-values needs no independence between them.
         q = np.maximum(q, p_answer)
-    flagged = np.flatnonzero(q <= fdr)
+    flagged = np.flatnonzero(q <= fdr)  # [n_flagged], by row
+    # Stable, so that rows of one score stay in the order of the data.
     ordered = flagged[np.argsort(-values[flagged], kind="stable")]
     return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score)
 
@@ -215,10 +219,12 @@ def _tested(
     scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: float, null_model: str
 ) -> tuple[PerRow, PerRow]:
     """p and q of the learned rows' scores; 1 for a row far below the best, and for rows that were not learned."""
-    p = NULL_MODELS[null_model](scores, references, p_rows, fdr)
+    p = NULL_MODELS[null_model](scores, references, p_rows, fdr)  # [n_train]
     best = np.sort(scores)[-BEST_ROWS:].mean()
+    # An unmeasured row has p_rows NaN, which is not <= LEARNED_P: it is tested with p = 1 and cannot be flagged.
     p = np.where((p_rows <= LEARNED_P) & (scores >= NEAR * best), p, 1.0)
     q = q_values(p, p_rows)
+    # The gap is looked for among the rows that pass, and the test is done again without those below it.
     below = scores < _lowest_above_gap(scores[q <= fdr], GAP * abs(best))
     if below.any():
         p = np.where(below, 1.0, p)
@@ -229,6 +235,7 @@ def _tested(
 def _lowest_above_gap(scores: Float[np.ndarray, " n"], least: float) -> float:
     """Lowest score before the widest gap below the twenty best; -inf where no gap is as wide as `least`."""
     ordered = np.sort(scores)[::-1]
+    # gaps[i] lies below the (BEST_ROWS + i)-th best score: [n - BEST_ROWS]
     gaps = ordered[BEST_ROWS - 1 : -1] - ordered[BEST_ROWS:]
     if not len(gaps) or gaps.max() < least:
         return -math.inf

@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from whence.data.examples import EncodedTurn, Json
 from whence.errors import EncodingError, NonFiniteError, WhenceWarning
 from whence.index.block_reader import BlockReader
-from whence.index.forms import LayerRoles, ScoreForm
 from whence.index.manifest import ADAPTER_OFF
 from whence.index.scan import ScoreRequest, scan
 from whence.index.store import Index
+from whence.scoring.forms import FormLayers, ScoreForm
 from whence.trace.query.models import TracedModels
 from whence.trace.settings import Progress, TraceSettings
 from whence.trace.verdict.calibration import columns_of
@@ -79,7 +79,7 @@ class CalibrationData:
         rows: Int[np.ndarray, " n_train"],
         blocks: BlockReader,
         form: ScoreForm,
-        roles: LayerRoles,
+        roles: FormLayers,
         where: str | None,
     ) -> ReferenceScores:
         """What the references score on these rows (numbers in the data, those that `blocks` lets through).
@@ -94,7 +94,7 @@ class CalibrationData:
         dtype = next(iter(references.signatures[layer].named().values())).numpy().dtype
         asked: Json = {
             "references": references.signature_hash(),
-            "form": [form.name, form.version, str(roles)],
+            "form": [form.name, form.version, form.described(roles)],
             "where": where,
         }
 
@@ -107,14 +107,15 @@ class CalibrationData:
     def row_gains(
         self, rows: Int[np.ndarray, " n_train"], scores: Float[np.ndarray, " n_train"], progress: Progress
     ) -> Float[np.ndarray, " n_train"]:
-        """Gains of these rows (numbers in the data), as `Index.rises` gives them.
+        """Gains of these rows (numbers in the data), as `Index.log_likelihood_gains` gives them.
 
         NaN for those that are not among the first `FIRST_ROWS` of more than `ALL_ROWS`, whatever was measured for other
         queries: a verdict does not depend on what was asked before.
         """
         if self._gains is None:
-            self._gains = self._index.rises() if self._measured else self._cache.read_gains()
+            self._gains = self._index.log_likelihood_gains() if self._measured else self._cache.read_gains()
         few = self._measured or len(rows) <= ALL_ROWS
+        # By score, not by rank of the hits: what is measured must not depend on k or on reranking.
         needed = rows if few else np.sort(rows[np.argsort(-scores, kind="stable")[:FIRST_ROWS]])
         missing = needed[np.isnan(self._gains[needed])].tolist()
         for start in range(0, len(missing), ROWS_AT_ONCE):
@@ -126,9 +127,9 @@ class CalibrationData:
         return np.where(np.isin(rows, needed), self._gains[rows], np.nan)
 
     def _of_rows(self, encoded: Sequence[Sequence[EncodedTurn]]) -> Float[np.ndarray, " n"]:
-        """max over a row's turns of their gains - log(number of its turns), as `Index.rises`."""
+        """max over a row's turns of their gains - log(number of its turns), as `Index.log_likelihood_gains`."""
         counts = np.array([len(turns) for turns in encoded])
-        firsts = np.cumsum([0, *counts[:-1]])
+        firsts = np.cumsum([0, *counts[:-1]])  # place of each row's first turn among all turns
         gains = response_gains(
             self._models.loaded, [turn for turns in encoded for turn in turns], base=self._models.base
         )
@@ -145,6 +146,7 @@ class CalibrationData:
                 prompt = drawn[0].query.prompt[:80]
                 warnings.warn(f"A reference query is left out, {prompt!r}: {error.found}", WhenceWarning, stacklevel=2)
                 return ReferenceSet((), np.empty(0, np.int64), {}, np.empty(0))
+        # By halves: one that cannot be used among 128 is found in seven steps, and the others are answered together.
         half = len(drawn) // 2
         return self._answered(drawn[:half]).joined(self._answered(drawn[half:]))
 

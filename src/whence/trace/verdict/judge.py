@@ -75,6 +75,7 @@ class Judge:
             return [QueryVerdict(lacking, {}, *rest) for rest in zip(confounds, sentences, strict=True)]
         calibrated, p_and_q = [], []
         for scores, answer, matches in zip(matrix.scores, ranked.batch.gains, ranked.matches, strict=True):
+            # scores: [n_train] of one query; matches: its ranking, whose scores reranking may have changed.
             row_gains = self.data.row_gains(matrix.rows, scores, progress)
             gains = Gains(float(answer), reference_gains, row_gains)
             gains = replace(gains, flags=self._reference_flags(references, gains, settings.fdr))
@@ -87,6 +88,7 @@ class Judge:
 
     def _reference_flags(self, references: ReferenceScores, gains: Gains, fdr: float) -> ReferenceFlags:
         """Rows flagged for each reference, found once for queries that ask alike and know the same gains."""
+        # Gains of a large index without its base are known for each query's first rows only, others for each.
         known = np.isnan(gains.rows).tobytes()
         if self._flags is None or self._flags[0] is not references or self._flags[1] != (fdr, known):
             self._flags = references, (fdr, known), reference_flags(references, gains, fdr=fdr)
@@ -113,6 +115,7 @@ class Judge:
             settings.n_references,
             settings.seed,
         )
+        # The table is mapped from its file: holding it costs its columns' statistics, five numbers a row.
         if self._references is None or self._references[0] != key:
             found = self.data.references(len(rows), settings, progress)
             scores = self.data.reference_scores(found, rows, ranked.blocks, form, roles, settings.where)
@@ -126,7 +129,7 @@ class Judge:
         if ranked.baseline is None or not any(ranked.matches):
             return [()] * len(turns), [""] * len(turns)
         if self._table is None or self._table[0] != where:
-            self._table = where, RowTable(self._index, max(self._index.layers), where)
+            self._table = where, RowTable(self._index, where)
         table, baseline = self._table[1], ranked.baseline
         confounds: list[Sequence[Confound]] = [
             table.confounds(turn, baseline, query, matches)

@@ -44,10 +44,13 @@ def reference_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr
     have less spread of their own. Where fewer than half of `MIN_REFERENCES` would be left, all count.
     """
     of_rows = references.statistics
+    # Step 1: [n_train] booleans, robust to the suspects among the references themselves.
     suspects = q_values(_normal_tail(_ratio(scores - of_rows.median, of_rows.spread)), p_rows) <= fdr
-    kept = unsuspected(references, suspects)
+    kept = unsuspected(references, suspects)  # [n_reference]
+    # Twenty references give a mean and a spread to a fifth of the spread; below that all of them are the lesser evil.
     if kept.sum() < MIN_REFERENCES // 2:
         kept = np.ones_like(kept)
+    # Step 2: mean and sd of each row, [n_train].
     mean, sd = references.mean_and_sd(kept)
     return _normal_tail(_ratio(scores - mean, sd))
 
@@ -61,11 +64,11 @@ def empirical_null(scores: PerRow, references: ReferenceScores, p_rows: PerRow, 
 
     Source: Efron 2004 (JASA 99), the empirical null. Different: its tail is not normal but what references show.
     """
-    asked = _over_rows(scores)
+    asked = _over_rows(scores)  # [n_train]
     above, n = np.zeros(len(scores), dtype=np.int64), 0
     for reference in range(len(references)):
         z = _over_rows(references.others(reference))
-        z = np.sort(z[~np.isnan(z)])
+        z = np.sort(z[~np.isnan(z)])  # without the reference's own row
         above += len(z) - np.searchsorted(z, asked, side="left")
         n += len(z)
     return np.asarray((1 + above) / (1 + n))
@@ -78,6 +81,7 @@ def conformal(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: 
 
     Source: Vovk, Gammerman and Shafer 2005, with the references as calibration set.
     """
+    # [n_reference], ascending
     best = np.sort([np.nanmax(references.others(reference)) for reference in range(len(references))])
     return np.asarray((1 + len(best) - np.searchsorted(best, scores, side="left")) / (1 + len(best)))
 
@@ -112,6 +116,8 @@ def q_values(p: PerRow, p_rows: PerRow) -> PerRow:
     from scipy.stats import false_discovery_control
 
     unknown = np.isnan(p_rows)
+    # Untested rows do not enter n: independent filtering, which a false discovery rate allows where the filter does not
+    # depend on the p-value of an innocent row.
     tested = unknown | (p_rows <= LEARNED_P)
     q = np.ones(len(p))
     if tested.any():

@@ -81,6 +81,7 @@ class ReferenceScores:
     def block(self, rows: Int[np.ndarray, " n_block"]) -> Float[np.ndarray, "n_reference n_block"]:
         """The scores of all references on some rows (ascending), with NaN at each reference's own row."""
         found = np.array(self.scores[:, rows if self.columns is None else self.columns[rows]], dtype=np.float64)
+        # Where each reference's own row stands in this block, [n_reference]; most stand in another, or own is -1.
         places = np.searchsorted(rows, self.own)
         here = np.flatnonzero((places < len(rows)) & (rows[np.minimum(places, len(rows) - 1)] == self.own))
         found[here, places[here]] = np.nan
@@ -97,8 +98,8 @@ class ReferenceScores:
         """Of every row over all references."""
         found = RowStatistics(*(np.empty(self.n_rows) for _ in RowStatistics._fields))
         for rows, scores in self.blocks():  # scores: [n_reference, n_block]
-            median = np.nanmedian(scores, axis=0)
-            d = scores - median
+            median = np.nanmedian(scores, axis=0)  # [n_block]
+            d = scores - median  # [n_reference, n_block], NaN at own rows
             found.median[rows] = median
             found.spread[rows] = MAD_TO_SD * np.nanmedian(np.abs(d), axis=0)
             found.n[rows] = (~np.isnan(d)).sum(0)
@@ -117,14 +118,16 @@ class ReferenceScores:
         """
         whole = self.statistics
         count, total, squares = whole.n.copy(), whole.total.copy(), whole.squares.copy()
+        # Each reference that is left out is taken from the sums: few are, those drawn from suspects.
         for reference in np.flatnonzero(~kept):
             d = self.others(int(reference)) - whole.median
             count -= ~np.isnan(d)
             np.nan_to_num(d, copy=False)
             total -= d
             squares -= d * d
-        shift = total / count
+        shift = total / count  # mean - median, [n_train]
         mean, variance = whole.median + shift, np.maximum(squares / count - shift**2, 0.0)
+        # What is left of a sum after nearly all of it was taken away is rounding; these rows are computed anew.
         unsure = np.flatnonzero(squares < LEAST_SQUARES_LEFT * whole.squares)
         for start in range(0, len(unsure), COLUMNS_AT_ONCE):
             rows = unsure[start : start + COLUMNS_AT_ONCE]

@@ -20,10 +20,11 @@ from whence.data.examples import ASSISTANT, EncodedTurn, Example
 from whence.index.store import Index
 from whence.model.before import has_before
 from whence.model.generate import generate
+from whence.model.likelihood import token_shifts
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Signatures
-from whence.trace.query.likelihood import token_shifts
+from whence.trace.query.batch import summed_gains
 from whence.trace.query.queries import Query
 
 ANSWER_TOKENS = 64
@@ -80,6 +81,7 @@ def draw_references(index: Index, *, n: int, seed: int = 0, where: str | None = 
 
     A conversation's prompt is everything before its first answer. Raises InputError for a filter that is none.
     """
+    # Rows that have a record under the filter; a row that could not be encoded has none.
     numbers = np.unique(np.concatenate([np.empty(0, np.int64), *(block.row for block in index.blocks(where=where))]))
     chosen = sorted(Random(seed).sample(numbers.tolist(), min(n, len(numbers))))
     found = zip(chosen, index.examples(chosen), strict=True)
@@ -108,6 +110,7 @@ def answer_references(
         EncodingError: a prompt that the template cannot render.
         NonFiniteError: a signature or log-probability with NaN or infinity.
     """
+    # All answers in one call: generation is batched by length inside.
     silent = [one for one in drawn if one.query.response is None]
     prompts = [encoder.render_prompt(one.query.turns) for one in silent]
     answers = iter(generate(loaded, prompts, max_new_tokens=answer_tokens) if prompts else [])
@@ -120,10 +123,12 @@ def answer_references(
         if text.strip():
             turns.append(encoder.encode_query(one.query.turns, text, complete=complete))
             rows.append(one.row)
-    signatures = extractor.extract(turns, labels=lambda i: f"reference {i + 1}").layers if turns else {}
-    return ReferenceSet(
-        tuple(turns), np.array(rows, dtype=np.int64), signatures, response_gains(loaded, turns, base=base)
-    )
+    if not turns:
+        return ReferenceSet((), np.empty(0, dtype=np.int64), {}, np.empty(0) if has_before(loaded, base) else None)
+    found = extractor.extract(turns, labels=lambda i: f"reference {i + 1}")
+    # An extractor that compares with the base has read the gains already.
+    gains = response_gains(loaded, turns, base=base) if found.shifts is None else summed_gains(found.shifts)
+    return ReferenceSet(tuple(turns), np.array(rows, dtype=np.int64), found.layers, gains)
 
 
 def response_gains(
@@ -136,7 +141,7 @@ def response_gains(
     """
     if not has_before(loaded, base):
         return None
-    return np.array([float(shift.gain.double().sum()) for shift in token_shifts(loaded, turns, base=base)])
+    return summed_gains(token_shifts(loaded, turns, base=base))
 
 
 def _prompt_of(example: Example) -> Query | None:

@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.data.examples import EncodedTurn
-from whence.index.forms import Block, Centres, LayerRoles, ScoreForm, taught_share, to_block
+from whence.model.likelihood import learned_fraction
 from whence.model.loading import LoadedModel
+from whence.scoring.forms import FormLayers, ScoreForm
+from whence.scoring.vectors import Block, Centres, to_block
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted
 
@@ -40,7 +42,7 @@ class Comparison:
 
     loaded: LoadedModel
     form: ScoreForm
-    roles: LayerRoles
+    roles: FormLayers
     centres: Centres | None = None
     max_tokens: int = 2048
     base: LoadedModel | None = None
@@ -57,8 +59,14 @@ class Comparison:
 
     def extracted(self, turns: Sequence[EncodedTurn]) -> Extracted:
         """Signatures of the turns at the form's layers, freshly extracted."""
-        contrast = self.form.contrasts if self.contrast is None else self.contrast
-        extractor = Extractor(self.loaded, self.layers, max_tokens=self.max_tokens, contrast=contrast, base=self.base)
+        contrast = self.form.needs_base if self.contrast is None else self.contrast
+        extractor = Extractor(
+            self.loaded,
+            vectors=self.form.vectors(self.roles),
+            max_tokens=self.max_tokens,
+            contrast=contrast,
+            base=self.base,
+        )
         return extractor.extract(turns)
 
     def against_query(self, query: Block) -> Score:
@@ -72,12 +80,12 @@ class Comparison:
         """
 
         def scores(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
-            rows = self.extracted(turns)
+            rows = self.extracted(turns)  # n turns -> [n] scores
             found = self.against_query(query)(to_block(rows.layers, self.centres))
-            if not self.form.taught:
+            if not self.form.by_learned_fraction:
                 return found
-            assert rows.rise is not None, f"{self.form.name} contrasts with the base"
-            return found * taught_share(rows.rise).to(found.dtype)
+            assert rows.log_likelihood_gain is not None, f"{self.form.name} contrasts with the base"
+            return found * learned_fraction(rows.log_likelihood_gain).to(found.dtype)
 
         return scores
 
@@ -105,6 +113,7 @@ def without(turn: EncodedTurn, tokens: Collection[int]) -> EncodedTurn:
     for part in (range(turn.response_start), range(turn.response_start, len(turn.input_ids))):
         if dropped.issuperset(part):
             dropped.remove(part[-1])
+    # Positions close up: the model reads the turn as if the tokens had never been there.
     kept = [i for i in range(len(turn.input_ids)) if i not in dropped]
     return replace(
         turn,

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.data.examples import EncodedTurn
+from whence.model.likelihood import log_probabilities
 from whence.trace.explain.prompt_attribution.comparison import Comparison, ResponseWeights, Score, WordTokens, without
-from whence.trace.query.likelihood import log_probabilities
 
 MAX_UNITS = 96
 """Most parts of a prompt that are left out separately: the work grows with their number times the prompt's length."""
@@ -57,7 +57,7 @@ class Occlusion:
         weights: ResponseWeights,
     ) -> list[list[float]]:
         drops, changed = _changed(turns, words, self.windows)
-        scores = score(comparison.block([*turns, *changed])).double()
+        scores = score(comparison.block([*turns, *changed])).double()  # [n_turn + n_drop]
         return _means(words, drops, [scores[turn] for turn, _ in drops], scores[len(turns) :])
 
 
@@ -82,8 +82,10 @@ class LossOcclusion:
         weights: ResponseWeights,
     ) -> list[list[float]]:
         drops, changed = _changed(turns, words, self.windows)
+        # A drop of turn i is weighed as turn i: prompt words go, so the response's tokens are the same.
         own = [_loss_weights(one) for one in weights]
         all_weights = [*own, *(own[turn] for turn, _ in drops)]
+        # log p of each response token, [n] a turn, of the whole turns and of each without a run of words.
         logs = log_probabilities(comparison.loaded, [*turns, *changed], max_tokens=comparison.max_tokens)
         losses = [-(weight @ log.double()) for weight, log in zip(all_weights, logs, strict=True)]
         return _means(words, drops, losses[len(turns) :], [losses[turn] for turn, _ in drops])
@@ -134,7 +136,7 @@ def _changed(
     changed: list[EncodedTurn] = []
     for i, (turn, tokens) in enumerate(zip(turns, words, strict=True)):
         there = [word for word, own in enumerate(tokens) if own]
-        size = -(-len(there) // MAX_UNITS) or 1
+        size = -(-len(there) // MAX_UNITS) or 1  # rounded up
         units = [there[start : start + size] for start in range(0, len(there), size)]
         for window in windows(len(units)):
             run = tuple(word for unit in window for word in units[unit])
