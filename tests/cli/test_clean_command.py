@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from whence.data.readers import read_examples
-from whence.results import Hit, QueryResult, TraceResult, Verdict
+from whence.results.types import Hit, QueryResult, TraceResult, Verdict
 from worlds import World
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from whence.report.notebook import render_html
 from whence.report.terminal import render_text, shorten
-from whence.results import SCHEMA, Hit, QueryResult, TraceResult
+from whence.results.types import SCHEMA, Hit, QueryResult, TraceResult
 
 
 def result(**changes: object) -> TraceResult:

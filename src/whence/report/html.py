@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from whence.data.examples import Json
 from whence.report.terminal import shorten
 from whence.report.wording import headline, lift, place, rows_note, share
-from whence.results import SCHEMA, Hit, HitWords, Phrase, QueryResult, TraceResult, Words
+from whence.results.types import SCHEMA, Hit, HitWords, Phrase, QueryResult, TraceResult, Words
 
 if TYPE_CHECKING:
     from jinja2 import Template

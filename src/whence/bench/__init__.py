@@ -1,0 +1,1 @@
+"""Known faults planted in data made here, and every method asked for their causes."""
