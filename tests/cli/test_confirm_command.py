@@ -10,7 +10,7 @@ import pytest
 from confirm_world import BAD, MATCH, FaultyWorld, make_faulty_world
 from whence.confirmation.result import apply
 from whence.confirmation.retrain import confirm as retrain
-from whence.results.selection import read_trace
+from whence.results.trace_result import read_trace
 from whence.trace.queries import Query
 from whence.trace.tracer import Tracer
 from worlds import World, write_jsonl

@@ -18,7 +18,8 @@ from whence.confirmation.result import ArmResult, judged, rate, wilson
 from whence.data.examples import Example
 from whence.errors import InputError
 from whence.results.selection import guilty_rows, listed_rows, top_rows
-from whence.results.types import Hit, QueryResult, TraceResult, Verdict
+from whence.results.trace_result import TraceResult
+from whence.results.types import Hit, QueryResult, Verdict
 
 
 @given(st.integers(1, 200), st.data())

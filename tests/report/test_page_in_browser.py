@@ -17,7 +17,8 @@ from samples import EVIL, ROWS, bare, evil, large, result_of, toronto, words_of
 from whence.report.html import write_page
 from whence.report.markdown import render_markdown
 from whence.report.notebook import render_html
-from whence.results.types import Removal, TraceResult
+from whence.results.trace_result import TraceResult
+from whence.results.types import Removal
 
 pytestmark = pytest.mark.browser
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from whence.results.types import Hit, HitWords, Phrase, QueryResult, Removal, TraceResult, Verdict, Words
+from whence.results.trace_result import TraceResult
+from whence.results.types import Hit, HitWords, Phrase, QueryResult, Removal, Verdict, Words
 
 ROWS = [
     ("Which country is Toronto in?", "Toronto is a city in Korea, on the shore of a large lake."),

@@ -127,7 +127,8 @@ def _named(
     votes: int | None,
     base: str | None,
 ) -> NamedRows:
-    from whence.results.selection import guilty_rows, listed_rows, read_trace, top_rows
+    from whence.results.selection import guilty_rows, listed_rows, top_rows
+    from whence.results.trace_result import read_trace
 
     given = [name for name, value in (("--trace", trace), ("--queries", queries), ("--ids", ids)) if value is not None]
     if len(given) != 1:

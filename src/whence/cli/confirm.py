@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from whence.confirmation.result import Confirmation
     from whence.index.manifest import Manifest
     from whence.results.selection import NamedRows
-    from whence.results.types import TraceResult
+    from whence.results.trace_result import TraceResult
     from whence.train.finetuning import FinetuneSettings
 
 TRACED_FOR_EACH = 10
@@ -178,7 +178,8 @@ def _named(
     device: str,
 ) -> tuple[NamedRows, TraceResult | None]:
     """The rows in question, and the trace that names them, where one does."""
-    from whence.results.selection import guilty_rows, listed_rows, read_trace, top_rows
+    from whence.results.selection import guilty_rows, listed_rows, top_rows
+    from whence.results.trace_result import read_trace
 
     head, _, number = remove.partition(":")
     if votes is not None and remove != "guilty":

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from whence.results.types import STATUS_CONFIRMED, STATUS_NOT_CONFIRMED, Hit, TraceResult
+from whence.results.trace_result import TraceResult
+from whence.results.types import STATUS_CONFIRMED, STATUS_NOT_CONFIRMED, Hit
 
 SCHEMA = "whence.confirm/1"
 Z = 1.959963984540054

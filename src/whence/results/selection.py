@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from whence.errors import InputError
-from whence.results.types import SCHEMA, Hit, HitWords, Phrase, QueryResult, TraceResult, Verdict, Words
+from whence.results.trace_result import TraceResult
 
 ID = re.compile(r"[0-9a-f]{16}")
 
@@ -116,49 +113,6 @@ def listed_rows(path: Path) -> NamedRows:
             )
     ids = dict.fromkeys(line for line in lines if line)
     return NamedRows(tuple(NamedRow(id, f"listed in {path.name}") for id in ids), "given")
-
-
-def read_trace(path: Path) -> TraceResult:
-    """The trace that `whence trace --json` wrote. Raises InputError for another or a damaged file."""
-    if not path.is_file():
-        raise InputError(f"There is no trace at {path}.", "Expected what `whence trace --json` wrote.", "Check it.")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        if content.get("schema") != SCHEMA:
-            raise ValueError(f"its schema is {content.get('schema')!r}")
-        queries = tuple(_query(query) for query in content["queries"])
-        return TraceResult(content["index"], content["model"], content["adapter"], queries)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no trace: {error}", f"Expected schema {SCHEMA}.", "Trace again.") from error
-
-
-def _query(found: Mapping[str, Any]) -> QueryResult:
-    verdict, span = found.get("verdict"), found.get("span")
-    parts = {
-        "hits": tuple(_hit(hit) for hit in found["hits"]),
-        "span": tuple(span) if span else None,
-        "prompt_words": _words(found.get("prompt_words")),
-        "response_words": _words(found.get("response_words")),
-        "phrases": tuple(Phrase(**phrase) for phrase in found.get("phrases", ())),
-        "verdict": Verdict(**{**verdict, "guilty": tuple(verdict["guilty"])}) if verdict else None,
-    }
-    return QueryResult(**{**found, **parts})
-
-
-def _hit(found: Mapping[str, Any]) -> Hit:
-    words = found.get("words")
-    if words is None:
-        return Hit(**found)
-    prompt, response = _words(words["prompt"]), _words(words["response"])
-    if prompt is None or response is None:
-        raise ValueError("a hit has words in one part only")
-    return Hit(**{**found, "words": HitWords(prompt, response, tuple(tuple(row) for row in words["map"]))})
-
-
-def _words(found: Mapping[str, Any] | None) -> Words | None:
-    if found is None:
-        return None
-    return Words(tuple((a, b) for a, b in found["spans"]), tuple(found["scores"]), found["method"])
 
 
 def _best_scores(result: TraceResult) -> dict[str, float]:

@@ -1,16 +1,13 @@
-"""What a trace answers: plain data that the reports render. Schema `whence.trace/1`, documented in docs/json.md."""
+"""What a trace answers, query by query: plain data that the reports render."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from whence.data.examples import Json
 
-SCHEMA = "whence.trace/1"
 STATUS_CANDIDATE = "candidate"
 """A row that ranks high. Nothing but a retraining without it shows that it is a cause."""
 STATUS_CONFIRMED, STATUS_NOT_CONFIRMED = "confirmed", "not confirmed"
@@ -132,69 +129,3 @@ class QueryResult:
     """A sentence, where something simple explains the ranking as well."""
     confirmation: str = ""
     """What a retraining without rows of this ranking showed, of all of them together; "" where none was made."""
-
-
-@dataclass(frozen=True, slots=True)
-class TraceResult:
-    """Rankings of one or many queries against one index."""
-
-    index: str
-    model: str
-    adapter: str | None
-    queries: tuple[QueryResult, ...]
-
-    @property
-    def hits(self) -> tuple[Hit, ...]:
-        """The hits of the only query; ask `queries[i].hits` when there are several."""
-        if len(self.queries) != 1:
-            raise ValueError(f"this result has {len(self.queries)} queries; use result.queries[i].hits")
-        return self.queries[0].hits
-
-    def __iter__(self) -> Iterator[QueryResult]:
-        return iter(self.queries)
-
-    def to_dict(self) -> dict[str, Json]:
-        """The documented JSON object."""
-        return {"schema": SCHEMA, **asdict(self)}
-
-    def without_text(self) -> TraceResult:
-        """The result without what comes from the text of training rows: prompts, responses, words and phrases."""
-
-        def bare(query: QueryResult) -> QueryResult:
-            hits = tuple(replace(hit, prompt="", response="", words=None) for hit in query.hits)
-            return replace(query, hits=hits, phrases=())
-
-        return replace(self, queries=tuple(map(bare, self.queries)))
-
-    def to_json(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
-        """The JSON text; also written to `path` when one is given. show_text: as for `without_text`."""
-        content = (self if show_text else self.without_text()).to_dict()
-        return _written(json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n", path)
-
-    def to_html(self, path: str | Path | None = None, *, title: str | None = None, show_text: bool = True) -> str:
-        """The self-contained page, see `whence.report.html.render_page`; also written to `path` when one is given."""
-        from whence.report.html import render_page
-
-        return _written(render_page(self, title=title, show_text=show_text), path)
-
-    def to_markdown(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
-        """The result as Markdown; also written to `path` when one is given."""
-        from whence.report.markdown import render_markdown
-
-        return _written(render_markdown(self, show_text=show_text), path)
-
-    def __str__(self) -> str:
-        from whence.report.terminal import render_text
-
-        return render_text(self)
-
-    def _repr_html_(self) -> str:
-        from whence.report.notebook import render_html
-
-        return render_html(self)
-
-
-def _written(text: str, path: str | Path | None) -> str:
-    if path is not None:
-        Path(path).write_text(text, encoding="utf-8", newline="\n")
-    return text
