@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +17,7 @@ from whence.bench.tiny_model import BASE_TRAINING, MAX_LENGTH, LanguageSettings
 from whence.data.examples import Example, Turn
 from whence.data.readers import read_examples
 from whence.errors import InputError
+from whence.files import did_you_mean, hash_of
 from whence.metrics.matchers import Matcher
 from whence.trace.queries import read_queries
 from whence.train.finetuning import FinetuneSettings
@@ -229,11 +227,10 @@ def named(what: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
     """The names in the order asked, each once; "all" stands for every known one. Raises InputError with the nearest."""
     for name in names:
         if name != "all" and name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
             raise InputError(
                 f"There is no {what} {name!r}.",
                 f"Known: {', '.join(known)}.",
-                f"Did you mean {near[0]}?" if near else "Choose one of these.",
+                did_you_mean(name, known, "Choose one of these.", cutoff=0.3),
             )
     return list(dict.fromkeys(every for name in names for every in (known if name == "all" else [name])))
 
@@ -241,12 +238,6 @@ def named(what: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
 def content_hash(rows: Sequence[Example]) -> str:
     """Of the rows' texts in their order."""
     return hash_of([row.id for row in rows])
-
-
-def hash_of(value: object) -> str:
-    """16 hexadecimal digits of anything that JSON can say."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _checked_pattern(pattern: str) -> str:

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import torch
 
-from whence.bench.cases import BenchSettings, Case, CaseKey, case_keys, hash_of
+from whence.bench.cases import BenchSettings, Case, CaseKey, case_keys
 from whence.bench.costs import ChargedWork
 from whence.bench.rows import Row, method_row, one_line
 from whence.bench.subject import Stage, plant
 from whence.errors import InputError, WhenceError
+from whence.files import hash_of
 from whence.methods.registry import method_class, resolve_names
 
 SCHEMA = "whence.bench/1"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +10,19 @@ from random import Random
 
 import numpy as np
 
-from whence.bench.cases import LONGER, BenchSettings, Case, content_hash, hash_of
+from whence.bench.cases import LONGER, BenchSettings, Case, content_hash
 from whence.bench.tiny_model import new_model, pretrain, train_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
+from whence.files import hash_of, new_folder
 from whence.methods.base import SharedWork, Subject, TraceSet
 from whence.methods.gradients.checkpoints import FolderCheckpoint, run_checkpoints
 from whence.model.fingerprint import fingerprint
 from whence.model.generate import generate
 from whence.model.layers import choose_layer_from, probe_similarities
 from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.run_file import read_run_file
 from whence.train.finetuning import FinetuneSettings, finetune
 
 N_PROBES = 128
@@ -125,14 +125,9 @@ def base_model(case: Case, settings: BenchSettings, folder: Path, stage: Stage) 
     tokenizer = train_tokenizer(case.base, language.vocab_size)
     model = new_model(tokenizer, language)
     pretrain(model, tokenizer, case.base, training, lambda step, n, _: stage("base model", step, n))
-    partial = folder / f".{place.name}.partial-{os.getpid()}"
-    try:
+    with new_folder(place) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        partial.rename(place)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return place
 
 
@@ -157,11 +152,11 @@ def spaced(checkpoints: Sequence[FolderCheckpoint], n: int) -> tuple[FolderCheck
 
 def _finetuned(case: Case, base: Path, run: Path, tuning: FinetuneSettings, stage: Stage) -> float:
     """Seconds that the fine-tune took, now or when it was made."""
-    import yaml
-
     if not run.exists():
         finetune(base, case.train, run, settings=tuning, progress=lambda step, n, _: stage("fine-tuning", step, n))
-    return float(yaml.safe_load((run / "run.yaml").read_text("utf-8"))["seconds"])
+    made = read_run_file(run)
+    assert made is not None, "a fine-tune writes its run.yaml before its folder appears"
+    return made.seconds
 
 
 def _layer(settings: BenchSettings, loaded: LoadedModel, turns: list[EncodedTurn], seed: int) -> int:

@@ -23,6 +23,7 @@ from whence.data.formats import FORMATS, TABLE_FORMATS, Row, read_rows, suffix_o
 from whence.data.readers import read_examples
 from whence.data.sources import find_sources
 from whence.errors import DataError, InputError
+from whence.files import appears_whole
 
 SPLITS = "dataset_dict.json"
 """Beside the splits of a saved data set."""
@@ -346,18 +347,10 @@ def _check_hash(path: Path, file: CleanedFile) -> None:
 
 @contextmanager
 def _new(out: Path) -> Iterator[Path]:
-    """A place beside `out` that becomes `out` when all went well, and is gone when not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".partial-{os.getpid()}-{out.name}")
-    try:
+    """As `appears_whole`, but what is there by then is left as it is, and refused."""
+    with appears_whole(out) as partial:
         yield partial
         refuse_existing(out)
-        partial.rename(out)
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
 
 
 def _write_new(path: Path, content: str) -> None:

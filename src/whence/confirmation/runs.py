@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whence.bench.cases import hash_of
 from whence.cleaning.cleaning import Reason, clean
 from whence.confirmation.losses import turn_losses
 from whence.data.encoding import Encoder
 from whence.data.examples import Example, Turn
 from whence.errors import InputError
-from whence.index.manifest import DataSummary, write_atomically
+from whence.files import hash_of, new_folder, write_atomically
+from whence.index.manifest import DataSummary
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.train.finetuning import FinetuneSettings, finetune
@@ -159,38 +157,41 @@ def _train_outside(
 ) -> None:
     """Runs the user's trainer on the data in their own format; what it leaves becomes the run's folder."""
     train = _data_without(data, removed, out)
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    words = {"{train}": str(train), "{out}": str(partial), "{seed}": str(seed)}
-    arguments = shlex.split(command)
-    for name, value in words.items():
-        arguments = [argument.replace(name, value) for argument in arguments]
     log = folder.with_suffix(".log")
-    try:
-        with log.open("wb") as said:
-            status = subprocess.run(
-                arguments, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False
-            ).returncode
-        if status != 0:
-            last = "\n  ".join(log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]) or "nothing"
+    with new_folder(folder) as partial:
+        words = {"{train}": str(train), "{out}": str(partial), "{seed}": str(seed)}
+        arguments = shlex.split(command)
+        for name, value in words.items():
+            arguments = [argument.replace(name, value) for argument in arguments]
+        try:
+            with log.open("wb") as said:
+                status = subprocess.run(
+                    arguments, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False
+                ).returncode
+        except OSError as error:
             raise InputError(
-                f"The trainer ended with status {status}; it said last:\n  {last}",
-                "Expected status 0 and a model or adapter in {out}.",
-                f"All it said is in {log}.",
-            )
-        if not any((partial / name).is_file() for name in ("config.json", "adapter_config.json")):
-            raise InputError(
-                f"The trainer left no model in {{out}}; {partial.name} has no config.json and no adapter_config.json.",
-                "Expected what save_pretrained writes.",
-                f"All it said is in {log}.",
-            )
-        partial.rename(folder)
-    except OSError as error:
+                f"The trainer {arguments[0]!r} cannot be run: {error.strerror}.",
+                "Expected a command.",
+                "Check --trainer.",
+            ) from error
+        _check_trained(partial, status, log)
+
+
+def _check_trained(folder: Path, status: int, log: Path) -> None:
+    """Raises InputError for a trainer that failed, or left no model in the folder."""
+    if status != 0:
+        last = "\n  ".join(log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]) or "nothing"
         raise InputError(
-            f"The trainer {arguments[0]!r} cannot be run: {error.strerror}.", "Expected a command.", "Check --trainer."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            f"The trainer ended with status {status}; it said last:\n  {last}",
+            "Expected status 0 and a model or adapter in {out}.",
+            f"All it said is in {log}.",
+        )
+    if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise InputError(
+            f"The trainer left no model in {{out}}; {folder.name} has no config.json and no adapter_config.json.",
+            "Expected what save_pretrained writes.",
+            f"All it said is in {log}.",
+        )
 
 
 def _data_without(data: DataSummary, removed: frozenset[str], out: Path) -> Path:
@@ -201,13 +202,9 @@ def _data_without(data: DataSummary, removed: frozenset[str], out: Path) -> Path
     folder = out / DATA / hash_of([data.content_hash, sorted(removed)])
     train = folder / (source.name if source.exists() else "data")
     if not folder.exists():
-        partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
         reasons = dict.fromkeys(removed, Reason("left out of this arm"))
-        try:
+        with new_folder(folder) as partial:
             clean(data.source, partial / train.name, reasons, columns=data.columns, split=data.split)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return train
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from collections.abc import Iterable
 from importlib import import_module
 
 import whence.methods
 from whence.errors import InputError
+from whence.files import did_you_mean
 from whence.methods.base import Method, Subject
 
 NOT_METHODS = frozenset({"base", "registry"})
@@ -29,11 +29,10 @@ def method_class(name: str) -> type[Method]:
     """
     wanted, known = name.strip().lower().replace("_", "-"), method_names()
     if wanted not in known:
-        near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.4)
         raise InputError(
             f"There is no method {name!r}.",
             f"Known: {', '.join(known)}.",
-            f"Did you mean {' or '.join(near)}?" if near else "Choose one of these.",
+            did_you_mean(wanted, known, "Choose one of these.", n=3, cutoff=0.4),
         )
     module = import_module(f"whence.methods.{wanted.replace('-', '_')}")
     found = [
