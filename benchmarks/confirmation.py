@@ -39,7 +39,7 @@ from whence.metrics.ranking import bootstrap
 from whence.model.generate import generate
 from whence.results.selection import guilty_rows, top_rows
 from whence.results.types import STATUS_CONFIRMED
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 from whence.train.finetuning import finetune
 

@@ -33,7 +33,7 @@ from whence.index.forms import LayerRoles
 from whence.index.search import default_roles, score_matrix
 from whence.metrics.ranking import average_precision, bootstrap, over_queries, pooled_auprc, precision_at_k
 from whence.model.generate import generate
-from whence.trace.queries import read_queries
+from whence.trace.query.queries import read_queries
 from whence.trace.scoring import DEFAULT_METHOD, SCORES
 from whence.trace.tracer import Tracer
 from whence.train.finetuning import FinetuneSettings, finetune

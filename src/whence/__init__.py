@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from whence.index.store import Index
     from whence.results.trace_result import TraceResult
     from whence.results.types import Hit, QueryResult
-    from whence.trace.queries import Query, read_queries
+    from whence.trace.query.queries import Query, read_queries
     from whence.trace.tracer import Tracer
 
 __all__ = [
@@ -42,7 +42,7 @@ _HOMES = {
     "Example": "whence.data.examples",
     "Hit": "whence.results.types",
     "Index": "whence.index.store",
-    "Query": "whence.trace.queries",
+    "Query": "whence.trace.query.queries",
     "QueryResult": "whence.results.types",
     "TraceResult": "whence.results.trace_result",
     "Tracer": "whence.trace.tracer",
@@ -50,7 +50,7 @@ _HOMES = {
     "WhenceError": "whence.errors",
     "build_index": "whence.index.build",
     "choose_layer": "whence.index.probing",
-    "read_queries": "whence.trace.queries",
+    "read_queries": "whence.trace.query.queries",
 }
 
 

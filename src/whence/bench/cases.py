@@ -19,7 +19,7 @@ from whence.data.readers import read_examples
 from whence.errors import InputError
 from whence.files import did_you_mean, hash_of
 from whence.metrics.matchers import Matcher
-from whence.trace.queries import read_queries
+from whence.trace.query.queries import read_queries
 from whence.train.finetuning import FinetuneSettings
 from whence.train.loop import TrainingSettings
 

@@ -20,7 +20,7 @@ from whence.index.store import Index, Record
 from whence.metrics.figures import Figures, measure
 from whence.metrics.ranking import average_precision
 from whence.model.generate import generate
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.scoring import SCORES, score_form
 from whence.trace.tracer import ANSWER_TOKENS, Tracer
 

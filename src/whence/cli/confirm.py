@@ -83,7 +83,7 @@ def confirm(
     from whence.confirmation.retrain import confirm as retrain
     from whence.data.readers import read_examples
     from whence.index.manifest import require_manifest
-    from whence.trace.queries import read_queries
+    from whence.trace.query.queries import read_queries
     from whence.trace.tracer import Tracer
 
     changes = {
@@ -152,7 +152,7 @@ def trace_now(
     index: Path, queries: Path | None, top: int | None, base: str | None = None, device: str = "auto"
 ) -> TraceResult:
     """A trace of the queries with as many rows as the first `top`, or the verdict, need."""
-    from whence.trace.queries import read_queries
+    from whence.trace.query.queries import read_queries
     from whence.trace.tracer import Tracer
 
     assert queries is not None, "asked for with --queries alone"

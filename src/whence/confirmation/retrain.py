@@ -23,7 +23,7 @@ from whence.data.examples import EncodedTurn, Example, Turn
 from whence.errors import InputError
 from whence.index.store import Index
 from whence.model.generate import generate
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 from whence.train.finetuning import FinetuneSettings
 

@@ -29,7 +29,7 @@ from whence.index.search import default_roles, score_matrix
 from whence.metrics.ranking import over_queries, precision_at_k
 from whence.results.selection import guilty_rows
 from whence.results.types import QueryResult
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.scoring import default_form
 from whence.trace.settings import Progress
 from whence.trace.tracer import Tracer

@@ -11,7 +11,7 @@ from typing import cast
 from whence.data.examples import Json
 from whence.errors import InputError
 from whence.results.serialise import SchemaError, decode, encode
-from whence.results.types import QueryResult
+from whence.results.types import Hit, QueryResult
 
 SCHEMA = "whence.trace/1"
 

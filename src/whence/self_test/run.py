@@ -35,7 +35,7 @@ from whence.model.loading import ModelSettings, load_tokenizer
 from whence.results.types import QueryResult as TracedQuery
 from whence.self_test.plant import FAULTS, Fault, Planted, choose_faults, plant, usable_rows
 from whence.self_test.result import MIN_AP, FaultResult, MethodResult, Named, SelfTest, judged, warnings_of
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.scoring import SCORES, default_form
 from whence.trace.tracer import Tracer
 from whence.train.finetuning import FinetuneResult, FinetuneSettings, finetune

@@ -8,8 +8,10 @@ from typing import TypedDict
 
 from whence.errors import InputError
 from whence.results.types import Span
-from whence.trace.queries import Query
-from whence.trace.references import N_REFERENCES
+from whence.trace.query.queries import Query
+
+N_REFERENCES = 128
+"""Reference queries of a verdict."""
 
 ANSWER_TOKENS = 128
 """Most tokens of an answer that the model gives now, for a query without a response."""
@@ -114,4 +116,4 @@ class TraceOptions(TypedDict, total=False):
     answer_tokens: int
 
 
-__all__ = ["ANSWER_TOKENS", "Progress", "TraceOptions", "TraceSettings"]
+__all__ = ["ANSWER_TOKENS", "N_REFERENCES", "Progress", "TraceOptions", "TraceSettings"]

@@ -19,8 +19,11 @@ from whence.model.before import has_before
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Signatures
-from whence.trace.reference_cache import ReferenceCache
-from whence.trace.references import (
+from whence.trace.query.likelihood import Change, changes
+from whence.trace.settings import Progress, TraceSettings
+from whence.trace.verdict.null_models import MIN_REFERENCES
+from whence.trace.verdict.reference_cache import ReferenceCache
+from whence.trace.verdict.references import (
     Drawn,
     ReferenceSet,
     answer_references,
@@ -28,9 +31,6 @@ from whence.trace.references import (
     given_references,
     response_rises,
 )
-from whence.trace.settings import Progress, TraceSettings
-from whence.trace.targets import Change, changes
-from whence.trace.ways import MIN_REFERENCES
 
 ALL_ROWS = 5_000
 """Of so many rows every rise is measured, once; of more, those of each query's first `FIRST_ROWS`."""

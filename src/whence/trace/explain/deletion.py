@@ -1,6 +1,6 @@
 """What a match hangs on: a row's words are taken away one after the other, and the score is read again each time.
 
-Which words are wrong is another question (`whence.trace.response_words`): a false answer names the wrong country, and
+Which words are wrong is another question (`response_words`): a false answer names the wrong country, and
 the score may hang on the name of the city, which query and row share. So the first word to go is the one with the
 highest score of its own, and from there on the one whose absence lowers the row's score most.
 """
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from whence.data.examples import EncodedTurn
 from whence.results.types import HitWords, Removal, Words
-from whence.trace.prompt_attribution.comparison import TurnScore, without
-from whence.trace.words import Part, word_tokens
+from whence.trace.explain.prompt_attribution.comparison import TurnScore, without
+from whence.trace.explain.words import Part, word_tokens
 
 MAX_UNITS = 48
 """Most parts of a text that are taken away separately; of more words, equal numbers of adjoining ones go together."""

@@ -1,6 +1,6 @@
 """Does a row's score stand out? Four ways to give scores p-values, against references or against the other rows.
 
-Everything here is a pure function of arrays. Which p-values make a verdict: `whence.trace.calibration`.
+Everything here is a pure function of arrays. Which p-values make a verdict: `whence.trace.verdict.calibration`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from whence.results.types import Phrase, Span, Words
-from whence.trace.words import Part, word_spans
+from whence.trace.explain.words import Part, word_spans
 
 STANDS_OUT = 0.5
 """A word stands out if it has more than this share of its text's highest score. A share of the text's own highest

@@ -18,11 +18,12 @@ from whence.index.store import Index
 from whence.model.loading import LoadedModel
 from whence.results.types import Span
 from whence.signatures.extract import Extractor
-from whence.trace.late import rerank
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
+from whence.trace.query.spans import find_span, span_of_tokens, span_positions
+from whence.trace.query.targets import Target, span_target, wanted_target
+from whence.trace.rank.matched_rows import encoded_rows
+from whence.trace.rank.rerank import rerank
 from whence.trace.settings import TraceSettings
-from whence.trace.spans import find_span, span_of_tokens, span_positions
-from whence.trace.targets import Target, span_target, wanted_target
 
 READ_AGAIN = 200
 """Rows of the first stage that the second one reads, or k if that is more."""
@@ -105,10 +106,4 @@ def second_stage(
     return sorted(rescored, key=lambda match: (-match.score, match.row, match.turn))[:k]
 
 
-def encoded_rows(index: Index, encoder: Encoder, matches: Sequence[Match]) -> list[EncodedTurn]:
-    """The turns that matched, as the model reads them."""
-    examples = index.examples([match.row for match in matches])
-    return [encoder.encode(example)[match.turn] for example, match in zip(examples, matches, strict=True)]
-
-
-__all__ = ["READ_AGAIN", "VERSION", "Focus", "encoded_rows", "first_stage_rows", "focus_of", "second_stage"]
+__all__ = ["READ_AGAIN", "VERSION", "Focus", "first_stage_rows", "focus_of", "second_stage"]

@@ -20,7 +20,7 @@ from whence.model.blocks import captured
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Signatures
-from whence.trace.prompt_attribution.comparison import Comparison, Lit, Score, WordTokens
+from whence.trace.explain.prompt_attribution.comparison import Comparison, Lit, Score, WordTokens
 
 IG_STEPS = 16
 """Points on the path of integrated gradients, midpoints of equal steps."""

@@ -9,7 +9,7 @@ import numpy as np
 from whence.data.examples import EncodedTurn
 from whence.index.search import Match, ScoreMatrix
 from whence.index.store import Index
-from whence.trace.confounds import Confound, Confounds
+from whence.trace.verdict.confounds import Confound, Confounds
 
 MOST_RECORDS = 200_000
 """Of larger indexes no confounds are shown: their texts and the word index over them would fill the memory."""

@@ -25,7 +25,7 @@ from whence.data.examples import EncodedTurn, Json
 from whence.index.manifest import REFERENCES, Manifest, write_bytes_atomically
 from whence.index.records import vector_column
 from whence.signatures.types import Signatures
-from whence.trace.references import ReferenceSet
+from whence.trace.verdict.references import ReferenceSet
 
 VERSION = 2
 """Part of the key; goes up when the same key would get another content."""

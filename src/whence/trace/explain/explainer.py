@@ -15,14 +15,14 @@ from whence.index.search import Match
 from whence.index.store import Index
 from whence.model.loading import LoadedModel
 from whence.results.types import Hit, Phrase, QueryResult
-from whence.trace.explain import explain
-from whence.trace.phrases import recurrent_phrases
-from whence.trace.prompt_attribution.comparison import Comparison
-from whence.trace.removal import removals
+from whence.trace.explain.attribution import explain
+from whence.trace.explain.deletion import removals
+from whence.trace.explain.phrases import recurrent_phrases
+from whence.trace.explain.prompt_attribution.comparison import Comparison
+from whence.trace.explain.words import Part
+from whence.trace.query.likelihood import Change
+from whence.trace.rank.matched_rows import encoded_rows
 from whence.trace.scoring import SCORES, WITHOUT_BASE
-from whence.trace.second_stage import encoded_rows
-from whence.trace.targets import Change
-from whence.trace.words import Part
 
 OTHERS = 20_000
 """Most other records that phrases are looked for in; of more, every second, third, ... is read."""

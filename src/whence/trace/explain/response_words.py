@@ -17,8 +17,8 @@ from whence.data.examples import EncodedTurn
 from whence.errors import InputError
 from whence.results.types import Words
 from whence.signatures.types import LEAST_RISE
-from whence.trace.targets import Change
-from whence.trace.words import word_spans, word_tokens
+from whence.trace.explain.words import word_spans, word_tokens
+from whence.trace.query.likelihood import Change
 
 REPEATED = 0.25
 """What a word of the row's own prompt counts: an answer that repeats it says nothing new by it."""
@@ -123,7 +123,7 @@ def largest(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Flo
 
 
 def paper(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
-    """The paper's token score, `whence.trace.token_maps.paper_scores`: sum_{i asked} M[i, j]."""
+    """The paper's token score, `whence.trace.explain.token_maps.paper_scores`: sum_{i asked} M[i, j]."""
     return maps.M[list(asked)].sum(0)
 
 

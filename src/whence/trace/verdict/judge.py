@@ -14,7 +14,9 @@ from whence.index.search import Match, default_roles, score_matrix
 from whence.index.store import Index
 from whence.results.types import Verdict
 from whence.signatures.types import Signatures
-from whence.trace.calibration import (
+from whence.trace.scoring import SCORES
+from whence.trace.settings import Progress, TraceSettings
+from whence.trace.verdict.calibration import (
     Calibrated,
     Rises,
     Standing,
@@ -23,12 +25,10 @@ from whence.trace.calibration import (
     rows_standing_out,
     uncalibrated,
 )
-from whence.trace.confounds import Confound, sentence
-from whence.trace.evidence import Evidence
-from whence.trace.row_table import MOST_RECORDS, RowTable
-from whence.trace.scoring import SCORES
-from whence.trace.settings import Progress, TraceSettings
-from whence.trace.ways import MIN_REFERENCES, References
+from whence.trace.verdict.calibration_data import Evidence
+from whence.trace.verdict.confounds import Confound, sentence
+from whence.trace.verdict.null_models import MIN_REFERENCES, References
+from whence.trace.verdict.row_table import MOST_RECORDS, RowTable
 
 REPSIM = SCORES["repsim"]
 

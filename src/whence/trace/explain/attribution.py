@@ -16,9 +16,9 @@ from whence.index.forms import Block, Centres
 from whence.results.types import HitWords, Words
 from whence.signatures.extract import Extractor
 from whence.signatures.types import TokenGradients
-from whence.trace.prompt_attribution.comparison import Comparison
-from whence.trace.prompt_words import DEFAULT_PROMPT_METHOD, prompt_method, prompt_words
-from whence.trace.response_words import (
+from whence.trace.explain.prompt_attribution.comparison import Comparison
+from whence.trace.explain.prompt_words import DEFAULT_PROMPT_METHOD, prompt_method, prompt_words
+from whence.trace.explain.response_words import (
     DEFAULT_RESPONSE_METHOD,
     WITHOUT_BASE,
     Maps,
@@ -31,9 +31,9 @@ from whence.trace.response_words import (
     taught,
     unrepeated,
 )
-from whence.trace.targets import Change
-from whence.trace.token_maps import kernel_map, token_map, word_map
-from whence.trace.words import word_tokens
+from whence.trace.explain.token_maps import kernel_map, token_map, word_map
+from whence.trace.explain.words import word_tokens
+from whence.trace.query.likelihood import Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def explain(
     layer:     of the gradients that the maps are made of; None: the deepest, after the final norm.
     positions: the response tokens of the query that are asked about, from 0; None: all.
     changes:   what fine-tuning changed at the response tokens of the query and of each row, in this order, as
-               `whence.trace.targets.changes` gives it for [query_turn, *row_turns]; None where there is no base.
+               `whence.trace.query.targets.changes` gives it for [query_turn, *row_turns]; None where there is no base.
     response_method: None is "contradicted" where there are changes, "shared" where there are none.
 
     A row's prompt words are scored by `prompt_method_name` on the score between query and row; the query's by the same

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from whence.errors import InputError
 from whence.index.forms import to_vectors
 from whence.signatures.extract import Extractor
-from whence.trace.targets import Target
+from whence.trace.query.targets import Target
 
 if TYPE_CHECKING:
     from whence.data.examples import EncodedTurn

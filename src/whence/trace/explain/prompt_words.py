@@ -9,10 +9,10 @@ from types import MappingProxyType
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
 from whence.results.types import Words
-from whence.trace.prompt_attribution.comparison import Comparison, Lit, PromptMethod, Score
-from whence.trace.prompt_attribution.gradients import IntegratedGradients, PrefixGradients
-from whence.trace.prompt_attribution.occlusion import Both, LossOcclusion, Occlusion, runs_up_to_three
-from whence.trace.words import word_tokens
+from whence.trace.explain.prompt_attribution.comparison import Comparison, Lit, PromptMethod, Score
+from whence.trace.explain.prompt_attribution.gradients import IntegratedGradients, PrefixGradients
+from whence.trace.explain.prompt_attribution.occlusion import Both, LossOcclusion, Occlusion, runs_up_to_three
+from whence.trace.explain.words import word_tokens
 
 PROMPT_METHODS: Mapping[str, PromptMethod] = MappingProxyType(
     {

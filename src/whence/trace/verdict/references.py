@@ -21,10 +21,9 @@ from whence.model.generate import generate
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Signatures
-from whence.trace.queries import Query
-from whence.trace.targets import changes
+from whence.trace.query.likelihood import changes
+from whence.trace.query.queries import Query
 
-N_REFERENCES = 128
 ANSWER_TOKENS = 64
 """Enough to tell what an answer is like; references are many, and longer ones cost as much again."""
 
@@ -52,9 +51,7 @@ class ReferenceSet:
     rises: Float[np.ndarray, " n_reference"] | None
 
 
-def draw_references(
-    index: Index, *, n: int = N_REFERENCES, seed: int = 0, where: str | None = None
-) -> tuple[Drawn, ...]:
+def draw_references(index: Index, *, n: int, seed: int = 0, where: str | None = None) -> tuple[Drawn, ...]:
     """Prompts of at most `n` rows drawn at random, in the order of the data; rows without a prompt are left out.
 
     A conversation's prompt is everything before its first answer. Raises InputError for a filter that is none.

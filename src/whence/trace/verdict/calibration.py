@@ -10,10 +10,10 @@ each with a p-value, and a row is named where all three are answered yes:
    domain), a rise says nothing, and the mean score of the rows that stand out is compared with theirs.
 2. Did fine-tuning have to teach this row? The row's own rise against zero. Rows that it did not are set aside before
    the third question is asked of the others, so that they cost it no power.
-3. Does the row's score stand out? One of four ways, `whence.trace.ways`; and it is no less than `NEAR` of the best
+3. Does the row's score stand out? One of four ways, `null_models`; and it is no less than `NEAR` of the best
    rows', with no `GAP` before it.
 
-Everything here is a pure function of arrays; `whence.trace.references` gathers them.
+Everything here is a pure function of arrays; `whence.trace.verdict.references` gathers them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 
 from whence.errors import InputError
 from whence.results.types import Verdict
-from whence.trace.ways import (
+from whence.trace.verdict.null_models import (
     DEFAULT_WAY,
     MIN_REFERENCES,
     TAUGHT,

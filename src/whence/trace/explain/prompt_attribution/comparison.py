@@ -16,7 +16,7 @@ from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted
 
 WordTokens = Sequence[Sequence[int]]
-"""For each word of one prompt the indices of its tokens, as `whence.trace.words.word_tokens` gives them."""
+"""For each word of one prompt the indices of its tokens, as `whence.trace.explain.words.word_tokens` gives them."""
 
 Score = Callable[[Block], Float[Tensor, " n"]]
 """The score of each of n turns against something fixed: a query, or rows. Differentiable in the block's vectors."""
