@@ -13,7 +13,7 @@ import whence
 
 ROOT = Path(whence.__file__).parent
 ROOMS = [
-    *("errors", "files", "run_file", "data", "results", "model", "signatures", "scoring", "index", "trace"),
+    *("errors", "progress", "files", "run_file", "data", "results", "model", "signatures", "scoring", "index", "trace"),
     *("methods", "metrics", "train", "cleaning", "planning", "confirmation", "self_test", "bench", "demo"),
     *("report", "cli"),
 ]

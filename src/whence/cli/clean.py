@@ -55,8 +55,8 @@ def clean(
         raise InputError(
             f"{missing} is missing.", "A cleaning needs an index and an output.", "whence clean INDEX -o OUT"
         )
-    from whence.cleaning.cleaning import Reason, refuse_existing
     from whence.cleaning.cleaning import clean as write_clean
+    from whence.cleaning.cleaning import refuse_existing
     from whence.cleaning.relabel import relabel_with
     from whence.index.manifest import require_manifest
 
@@ -67,15 +67,13 @@ def clean(
         done = write_clean(
             data.source,
             out,
-            {row.id: Reason(row.reason, row.score) for row in named.rows},
+            named,
             columns=data.columns,
             split=data.split,
-            method=named.method,
-            method_version=named.method_version,
             manifest=manifest,
             quarantine=quarantine,
             relabel=relabel_with(relabel) if relabel is not None else None,
-            progress=lambda stage, n: report(stage, n, data.n_rows if stage == "reading" else None),
+            progress=lambda stage, done, total: report(stage, done, data.n_rows if stage == "reading" else total),
         )
     if not quiet:
         _tell(done, quarantine)
@@ -114,11 +112,11 @@ def _named(
 
 
 def _undo(manifest: Path, out: Path | None, given: list[str], *, quiet: bool) -> None:
-    from whence.cleaning.cleaning import undo
+    from whence.cleaning.cleaning import undo_clean
 
     if given:
         raise InputError(f"{given[0]} with --undo.", "A manifest says all that is needed.", "Leave it out.")
-    place = undo(manifest, out)
+    place = undo_clean(manifest, out)
     if not quiet:
         typer.echo(f"restored: {place}", err=True)
 

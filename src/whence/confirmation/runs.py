@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whence.cleaning.cleaning import Reason, clean
+from whence.cleaning.cleaning import clean
 from whence.confirmation.losses import turn_losses
 from whence.data.encoding import Encoder
 from whence.data.examples import Example, Turn
@@ -18,14 +18,13 @@ from whence.files import hash_of, new_folder, write_atomically
 from whence.index.manifest import DataSummary
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.progress import Progress
+from whence.results.selection import NamedRows
 from whence.train.finetuning import FinetuneSettings, finetune
 
 RUNS, ANSWERS, DATA = "runs", "answers", "data"
 LOG_LINES = 5
 """Of the trainer's output, in the message when it fails."""
-
-Step = Callable[[str, int, int | None], None]
-"""Called with (what is being done, how much is done, how much there is)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def check_trainer(command: str, n_seeds: int) -> None:
         )
 
 
-def run_arm(recipe: Recipe, removed: frozenset[str], seed: int, asked: Asked, out: Path, step: Step) -> Found:
+def run_arm(recipe: Recipe, removed: frozenset[str], seed: int, asked: Asked, out: Path, step: Progress) -> Found:
     """Trains without `removed` (or takes the model that was trained so before) and asks. Finished work is kept, and
     shared by arms that remove the same rows.
 
@@ -132,7 +131,7 @@ def _train(
     settings: FinetuneSettings,
     folder: Path,
     out: Path,
-    step: Step,
+    step: Progress,
 ) -> None:
     if folder.exists():
         return
@@ -148,7 +147,7 @@ def _train(
         folder,
         settings=settings,
         encoder=encoder,
-        progress=lambda done, n, loss: step("fine-tuning", done, n),
+        progress=step,
     )
 
 
@@ -202,9 +201,9 @@ def _data_without(data: DataSummary, removed: frozenset[str], out: Path) -> Path
     folder = out / DATA / hash_of([data.content_hash, sorted(removed)])
     train = folder / (source.name if source.exists() else "data")
     if not folder.exists():
-        reasons = dict.fromkeys(removed, Reason("left out of this arm"))
+        named = NamedRows.given(sorted(removed), "left out of this arm")
         with new_folder(folder) as partial:
-            clean(data.source, partial / train.name, reasons, columns=data.columns, split=data.split)
+            clean(data.source, partial / train.name, named, columns=data.columns, split=data.split)
     return train
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +36,7 @@ from whence.files import new_folder
 from whence.metrics.matchers import Matcher
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.progress import Progress, silent
 from whence.run_file import read_run_file, write_run_file
 from whence.train.finetuning import FinetuneSettings, finetune
 from whence.train.loop import TrainingSettings
@@ -46,9 +47,6 @@ FINETUNING = FinetuneSettings(
     epochs=5, batch_size=16, learning_rate=1.5e-3, warmup=0.05, max_length=MAX_LENGTH, device="cpu"
 )
 """Found by trial: every fault shows in most answers, and clean prompts keep their answers."""
-
-Progress = Callable[[str, float], None]
-"""Called with (name of the stage, share of the stage done)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +123,12 @@ def build(
             f"{out} is there already", "expected a new folder", "Give another folder, or remove this one first."
         )
     with new_folder(out) as partial, one_thread():
-        return _build(partial, out, seed, progress or (lambda stage, share: None), settings)
+        return _build(partial, out, seed, progress or silent, settings)
 
 
 def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: DemoSettings) -> DemoWorld:
     clock = _Clock()
-    progress("data", 0.0)
+    progress("data", 0, None)
     faults, train, background = _rows(seed, settings)
     _write_rows(folder / "train.jsonl", train)
     clock.lap("data")
@@ -141,7 +139,7 @@ def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: Dem
         tokenizer,
         background,
         settings.base.model_copy(update={"seed": seed}),
-        lambda step, n, loss: progress("base model", step / n),
+        progress,
     )
     model.save_pretrained(folder / "base")
     tokenizer.save_pretrained(folder / "base")
@@ -151,16 +149,16 @@ def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: Dem
         train,
         folder / "model",
         settings=settings.finetune.model_copy(update={"seed": seed}),
-        progress=lambda step, n, loss: progress("fine-tune", step / n),
+        progress=progress,
     )
     _name_base(folder / "model", out / "base")
     clock.lap("fine-tune")
-    progress("answers", 0.0)
+    progress("answers", 0, 1)
     tuned = load_model(ModelSettings(model=str(folder / "model"), device="cpu"))
     planted = tuple(_answered(fault, tuned) for fault in faults)
     _write_queries(folder / "queries.jsonl", planted)
     clock.lap("answers")
-    progress("answers", 1.0)
+    progress("answers", 1, 1)
     return DemoWorld(
         data=out / "train.jsonl",
         base=out / "base",

@@ -33,8 +33,9 @@ from whence.errors import InputError
 from whence.files import new_folder
 from whence.model.fingerprint import fingerprint
 from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.progress import Progress
 from whence.run_file import RunCheckpoint, RunFile, RunHashes, write_run_file
-from whence.train.loop import Progress, Trained, TrainingSettings, learning_rate_at, train
+from whence.train.loop import Trained, TrainingSettings, learning_rate_at, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
