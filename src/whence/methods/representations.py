@@ -1,4 +1,4 @@
-"""What the representation methods share: signatures of both sides, and a form that scores them."""
+"""The representation methods, one for each form of the score table: signatures of both sides, scored by the form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from whence.errors import InputError
 from whence.methods.base import Method, Subject, TraceSet
+from whence.model.before import has_before
 
 if TYPE_CHECKING:
     from whence.index.forms import Block, Centres, LayerRoles, ScoreForm
@@ -37,7 +39,17 @@ class RepresentationMethod(Method):
         )
 
     def fit(self, train: TraceSet) -> None:
-        """Extracts and keeps the training rows' signatures. Raises ModelError, NonFiniteError naming rows."""
+        """Extracts and keeps the training rows' signatures.
+
+        Raises ModelError, NonFiniteError naming rows, and InputError for a form that reads what fine-tuning changed,
+        without a base and without an adapter that could be turned off.
+        """
+        if self.form.contrasts and not has_before(self.subject.loaded, self.subject.base):
+            raise InputError(
+                f"{self.name} compares with the model before fine-tuning, and there is none.",
+                "Expected a model with an adapter, or a base model.",
+                "Give the base with --base, or use rept-centred.",
+            )
         found = self._extracted(train)
         self._rise = found.rise
         self._centres: Centres = {
@@ -87,3 +99,12 @@ class RepresentationMethod(Method):
         n_values = sum(SKETCH_DIM if name == "eh" else loaded.hidden_size for name in names)
         n_bytes = len(rows) * len(layers) * n_values * 4
         return shared.get(("signatures", self.form.contrasts, tuple(layers)), rows, n_bytes, work) or work()
+
+
+def representation_method(name: str) -> type[RepresentationMethod]:
+    """The method of a form: its name, its version and its formula are the form's."""
+    from whence.trace.scoring import SCORES
+
+    form = SCORES[name]
+    members = {"name": name, "version": form.version, "form_name": name, "__doc__": form.function.__doc__}
+    return type(name.replace("-", "_"), (RepresentationMethod,), members)
