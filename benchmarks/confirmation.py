@@ -35,7 +35,7 @@ from whence.data.readers import read_examples
 from whence.errors import InputError
 from whence.files import hash_of
 from whence.index.build import build_index
-from whence.metrics.ranking import bootstrap
+from whence.metrics.retrieval import bootstrap
 from whence.model.generate import generate
 from whence.results.selection import guilty_rows, top_rows
 from whence.results.types import STATUS_CONFIRMED

@@ -36,7 +36,7 @@ from whence.errors import InputError
 from whence.files import hash_of
 from whence.methods.base import SharedWork
 from whence.methods.registry import make_method
-from whence.metrics.ranking import bootstrap, linear_datamodeling_score
+from whence.metrics.retrieval import bootstrap, linear_datamodeling_score
 from whence.model.loading import ModelSettings, load_model
 from whence.train.finetuning import finetune
 

@@ -32,7 +32,7 @@ from whence.data.examples import EncodedTurn, Turn
 from whence.index.forms import taught_share
 from whence.methods.base import SharedWork
 from whence.methods.registry import method_class
-from whence.metrics.ranking import average_precision, bootstrap, ranking
+from whence.metrics.retrieval import average_precision, bootstrap, ranking
 from whence.signatures.extract import Extractor
 from whence.signatures.types import TokenGradients
 from whence.trace.query.likelihood import changes

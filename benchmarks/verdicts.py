@@ -41,7 +41,7 @@ from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
 from whence.methods.base import SharedWork, TraceSet
 from whence.methods.registry import method_class
-from whence.metrics.ranking import average_precision, bootstrap
+from whence.metrics.retrieval import average_precision, bootstrap
 from whence.signatures.extract import Extractor
 from whence.trace.query.queries import Query
 from whence.trace.settings import N_REFERENCES

@@ -35,7 +35,7 @@ from whence.errors import InputError, WhenceError
 from whence.files import hash_of
 from whence.methods.registry import make_method
 from whence.metrics.figures import measure
-from whence.metrics.ranking import average_precision
+from whence.metrics.retrieval import average_precision
 
 PEERS = ("bergson", "dattri", "kronfluence")
 Scores = np.ndarray

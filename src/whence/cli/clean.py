@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.confirm import trace_now
 from whence.cli.progress import stages
+from whence.cli.tracing import trace_now
 from whence.errors import InputError
 
 if TYPE_CHECKING:

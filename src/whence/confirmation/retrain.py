@@ -17,11 +17,12 @@ from statistics import fmean
 
 from whence.confirmation.arms import CONTROLS, Arm, bm25_ranking, choose_arms, draw_held_out, repsim_ranking
 from whence.confirmation.recipe import make_recipe, read_rows
-from whence.confirmation.result import ALL, GUILTY, ArmResult, Confirmation, SeedResult, judged, rate
+from whence.confirmation.result import ALL, GUILTY, ArmResult, Confirmation, SeedResult, judged
 from whence.confirmation.runs import Asked, Found, check_trainer, run_arm
 from whence.data.examples import EncodedTurn, Example, Turn
 from whence.errors import InputError
 from whence.index.store import Index
+from whence.metrics.rates import rate
 from whence.model.generate import generate
 from whence.progress import Progress, silent
 from whence.results.selection import NamedRows

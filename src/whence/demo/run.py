@@ -26,7 +26,7 @@ from whence.demo.world import MAX_NEW_TOKENS, DemoFault, DemoWorld, build, one_t
 from whence.errors import InputError
 from whence.index.build import build_index
 from whence.index.search import default_roles, score_matrix
-from whence.metrics.ranking import over_queries, precision_at_k
+from whence.metrics.retrieval import over_queries, precision_at_k
 from whence.progress import Progress, silent
 from whence.results.selection import guilty_rows
 from whence.results.types import QueryResult

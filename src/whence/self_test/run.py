@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from whence.confirmation.result import rate
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.data.lexical import bm25_scores
@@ -30,6 +29,7 @@ from whence.index.forms import LayerRoles
 from whence.index.search import default_roles, score_matrix
 from whence.index.store import Index
 from whence.metrics.figures import measure
+from whence.metrics.rates import rate
 from whence.model.generate import generate
 from whence.model.loading import ModelSettings, load_tokenizer
 from whence.progress import Progress, silent

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from whence.errors import InputError
-from whence.metrics.ranking import (
+from whence.metrics.retrieval import (
     auc,
     average_precision,
     bootstrap,
