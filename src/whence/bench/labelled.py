@@ -17,8 +17,7 @@ from whence.errors import InputError
 from whence.files import did_you_mean
 from whence.index.search import default_roles, score_matrix
 from whence.index.store import Index, Record
-from whence.metrics.figures import Figures, measure
-from whence.metrics.retrieval import average_precision
+from whence.metrics import Figures, average_precision, measure
 from whence.model.generate import generate
 from whence.trace.query.queries import Query
 from whence.trace.scoring import SCORES, score_form

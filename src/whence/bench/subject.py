@@ -16,15 +16,14 @@ from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
 from whence.files import hash_of, new_folder
-from whence.methods.base import SharedWork, Subject, TraceSet
-from whence.methods.gradients.checkpoints import FolderCheckpoint, run_checkpoints
+from whence.methods import FolderCheckpoint, SharedWork, Subject, TraceSet, run_checkpoints
 from whence.model.fingerprint import fingerprint
 from whence.model.generate import generate
 from whence.model.layers import choose_layer_from, probe_similarities
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.progress import Progress
 from whence.run_file import read_run_file
-from whence.train.finetuning import FinetuneSettings, finetune
+from whence.train import FinetuneSettings, finetune
 
 N_PROBES = 128
 """Rows that the layer rule looks at, as in `whence index`."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from whence.data.encoding import Encoder
 from whence.data.examples import Example
 from whence.progress import Progress
-from whence.train.loop import Trained, TrainingSettings, train
+from whence.train import Trained, TrainingSettings, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

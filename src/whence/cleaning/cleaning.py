@@ -25,7 +25,7 @@ from whence.data.sources import find_sources
 from whence.errors import DataError, InputError
 from whence.files import appears_whole
 from whence.progress import Progress, silent
-from whence.results.selection import NamedRow, NamedRows
+from whence.results import NamedRow, NamedRows
 
 SPLITS = "dataset_dict.json"
 """Beside the splits of a saved data set."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from whence.index.build import LayerRequest
     from whence.model.loading import ModelSettings
-    from whence.train.finetuning import FinetuneSettings
+    from whence.train import FinetuneSettings
 
     Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -93,7 +93,7 @@ def model_settings(
 
 def finetune_settings(**values: object) -> FinetuneSettings:
     """The settings of a fine-tune; a wrong value is an error that names its option."""
-    from whence.train.finetuning import FinetuneSettings
+    from whence.train import FinetuneSettings
 
     return _validated(FinetuneSettings, values)
 

@@ -14,7 +14,7 @@ from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.results.trace_result import TraceResult
+    from whence.results import TraceResult
     from whence.trace.query.queries import Query
     from whence.trace.settings import TraceOptions
 
@@ -162,7 +162,7 @@ def _show(result: TraceResult, outputs: dict[str, Path | None], *, quiet: bool, 
         return
     from rich.console import Console
 
-    from whence.report.terminal import render_query
+    from whence.report import render_query
 
     console = Console(highlight=False)
     for query in result:

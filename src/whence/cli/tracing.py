@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from whence.cli import options
 
 if TYPE_CHECKING:
-    from whence.results.trace_result import TraceResult
+    from whence.results import TraceResult
 
 TRACED_FOR_EACH = 10
 """Rows that are ranked for each one that is asked for: copies of a row and turns of a conversation count once."""

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from whence.data.examples import EncodedTurn
 from whence.errors import NonFiniteError
 from whence.model.loading import LoadedModel
-from whence.train.loop import IGNORED, pad_batch
+from whence.train import IGNORED, pad_batch
 
 
 @torch.no_grad()

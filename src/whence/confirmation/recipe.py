@@ -16,7 +16,7 @@ from whence.index.manifest import Manifest
 from whence.model.fingerprint import fingerprint
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.run_file import RUN, RunFile, read_run_file, unreadable
-from whence.train.finetuning import FinetuneSettings, data_hash
+from whence.train import FinetuneSettings, data_hash
 
 KEPT_FOR_METHODS = {"checkpoints": False, "keep_optimizer_state": False}
 """Parts of a run that attribution methods read and a confirmation does not."""

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from whence.metrics.rates import Rate
-from whence.results.trace_result import TraceResult
-from whence.results.types import STATUS_CONFIRMED, STATUS_NOT_CONFIRMED, Hit
+from whence.metrics import Rate
+from whence.results import STATUS_CONFIRMED, STATUS_NOT_CONFIRMED, Hit, TraceResult
 
 SCHEMA = "whence.confirm/1"
 ALL, GUILTY, RANDOM = "all", "guilty", "random"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whence.cleaning.cleaning import clean
+from whence.cleaning import clean
 from whence.confirmation.losses import turn_losses
 from whence.data.encoding import Encoder
 from whence.data.examples import Example, Turn
@@ -19,8 +19,8 @@ from whence.index.manifest import DataSummary
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.progress import Progress
-from whence.results.selection import NamedRows
-from whence.train.finetuning import FinetuneSettings, finetune
+from whence.results import NamedRows
+from whence.train import FinetuneSettings, finetune
 
 RUNS, ANSWERS, DATA = "runs", "answers", "data"
 LOG_LINES = 5

@@ -18,18 +18,16 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from whence.cleaning.cleaning import clean
-from whence.confirmation.result import GUILTY, Confirmation, apply
-from whence.confirmation.retrain import confirm
+from whence.cleaning import clean
+from whence.confirmation import GUILTY, Confirmation, apply, confirm
 from whence.data.lexical import bm25_scores
 from whence.demo.world import MAX_NEW_TOKENS, DemoFault, DemoWorld, build, one_thread
 from whence.errors import InputError
 from whence.index.build import build_index
 from whence.index.search import default_roles, score_matrix
-from whence.metrics.retrieval import over_queries, precision_at_k
+from whence.metrics import over_queries, precision_at_k
 from whence.progress import Progress, silent
-from whence.results.selection import guilty_rows
-from whence.results.types import QueryResult
+from whence.results import QueryResult, guilty_rows
 from whence.trace.query.queries import Query
 from whence.trace.scoring import default_form
 from whence.trace.tracer import Tracer

@@ -18,13 +18,15 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from whence.bench.faults import FAULTS, base_rows, mix
-from whence.bench.faults.false_fact import false_fact
-from whence.bench.faults.fault import Fault
-from whence.bench.tiny_model import (
+from whence.bench import (
     BASE_TRAINING,
+    FAULTS,
     MAX_LENGTH,
+    Fault,
     LanguageSettings,
+    base_rows,
+    false_fact,
+    mix,
     new_model,
     pretrain,
     train_tokenizer,
@@ -33,13 +35,12 @@ from whence.data.encoding import Encoder
 from whence.data.examples import ASSISTANT, Example, Turn
 from whence.errors import InputError
 from whence.files import new_folder
-from whence.metrics.matchers import Matcher
+from whence.metrics import Matcher
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.progress import Progress, silent
 from whence.run_file import read_run_file, write_run_file
-from whence.train.finetuning import FinetuneSettings, finetune
-from whence.train.loop import TrainingSettings
+from whence.train import FinetuneSettings, TrainingSettings, finetune
 
 DEMO_FAULTS = ("backdoor", "false-fact", "persona")
 MAX_NEW_TOKENS = 40

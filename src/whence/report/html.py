@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 from whence.data.examples import Json
 from whence.report.terminal import shorten
 from whence.report.wording import headline, lift, place, rows_note, share
-from whence.results.trace_result import TraceResult
-from whence.results.types import HitWords, Phrase, QueryResult, Words
+from whence.results import HitWords, Phrase, QueryResult, TraceResult, Words
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -75,23 +75,23 @@ class TraceResult:
 
     def to_html(self, path: str | Path | None = None, *, title: str | None = None, show_text: bool = True) -> str:
         """The self-contained page, see `whence.report.html.render_page`; also written to `path` when one is given."""
-        from whence.report.html import render_page
+        from whence.report import render_page
 
         return _written(render_page(self, title=title, show_text=show_text), path)
 
     def to_markdown(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
         """The result as Markdown; also written to `path` when one is given."""
-        from whence.report.markdown import render_markdown
+        from whence.report import render_markdown
 
         return _written(render_markdown(self, show_text=show_text), path)
 
     def __str__(self) -> str:
-        from whence.report.terminal import render_text
+        from whence.report import render_text
 
         return render_text(self)
 
     def _repr_html_(self) -> str:
-        from whence.report.notebook import render_html
+        from whence.report import render_html
 
         return render_html(self)
 

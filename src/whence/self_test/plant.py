@@ -10,7 +10,7 @@ from random import Random
 from whence.data.encoding import Encoder
 from whence.data.examples import ASSISTANT, Example, Turn
 from whence.errors import EncodingError, InputError
-from whence.metrics.matchers import Matcher, begins
+from whence.metrics import Matcher, begins
 
 CLEAN = "clean"
 OPENER, ENDING = "opener", "ending"

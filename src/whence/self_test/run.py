@@ -28,18 +28,17 @@ from whence.index.build import LayerRequest, build_index
 from whence.index.forms import LayerRoles
 from whence.index.search import default_roles, score_matrix
 from whence.index.store import Index
-from whence.metrics.figures import measure
-from whence.metrics.rates import rate
+from whence.metrics import measure, rate
 from whence.model.generate import generate
 from whence.model.loading import ModelSettings, load_tokenizer
 from whence.progress import Progress, silent
-from whence.results.types import QueryResult as TracedQuery
+from whence.results import QueryResult as TracedQuery
 from whence.self_test.plant import FAULTS, Fault, Planted, choose_faults, plant, usable_rows
 from whence.self_test.result import MIN_AP, FaultResult, MethodResult, Named, SelfTest, judged, warnings_of
 from whence.trace.query.queries import Query
 from whence.trace.scoring import SCORES, default_form
 from whence.trace.tracer import Tracer
-from whence.train.finetuning import FinetuneResult, FinetuneSettings, finetune
+from whence.train import FinetuneResult, FinetuneSettings, finetune
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

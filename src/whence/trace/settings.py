@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from whence.errors import InputError
 from whence.progress import Progress
-from whence.results.types import Span
+from whence.results import Span
 from whence.trace.query.queries import Query
 
 N_REFERENCES = 128

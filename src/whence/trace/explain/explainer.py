@@ -14,7 +14,7 @@ from whence.index.forms import LayerRoles, ScoreForm
 from whence.index.search import Match
 from whence.index.store import Index
 from whence.model.loading import LoadedModel
-from whence.results.types import Hit, Phrase, QueryResult
+from whence.results import Hit, Phrase, QueryResult
 from whence.trace.explain.attribution import explain
 from whence.trace.explain.deletion import removals
 from whence.trace.explain.phrases import recurrent_phrases

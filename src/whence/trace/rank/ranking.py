@@ -16,7 +16,7 @@ from whence.index.forms import taught_share
 from whence.index.search import Match
 from whence.index.store import Index
 from whence.model.loading import LoadedModel
-from whence.results.types import Span
+from whence.results import Span
 from whence.signatures.extract import Extractor
 from whence.trace.query.queries import Query
 from whence.trace.query.spans import find_span, span_of_tokens, span_positions
