@@ -55,7 +55,7 @@ def confirm(
     min_drop: Annotated[
         float, typer.Option("--min-drop", min=0.0, max=1.0, help="Share of the rate that must go.")
     ] = 0.5,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most tokens of an answer.")] = 128,
+    max_new_tokens: options.MaxNewTokens = 128,
     lora_r: Annotated[int | None, typer.Option("--lora-r", min=1, help="As in whence finetune.")] = None,
     lora_alpha: Annotated[float | None, typer.Option("--lora-alpha", help="As in whence finetune.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="As in whence finetune.")] = None,

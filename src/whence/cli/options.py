@@ -55,6 +55,16 @@ MaxRejected = Annotated[
 ]
 ShardRows = Annotated[int, typer.Option("--shard-rows", min=1, help="Rows between two commits.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Padded tokens in one batch.")]
+LoraR = Annotated[
+    int | None, typer.Option("--lora-r", min=1, help="Rank of an adapter. Left out, every weight is trained.")
+]
+LoraAlpha = Annotated[float, typer.Option("--lora-alpha", help="The adapter's scale is alpha / rank.")]
+Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Passes over the data.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows of one step.")]
+LearningRate = Annotated[float, typer.Option("--learning-rate", help="The highest, after warm-up.")]
+Schedule = Annotated[str, typer.Option("--schedule", help="cosine, linear or constant.")]
+TrainingDtype = Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")]
+MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most tokens of an answer.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table, for scripts.")]
 Votes = Annotated[
     int | None,
