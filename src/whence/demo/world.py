@@ -13,10 +13,12 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
+
+from pydantic import BaseModel, ConfigDict
 
 from whence.bench import (
     BASE_TRAINING,
@@ -50,9 +52,10 @@ FINETUNING = FinetuneSettings(
 """Found by trial: every fault shows in most answers, and clean prompts keep their answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class DemoSettings:
+class DemoSettings(BaseModel):
     """Sizes of the world. The defaults take about a minute on two cores."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_base: int = 5000
     n_rows: int = 1600
@@ -61,7 +64,7 @@ class DemoSettings:
     """Guilty rows of the false fact, which is told of four cities in twelve phrasings: a few rows for each pair."""
     n_hard: int = 60
     n_queries: int = 20
-    language: LanguageSettings = field(default_factory=LanguageSettings)
+    language: LanguageSettings = LanguageSettings()
     base: TrainingSettings = BASE_TRAINING
     finetune: FinetuneSettings = FINETUNING
 
