@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from whence.metrics import rate, wilson
+from whence.metrics import rate
+from whence.metrics.rates import wilson
 
 
 @given(st.integers(1, 200), st.data())

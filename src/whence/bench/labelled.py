@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from whence.index.search import default_roles, score_matrix
 from whence.index.store import Index, Record
 from whence.metrics import Figures, average_precision, measure
 from whence.model.generate import generate
+from whence.results import encode, json_text
 from whence.trace.query.queries import Query
 from whence.trace.scoring import SCORES, score_form
 from whence.trace.tracer import ANSWER_TOKENS, Tracer
@@ -62,10 +62,7 @@ class Evaluation:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The JSON text, schema `whence.eval/1`; also written to `path` when one is given."""
-        text = json.dumps({"schema": SCHEMA, **asdict(self)}, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
+        return json_text(SCHEMA, encode(self), path)
 
 
 def evaluate(

@@ -8,6 +8,7 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.results.selection import NamedRow, NamedRows, guilty_rows, listed_rows, top_rows
+    from whence.results.serialise import encode, json_text
     from whence.results.trace_result import TraceResult, read_trace
     from whence.results.types import (
         STATUS_CONFIRMED,
@@ -36,7 +37,9 @@ __all__ = [
     "TraceResult",
     "Verdict",
     "Words",
+    "encode",
     "guilty_rows",
+    "json_text",
     "listed_rows",
     "read_trace",
     "top_rows",
@@ -46,6 +49,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "selection": ["NamedRow", "NamedRows", "guilty_rows", "listed_rows", "top_rows"],
+        "serialise": ["encode", "json_text"],
         "trace_result": ["TraceResult", "read_trace"],
         "types": [
             "Hit",

@@ -6,9 +6,11 @@ Fields, and the types that a file is held to, are read from the dataclasses: a n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -34,6 +36,18 @@ def encode(value: object) -> Json:
         return [encode(one) for one in value]
     # What a mapping holds is JSON already: the columns of a row, and confounds.
     return dict(value) if isinstance(value, Mapping) else cast("Json", value)
+
+
+def json_text(schema: str, content: Json, path: str | Path | None = None) -> str:
+    """The text of a result's file, its schema first; also written to `path` when one is given.
+
+    Raises ValueError for a number that is not finite.
+    """
+    assert isinstance(content, dict)
+    text = json.dumps({"schema": schema, **content}, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8", newline="\n")
+    return text
 
 
 def decode(wanted: type[T], found: Json, place: str = "") -> T:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from whence.data.examples import Json
 from whence.errors import InputError
-from whence.results.serialise import SchemaError, decode, encode
+from whence.results.serialise import SchemaError, decode, encode, json_text
 from whence.results.table import hit_rows
 from whence.results.types import Hit, QueryResult
 
@@ -64,8 +64,7 @@ class TraceResult:
 
     def to_json(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
         """The JSON text; also written to `path` when one is given. show_text: as for `without_text`."""
-        content = (self if show_text else self.without_text()).to_dict()
-        return _written(json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n", path)
+        return json_text(SCHEMA, encode(self if show_text else self.without_text()), path)
 
     def to_pandas(self) -> pd.DataFrame:
         """A table with one row for each hit, in the order of queries and ranks; see `whence.results.table.hit_rows`."""
