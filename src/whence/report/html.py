@@ -77,7 +77,7 @@ def _objects(value: Json) -> Iterator[dict[str, Json]]:
 
 def _rounded(result: TraceResult) -> TraceResult:
     def short(scores: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(round(score, DIGITS) for score in scores)
+        return tuple([round(score, DIGITS) for score in scores])
 
     def words(own: Words) -> Words:
         removal = own.removal and replace(own.removal, left=short(own.removal.left))
