@@ -29,24 +29,14 @@ import torch
 from whence.bench.cases import BenchSettings, made_case, named
 from whence.bench.faults import FAULTS
 from whence.bench.subject import plant
-from whence.index.forms import (
-    CENTRED,
-    Block,
-    Expansion,
-    LayerRoles,
-    Read,
-    ScoreForm,
-    Scores,
-    Vectors,
-    form_scores,
-    to_block,
-    to_vectors,
-)
 from whence.methods.base import SharedWork, TraceSet
 from whence.metrics.retrieval import average_precision
 from whence.model.same_words import SameWords
+from whence.scoring.defaults import DEFAULT_METHOD, SCORES
+from whence.scoring.expansion import Expansion
+from whence.scoring.forms import FormLayers, Read, ScoreForm, Scores, form_scores
+from whence.scoring.vectors import CENTRED, Block, Vectors, to_block, to_vectors
 from whence.signatures.extract import Extractor
-from whence.trace.scoring import DEFAULT_METHOD, SCORES
 
 N_RESAMPLES = 2000
 Cases = dict[tuple[str, str, int], list[float]]
@@ -142,7 +132,7 @@ def ablated(task: str, variant: str, seed: int, models: Path) -> dict[str, list[
     if planted.queries is None:
         return {}
     started = time.perf_counter()
-    roles = LayerRoles(planted.subject.rep_layer, planted.subject.loaded.n_layers)
+    roles = FormLayers(planted.subject.rep_layer, planted.subject.loaded.n_layers)
     extractor = Extractor(planted.subject.loaded, list(roles), max_tokens=settings.max_tokens, contrast=True)
     by_token = Extractor(planted.subject.loaded, [roles.g_layer], max_tokens=settings.max_tokens, contrast=True)
     none = torch.empty(0, dtype=torch.long)
@@ -187,7 +177,7 @@ def _block(
     )
     block = to_block(found.layers, means)
     block[last]["et"] = to_vectors(one.eh)
-    return (block, means), found.rise
+    return (block, means), found.log_likelihood_gain
 
 
 def _form(names: Sequence[str], expand: Expansion, *, centred: bool = True) -> ScoreForm:
@@ -198,7 +188,7 @@ def _form(names: Sequence[str], expand: Expansion, *, centred: bool = True) -> S
         for name in names
     )
 
-    def scores(query: Block, train: Block, roles: LayerRoles) -> Scores:
+    def scores(query: Block, train: Block, roles: FormLayers) -> Scores:
         parts = [
             query[getattr(roles, role)][name].unit @ train[getattr(roles, role)][name].unit.T for role, name in reads
         ]

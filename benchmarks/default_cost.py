@@ -23,16 +23,15 @@ from peft import LoraConfig, get_peft_model
 from index_speed import SHORT_PROMPTS, SMALL, oracle_costs, random_model, random_turns, seconds, wrap
 from whence.bench.tiny_model import LanguageSettings
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
-from whence.index.build import stored_vectors
 from whence.index.centres import read_centres, write_centres
 from whence.index.manifest import ADAPTER_OFF, RECORDS, Counts, DataSummary, Manifest
 from whence.index.records import EncodedRow, append_records, open_records, record_table
 from whence.index.search import search
 from whence.index.store import Index
 from whence.model.fingerprint import Fingerprint
+from whence.scoring.defaults import SCORES
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted, Signatures
-from whence.trace.scoring import SCORES
 
 SHARD = 10_000
 ASKED = ("rept-contrast", "rept-centred", "rept")

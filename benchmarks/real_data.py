@@ -27,14 +27,15 @@ import torch
 
 from whence import Index, Query, build_index
 from whence.data.examples import Example
-from whence.data.lexical import bm25_scores
 from whence.data.readers import read_examples
-from whence.index.forms import LayerRoles
-from whence.index.search import default_roles, score_matrix
+from whence.index.held import default_layers
+from whence.index.search import score_matrix
 from whence.metrics.retrieval import average_precision, bootstrap, over_queries, pooled_auprc, precision_at_k
 from whence.model.generate import generate
+from whence.scoring.defaults import DEFAULT_METHOD, SCORES
+from whence.scoring.forms import FormLayers
+from whence.scoring.lexical import bm25_scores
 from whence.trace.query.queries import read_queries
-from whence.trace.scoring import DEFAULT_METHOD, SCORES
 from whence.trace.tracer import Tracer
 from whence.train.finetuning import FinetuneSettings, finetune
 
@@ -98,8 +99,8 @@ def all_scores(tracer: Tracer, queries: list[Query], rows: list[Example], seed: 
     found: dict[str, np.ndarray] = {}
     for name, form in SCORES.items():
         # Forms of one layer are asked at each layer of the index: none is judged by a layer that does not suit it.
-        default = default_roles(form, tracer.index.manifest)
-        for roles in [default] if form.deep_g else [LayerRoles(layer, layer) for layer in tracer.index.layers]:
+        default = default_layers(form, tracer.index.manifest)
+        for roles in [default] if form.deep_g else [FormLayers(layer, layer) for layer in tracer.index.layers]:
             found[f"{name}, layer {roles}"] = score_matrix(tracer.index, signatures, method=form, roles=roles).scores
     texts = [" ".join(turn.content for turn in row.turns) for row in rows]
     found["bm25"] = bm25_scores([f"{query.prompt} {query.response}" for query in queries], texts).numpy()

@@ -11,16 +11,17 @@ import torch
 from jaxtyping import Bool, Float
 
 from whence.data.examples import EncodedTurn, Json
-from whence.data.lexical import bm25_scores
 from whence.errors import InputError
 from whence.files import did_you_mean
-from whence.index.search import default_roles, score_matrix
+from whence.index.held import default_layers
+from whence.index.search import score_matrix
 from whence.index.store import Index, Record
 from whence.metrics import Figures, average_precision, measure
 from whence.model.generate import generate
 from whence.results import encode, json_text
+from whence.scoring.defaults import SCORES, score_form
+from whence.scoring.lexical import bm25_scores
 from whence.trace.query.queries import Query
-from whence.trace.scoring import SCORES, score_form
 from whence.trace.tracer import ANSWER_TOKENS, Tracer
 
 SCHEMA = "whence.eval/1"
@@ -131,7 +132,7 @@ def _checked(methods: Sequence[str] | None) -> list[str]:
 
 def _served(index: Index) -> list[str]:
     """Every method that the index has vectors for."""
-    return [*(name for name, form in SCORES.items() if index.manifest.base or not form.contrasts), *TEXT_BASELINES]
+    return [*(name for name, form in SCORES.items() if index.manifest.base or not form.needs_base), *TEXT_BASELINES]
 
 
 def _records(index: Index) -> list[Record]:
@@ -214,7 +215,7 @@ def _scorer(
             by_record = bm25_scores([f"{turn.prompt} {turn.response}" for turn in asked], texts).numpy()
             return np.maximum.reduceat(by_record, starts, axis=1)
         form = score_form(name)
-        roles = default_roles(form, tracer.index.manifest)
+        roles = default_layers(form, tracer.index.manifest)
         return score_matrix(tracer.index, signatures, method=form, roles=roles).scores
 
     return score

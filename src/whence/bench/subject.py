@@ -19,7 +19,7 @@ from whence.files import hash_of, new_folder
 from whence.methods import FolderCheckpoint, SharedWork, Subject, TraceSet, run_checkpoints
 from whence.model.fingerprint import fingerprint
 from whence.model.generate import generate
-from whence.model.layers import choose_layer_from, probe_similarities
+from whence.model.layer_choice import choose_layer_from, probe_similarities
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.progress import Progress
 from whence.run_file import read_run_file
@@ -80,7 +80,7 @@ def plant(case: Case, settings: BenchSettings, folder: Path, shared: SharedWork,
             device=tuning.device,
         )
     )
-    encoder = Encoder(loaded.tokenizer, max_length=min(tuning.max_length, loaded.max_length or tuning.max_length))
+    encoder = Encoder(loaded.tokenizer, max_length=loaded.fitting(tuning.max_length))
     units = [(row, turn) for row, example in enumerate(case.train) for turn in encoder.encode(example)]
     stage("asking", 0, 1)
     answers = answered(case, loaded, encoder, settings)

@@ -10,7 +10,7 @@ from whence.cli import options
 from whence.cli.progress import progress, quiet_libraries
 
 if TYPE_CHECKING:
-    from whence.model.layers import LayerChoice
+    from whence.model.layer_choice import LayerChoice
 
 BAR = 40
 

@@ -13,7 +13,7 @@ from whence.errors import InputError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from whence.index.build import LayerRequest
+    from whence.model.layer_choice import LayerRequest
     from whence.model.loading import ModelSettings
     from whence.train import FinetuneSettings
 
@@ -49,7 +49,14 @@ BlocksPath = Annotated[
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model. Off unless you ask.")
 ]
-Layers = Annotated[list[str] | None, typer.Option("--layer", help="auto, last or a number; give it again for several.")]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option("--layer", help="auto, last or a number: the layer of the rule. Given again: layers to ask at."),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--methods", help="Methods to answer beside the default, as in rept; give it again for several."),
+]
 MaxRejected = Annotated[
     float, typer.Option("--max-rejected", min=0.0, max=1.0, help="Share of rows that may be set aside.")
 ]
@@ -150,6 +157,11 @@ _SUFFIX = {"--json": ".json", "--html": ".html", "--markdown": ".md"}
 def parse_layers(texts: Iterable[str]) -> list[LayerRequest]:
     """`--layer auto --layer 5,last` as what `build_index` takes."""
     return [_layer(part.strip()) for text in texts for part in text.split(",")]
+
+
+def parse_names(texts: Iterable[str]) -> list[str]:
+    """`--methods rept,g-cosine --methods repsim` as a list."""
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
 def _layer(text: str) -> LayerRequest:

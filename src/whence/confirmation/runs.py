@@ -217,7 +217,7 @@ def _model_at(folder: Path, recipe: Recipe) -> ModelSettings:
 
 
 def _ask(loaded: LoadedModel, recipe: Recipe, asked: Asked, folder: str) -> Found:
-    length = min(recipe.max_length, loaded.max_length or recipe.max_length)
+    length = loaded.fitting(recipe.max_length)
     encoder = Encoder(loaded.tokenizer, template=recipe.template, max_length=length)
     prompts = [encoder.render_prompt(turns) for turns in asked.prompts]
     answers = generate(loaded, prompts, max_new_tokens=asked.max_new_tokens)

@@ -13,7 +13,7 @@ from whence.data.batching import batches
 from whence.data.encoding import fit as fit_length
 from whence.data.examples import EncodedTurn
 from whence.errors import NonFiniteError
-from whence.index.shards import TURNS_AT_ONCE
+from whence.index.engines.local import TURNS_AT_ONCE
 
 
 class BatchShape(NamedTuple):
@@ -75,7 +75,7 @@ def fit_costs(shapes: Sequence[BatchShape], seconds: Sequence[float]) -> Costs:
 def layout(turns: Sequence[Sequence[EncodedTurn]], *, shard_rows: int, max_tokens: int) -> Iterator[list[EncodedTurn]]:
     """The batches in which a build computes these rows, turns[r] being the turns of row r.
 
-    A shard is sorted by length and given to the extractor in runs, as `whence.index.shards` does.
+    A shard is sorted by length and given to the extractor in runs, as `whence.index.engines.local` does.
     """
     for start in range(0, len(turns), shard_rows):
         shard = [turn for row in turns[start : start + shard_rows] for turn in row]

@@ -23,7 +23,7 @@ class TraceSettings:
     """The options of `Tracer.trace` and `trace_many`.
 
     k:           rows of each ranking.
-    method:      a name in `whence.trace.scoring.SCORES`; None takes the best that the index has vectors for:
+    method:      a name in `whence.scoring.defaults.SCORES`; None takes the best that the index has vectors for:
                  `rept-contrast`, or without the model before fine-tuning `rept-centred`.
     weight:      the share of h in `rept-balanced`.
     layer:       one of the index's layers for both halves; None takes the method's own.

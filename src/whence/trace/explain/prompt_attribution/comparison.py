@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.data.examples import EncodedTurn
-from whence.index.forms import Block, Centres, LayerRoles, ScoreForm, taught_share, to_block
+from whence.model.likelihood import learned_fraction
 from whence.model.loading import LoadedModel
+from whence.scoring.forms import FormLayers, ScoreForm
+from whence.scoring.vectors import Block, Centres, to_block
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted
 
@@ -38,7 +40,7 @@ class Comparison:
 
     loaded: LoadedModel
     form: ScoreForm
-    roles: LayerRoles
+    roles: FormLayers
     centres: Centres | None = None
     max_tokens: int = 2048
     base: LoadedModel | None = None
@@ -55,7 +57,11 @@ class Comparison:
     def extracted(self, turns: Sequence[EncodedTurn]) -> Extracted:
         """Signatures of the turns at the form's layers, freshly extracted."""
         extractor = Extractor(
-            self.loaded, self.layers, max_tokens=self.max_tokens, contrast=self.form.contrasts, base=self.base
+            self.loaded,
+            vectors=self.form.vectors(self.roles),
+            max_tokens=self.max_tokens,
+            contrast=self.form.needs_base,
+            base=self.base,
         )
         return extractor.extract(turns)
 
@@ -70,10 +76,10 @@ class Comparison:
         def scores(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
             rows = self.extracted(turns)
             found = self.against_query(asked)(to_block(rows.layers, self.centres))
-            if not self.form.taught:
+            if not self.form.by_learned_fraction:
                 return found
-            assert rows.rise is not None, f"{self.form.name} contrasts with the base"
-            return found * taught_share(rows.rise).to(found.dtype)
+            assert rows.log_likelihood_gain is not None, f"{self.form.name} contrasts with the base"
+            return found * learned_fraction(rows.log_likelihood_gain).to(found.dtype)
 
         return scores
 
