@@ -1,7 +1,7 @@
 """What an index costs over reading its rows: index time / time of two plain batched loss evaluations of the same rows.
 
     python benchmarks/cost.py                        a random Llama of 98M parameters, a random base beside it
-    python benchmarks/cost.py --model FOLDER         a real model with a random LoRA adapter of rank 16, turned off for the base
+    python benchmarks/cost.py --model FOLDER         a real model under a random LoRA adapter of rank 16
 
 The plain evaluations are `model(ids, attention_mask, labels)` of the fine-tuned model and of the one before it, in
 batches of the same token budget, sorted by length, in the same dtype; nothing else is read. The index's time is that of

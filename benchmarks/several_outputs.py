@@ -38,7 +38,7 @@ from whence.errors import InputError
 from whence.methods.base import SharedWork
 from whence.metrics.retrieval import average_precision, bootstrap
 from whence.scoring.defaults import DEFAULT_METHOD, score_form
-from whence.scoring.forms import FormLayers, form_scores
+from whence.scoring.forms import Depths, form_scores
 from whence.scoring.vectors import Block, Vectors, to_block
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 
@@ -101,7 +101,7 @@ def case_figures(task: str, variant: str, seed: int, models: Path) -> Iterator[t
     if planted.queries is None:
         raise InputError(f"No answer of {case.name} shows the fault.", "The model must have learned it.")
     loaded, form = planted.subject.loaded, score_form(DEFAULT_METHOD)
-    roles = FormLayers(planted.subject.rep_layer, loaded.n_layers)
+    roles = form.layers(Depths(planted.subject.rep_layer, loaded.n_layers))
     comparison = Comparison(loaded, form, roles)
     rows, asked = (comparison.extracted(side.turns) for side in (planted.train, planted.queries))
     centres = {(n, name): raw.double().mean(0) for n, one in rows.layers.items() for name, raw in one.named().items()}

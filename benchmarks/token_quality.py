@@ -52,7 +52,7 @@ from whence.model.likelihood import token_shifts
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results import Words
 from whence.scoring.defaults import DEFAULT_METHOD, WITHOUT_BASE, score_form
-from whence.scoring.forms import FormLayers, form_scores
+from whence.scoring.forms import Depths, form_scores
 from whence.scoring.vectors import to_block
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted
@@ -133,7 +133,7 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
     case = made_case(settings, task, variant, seed)
     planted = plant(case, settings, options.folder, SharedWork(), lambda stage, done, total: None)
     loaded, form = planted.subject.loaded, score_form(DEFAULT_METHOD)
-    roles = FormLayers(planted.subject.rep_layer, loaded.n_layers)
+    roles = form.layers(Depths(planted.subject.rep_layer, loaded.n_layers))
     ranking = Comparison(loaded, form, roles)
     found = ranking.extracted(planted.train.turns)
     ranking = with_centres(ranking, found)
@@ -296,8 +296,9 @@ def measure_time(seed: int) -> dict[str, float]:
     for rows in G[1:]:
         token_map(G[0], rows)
     seconds = {"token maps": time.perf_counter() - started}
+    without = score_form(WITHOUT_BASE)
     comparison = with_centres(
-        Comparison(loaded, score_form(WITHOUT_BASE), FormLayers(loaded.n_layers, loaded.n_layers)),
+        Comparison(loaded, without, without.all_at(loaded.n_layers)),
         Extractor(loaded, [loaded.n_layers]).extract(turns),
     )
     started = time.perf_counter()

@@ -33,8 +33,8 @@ class Read(NamedTuple):
     H0: Mapping[int, Float[Tensor, "n hidden"]] = {}
 
 
-def assembled(layout: Layout, vectors: Sequence[Place], read: Read, *, tokens: bool) -> Extracted:
-    """Signatures of the batch's turns, in its order. tokens: with states, errors and gradients at each position."""
+def assembled(layout: Layout, vectors: Sequence[Place], read: Read, *, tokens: bool, gradients: bool) -> Extracted:
+    """Signatures of the batch's turns, in its order. tokens: with states and errors at each position, and gradients."""
     nats = -read.after.log_prob  # [n]
     n_turns = len(layout.n_response)
     out = torch.float64 if nats.dtype == torch.float64 else torch.float32
@@ -64,7 +64,7 @@ def assembled(layout: Layout, vectors: Sequence[Place], read: Read, *, tokens: b
         loss=loss.to("cpu", out),
         n_response=layout.n_response.cpu(),
         gradient_norm=read.gradient_norm.to("cpu", out),
-        tokens=_tokens(layout, read, out) if tokens else None,
+        tokens=_tokens(layout, read, out, gradients) if tokens else None,
         log_likelihood_gain=gain,
         shifts=None if shift is None else _by_turn(layout, shift),
     )
@@ -135,11 +135,11 @@ def _mean(states: Float[Tensor, "n hidden"], layout: Layout) -> Float[Tensor, "b
     return torch.segment_reduce(states, "mean", lengths=layout.n_response, axis=0)
 
 
-def _tokens(layout: Layout, read: Read, out: torch.dtype) -> dict[int, TokenGradients]:
+def _tokens(layout: Layout, read: Read, out: torch.dtype, gradients: bool) -> dict[int, TokenGradients]:
     assert read.E is not None
     E = _cut(layout, read.E, out)
     return {
-        layer: TokenGradients(_cut(layout, states, out), E, _cut(layout, read.G[layer], out) if read.G else ())
+        layer: TokenGradients(_cut(layout, states, out), E, _cut(layout, read.G[layer], out) if gradients else ())
         for layer, states in read.H.items()
     }
 

@@ -157,7 +157,7 @@ class Extractor:
         weights = None if loss_weights is None else torch.cat(list(loss_weights)).to(self.loaded.device)
         before, H0 = self._before(layout) if self._contrast else (None, {})
         read = self._after(turns, layout, wanted, weights)._replace(before=before, H0=H0)
-        return assembled(layout, self.vectors, read, tokens=wanted.errors)
+        return assembled(layout, self.vectors, read, tokens=wanted.errors, gradients=wanted.gradients)
 
     def _after(
         self, turns: Sequence[EncodedTurn], layout: Layout, wanted: Wanted, weights: Float[Tensor, " n"] | None
