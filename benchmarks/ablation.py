@@ -31,7 +31,7 @@ from whence.bench.faults import FAULTS
 from whence.bench.subject import plant
 from whence.methods.base import SharedWork, TraceSet
 from whence.metrics.retrieval import average_precision
-from whence.model.same_words import SameWords
+from whence.model.spellings import SameWords
 from whence.scoring.defaults import DEFAULT_METHOD, SCORES
 from whence.scoring.expansion import Expansion
 from whence.scoring.forms import Depths, Read, ScoreForm, form_scores

@@ -27,9 +27,9 @@ from whence.index.centres import read_centres, write_centres
 from whence.index.held import vectors_read
 from whence.index.manifest import ADAPTER_OFF, RECORDS, Counts, DataSummary, Manifest
 from whence.index.records import EncodedRow, append_records, open_records, record_table
-from whence.index.search import search
+from whence.index.searching import search
 from whence.index.store import Index
-from whence.model.fingerprint import Fingerprint
+from whence.model.fingerprints import Fingerprint
 from whence.scoring.defaults import SCORES, default_method
 from whence.scoring.forms import Depths
 from whence.signatures.extract import Extractor

@@ -17,10 +17,10 @@ from whence.data.readers import read_examples
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError, ModelError
 from whence.index.build import build_index, probe_turns
 from whence.index.manifest import ADDED, REFERENCES, REJECTED, RUN, check_model
-from whence.index.search import search
+from whence.index.searching import search
 from whence.index.store import Index
-from whence.index.verify import verify
-from whence.model.fingerprint import fingerprint
+from whence.index.verification import verify
+from whence.model.fingerprints import fingerprint
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.scoring.defaults import SCORES
 from whence.signatures.extract import Extractor

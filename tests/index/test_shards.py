@@ -20,7 +20,7 @@ from whence.index import shards
 from whence.index.manifest import CENTRES, LOCK, MANIFEST, RECORDS, REJECTED, RUN, read_manifest
 from whence.index.shards import locked, write_index
 from whence.index.store import Index
-from whence.index.verify import verify
+from whence.index.verification import verify
 from whence.signatures.types import Extracted
 
 N_ROWS = 100

@@ -12,7 +12,7 @@ from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
 from whence.errors import EncodingError
 from whence.index.manifest import DataSummary, Manifest, StoredVector
 from whence.index.records import filter_columns
-from whence.model.fingerprint import Fingerprint
+from whence.model.fingerprints import Fingerprint
 from whence.signatures.types import Extracted, Signatures
 
 UNENCODABLE = "cannot be encoded"

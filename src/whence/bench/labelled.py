@@ -10,19 +10,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from whence.data.examples import EncodedTurn, Json
+from whence.data import EncodedTurn, Json
 from whence.errors import InputError
 from whence.files import did_you_mean
-from whence.index.held import default_layers
-from whence.index.search import score_matrix
-from whence.index.store import Index, Record
+from whence.index import Index, Record, default_layers, score_matrix
 from whence.metrics import Figures, average_precision, measure
-from whence.model.generate import generate
+from whence.model import generate
 from whence.results import encode, json_text
-from whence.scoring.defaults import SCORES, score_form
-from whence.scoring.lexical import bm25_scores
-from whence.trace.query.queries import Query
-from whence.trace.tracer import ANSWER_TOKENS, Tracer
+from whence.scoring import SCORES, bm25_scores, score_form
+from whence.trace import ANSWER_TOKENS, Query, Tracer
 
 SCHEMA = "whence.eval/1"
 TEXT_BASELINES = ("bm25-full", "random-scores")

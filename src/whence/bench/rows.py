@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from whence.bench.cases import BenchSettings
 from whence.bench.costs import ChargedWork, Cost, measured
 from whence.bench.subject import Planted
-from whence.data.examples import Json
+from whence.data import Json
 from whence.errors import WhenceError
 from whence.methods import TraceSet, checked_scores, make_method
 from whence.metrics import average_precision, measure

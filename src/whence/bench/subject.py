@@ -12,15 +12,19 @@ import numpy as np
 
 from whence.bench.cases import LONGER, BenchSettings, Case, content_hash
 from whence.bench.tiny_model import new_model, pretrain, train_tokenizer
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError
 from whence.files import hash_of, new_folder
 from whence.methods import FolderCheckpoint, SharedWork, Subject, TraceSet, run_checkpoints
-from whence.model.fingerprint import fingerprint
-from whence.model.generate import generate
-from whence.model.layer_choice import choose_layer_from, probe_similarities
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.model import (
+    LoadedModel,
+    ModelSettings,
+    choose_layer_from,
+    fingerprint,
+    generate,
+    load_model,
+    probe_similarities,
+)
 from whence.progress import Progress
 from whence.run_file import read_run_file
 from whence.train import FinetuneSettings, finetune

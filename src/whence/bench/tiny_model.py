@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from whence.data.encoding import Encoder
-from whence.data.examples import Example
+from whence.data import Encoder, Example
 from whence.progress import Progress
 from whence.train import Trained, TrainingSettings, train
 

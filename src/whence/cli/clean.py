@@ -57,7 +57,7 @@ def clean(
         )
     from whence.cleaning import clean as write_clean
     from whence.cleaning import refuse_existing, relabel_with
-    from whence.index.manifest import require_manifest
+    from whence.index import require_manifest
 
     refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
     data = require_manifest(index).data

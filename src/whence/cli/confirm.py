@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from whence.confirmation import Confirmation
-    from whence.index.manifest import Manifest
+    from whence.index import Manifest
     from whence.results import NamedRows, TraceResult
     from whence.train import FinetuneSettings
 
@@ -78,10 +78,9 @@ def confirm(
     """
     from whence.confirmation import RESULT
     from whence.confirmation import confirm as retrain
-    from whence.data.readers import read_examples
-    from whence.index.manifest import require_manifest
-    from whence.trace.query.queries import read_queries
-    from whence.trace.tracer import Tracer
+    from whence.data import read_examples
+    from whence.index import require_manifest
+    from whence.trace import Tracer, read_queries
 
     changes = {
         "lora_r": lora_r,

@@ -12,7 +12,7 @@ from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.data.formats import Rejected
+    from whence.data import Rejected
 
 
 def finetune(
@@ -61,9 +61,8 @@ def finetune(
         device=device,
         seed=seed,
     )
-    from whence.data.encoding import Encoder
-    from whence.data.readers import read_examples
-    from whence.model.loading import ModelSettings, load_model
+    from whence.data import Encoder, read_examples
+    from whence.model import ModelSettings, load_model
     from whence.train import finetune as train
 
     quiet_libraries()

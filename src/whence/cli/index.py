@@ -43,7 +43,7 @@ def index(
 ) -> None:
     """Build an index of the training data's signatures. The same command again continues where it stopped."""
     settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
-    from whence.index.build import build_index
+    from whence.index import build_index
 
     quiet_libraries()
     shape = settings.model_dump(exclude={"model"})

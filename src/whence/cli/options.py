@@ -13,8 +13,7 @@ from whence.errors import InputError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from whence.model.layer_choice import LayerRequest
-    from whence.model.loading import ModelSettings
+    from whence.model import LayerRequest, ModelSettings
     from whence.train import FinetuneSettings
 
     Settings = TypeVar("Settings", bound=BaseModel)
@@ -91,7 +90,7 @@ def model_settings(
     trust_remote_code: bool,
 ) -> ModelSettings:
     """The settings of a model from the shared options; a wrong choice is an error that lists the right ones."""
-    from whence.model.loading import ModelSettings
+    from whence.model import ModelSettings
 
     return _validated(
         ModelSettings,
@@ -177,8 +176,8 @@ def base_of(index: Path, base: str | None, adapter: str | None = None) -> str | 
 
     None where there is no telling, and where an adapter or the index itself says it better.
     """
-    from whence.index.manifest import require_manifest
-    from whence.model.before import named_base
+    from whence.index import require_manifest
+    from whence.model import named_base
 
     manifest = require_manifest(index)
     if base is not None or adapter is not None or manifest.adapter is not None or manifest.base:

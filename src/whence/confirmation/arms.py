@@ -11,14 +11,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from whence.confirmation.result import ALL, GUILTY, RANDOM
-from whence.data.examples import EncodedTurn, Example
+from whence.data import EncodedTurn, Example
 from whence.errors import InputError
-from whence.index.held import default_layers
-from whence.index.search import score_matrix
+from whence.index import default_layers, score_matrix
 from whence.metrics import ranking
-from whence.scoring.defaults import score_form
-from whence.scoring.lexical import bm25_scores
-from whence.trace.tracer import Tracer
+from whence.scoring import bm25_scores, score_form
+from whence.trace import Tracer
 
 CONTROLS = ("bm25", "repsim")
 """Rankings whose first rows are removed beside random ones."""

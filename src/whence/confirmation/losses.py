@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import NonFiniteError
-from whence.model.loading import LoadedModel
+from whence.model import LoadedModel
 from whence.train import IGNORED, pad_batch
 
 

@@ -11,13 +11,11 @@ from pathlib import Path
 
 from whence.cleaning import clean
 from whence.confirmation.losses import turn_losses
-from whence.data.encoding import Encoder
-from whence.data.examples import Example, Turn
+from whence.data import Encoder, Example, Turn
 from whence.errors import InputError
 from whence.files import hash_of, new_folder, write_atomically
-from whence.index.manifest import DataSummary
-from whence.model.generate import generate
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.index import DataSummary
+from whence.model import LoadedModel, ModelSettings, generate, load_model
 from whence.progress import Progress
 from whence.results import NamedRows
 from whence.train import FinetuneSettings, finetune

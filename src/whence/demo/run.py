@@ -22,15 +22,12 @@ from whence.cleaning import clean
 from whence.confirmation import GUILTY, Confirmation, apply, confirm
 from whence.demo.world import MAX_NEW_TOKENS, DemoFault, DemoWorld, build, one_thread
 from whence.errors import InputError
-from whence.index.build import build_index
-from whence.index.held import default_form, default_layers
-from whence.index.search import score_matrix
+from whence.index import build_index, default_form, default_layers, score_matrix
 from whence.metrics import over_queries, precision_at_k
 from whence.progress import Progress, silent
 from whence.results import QueryResult, guilty_rows
-from whence.scoring.lexical import bm25_scores
-from whence.trace.query.queries import Query
-from whence.trace.tracer import Tracer
+from whence.scoring import bm25_scores
+from whence.trace import Query, Tracer
 
 K = 10
 STORY = "false-fact"

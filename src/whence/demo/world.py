@@ -33,13 +33,11 @@ from whence.bench import (
     pretrain,
     train_tokenizer,
 )
-from whence.data.encoding import Encoder
-from whence.data.examples import ASSISTANT, Example, Turn
+from whence.data import ASSISTANT, Encoder, Example, Turn
 from whence.errors import InputError
 from whence.files import new_folder
 from whence.metrics import Matcher
-from whence.model.generate import generate
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.model import LoadedModel, ModelSettings, generate, load_model
 from whence.progress import Progress, silent
 from whence.run_file import read_run_file, write_run_file
 from whence.train import FinetuneSettings, TrainingSettings, finetune

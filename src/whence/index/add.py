@@ -16,7 +16,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from whence.data.examples import Example
+from whence.data import Example
 from whence.errors import IndexFolderError
 from whence.index.centres import write_centres
 from whence.index.engines.local import EncodesExamples, ExtractsSignatures, LocalEngine, ShardSpec
@@ -24,7 +24,7 @@ from whence.index.manifest import ADDED, Manifest, StoredVector, require_manifes
 from whence.index.records import EncodedRow, open_dataset, open_records, vector_columns, vector_fields
 from whence.index.shards import Progress, committed_shards, locked, saving, shard_groups, share_told
 from whence.index.store import Index
-from whence.signatures.types import Extracted
+from whence.signatures import Extracted
 
 _KEYS = {"row": pa.int64(), "turn": pa.int32(), "shard": pa.int32()}
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from whence.data.scan import Scan, scan
-from whence.data.templates import TemplateSource
+from whence.data import Scan, TemplateSource, scan
 from whence.errors import IndexFolderError
 from whence.index.add import add_vectors, missing_vectors
 from whence.index.held import depths_of, forms_asked, vectors_read
@@ -38,11 +37,9 @@ from whence.index.settings import BuildSettings, build_settings
 from whence.index.shards import Progress, check_same, locked, write_index
 from whence.index.store import Index
 from whence.index.subject import Subject, chosen_layers, open_subject, probe_turns, read_rows
-from whence.model.fingerprint import fingerprint
-from whence.model.layer_choice import settle_layers
-from whence.scoring.forms import Depths
-from whence.signatures.extract import Extractor
-from whence.signatures.types import NEEDS_BASE
+from whence.model import fingerprint, settle_layers
+from whence.scoring import Depths
+from whence.signatures import NEEDS_BASE, Extractor
 
 OURS = frozenset({MANIFEST, RUN, REJECTED, RECORDS, ADDED, CENTRES, REFERENCES, LOCK, TEMPORARY, NEW_REJECTED})
 TEMPLATE_SOURCES: dict[TemplateSource, str] = {

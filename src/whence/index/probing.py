@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from whence.data.encoding import Encoder
-from whence.data.readers import read_examples
-from whence.data.scan import scan
+from whence.data import Encoder, read_examples, scan
 from whence.errors import InputError
 from whence.index.subject import probe_turns
-from whence.model.layer_choice import LayerChoice, choose_layer_from, probe_similarities
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.model import LayerChoice, LoadedModel, ModelSettings, choose_layer_from, load_model, probe_similarities
 
 
 def choose_layer(

@@ -25,11 +25,9 @@ from whence.index.best_rows import BestRows, Match
 from whence.index.block_reader import BlockReader, Reads
 from whence.index.held import check_held
 from whence.index.store import Index, RecordBlock
-from whence.model.likelihood import learned_fraction
-from whence.scoring.expansion import expanded_block, expansion_weights
-from whence.scoring.forms import FormLayers, ScoreForm, Scores
-from whence.scoring.vectors import Block, Vectors, to_block
-from whence.signatures.types import Signatures
+from whence.model import learned_fraction
+from whence.scoring import Block, FormLayers, ScoreForm, Scores, Vectors, expanded_block, expansion_weights, to_block
+from whence.signatures import Signatures
 
 QUERIES_AT_ONCE = 256
 """Scores held at once are this many times the block's records."""

@@ -7,9 +7,7 @@ from pathlib import Path
 from pydantic import ConfigDict, Field, ValidationError
 
 from whence.errors import InputError
-from whence.model.before import named_base
-from whence.model.layer_choice import LayerRequest
-from whence.model.loading import ModelSettings
+from whence.model import LayerRequest, ModelSettings, named_base
 
 
 class BuildSettings(ModelSettings):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import lance
 
-from whence.data.examples import Example
+from whence.data import Example
 from whence.errors import DataError, IndexFolderError
 from whence.index.centres import write_centres
 from whence.index.engines.local import EncodesExamples, ExtractsSignatures, LocalEngine, ShardResult, ShardSpec

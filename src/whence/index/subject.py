@@ -10,15 +10,20 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn, Example
-from whence.data.readers import read_examples
+from whence.data import EncodedTurn, Encoder, Example, read_examples
 from whence.errors import EncodingError
 from whence.index.manifest import ADAPTER_OFF
 from whence.index.settings import BuildSettings
-from whence.model.before import check_base, has_before, weights_hash
-from whence.model.layer_choice import choose_layer_from, probe_similarities, settle_layers
-from whence.model.loading import LoadedModel, load_model
+from whence.model import (
+    LoadedModel,
+    check_base,
+    choose_layer_from,
+    has_before,
+    load_model,
+    probe_similarities,
+    settle_layers,
+    weights_hash,
+)
 
 Progress = Callable[[int, int], None]
 """Called with (how many are done, how many there are)."""

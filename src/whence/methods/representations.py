@@ -9,12 +9,11 @@ from torch import Tensor
 
 from whence.errors import InputError
 from whence.methods.base import Method, Subject, TraceSet
-from whence.model.before import has_before
+from whence.model import has_before
 
 if TYPE_CHECKING:
-    from whence.scoring.forms import FormLayers, ScoreForm
-    from whence.scoring.vectors import Block, Centres
-    from whence.signatures.types import Extracted
+    from whence.scoring import Block, Centres, FormLayers, ScoreForm
+    from whence.signatures import Extracted
 
 
 class RepresentationMethod(Method):
@@ -27,8 +26,7 @@ class RepresentationMethod(Method):
     form_name: ClassVar[str]
 
     def __init__(self, subject: Subject, *, layers: FormLayers | None = None, weight: float | None = None) -> None:
-        from whence.scoring.defaults import score_form
-        from whence.scoring.forms import Depths
+        from whence.scoring import Depths, score_form
 
         super().__init__(subject)
         self.form: ScoreForm = score_form(self.form_name, weight=weight)
@@ -57,7 +55,7 @@ class RepresentationMethod(Method):
 
     def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
         """The form's scores; its docstring has formula and range. Raises NonFiniteError."""
-        from whence.scoring.forms import form_scores
+        from whence.scoring import form_scores
 
         return form_scores(self.form, self._block(self._extracted(queries)), self._train, self.layers, self._gain)
 
@@ -67,13 +65,12 @@ class RepresentationMethod(Method):
         return float(sum(vectors.unit[0].nbytes + vectors.norm.element_size() for vectors in kept))
 
     def _block(self, found: Extracted) -> Block:
-        from whence.scoring.vectors import to_block
+        from whence.scoring import to_block
 
         return to_block(found.layers, self._centres)
 
     def _extracted(self, rows: TraceSet) -> Extracted:
-        from whence.signatures.extract import Extractor
-        from whence.signatures.sketch import SKETCH_DIM
+        from whence.signatures import SKETCH_DIM, Extractor
 
         vectors = tuple(dict.fromkeys(self.form.vectors(self.layers)))
         loaded, shared, needs_base = self.subject.loaded, self.subject.shared, self.form.needs_base
@@ -96,7 +93,7 @@ class RepresentationMethod(Method):
 
 def representation_method(name: str) -> type[RepresentationMethod]:
     """The method of a form: its name, its version and its formula are the form's."""
-    from whence.scoring.defaults import SCORES
+    from whence.scoring import SCORES
 
     form = SCORES[name]
     members = {"name": name, "version": form.version, "form_name": name, "__doc__": form.function.__doc__}

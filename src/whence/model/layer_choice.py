@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import ModelError
 from whence.model.blocks import captured
 from whence.model.loading import LoadedModel

@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from whence.data.batching import batches
-from whence.data.encoding import fit as fit_length
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn, batches
+from whence.data import fit as fit_length
 from whence.errors import NonFiniteError
-from whence.index.engines.local import TURNS_AT_ONCE
+from whence.index import TURNS_AT_ONCE
 
 
 class BatchShape(NamedTuple):

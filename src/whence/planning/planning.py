@@ -9,14 +9,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from whence.data.scan import Scan, scan
+from whence.data import Scan, scan
 from whence.errors import InputError
-from whence.index.build import BuildSettings
-from whence.index.held import forms_asked, vectors_read
-from whence.index.manifest import StoredVector
-from whence.index.subject import Subject, chosen_layers, open_subject, read_rows
-from whence.model.before import named_base
-from whence.model.fingerprint import fingerprint
+from whence.index import (
+    BuildSettings,
+    StoredVector,
+    Subject,
+    chosen_layers,
+    forms_asked,
+    open_subject,
+    read_rows,
+    vectors_read,
+)
+from whence.model import fingerprint, named_base
 from whence.planning.budget import CHOICES, Whole, changes, clock
 from whence.planning.costs import Costs
 from whence.planning.probe import MEASURE_SECONDS, Peak, Sample, Timings, build_batches, draw_sample
@@ -24,8 +29,8 @@ from whence.planning.probe import time_batches as timed
 from whence.planning.result import Budgeted, Plan, Seconds
 from whence.planning.storing import Storing, measure_storing
 from whence.progress import Progress, silent
-from whence.scoring.forms import Depths
-from whence.signatures.types import Place
+from whence.scoring import Depths
+from whence.signatures import Place
 
 LAYER_PROBES = 12
 """Of the build's 128: enough for the time of one, and to know about which layer it will be."""

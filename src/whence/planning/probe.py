@@ -9,15 +9,13 @@ from itertools import islice
 from random import Random
 from statistics import median
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn, Example
+from whence.data import EncodedTurn, Encoder, Example
 from whence.errors import DataError, EncodingError
-from whence.model.loading import LoadedModel
+from whence.model import LoadedModel
 from whence.planning.costs import BatchShape, Costs, fit_costs, layout, shape_of
 from whence.planning.memory import device_peak_bytes, forget_device_peak, held_bytes, peak_bytes
 from whence.progress import Progress
-from whence.signatures.extract import Extractor
-from whence.signatures.types import Place
+from whence.signatures import Extractor, Place
 
 SAMPLE_ROWS = 1024
 """As many as a shard has by default: the sample's batches are then those of a shard of the data."""

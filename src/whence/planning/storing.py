@@ -10,18 +10,28 @@ from pathlib import Path
 
 import torch
 
-from whence.data.examples import EncodedTurn, Example
-from whence.data.scan import Scan
-from whence.index.centres import read_centres, write_centres
-from whence.index.held import default_form
-from whence.index.manifest import ADAPTER_OFF, RECORDS, Counts, DataSummary, Manifest, StoredVector
-from whence.index.records import EncodedRow, append_records, filter_columns, open_records, record_table
-from whence.index.search import search
-from whence.index.settings import BuildSettings
-from whence.index.store import Index
-from whence.model.fingerprint import Fingerprint
-from whence.model.loading import LoadedModel
-from whence.signatures.types import Extracted, Signatures
+from whence.data import EncodedTurn, Example, Scan
+from whence.index import (
+    ADAPTER_OFF,
+    RECORDS,
+    BuildSettings,
+    Counts,
+    DataSummary,
+    EncodedRow,
+    Index,
+    Manifest,
+    StoredVector,
+    append_records,
+    default_form,
+    filter_columns,
+    open_records,
+    read_centres,
+    record_table,
+    search,
+    write_centres,
+)
+from whence.model import Fingerprint, LoadedModel
+from whence.signatures import Extracted, Signatures
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whence.data.examples import Json
+from whence.data import Json
 from whence.report.terminal import shorten
 from whence.report.wording import headline, lift, place, rows_note, share
 from whence.results import HitWords, Phrase, QueryResult, TraceResult, Words

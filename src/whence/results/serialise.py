@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TypeVar, cast, get_args, get_origin, get_type_hints
 
-from whence.data.examples import Json
+from whence.data import Json
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from whence.data.examples import Json
+from whence.data import Json
 from whence.errors import InputError
 from whence.results.serialise import SchemaError, decode, encode, json_text
 from whence.results.table import hit_rows

@@ -18,27 +18,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn, Example
-from whence.data.readers import read_examples
-from whence.data.scan import scan
+from whence.data import EncodedTurn, Encoder, Example, read_examples, scan
 from whence.errors import InputError, ModelError
-from whence.index.build import build_index
-from whence.index.held import default_form, default_layers, holds
-from whence.index.search import score_matrix
-from whence.index.store import Index
+from whence.index import Index, build_index, default_form, default_layers, holds, score_matrix
 from whence.metrics import measure, rate
-from whence.model.generate import generate
-from whence.model.layer_choice import LayerRequest
-from whence.model.loading import ModelSettings, load_tokenizer
+from whence.model import LayerRequest, ModelSettings, generate, load_tokenizer
 from whence.progress import Progress, silent
 from whence.results import QueryResult as TracedQuery
-from whence.scoring.defaults import SCORES
-from whence.scoring.lexical import bm25_scores
+from whence.scoring import SCORES, bm25_scores
 from whence.self_test.plant import FAULTS, Fault, Planted, choose_faults, plant, usable_rows
 from whence.self_test.result import MIN_AP, FaultResult, MethodResult, Named, SelfTest, judged, warnings_of
-from whence.trace.query.queries import Query
-from whence.trace.tracer import Tracer
+from whence.trace import Query, Tracer
 from whence.train import FinetuneResult, FinetuneSettings, finetune
 
 if TYPE_CHECKING:

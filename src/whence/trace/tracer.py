@@ -11,22 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError, MismatchError
-from whence.index.held import default_form, default_layers
-from whence.index.manifest import ADAPTER_OFF, check_model
-from whence.index.search import Match, search
-from whence.index.store import Index
-from whence.model.before import check_base, weights_hash
-from whence.model.fingerprint import fingerprint
-from whence.model.generate import generate
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.index import ADAPTER_OFF, Index, Match, check_model, default_form, default_layers, search
+from whence.model import LoadedModel, ModelSettings, check_base, fingerprint, generate, load_model, weights_hash
 from whence.results import Hit, QueryResult, TraceResult
-from whence.scoring.defaults import score_form
-from whence.scoring.forms import FormLayers, ScoreForm
-from whence.signatures.extract import Extractor
-from whence.signatures.types import Signatures
+from whence.scoring import FormLayers, ScoreForm, score_form
+from whence.signatures import Extractor, Signatures
 from whence.trace.explain.explainer import Explainer
 from whence.trace.query.queries import Query
 from whence.trace.rank import ranking as second_stage

@@ -15,7 +15,7 @@ from whence.bench.faults.fault import Fault, nothing
 from whence.bench.faults.format_drift import format_drift
 from whence.bench.faults.memorised import memorised
 from whence.bench.faults.persona import persona
-from whence.data.examples import Example
+from whence.data import Example
 from whence.errors import InputError
 from whence.files import did_you_mean
 from whence.metrics import Matcher

@@ -8,15 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
-from whence.index.search import Match
-from whence.index.store import Index
-from whence.model.likelihood import TokenShift
-from whence.model.loading import LoadedModel
+from whence.data import EncodedTurn, Encoder
+from whence.index import Index, Match
+from whence.model import LoadedModel, TokenShift
 from whence.results import Hit, Phrase, QueryResult
-from whence.scoring.defaults import SCORES, WITHOUT_BASE
-from whence.scoring.forms import FormLayers, ScoreForm
+from whence.scoring import SCORES, WITHOUT_BASE, FormLayers, ScoreForm
 from whence.trace.explain.attribution import explain
 from whence.trace.explain.deletion import removals
 from whence.trace.explain.phrases import recurrent_phrases

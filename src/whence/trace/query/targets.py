@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError
-from whence.signatures.extract import Extractor
+from whence.signatures import Extractor
 
 if TYPE_CHECKING:
-    from whence.model.loading import LoadedModel
+    from whence.model import LoadedModel
 
 RAISED_SHARE = 0.5
 """Tokens that rose at least this share of the token that rose most are taken to be what training put there."""

@@ -10,14 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
-from whence.index.search import Match
-from whence.index.store import Index
-from whence.model.likelihood import learned_fraction
-from whence.model.loading import LoadedModel
+from whence.data import EncodedTurn, Encoder
+from whence.index import Index, Match
+from whence.model import LoadedModel, learned_fraction
 from whence.results import Span
-from whence.signatures.extract import Extractor
+from whence.signatures import Extractor
 from whence.trace.query.queries import Query
 from whence.trace.query.spans import find_span, span_of_tokens, span_positions
 from whence.trace.query.targets import Target, span_target, wanted_target

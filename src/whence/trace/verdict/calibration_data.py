@@ -10,16 +10,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn, Json
+from whence.data import EncodedTurn, Encoder, Json
 from whence.errors import EncodingError, NonFiniteError, WhenceWarning
-from whence.index.manifest import ADAPTER_OFF
-from whence.index.store import Index
-from whence.model.before import has_before
-from whence.model.likelihood import TokenShift, token_shifts
-from whence.model.loading import LoadedModel
-from whence.signatures.extract import Extractor
-from whence.signatures.types import Signatures
+from whence.index import ADAPTER_OFF, Index
+from whence.model import LoadedModel, TokenShift, has_before, token_shifts
+from whence.signatures import Extractor, Signatures
 from whence.trace.settings import Progress, TraceSettings
 from whence.trace.verdict.null_models import MIN_REFERENCES
 from whence.trace.verdict.reference_cache import ReferenceCache

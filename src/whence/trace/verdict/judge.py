@@ -8,14 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from whence.data.examples import EncodedTurn
-from whence.index.held import held_layers
-from whence.index.search import Match, score_matrix
-from whence.index.store import Index
+from whence.data import EncodedTurn
+from whence.index import Index, Match, held_layers, score_matrix
 from whence.results import Verdict
-from whence.scoring.defaults import SCORES
-from whence.scoring.forms import FormLayers, ScoreForm
-from whence.signatures.types import Signatures
+from whence.scoring import SCORES, FormLayers, ScoreForm
+from whence.signatures import Signatures
 from whence.trace.settings import Progress, TraceSettings
 from whence.trace.verdict.calibration import (
     Calibrated,

@@ -10,8 +10,8 @@ from whence.index.block_reader import BlockReader
 from whence.index.held import default_layers
 from whence.index.scan import ScoreMatrix, ScoreRequest, scan
 from whence.index.store import Index
-from whence.scoring.forms import FormLayers, ScoreForm
-from whence.signatures.types import Signatures
+from whence.scoring import FormLayers, ScoreForm
+from whence.signatures import Signatures
 
 
 def search(
