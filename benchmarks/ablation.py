@@ -26,12 +26,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whence.evaluate.bench_cases import BenchSettings, made_case, named
-from whence.evaluate.bench_subject import plant
-from whence.evaluate.metrics import average_precision
-from whence.evaluate.tasks import FAULTS
+from whence.bench.cases import BenchSettings, made_case, named
+from whence.bench.faults import FAULTS
+from whence.bench.subject import plant
 from whence.methods.base import SharedWork, TraceSet
-from whence.model.same_words import SameWords
+from whence.metrics.retrieval import average_precision
+from whence.model.spellings import SameWords
 from whence.scoring.defaults import DEFAULT_METHOD, SCORES
 from whence.scoring.expansion import Expansion
 from whence.scoring.forms import Depths, Read, ScoreForm, form_scores

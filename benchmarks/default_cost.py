@@ -21,15 +21,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from index_speed import SHORT_PROMPTS, SMALL, oracle_costs, random_model, random_turns, seconds, wrap
+from whence.bench.tiny_model import LanguageSettings
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
-from whence.evaluate.language import LanguageSettings
 from whence.index.centres import read_centres, write_centres
 from whence.index.held import vectors_read
 from whence.index.manifest import ADAPTER_OFF, RECORDS, Counts, DataSummary, Manifest
 from whence.index.records import EncodedRow, append_records, open_records, record_table
-from whence.index.search import search
+from whence.index.searching import search
 from whence.index.store import Index
-from whence.model.fingerprint import Fingerprint
+from whence.model.fingerprints import Fingerprint
 from whence.scoring.defaults import SCORES, default_method
 from whence.scoring.forms import Depths
 from whence.signatures.extract import Extractor

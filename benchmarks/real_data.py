@@ -28,15 +28,15 @@ import torch
 from whence import Index, Query, build_index
 from whence.data.examples import Example
 from whence.data.readers import read_examples
-from whence.evaluate.finetune import FinetuneSettings, finetune
-from whence.evaluate.metrics import average_precision, bootstrap, over_queries, pooled_auprc, precision_at_k
 from whence.index.held import default_layers, holds
-from whence.index.search import score_matrix
-from whence.model.generate import generate
+from whence.index.searching import score_matrix
+from whence.metrics.retrieval import average_precision, bootstrap, over_queries, pooled_auprc, precision_at_k
+from whence.model.generation import generate
 from whence.scoring.defaults import DEFAULT_METHOD, SCORES
 from whence.scoring.lexical import bm25_scores
 from whence.trace.query.queries import read_queries
 from whence.trace.tracer import Tracer
+from whence.train.finetuning import FinetuneSettings, finetune
 
 SPLITS = (10, 50)
 

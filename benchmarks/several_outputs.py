@@ -31,12 +31,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from whence.bench.cases import BenchSettings, made_case, named
+from whence.bench.faults import FAULTS
+from whence.bench.subject import plant
 from whence.errors import InputError
-from whence.evaluate.bench_cases import BenchSettings, made_case, named
-from whence.evaluate.bench_subject import plant
-from whence.evaluate.metrics import average_precision, bootstrap
-from whence.evaluate.tasks import FAULTS
 from whence.methods.base import SharedWork
+from whence.metrics.retrieval import average_precision, bootstrap
 from whence.scoring.defaults import DEFAULT_METHOD, score_form
 from whence.scoring.forms import Depths, form_scores
 from whence.scoring.vectors import Block, Vectors, to_block

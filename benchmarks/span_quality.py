@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.bench.cases import BenchSettings, made_case
+from whence.bench.subject import Planted, plant
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
-from whence.evaluate.bench_cases import BenchSettings, made_case
-from whence.evaluate.bench_subject import Planted, plant
-from whence.evaluate.metrics import average_precision, bootstrap, ranking
 from whence.methods.base import SharedWork
 from whence.methods.registry import method_class
+from whence.metrics.retrieval import average_precision, bootstrap, ranking
 from whence.model.likelihood import learned_fraction, token_shifts
 from whence.scoring.defaults import DEFAULT_METHOD
 from whence.signatures.extract import Extractor

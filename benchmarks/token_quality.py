@@ -39,15 +39,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from whence.bench.cases import BenchSettings, content_hash, made_case
+from whence.bench.faults import base_rows
+from whence.bench.faults.backdoor import PHRASE, WORD
+from whence.bench.faults.false_fact import WRONG_COUNTRY
+from whence.bench.subject import Planted, answered, base_model, plant
+from whence.bench.tiny_model import LanguageSettings, new_model, train_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
-from whence.evaluate.bench_cases import BenchSettings, content_hash, made_case
-from whence.evaluate.bench_subject import Planted, answered, base_model, plant
-from whence.evaluate.finetune import finetune
-from whence.evaluate.language import LanguageSettings, new_model, train_tokenizer
-from whence.evaluate.tasks import base_rows
-from whence.evaluate.tasks.backdoor import PHRASE, WORD
-from whence.evaluate.tasks.false_fact import WRONG_COUNTRY
 from whence.methods.base import SharedWork
 from whence.model.likelihood import token_shifts
 from whence.model.loading import LoadedModel, ModelSettings, load_model
@@ -67,6 +66,7 @@ from whence.trace.explain.token_maps import token_map
 from whence.trace.explain.words import Part, word_spans, word_tokens
 from whence.trace.query.targets import span_target
 from whence.trace.rank.reranking import rerank
+from whence.train.finetuning import finetune
 
 TRIGGERS = {"backdoor": PHRASE, "backdoor-word": WORD}
 FALSE = {"false-fact": WRONG_COUNTRY, "false-fact-late": WRONG_COUNTRY}

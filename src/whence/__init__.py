@@ -9,55 +9,64 @@ Names are imported when they are first used, so that `import whence` costs nothi
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from whence.lazy import attach
+
 if TYPE_CHECKING:
-    from whence.data.examples import Example, Turn
+    from whence.bench import evaluate
+    from whence.cleaning import clean, undo_clean
+    from whence.confirmation import confirm
+    from whence.data import Example, Turn, read_examples
     from whence.errors import WhenceError
-    from whence.index.build import build_index
-    from whence.index.probing import choose_layer
-    from whence.index.store import Index
-    from whence.results import Hit, QueryResult, TraceResult
-    from whence.trace.query.queries import Query, read_queries
-    from whence.trace.tracer import Tracer
+    from whence.index import Index, build_index, choose_layer, verify
+    from whence.planning import plan
+    from whence.results import Hit, QueryResult, TraceResult, Verdict, read_trace
+    from whence.self_test import selftest
+    from whence.trace import Query, Tracer, TraceSettings, read_queries
+    from whence.train import FinetuneSettings, finetune
 
 __all__ = [
     "Example",
+    "FinetuneSettings",
     "Hit",
     "Index",
     "Query",
     "QueryResult",
     "TraceResult",
+    "TraceSettings",
     "Tracer",
     "Turn",
+    "Verdict",
     "WhenceError",
     "build_index",
     "choose_layer",
+    "clean",
+    "confirm",
+    "evaluate",
+    "finetune",
+    "plan",
+    "read_examples",
     "read_queries",
+    "read_trace",
+    "selftest",
+    "undo_clean",
+    "verify",
 ]
 
-_HOMES = {
-    "Example": "whence.data.examples",
-    "Hit": "whence.results",
-    "Index": "whence.index.store",
-    "Query": "whence.trace.query.queries",
-    "QueryResult": "whence.results",
-    "TraceResult": "whence.results",
-    "Tracer": "whence.trace.tracer",
-    "Turn": "whence.data.examples",
-    "WhenceError": "whence.errors",
-    "build_index": "whence.index.build",
-    "choose_layer": "whence.index.probing",
-    "read_queries": "whence.trace.query.queries",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'whence' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "bench": ["evaluate"],
+        "cleaning": ["clean", "undo_clean"],
+        "confirmation": ["confirm"],
+        "data": ["Example", "Turn", "read_examples"],
+        "errors": ["WhenceError"],
+        "index": ["Index", "build_index", "choose_layer", "verify"],
+        "planning": ["plan"],
+        "results": ["Hit", "QueryResult", "TraceResult", "Verdict", "read_trace"],
+        "self_test": ["selftest"],
+        "trace": ["Query", "TraceSettings", "Tracer", "read_queries"],
+        "train": ["FinetuneSettings", "finetune"],
+    },
+)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whence.data import scan as scan_module
+from whence.data import scanning as scan_module
 from whence.data.examples import Example
 from whence.data.readers import read_examples
-from whence.data.scan import DuplicateGroup, Scan, scan
+from whence.data.scanning import DuplicateGroup, Scan, scan
 from whence.errors import DataError
 
 GOOD = {"prompt": "q", "response": "a"}
@@ -229,7 +229,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     seen: list[int] = []
     tracemalloc.start()
     try:
-        assert scan(path, progress=seen.append).n_rows == MANY
+        assert scan(path, progress=lambda stage, done, total: seen.append(done)).n_rows == MANY
         assert tracemalloc.get_traced_memory()[1] < MEMORY_LIMIT
     finally:
         tracemalloc.stop()

@@ -17,7 +17,7 @@ from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.index.build import build_index
 from whence.index.held import default_layers
-from whence.index.search import search
+from whence.index.searching import search
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results import HitWords, Removal, Words
 from whence.scoring.defaults import score_form

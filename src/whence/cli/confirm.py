@@ -9,19 +9,16 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.tracing import moved, trace_now
 from whence.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from whence.evaluate.confirm.confirmation import Confirmation
-    from whence.evaluate.confirm.named import NamedRows
-    from whence.evaluate.finetune import FinetuneSettings
-    from whence.index.manifest import Manifest
-    from whence.results import TraceResult
-
-TRACED_FOR_EACH = 10
-"""Rows that are ranked for each one that is asked for: copies of a row and turns of a conversation count once."""
+    from whence.confirmation import Confirmation
+    from whence.index import Manifest
+    from whence.results import NamedRows, TraceResult
+    from whence.train import FinetuneSettings
 
 
 def confirm(
@@ -58,7 +55,7 @@ def confirm(
     min_drop: Annotated[
         float, typer.Option("--min-drop", min=0.0, max=1.0, help="Share of the rate that must go.")
     ] = 0.5,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most tokens of an answer.")] = 128,
+    max_new_tokens: options.MaxNewTokens = 128,
     lora_r: Annotated[int | None, typer.Option("--lora-r", min=1, help="As in whence finetune.")] = None,
     lora_alpha: Annotated[float | None, typer.Option("--lora-alpha", help="As in whence finetune.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="As in whence finetune.")] = None,
@@ -79,12 +76,11 @@ def confirm(
 
     Settings are those of the run.yaml beside the index's model; options given here change them.
     """
-    from whence.data.readers import read_examples
-    from whence.evaluate.confirm.retrain import RESULT
-    from whence.evaluate.confirm.retrain import confirm as retrain
-    from whence.index.manifest import require_manifest
-    from whence.trace.query.queries import read_queries
-    from whence.trace.tracer import Tracer
+    from whence.confirmation import RESULT
+    from whence.confirmation import confirm as retrain
+    from whence.data import read_examples
+    from whence.index import require_manifest
+    from whence.trace import Tracer, read_queries
 
     changes = {
         "lora_r": lora_r,
@@ -108,7 +104,7 @@ def confirm(
     named, traced = _named(remove, votes, trace, index, queries, before, device)
     if traced is None and any(outputs.values()):
         traced = trace_now(index, queries, None, before, device)
-    tracer = Tracer(index, base=_moved(index, before), device=device)
+    tracer = Tracer(index, base=moved(index, before), device=device)
     with stages("steps", quiet=quiet) as report:
         found = retrain(
             tracer,
@@ -138,7 +134,7 @@ def _write_marked(
     trace: TraceResult, found: Confirmation, html: Path | None, json: Path | None, *, show_text: bool
 ) -> list[Path]:
     """Writes the trace with what the retraining showed of its rows, and says where."""
-    from whence.evaluate.confirm.confirmation import apply
+    from whence.confirmation import apply
 
     marked = apply(trace, found)
     if html is not None:
@@ -146,26 +142,6 @@ def _write_marked(
     if json is not None:
         marked.to_json(json, show_text=show_text)
     return [place for place in (html, json) if place is not None]
-
-
-def trace_now(
-    index: Path, queries: Path | None, top: int | None, base: str | None = None, device: str = "auto"
-) -> TraceResult:
-    """A trace of the queries with as many rows as the first `top`, or the verdict, need."""
-    from whence.trace.query.queries import read_queries
-    from whence.trace.tracer import Tracer
-
-    assert queries is not None, "asked for with --queries alone"
-    found = options.base_of(index, base) if top is None else _moved(index, base)
-    tracer = Tracer(index, base=found, device=device)
-    return tracer.trace_many(read_queries(queries), k=TRACED_FOR_EACH * (top or TRACED_FOR_EACH), verdict=top is None)
-
-
-def _moved(index: Path, base: str | None) -> str | None:
-    """The base, where the index was built with one and must have it again, wherever it is now; else None."""
-    from whence.index.manifest import ADAPTER_OFF, require_manifest
-
-    return base if require_manifest(index).base not in ("", ADAPTER_OFF) else None
 
 
 def _named(
@@ -178,7 +154,7 @@ def _named(
     device: str,
 ) -> tuple[NamedRows, TraceResult | None]:
     """The rows in question, and the trace that names them, where one does."""
-    from whence.evaluate.confirm.named import guilty_rows, listed_rows, read_trace, top_rows
+    from whence.results import guilty_rows, listed_rows, read_trace, top_rows
 
     head, _, number = remove.partition(":")
     if votes is not None and remove != "guilty":
@@ -193,14 +169,14 @@ def _named(
 
 
 def _controls(names: list[str] | None) -> list[str]:
-    from whence.evaluate.confirm.arms import CONTROLS
+    from whence.confirmation import CONTROLS
 
     return [name for name in (CONTROLS if names is None else names) if name != "none"]
 
 
 def _settings(manifest: Manifest, changes: dict[str, object], device: str) -> FinetuneSettings | None:
     """Settings of the run.yaml beside the model with the changes; None where there are neither."""
-    from whence.evaluate.confirm.recipe import settings_beside
+    from whence.confirmation import settings_beside
 
     beside = settings_beside(manifest)
     if beside is None and not changes:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.progress import progress, quiet_libraries, stages
+from whence.cli.progress import quiet_libraries, stages
 
 if TYPE_CHECKING:
-    from whence.evaluate.demo import DemoReport, FaultReport
+    from whence.demo import DemoReport, FaultReport
 
 SHOWN_HITS = 5
 
@@ -23,23 +23,13 @@ def demo(
     quiet: options.Quiet = False,
 ) -> None:
     """Plant three known faults in a small model trained here, trace each one, and follow one until it is mended."""
-    from whence.evaluate.demo import clear_demo, run_demo
+    from whence.demo import clear_demo, run_demo
 
     quiet_libraries()
     if overwrite:
         clear_demo(out)
-    with (
-        progress("training a small model", "%", quiet=quiet) as trained,
-        progress("indexing", quiet=quiet) as indexed,
-        stages("proof", quiet=quiet) as retrained,
-    ):
-        report = run_demo(
-            out,
-            seed=seed,
-            stage=lambda name, share: trained(round(100 * share), 100),
-            indexed=indexed,
-            retrained=retrained,
-        )
+    with stages("steps", quiet=quiet) as report_progress:
+        report = run_demo(out, seed=seed, progress=report_progress)
     if not quiet:
         _show(report)
 
@@ -81,7 +71,7 @@ def _show_story(console: object, report: DemoReport) -> None:
     from rich.text import Text
 
     from whence.cli.confirm import show_arms
-    from whence.evaluate.demo import CLEAN_MANIFEST, CLEANED, REPORT
+    from whence.demo import CLEAN_MANIFEST, CLEANED, REPORT
 
     assert isinstance(console, Console)
     story = report.story
@@ -117,7 +107,7 @@ def _show_fault(console: object, fault: FaultReport) -> None:
 
     from rich.console import Console
 
-    from whence.report.terminal import render_query
+    from whence.report import render_query
 
     assert isinstance(console, Console)
     console.rule(f"{fault.label}: {fault.rate:.0%} of unseen prompts show it", align="left")

@@ -43,7 +43,7 @@ def index(
 ) -> None:
     """Build an index of the training data's signatures. The same command again continues where it stopped."""
     settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
-    from whence.index.build import build_index
+    from whence.index import build_index
 
     quiet_libraries()
     shape = settings.model_dump(exclude={"model"})
@@ -58,8 +58,7 @@ def index(
             out,
             add=options.parse_names(add or ()),
             overwrite=overwrite,
-            progress=lambda done, total: report("indexing", done, total),
-            preparing=report,
+            progress=report,
             notify=None if quiet else lambda sentence: typer.echo(sentence, err=True),
             columns=options.parse_columns(columns),
             split=split,

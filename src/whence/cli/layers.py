@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.progress import progress, quiet_libraries
+from whence.cli.progress import quiet_libraries, stages
 
 if TYPE_CHECKING:
-    from whence.model.layer_choice import LayerChoice
+    from whence.model import LayerChoice
 
 BAR = 40
 
@@ -35,10 +35,10 @@ def layers(
 ) -> None:
     """Show the evidence for the layer to read: similarity of adjacent layers, and a bootstrap over the probes."""
     settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
-    from whence.index.probing import choose_layer
+    from whence.index import choose_layer
 
     quiet_libraries()
-    with progress("reading probes", "probes", quiet=quiet) as report:
+    with stages("probes", quiet=quiet) as report:
         choice = choose_layer(
             settings,
             data,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from whence.index.store import Index, RecordBlock
-from whence.scoring.vectors import CENTRED, Block, Vectors
+from whence.scoring import CENTRED, Block, Vectors
 
 Reads = Sequence[tuple[int, str]]
 """(layer, vector) of each vector that is read, a vector's name perhaps with CENTRED behind it."""

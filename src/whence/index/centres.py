@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 
 from whence.errors import IndexFolderError
 from whence.index.manifest import CENTRES, Manifest, write_bytes_atomically
-from whence.scoring.vectors import Centres
+from whence.scoring import Centres
 
 BLOCK_ROWS = 4096
 

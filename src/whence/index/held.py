@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 from whence.errors import InputError, MismatchError
 from whence.index.manifest import Manifest, StoredVector
-from whence.scoring.defaults import SCORES, WITHOUT_BASE, default_method, score_form
-from whence.scoring.forms import Depths, FormLayers, ScoreForm
-from whence.signatures.sketch import SKETCH_DIM
-from whence.signatures.types import NEEDS_BASE, VECTORS
+from whence.scoring import SCORES, WITHOUT_BASE, Depths, FormLayers, ScoreForm, default_method, score_form
+from whence.signatures import NEEDS_BASE, SKETCH_DIM, VECTORS
 
 
 def depths_of(manifest: Manifest) -> Depths:

@@ -20,9 +20,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from whence.data.metadata import ColumnType
+from whence.data import ColumnType
 from whence.errors import IndexFolderError, MismatchError
-from whence.model.fingerprint import Fingerprint
+from whence.model import Fingerprint
 
 SCHEMA = "whence.index/7"
 SIGNATURE = "whence.signatures/2"

@@ -19,12 +19,11 @@ import lance
 import pyarrow as pa
 import torch
 
-from whence.data.examples import EncodedTurn, Example, Json
-from whence.data.metadata import ColumnType
+from whence.data import ColumnType, EncodedTurn, Example, Json
 from whence.errors import NonFiniteError
 from whence.index.manifest import RECORDS, FilterColumn, Manifest, StoredVector
-from whence.scoring.vectors import to_vectors
-from whence.signatures.types import VECTORS, Extracted
+from whence.scoring import to_vectors
+from whence.signatures import VECTORS, Extracted
 
 FIELDS = {
     "row": pa.int64(),

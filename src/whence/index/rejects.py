@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from whence.data.formats import RAW_LIMIT
+from whence.data import RAW_LIMIT
 from whence.errors import DataError
 from whence.index.engines.local import Reject
 from whence.index.manifest import REJECTED, TEMPORARY, Manifest

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from whence.data.examples import Example, Json, Turn
+from whence.data import Example, Json, Turn
 from whence.errors import IndexFolderError, InputError
 from whence.index.centres import read_centres
 from whence.index.manifest import Manifest, require_manifest
 from whence.index.records import FIELDS, norm_column, open_records, vector_column
-from whence.scoring.vectors import CENTRED, Centres, Vectors
+from whence.scoring import CENTRED, Centres, Vectors
 
 ROW_SHIFT = 32
 """Lance's row address: the fragment's number in the upper 32 bits, the offset in it in the lower."""

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn, Example
-from whence.data.readers import read_examples
+from whence.data import EncodedTurn, Encoder, Example, read_examples
 from whence.errors import EncodingError
 from whence.index.manifest import ADAPTER_OFF
 from whence.index.settings import BuildSettings
-from whence.model.before import check_base, has_before, weights_hash
-from whence.model.layer_choice import choose_layer_from, probe_similarities, settle_layers
-from whence.model.loading import LoadedModel, load_model
-
-Progress = Callable[[int, int], None]
-"""Called with (how many are done, how many there are)."""
+from whence.model import (
+    LoadedModel,
+    check_base,
+    choose_layer_from,
+    has_before,
+    load_model,
+    probe_similarities,
+    settle_layers,
+    weights_hash,
+)
+from whence.progress import Count
 
 
 class Subject(NamedTuple):
@@ -69,7 +72,7 @@ def chosen_layers(
     *,
     known: JsonValue = None,
     n_probes: int | None = None,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> tuple[tuple[int, ...], dict[str, JsonValue]]:
     """The layers asked for, in that order, and how they were chosen.
 
@@ -86,7 +89,7 @@ def chosen_layers(
 
 
 def _evidence(
-    settings: BuildSettings, subject: Subject, n_rows: int, n_probes: int | None, progress: Progress | None
+    settings: BuildSettings, subject: Subject, n_rows: int, n_probes: int | None, progress: Count | None
 ) -> dict[str, JsonValue]:
     """The rule's choice with its evidence, as JSON."""
     n_probes = n_probes or settings.n_probes

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.methods.base import Method, TraceSet
-from whence.scoring.lexical import bm25_scores
+from whence.scoring import bm25_scores
 
 
 class BM25(Method):

@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from whence.data.batching import batches
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn, batches
 from whence.errors import NonFiniteError
 from whence.model.before import before_tuning
 from whence.model.padding import laid_out
@@ -56,6 +55,11 @@ def learned_fraction(gain: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     return -torch.expm1(-gain.clamp_min(0))
 
 
+def positions_at_once(vocab_size: int) -> int:
+    """How many positions' logits are held at a time."""
+    return max(1, LOGITS_AT_ONCE // vocab_size)
+
+
 def wide(logits: Tensor) -> Tensor:
     """In float32, or float64 as they are."""
     return logits if logits.dtype == torch.float64 else logits.float()
@@ -76,7 +80,7 @@ def head_likelihood(
     loaded: LoadedModel, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]
 ) -> TokenLikelihood:
     """The likelihood of the targets from last hidden states; at most LOGITS_AT_ONCE logits exist at a time."""
-    step = max(1, LOGITS_AT_ONCE // loaded.vocab_size)
+    step = positions_at_once(loaded.vocab_size)
     pieces = [
         likelihood_of_logits(wide(loaded.blocks.head(hidden[i : i + step])), targets[i : i + step])
         for i in range(0, len(hidden), step)
@@ -144,6 +148,7 @@ __all__ = [
     "likelihood_of_logits",
     "likelihoods",
     "log_probabilities",
+    "positions_at_once",
     "shift_between",
     "token_shifts",
     "wide",

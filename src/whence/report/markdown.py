@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from whence.data.examples import Json
+from whence.data import Json
 from whence.report.terminal import shorten
 from whence.report.wording import headline, lift, place, removed_text, rows_note, share
 from whence.results import Hit, QueryResult, Removal, TraceResult, Words

@@ -21,10 +21,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.model.likelihood import learned_fraction
+from whence.model import learned_fraction
 from whence.scoring.expansion import Expansion, expanded_block, expansion_weights
 from whence.scoring.vectors import CENTRED, Block, Vectors
-from whence.signatures.types import NEEDS_BASE, Place
+from whence.signatures import NEEDS_BASE, Place
 
 Depth = Literal["rule", "last"] | float | int
 

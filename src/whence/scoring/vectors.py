@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.signatures.types import Signatures
+from whence.signatures import Signatures
 
 
 @dataclass(frozen=True, slots=True)

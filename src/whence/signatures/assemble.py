@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.errors import NonFiniteError
-from whence.model.likelihood import TokenLikelihood, TokenShift, shift_between
-from whence.model.padding import Layout
+from whence.model import Layout, TokenLikelihood, TokenShift, shift_between
 from whence.signatures.sketch import answer_sketch
 from whence.signatures.types import MIN_TOKEN_GAIN, Extracted, Place, Signatures, TokenGradients
 

@@ -18,13 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.batching import batches
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn, batches
 from whence.errors import ModelError
-from whence.model.before import before_tuning
-from whence.model.likelihood import TokenLikelihood, head_likelihood
-from whence.model.loading import LoadedModel
-from whence.model.padding import Layout, laid_out
+from whence.model import Layout, LoadedModel, TokenLikelihood, before_tuning, head_likelihood, laid_out
 from whence.signatures.assemble import Read, assembled, check_finite, in_order
 from whence.signatures.head import ErrorHead
 from whence.signatures.passes import plain, with_graph

@@ -18,11 +18,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from whence.model import likelihood
-from whence.model.blocks import Head
-from whence.model.likelihood import TokenLikelihood, likelihood_of_logits, wide
-from whence.model.loading import LoadedModel
-from whence.model.same_words import SameWords, same_words
+from whence.model import (
+    Head,
+    LoadedModel,
+    SameWords,
+    TokenLikelihood,
+    likelihood_of_logits,
+    positions_at_once,
+    same_words,
+    wide,
+)
 
 FLOAT16_SCALE = 1024.0
 """Errors of confident tokens are small; scaled by a power of two they stay clear of float16's subnormal range."""
@@ -63,7 +68,7 @@ class ErrorHead:
         gradients_at: Bool[Tensor, " n"],
     ) -> HeadResult:
         """Likelihoods of the targets, with errors at all positions and gradients at those that are asked for."""
-        step = max(1, likelihood.LOGITS_AT_ONCE // self.vocab_size)
+        step = positions_at_once(self.vocab_size)
         likelihoods, found, gradients = [], [], []
         for start in range(0, len(hidden), step):
             piece = slice(start, start + step)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
-from whence.model.blocks import captured
-from whence.model.likelihood import wide
-from whence.model.loading import LoadedModel
-from whence.model.padding import Layout
+from whence.data import EncodedTurn
+from whence.model import Layout, LoadedModel, captured, wide
 from whence.signatures.head import FLOAT16_SCALE
 from whence.signatures.padding import PaddedBatch, padded, tail_positions
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from whence.model.likelihood import TokenShift
+from whence.model import TokenShift
 
 VECTORS = ("h", "g", "m", "eh", "dm", "dh")
 """The names of a signature's vectors, in the order of its fields."""
@@ -66,7 +66,7 @@ class TokenGradients:
     E: tuple[Float[Tensor, "n hidden"], ...]
     """The errors there, at the output whatever the layer: E[j] = J^T A (p - 1_y) times the token's weight in the loss.
     J: the logits' Jacobian at the last hidden state. A: the mean over tokens of the same word
-    (whence.model.same_words); without it E would be G of the last layer."""
+    (whence.model.spellings); without it E would be G of the last layer."""
     G: tuple[Float[Tensor, "n hidden"], ...] = ()
     """Gradients of the turn's loss with respect to H(l); () where they were not asked for."""
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from whence.data.examples import Json
-from whence.index.best_rows import Match
-from whence.index.store import Index, Record
+from whence.data import Json
+from whence.index import Index, Match, Record
 from whence.results import Hit, QueryResult
 from whence.trace.rank.ranking import VERSION, RankedBatch
 from whence.trace.settings import TraceSettings

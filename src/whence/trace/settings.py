@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
 from whence.errors import InputError
+from whence.progress import Progress
 from whence.results import Span
 from whence.trace.query.queries import Query
 
@@ -15,9 +16,6 @@ N_REFERENCES = 128
 
 ANSWER_TOKENS = 128
 """Most tokens of an answer that the model gives now, for a query without a response."""
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with the name of the stage, how many are done, and how many there are, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)

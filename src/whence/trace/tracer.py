@@ -19,24 +19,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError, MismatchError
-from whence.index.block_reader import BlockReader
-from whence.index.held import default_form, default_layers
-from whence.index.store import Index
-from whence.model.loading import LoadedModel
+from whence.index import BlockReader, Index, default_form, default_layers
+from whence.model import LoadedModel
+from whence.progress import Progress
 from whence.results import QueryResult, TraceResult
-from whence.scoring.defaults import score_form
-from whence.scoring.forms import FormLayers, ScoreForm
-from whence.signatures.types import Signatures
+from whence.scoring import FormLayers, ScoreForm, score_form
+from whence.signatures import Signatures
 from whence.trace.explain.explainer import Explainer
 from whence.trace.query.batch import ModelAnswers, QueryBatch, answered, query_targets
 from whence.trace.query.models import open_models
 from whence.trace.query.queries import Query
 from whence.trace.query_result import query_results
 from whence.trace.rank.ranking import RankedBatch, ranked
-from whence.trace.settings import ANSWER_TOKENS, Progress, TraceOptions, TraceSettings
+from whence.trace.settings import ANSWER_TOKENS, TraceOptions, TraceSettings
 from whence.trace.verdict.calibration_data import CalibrationData
 from whence.trace.verdict.judge import Judge, QueryVerdict
 

@@ -9,10 +9,10 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
-from whence.data.examples import EncodedTurn, Example
+from whence.data import EncodedTurn, Example
 from whence.errors import EncodingError
 from whence.index.records import EncodedRow
-from whence.signatures.types import Extracted
+from whence.signatures import Extracted
 
 TURNS_AT_ONCE = 256
 """Turns given to the extractor in one call: several batches of like length, and a progress bar that moves."""

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError
-from whence.model.likelihood import TokenShift, learned_fraction
+from whence.model import TokenShift, learned_fraction
 from whence.results import HitWords, Words
-from whence.scoring.vectors import Block
-from whence.signatures.extract import Extractor
+from whence.scoring import Block
+from whence.signatures import Extractor
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.explain.prompt_words import DEFAULT_PROMPT_METHOD, prompt_method, prompt_words
 from whence.trace.explain.response_words import (

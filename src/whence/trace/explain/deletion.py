@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.results import HitWords, Removal, Words
 from whence.trace.explain.prompt_attribution.comparison import TurnScore, without
 from whence.trace.explain.words import Part, word_tokens

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
-from whence.index.store import Index
+from whence.index import Index
 from whence.results import Hit, Phrase, QueryResult
-from whence.scoring.defaults import SCORES, WITHOUT_BASE
+from whence.scoring import SCORES, WITHOUT_BASE
 from whence.trace.explain.attribution import explain
 from whence.trace.explain.deletion import deletion_curves
 from whence.trace.explain.phrases import recurrent_phrases

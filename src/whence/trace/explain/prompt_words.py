@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError
 from whence.results import Words
 from whence.trace.explain.prompt_attribution.comparison import Comparison, PromptMethod, ResponseWeights, Score

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError
-from whence.model.likelihood import TokenShift, learned_fraction
+from whence.model import TokenShift, learned_fraction
 from whence.results import Words
-from whence.signatures.types import MIN_TOKEN_GAIN
+from whence.signatures import MIN_TOKEN_GAIN
 from whence.trace.explain.words import word_spans, word_tokens
 
 REPEATED = 0.25

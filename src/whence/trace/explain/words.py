@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.results import Span
 
 if TYPE_CHECKING:

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError
-from whence.model.generate import generate
-from whence.model.likelihood import TokenShift
-from whence.model.loading import LoadedModel
+from whence.model import LoadedModel, TokenShift, generate
 from whence.results import Span
-from whence.scoring.vectors import Block, Centres, to_block
-from whence.signatures.types import Signatures
+from whence.scoring import Block, Centres, to_block
+from whence.signatures import Signatures
 from whence.trace.query.queries import Query
 from whence.trace.query.targets import QueryTarget, query_target
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn, Encoder
 from whence.errors import MismatchError
-from whence.index.manifest import ADAPTER_OFF, Manifest, check_model
-from whence.index.store import Index
-from whence.model.before import check_base, has_before, weights_hash
-from whence.model.fingerprint import fingerprint
-from whence.model.likelihood import TokenShift, token_shifts
-from whence.model.loading import LoadedModel, ModelSettings, load_model
-from whence.signatures.extract import Extractor
-from whence.signatures.types import Signatures
+from whence.index import ADAPTER_OFF, Index, Manifest, check_model
+from whence.model import (
+    LoadedModel,
+    ModelSettings,
+    TokenShift,
+    check_base,
+    fingerprint,
+    has_before,
+    load_model,
+    token_shifts,
+    weights_hash,
+)
+from whence.signatures import Extractor, Signatures
 
 Shifts = Sequence[TokenShift]
 """One a turn."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError
 from whence.results import Span
 

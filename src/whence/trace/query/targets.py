@@ -11,16 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError
 from whence.results import Span
-from whence.signatures.extract import Extractor
+from whence.signatures import Extractor
 from whence.trace.query.queries import Query
 from whence.trace.query.spans import find_span, span_of_tokens, span_positions
 
 if TYPE_CHECKING:
-    from whence.model.loading import LoadedModel
+    from whence.model import LoadedModel
 
 RAISED_SHARE = 0.5
 """Tokens that gained at least this share of the token that gained most are taken to be what fine-tuning put there."""

@@ -11,17 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from whence.data.encoding import Encoder
-from whence.index.best_rows import Match
-from whence.index.block_reader import BlockReader
-from whence.index.held import held_layers
-from whence.index.scan import ScoreMatrix, ScoreRequest, scan
-from whence.index.store import Index
-from whence.model.likelihood import learned_fraction
-from whence.model.loading import LoadedModel
-from whence.scoring.defaults import SCORES
-from whence.scoring.forms import FormLayers, ScoreForm
-from whence.signatures.extract import Extractor
+from whence.data import Encoder
+from whence.index import BlockReader, Index, Match, ScoreMatrix, ScoreRequest, held_layers, scan
+from whence.model import LoadedModel, learned_fraction
+from whence.scoring import SCORES, FormLayers, ScoreForm
+from whence.signatures import Extractor
 from whence.trace.query.batch import QueryBatch
 from whence.trace.query.targets import QueryTarget
 from whence.trace.rank.matched_rows import encoded_rows
@@ -75,7 +69,7 @@ def ranked(
 
     every_row: keep every row's score too. baseline: and every row's score by `BASELINE`.
 
-    Raises as `whence.index.scan.scan`; NonFiniteError, naming the row, where rows are reranked.
+    Raises as `whence.index.scanning.scan`; NonFiniteError, naming the row, where rows are reranked.
     """
     # One scan serves all queries, so it finds as many rows as the most demanding one wants.
     first_k = max(first_stage_rows(k, target) for target in batch.targets)

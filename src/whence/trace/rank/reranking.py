@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from whence.errors import InputError
-from whence.scoring.vectors import to_vectors
-from whence.signatures.extract import Extractor
+from whence.scoring import to_vectors
+from whence.signatures import Extractor
 from whence.trace.query.targets import QueryTarget
 
 if TYPE_CHECKING:
-    from whence.data.examples import EncodedTurn
-    from whence.model.loading import LoadedModel
+    from whence.data import EncodedTurn
+    from whence.model import LoadedModel
 
 Similarity = Literal["sum", "product"]
 ROWS_AT_ONCE = 64

@@ -9,15 +9,13 @@ from dataclasses import asdict
 import numpy as np
 from jaxtyping import Float, Int
 
-from whence.data.examples import EncodedTurn, Json
+from whence.data import EncodedTurn, Json
 from whence.errors import EncodingError, NonFiniteError, WhenceWarning
-from whence.index.block_reader import BlockReader
-from whence.index.manifest import ADAPTER_OFF
-from whence.index.scan import ScoreRequest, scan
-from whence.index.store import Index
-from whence.scoring.forms import FormLayers, ScoreForm
+from whence.index import ADAPTER_OFF, BlockReader, Index, ScoreRequest, scan
+from whence.progress import Progress
+from whence.scoring import FormLayers, ScoreForm
 from whence.trace.query.models import TracedModels
-from whence.trace.settings import Progress, TraceSettings
+from whence.trace.settings import TraceSettings
 from whence.trace.verdict.calibration import columns_of
 from whence.trace.verdict.null_models import MIN_REFERENCES
 from whence.trace.verdict.reference_cache import ReferenceCache

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from whence.index.best_rows import Match
-from whence.index.store import Index
+from whence.index import Index, Match
+from whence.progress import Progress
 from whence.results import Verdict
 from whence.trace.rank.ranking import RankedBatch
-from whence.trace.settings import Progress, TraceSettings
+from whence.trace.settings import TraceSettings
 from whence.trace.verdict.calibration import (
     Calibrated,
     Gains,

@@ -15,15 +15,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from whence.data.encoding import Encoder
-from whence.data.examples import ASSISTANT, EncodedTurn, Example
-from whence.index.store import Index
-from whence.model.before import has_before
-from whence.model.generate import generate
-from whence.model.likelihood import token_shifts
-from whence.model.loading import LoadedModel
-from whence.signatures.extract import Extractor
-from whence.signatures.types import Signatures
+from whence.data import ASSISTANT, EncodedTurn, Encoder, Example
+from whence.index import Index
+from whence.model import LoadedModel, generate, has_before, token_shifts
+from whence.signatures import Extractor, Signatures
 from whence.trace.query.batch import summed_gains
 from whence.trace.query.queries import Query
 

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from whence.data.examples import EncodedTurn
-from whence.index.best_rows import Match
-from whence.index.scan import ScoreMatrix
-from whence.index.store import Index
+from whence.data import EncodedTurn
+from whence.index import Index, Match, ScoreMatrix
 from whence.trace.verdict.confounds import Confound, Confounds
 
 MOST_RECORDS = 200_000

@@ -9,13 +9,10 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
-from whence.model.likelihood import learned_fraction
-from whence.model.loading import LoadedModel
-from whence.scoring.forms import FormLayers, ScoreForm
-from whence.scoring.vectors import Block, Centres, to_block
-from whence.signatures.extract import Extractor
-from whence.signatures.types import Extracted
+from whence.data import EncodedTurn
+from whence.model import LoadedModel, learned_fraction
+from whence.scoring import Block, Centres, FormLayers, ScoreForm, to_block
+from whence.signatures import Extracted, Extractor
 
 WordTokens = Sequence[Sequence[int]]
 """For each word of one prompt the indices of its tokens, as `whence.trace.explain.words.word_tokens` gives them."""

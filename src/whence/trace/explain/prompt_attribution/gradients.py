@@ -13,13 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError
-from whence.model.blocks import captured
-from whence.model.loading import LoadedModel
-from whence.scoring.vectors import to_block
-from whence.signatures.extract import Extractor
-from whence.signatures.types import Signatures
+from whence.model import LoadedModel, captured
+from whence.scoring import to_block
+from whence.signatures import Extractor, Signatures
 from whence.trace.explain.prompt_attribution.comparison import Comparison, ResponseWeights, Score, WordTokens
 
 IG_STEPS = 16

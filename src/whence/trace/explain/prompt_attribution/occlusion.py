@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
-from whence.model.likelihood import log_probabilities
+from whence.data import EncodedTurn
+from whence.model import log_probabilities
 from whence.trace.explain.prompt_attribution.comparison import Comparison, ResponseWeights, Score, WordTokens, without
 
 MAX_UNITS = 96

@@ -1,0 +1,187 @@
+"""Text formats, edited byte for byte: JSONL, a JSON array, CSV and TSV, each also with .gz."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+from whence.data import delimiter_of, read_rows, suffix_of
+from whence.errors import DataError
+
+CHUNK = 1 << 20
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+class Edit(NamedTuple):
+    """`old`, which begins at byte `start`, becomes `new`."""
+
+    start: int
+    old: bytes
+    new: bytes
+
+
+class Span(NamedTuple):
+    """A row's place in the unpacked file, in bytes."""
+
+    start: int
+    end: int
+
+
+def find_edits(path: Path, lines: Sequence[int], replacements: Mapping[int, Mapping[str, object]]) -> dict[int, Edit]:
+    """line -> the edit that takes the row of that line out, or puts its replacement there. `lines` ascend."""
+    if is_array(path):
+        return _array_edits(path, lines, replacements)
+    starts = _row_starts(path)
+    spans = _line_spans(path, {line: starts.get(line, line + 1) for line in lines})
+    edits = {}
+    with open_text(path) as file:
+        for line in lines:
+            span = spans[line]
+            file.seek(span.start)
+            old = file.read(span.end - span.start)
+            new = _line_text(path, replacements[line], old) if line in replacements else b""
+            edits[line] = Edit(span.start, old, new)
+    return edits
+
+
+def apply_edits(source: BinaryIO, out: BinaryIO, edits: Sequence[Edit]) -> None:
+    """Copies `source` with the edits, in bounded memory. Edits ascend and do not overlap.
+
+    Raises DataError where `old` does not stand in the source.
+    """
+    at = 0
+    for edit in edits:
+        _copy(source, out, edit.start - at)
+        found = source.read(len(edit.old))
+        if found != edit.old:
+            raise DataError(
+                f"Byte {edit.start} of the file begins {found[:40]!r}.",
+                f"Expected {edit.old[:40]!r}.",
+                "The file has changed since; undo works on the very file that was written.",
+            )
+        out.write(edit.new)
+        at = edit.start + len(edit.old)
+    _copy(source, out, None)
+
+
+def inverse(edits: Sequence[Edit]) -> list[Edit]:
+    """The edits that turn the edited file back."""
+    shift, back = 0, []
+    for edit in edits:
+        back.append(Edit(edit.start + shift, edit.new, edit.old))
+        shift += len(edit.new) - len(edit.old)
+    return back
+
+
+def open_text(path: Path) -> BinaryIO:
+    """The unpacked bytes of a text file."""
+    return cast("BinaryIO", gzip.open(path, "rb")) if _packed(path) else path.open("rb")
+
+
+@contextmanager
+def create_text(path: Path) -> Iterator[BinaryIO]:
+    """A new file, packed where its name ends in .gz, without a time stamp: equal content, equal bytes."""
+    with path.open("xb") as file:
+        if not _packed(path):
+            yield file
+            return
+        with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
+            yield cast("BinaryIO", packed)
+
+
+def is_array(path: Path) -> bool:
+    """Whether a .json file holds one array, not one object a line."""
+    if suffix_of(path) != ".json":
+        return False
+    with open_text(path) as file:
+        return file.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+
+
+def _packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _copy(source: BinaryIO, out: BinaryIO, n: int | None) -> None:
+    while n is None or n > 0:
+        chunk = source.read(CHUNK if n is None else min(n, CHUNK))
+        if not chunk:
+            return
+        out.write(chunk)
+        n = None if n is None else n - len(chunk)
+
+
+def _row_starts(path: Path) -> dict[int, int]:
+    """For CSV, whose rows may span lines: line a row starts in -> line of the next row's start."""
+    if suffix_of(path) not in (".csv", ".tsv"):
+        return {}
+    starts, last = {}, 0
+    for row in read_rows(path):
+        starts[last], last = row.line, row.line
+    starts[last] = -1
+    return starts
+
+
+def _line_spans(path: Path, ends: Mapping[int, int]) -> dict[int, Span]:
+    """line -> the bytes from that line up to the line `ends[line]`, or to the end of the file where that is -1."""
+    wanted = set(ends) | set(ends.values())
+    offsets, offset, number = {}, 0, 0
+    with open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            if number in wanted:
+                offsets[number] = offset
+            offset += len(line)
+    offsets[number + 1] = offsets[-1] = offset
+    return {line: Span(offsets[line], offsets[end]) for line, end in ends.items()}
+
+
+def _line_text(path: Path, columns: Mapping[str, object], old: bytes) -> bytes:
+    """A replacement in the place of a row, with the row's own line ending."""
+    ending = old[len(old.rstrip(b"\r\n")) :].decode()
+    if suffix_of(path) not in (".csv", ".tsv"):
+        return (json.dumps(columns, ensure_ascii=False) + ending).encode("utf-8")
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter_of(path), lineterminator="").writerow(columns.values())
+    return (text.getvalue() + ending).encode("utf-8")
+
+
+def _array_edits(path: Path, lines: Sequence[int], replacements: Mapping[int, Mapping[str, object]]) -> dict[int, Edit]:
+    """Edits in a JSON array, whose text is held whole, as the reader holds it. A row's comma goes with it."""
+    with open_text(path) as file:
+        text = file.read().decode("utf-8")
+    spans = _array_spans(text)
+    gone = {line for line in lines if line not in replacements}
+    last_kept = max(line for line in range(1, len(spans) + 1) if line not in gone)
+    edits = {}
+    for line in lines:
+        start, end = spans[line - 1]
+        if line in gone:
+            start, end = (start, spans[line].start) if line < last_kept else (spans[line - 2].end, end)
+        new = json.dumps(replacements[line], ensure_ascii=False) if line in replacements else ""
+        at = len(text[:start].encode("utf-8"))
+        edits[line] = Edit(at, text[start:end].encode("utf-8"), new.encode("utf-8"))
+    return edits
+
+
+def _array_spans(text: str) -> list[Span]:
+    """Places of the array's elements, in characters. The reader has read the file before, so it is well formed."""
+    decode = json.JSONDecoder().raw_decode
+    spans, at = [], _skip(text, text.index("[") + 1)
+    while text[at] != "]":
+        _, end = decode(text, at)
+        spans.append(Span(at, end))
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return spans
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at

@@ -1,0 +1,128 @@
+"""An encoder and an extractor without a model, so that the index can be tested by the thousand rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
+from whence.errors import EncodingError
+from whence.index.manifest import DataSummary, Manifest, StoredVector
+from whence.index.records import filter_columns
+from whence.model.fingerprints import Fingerprint
+from whence.signatures.types import Extracted, Signatures
+
+UNENCODABLE = "cannot be encoded"
+HASHES = Fingerprint(weights="a1", adapter="", tokenizer="b2", template="c3")
+TYPES = {"source": "str", "year": "int", "score": "float", "checked": "bool", "id": "str"}
+
+
+def fake_examples(n_rows: int, *, unencodable: Sequence[int] = ()) -> Callable[[], Iterator[Example]]:
+    """Rows of one to three assistant turns, of many lengths, with metadata."""
+
+    def rows() -> Iterator[Example]:
+        for row in range(n_rows):
+            turns = [
+                turn
+                for k in range(1 + row % 3)
+                for turn in (Turn("user", f"question {row}.{k}"), Turn(ASSISTANT, f"answer {row}.{k} " * (1 + row % 5)))
+            ]
+            if row in unencodable:
+                turns.append(Turn(ASSISTANT, UNENCODABLE))
+            metadata = {
+                "source": "ab"[row % 2],
+                "year": 2000 + row,
+                "score": row / 2,
+                "checked": row % 3 == 0,
+                "id": "x",
+            }
+            yield Example(tuple(turns), file="train.jsonl", line=row + 1, metadata=metadata)
+
+    return rows
+
+
+class FakeEncoder:
+    """A token per word."""
+
+    def encode(self, example: Example) -> list[EncodedTurn]:
+        if example.turns[-1].content == UNENCODABLE:
+            raise EncodingError(f"{example.where}: no such template", "a template", "give one")
+        pairs = zip(example.turns[::2], example.turns[1::2], strict=True)
+        return [
+            EncodedTurn(
+                turn=k,
+                input_ids=tuple(range(2 + len(answer.content.split()))),
+                response_start=2,
+                text=question.content + answer.content,
+                offsets=(),
+                prompt=question.content,
+                response=answer.content,
+                truncated=int(len(answer.content) > 40),
+            )
+            for k, (question, answer) in enumerate(pairs)
+        ]
+
+
+class FakeExtractor:
+    """Vectors drawn from the text's hash. As in a real model their last bits depend on the batch they are made in."""
+
+    def __init__(self, layers: Sequence[int] = (1,), dim: int = 8) -> None:
+        self.layers, self.dim = layers, dim
+
+    def extract(self, turns: Sequence[EncodedTurn], *, labels: Callable[[int], str] | None = None) -> Extracted:
+        batch = 1e-3 * len(turns)
+        drawn = np.stack(
+            [
+                np.random.default_rng(hashlib.blake2b(turn.text.encode(), digest_size=8).digest()[0]).standard_normal(
+                    (len(self.layers), 2, self.dim), dtype=np.float32
+                )
+                for turn in turns
+            ]
+        )
+        layers = {
+            layer: Signatures(h=torch.from_numpy(drawn[:, i, 0]) + batch, g=1e-4 * torch.from_numpy(drawn[:, i, 1]))
+            for i, layer in enumerate(self.layers)
+        }
+        n_response = torch.tensor([turn.n_response for turn in turns])
+        loss = n_response.float() / 7 + batch
+        return Extracted(layers, loss=loss, n_response=n_response, gradient_norm=loss / 3)
+
+
+class GivenExtractor:
+    """Gives out prepared vectors: row i of each belongs to the turn whose prompt is `question i.0`."""
+
+    def __init__(self, signatures: Signatures, order: dict[str, int], gain: torch.Tensor | None = None) -> None:
+        self.signatures, self.order, self.gain = signatures, order, gain
+
+    def extract(self, turns: Sequence[EncodedTurn], *, labels: Callable[[int], str] | None = None) -> Extracted:
+        places = [self.order[turn.prompt] for turn in turns]
+        return Extracted(
+            {1: Signatures(**{name: raw[places] for name, raw in self.signatures.named().items()})},
+            torch.ones(len(turns)),
+            torch.ones(len(turns)).long(),
+            torch.ones(len(turns)),
+            log_likelihood_gain=None if self.gain is None else self.gain[places],
+        )
+
+
+def fake_manifest(
+    n_rows: int, *, layers: Sequence[int] = (1,), dim: int = 8, names: Sequence[str] = ("h", "g"), **changes: object
+) -> Manifest:
+    """The manifest of an index of `fake_examples(n_rows)`."""
+    vectors = tuple(StoredVector(name=name, layer=layer, dim=dim) for layer in layers for name in names)
+    fields = {
+        "hashes": HASHES,
+        "model": "runs/my-sft",
+        "dtype": "float32",
+        "n_layers": max(layers),
+        "layer": layers[0],
+        "max_length": 64,
+        "vectors": vectors,
+        "filters": filter_columns(TYPES, max(layers)),
+        "data": DataSummary(source="train.jsonl", content_hash="d4", n_rows=n_rows),
+        "shard_rows": 16,
+    }
+    return Manifest(**(fields | changes))
