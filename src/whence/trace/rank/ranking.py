@@ -22,8 +22,7 @@ from whence.trace.rank.matched_rows import encoded_rows
 from whence.trace.rank.reranking import rerank
 
 RERANK_ROWS = 200
-"""Rows of the first stage that are reranked, or k if that is more: each costs a forward and a backward pass, as much
-as indexing it did."""
+"""Rows of the first stage that are reranked, or k if that is more: each costs a forward pass, as indexing it did."""
 
 VERSION = "+late 3"
 """Behind the version of the first stage's form. "late" is what results call reranking."""
