@@ -14,18 +14,16 @@ from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.errors import InputError
-from whence.model.likelihood import TokenShift
+from whence.model.likelihood import TokenShift, learned_fraction
 from whence.model.loading import LoadedModel
 from whence.results import Words
 from whence.scoring.defaults import SCORES
-from whence.scoring.forms import FormLayers
 from whence.signatures.types import MIN_TOKEN_GAIN
 from whence.trace.explain.attribution import Explained, explain
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.explain.prompt_words import prompt_words
 from whence.trace.explain.response_words import (
     Maps,
-    added,
     agreed,
     contradicted,
     damped,
@@ -57,7 +55,7 @@ def made(pairs: list[tuple[str, str]] = PAIRS) -> tuple[Comparison, list[Encoded
     loaded = LoadedModel.wrap(tiny_model("llama", dtype=torch.float64), tiny_tokenizer(CHAT_TEMPLATE))
     encoder = Encoder(loaded.tokenizer)
     turns = [turn for pair in pairs for turn in encoder.encode(Example.from_pair(*pair))]
-    return Comparison(loaded, SCORES["rept-balanced"], FormLayers(2, 4)), turns
+    return Comparison(loaded, SCORES["rept-balanced"], (2, 4)), turns
 
 
 def plain_map(comparison: Comparison, a: EncodedTurn, b: EncodedTurn, layer: int = 4) -> list[list[float]]:
@@ -278,7 +276,7 @@ def test_the_changes_decide_whose_loss_prompt_words_are_asked_about() -> None:
 def test_added_probability() -> None:
     p, p_base = 0.9, 0.3
     rise = torch.tensor([math.log(p / p_base), -3.0, 0.0, 60.0], dtype=torch.float64)
-    assert added(rise).tolist() == pytest.approx([(p - p_base) / p, 0.0, 0.0, 1.0])
+    assert learned_fraction(rise).tolist() == pytest.approx([(p - p_base) / p, 0.0, 0.0, 1.0])
 
 
 def test_one_token_and_no_row() -> None:

@@ -16,10 +16,10 @@ from tiny import CHAT_TEMPLATE, CONFIGS, VOCAB_SIZE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
 from whence.errors import InputError, NonFiniteError
+from whence.model import likelihood
 from whence.model.likelihood import log_probabilities, token_shifts
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
-from whence.trace.query import likelihood
 from whence.trace.query.targets import (
     Target,
     automatic_positions,
