@@ -16,6 +16,7 @@ from oracles import (
     errors_oracle,
     pairs_oracle,
     signature_oracle,
+    top_other_oracle,
 )
 from tiny import CONFIGS, VOCAB_SIZE, tiny_model, tiny_tokenizer
 from whence.data.examples import EncodedTurn
