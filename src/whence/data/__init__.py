@@ -1,4 +1,4 @@
-"""None"""
+"""Rows in: files and data sets become examples, examples become token ids."""
 
 from __future__ import annotations
 

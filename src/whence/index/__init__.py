@@ -1,4 +1,4 @@
-"""None"""
+"""Signatures on disk: built shard by shard, bound to their model, read in blocks, searched and verified."""
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from whence.data import EncodedTurn
 from whence.errors import InputError
+from whence.files import did_you_mean
 from whence.results import Words
 from whence.trace.explain.prompt_attribution.comparison import Comparison, PromptMethod, ResponseWeights, Score
 from whence.trace.explain.prompt_attribution.gradients import IntegratedGradients, PrefixGradients
@@ -36,11 +36,10 @@ def prompt_method(name: str) -> PromptMethod:
     """The method of that name. Raises InputError that names the nearest."""
     if name in PROMPT_METHODS:
         return PROMPT_METHODS[name]
-    near = difflib.get_close_matches(name, PROMPT_METHODS, n=1)
     raise InputError(
         f"There is no prompt method {name!r}.",
         f"Methods: {', '.join(PROMPT_METHODS)}.",
-        f"Did you mean {near[0]}?" if near else "",
+        did_you_mean(name, PROMPT_METHODS),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from whence.data import EncodedTurn
 from whence.errors import InputError
+from whence.files import did_you_mean
 from whence.model import TokenShift, learned_fraction
 from whence.results import Words
 from whence.signatures import MIN_TOKEN_GAIN
@@ -151,11 +151,10 @@ def pooling(name: str) -> Pooling:
     """The method of that name. Raises InputError with the nearest."""
     if name in RESPONSE_METHODS:
         return RESPONSE_METHODS[name]
-    near = difflib.get_close_matches(name, RESPONSE_METHODS, n=1)
     raise InputError(
         f"There is no response method {name!r}.",
         f"Methods: {', '.join(RESPONSE_METHODS)}.",
-        f"Did you mean {near[0]}?" if near else "",
+        did_you_mean(name, RESPONSE_METHODS),
     )
 
 
