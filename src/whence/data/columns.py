@@ -62,12 +62,19 @@ def recognise(names: Iterable[str], mapping: Mapping[str, str] | None = None, *,
         return shape and replace(shape, answered=answered)
     taken = {shape.prompt, shape.main, shape.input}
     # An optional column that this row lacks keeps its usual name: a later row may have it.
-    near = {key: mapping.get(key) or loose.get(name) or name for key, name in OPTIONAL.items()}
+    near: dict[str, str | None] = {key: mapping.get(key) or loose.get(name) or name for key, name in OPTIONAL.items()}
     near["system"] = mapping.get("system") or _first(SYSTEM_COLUMNS, loose) or SYSTEM_COLUMNS[0]
     if shape.kind == "messages":
         near["history"] = mapping.get("history") or ""
+    near = {key: name if name and name not in taken else None for key, name in near.items()}
     return replace(
-        shape, **{key: name if name and name not in taken else None for key, name in near.items()}, answered=answered
+        shape,
+        system=near["system"],
+        history=near["history"],
+        tools=near["tools"],
+        documents=near["documents"],
+        template_kwargs=near["template_kwargs"],
+        answered=answered,
     )
 
 

@@ -23,7 +23,7 @@ class RowError(DataError):
     """One row cannot be used; the message is the reason, without the place."""
 
 
-class LeftOut(RowError):
+class LeftOut(RowError):  # noqa: N818 - nothing is wrong with the row
     """A row that is sound but was not trained on; it is counted by its reason, not set aside."""
 
 

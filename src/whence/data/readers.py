@@ -35,9 +35,9 @@ def read_examples(
     `columns` maps "prompt", "response", "system", "messages" or "text" to the names in the file; without it they are
     recognised, once a file, by its first row that has a known set. `split` is for data sets ("train" by default).
 
-    A row that cannot be used is given to `on_reject` and left out; `on_shape` is told each file's columns, `on_left_out`
-    the reason for each sound row that was not trained on (all turns masked, a false label). Memory is bounded by a few
-    hundred rows, except for a .json array, whose text is held whole.
+    A row that cannot be used is given to `on_reject` and left out; `on_shape` is told each file's columns, and
+    `on_left_out` the reason for each sound row that was not trained on (all turns masked, a false label). Memory is
+    bounded by a few hundred rows, except for a .json array, whose text is held whole.
 
     Raises DataError: at once for a missing path or a wrong mapping; while reading for a file that is empty, damaged,
     not UTF-8 or without known columns.

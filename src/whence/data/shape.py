@@ -70,10 +70,7 @@ class Shape:
             if not text.strip():
                 raise RowError(f"empty text (column {self.main!r})")
             return (Turn(TEXT, text),)
-        if self.kind == "messages":
-            turns = messages(_cell(row, self.main), self.main)
-        else:
-            turns = self._pair(row)
+        turns = messages(_cell(row, self.main), self.main) if self.kind == "messages" else self._pair(row)
         turns = self._system(row, turns)
         return answered(turns, self.main) if self.answered else tuple(turns)
 
@@ -109,7 +106,7 @@ class Shape:
     def _template_inputs(self, row: Row) -> dict[str, Json]:
         if self.kind == "text":
             return {}
-        inputs = {}
+        inputs: dict[str, Json] = {}
         tools = _listed(row, self.tools)
         if tools:
             inputs["tools"] = tools
