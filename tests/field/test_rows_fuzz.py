@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +115,12 @@ def check(case: Case, how: str, name: str) -> None:
     ids, mask = expected
     turns = encoded(encoder, examples[0])
     if isinstance(turns, EncodingError):
-        # Nobody can tell where an earlier answer ends that holds the very end-of-turn marker.
+        # Nobody can tell where an earlier answer ends that holds the very end-of-turn marker, nor where one begins
+        # that follows another, which the template renders as the last one when it is asked for the prompt.
+        roles = [message["role"] for message in messages]
         assert name == "forgetful"
         assert "another way" in str(turns)
-        assert "<|end|>" in str(messages)
+        assert "<|end|>" in str(messages) or ("assistant", "assistant") in pairwise(roles)
         return
     of_turn = dict(zip([i for i, m in enumerate(messages) if m["role"] == "assistant"], runs(mask), strict=True))
     assert [turn.turn for turn in turns] == list(range(len(trained)))
