@@ -113,7 +113,8 @@ class Encoder:
         earlier = len(answer_places(turns))
         whole = (*turns, answer)
         (found,) = self._encode_answers(whole, [len(turns)], template_inputs or {}, complete=complete)
-        return replace(found, turn=earlier)
+        # A text stays as it was asked about, also where the template changes it: a span of it is then refused.
+        return replace(found, turn=earlier, response=response if isinstance(response, str) else found.response)
 
     def render_prompt(self, turns: Sequence[Turn], template_inputs: Inputs | None = None) -> list[int]:
         """Token ids to generate from, never truncated.
