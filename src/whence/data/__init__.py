@@ -8,11 +8,32 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.data.batching import batches, length_batches
-    from whence.data.columns import messages
+    from whence.data.conversation import messages
     from whence.data.encoding import Encoder, fit
-    from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Json, Turn
-    from whence.data.formats import FORMATS, RAW_LIMIT, TABLE_FORMATS, Rejected, Row, delimiter_of, read_rows, suffix_of
+    from whence.data.examples import (
+        ASSISTANT,
+        TEXT,
+        EncodedTurn,
+        Example,
+        Json,
+        Turn,
+        conversation_json,
+        read_conversation,
+    )
+    from whence.data.formats import (
+        FORMATS,
+        RAW_LIMIT,
+        TABLE_FORMATS,
+        Rejected,
+        Row,
+        delimiter_of,
+        holds_array,
+        read_rows,
+        suffix_of,
+    )
+    from whence.data.json_text import array_start, skip
     from whence.data.metadata import ColumnType, RowError, as_json
+    from whence.data.packing import SUFFIXES, open_unpacked, packing
     from whence.data.readers import read_examples
     from whence.data.scanning import Scan, scan
     from whence.data.sources import find_sources
@@ -22,6 +43,7 @@ __all__ = [
     "ASSISTANT",
     "FORMATS",
     "RAW_LIMIT",
+    "SUFFIXES",
     "TABLE_FORMATS",
     "TEXT",
     "ColumnType",
@@ -35,16 +57,23 @@ __all__ = [
     "Scan",
     "TemplateSource",
     "Turn",
+    "array_start",
     "as_json",
     "batches",
+    "conversation_json",
     "delimiter_of",
     "find_sources",
     "fit",
+    "holds_array",
     "length_batches",
     "messages",
+    "open_unpacked",
+    "packing",
+    "read_conversation",
     "read_examples",
     "read_rows",
     "scan",
+    "skip",
     "suffix_of",
 ]
 
@@ -52,9 +81,18 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "batching": ["batches", "length_batches"],
-        "columns": ["messages"],
+        "conversation": ["messages"],
         "encoding": ["Encoder", "fit"],
-        "examples": ["ASSISTANT", "EncodedTurn", "Example", "Json", "TEXT", "Turn"],
+        "examples": [
+            "ASSISTANT",
+            "EncodedTurn",
+            "Example",
+            "Json",
+            "TEXT",
+            "Turn",
+            "conversation_json",
+            "read_conversation",
+        ],
         "formats": [
             "FORMATS",
             "RAW_LIMIT",
@@ -62,10 +100,13 @@ __getattr__, __dir__ = attach(
             "Row",
             "TABLE_FORMATS",
             "delimiter_of",
+            "holds_array",
             "read_rows",
             "suffix_of",
         ],
+        "json_text": ["array_start", "skip"],
         "metadata": ["ColumnType", "RowError", "as_json"],
+        "packing": ["SUFFIXES", "open_unpacked", "packing"],
         "readers": ["read_examples"],
         "scanning": ["Scan", "scan"],
         "sources": ["find_sources"],

@@ -288,7 +288,7 @@ def _about_base(subject: Subject) -> str:
 def _about_data(found: Scan) -> str:
     duplicates = f", {found.n_duplicates} exact duplicates" if found.n_duplicates else ""
     rejected = f", {found.n_rejected} set aside" if found.n_rejected else ""
-    return f"{found.n_rows} rows ({found.shape}){duplicates}{rejected}"
+    return "; ".join([f"{found.n_rows} rows ({found.shape}){duplicates}{rejected}", *found.notes])
 
 
 __all__ = ["BuildSettings", "build_index", "probe_turns"]
