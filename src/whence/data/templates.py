@@ -105,8 +105,9 @@ def render_turn(
 ) -> Rendered:
     """Render a conversation whose last turn is the assistant's, and find that turn's response in it.
 
-    The response begins where the rendered prompt ends: the prompt must be a prefix of the conversation. Where
-    it is not, a template with `{% generation %}` markers says itself where the response is.
+    The response begins where the rendered prompt ends: the prompt must be a prefix of the conversation. Of a
+    template with `{% generation %}` markers, what stands outside of them is no part of it, as a trainer that masks by
+    them learns nothing there; and where the prompt is no prefix, they alone say where the response is.
 
     Args:
         complete: False leaves out the end-of-turn marker and what follows (a length limit cut the answer).
@@ -120,11 +121,13 @@ def render_turn(
         return Rendered(text, len(prompt), len(text))
     text = _render(tokenizer, template, turns, add_generation_prompt=False)
     start, end = len(prompt), len(text.rstrip())
+    blocks = _marked_blocks(tokenizer, template, turns)
     if not text.startswith(prompt):
-        marked = _marked_response(tokenizer, template, turns)
-        if marked is None:
+        if not blocks:
             raise _unstable(template, prompt, text)
-        start, end = marked
+        start, end = blocks[-1]
+    elif own := [block for block in blocks if block[1] > start]:
+        start, end = max(start, own[0][0]), min(end, own[-1][1])
     if not complete:
         end = len(text) - len(_end_of_turn(tokenizer, template, turns, text))
         text = text[:end]
@@ -174,12 +177,12 @@ def _messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
     return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
-def _marked_response(
+def _marked_blocks(
     tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, turns: Sequence[Turn]
-) -> tuple[int, int] | None:
-    """Start and end of the last `{% generation %}` block, in characters; None where there is none."""
+) -> list[tuple[int, int]]:
+    """Start and end of each `{% generation %}` block that is not empty, in characters of the rendered turns."""
     if not _GENERATION_MARKER.search(template.text):
-        return None
+        return []
     from transformers.utils.chat_template_utils import render_jinja_template
 
     # What apply_chat_template(return_assistant_tokens_mask=True) calls before it turns characters into tokens,
@@ -190,10 +193,7 @@ def _marked_response(
         return_assistant_tokens_mask=True,
         **tokenizer.special_tokens_map,
     )
-    if not blocks[0]:
-        return None
-    start, end = blocks[0][-1]
-    return int(start), int(end)
+    return [(int(start), int(end)) for start, end in blocks[0] if end > start]
 
 
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, turns: Sequence[Turn], text: str) -> str:
