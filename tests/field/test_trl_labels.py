@@ -128,7 +128,6 @@ LAYOUTS = {
         family="chatml",
         own=MARKED_WITH_HEADER,
         options=ASSISTANT_ONLY,
-        beyond=("<|im_start|>", "assistant", "Ċ"),
     ),
     "Qwen2.5, whose markers TRL adds": Layout(
         [{"messages": ONE}, {"messages": SHORT}],
@@ -145,7 +144,6 @@ LAYOUTS = {
         own="qwen3.jinja",
         given=TRAINED,
         options=ASSISTANT_ONLY,
-        beyond=("Ċ", "Ċ"),
     ),
     "a thought in reasoning_content": Layout(
         [{"messages": THINKING}, {"messages": [SYSTEM, *THINKING]}],
@@ -153,7 +151,7 @@ LAYOUTS = {
         family="qwen3",
         own="qwen3.jinja",
         options=ASSISTANT_ONLY,
-        beyond=("Ċ",),
+        given=TRAINED,
     ),
     "tools and tool calls": Layout(
         [{"messages": CALLING, "tools": [WEATHER]}],
@@ -161,7 +159,7 @@ LAYOUTS = {
         family="qwen2.5",
         own="qwen2_5.jinja",
         options=ASSISTANT_ONLY,
-        beyond=("Ċ", "Ċ", "Ċ", "Ċ"),
+        given=TRAINED,
     ),
     "prompt and completion, strings": Layout(
         [
