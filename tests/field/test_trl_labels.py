@@ -354,3 +354,13 @@ def test_trl_puts_a_template_of_its_own_in_the_place_of_one_without_markers(tmp_
     assert list(given.input_ids) == row.ids[: len(given.input_ids)]
     assert tokenizer.decode(row.ids).count("<think>") == 2
     assert tokenizer.decode(own.input_ids).count("<think>") == 1
+
+
+def test_trl_refuses_a_template_without_markers_that_it_does_not_know(tmp_path: Path) -> None:
+    file = write([{"messages": ONE}], tmp_path)
+    with pytest.raises(ValueError, match="template"):
+        trained_by_trl(file, fresh_tokenizer("chatml"), ASSISTANT_ONLY)
+
+
+def test_the_template_for_strings_stands_in_the_docs() -> None:
+    assert PLAIN in (Path(__file__).parents[2] / "docs" / "encoding.md").read_text(encoding="utf-8")
