@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # One process a core, each with whole files, whose tests share what they train.
 PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-peers test-versions test-oldest test-newest check bench clean
+.PHONY: demo test test-slow test-peers test-versions test-oldest test-newest check bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "whence needs Python 3.11 or newer; say which: make PYTHON=python3.12"'
@@ -24,7 +24,11 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m alone
-	$(BIN)/python -m pytest -m "not alone" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not alone and not slow" $(PYTEST_ARGS)
+
+# Thousands of random cases of what `make test` tries with a hundred.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
 
 # What TRL's trainer trains on, beside what whence reads; TRL stays out of the other environments.
 test-peers:
@@ -39,12 +43,12 @@ test-oldest:
 	$(PYTHON) -m venv --clear .venv-oldest
 	$(PYTHON) tests/oldest.py pyproject.toml > .venv-oldest/oldest.txt
 	.venv-oldest/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev]" -c .venv-oldest/oldest.txt
-	.venv-oldest/bin/python -m pytest -m "not alone" $(PYTEST_ARGS)
+	.venv-oldest/bin/python -m pytest -m "not alone and not slow" $(PYTEST_ARGS)
 
 test-newest:
 	$(PYTHON) -m venv --clear .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev]"
-	.venv-newest/bin/python -m pytest -m "not alone" $(PYTEST_ARGS)
+	.venv-newest/bin/python -m pytest -m "not alone and not slow" $(PYTEST_ARGS)
 
 # What a change in progress wants: no set-up, first failure stops.
 check:
