@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # One process a core, each with whole files, whose tests share what they train.
 PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow test-peers test-versions test-oldest test-newest check bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "whence needs Python 3.11 or newer; say which: make PYTHON=python3.12"'
@@ -30,6 +30,26 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
 
+# What TRL's trainer trains on, beside what whence reads; TRL stays out of the other environments.
+test-peers:
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev,trl]"
+	.venv-peers/bin/python -m pytest -q tests/field/test_trl_labels.py
+
+# Every test with the oldest libraries that pyproject.toml allows, and with the newest there are.
+test-versions: test-oldest test-newest
+
+test-oldest:
+	$(PYTHON) -m venv --clear .venv-oldest
+	$(PYTHON) tests/oldest.py pyproject.toml > .venv-oldest/oldest.txt
+	.venv-oldest/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev]" -c .venv-oldest/oldest.txt
+	.venv-oldest/bin/python -m pytest -m "not alone and not slow" $(PYTEST_ARGS)
+
+test-newest:
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev]"
+	.venv-newest/bin/python -m pytest -m "not alone and not slow" $(PYTEST_ARGS)
+
 # What a change in progress wants: no set-up, formats in place, first failure stops.
 check:
 	$(BIN)/ruff check . && $(BIN)/ruff format . && $(BIN)/mypy && $(BIN)/python -m pytest -x -q
@@ -39,5 +59,5 @@ bench: $(STAMP)
 
 # Leaves .venv, which takes minutes to make.
 clean:
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build
+	rm -rf .venv-peers .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis build
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

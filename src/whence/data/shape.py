@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from whence.data.conversation import answered, history, json_cell, messages, without_nulls
@@ -78,7 +78,7 @@ class Shape:
         assert self.prompt is not None
         value = _cell(row, self.prompt)
         if isinstance(value, list | tuple):
-            prompt = messages(value, self.prompt)
+            prompt = [_untrained(turn) for turn in messages(value, self.prompt)]
         else:
             text = _text(row, self.prompt)
             about = _text(row, self.input) if self.input and row.get(self.input) is not None else ""
@@ -119,6 +119,11 @@ class Shape:
         ):
             inputs["documents"] = as_json(documents, self.documents)
         return _kwargs(row, self.template_kwargs) | inputs
+
+
+def _untrained(turn: Turn) -> Turn:
+    """A turn of a prompt: trainers of prompt and completion learn from the completion alone."""
+    return replace(turn, extra={**turn.extra, "train": False}) if turn.role == ASSISTANT else turn
 
 
 def _joined(prompt: list[Turn], response: list[Turn], prompt_column: str, column: str) -> list[Turn]:
