@@ -13,7 +13,7 @@ from whence.model.loading import LoadedModel
 
 def has_before(loaded: LoadedModel, base: LoadedModel | None = None) -> bool:
     """Whether it can be told what fine-tuning changed: there is a base, or an adapter that can be turned off."""
-    return base is not None or hasattr(loaded.model, "disable_adapter")
+    return base is not None or (hasattr(loaded.model, "disable_adapter") and loaded.adapter_off_is_base)
 
 
 @contextmanager
@@ -27,7 +27,10 @@ def before_tuning(loaded: LoadedModel, base: LoadedModel | None = None) -> Itera
         return
     if not has_before(loaded):
         raise InputError(
-            "This model has no adapter that could be turned off.",
+            "This model has no adapter that could be turned off."
+            if loaded.adapter_off_is_base
+            else "This model is not its base again when its adapter is turned off: the adapter brings weights of the "
+            "base with it (biases or embeddings).",
             "What fine-tuning changed is seen against the model before it.",
             "Give the base model with --base.",
         )
@@ -58,7 +61,7 @@ def check_base(loaded: LoadedModel, base: LoadedModel, *, weights: str = "", bas
             "What fine-tuning taught is seen against the model before it.",
             "Give that one with --base.",
         )
-    if adapter is not None and same_dtype and base_weights != weights:
+    if adapter is not None and loaded.adapter_off_is_base and same_dtype and base_weights != weights:
         raise MismatchError(
             f"{base.settings.model} is not the base that the adapter {adapter} sits on.",
             f"Expected weights {weights}; these are {base_weights}.",
