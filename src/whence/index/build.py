@@ -138,7 +138,7 @@ def build_index(
 
     started = time.monotonic()
     tell(f"Loading {settings.model}")
-    loaded = load_model(settings.model_settings)
+    loaded = load_model(settings.model_settings, notify=tell)
     limit = min(settings.max_length, loaded.max_length or settings.max_length)
     encoder = Encoder(loaded.tokenizer, template=settings.template, max_length=limit)
     layers, choice = _layers(
@@ -334,9 +334,10 @@ def _manifest(
 
 def load_base(settings: BuildSettings, loaded: LoadedModel) -> LoadedModel | None:
     """The base that is to be compared with, where it is a model of its own. Raises MismatchError if it cannot be."""
-    if settings.base is None or not settings.contrast:
+    if not settings.contrast or (settings.base is None and loaded.adapter_off_is_base):
         return None
-    other = {"model": settings.base, "adapter": None, "revision": None}
+    # An adapter that brings biases or embeddings of the base with it is compared with the base by itself.
+    other = {"model": settings.base or loaded.settings.model, "adapter": None, "revision": None}
     base = load_model(settings.model_settings.model_copy(update=other))
     check_base(loaded, base)
     # An adapter turned off is the same model, and needs no second one in memory.

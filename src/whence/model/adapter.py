@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from whence.model.places import (
     check_safetensors,
     first_line,
     has_weights,
+    is_adapter,
     is_hub_name,
     local_folder,
     read_json,
@@ -39,6 +40,8 @@ OTHER_TASKS = ("SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS")
 REFUSED: dict[str, str] = {
     "XLORA": "it weighs several adapters by a first pass over the whole prompt",
     "POLY": "it needs to be told the task of each example",
+    "LILY": "what it does to a token hangs on the mean over the whole text, its end included",
+    "SHADOW": "it hands a second stream of states from layer to layer",
 }
 """Adapter types that no reading through the decoder can follow, besides those of virtual tokens, and why."""
 
@@ -60,7 +63,7 @@ def settle(model: str, adapter: str | None, revision: str | None = None) -> Plac
     """
     path = stored_file(model, ADAPTER_CONFIG, revision)
     if path is None:
-        return Place(model, adapter, revision)
+        return Place(model, adapter, revision or _named_revision(adapter, model))
     if has_weights(model, revision):
         raise ModelError(
             f"{model} holds a whole model and an adapter beside it ({ADAPTER_CONFIG}).",
@@ -83,20 +86,23 @@ def settle(model: str, adapter: str | None, revision: str | None = None) -> Plac
             f"Give both: MODEL --adapter {model}, with the base as MODEL.",
         )
     base = _recorded_base(recorded, Path(model), str(model))
-    if stored_file(base, ADAPTER_CONFIG) is not None and not has_weights(base):
+    if is_adapter(base):
         raise ModelError(
             f"The base that the adapter {model} names, {base}, is an adapter itself.",
             "One adapter is read, on a whole model.",
             f"Merge {base} into its own base (merge_and_unload), and give both: MERGED --adapter {model}.",
         )
-    own = config.get("revision")
-    kept = own if isinstance(own, str) and own and not Path(base).is_dir() else None
-    return Place(base, model, kept or (revision if not Path(base).is_dir() and not is_on_hub(model) else None), model)
+    return Place(base, model, _named_revision(model, base) or (revision if Path(model).is_dir() else None), model)
 
 
-def is_on_hub(place: str) -> bool:
-    """Whether a place is a name on the hub, not a folder."""
-    return not Path(place).exists() and is_hub_name(place)
+def _named_revision(adapter: str | None, base: str) -> str | None:
+    """The revision of its base on the hub that an adapter's config names."""
+    path = stored_file(adapter, ADAPTER_CONFIG) if adapter is not None else None
+    if path is None or Path(base).exists():
+        return None
+    config = read_json(path, "an adapter's config")
+    named = config.get("revision")
+    return named if isinstance(named, str) and named and config.get("base_model_name_or_path") == base else None
 
 
 def _recorded_base(recorded: str, folder: Path, adapter: str) -> str:
@@ -249,8 +255,7 @@ def fit(model: PreTrainedModel, adapter: Adapter) -> tuple[PeftModel, bool]:
     with quiet():
         before = own_reading(model, ids)
         wrapped = _wrapped(model, adapter)
-        wrapped.eval()
-        on = own_reading(wrapped, ids)
+        on = _on(wrapped, ids, adapter)
         off = _off(wrapped, ids)
     _refuse_idle(adapter, before, on)
     is_base = off is not None and before.gap(off) <= tolerance(model)
@@ -264,6 +269,17 @@ def _refuse_idle(adapter: Adapter, before: Reading, on: Reading) -> None:
             "Expected the weights of a trained adapter; those of a new one begin at zero (lora_B).",
             "Give the checkpoint of a later step; in bfloat16 or float16 try --dtype float32.",
         )
+
+
+def _on(wrapped: PeftModel, ids: Tensor, adapter: Adapter) -> Reading:
+    try:
+        return own_reading(wrapped.eval(), ids)
+    except Exception as error:  # PEFT's forward pass is the adapter's own code
+        raise ModelError(
+            f"The adapter {adapter.name} cannot be run on a plain text: {first_line(error)}.",
+            "whence reads adapters whose weights act inside the model's layers; see docs/compatibility.md.",
+            "Use another checkpoint, or train with LoRA.",
+        ) from error
 
 
 def _off(wrapped: PeftModel, ids: Tensor) -> Reading | None:
@@ -310,6 +326,8 @@ def _wrapped(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
     from peft import PeftModel
 
     kind = type(model).__name__
+    if hasattr(adapter.config, "progressbar"):
+        adapter.config.progressbar = False
     try:
         wrapped = PeftModel.from_pretrained(model, str(adapter.folder), is_trainable=False, config=adapter.config)
         # Loaded once more, because only this call says which weights found no place.
@@ -319,14 +337,24 @@ def _wrapped(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
             f"The adapter {adapter.name} does not fit {kind}: {first_line(error)}",
             *_fitting(model, adapter),
         ) from error
-    strange = sorted({*result.missing_keys, *result.unexpected_keys})
+    missing = _not_shared(wrapped, result.missing_keys)
+    strange = sorted({*missing, *result.unexpected_keys})
     if strange:
         raise ModelError(
             f"The adapter {adapter.name} does not fit {kind}: {len(result.unexpected_keys)} of its weights have no "
-            f"place there and {len(result.missing_keys)} are missing, the first {strange[0]}.",
+            f"place there and {len(missing)} are missing, the first {strange[0]}.",
             *_fitting(model, adapter),
         )
     return wrapped
+
+
+def _not_shared(wrapped: PeftModel, missing: Sequence[str]) -> list[str]:
+    """The missing weights that are no second name of one that was loaded, as a vector bank of many layers has."""
+    if not missing:
+        return []
+    weights = wrapped.state_dict(keep_vars=True)
+    loaded = {weight.data_ptr() for name, weight in weights.items() if name not in set(missing)}
+    return [name for name in missing if name not in weights or weights[name].data_ptr() not in loaded]
 
 
 def _fitting(model: PreTrainedModel, adapter: Adapter) -> tuple[str, str]:

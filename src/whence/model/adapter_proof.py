@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from whence.errors import ModelError
 from whence.model.blocks import Blocks, cache_argument, captured
+from whence.model.places import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -103,12 +104,16 @@ def prove_states(model: PreTrainedModel, blocks: Blocks, ids: Int[Tensor, "1 seq
     half = model.get_input_embeddings().weight.dtype.itemsize < 4
     config = model.config.get_text_config()
     for cached in (False,) if half else (False, True):
-        gap = own.gap(decoder_reading(blocks, ids, config, cached=cached))
+        try:
+            gap = own.gap(decoder_reading(blocks, ids, config, cached=cached))
+            found = f"differ from PEFT's by {gap:.3g} of their largest value"
+        except Exception as error:  # the decoder now holds the adapter's own code
+            gap, found = float("inf"), f"cannot be had without PEFT's own forward pass ({first_line(error)})"
         if not gap <= tolerance(model):
             raise ModelError(
-                f"The adapter {name} acts in PEFT's own forward pass, around the decoder: the states that whence "
-                f"would read differ from PEFT's by {gap:.3g} of their largest value.",
-                "whence reads adapters whose weights act inside the model's layers; see docs/compatibility.md.",
+                f"The adapter {name} acts outside the model's layers, or on the text as a whole: the states that "
+                f"whence would read {found}.",
+                "whence reads adapters whose weights act inside the layers, token by token; see docs/compatibility.md.",
                 "Where PEFT can merge it (model.merge_and_unload()), save the merged model and index that with --base.",
             )
     return own

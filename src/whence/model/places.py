@@ -93,6 +93,11 @@ def has_weights(place: str, revision: str | None = None) -> bool:
     return False
 
 
+def is_adapter(place: str, revision: str | None = None) -> bool:
+    """Whether an adapter is there, without the weights of a whole model."""
+    return stored_file(place, ADAPTER_CONFIG, revision) is not None and not has_weights(place, revision)
+
+
 def read_json(path: Path, what: str) -> dict[str, JsonValue]:
     """The object that a JSON file holds. Raises ModelError that names a damaged file."""
     try:
@@ -177,6 +182,7 @@ __all__ = [
     "check_weight_files",
     "first_line",
     "has_weights",
+    "is_adapter",
     "is_hub_name",
     "local_folder",
     "read_json",

@@ -13,7 +13,7 @@ from typing import Unpack
 
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn
-from whence.errors import InputError, MismatchError
+from whence.errors import InputError, MismatchError, ModelError
 from whence.index.forms import LayerRoles, ScoreForm
 from whence.index.manifest import ADAPTER_OFF, check_model
 from whence.index.search import Match, default_roles, search
@@ -22,6 +22,7 @@ from whence.model.before import check_base, weights_hash
 from whence.model.fingerprint import fingerprint
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.model.places import is_adapter
 from whence.results import Hit, QueryResult, TraceResult
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Signatures
@@ -105,7 +106,8 @@ class Tracer:
         manifest = self.index.manifest
         contrasted = manifest.base not in ("", ADAPTER_OFF)
         if base is None and contrasted:
-            base = str(manifest.settings["base"])
+            base = str(manifest.settings.get("base") or manifest.model)
+            _check_there("base", base, "--base")
         if isinstance(base, str):
             base = load_model(
                 self.loaded.settings.model_copy(update={"model": base, "adapter": None, "revision": None})
@@ -303,12 +305,21 @@ def _layers_read(form: ScoreForm, roles: LayerRoles) -> str:
 
 
 def _settings(index: Index, model: str | None, adapter: str | None, device: str) -> ModelSettings:
-    """How the index's build loaded its model, with what the caller gives put in its place."""
+    """How the index's build loaded its model, with what the caller gives put in its place.
+
+    Raises ModelError for a recorded place that is no longer there.
+    """
     manifest, kept = index.manifest, index.manifest.settings
+    # An adapter given as the model names its base itself.
+    alone = model is not None and adapter is None and is_adapter(model)
+    if model is None:
+        _check_there("base" if manifest.adapter else "model", manifest.model, "--model")
+    if adapter is None and not alone and manifest.adapter is not None:
+        _check_there("adapter", manifest.adapter, "--adapter")
     return ModelSettings.model_validate(
         {
             "model": model or manifest.model,
-            "adapter": adapter or manifest.adapter,
+            "adapter": None if alone else adapter or manifest.adapter,
             "dtype": manifest.dtype,
             "device": device,
             "quantization": manifest.quantization,
@@ -317,6 +328,16 @@ def _settings(index: Index, model: str | None, adapter: str | None, device: str)
             "trust_remote_code": bool(kept.get("trust_remote_code")),
         }
     )
+
+
+def _check_there(what: str, recorded: str, option: str) -> None:
+    """Raises ModelError for a recorded folder that has gone. A hub name cannot go."""
+    if Path(recorded).is_absolute() and not Path(recorded).exists():
+        raise ModelError(
+            f"The index was built with the {what} {recorded}, which is not there any more.",
+            "A trace asks the model of the index.",
+            f"Give the folder where it is now with {option} (whence trace, whence eval), or move it back.",
+        )
 
 
 __all__ = ["ANSWER_TOKENS", "Tracer"]
