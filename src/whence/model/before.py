@@ -69,7 +69,7 @@ def check_base(loaded: LoadedModel, base: LoadedModel, *, weights: str = "", bas
         )
     ids = loaded.tokenizer.get_vocab()
     strange = sorted(token for token, number in base.tokenizer.get_vocab().items() if ids.get(token) != number)
-    if strange or max(ids.values()) >= base.vocab_size:
+    if strange or loaded.vocab_size > base.vocab_size <= max(ids.values()):
         found = f"the token {strange[0]!r} has another number" if strange else f"it knows {base.vocab_size} tokens only"
         raise MismatchError(
             f"{base.settings.model} reads other tokens than {loaded.settings.model}: {found}.",

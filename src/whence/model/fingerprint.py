@@ -81,6 +81,8 @@ def _wrappers(model: nn.Module) -> dict[str, str]:
     for path, module in model.named_modules():
         if isinstance(module, BaseTunerLayer) and hasattr(module, "base_layer"):
             found[path + "."] = "base_layer."
+        elif isinstance(getattr(module, "token_adapter", None), nn.Module):
+            found[path + "."] = "token_adapter.base_layer."
         elif isinstance(getattr(module, "original_module", None), nn.Module):
             found[path + "."] = "original_module."
         elif isinstance(getattr(module, "adaption_prompt", None), nn.Parameter):

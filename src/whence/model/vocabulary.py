@@ -22,7 +22,7 @@ def check_vocabulary(
     adapter: the place of the adapter that brings the tokenizer, where one does.
 
     A token without an embedding is refused at once where an adapter brings it, where the chat template writes it or
-    where it ends a text. Any other, such as the place of a picture in a text-only model, is refused when a text has it.
+    where it begins or ends a text. Any other, such as the place of a picture in a text-only model, when a text has it.
     A padding token is masked out, and any id serves for it.
     """
     rows = _rows(model)
@@ -31,7 +31,7 @@ def check_vocabulary(
     if not beyond:
         return
     template = str(tokenizer.chat_template or "")
-    needed = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+    needed = {tokenizer.bos_token_id, tokenizer.eos_token_id}
     if adapter is None and not any(number in needed or token in template for number, token in beyond.items()):
         _refuse_when_used(model, beyond, rows, place)
         return
