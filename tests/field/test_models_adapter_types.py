@@ -120,9 +120,7 @@ def test_a_type_of_tomorrow_that_acts_in_peft_s_forward(
         return own(self, input_ids=(input_ids + 1) % 400, **kwargs)
 
     monkeypatch.setattr(PeftModelForCausalLM, "forward", forward)
-    with pytest.raises(
-        ModelError, match=r"\(LORA\) acts outside the model's layers.* differ from PEFT's by 0\.\d+|by 1"
-    ):
+    with pytest.raises(ModelError, match=r"\(LORA\) acts outside the model's layers.* differ from PEFT's by"):
         load_model(ModelSettings(model=str(tmp_path)))
 
 
@@ -192,9 +190,7 @@ def test_biases_trained_in_place_are_compared_with_the_base_by_itself(tmp_path: 
 def test_an_adapter_for_another_task(base: Path, tmp_path: Path) -> None:
     make_adapter(base, tmp_path, "LORA", task_type="CAUSAL_LM")
     change_config(tmp_path, task_type="SEQ_CLS")
-    with pytest.raises(
-        ModelError, match="LORA for SEQ_CLS, which whence does not read: it was not trained as a causal"
-    ):
+    with pytest.raises(ModelError, match="LORA for SEQ_CLS, which whence does not read: it was not trained as"):
         load_model(ModelSettings(model=str(tmp_path)))
 
 
@@ -207,7 +203,7 @@ def test_settings_of_a_newer_peft(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"does not know: tomorrows_switch\.[\s\S]*pip install -U peft"):
         load_model(ModelSettings(model=str(tmp_path)))
     change_config(tmp_path, peft_type="TOMORROW")
-    with pytest.raises(ModelError, match="has the type 'TOMORROW', which peft .* does not know"):
+    with pytest.raises(ModelError, match=r"has the type 'TOMORROW', which peft .* does not know"):
         load_model(ModelSettings(model=str(tmp_path)))
 
 

@@ -1,0 +1,48 @@
+"""docs/compatibility.md lists what PEFT and transformers have, no more and no less, and names tests that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from peft import PeftType
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+from whence.model.checkpoint import READ_QUANTISED
+
+TESTS = Path(__file__).parents[1]
+PAGE = (TESTS.parent / "docs" / "compatibility.md").read_text("utf-8")
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def table(title: str) -> dict[str, str]:
+    """What stands in the second column, by the name in the first; a name stands in one row."""
+    found = re.findall(r"^\| `([^`]+)` \| ([\w ]+?) \|.*?\| `(\w+)\[\1\]` \|$", section(title), re.MULTILINE)
+    assert len({name for name, _, _ in found}) == len(found)
+    return {name: verdict for name, verdict, _ in found}
+
+
+def test_adapter_types() -> None:
+    from test_models_adapter_types import REFUSED
+
+    expected = {kind.value: "refused" if kind.value in REFUSED else "read" for kind in PeftType}
+    assert table("Adapters") == expected
+
+
+def test_stored_quantisations() -> None:
+    expected = {
+        name: "read on CUDA" if name in READ_QUANTISED else "refused" for name in AUTO_QUANTIZATION_CONFIG_MAPPING
+    }
+    assert table("Stored quantisations") == expected
+
+
+def test_the_tests_that_the_page_names_are_there() -> None:
+    named = set(re.findall(r"`(test_\w+)[`\[]", PAGE))
+    written = {
+        name for path in TESTS.rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
+    }
+    assert named
+    assert named <= written
