@@ -11,7 +11,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from whence.errors import ModelError
-from whence.model.adapter import fit, read_adapter, refuse_type, settle, triggers
+from whence.model.adapter import fit, read_adapter, refuse_type, triggers
+from whence.model.adapter_place import settle
 from whence.model.adapter_proof import probe_ids, prove_states
 from whence.model.blocks import Blocks, find_blocks
 from whence.model.checkpoint import check_finite, check_quantisation, load_checkpoint, quiet, stored_quantisation
