@@ -78,6 +78,19 @@ def test_a_recorded_base_that_is_not_there(lora: Path, base: Path, recorded: str
     assert torch.equal(logits(model=base, adapter=lora), expected)
 
 
+def test_a_recorded_base_on_the_hub_that_cannot_be_had(lora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def hf_hub_download(*place: str, **options: object) -> str:
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
+    record(lora, base_model_name_or_path="models/base")
+    with pytest.raises(ModelError, match=rf"'models/base' is no folder .*adapter {lora} names[\s\S]*--adapter {lora}"):
+        logits(model=lora)
+
+
 @pytest.mark.parametrize("recorded", [None, ""])
 def test_no_recorded_base(lora: Path, base: Path, recorded: str | None) -> None:
     record(lora, base_model_name_or_path=recorded)

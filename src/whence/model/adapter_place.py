@@ -57,13 +57,26 @@ def settle(model: str, adapter: str | None, revision: str | None = None) -> Plac
             f"Give both: MODEL --adapter {model}, with the base as MODEL.",
         )
     base = _recorded_base(recorded, Path(model), str(model))
-    if is_adapter(base):
+    try:
+        nested = is_adapter(base)
+    except ModelError as error:
+        raise with_named_base(error, model) from error
+    if nested:
         raise ModelError(
             f"The base that the adapter {model} names, {base}, is an adapter itself.",
             "One adapter is read, on a whole model.",
             f"Merge {base} into its own base (merge_and_unload), and give both: MERGED --adapter {model}.",
         )
     return Place(base, model, _named_revision(model, base) or (revision if Path(model).is_dir() else None), model)
+
+
+def with_named_base(error: ModelError, adapter: str) -> ModelError:
+    """The error about a base on the hub, with the adapter that names it and the way to give another place."""
+    return ModelError(
+        f"{error.found} (the base that the adapter {adapter} names)",
+        error.expected,
+        f"If the base is elsewhere, give both: MODEL --adapter {adapter}, with its folder as MODEL.",
+    )
 
 
 def _named_revision(adapter: str | None, base: str) -> str | None:
@@ -91,4 +104,4 @@ def _recorded_base(recorded: str, folder: Path, adapter: str) -> str:
     )
 
 
-__all__ = ["Place", "settle"]
+__all__ = ["Place", "settle", "with_named_base"]

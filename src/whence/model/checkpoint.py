@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from torch import nn
 
 from whence.errors import ModelError
-from whence.model.places import check_weight_files, first_line, read_json, stored_file
+from whence.model.places import check_weight_files, first_line, has_weights, read_json, stored_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,12 @@ def load_checkpoint(place: str, options: Mapping[str, object], tell: Callable[[s
 
     Raises ModelError unless every weight of the model was in the checkpoint, in its shape, and no other was.
     """
+    if Path(place).is_dir() and not has_weights(place):
+        raise ModelError(
+            f"No causal language model could be loaded from {place!r}: the folder holds no weights.",
+            "Expected a folder saved by save_pretrained (config.json, model.safetensors).",
+            "Give the folder with the weights; an intermediate checkpoint may have to be converted first.",
+        )
     model, info = _from_pretrained(place, options)
     found = _prefixes([*info["unexpected_keys"]])
     if found and info["missing_keys"]:

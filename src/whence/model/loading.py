@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from whence.errors import ModelError
 from whence.model.adapter import fit, read_adapter, refuse_type, triggers
-from whence.model.adapter_place import settle
+from whence.model.adapter_place import Place, settle, with_named_base
 from whence.model.adapter_proof import probe_ids, prove_states
 from whence.model.blocks import Blocks, find_blocks
 from whence.model.checkpoint import check_finite, check_quantisation, load_checkpoint, quiet, stored_quantisation
@@ -140,32 +140,33 @@ def load_model(settings: ModelSettings, *, notify: Callable[[str], None] | None 
     place = settle(settings.model, settings.adapter, settings.revision)
     settings = settings.model_copy(update={"model": place.model, "adapter": place.adapter, "revision": place.revision})
     check_place(settings.model, "config.json", "model")
-    device = _device(settings.device)
-    options = _options(settings, device)
+    options = _options(settings, _device(settings.device))
     adapter = None if settings.adapter is None else read_adapter(settings.adapter)
+    # Before the weights, which take longer.
+    tokenizer = load_tokenizer(settings)
+    model = _whole_model(place, settings, options, notify or (lambda sentence: None))
+    off_is_base = True
+    if adapter is not None:
+        model, off_is_base = fit(model, adapter)
+    own_tokens = settings.adapter if _tokenizer_place(settings) == settings.adapter else None
+    check_vocabulary(tokenizer, model, own_tokens, settings.model)
+    return replace(LoadedModel.wrap(model, tokenizer, settings), adapter_off_is_base=off_is_base)
+
+
+def _whole_model(
+    place: Place, settings: ModelSettings, options: dict[str, object], tell: Callable[[str], None]
+) -> PreTrainedModel:
+    """The model without its adapter, on its device. Raises ModelError that names the adapter which names it."""
     try:
-        model = load_checkpoint(settings.model, options, notify or (lambda sentence: None))
+        model = load_checkpoint(settings.model, options, tell)
     except ModelError as error:
         if place.named_by is None or Path(settings.model).is_dir():
             raise
-        raise ModelError(
-            f"{error.found} (the base that the adapter {place.named_by} names)",
-            error.expected,
-            f"If the base is elsewhere, give both: MODEL --adapter {place.named_by}, with its folder as MODEL.",
-        ) from error
+        raise with_named_base(error, place.named_by) from error
     if "device_map" not in options:
-        model = model.to(device)
+        model = model.to(_device(settings.device))
     check_finite(model, settings.model)
-    tokenizer = load_tokenizer(settings)
-    off_is_base = True
-    if adapter is not None:
-        own_tokens = _tokenizer_place(settings) != settings.model
-        model, off_is_base = fit(model, adapter)
-        check_vocabulary(tokenizer, model, settings.adapter if own_tokens else None, settings.model)
-    else:
-        check_vocabulary(tokenizer, model, None, settings.model)
-    loaded = LoadedModel.wrap(model, tokenizer, settings)
-    return replace(loaded, adapter_off_is_base=off_is_base)
+    return model
 
 
 def _options(settings: ModelSettings, device: torch.device) -> dict[str, object]:

@@ -43,22 +43,39 @@ def check_place(place: str, needed: str, what: str) -> None:
 
 
 def stored_file(place: str, name: str, revision: str | None = None) -> Path | None:
-    """The file `name` of a folder, or of a hub model (fetched if it is not in the cache); None if there is none."""
+    """The file `name` of a folder, or of a hub model (fetched if it is not in the cache); None if there is none.
+
+    Raises ModelError for a hub model of which nothing is in the cache while the hub cannot be reached.
+    """
     if Path(place).exists():
         path = Path(place) / name
         return path if path.is_file() else None
     if not is_hub_name(place):
         return None
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         # Asked first: without a network each question to the hub takes half a minute.
         cached = try_to_load_from_cache(place, name, revision=revision)
         if cached is None:
             return Path(hf_hub_download(place, name, revision=revision))
+    except LocalEntryNotFoundError as error:
+        known = (try_to_load_from_cache(place, own, revision=revision) for own in ("config.json", ADAPTER_CONFIG))
+        if not any(isinstance(path, str) for path in known):
+            raise _not_reached(place, error) from error
+        return None
     except (OSError, ValueError):
         return None
     return Path(cached) if isinstance(cached, str) else None
+
+
+def _not_reached(place: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"{place!r} is no folder here, and the hub did not give it: {first_line(error)}.",
+        "Expected a folder, or the name of a model on the hub that can be reached or is in the cache.",
+        "Check the name and the connection, or give the path of a folder.",
+    )
 
 
 def local_folder(place: str, patterns: list[str], revision: str | None = None) -> Path:
@@ -70,11 +87,7 @@ def local_folder(place: str, patterns: list[str], revision: str | None = None) -
     try:
         return Path(snapshot_download(place, revision=revision, allow_patterns=patterns))
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{place!r} is no folder here, and the hub did not give it: {first_line(error)}",
-            "Expected a folder, or the name of a model on the hub that can be reached or is in the cache.",
-            "Check the name and the connection, or give the path of a folder.",
-        ) from error
+        raise _not_reached(place, error) from error
 
 
 def has_weights(place: str, revision: str | None = None) -> bool:
