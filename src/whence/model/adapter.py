@@ -33,6 +33,9 @@ ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER_WEIGHTS, "*token*", "*.jinja", "vocab*"
 
 OTHER_TASKS = ("SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS")
 
+AROUND_EMBEDDINGS = ("", "base_layer.", "modules_to_save.", "token_adapter.base_layer.")
+"""What stands between the name of an embedding and its weight in an adapter's file."""
+
 REFUSED: dict[str, str] = {
     "XLORA": "it weighs several adapters by a first pass over the whole prompt",
     "POLY": "it needs to be told the task of each example",
@@ -239,7 +242,7 @@ def _stored_rows(model: PreTrainedModel, adapter: Adapter) -> int | None:
         int(weight.shape[0])
         for key, weight in adapter.weights.items()
         for name in names
-        if f".{key}".endswith((f".{name}.weight", f".{name}.base_layer.weight", f".{name}.modules_to_save.weight"))
+        if f".{key}".endswith(tuple(f".{name}.{inside}weight" for inside in AROUND_EMBEDDINGS))
     ]
     return max(rows, default=None)
 

@@ -180,8 +180,10 @@ def check_safetensors(path: Path) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without its full stop."""
+    """The first line of an error's message (and the next, where the first ends in a colon), without its full stop."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        lines = [f"{lines[0]} {lines[1]}"]
     return (lines[0] if lines else type(error).__name__)[:300].removesuffix(".")
 
 
