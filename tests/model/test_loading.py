@@ -99,12 +99,14 @@ def test_places_that_hold_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"is no model: it has no config.json \(it holds notes.txt\)"):
         load_model(ModelSettings(model=str(tmp_path)))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    tiny_tokenizer(CHAT_TEMPLATE).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="No causal language model could be loaded"):
         load_model(ModelSettings(model=str(tmp_path)))
 
 
 def test_a_hub_name_goes_to_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A name that is no folder is handed on as it is, with its revision and without trust in its code."""
+    import huggingface_hub
     from transformers import AutoModelForCausalLM
 
     asked: list[tuple[str, object, object]] = []
@@ -113,10 +115,30 @@ def test_a_hub_name_goes_to_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         asked.append((name, kwargs["revision"], kwargs["trust_remote_code"]))
         raise OSError("org/name is not a local folder\nand no network is here")
 
+    nothing = huggingface_hub._CACHED_NO_EXIST
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *place, **options: nothing)
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
     with pytest.raises(ModelError, match="loaded from 'org/name': org/name is not a local folder\n"):
         load_model(ModelSettings(model="org/name", revision="v2"))
     assert asked == [("org/name", "v2", False)]
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    asked: list[str] = []
+
+    def hf_hub_download(place: str, name: str, **options: object) -> str:
+        asked.append(place)
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
+    with pytest.raises(
+        ModelError, match=r"'org/nowhere' is no folder here, and the hub did not give it: no connection"
+    ):
+        load_model(ModelSettings(model="org/nowhere"))
+    assert asked == ["org/nowhere"]
 
 
 def test_quantisation_without_its_needs_says_so(tmp_path: Path) -> None:

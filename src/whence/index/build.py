@@ -90,7 +90,7 @@ def build_index(
 
     started = time.monotonic()
     tell(f"Loading {settings.model}")
-    subject = open_subject(settings)
+    subject = open_subject(settings, notify=tell)
     tell(f"Chat template: {TEMPLATE_SOURCES[subject.encoder.template_source]}")
     if add and existing is not None:
         return _add(settings, subject, found, existing, add, "layers" in options, progress, tell)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from typing import NamedTuple
@@ -46,9 +46,12 @@ class Subject(NamedTuple):
         return ADAPTER_OFF if self.base is None else weights_hash(self.base)
 
 
-def open_subject(settings: BuildSettings) -> Subject:
-    """Loads model, base and tokenizer. Raises ModelError, and MismatchError for a base that cannot be the base."""
-    loaded = load_model(settings.model_settings)
+def open_subject(settings: BuildSettings, *, notify: Callable[[str], None] | None = None) -> Subject:
+    """Loads model, base and tokenizer. Raises ModelError, and MismatchError for a base that cannot be the base.
+
+    notify: called with a sentence where the model was not read as it is stored.
+    """
+    loaded = load_model(settings.model_settings, notify=notify)
     encoder = Encoder(loaded.tokenizer, template=settings.template, max_length=loaded.fitting(settings.max_length))
     base = _load_base(settings, loaded)
     return Subject(loaded, base, encoder, settings.contrast and has_before(loaded, base))
@@ -56,9 +59,10 @@ def open_subject(settings: BuildSettings) -> Subject:
 
 def _load_base(settings: BuildSettings, loaded: LoadedModel) -> LoadedModel | None:
     """The base that is to be compared with, where it is a model of its own."""
-    if settings.base is None or not settings.contrast:
+    if not settings.contrast or (settings.base is None and loaded.adapter_off_is_base):
         return None
-    other = {"model": settings.base, "adapter": None, "revision": None}
+    # An adapter that brings biases or embeddings of the base with it is compared with the base by itself.
+    other = {"model": settings.base or loaded.settings.model, "adapter": None, "revision": None}
     base = load_model(settings.model_settings.model_copy(update=other))
     check_base(loaded, base)
     # An adapter turned off is the same model, and needs no second one in memory.

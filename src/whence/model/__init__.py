@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from whence.model.loading import LoadedModel, ModelSettings, load_model, load_tokenizer
     from whence.model.padding import Layout, laid_out
+    from whence.model.places import is_adapter
     from whence.model.spellings import SameWords, same_words
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "generate",
     "has_before",
     "head_likelihood",
+    "is_adapter",
     "laid_out",
     "learned_fraction",
     "likelihood_of_logits",
@@ -92,6 +94,7 @@ __getattr__, __dir__ = attach(
         ],
         "loading": ["LoadedModel", "ModelSettings", "load_model", "load_tokenizer"],
         "padding": ["Layout", "laid_out"],
+        "places": ["is_adapter"],
         "spellings": ["SameWords", "same_words"],
     },
 )

@@ -14,7 +14,7 @@ from whence.run_file import run_values
 
 def has_before(loaded: LoadedModel, base: LoadedModel | None = None) -> bool:
     """Whether it can be told what fine-tuning changed: there is a base, or an adapter that can be turned off."""
-    return base is not None or hasattr(loaded.model, "disable_adapter")
+    return base is not None or (hasattr(loaded.model, "disable_adapter") and loaded.adapter_off_is_base)
 
 
 @contextmanager
@@ -28,7 +28,10 @@ def before_tuning(loaded: LoadedModel, base: LoadedModel | None = None) -> Itera
         return
     if not has_before(loaded):
         raise InputError(
-            "This model has no adapter that could be turned off.",
+            "This model has no adapter that could be turned off."
+            if loaded.adapter_off_is_base
+            else "This model is not its base again when its adapter is turned off: the adapter brings weights of the "
+            "base with it (biases or embeddings).",
             "What fine-tuning changed is seen against the model before it.",
             "Give the base model with --base.",
         )
@@ -59,7 +62,7 @@ def check_base(loaded: LoadedModel, base: LoadedModel, *, weights: str = "", bas
             "What fine-tuning taught is seen against the model before it.",
             "Give that one with --base.",
         )
-    if adapter is not None and same_dtype and base_weights != weights:
+    if adapter is not None and loaded.adapter_off_is_base and same_dtype and base_weights != weights:
         raise MismatchError(
             f"{base.settings.model} is not the base that the adapter {adapter} sits on.",
             f"Expected weights {weights}; these are {base_weights}.",
@@ -67,7 +70,7 @@ def check_base(loaded: LoadedModel, base: LoadedModel, *, weights: str = "", bas
         )
     ids = loaded.tokenizer.get_vocab()
     strange = sorted(token for token, number in base.tokenizer.get_vocab().items() if ids.get(token) != number)
-    if strange or max(ids.values()) >= base.vocab_size:
+    if strange or loaded.vocab_size > base.vocab_size <= max(ids.values()):
         found = f"the token {strange[0]!r} has another number" if strange else f"it knows {base.vocab_size} tokens only"
         raise MismatchError(
             f"{base.settings.model} reads other tokens than {loaded.settings.model}: {found}.",

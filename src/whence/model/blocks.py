@@ -87,6 +87,11 @@ def find_blocks(model: nn.Module, path: str | None = None) -> Blocks:
     return Blocks(decoder, layers, _find_head(causal_lm), path, "position_ids" in accepts, cache_argument)
 
 
+def cache_argument(decoder: nn.Module) -> str:
+    """The name under which a decoder takes a cache of keys and values; transformers renames it at 5.40."""
+    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
+
+
 def _unwrap(model: nn.Module) -> nn.Module:
     """The causal LM inside a PEFT model; any other model as it is."""
     unwrap = getattr(model, "get_base_model", None)

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from whence.model.loading import LoadedModel
 
 BYTES_AT_ONCE = 1 << 26
+MODEL_IN_PEFT = "base_model.model."
 
 
 class Fingerprint(BaseModel):
@@ -32,9 +33,7 @@ class Fingerprint(BaseModel):
 
 def fingerprint(loaded: LoadedModel, template: str) -> Fingerprint:
     """Hashes the loaded model, its adapter and tokenizer, and the chat template in use (`Encoder.template`)."""
-    state = dict(sorted(loaded.model.state_dict().items()))
-    adapter = {name: tensor for name, tensor in state.items() if _of_adapter(name)}
-    weights = {_plain_name(name): tensor for name, tensor in state.items() if name not in adapter}
+    weights, adapter = _parts(loaded.model)
     return Fingerprint(
         weights=_hash_tensors(weights),
         adapter=_hash_tensors(adapter) if adapter else "",
@@ -57,13 +56,59 @@ def hash_tokenizer(tokenizer: object) -> str:
     return _hash_text(json.dumps([content, special], sort_keys=True, ensure_ascii=True))
 
 
-def _of_adapter(name: str) -> bool:
-    return ".lora_" in name or ".modules_to_save." in name or ".ia3_" in name or ".prompt_encoder." in name
+def _parts(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The model's weights by the names that they have without an adapter, and the adapter's."""
+    state = model.state_dict()
+    if not hasattr(model, "get_base_model"):
+        return dict(state), {}
+    wrappers = _wrappers(model)
+    weights: dict[str, Tensor] = {}
+    adapter: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        plain = _plain_name(name, wrappers)
+        if plain is None:
+            adapter[name] = tensor
+        else:
+            weights[plain] = tensor
+    return weights, adapter
 
 
-def _plain_name(name: str) -> str:
-    """The name a weight has without an adapter's wrapping, so that the base hashes the same with and without."""
-    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+def _wrappers(model: nn.Module) -> dict[str, str]:
+    """Where PEFT has put a module of its own around one of the model's: its path, and the path of the one inside."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    found = {}
+    for path, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer) and hasattr(module, "base_layer"):
+            found[path + "."] = "base_layer."
+        elif isinstance(getattr(module, "token_adapter", None), nn.Module):
+            found[path + "."] = "token_adapter.base_layer."
+        elif isinstance(getattr(module, "original_module", None), nn.Module):
+            found[path + "."] = "original_module."
+        elif isinstance(getattr(module, "adaption_prompt", None), nn.Parameter):
+            found[path + "."] = "model."
+    return found
+
+
+def _plain_name(name: str, wrappers: Mapping[str, str]) -> str | None:
+    """The name of a weight without an adapter's wrapping, so that the base hashes the same with and without.
+
+    None for a weight of the adapter.
+    """
+    if not name.startswith(MODEL_IN_PEFT):
+        return None
+    plain, path = "", ""
+    rest = name
+    while rest:
+        part, dot, rest = rest.partition(".")
+        path += part + dot
+        plain += part + dot
+        while path in wrappers:
+            if not rest.startswith(wrappers[path]):
+                return None
+            rest = rest.removeprefix(wrappers[path])
+            path += wrappers[path]
+    return plain.removeprefix(MODEL_IN_PEFT)
 
 
 def _hash_text(text: str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,12 +11,18 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from whence.errors import ModelError
+from whence.model.adapter import fit, read_adapter, refuse_type, triggers
+from whence.model.adapter_place import Place, settle, with_named_base
+from whence.model.adapter_proof import probe_ids, prove_states
 from whence.model.blocks import Blocks, find_blocks
+from whence.model.checkpoint import check_finite, check_quantisation, load_checkpoint, quiet, stored_quantisation
+from whence.model.places import check_json_files, check_place, first_line, stored_file
+from whence.model.vocabulary import check_vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
 DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,
@@ -54,18 +59,34 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     settings: ModelSettings
     blocks: Blocks
+    adapter_off_is_base: bool = True
+    """Whether the model is its base again once its adapter is turned off. Biases and embeddings that were trained in
+    place stay; then the base has to be loaded by itself."""
 
     @classmethod
     def wrap(
         cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings | None = None
     ) -> LoadedModel:
-        """Takes a model that is already in memory. It is put into eval mode and its parameters are frozen."""
+        """Takes a model that is already in memory. It is put into eval mode and its parameters are frozen.
+
+        Raises ModelError for an adapter that does not act where whence reads; see `whence.model.adapter_proof`.
+        """
         model.eval().requires_grad_(False)
         if next(model.parameters()).dtype == torch.float64 and hasattr(model, "set_experts_implementation"):
             # The fused kernels for mixtures of experts know no float64.
             model.set_experts_implementation("eager")
         settings = settings or ModelSettings(model=getattr(model, "name_or_path", "") or type(model).__name__)
-        return cls(model, tokenizer, settings, find_blocks(model, settings.blocks))
+        configs = model.peft_config if hasattr(model, "get_base_model") else {}
+        name = settings.adapter or settings.model
+        for config in configs.values():
+            refuse_type(name, config)
+        blocks = find_blocks(model, settings.blocks)
+        for config in configs.values():
+            vocab = int(model.get_input_embeddings().weight.shape[0])
+            kind = str(getattr(config.peft_type, "value", config.peft_type))
+            with quiet():
+                prove_states(model, blocks, probe_ids(model, vocab, triggers(config)), f"{name} ({kind})")
+        return cls(model, tokenizer, settings, blocks)
 
     @property
     def text_config(self) -> object:
@@ -110,128 +131,88 @@ class LoadedModel:
     @property
     def pad_id(self) -> int:
         """A token id for padding; masked out, so any id serves where the tokenizer has none."""
-        return int(self.tokenizer.pad_token_id or 0)
+        own = int(self.tokenizer.pad_token_id or 0)
+        return own if own < self.model.get_input_embeddings().weight.shape[0] else 0
 
 
-def load_model(settings: ModelSettings) -> LoadedModel:
-    """Loads model, adapter and tokenizer. Raises ModelError with what was found and what to do."""
-    from transformers import AutoModelForCausalLM
+def load_model(settings: ModelSettings, *, notify: Callable[[str], None] | None = None) -> LoadedModel:
+    """Loads model, adapter and tokenizer; notify is called with a sentence on what was not as usual.
 
-    settings = _settle_adapter_folder(settings)
-    _check_place(settings.model, "config.json", "model")
-    device = _device(settings.device)
-    kwargs: dict[str, object] = {
+    Raises ModelError, with what was found and what to do, unless what is loaded is what was trained: every weight in
+    its place, an adapter that acts where whence reads, and an embedding for every token.
+    """
+    place = settle(settings.model, settings.adapter, settings.revision)
+    settings = settings.model_copy(update={"model": place.model, "adapter": place.adapter, "revision": place.revision})
+    check_place(settings.model, "config.json", "model")
+    options = _options(settings, _device(settings.device))
+    adapter = None if settings.adapter is None else read_adapter(settings.adapter)
+    # Before the weights, which take longer.
+    tokenizer = load_tokenizer(settings)
+    model = _whole_model(place, settings, options, notify or (lambda sentence: None))
+    off_is_base = True
+    if adapter is not None:
+        model, off_is_base = fit(model, adapter)
+    own_tokens = settings.adapter if _tokenizer_place(settings) == settings.adapter else None
+    check_vocabulary(tokenizer, model, own_tokens, settings.model)
+    return replace(LoadedModel.wrap(model, tokenizer, settings), adapter_off_is_base=off_is_base)
+
+
+def _whole_model(
+    place: Place, settings: ModelSettings, options: dict[str, object], tell: Callable[[str], None]
+) -> PreTrainedModel:
+    """The model without its adapter, on its device. Raises ModelError that names the adapter which names it."""
+    try:
+        model = load_checkpoint(settings.model, options, tell)
+    except ModelError as error:
+        if place.named_by is None or Path(settings.model).is_dir():
+            raise
+        raise with_named_base(error, place.named_by) from error
+    if "device_map" not in options:
+        model = model.to(_device(settings.device))
+    check_finite(model, settings.model)
+    return model
+
+
+def _options(settings: ModelSettings, device: torch.device) -> dict[str, object]:
+    """The options of from_pretrained. Raises ModelError for weights stored quantised that cannot be read here."""
+    options: dict[str, object] = {
         "dtype": _dtype(settings.dtype, device),
         "trust_remote_code": settings.trust_remote_code,
         "use_safetensors": True,
         "revision": settings.revision,
     }
+    stored = stored_quantisation(settings.model, settings.revision)
+    if stored is not None:
+        check_quantisation(settings.model, stored, device, settings.adapter, settings.quantization)
+        options["device_map"] = {"": device}
     if settings.quantization is not None:
-        kwargs |= {"quantization_config": _quantization(settings, device), "device_map": {"": device}}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(settings.model, **kwargs)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(
-            f"No causal language model could be loaded from {settings.model!r}: {_first_line(error)}",
-            "Expected a folder saved by save_pretrained (config.json, model.safetensors) or a hub name.",
-            "Check the path; weights must be safetensors, never pickle; own code needs --trust-remote-code.",
-        ) from error
-    if settings.quantization is None:
-        model = model.to(device)
-    if settings.adapter is not None:
-        model = _with_adapter(model, settings.adapter)
-    return LoadedModel.wrap(model, load_tokenizer(settings), settings)
+        options |= {"quantization_config": _quantization(settings, device), "device_map": {"": device}}
+    return options
 
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """The adapter's tokenizer where it has one (it may bring its own template), else the model's."""
     from transformers import AutoTokenizer
 
-    places = [settings.model]
-    if settings.adapter is not None and (Path(settings.adapter) / "tokenizer_config.json").exists():
-        places.insert(0, settings.adapter)
+    place = _tokenizer_place(settings)
+    revision = settings.revision if place == settings.model else None
     try:
-        return AutoTokenizer.from_pretrained(
-            places[0], trust_remote_code=settings.trust_remote_code, revision=settings.revision
-        )
-    except (OSError, ValueError, KeyError) as error:
+        with quiet():
+            return AutoTokenizer.from_pretrained(place, trust_remote_code=settings.trust_remote_code, revision=revision)
+    except Exception as error:  # tokenizers raises plain exceptions
+        found = stored_file(place, "tokenizer_config.json", revision)
+        if found is not None:
+            check_json_files(found.parent, TOKENIZER_FILES)
         raise ModelError(
-            f"No tokenizer could be loaded from {places[0]!r}: {_first_line(error)}",
-            "Expected tokenizer.json and tokenizer_config.json beside the model.",
+            f"No tokenizer could be loaded from {place!r}: {first_line(error)}",
+            "Expected tokenizer.json and tokenizer_config.json, whole, beside the model.",
             "Save the tokenizer there with tokenizer.save_pretrained.",
         ) from error
 
 
-def _settle_adapter_folder(settings: ModelSettings) -> ModelSettings:
-    """A model folder that is really an adapter's means: that adapter, on the base that it names."""
-    folder = Path(settings.model)
-    config = folder / "adapter_config.json"
-    if settings.adapter is not None or not config.exists() or (folder / "config.json").exists():
-        return settings
-    base = json.loads(config.read_text("utf-8")).get("base_model_name_or_path")
-    if not base:
-        raise ModelError(
-            f"{folder} holds an adapter whose config names no base model.",
-            "An adapter needs the model it was trained on.",
-            f"Give both: whence index BASE DATA --adapter {folder}.",
-        )
-    return settings.model_copy(update={"model": base, "adapter": str(folder)})
-
-
-def _check_place(place: str, needed: str, what: str) -> None:
-    folder = Path(place)
-    if folder.is_dir():
-        if not (folder / needed).exists():
-            names = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-            raise ModelError(
-                f"The folder {place} is no {what}: it has no {needed} (it holds {names}).",
-                f"Expected a folder saved by save_pretrained, with {needed}.",
-                "Give the folder that holds it, or a hub name.",
-            )
-    elif folder.exists() or not HUB_NAME.fullmatch(place):
-        raise ModelError(
-            f"There is no {what} folder at {place!r}.",
-            f"Expected a folder with {needed}, or a hub name such as org/name.",
-            "Check the path for a typing error.",
-        )
-
-
-def _with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    _check_place(adapter, "adapter_config.json", "adapter")
-    if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").exists():
-        raise ModelError(
-            f"The adapter {adapter} has no adapter_model.safetensors.",
-            "whence reads safetensors only, never pickle.",
-            "Save it again with a current peft (save_pretrained writes safetensors).",
-        )
-    from peft import PeftModel
-    from peft.utils import get_peft_model_state_dict, load_peft_weights
-
-    name = type(model).__name__
-    try:
-        wrapped = PeftModel.from_pretrained(model, adapter, is_trainable=False, use_safetensors=True)
-        stored, present = load_peft_weights(adapter, device="cpu"), get_peft_model_state_dict(wrapped)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(
-            f"The adapter {adapter} does not fit {name}: {_first_line(error)}",
-            "An adapter fits only the model it was trained on.",
-            f"{_named_base(adapter)} Give that one as MODEL.",
-        ) from error
-    strange = sorted(set(stored) ^ set(present))
-    if strange:
-        raise ModelError(
-            f"The adapter {adapter} does not fit {name}: {len(strange)} of its weights have no place there or are "
-            f"missing, the first {strange[0]}.",
-            "An adapter fits only the model it was trained on.",
-            f"{_named_base(adapter)} Give that one as MODEL.",
-        )
-    return wrapped
-
-
-def _named_base(adapter: str) -> str:
-    config = Path(adapter) / "adapter_config.json"
-    base = json.loads(config.read_text("utf-8")).get("base_model_name_or_path") if config.exists() else None
-    return f"Its config names the base model {base!r}." if base else "Its config names no base model."
+def _tokenizer_place(settings: ModelSettings) -> str:
+    adapter = settings.adapter
+    return adapter if adapter and stored_file(adapter, "tokenizer_config.json") else settings.model
 
 
 def _device(name: str) -> torch.device:
@@ -244,7 +225,7 @@ def _device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(
-            f"The device {name!r} cannot be used here: {_first_line(error)}",
+            f"The device {name!r} cannot be used here: {first_line(error)}",
             "Expected cpu, cuda, cuda:N or mps, as this machine has it.",
             "Leave --device out to take what is there.",
         ) from error
@@ -271,8 +252,3 @@ def _quantization(settings: ModelSettings, device: torch.device) -> object:
 
     four = settings.quantization == "4bit"
     return BitsAndBytesConfig(load_in_4bit=four, load_in_8bit=not four, bnb_4bit_compute_dtype=torch.bfloat16)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]

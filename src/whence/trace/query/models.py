@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from whence.data import EncodedTurn, Encoder
-from whence.errors import MismatchError
+from whence.errors import MismatchError, ModelError
 from whence.index import ADAPTER_OFF, Index, Manifest, check_model
 from whence.model import (
     LoadedModel,
@@ -15,6 +16,7 @@ from whence.model import (
     check_base,
     fingerprint,
     has_before,
+    is_adapter,
     load_model,
     token_shifts,
     weights_hash,
@@ -106,7 +108,8 @@ def _checked_base(
     """
     contrasted = manifest.base not in ("", ADAPTER_OFF)
     if base is None and contrasted:
-        base = str(manifest.settings["base"])
+        base = str(manifest.settings.get("base") or manifest.model)
+        _check_there("base", base, "--base")
     if isinstance(base, str):
         base = load_model(loaded.settings.model_copy(update={"model": base, "adapter": None, "revision": None}))
     if base is None:
@@ -123,12 +126,21 @@ def _checked_base(
 
 
 def _settings(manifest: Manifest, model: str | None, adapter: str | None, device: str) -> ModelSettings:
-    """How the index's build loaded its model, with what the caller gives put in its place."""
+    """How the index's build loaded its model, with what the caller gives put in its place.
+
+    Raises ModelError for a recorded place that is no longer there.
+    """
     kept = manifest.settings
+    # An adapter given as the model names its base itself.
+    alone = model is not None and adapter is None and is_adapter(model)
+    if model is None:
+        _check_there("base" if manifest.adapter else "model", manifest.model, "--model")
+    if adapter is None and not alone and manifest.adapter is not None:
+        _check_there("adapter", manifest.adapter, "--adapter")
     return ModelSettings.model_validate(
         {
             "model": model or manifest.model,
-            "adapter": adapter or manifest.adapter,
+            "adapter": None if alone else adapter or manifest.adapter,
             "dtype": manifest.dtype,
             "device": device,
             "quantization": manifest.quantization,
@@ -137,6 +149,16 @@ def _settings(manifest: Manifest, model: str | None, adapter: str | None, device
             "trust_remote_code": bool(kept.get("trust_remote_code")),
         }
     )
+
+
+def _check_there(what: str, recorded: str, option: str) -> None:
+    """Raises ModelError for a recorded folder that has gone. A hub name cannot go."""
+    if Path(recorded).is_absolute() and not Path(recorded).exists():
+        raise ModelError(
+            f"The index was built with the {what} {recorded}, which is not there any more.",
+            "A trace asks the model of the index.",
+            f"Give the folder where it is now with {option} (whence trace, whence eval), or move it back.",
+        )
 
 
 __all__ = ["TracedModels", "open_models"]
