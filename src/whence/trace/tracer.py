@@ -263,14 +263,4 @@ class Tracer:
         return form, form.all_at(layer)
 
 
-def _check_there(what: str, recorded: str, option: str) -> None:
-    """Raises ModelError for a recorded folder that has gone. A hub name cannot go."""
-    if Path(recorded).is_absolute() and not Path(recorded).exists():
-        raise ModelError(
-            f"The index was built with the {what} {recorded}, which is not there any more.",
-            "A trace asks the model of the index.",
-            f"Give the folder where it is now with {option} (whence trace, whence eval), or move it back.",
-        )
-
-
 __all__ = ["ANSWER_TOKENS", "Tracer"]
