@@ -138,6 +138,7 @@ class Encoder:
             prompt=user,
             response=turns[-1].content,
             truncated=end - keep_prompt - keep_response,
+            truncated_prompt=start - keep_prompt,
         )
 
     def _bos(self, text: str, turns: Sequence[Turn]) -> str:

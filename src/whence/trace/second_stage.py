@@ -37,6 +37,8 @@ class Focus:
 
     target: Target
     span: Span | None = None
+    cut: int = 0
+    """Tokens that a wanted answer lost at its end to the length limit."""
 
 
 def focus_of(
@@ -48,7 +50,9 @@ def focus_of(
     """
     layers = [loaded.n_layers]
     if settings.wanted is not None:
-        return Focus(wanted_target(loaded, layers, turn, encoder.encode_query(query.turns, settings.wanted)))
+        wanted = encoder.encode_query(query.turns, settings.wanted)
+        cut = wanted.truncated - wanted.truncated_prompt
+        return Focus(wanted_target(loaded, layers, turn, wanted), cut=cut)
     if settings.span_tokens is not None:
         a, b = settings.span_tokens
         span = span_of_tokens(turn, a, b)

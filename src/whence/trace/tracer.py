@@ -22,7 +22,7 @@ from whence.model.before import check_base, weights_hash
 from whence.model.fingerprint import fingerprint
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel, ModelSettings, load_model
-from whence.results import Hit, QueryResult, TraceResult
+from whence.results import Hit, QueryResult, TraceResult, Truncated
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Signatures
 from whence.trace import second_stage
@@ -46,6 +46,7 @@ class _Question:
     response: str
     encoded: EncodedTurn
     focus: Focus | None = None
+    complete: bool = True
 
 
 class Tracer:
@@ -224,7 +225,7 @@ class Tracer:
             except InputError as error:
                 where = "" if first is None else f"Query {first + number + 1}, {query.prompt[:80]!r}: "
                 raise type(error)(where + error.found, error.expected, error.fix) from error
-            asked.append(_Question(query, response, encoded, focus))
+            asked.append(_Question(query, response, encoded, focus, complete))
         return asked
 
     def _ranked(
@@ -289,7 +290,16 @@ class Tracer:
             wanted=wanted,
             verdict=judged.verdict if judged else None,
             confound=judged.sentence if judged else "",
+            truncated=_truncated(asked, self.encoder.max_length),
+            complete=asked.complete,
         )
+
+
+def _truncated(asked: _Question, max_length: int) -> Truncated | None:
+    """What the query lost to the length limit; None where it lost nothing."""
+    prompt, wanted = asked.encoded.truncated_prompt, asked.focus.cut if asked.focus else 0
+    response = asked.encoded.truncated - prompt
+    return Truncated(prompt, response, max_length, wanted) if prompt or response or wanted else None
 
 
 def _layers_read(form: ScoreForm, roles: LayerRoles) -> str:

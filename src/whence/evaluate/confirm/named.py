@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from whence.errors import InputError
-from whence.results import SCHEMA, Hit, HitWords, Phrase, QueryResult, TraceResult, Verdict, Words
+from whence.results import SCHEMA, Hit, HitWords, Phrase, QueryResult, TraceResult, Truncated, Verdict, Words
 
 ID = re.compile(r"[0-9a-f]{16}")
 
@@ -140,6 +140,7 @@ def _query(found: Mapping[str, Any]) -> QueryResult:
         "prompt_words": _words(found.get("prompt_words")),
         "response_words": _words(found.get("response_words")),
         "phrases": tuple(Phrase(**phrase) for phrase in found.get("phrases", ())),
+        "truncated": Truncated(**found["truncated"]) if found.get("truncated") else None,
         "verdict": Verdict(**{**verdict, "guilty": tuple(verdict["guilty"])}) if verdict else None,
     }
     return QueryResult(**{**found, **parts})
