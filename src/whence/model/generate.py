@@ -44,6 +44,8 @@ def _batch(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens
         input_ids=ids.to(loaded.device),
         attention_mask=mask.to(loaded.device),
         max_new_tokens=max_new_tokens,
+        # The model's own generation config may have one, which would be reported as a conflict.
+        max_length=None,
         do_sample=False,
         num_beams=1,
         temperature=None,
