@@ -60,7 +60,11 @@ RECOGNISED = [
     ({"query": Q, "answer": A}, "query/answer", (USER, ANSWER)),
     ({"Question": Q, " ANSWER ": A}, "Question/ ANSWER ", (USER, ANSWER)),
     ({"messages": chat(("user", Q), ("assistant", A))}, "messages", (USER, ANSWER)),
-    ({"messages": chat(("user", Q), ("assistant", PARTS))}, "messages", (USER, ANSWER)),
+    (
+        {"messages": chat(("user", Q), ("assistant", PARTS))},
+        "messages",
+        (USER, Turn("assistant", A, {"content": PARTS})),
+    ),
     ({"messages": sharegpt(("human", Q), ("gpt", A))}, "messages", (USER, ANSWER)),
     (
         {"messages": '[{"role": "user", "content": "Where is Oslo?"}, {"role": "assistant", "content": "In Norway."}]'},
@@ -120,7 +124,7 @@ def test_priority_does_not_depend_on_the_order_of_columns(names: list[str], chos
         assert shape.name == chosen
 
 
-@pytest.mark.parametrize("names", [[], ["prompt"], ["response", "answer"], ["prompt", "chosen", "rejected"]])
+@pytest.mark.parametrize("names", [[], ["prompt"], ["response", "answer"], ["prompt", "rejected"], ["chosen"]])
 def test_other_columns_are_not_recognised(names: list[str]) -> None:
     assert recognise(names) is None
 
@@ -223,10 +227,6 @@ REJECTED = [
     ({"text": ["a"]}, "column 'text' is a list, expected text"),
     ({"messages": []}, "no assistant turn (column 'messages')"),
     ({"messages": chat(("user", Q))}, "no assistant turn (column 'messages')"),
-    (
-        {"messages": chat(("user", Q), ("assistant", ""), ("user", Q), ("assistant", A))},
-        "empty response: assistant turn 1 of column 'messages' has no text",
-    ),
     (
         {"messages": chat(("user", Q), ("assistant", None))},
         "empty response: assistant turn 1 of column 'messages' has no text",

@@ -67,14 +67,19 @@ def test_each_turn_is_rendered_up_to_itself() -> None:
     assert (first.turn, second.turn) == (0, 1)
 
 
-def test_qwen3_keeps_this_turns_thought_and_drops_earlier_ones() -> None:
+def test_qwen3_keeps_the_last_turns_thought_and_drops_earlier_ones() -> None:
+    """As it renders the whole conversation, which is what was trained on."""
     tokenizer = family_tokenizer("qwen3")
     turns = (user("Where?"), assistant("<think>\nBonn\n</think>\n\nGermany"), *ASK)
-    first, second = (shown(tokenizer, turn) for turn in Encoder(tokenizer).encode(Example(turns)))
-    assert first[1] == "<think>·Ċ·Bon·n·Ċ·</think>·Ċ·Ċ·Ger·many·<|im_end|>"
+    encoded = Encoder(tokenizer).encode(Example(turns))
+    first, second = (shown(tokenizer, turn) for turn in encoded)
+    assert first[1] == "Ger·many·<|im_end|>"
+    assert encoded[0].response == "Germany"
     assert "<think>" not in second[0]
     assert "assistant·Ċ·Ger·many·<|im_end|>" in second[0]
     assert second[1].startswith("<think>·Ċ·Ċ·</think>·Ċ·Ċ·Tor·onto")
+    last = Encoder(tokenizer).encode(Example(turns[:2]))[0]
+    assert shown(tokenizer, last)[1] == "<think>·Ċ·Bon·n·Ċ·</think>·Ċ·Ċ·Ger·many·<|im_end|>"
 
 
 @pytest.mark.parametrize("name", FAMILIES)

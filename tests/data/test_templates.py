@@ -6,13 +6,19 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from data.chat_templates import CHATML, MARKED, UNSTABLE, family_tokenizer
+from whence.data.answers import Rendered, render_answers, render_prompt
 from whence.data.encoding import Encoder
 from whence.data.examples import Example, Turn
-from whence.data.templates import FALLBACK_TEMPLATE, choose_template, render_prompt, render_turn
+from whence.data.templates import FALLBACK_TEMPLATE, Renderer, choose_template
 from whence.errors import EncodingError
 
 ASK = (Turn("user", "Where is Toronto?"), Turn("assistant", "Toronto is in Canada."))
 SYSTEM = Turn("system", "Answer in one word.")
+
+
+def render_last(tokenizer: PreTrainedTokenizerFast, turns: tuple[Turn, ...]) -> Rendered:
+    renderer = Renderer(tokenizer, choose_template(tokenizer))
+    return render_answers(renderer, turns, [len(turns) - 1], {})[0]
 
 
 @pytest.mark.parametrize(
@@ -40,9 +46,8 @@ def test_named_templates() -> None:
 
 def test_fallback_as_text() -> None:
     tokenizer = family_tokenizer("none")
-    template = choose_template(tokenizer)
     turns = (SYSTEM, *ASK, Turn("tool", "42"), Turn("user", "And Bonn?"), Turn("assistant", "Germany."))
-    rendered = render_turn(tokenizer, template, turns)
+    rendered = render_last(tokenizer, turns)
     assert rendered.text == (
         "Answer in one word.\n\n"
         "### Instruction:\nWhere is Toronto?\n\n### Response:\nToronto is in Canada.<|endoftext|>\n\n"
@@ -50,19 +55,20 @@ def test_fallback_as_text() -> None:
         "### Instruction:\nAnd Bonn?\n\n### Response:\nGermany.<|endoftext|>"
     )
     assert rendered.text[rendered.prompt_end : rendered.response_end] == "Germany.<|endoftext|>"
-    assert render_prompt(tokenizer, template, ASK[:1]) == ("### Instruction:\nWhere is Toronto?\n\n### Response:\n")
+    prompt = render_prompt(Renderer(tokenizer, choose_template(tokenizer)), ASK[:1], {})
+    assert prompt == "### Instruction:\nWhere is Toronto?\n\n### Response:\n"
 
 
 def test_fallback_without_end_of_text_token() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=family_tokenizer("none").backend_tokenizer)
-    rendered = render_turn(tokenizer, choose_template(tokenizer), ASK)
+    rendered = render_last(tokenizer, ASK)
     assert rendered.text.endswith("### Response:\nToronto is in Canada.")
 
 
 @pytest.mark.parametrize("name", ["qwen2.5", "gemma", "zephyr", "chatml"])
 def test_space_after_the_end_of_turn_is_not_response(name: str) -> None:
     tokenizer = family_tokenizer(name)
-    rendered = render_turn(tokenizer, choose_template(tokenizer), ASK)
+    rendered = render_last(tokenizer, ASK)
     response = rendered.text[rendered.prompt_end : rendered.response_end]
     assert response.startswith("Toronto is in Canada.<")
     assert response.endswith(">")
@@ -118,7 +124,7 @@ def test_generation_markers_and_an_answer_that_was_cut_off() -> None:
 
 def test_markers_around_nothing_do_not_settle_it() -> None:
     template = MARKED.replace("message['role'] == 'assistant'", "message['role'] == 'nobody'")
-    with pytest.raises(EncodingError, match="renders the prompt in another way"):
+    with pytest.raises(EncodingError, match="has 0 generation blocks for 1 assistant turns"):
         Encoder(family_tokenizer("chatml"), template=template).encode(Example(ASK))
 
 

@@ -1,15 +1,15 @@
-"""Which columns of a row hold the conversation, and the turns they make. Pure: rows in, turns out, no files."""
+"""Which columns of a row hold the conversation. Pure: names in, a Shape out, no files."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
-from whence.data.examples import ASSISTANT, TEXT, Example, Json, Turn
-from whence.data.metadata import RowError, as_json, checked_text, kind
+from whence.data.conversation import messages
+from whence.data.shape import Shape
 from whence.errors import DataError
+
+__all__ = ["TRAINER_COLUMNS", "Shape", "check_mapping", "messages", "recognise", "unrecognised"]
 
 PAIRS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("prompt", "prompts"), ("response", "responses", "completion", "completions")),
@@ -17,121 +17,120 @@ PAIRS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("question", "query"), ("answer", "response")),
 )
 """Names of the prompt's and the response's column, the first that fits wins."""
+PREFERENCE = (("prompt", "prompts", "question", "instruction"), ("chosen",))
+"""Preference data: the chosen side is the response. Looked for after messages."""
 MESSAGE_COLUMNS = ("messages", "conversations")
 SYSTEM_COLUMNS = ("system", "system_prompt")
 INPUT_COLUMNS = ("input", "context")
-"""What an instruction may be about; joined to it with an empty line between."""
-MAPPING_KEYS = ("prompt", "response", "system", "messages", "text")
-
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": ASSISTANT,
-    "gpt": ASSISTANT,
-    "model": ASSISTANT,
-    "bot": ASSISTANT,
-    "chatgpt": ASSISTANT,
-    "function_call": ASSISTANT,
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "ipython": "tool",
+"""What an instruction or a question may be about; joined to it with an empty line between."""
+WITH_INPUT = ("instruction", "question")
+OPTIONAL = {
+    "history": "history",
+    "tools": "tools",
+    "documents": "documents",
+    "template_kwargs": "chat_template_kwargs",
 }
-"""Role names in the wild (OpenAI, ShareGPT, Gemini, LLaMA-Factory) -> ours."""
-
-Row = Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The columns that were recognised. `prompt` is set for pairs alone, `main` is the response, messages or text."""
-
-    kind: Literal["pair", "messages", "text"]
-    main: str
-    prompt: str | None = None
-    input: str | None = None
-    system: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The columns as a person names them: "instruction/output", "messages", "text"."""
-        return f"{self.prompt}/{self.main}" if self.prompt is not None else self.main
-
-    def example(self, row: Row, file: str, line: int) -> Example:
-        """The example of one row. Raises RowError with the reason when the row cannot be used."""
-        used = (self.prompt, self.main, self.input, self.system)
-        turns = self.turns(row)
-        metadata: dict[str, Json] = {
-            checked_text(name, name): as_json(value, name) for name, value in row.items() if name not in used
-        }
-        return Example(turns=turns, file=file, line=line, metadata=metadata)
-
-    def turns(self, row: Row) -> tuple[Turn, ...]:
-        """The turns of one row, up to its last assistant turn: what follows that has no effect on training."""
-        if self.kind == "text":
-            text = _text(row, self.main)
-            if not text.strip():
-                raise RowError(f"empty text (column {self.main!r})")
-            return (Turn(TEXT, text),)
-        system = _system(row, self.system)
-        if self.kind == "messages":
-            turns = messages(_cell(row, self.main), self.main)
-        else:
-            turns = [*self._prompt(row), *_response(row, self.main)]
-        if system and any(turn.role == "system" for turn in turns):
-            raise RowError(f"two system messages: in column {self.system!r} and in the conversation")
-        return _trained(system + turns, self.main)
-
-    def _prompt(self, row: Row) -> list[Turn]:
-        assert self.prompt is not None
-        value = _cell(row, self.prompt)
-        if isinstance(value, list | tuple):
-            return messages(value, self.prompt)
-        text = _text(row, self.prompt)
-        about = _text(row, self.input) if self.input and row.get(self.input) is not None else ""
-        return [Turn("user", f"{text}\n\n{about}" if about.strip() else text)]
+"""Field of a Shape -> the column that trainers read it from."""
+MAPPING_KEYS = ("prompt", "response", "system", "messages", "text", "input", "history", "tools")
+NEAR = ("system", "history", "tools")
+"""Keys of a mapping that need a conversation."""
+TRAINER_COLUMNS = frozenset(
+    {
+        *(name for pair in (*PAIRS, PREFERENCE) for names in pair for name in names),
+        *(*MESSAGE_COLUMNS, *SYSTEM_COLUMNS, *INPUT_COLUMNS, *OPTIONAL.values()),
+        *("text", "rejected", "functions", "parallel_tool_calls", "images", "image", "videos", "video", "audios"),
+        *("audio", "reasoning", "reasoning_content", "thinking", "weight", "train"),
+    }
+)
+"""Columns that some trainer reads: one that is left over as metadata is named on screen."""
 
 
-def recognise(names: Iterable[str], mapping: Mapping[str, str] | None = None) -> Shape | None:
+def recognise(names: Iterable[str], mapping: Mapping[str, str] | None = None, *, answered: bool = True) -> Shape | None:
     """The shape of a row with these columns, or None.
 
-    Order: what `mapping` says (see MAPPING_KEYS), then the pairs of PAIRS, then MESSAGE_COLUMNS, then `text`.
-    A name matches exactly, or else without regard to case and surrounding blanks.
+    Order: what `mapping` says (see MAPPING_KEYS), then the pairs of PAIRS, then MESSAGE_COLUMNS, then PREFERENCE, then
+    `text`. A name matches exactly, or else without regard to case and surrounding blanks. `answered` False is for
+    queries, which may lack a response: a prompt's column is then enough.
     """
     exact = list(names)
     loose = {name.strip().casefold(): name for name in reversed(exact)} | {name: name for name in exact}
     mapping = mapping or {}
     if any(column not in exact for column in mapping.values()):
         return None
-    system = mapping.get("system")
-    for key in ("messages", "text"):
-        if key in mapping:
-            return Shape(key, mapping[key], system=system)
-    for prompts, responses in PAIRS:
-        prompt = mapping.get("prompt") or _first(prompts, loose)
-        response = mapping.get("response") or _first(responses, loose)
-        if prompt is None or response is None or prompt == response:
-            continue
-        # An optional column that this row lacks keeps its usual name: a later row may have it.
-        about = _first(INPUT_COLUMNS, loose) or INPUT_COLUMNS[0] if prompts == ("instruction",) else None
-        system = system or _first(SYSTEM_COLUMNS, loose) or SYSTEM_COLUMNS[0]
-        taken = (prompt, response)
-        return Shape(
-            "pair",
-            response,
-            prompt,
-            input=about if about not in taken and "prompt" not in mapping else None,
-            system=system if system not in taken else None,
-        )
-    if "prompt" in mapping or "response" in mapping:
-        return None
-    found = _first(MESSAGE_COLUMNS, loose)
+    shape = _main(loose, mapping, answered)
+    if shape is None or shape.kind == "text":
+        return shape and replace(shape, answered=answered)
+    taken = {shape.prompt, shape.main, shape.input}
+    # An optional column that this row lacks keeps its usual name: a later row may have it.
+    near: dict[str, str | None] = {key: mapping.get(key) or loose.get(name) or name for key, name in OPTIONAL.items()}
+    near["system"] = mapping.get("system") or _first(SYSTEM_COLUMNS, loose) or SYSTEM_COLUMNS[0]
+    if shape.kind == "messages":
+        near["history"] = mapping.get("history") or ""
+    near = {key: name if name and name not in taken else None for key, name in near.items()}
+    return replace(
+        shape,
+        system=near["system"],
+        history=near["history"],
+        tools=near["tools"],
+        documents=near["documents"],
+        template_kwargs=near["template_kwargs"],
+        answered=answered,
+    )
+
+
+def _main(loose: Mapping[str, str], mapping: Mapping[str, str], answered: bool) -> Shape | None:
+    """The shape without its optional columns but the input."""
+    if "messages" in mapping:
+        return Shape("messages", mapping["messages"])
+    if "text" in mapping:
+        return Shape("text", mapping["text"])
+    for pair in PAIRS:
+        shape = _pair(pair, loose, mapping)
+        if shape is not None:
+            return shape
+    asked = "prompt" in mapping or "response" in mapping
+    found = None if asked else _first(MESSAGE_COLUMNS, loose)
     if found is not None:
-        return Shape("messages", found, system=system)
-    found = _first(("text",), loose)
-    return Shape("text", found) if found is not None and system is None else None
+        return Shape("messages", found)
+    shape = _pair(PREFERENCE, loose, mapping)
+    if shape is not None:
+        return shape
+    if not asked and "chosen" in loose and "rejected" in loose:
+        return Shape("messages", loose["chosen"])
+    if not answered:
+        shape = next((shape for pair in PAIRS if (shape := _pair(pair, loose, mapping, alone=True))), None)
+        if shape is not None:
+            return shape
+    found = None if asked or "system" in mapping else _first(("text",), loose)
+    return Shape("text", found) if found is not None else None
+
+
+def _pair(
+    pair: tuple[tuple[str, ...], tuple[str, ...]],
+    loose: Mapping[str, str],
+    mapping: Mapping[str, str],
+    *,
+    alone: bool = False,
+) -> Shape | None:
+    prompts, responses = pair
+    prompt = mapping.get("prompt") or _first(prompts, loose)
+    response = mapping.get("response") or _first(responses, loose)
+    if response is None and alone:
+        response = ""
+    if prompt is None or response is None or prompt == response:
+        return None
+    about = mapping.get("input")
+    if about is None and "prompt" not in mapping and prompts[0] in WITH_INPUT:
+        about = _first(INPUT_COLUMNS, loose) or INPUT_COLUMNS[0]
+    # Unpaired preference data as TRL's KTOTrainer reads it.
+    unpaired = not mapping and prompt.casefold() == "prompt" and response.casefold() == "completion"
+    return Shape(
+        "pair",
+        response,
+        prompt,
+        input=about if about not in (prompt, response) else None,
+        label=loose.get("label") if unpaired else None,
+    )
 
 
 def check_mapping(mapping: Mapping[str, str] | None) -> None:
@@ -146,10 +145,10 @@ def check_mapping(mapping: Mapping[str, str] | None) -> None:
     main = [key for key in ("prompt", "messages", "text") if key in (mapping or {})]
     if "response" in (mapping or {}) and main not in ([], ["prompt"]):
         main.append("response")
-    if len(main) > 1 or (main == ["text"] and "system" in (mapping or {})):
+    if len(main) > 1 or (main == ["text"] and any(key in (mapping or {}) for key in NEAR)):
         raise DataError(
             f"--columns names {', '.join(mapping or {})} together",
-            "expected prompt and response (with or without system), or messages (with or without system), or text",
+            "expected prompt and response, or messages (each with or without system, tools), or text",
             "leave out what does not belong to the conversation: all other columns are kept as metadata",
         )
 
@@ -166,97 +165,12 @@ def unrecognised(file: str, names: Iterable[str], mapping: Mapping[str, str] | N
             "name a column that exists, spelled as it is in the file",
         )
     pairs = [f"{'|'.join(prompts)} with {'|'.join(responses)}" for prompts, responses in PAIRS]
-    known = "; ".join([*pairs, " or ".join(MESSAGE_COLUMNS), "text"])
+    known = "; ".join([*pairs, " or ".join(MESSAGE_COLUMNS), "prompt with chosen", "text"])
     return DataError(
         f"{file}: no known set of columns; columns found: {listed}",
         f"expected {known}",
         "say which are which, for example --columns prompt=q,response=a or --columns messages=dialogue",
     )
-
-
-def messages(value: object, column: str) -> list[Turn]:
-    """The turns of a list of {role, content} or ShareGPT's {from, value}; also of its JSON text, as CSV holds it.
-
-    `content` is text or a list of {"type": "text", "text": ...} parts. Raises RowError with the message's number.
-    """
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise RowError(f"column {column!r} is text, expected a list of messages (or its JSON)") from None
-    if not isinstance(value, list | tuple):
-        raise RowError(f"column {column!r} is {kind(value)}, expected a list of messages")
-    return [_message(message, column, number) for number, message in enumerate(value, 1)]
-
-
-def _message(message: object, column: str, number: int) -> Turn:
-    where = f"column {column!r}, message {number}"
-    if not isinstance(message, Mapping):
-        raise RowError(f"{where} is {kind(message)}, expected an object with role and content")
-    sharegpt = message.get("role") is None and "from" in message
-    role_key, content_key = ("from", "value") if sharegpt else ("role", "content")
-    for key in (role_key, content_key):
-        if key not in message:
-            raise RowError(f"{where} has no {key!r}")
-    role = message[role_key]
-    if not isinstance(role, str) or role.strip().lower() not in ROLES:
-        raise RowError(f"{where} has the unknown role {role!r}")
-    content = message[content_key]
-    ours = ROLES[role.strip().lower()]
-    if content is None and ours == ASSISTANT:
-        content = ""  # a bare tool call: refused below, as an empty assistant turn
-    if isinstance(content, list | tuple):
-        content = "".join(_part(part, where) for part in content)
-    if not isinstance(content, str):
-        raise RowError(f"{where}: {content_key!r} is {kind(content)}, expected text")
-    return Turn(ours, checked_text(content, column))
-
-
-def _part(part: object, where: str) -> str:
-    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    found = f"of type {part.get('type')!r}" if isinstance(part, Mapping) else f"that is {kind(part)}"
-    raise RowError(f"{where} has a part {found}, expected text parts only")
-
-
-def _trained(turns: list[Turn], column: str) -> tuple[Turn, ...]:
-    answers = [place for place, turn in enumerate(turns) if turn.role == ASSISTANT]
-    if not answers:
-        raise RowError(f"no assistant turn (column {column!r})")
-    for number, place in enumerate(answers, 1):
-        if not turns[place].content.strip():
-            raise RowError(f"empty response: assistant turn {number} of column {column!r} has no text")
-    return tuple(turns[: answers[-1] + 1])
-
-
-def _response(row: Row, column: str) -> list[Turn]:
-    value = _cell(row, column)
-    if isinstance(value, list | tuple):
-        return messages(value, column)
-    text = _text(row, column)
-    if not text.strip():
-        raise RowError(f"empty response (column {column!r})")
-    return [Turn(ASSISTANT, text)]
-
-
-def _system(row: Row, column: str | None) -> list[Turn]:
-    if column is None or row.get(column) is None:
-        return []
-    text = _text(row, column)
-    return [Turn("system", text)] if text.strip() else []
-
-
-def _cell(row: Row, column: str) -> object:
-    if column not in row:
-        raise RowError(f"missing column {column!r}")
-    return row[column]
-
-
-def _text(row: Row, column: str) -> str:
-    value = _cell(row, column)
-    if not isinstance(value, str):
-        raise RowError(f"column {column!r} is {kind(value)}, expected text")
-    return checked_text(value, column)
 
 
 def _first(wanted: Iterable[str], loose: Mapping[str, str]) -> str | None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Turn
-from whence.data.templates import TemplateSource, choose_template, render_prompt, render_turn
+from whence.data.answers import answer_text, render_answers, render_prompt
+from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Turn, answer_places
+from whence.data.templates import Inputs, Renderer, TemplateSource, choose_template
 from whence.errors import EncodingError
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Encoder:
             )
         self._tokenizer = tokenizer
         self._template = choose_template(tokenizer, template)
+        self._renderer = Renderer(tokenizer, self._template)
         self._spans = SpanTokenizer(tokenizer)
         self._before, self._after = _special_ids(tokenizer)
         self._adds_bos = tokenizer.bos_token_id is not None and tokenizer.bos_token_id in self._before
@@ -69,57 +72,86 @@ class Encoder:
         return self._template.source
 
     def encode(self, example: Example) -> list[EncodedTurn]:
-        """One encoded turn per assistant turn, rendered up to itself; of a plain document, one per window.
+        """One encoded turn per answer (see `answer_places`), of the rendered whole conversation; of a plain document,
+        one per window.
 
         Raises:
-            EncodingError: nothing to learn from (no assistant turn, under two tokens), or the template cannot
-                render the example; names its file and line.
+            EncodingError: nothing to learn from (no answer, under two tokens), or the template cannot render the
+                example; names its file and line.
         """
         turns = example.turns
         try:
             if len(turns) == 1 and turns[0].role == TEXT:
                 return self._encode_document(turns[0].content)
-            places = [place for place, turn in enumerate(turns) if turn.role == ASSISTANT]
+            places = answer_places(turns)
             if not places:
-                raise EncodingError(
-                    f"no assistant turn among {[turn.role for turn in turns]}",
-                    "expected at least one response, or a plain text",
-                    "Name the response's column with `--columns response=NAME`, or leave the row out.",
-                )
-            return [self._encode_turn(turns[: place + 1], k) for k, place in enumerate(places)]
+                raise _no_answer(turns)
+            return self._encode_answers(turns, places, example.template_inputs)
         except EncodingError as error:
             raise EncodingError(f"{example.where}: {error.found}", error.expected, error.fix) from error
 
-    def encode_query(self, turns: Sequence[Turn], response: str, *, complete: bool = True) -> EncodedTurn:
+    def encode_query(
+        self,
+        turns: Sequence[Turn],
+        response: str | Turn,
+        *,
+        complete: bool = True,
+        template_inputs: Inputs | None = None,
+    ) -> EncodedTurn:
         """A prompt and the response the model gave.
 
         Args:
             turns: the prompt's turns; a single one of role "text" is continued as it is, without template.
+            response: its text, or the assistant's whole turn (with a tool call).
             complete: False if a length limit cut the response off: it then has no end-of-turn marker.
+            template_inputs: as of an Example.
 
         Raises:
             EncodingError: as for `encode`.
         """
-        earlier = sum(turn.role == ASSISTANT for turn in turns)
-        return self._encode_turn((*turns, Turn(ASSISTANT, response)), earlier, complete=complete)
+        answer = Turn(ASSISTANT, response) if isinstance(response, str) else response
+        earlier = len(answer_places(turns))
+        whole = (*turns, answer)
+        (found,) = self._encode_answers(whole, [len(turns)], template_inputs or {}, complete=complete)
+        return replace(found, turn=earlier)
 
-    def render_prompt(self, turns: Sequence[Turn]) -> list[int]:
+    def render_prompt(self, turns: Sequence[Turn], template_inputs: Inputs | None = None) -> list[int]:
         """Token ids to generate from, never truncated.
 
-        They are those of the same turns' encoded prompt, unless a token reaches over the boundary.
+        They are those of the same turns' encoded prompt, unless a token reaches over the boundary or the template's
+        `{% generation %}` block begins elsewhere.
 
         Raises:
             EncodingError: the template cannot render the turns.
         """
-        text = render_prompt(self._tokenizer, self._template, turns)
+        text = render_prompt(self._renderer, turns, template_inputs or {})
         return self._spans.encode(self._bos(text, turns) + text).ids
 
-    def _encode_turn(self, turns: Sequence[Turn], k: int, *, complete: bool = True) -> EncodedTurn:
-        rendered = render_turn(self._tokenizer, self._template, turns, complete=complete)
-        bos = self._bos(rendered.text, turns)
-        text = bos + rendered.text
-        ids, spans = self._spans.encode(text)
-        start, end = response_tokens(spans, len(bos) + rendered.prompt_end, len(bos) + rendered.response_end)
+    def _encode_answers(
+        self, turns: Sequence[Turn], places: Sequence[int], inputs: Inputs, *, complete: bool = True
+    ) -> list[EncodedTurn]:
+        found = render_answers(self._renderer, turns, places, inputs, complete=complete)
+        bos = self._bos(found[0].text, turns)
+        text = bos + found[0].text
+        tokens = self._spans.encode(text)
+        return [
+            self._encode_answer(
+                text,
+                tokens,
+                (len(bos) + one.prompt_end, len(bos) + one.response_end),
+                turn=k,
+                prompt=next((turn.content for turn in reversed(turns[:place]) if turn.role in ("user", TEXT)), ""),
+                response=answer_text(self._renderer, turns[: place + 1], inputs, one),
+            )
+            for k, (place, one) in enumerate(zip(places, found, strict=True))
+        ]
+
+    def _encode_answer(
+        self, text: str, tokens: Tokens, answer: Span, *, turn: int, prompt: str, response: str
+    ) -> EncodedTurn:
+        """`answer`: its characters in the text."""
+        ids, spans = tokens
+        start, end = response_tokens(spans, *answer)
         if start == 0 or start == end:
             raise EncodingError(
                 f"no {'response' if start else 'prompt'} token in {text[:200]!r}",
@@ -128,17 +160,17 @@ class Encoder:
             )
         keep_prompt, keep_response = fit(start, end - start, self.max_length)
         kept = slice(start - keep_prompt, start + keep_response)
-        user = next((turn.content for turn in reversed(turns[:-1]) if turn.role in ("user", TEXT)), "")
         return EncodedTurn(
-            turn=k,
             input_ids=tuple(ids[kept]),
             response_start=keep_prompt,
-            text=text,
+            # What follows the answer has no part in it.
+            text=text[: max(stop for _, stop in spans[:end])],
             offsets=tuple(spans[kept]),
-            prompt=user,
-            response=turns[-1].content,
             truncated=end - keep_prompt - keep_response,
             truncated_prompt=start - keep_prompt,
+            turn=turn,
+            prompt=prompt,
+            response=response,
         )
 
     def _bos(self, text: str, turns: Sequence[Turn]) -> str:
@@ -241,6 +273,18 @@ def fit(n_prompt: int, n_response: int, max_length: int) -> tuple[int, int]:
     least = min(n_prompt, max(1, max_length // 4))
     keep_prompt = min(n_prompt, max(least, max_length - n_response))
     return keep_prompt, min(n_response, max_length - keep_prompt)
+
+
+def _no_answer(turns: Sequence[Turn]) -> EncodingError:
+    if turns and turns[0].role == ASSISTANT:
+        found = "a conversation that begins with the assistant's turn has no prompt, and there is no other answer"
+    else:
+        found = f"no assistant turn among {[turn.role for turn in turns]}"
+    return EncodingError(
+        found,
+        "expected at least one response, or a plain text",
+        "Name the response's column with `--columns response=NAME`, or leave the row out.",
+    )
 
 
 def _special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

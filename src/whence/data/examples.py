@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -14,31 +14,73 @@ TEXT = "text"
 """Role of the single turn of a plain document, which has no prompt."""
 
 
+PAYLOAD_KEYS = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
+"""Keys of a message that are an answer even where its content is empty."""
+MASK_KEYS = ("train", "training", "train_on_turn")
+"""Keys of a message that say with false that its turn was not trained on (axolotl); OpenAI's is `weight` 0."""
+PART_MASK = "train_detail"
+"""Key of a message that was trained on in part (axolotl)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message. `role` is "system", "user", "assistant", "tool", or "text" for a plain document."""
+    """One message. `role` is "system", "user", "assistant", "tool", or "text" for a plain document.
+
+    `content` is the message's text. `extra` holds what else the template is given: keys beside role and content
+    (tool_calls, name, reasoning_content, weight, ...), and "role" or "content" where the file spells them otherwise
+    ("developer", null, a list of text parts).
+    """
 
     role: str
     content: str
+    extra: Mapping[str, Json] = field(default_factory=dict, hash=False)
+
+    @property
+    def message(self) -> dict[str, Json]:
+        """The message as the trainer hands it to the chat template."""
+        return {"role": self.role, "content": self.content, **self.extra}
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether there is anything to learn in it: text, a tool call or a thought."""
+        return bool(self.content.strip()) or any(self.extra.get(key) for key in PAYLOAD_KEYS)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a mark (weight 0, train false, train_detail) says that it was not, or not all, trained on."""
+        marked = any(self.extra.get(key) is False for key in MASK_KEYS) or bool(self.extra.get(PART_MASK))
+        return marked or self.extra.get("weight") == 0
+
+
+def answer_places(turns: Sequence[Turn]) -> list[int]:
+    """Places of the turns that get a signature: the assistant's, but for a conversation's first turn, which has no
+    prompt, for those without any answer and for those that were masked in training."""
+    return [
+        place
+        for place, turn in enumerate(turns)
+        if place and turn.role == ASSISTANT and turn.has_answer and not turn.is_masked
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """One training row, or one query.
 
-    `line` counts rows from 1 in `file`, as an editor does for JSONL. `metadata` is every column that is not text of
-    the conversation (label, source, date, ...).
+    `line` counts rows from 1 in `file`, as an editor does for JSONL. `metadata` is every column that is not part of
+    the conversation (label, source, date, ...). `template_inputs` is what the chat template is given beside the
+    messages: "tools", "documents" and the keys of a `chat_template_kwargs` column.
     """
 
     turns: tuple[Turn, ...]
     file: str = ""
     line: int = 0
     metadata: Mapping[str, Json] = field(default_factory=dict)
+    template_inputs: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         """Content hash of the turns: 16 hexadecimal digits, the same in any file, order or format."""
-        content = json.dumps([[turn.role, turn.content] for turn in self.turns], ensure_ascii=False)
+        content = conversation_json(self, sort_keys=True)
         return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
     @property
@@ -50,6 +92,23 @@ class Example:
     def from_pair(cls, prompt: str, response: str, **rest: object) -> Example:
         """An example of one prompt and one response."""
         return cls(turns=(Turn("user", prompt), Turn(ASSISTANT, response)), **rest)  # type: ignore[arg-type]
+
+
+def conversation_json(example: Example, *, sort_keys: bool = False) -> str:
+    """The conversation as JSON: [[role, content] or [role, content, extra], ...], then template_inputs if any."""
+    parts: list[object] = [
+        [turn.role, turn.content, turn.extra] if turn.extra else [turn.role, turn.content] for turn in example.turns
+    ]
+    if example.template_inputs:
+        parts.append(example.template_inputs)
+    return json.dumps(parts, ensure_ascii=False, sort_keys=sort_keys)
+
+
+def read_conversation(text: str) -> tuple[tuple[Turn, ...], dict[str, Json]]:
+    """Turns and template_inputs of what `conversation_json` wrote."""
+    parts = json.loads(text)
+    inputs = parts.pop() if parts and isinstance(parts[-1], dict) else {}
+    return tuple(Turn(*part) for part in parts), inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +123,7 @@ class EncodedTurn:
     """
 
     turn: int
-    """Which assistant turn (or which window of a plain document) of the example this is, from 0."""
+    """Which of the example's answers (see `answer_places`), or which window of a plain document, this is, from 0."""
     input_ids: tuple[int, ...]
     response_start: int
     text: str

@@ -23,6 +23,10 @@ class RowError(DataError):
     """One row cannot be used; the message is the reason, without the place."""
 
 
+class LeftOut(RowError):  # noqa: N818 - nothing is wrong with the row
+    """A row that is sound but was not trained on; it is counted by its reason, not set aside."""
+
+
 def kind(value: object) -> str:
     """What a value is, in the words of JSON, for messages."""
     if value is None:

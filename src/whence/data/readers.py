@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from whence.data.columns import Shape, check_mapping, recognise, unrecognised
+from whence.data.columns import check_mapping, recognise, unrecognised
 from whence.data.examples import Example
 from whence.data.formats import Rejected, Row
-from whence.data.metadata import RowError
+from whence.data.metadata import LeftOut, RowError
+from whence.data.shape import Shape
 from whence.data.sources import Source, find_sources
 from whence.errors import DataError
 
@@ -25,6 +26,7 @@ def read_examples(
     split: str | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
     on_shape: Callable[[Shape], None] | None = None,
+    on_left_out: Callable[[str], None] | None = None,
 ) -> Iterator[Example]:
     """The training examples of `source`, in order, as a stream.
 
@@ -33,7 +35,8 @@ def read_examples(
     `columns` maps "prompt", "response", "system", "messages" or "text" to the names in the file; without it they are
     recognised, once a file, by its first row that has a known set. `split` is for data sets ("train" by default).
 
-    A row that cannot be used is given to `on_reject` and left out; `on_shape` is told each file's columns. Memory is
+    A row that cannot be used is given to `on_reject` and left out; `on_shape` is told each file's columns, and
+    `on_left_out` the reason for each sound row that was not trained on (all turns masked, a false label). Memory is
     bounded by a few hundred rows, except for a .json array, whose text is held whole.
 
     Raises DataError: at once for a missing path or a wrong mapping; while reading for a file that is empty, damaged,
@@ -43,7 +46,8 @@ def read_examples(
     sources = find_sources(source, split)
     reject = on_reject or (lambda rejected: None)
     tell = on_shape or (lambda shape: None)
-    return (example for part in sources for example in _examples(part, columns, reject, tell))
+    left_out = on_left_out or (lambda reason: None)
+    return (example for part in sources for example in _examples(part, columns, reject, tell, left_out))
 
 
 def _examples(
@@ -51,6 +55,7 @@ def _examples(
     columns: Mapping[str, str] | None,
     reject: Callable[[Rejected], None],
     tell: Callable[[Shape], None],
+    left_out: Callable[[str], None],
 ) -> Iterator[Example]:
     shape: Shape | None = None
     waiting: list[Row] = []
@@ -70,7 +75,9 @@ def _examples(
         if shape is not None:
             for held in waiting:
                 try:
-                    yield shape.example(held.columns, source.file, held.line)
+                    yield shape.example(held.columns, source.file, held.line, table=held.raw is None)
+                except LeftOut as error:
+                    left_out(str(error))
                 except RowError as error:
                     reject(held.rejected(source.file, str(error)))
             waiting.clear()

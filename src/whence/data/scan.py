@@ -14,11 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from whence.data.columns import Shape
 from whence.data.examples import Example
 from whence.data.formats import Rejected
 from whence.data.metadata import ColumnType, unify
+from whence.data.notes import Notes
 from whence.data.readers import read_examples
+from whence.data.shape import Shape
 from whence.errors import DataError
 
 MAX_REJECTED = 0.05
@@ -56,6 +57,8 @@ class Scan:
     """Column -> the type that holds all its values: "int", "float", "bool"; "str" for what is mixed or nested."""
     shape: str
     """The columns the turns came from, such as "prompt/response"; several where files differ."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the data should know, a clause each: turns that give no signature, columns that are not used."""
 
 
 def scan(
@@ -83,13 +86,22 @@ def scan(
             tally.reject(rejected)
             rejects.write(rejected)
 
-        examples = read_examples(source, columns=columns, split=split, on_reject=reject, on_shape=tally.take_shape)
+        examples = read_examples(
+            source,
+            columns=columns,
+            split=split,
+            on_reject=reject,
+            on_shape=tally.take_shape,
+            on_left_out=tally.notes.leave_out,
+        )
         for example in examples:
             tally.take(example)
             seen.take(example)
             if progress is not None and tally.n_rows % PROGRESS_ROWS == 0:
                 progress(tally.n_rows)
         rejects.publish()
+    if tally.n_rows == 0 and tally.notes.n_left_out:
+        raise _none_trained(source, tally)
     if tally.n_rejected and (tally.n_rows == 0 or tally.n_rejected > max_rejected * (tally.n_rows + tally.n_rejected)):
         raise _too_many(source, tally, max_rejected, rejects_path)
     return Scan(
@@ -100,6 +112,7 @@ def scan(
         content_hash=tally.hash.hexdigest(),
         metadata_types={name: type or "str" for name, type in tally.types.items()},
         shape=", ".join(tally.shapes),
+        notes=tally.notes.clauses(),
     )
 
 
@@ -113,9 +126,11 @@ class _Tally:
         self.hash = hashlib.blake2b(digest_size=16)
         self.types: dict[str, ColumnType | None] = {}
         self.shapes: dict[str, None] = {}
+        self.notes = Notes()
 
     def take_shape(self, shape: Shape) -> None:
         self.shapes[shape.name] = None
+        self.notes.take_shape(shape)
 
     def take(self, example: Example) -> None:
         self.n_rows += 1
@@ -123,6 +138,7 @@ class _Tally:
         # A newline ends an entry: JSON has none, so no two lists of rows give the same bytes.
         self.hash.update(f"{example.id} {metadata}\n".encode())
         unify(self.types, example.metadata)
+        self.notes.take(example)
 
     def reject(self, rejected: Rejected) -> None:
         self.n_rejected += 1
@@ -217,6 +233,14 @@ class _RejectsFile:
             "expected a folder that can be written to, with space",
             "free some space or choose another folder",
         )
+
+
+def _none_trained(source: str | Path, tally: _Tally) -> DataError:
+    return DataError(
+        f"no row of {source} was trained on: {'; '.join(tally.notes.clauses())}",
+        "expected rows with a response that was trained on",
+        "check the marks (weight, train, label), or name the columns with --columns to read all rows",
+    )
 
 
 def _too_many(source: str | Path, tally: _Tally, max_rejected: float, rejects_path: str | Path | None) -> DataError:

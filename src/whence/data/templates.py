@@ -1,19 +1,21 @@
-"""Which chat template is used, and where in the text it renders the response begins and ends."""
+"""Which chat template is used, and the text it makes of a conversation, as the trainer has it made."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from whence.data.examples import ASSISTANT, TEXT, Turn
+from whence.data.examples import TEXT, Json, Turn
 from whence.errors import EncodingError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TemplateSource = Literal["given", "tokenizer", "fallback"]
+Inputs = Mapping[str, Json]
+"""What a template is given beside the messages."""
 
 FALLBACK_TEMPLATE = """\
 {%- for message in messages -%}
@@ -33,11 +35,8 @@ FALLBACK_TEMPLATE = """\
 """Used where neither the user nor the tokenizer gives a template."""
 
 _GENERATION_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_PROBE = "whence"
-"""A response of which every template keeps each letter: what follows it is the end-of-turn marker."""
 _SHOWN = 80
-_CONTEXT = 20
-_FIX = "Give a template that can with `--template FILE` (Jinja, as in tokenizer_config.json)."
+FIX = "Give a template that can with `--template FILE` (Jinja, as in tokenizer_config.json)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +46,13 @@ class ChatTemplate:
     text: str
     source: TemplateSource
 
+    @property
+    def is_marked(self) -> bool:
+        """Whether `{% generation %}` blocks say which text is the assistant's."""
+        return _GENERATION_MARKER.search(self.text) is not None
+
     def __str__(self) -> str:
         return f"the chat template (source: {self.source}, begins {self.text[:_SHOWN]!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A conversation as text; the response of its last turn is the characters `text[prompt_end:response_end]`.
-
-    The end-of-turn marker is part of it, whitespace after that marker is not.
-    """
-
-    text: str
-    prompt_end: int
-    response_end: int
 
 
 def choose_template(tokenizer: PreTrainedTokenizerBase, given: str | None = None) -> ChatTemplate:
@@ -83,65 +75,86 @@ def choose_template(tokenizer: PreTrainedTokenizerBase, given: str | None = None
         ) from error
 
 
-def render_prompt(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, turns: Sequence[Turn]) -> str:
-    """The prompt as the model sees it when it is about to answer: every turn, and the answer's header.
+class Renderer:
+    """Renders conversations with one template, through the tokenizer's own `apply_chat_template`."""
 
-    A single turn of role "text" is a prompt without template, for a model trained on plain documents.
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
 
-    Raises:
-        EncodingError: no turns, or the template refuses them.
-    """
-    if _is_plain(turns):
-        return turns[0].content
-    return _render(tokenizer, template, turns, add_generation_prompt=True)
+    def text(self, turns: Sequence[Turn], inputs: Inputs, *, add_generation_prompt: bool = False) -> str:
+        """The rendered turns. `inputs` are the template's other variables: tools, documents, enable_thinking, ...
+
+        Messages are handed over whole. Where the template fails on a content that is null or a list of text parts,
+        it is handed their text, as a trainer has to do for it.
+
+        Raises:
+            EncodingError: no turns, a plain text among others, or the template refuses them.
+        """
+        _check_turns(turns)
+        try:
+            return self._apply(_messages(turns), inputs, add_generation_prompt)
+        except Exception as error:  # a template is a program from outside: it may raise anything
+            cause = error
+        if any("content" in turn.extra for turn in turns):
+            try:
+                return self._apply(_messages(turns, as_text=True), inputs, add_generation_prompt)
+            except Exception as error:
+                cause = error
+        raise EncodingError(
+            f"{self.template} cannot render this conversation: {cause}",
+            f"expected a template for the roles {[turn.role for turn in turns]}",
+            FIX,
+        ) from cause
+
+    def blocks(self, turns: Sequence[Turn], inputs: Inputs) -> tuple[str, list[tuple[int, int]]]:
+        """The rendered turns, and start and end, in characters, of each `{% generation %}` block."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        text = self.text(turns, inputs)
+        handed = [_messages(turns), _messages(turns, as_text=True)]
+        # Newer versions of apply_chat_template leave out null keys before they render.
+        handed.insert(0, [{key: value for key, value in one.items() if value is not None} for one in handed[0]])
+        for messages in handed:
+            # What apply_chat_template(return_assistant_tokens_mask=True) calls before it turns characters into tokens,
+            # by offsets that may leave out spaces.
+            try:
+                rendered, found = render_jinja_template(
+                    conversations=[messages],
+                    chat_template=self.template.text,
+                    return_assistant_tokens_mask=True,
+                    **self._variables(inputs),
+                )
+            except Exception:  # the text was rendered from another of the three
+                continue
+            if rendered[0] == text:
+                return text, [(int(start), int(end)) for start, end in found[0]]
+        raise EncodingError(
+            f"{self.template} renders another text when its generation blocks are asked for",
+            "expected the same text both times",
+            FIX,
+        )
+
+    def _apply(self, messages: list[dict[str, Json]], inputs: Inputs, add_generation_prompt: bool) -> str:
+        rendered = self.tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            chat_template=self.template.text,
+            **inputs,
+        )
+        return str(rendered)
+
+    def _variables(self, inputs: Inputs) -> dict[str, object]:
+        return {**self.tokenizer.special_tokens_map, **inputs}
 
 
-def render_turn(
-    tokenizer: PreTrainedTokenizerBase,
-    template: ChatTemplate,
-    turns: Sequence[Turn],
-    *,
-    complete: bool = True,
-) -> Rendered:
-    """Render a conversation whose last turn is the assistant's, and find that turn's response in it.
-
-    The response begins where the rendered prompt ends: the prompt must be a prefix of the conversation. Where
-    it is not, a template with `{% generation %}` markers says itself where the response is.
-
-    Args:
-        complete: False leaves out the end-of-turn marker and what follows (a length limit cut the answer).
-
-    Raises:
-        EncodingError: the template refuses the turns, or nothing says where the response begins.
-    """
-    prompt = render_prompt(tokenizer, template, turns[:-1])
-    if _is_plain(turns[:-1]):
-        text = prompt + turns[-1].content
-        return Rendered(text, len(prompt), len(text))
-    text = _render(tokenizer, template, turns, add_generation_prompt=False)
-    start, end = len(prompt), len(text.rstrip())
-    if not text.startswith(prompt):
-        marked = _marked_response(tokenizer, template, turns)
-        if marked is None:
-            raise _unstable(template, prompt, text)
-        start, end = marked
-    if not complete:
-        end = len(text) - len(_end_of_turn(tokenizer, template, turns, text))
-        text = text[:end]
-    return Rendered(text, start, end)
-
-
-def _is_plain(turns: Sequence[Turn]) -> bool:
+def is_plain(turns: Sequence[Turn]) -> bool:
+    """Whether the turns are one plain text, which no template touches."""
     return len(turns) == 1 and turns[0].role == TEXT
 
 
-def _render(
-    tokenizer: PreTrainedTokenizerBase,
-    template: ChatTemplate,
-    turns: Sequence[Turn],
-    *,
-    add_generation_prompt: bool,
-) -> str:
+def _check_turns(turns: Sequence[Turn]) -> None:
     if not turns:
         raise EncodingError(
             "a conversation that begins with the assistant's turn has no prompt",
@@ -154,68 +167,7 @@ def _render(
             f"expected a turn of role {TEXT!r} to stand alone",
             "Give the row either a text or a conversation.",
         )
-    try:
-        rendered = tokenizer.apply_chat_template(
-            _messages(turns),
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            chat_template=template.text,
-        )
-    except Exception as error:  # a template is a program from outside: it may raise anything
-        raise EncodingError(
-            f"{template} cannot render this conversation: {error}",
-            f"expected a template for the roles {[turn.role for turn in turns]}",
-            _FIX,
-        ) from error
-    return str(rendered)
 
 
-def _messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
-    return [{"role": turn.role, "content": turn.content} for turn in turns]
-
-
-def _marked_response(
-    tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, turns: Sequence[Turn]
-) -> tuple[int, int] | None:
-    """Start and end of the last `{% generation %}` block, in characters; None where there is none."""
-    if not _GENERATION_MARKER.search(template.text):
-        return None
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    # What apply_chat_template(return_assistant_tokens_mask=True) calls before it turns characters into tokens,
-    # by offsets that may leave out spaces.
-    _, blocks = render_jinja_template(
-        conversations=[_messages(turns)],
-        chat_template=template.text,
-        return_assistant_tokens_mask=True,
-        **tokenizer.special_tokens_map,
-    )
-    if not blocks[0]:
-        return None
-    start, end = blocks[0][-1]
-    return int(start), int(end)
-
-
-def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, turns: Sequence[Turn], text: str) -> str:
-    """What the template writes after a response's last letter."""
-    probe = _render(tokenizer, template, [*turns[:-1], Turn(ASSISTANT, _PROBE)], add_generation_prompt=False)
-    _, found, marker = probe.rpartition(_PROBE)
-    if not found or not text.endswith(marker):
-        raise EncodingError(
-            f"{template} ends a turn in a way that depends on the response",
-            f"expected every response to be followed by {marker!r}",
-            _FIX,
-        )
-    return marker
-
-
-def _unstable(template: ChatTemplate, prompt: str, text: str) -> EncodingError:
-    place = next((i for i, (a, b) in enumerate(zip(prompt, text, strict=False)) if a != b), len(text))
-    around = slice(max(0, place - _CONTEXT), place + _CONTEXT)
-    return EncodingError(
-        f"{template} renders the prompt in another way once the response follows: at character {place} "
-        f"the prompt has {prompt[around]!r}, the conversation {text[around]!r}",
-        "expected the rendered prompt to be the beginning of the rendered conversation, "
-        "or `{% generation %}` markers around the response",
-        _FIX,
-    )
+def _messages(turns: Sequence[Turn], *, as_text: bool = False) -> list[dict[str, Json]]:
+    return [turn.message | {"content": turn.content} if as_text else turn.message for turn in turns]

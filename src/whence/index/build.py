@@ -367,7 +367,7 @@ def _about_base(manifest: Manifest, loaded: LoadedModel, base: LoadedModel | Non
 def _about_data(found: Scan) -> str:
     duplicates = f", {found.n_duplicates} exact duplicates" if found.n_duplicates else ""
     rejected = f", {found.n_rejected} set aside" if found.n_rejected else ""
-    return f"{found.n_rows} rows ({found.shape}){duplicates}{rejected}"
+    return "; ".join([f"{found.n_rows} rows ({found.shape}){duplicates}{rejected}", *found.notes])
 
 
 def _absolute(place: str | Path) -> str:

@@ -18,7 +18,7 @@ import lance
 import pyarrow as pa
 import torch
 
-from whence.data.examples import EncodedTurn, Example, Json
+from whence.data.examples import EncodedTurn, Example, Json, conversation_json
 from whence.data.metadata import ColumnType
 from whence.errors import NonFiniteError
 from whence.index.forms import to_vectors
@@ -149,10 +149,8 @@ def append_records(folder: Path, table: pa.Table) -> None:
 
 
 def _turns(item: EncodedRow) -> str:
-    """[[role, content], ...] of the row, in its first record."""
-    if item.turn.turn:
-        return ""
-    return json.dumps([[turn.role, turn.content] for turn in item.example.turns], ensure_ascii=False)
+    """The row's whole conversation, in its first record."""
+    return "" if item.turn.turn else conversation_json(item.example)
 
 
 def _filter_value(value: Json, type: ColumnType) -> bool | int | float | str | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from whence.data.examples import Example, Json, Turn
+from whence.data.examples import Example, Json, read_conversation
 from whence.errors import IndexFolderError, InputError
 from whence.index.centres import read_centres
 from whence.index.forms import CENTRED, Centres, Vectors
@@ -252,8 +252,8 @@ class Index:
 
 
 def _example(record: Mapping[str, str | int]) -> Example:
-    turns = tuple(Turn(role, content) for role, content in json.loads(str(record["turns"])))
-    return Example(turns, str(record["file"]), int(record["line"]), json.loads(str(record["metadata"])))
+    turns, inputs = read_conversation(str(record["turns"]))
+    return Example(turns, str(record["file"]), int(record["line"]), json.loads(str(record["metadata"])), inputs)
 
 
 def replay_command(folder: Path, manifest: Manifest) -> str:

@@ -1,0 +1,190 @@
+"""The columns of a file that hold its conversations, and the example that one row of them makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from whence.data.conversation import answered, history, json_cell, messages, without_nulls
+from whence.data.examples import ASSISTANT, TEXT, Example, Json, Turn
+from whence.data.metadata import LeftOut, RowError, as_json, checked_text, kind
+
+Row = Mapping[str, object]
+
+TAKEN_INPUTS = frozenset({"conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt"})
+"""What `chat_template_kwargs` may not hold: the trainer sets it itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The columns that were recognised. `prompt` is set for pairs alone, `main` is the response, messages or text.
+
+    The other columns are optional: a row may lack them. `answered` False reads queries, whose response is optional
+    too (`main` may then be "": no column has it).
+    """
+
+    kind: Literal["pair", "messages", "text"]
+    main: str
+    prompt: str | None = None
+    input: str | None = None
+    system: str | None = None
+    history: str | None = None
+    tools: str | None = None
+    documents: str | None = None
+    template_kwargs: str | None = None
+    label: str | None = None
+    answered: bool = True
+
+    @property
+    def name(self) -> str:
+        """The columns as a person names them: "instruction/output", "messages", "text"."""
+        return f"{self.prompt}/{self.main}" if self.prompt is not None else self.main
+
+    def example(self, row: Row, file: str, line: int, *, table: bool = False) -> Example:
+        """The example of one row; `table`: of Arrow, which fills in nulls for keys that other rows have.
+
+        Raises:
+            RowError: the row cannot be used, with the reason.
+            LeftOut: it was not trained on.
+        """
+        conversation = (self.prompt, self.main, self.history, self.tools, self.documents, self.template_kwargs)
+        if table:
+            row = {name: without_nulls(value) if name in conversation else value for name, value in row.items()}
+        if self.label is not None and row.get(self.label) is False:
+            raise LeftOut(f"column {self.label!r} is false: an answer that training led away from")
+        turns = self.turns(row)
+        inputs = self._template_inputs(row)
+        used = {self.prompt, self.main, self.input, self.system, self.history, self.tools, self.template_kwargs}
+        if "documents" in inputs:
+            used.add(self.documents)
+        metadata: dict[str, Json] = {
+            checked_text(name, name): as_json(value, name) for name, value in row.items() if name not in used
+        }
+        return Example(turns=turns, file=file, line=line, metadata=metadata, template_inputs=inputs)
+
+    def turns(self, row: Row) -> tuple[Turn, ...]:
+        """The turns of one row, up to its last assistant turn: what follows that has no effect on training."""
+        if self.kind == "text":
+            text = _text(row, self.main)
+            if not text.strip():
+                raise RowError(f"empty text (column {self.main!r})")
+            return (Turn(TEXT, text),)
+        turns = messages(_cell(row, self.main), self.main) if self.kind == "messages" else self._pair(row)
+        turns = self._system(row, turns)
+        return answered(turns, self.main) if self.answered else tuple(turns)
+
+    def _pair(self, row: Row) -> list[Turn]:
+        assert self.prompt is not None
+        value = _cell(row, self.prompt)
+        if isinstance(value, list | tuple):
+            prompt = messages(value, self.prompt)
+        else:
+            text = _text(row, self.prompt)
+            about = _text(row, self.input) if self.input and row.get(self.input) is not None else ""
+            prompt = [Turn("user", f"{text}\n\n{about}" if about.strip() else text)]
+        prompt = self._history(row) + prompt
+        if not self.answered and (row.get(self.main) is None or row[self.main] == ""):
+            return prompt
+        return _joined(prompt, _response(row, self.main), self.prompt, self.main)
+
+    def _history(self, row: Row) -> list[Turn]:
+        return history(row.get(self.history), self.history) if self.history is not None else []
+
+    def _system(self, row: Row, turns: list[Turn]) -> list[Turn]:
+        """The turns, led by the text of the system column where there is one."""
+        if self.system is None or row.get(self.system) is None:
+            return turns
+        text = _text(row, self.system)
+        own = [turn.content for turn in turns if turn.role == "system"]
+        if not text.strip() or own == [text]:
+            return turns
+        if own:
+            raise RowError(f"two system messages: in column {self.system!r} and in the conversation")
+        return [Turn("system", text), *turns]
+
+    def _template_inputs(self, row: Row) -> dict[str, Json]:
+        if self.kind == "text":
+            return {}
+        inputs: dict[str, Json] = {}
+        tools = _listed(row, self.tools)
+        if tools:
+            inputs["tools"] = tools
+        documents = row.get(self.documents) if self.documents is not None else None
+        if (
+            self.documents
+            and isinstance(documents, list)
+            and documents
+            and all(isinstance(d, Mapping) for d in documents)
+        ):
+            inputs["documents"] = as_json(documents, self.documents)
+        return _kwargs(row, self.template_kwargs) | inputs
+
+
+def _joined(prompt: list[Turn], response: list[Turn], prompt_column: str, column: str) -> list[Turn]:
+    """Prompt and response as one conversation; a response that repeats its prompt is the whole conversation."""
+    if response and response[0].role == ASSISTANT:
+        return prompt + response
+    answer = next((place for place, turn in enumerate(response) if turn.role == ASSISTANT), len(response))
+    asked = [turn.content for turn in prompt if turn.role != "system"]
+    repeated = [turn.content for turn in response[:answer] if turn.role != "system"]
+    # A prompt of several turns stands at the beginning of the conversation, answers included.
+    whole = [turn.content for turn in response if turn.role != "system"][: len(asked)]
+    if asked not in (repeated, whole):
+        raise RowError(f"column {column!r} is a conversation that does not begin with column {prompt_column!r}")
+    systems = [turn for turn in prompt if turn.role == "system"]
+    if systems and not any(turn.role == "system" for turn in response):
+        return [*systems, *response]
+    return response
+
+
+def _response(row: Row, column: str) -> list[Turn]:
+    value = _cell(row, column)
+    if isinstance(value, list | tuple):
+        return messages(value, column)
+    text = _text(row, column)
+    if not text.strip():
+        raise RowError(f"empty response (column {column!r})")
+    return [Turn(ASSISTANT, text)]
+
+
+def _listed(row: Row, column: str | None) -> list[Json]:
+    """The objects of a column that holds a list of them, or its JSON; none where it is empty."""
+    value = row.get(column) if column is not None else None
+    if column is None or value is None or value == "":
+        return []
+    if isinstance(value, str):
+        value = json_cell(value, column, "a list of objects (or its JSON)") if value.strip() else []
+    if not isinstance(value, list | tuple):
+        raise RowError(f"column {column!r} is {kind(value)}, expected a list of objects")
+    for number, item in enumerate(value, 1):
+        if not isinstance(item, Mapping):
+            raise RowError(f"column {column!r}, entry {number} is {kind(item)}, expected an object")
+    return [as_json(item, column) for item in value]
+
+
+def _kwargs(row: Row, column: str | None) -> dict[str, Json]:
+    value = row.get(column) if column is not None else None
+    if column is None or value is None or value == "":
+        return {}
+    if isinstance(value, str):
+        value = json_cell(value, column, "an object (or its JSON)")
+    if not isinstance(value, Mapping):
+        raise RowError(f"column {column!r} is {kind(value)}, expected an object")
+    taken = sorted(TAKEN_INPUTS.intersection(value))
+    if taken:
+        raise RowError(f"column {column!r} sets {taken[0]!r}, which is not a variable of the template")
+    return {checked_text(str(key), column): as_json(item, column) for key, item in value.items()}
+
+
+def _cell(row: Row, column: str) -> object:
+    if column not in row:
+        raise RowError(f"missing column {column!r}")
+    return row[column]
+
+
+def _text(row: Row, column: str) -> str:
+    value = _cell(row, column)
+    if not isinstance(value, str):
+        raise RowError(f"column {column!r} is {kind(value)}, expected text")
+    return checked_text(value, column)
