@@ -83,7 +83,6 @@ def confirm(
     from whence.evaluate.confirm.retrain import RESULT
     from whence.evaluate.confirm.retrain import confirm as retrain
     from whence.index.manifest import require_manifest
-    from whence.trace.queries import read_queries
     from whence.trace.tracer import Tracer
 
     changes = {
@@ -101,8 +100,8 @@ def confirm(
     made_from = require_manifest(index)
     settings = _settings(made_from, {k: v for k, v in changes.items() if v is not None}, device)
     quiet_libraries()
-    asked = read_queries(queries)
-    others = read_queries(paraphrases) if paraphrases is not None else []
+    asked = options.queries_of(index, queries, quiet=quiet)
+    others = options.queries_of(index, paraphrases, quiet=quiet) if paraphrases is not None else []
     # An adapter is compared with itself, turned off, which is the base that is trained on.
     before = None if made_from.adapter else base
     named, traced = _named(remove, votes, trace, index, queries, before, device)
@@ -152,13 +151,13 @@ def trace_now(
     index: Path, queries: Path | None, top: int | None, base: str | None = None, device: str = "auto"
 ) -> TraceResult:
     """A trace of the queries with as many rows as the first `top`, or the verdict, need."""
-    from whence.trace.queries import read_queries
     from whence.trace.tracer import Tracer
 
     assert queries is not None, "asked for with --queries alone"
     found = options.base_of(index, base) if top is None else _moved(index, base)
     tracer = Tracer(index, base=found, device=device)
-    return tracer.trace_many(read_queries(queries), k=TRACED_FOR_EACH * (top or TRACED_FOR_EACH), verdict=top is None)
+    asked = options.queries_of(index, queries, quiet=True)
+    return tracer.trace_many(asked, k=TRACED_FOR_EACH * (top or TRACED_FOR_EACH), verdict=top is None)
 
 
 def _moved(index: Path, base: str | None) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from whence.data.encoding import Encoder
-from whence.data.examples import ASSISTANT, EncodedTurn, Example
+from whence.data.examples import EncodedTurn, Example, answer_places
 from whence.index.store import Index
 from whence.model.before import has_before
 from whence.model.generate import generate
@@ -88,7 +88,7 @@ def answer_references(
         NonFiniteError: a signature or log-probability with NaN or infinity.
     """
     silent = [one for one in drawn if one.query.response is None]
-    prompts = [encoder.render_prompt(one.query.turns) for one in silent]
+    prompts = [one.query.prompt_ids(encoder) for one in silent]
     answers = iter(generate(loaded, prompts, max_new_tokens=answer_tokens) if prompts else [])
     turns, rows = [], []
     for one in drawn:
@@ -97,7 +97,8 @@ def answer_references(
             answer = next(answers)
             text, complete = answer.text, answer.complete
         if text.strip():
-            turns.append(encoder.encode_query(one.query.turns, text, complete=complete))
+            given = text if one.query.response is None else None
+            turns.append(one.query.encode(encoder, given, complete=complete))
             rows.append(one.row)
     signatures = extractor.extract(turns, labels=lambda i: f"reference {i + 1}").layers if turns else {}
     return ReferenceSet(
@@ -119,6 +120,6 @@ def response_rises(
 
 
 def _prompt_of(example: Example) -> Query | None:
-    first = next((i for i, turn in enumerate(example.turns) if turn.role == ASSISTANT), 0)
-    prompt = example.turns[:first]
-    return Query(prompt) if any(turn.content.strip() for turn in prompt) else None
+    prompt = example.turns[: next(iter(answer_places(example.turns)), 0)]
+    asked = any(turn.content.strip() for turn in prompt)
+    return Query(prompt, template_inputs=example.template_inputs) if asked else None

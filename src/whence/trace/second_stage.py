@@ -50,7 +50,7 @@ def focus_of(
     """
     layers = [loaded.n_layers]
     if settings.wanted is not None:
-        wanted = encoder.encode_query(query.turns, settings.wanted)
+        wanted = query.encode(encoder, settings.wanted)
         cut = wanted.truncated - wanted.truncated_prompt
         return Focus(wanted_target(loaded, layers, turn, wanted), cut=cut)
     if settings.span_tokens is not None:

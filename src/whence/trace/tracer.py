@@ -7,7 +7,7 @@ What a trace adds to the ranking lives in rooms of its own: `second_stage` (a sp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -155,6 +155,9 @@ class Tracer:
             EncodingError: a query that the template cannot render.
         """
         settings, report = TraceSettings(**options), progress or (lambda stage, done, total: None)
+        queries = self.as_rows(queries)
+        if settings.references is not None:
+            settings = replace(settings, references=self.as_rows(settings.references))
         form, roles = self._form(settings)
         if not queries:
             raise InputError("There is no query.", "At least one is needed.", "Give --prompt or --queries.")
@@ -185,6 +188,11 @@ class Tracer:
         """Signatures of encoded queries at every layer of the index."""
         return self._extractor.extract(turns, labels=lambda i: f"query {i + 1}").layers
 
+    def as_rows(self, queries: Sequence[Query]) -> list[Query]:
+        """The queries as the index's rows were read: bare prompts without template, where the rows are plain text."""
+        plain = self.index.manifest.data.is_plain_text
+        return [query.as_document() if plain else query for query in queries]
+
     def _form(self, settings: TraceSettings) -> tuple[ScoreForm, LayerRoles]:
         manifest, layer = self.index.manifest, settings.layer
         method = settings.method or default_form(manifest, layer).name
@@ -205,7 +213,7 @@ class Tracer:
         first: number of the first, where errors must name their query.
         """
         silent = [query for query in queries if query.response is None]
-        prompts = [self.encoder.render_prompt(query.turns) for query in silent]
+        prompts = [query.prompt_ids(self.encoder) for query in silent]
         answers = iter(generate(self.loaded, prompts, max_new_tokens=settings.answer_tokens) if prompts else [])
         asked = []
         for number, query in enumerate(queries):
@@ -219,7 +227,9 @@ class Tracer:
                         "A trace needs a response.",
                         "Give the one that went wrong with --response.",
                     )
-            encoded = self.encoder.encode_query(query.turns, response, complete=complete)
+            encoded = query.encode(self.encoder, None if query.response is not None else response, complete=complete)
+            # The template may write more than the words of a tool call; what is shown is what was read.
+            response = encoded.response if query.answer is not None else response
             try:
                 focus = second_stage.focus_of(self.loaded, self.encoder, query, encoded, settings)
             except InputError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from whence.data.cleaning.clean import Reason, clean
 from whence.data.encoding import Encoder
-from whence.data.examples import Example, Turn
+from whence.data.examples import Example, conversation_json
 from whence.errors import InputError
 from whence.evaluate.bench_cases import hash_of
 from whence.evaluate.confirm.losses import turn_losses
@@ -21,6 +21,7 @@ from whence.evaluate.finetune import FinetuneSettings, finetune
 from whence.index.manifest import DataSummary, write_atomically
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.trace.queries import Query
 
 RUNS, ANSWERS, DATA = "runs", "answers", "data"
 LOG_LINES = 5
@@ -63,14 +64,16 @@ class Recipe:
 class Asked:
     """What every model is asked: prompts to answer, and rows whose loss is taken."""
 
-    prompts: tuple[tuple[Turn, ...], ...]
+    prompts: tuple[Query, ...]
     held_out: tuple[Example, ...]
     max_new_tokens: int
 
     @property
     def hash(self) -> str:
         """Of the prompts, the rows and the number of tokens."""
-        prompts = [[[turn.role, turn.content] for turn in turns] for turns in self.prompts]
+        prompts = [
+            json.loads(conversation_json(Example(p.turns, template_inputs=p.template_inputs))) for p in self.prompts
+        ]
         return hash_of([prompts, [row.id for row in self.held_out], self.max_new_tokens])
 
 
@@ -223,7 +226,7 @@ def _model_at(folder: Path, recipe: Recipe) -> ModelSettings:
 def _ask(loaded: LoadedModel, recipe: Recipe, asked: Asked, folder: str) -> Found:
     length = min(recipe.max_length, loaded.max_length or recipe.max_length)
     encoder = Encoder(loaded.tokenizer, template=recipe.template, max_length=length)
-    prompts = [encoder.render_prompt(turns) for turns in asked.prompts]
+    prompts = [query.prompt_ids(encoder) for query in asked.prompts]
     answers = generate(loaded, prompts, max_new_tokens=asked.max_new_tokens)
     turns = [turn for row in asked.held_out for turn in encoder.encode(row)]
     loss = float(turn_losses(loaded, turns).mean())
