@@ -61,7 +61,7 @@ def render_answers(
     _check_turn_before(turns, places)
     for place in places:
         _check_payload(renderer, turns[: place + 1], inputs)
-    if renderer.template.is_marked:
+    if renderer.is_marked(inputs):
         found = _marked(renderer, turns, places, inputs)
     else:
         whole = renderer.text(turns, inputs)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
+from whence.data.json_text import JsonReader, array_start, json_reason, skip
 from whence.data.metadata import kind
+from whence.data.packing import UNPACK, open_unpacked, packing, without_packing
 from whence.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ Rows = Iterator[Row | Rejected]
 
 
 def suffix_of(path: Path) -> str:
-    """The lower-case suffix that decides the format, `.gz` left out: ".jsonl" for "a.JSONL.gz"."""
-    name = path.name.lower()
-    suffix = Path(name.removesuffix(".gz")).suffix
-    return "" if name.endswith(".gz") and suffix in TABLE_FORMATS else suffix
+    """The lower-case suffix that decides the format, `.gz` and `.zst` left out: ".jsonl" for "a.JSONL.gz"."""
+    name = without_packing(path.name)
+    suffix = Path(name).suffix
+    return "" if name != path.name.lower() and suffix in TABLE_FORMATS else suffix
 
 
 def read_rows(path: Path) -> Rows:
@@ -68,7 +68,7 @@ def read_rows(path: Path) -> Rows:
     if reader is None:
         raise DataError(
             f"{path}: no known format",
-            f"expected one of {', '.join(FORMATS)} (text formats also with .gz)",
+            f"expected one of {', '.join(FORMATS)} (text formats also with .gz or .zst)",
             "convert the file, or rename it if it is one of these",
         )
     return reader(path)
@@ -81,7 +81,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     offset = 0
     try:
-        with _open(path) as stream:
+        with open_unpacked(path) as stream:
             for number, line in enumerate(stream, 1):
                 if number == 1:
                     _refuse_wide(line, path)
@@ -91,16 +91,18 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
                     raise _not_utf8(path, number, offset + error.start, line[error.start]) from None
                 offset += len(line)
                 yield number, text.removeprefix("\ufeff") if number == 1 else text
-    except (EOFError, OSError, zlib.error) as error:
+    except (EOFError, OSError, zlib.error) as error:  # pyarrow's own error for zstd is an OSError
         raise DataError(
             f"{path} cannot be read: {error}", "expected a readable file", "check its permissions or fetch it again"
         ) from error
 
 
 def json_lines(path: Path) -> Rows:
-    """One JSON object a line."""
+    """One JSON object a line. A byte order mark may begin any line: files that were joined have one inside."""
+    read = JsonReader()
     first = True
     for line, text in text_lines(path):
+        text = text.removeprefix("\ufeff")
         if not text.strip():
             continue
         if first and text.strip() in ("{", "["):
@@ -110,55 +112,61 @@ def json_lines(path: Path) -> Rows:
                 f"convert it: jq -c . {path} > rows.jsonl  (jq -c '.[]' for an array, '.data[]' for one inside)",
             )
         first = False
-        yield _json_row(path, line, text.rstrip("\r\n"))
+        yield _json_row(read, path, line, text.rstrip("\r\n"))
 
 
 def json_file(path: Path) -> Rows:
-    """A .json file: one array of objects, which is held in memory as text, or one object a line."""
-    start = next((text.lstrip() for _, text in text_lines(path) if text.strip()), "")
-    return json_array(path) if start.startswith("[") else json_lines(path)
+    """A .json file: one array of objects, also inside an object, which is held in memory as text; or JSON lines."""
+    return json_array(path) if holds_array(path) else json_lines(path)
+
+
+def holds_array(path: Path) -> bool:
+    """Whether a .json file holds its rows in one array, not one object a line."""
+    lines = (text.strip() for _, text in text_lines(path) if text.strip())
+    first = next(lines, "")
+    if first.startswith("["):
+        return True
+    if not first.startswith("{"):
+        return False
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        # An object that spans lines, if it is one.
+        return array_start("".join(text for _, text in text_lines(path))) is not None
+    return next(lines, None) is None and array_start(first) is not None
 
 
 def json_array(path: Path) -> Rows:
     """The objects of one array; `line` is the place in the array, from 1. A syntax error ends the whole file."""
     text = "".join(line for _, line in text_lines(path))
-    decode = json.JSONDecoder().raw_decode
-    at = _skip(text, _skip(text, 0) + 1)
+    read = JsonReader()
+    start = array_start(text)
+    assert start is not None, "holds_array has said so"
+    at = skip(text, start + 1)
     number = 0
     try:
         while number or text[at : at + 1] != "]":
             number += 1
-            value, end = decode(text, at)
+            value, end, double = read.value(text, at)
             raw = text[at : min(end, at + RAW_LIMIT)]
-            yield _object_row(path, number, value, raw)
-            at = _skip(text, end)
+            yield _object_row(path, number, value, raw, double)
+            at = skip(text, end)
             if text[at : at + 1] == "]":
                 break
             if text[at : at + 1] != ",":
                 raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
-            at = _skip(text, at + 1)
-        rest = _skip(text, at + 1)
-        if rest < len(text):
+            at = skip(text, at + 1)
+        rest = skip(text, at + 1)
+        if rest < len(text) and text.lstrip().startswith("["):
             raise json.JSONDecodeError("Extra data", text, rest)
+        if not text.lstrip().startswith("["):
+            json.loads(text[:start] + "[]" + text[at + 1 :])
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: {json_reason(error)} (row {number})",
             "expected one array of objects",
             "correct that place; what follows it cannot be read without",
         ) from error
-
-
-def json_reason(error: Exception, line: int | None = None) -> str:
-    """One line for a JSON error: what, line and column. `line` is the line in the file, when `error` knows one only."""
-    if isinstance(error, RecursionError):
-        return "invalid JSON: nested too deeply"
-    if not isinstance(error, json.JSONDecodeError):
-        return f"invalid JSON: {error}"
-    # Python before 3.13 points behind a trailing comma and has no name for it; since then it points at the comma.
-    comma = _TRAILING_COMMA.match(error.doc, len(error.doc[: error.pos].rstrip(" \t\r\n,")))
-    if comma is not None:
-        error = json.JSONDecodeError(f"trailing comma before {comma[2]!r}", error.doc, comma.start(1))
-    return f"invalid JSON at line {line or error.lineno} column {error.colno}: {error.msg}"
 
 
 def csv_file(path: Path) -> Rows:
@@ -168,6 +176,7 @@ def csv_file(path: Path) -> Rows:
     # Strict, because the lenient reader glues cells together behind a stray quote without a word.
     reader = csv.reader(lines, delimiter=delimiter_of(path), strict=True)
     header: list[str] | None = None
+    spelled: list[str] = []
     while True:
         start = reader.line_num + 1
         lines.text = ""
@@ -182,12 +191,17 @@ def csv_file(path: Path) -> Rows:
             continue
         if not any(cells) and not lines.text.strip():
             continue
+        if cells[0].startswith("\ufeff"):
+            cells = [cells[0].removeprefix("\ufeff"), *cells[1:]]
         if header is None:
+            spelled = cells
             header = [name.strip() or f"column_{place}" for place, name in enumerate(cells, 1)]
             _unique(path, header)
         elif len(cells) != len(header):
             reason = f"{len(cells)} cells, the header has {len(header)}"
             yield Rejected(str(path), start, reason, lines.text[:RAW_LIMIT])
+        elif cells == spelled:
+            yield Rejected(str(path), start, "the header again, as in files that were joined", lines.text[:RAW_LIMIT])
         else:
             yield Row(start, dict(zip(header, cells, strict=True)), lines.text)
 
@@ -285,10 +299,6 @@ class _table_errors:  # noqa: N801 - a context manager, read as a function
             ) from error
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast("BinaryIO", gzip.open(path, "rb")) if path.name.lower().endswith(".gz") else path.open("rb")
-
-
 def _refuse_wide(line: bytes, path: Path) -> None:
     encoding = ""
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -304,7 +314,7 @@ def _refuse_wide(line: bytes, path: Path) -> None:
 
 
 def _not_utf8(path: Path, line: int, offset: int, byte: int) -> DataError:
-    unpacked = " of the unpacked text" if path.name.lower().endswith(".gz") else ""
+    unpacked = " of the unpacked text" if packing(path) else ""
     return DataError(
         f"{path} is not UTF-8: byte 0x{byte:02x} at offset {offset}{unpacked}, in line {line}",
         "expected UTF-8",
@@ -313,33 +323,28 @@ def _not_utf8(path: Path, line: int, offset: int, byte: int) -> DataError:
 
 
 def _iconv(path: Path, encoding: str) -> str:
-    name = path.name
-    if name.lower().endswith(".gz"):
-        return f"zcat {path} | iconv -f {encoding} -t utf-8 > utf8-{name[:-3]}"
+    kind = packing(path)
+    name = without_packing(path.name) if kind else path.name
+    if kind:
+        return f"{UNPACK[kind]} {path} | iconv -f {encoding} -t utf-8 > utf8-{name}"
     return f"iconv -f {encoding} -t utf-8 {path} > utf8-{name}"
 
 
-def _json_row(path: Path, line: int, text: str) -> Row | Rejected:
+def _json_row(read: JsonReader, path: Path, line: int, text: str) -> Row | Rejected:
     try:
-        value = json.loads(text)
+        value, double = read.whole(text)
     except (ValueError, RecursionError) as error:
         return Rejected(str(path), line, json_reason(error, line), text[:RAW_LIMIT])
-    return _object_row(path, line, value, text)
+    return _object_row(path, line, value, text, double)
 
 
-def _object_row(path: Path, line: int, value: object, raw: str) -> Row | Rejected:
+def _object_row(path: Path, line: int, value: object, raw: str, double: str | None) -> Row | Rejected:
+    if double is not None:
+        reason = f"the key {double!r} stands twice in one object: only one of the two can have been read in training"
+        return Rejected(str(path), line, reason, raw[:RAW_LIMIT])
     if isinstance(value, dict):
         return Row(line, value, raw)
     return Rejected(str(path), line, f"the row is {kind(value)}, expected an object", raw[:RAW_LIMIT])
-
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-_TRAILING_COMMA = re.compile(r"[ \t\r\n]*(,)[ \t\r\n]*([}\]])")
-
-
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at
 
 
 def delimiter_of(path: Path) -> str:

@@ -18,6 +18,11 @@ class Notes:
         self._turns: Counter[str] = Counter()
         self._unused: dict[str, None] = {}
         self._responses: dict[str, None] = {}
+        self._said: list[str] = []
+
+    def say(self, clause: str) -> None:
+        """A clause of its own, such as which files were chosen."""
+        self._said.append(clause)
 
     def take_shape(self, shape: Shape) -> None:
         """A file's columns."""
@@ -40,7 +45,8 @@ class Notes:
 
     def clauses(self) -> tuple[str, ...]:
         """One clause a fact, in a fixed order."""
-        said = [f"the response is column {name!r}" for name in self._responses]
+        said = [*self._said]
+        said += [f"the response is column {name!r}" for name in self._responses]
         if self._unused:
             listed = ", ".join(map(repr, self._unused))
             said.append(f"not used, kept as metadata: column{'s' * (len(self._unused) > 1)} {listed}")

@@ -27,23 +27,28 @@ def read_examples(
     on_reject: Callable[[Rejected], None] | None = None,
     on_shape: Callable[[Shape], None] | None = None,
     on_left_out: Callable[[str], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Iterator[Example]:
     """The training examples of `source`, in order, as a stream.
 
-    `source` is a file (.jsonl, .ndjson, .json, .csv, .tsv, each also with .gz, .parquet, .arrow, .feather), a folder
+    `source` is a file (.jsonl, .ndjson, .json, .csv, .tsv, packed or not; .parquet, .arrow, .feather), a folder
     or glob of such files, a folder written by `datasets.save_to_disk`, or the name of a data set on the hub.
     `columns` maps "prompt", "response", "system", "messages" or "text" to the names in the file; without it they are
     recognised, once a file, by its first row that has a known set. `split` is for data sets ("train" by default).
 
     A row that cannot be used is given to `on_reject` and left out; `on_shape` is told each file's columns, and
-    `on_left_out` the reason for each sound row that was not trained on (all turns masked, a false label). Memory is
-    bounded by a few hundred rows, except for a .json array, whose text is held whole.
+    `on_left_out` the reason for each sound row that was not trained on (all turns masked, a false label). `on_note`
+    is told at once what is to be said about the choice of files. Memory is bounded by a few hundred rows, except for a
+    .json array, whose text is held whole.
 
     Raises DataError: at once for a missing path or a wrong mapping; while reading for a file that is empty, damaged,
     not UTF-8 or without known columns.
     """
     check_mapping(columns)
     sources = find_sources(source, split)
+    for part in sources:
+        if part.note and on_note is not None:
+            on_note(part.note)
     reject = on_reject or (lambda rejected: None)
     tell = on_shape or (lambda shape: None)
     left_out = on_left_out or (lambda reason: None)

@@ -93,6 +93,7 @@ def scan(
             on_reject=reject,
             on_shape=tally.take_shape,
             on_left_out=tally.notes.leave_out,
+            on_note=tally.notes.say,
         )
         for example in examples:
             tally.take(example)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import difflib
 import glob
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from whence.data.formats import FORMATS, Row, Rows, read_rows, suffix_of, table_rows
+from whence.data.packing import SUFFIXES
 from whence.errors import DataError
 
 DEFAULT_SPLIT = "train"
 REJECTS_NAME = "rejected.jsonl"
 """Written by a scan; left out when a folder is read, so that it never becomes training data."""
+
+SPLIT_NAMES = (DEFAULT_SPLIT, "test", "validation", "valid", "val", "dev", "eval")
+"""Words in names of files and folders that tell splits apart."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -26,14 +30,17 @@ class Source:
 
     file: str
     rows: Callable[[], Rows]
+    note: str = ""
+    """What is to be said on screen about the choice of files; on the first of them."""
 
 
 def find_sources(source: str | Path, split: str | None = None) -> list[Source]:
     """The streams that `source` names, in order of their names.
 
-    Tried in turn: an existing file; an existing folder (saved by `datasets`, else the data files directly in it);
-    a glob; a hub name. `split` picks a split of a saved or hub data set ("train" when not given), and in a folder or
-    glob the files whose name has that word. Raises DataError when nothing usable is there.
+    Tried in turn: an existing file; an existing folder (saved by `datasets`, else the data files directly in it, else
+    those of one folder inside it, as on the hub); a glob; a hub name. `split` picks a split of a saved or hub data set
+    ("train" when not given), and in a folder or glob the files whose name has that word. Raises DataError when nothing
+    usable is there.
     """
     try:
         return _find(str(source), Path(source), split)
@@ -76,19 +83,54 @@ def _files(paths: list[Path]) -> list[Source]:
 
 
 def _folder(folder: Path, split: str | None) -> list[Source]:
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    usable = [path for path in paths if suffix_of(path) in FORMATS and path.name != REJECTS_NAME]
-    # A .json beside other data is most often a description of them.
-    usable = [path for path in usable if suffix_of(path) != ".json"] or usable
-    usable = _of_split(usable, split, folder)
-    if usable:
-        return _files(usable)
+    usable = _usable(folder.iterdir())
+    if not usable:
+        return _inner_folders(folder, split)
+    found = _files(_of_split(usable, split, folder))
+    names = [name for name in SPLIT_NAMES if any(_has_word(path.name, name) for path in usable)]
+    if split is None and len(names) > 1:
+        note = f"the files of all splits are read ({', '.join(names)}): --split {names[0]} takes one"
+        found[0] = replace(found[0], note=note)
+    return found
+
+
+def _inner_folders(folder: Path, split: str | None) -> list[Source]:
+    """A folder as on the hub: data/train-00000-of-00001.parquet, or train/0000.parquet. Of its splits one is read."""
+    paths = _usable(
+        path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    places = {path: path.relative_to(folder).as_posix() for path in paths}
+    splits = [name for name in SPLIT_NAMES if any(_has_word(place, name) for place in places.values())]
+    note = ""
+    if split is not None:
+        paths = _of_split(paths, split, folder, places)
+    elif DEFAULT_SPLIT in splits:
+        paths = [path for path in paths if _has_word(places[path], DEFAULT_SPLIT)]
+        others = [name for name in splits if name != DEFAULT_SPLIT]
+        note = f"split {DEFAULT_SPLIT} is read, not {', '.join(others)}" if others else ""
+    parents = sorted({path.parent.relative_to(folder).as_posix() for path in paths})
+    if len(parents) == 1:
+        found = _files(paths)
+        return [replace(found[0], note=note), *found[1:]]
+    if parents:
+        raise DataError(
+            f"{folder} holds data in several folders: {', '.join(parents[:10])}",
+            "expected data files directly in it, or in one folder as on the hub (data/train-00000-of-00001.parquet)",
+            f"give one of them, such as {folder / parents[0]}, or a pattern such as '{folder}/**/*.parquet'",
+        )
     names = ", ".join(path.name for path in sorted(folder.iterdir())[:10]) or "nothing"
     raise DataError(
         f"{folder} holds no data file; found: {names}",
         f"expected files ending in {', '.join(FORMATS)}, or a data set saved by datasets.save_to_disk",
         f"name the file itself, or for folders inside it a pattern such as '{folder}/**/*.jsonl'",
     )
+
+
+def _usable(found: Iterable[Path]) -> list[Path]:
+    paths = sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    usable = [path for path in paths if suffix_of(path) in FORMATS and path.name != REJECTS_NAME]
+    # A .json beside other data is most often a description of them.
+    return [path for path in usable if suffix_of(path) != ".json"] or usable
 
 
 def _glob(pattern: str, split: str | None) -> list[Source]:
@@ -103,18 +145,25 @@ def _glob(pattern: str, split: str | None) -> list[Source]:
     return _files(paths)
 
 
-def _of_split(paths: list[Path], split: str | None, where: object) -> list[Path]:
+def _of_split(
+    paths: list[Path], split: str | None, where: object, places: Mapping[Path, str] | None = None
+) -> list[Path]:
+    """The paths with the split's word in their name, or in their place within a folder."""
     if split is None or not paths:
         return paths
-    word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(split)}(?![A-Za-z0-9])")
-    chosen = [path for path in paths if word.search(path.name)]
+    names = places or {path: path.name for path in paths}
+    chosen = [path for path in paths if _has_word(names[path], split)]
     if not chosen:
         raise DataError(
-            f"no file of {where} is named after split {split!r}; found: {', '.join(p.name for p in paths[:10])}",
+            f"no file of {where} is named after split {split!r}; found: {', '.join(list(names.values())[:10])}",
             f"expected a name such as {split}.jsonl or {split}-00000-of-00001.parquet",
             "leave out --split to read all, or name the file itself",
         )
     return chosen
+
+
+def _has_word(name: str, word: str) -> bool:
+    return re.search(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])", name) is not None
 
 
 def _saved(folder: Path, split: str | None) -> Source:
@@ -189,7 +238,7 @@ def _no_split(where: str, split: str, found: list[str]) -> DataError:
 def _looks_local(path: Path) -> bool:
     """Whether a missing path was meant as a file here: by its suffix, its folder, or a neighbour's name."""
     in_folder = len(path.parts) > 1 and path.parent.is_dir()
-    return suffix_of(path) in FORMATS or path.suffix == ".gz" or in_folder or bool(_nearest(path))
+    return suffix_of(path) in FORMATS or path.suffix in SUFFIXES or in_folder or bool(_nearest(path))
 
 
 def _nearest(path: Path) -> str | None:

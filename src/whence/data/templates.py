@@ -46,11 +46,6 @@ class ChatTemplate:
     text: str
     source: TemplateSource
 
-    @property
-    def is_marked(self) -> bool:
-        """Whether `{% generation %}` blocks say which text is the assistant's."""
-        return _GENERATION_MARKER.search(self.text) is not None
-
     def __str__(self) -> str:
         return f"the chat template (source: {self.source}, begins {self.text[:_SHOWN]!r})"
 
@@ -81,6 +76,16 @@ class Renderer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> None:
         self.tokenizer = tokenizer
         self.template = template
+
+    def template_text(self, inputs: Inputs) -> str:
+        """The Jinja text in use: of a tokenizer with several templates the one named tool_use, if there are tools."""
+        if self.template.source == "tokenizer" and inputs.get("tools"):
+            return str(self.tokenizer.get_chat_template(None, tools=inputs["tools"]))
+        return self.template.text
+
+    def is_marked(self, inputs: Inputs) -> bool:
+        """Whether `{% generation %}` blocks say which text is the assistant's."""
+        return _GENERATION_MARKER.search(self.template_text(inputs)) is not None
 
     def text(self, turns: Sequence[Turn], inputs: Inputs, *, add_generation_prompt: bool = False) -> str:
         """The rendered turns. `inputs` are the template's other variables: tools, documents, enable_thinking, ...
@@ -121,7 +126,7 @@ class Renderer:
             try:
                 rendered, found = render_jinja_template(
                     conversations=[messages],
-                    chat_template=self.template.text,
+                    chat_template=self.template_text(inputs),
                     return_assistant_tokens_mask=True,
                     **self._variables(inputs),
                 )
@@ -140,7 +145,7 @@ class Renderer:
             messages,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
-            chat_template=self.template.text,
+            chat_template=self.template_text(inputs),
             **inputs,
         )
         return str(rendered)

@@ -1,4 +1,4 @@
-"""Text formats, edited byte for byte: JSONL, a JSON array, CSV and TSV, each also with .gz."""
+"""Text formats, edited byte for byte: JSONL, a JSON array, CSV and TSV, each also with .gz or .zst."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import csv
 import gzip
 import io
 import json
-import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-from whence.data.formats import delimiter_of, read_rows, suffix_of
+from whence.data.formats import delimiter_of, holds_array, read_rows, suffix_of
+from whence.data.json_text import array_start, skip
+from whence.data.packing import SUFFIXES, open_unpacked, packing
 from whence.errors import DataError
 
 CHUNK = 1 << 20
-_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class Edit(NamedTuple):
@@ -81,31 +83,36 @@ def inverse(edits: Sequence[Edit]) -> list[Edit]:
 
 
 def open_text(path: Path) -> BinaryIO:
-    """The unpacked bytes of a text file."""
-    return cast("BinaryIO", gzip.open(path, "rb")) if _packed(path) else path.open("rb")
+    """The unpacked bytes of a text file, with any place to seek to."""
+    if packing(path) != "zstd":
+        return open_unpacked(path)
+    unpacked = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
+    with open_unpacked(path) as file:
+        shutil.copyfileobj(file, unpacked, CHUNK)
+    unpacked.seek(0)
+    return unpacked
 
 
 @contextmanager
 def create_text(path: Path) -> Iterator[BinaryIO]:
-    """A new file, packed where its name ends in .gz, without a time stamp: equal content, equal bytes."""
+    """A new file, packed where its name ends in .gz or .zst, without a time stamp: equal content, equal bytes."""
+    kind = next((kind for suffix, kind in SUFFIXES.items() if path.name.lower().endswith(suffix)), None)
     with path.open("xb") as file:
-        if not _packed(path):
+        if kind is None:
             yield file
-            return
-        with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
-            yield cast("BinaryIO", packed)
+        elif kind == "gzip":
+            with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
+                yield cast("BinaryIO", packed)
+        else:
+            import pyarrow as pa
+
+            with pa.CompressedOutputStream(pa.PythonFile(file, "w"), "zstd") as packed:
+                yield packed
 
 
 def is_array(path: Path) -> bool:
-    """Whether a .json file holds one array, not one object a line."""
-    if suffix_of(path) != ".json":
-        return False
-    with open_text(path) as file:
-        return file.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
-
-
-def _packed(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
+    """Whether a .json file holds its rows in one array, not one object a line."""
+    return suffix_of(path) == ".json" and holds_array(path)
 
 
 def _copy(source: BinaryIO, out: BinaryIO, n: int | None) -> None:
@@ -172,16 +179,13 @@ def _array_edits(path: Path, lines: Sequence[int], replacements: Mapping[int, Ma
 def _array_spans(text: str) -> list[Span]:
     """Places of the array's elements, in characters. The reader has read the file before, so it is well formed."""
     decode = json.JSONDecoder().raw_decode
-    spans, at = [], _skip(text, text.index("[") + 1)
+    start = array_start(text)
+    assert start is not None, "is_array has said so"
+    spans, at = [], skip(text, start + 1)
     while text[at] != "]":
         _, end = decode(text, at)
         spans.append(Span(at, end))
-        at = _skip(text, end)
+        at = skip(text, end)
         if text[at] == ",":
-            at = _skip(text, at + 1)
+            at = skip(text, at + 1)
     return spans
-
-
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at
