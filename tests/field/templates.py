@@ -27,7 +27,10 @@ FULL = """\
 
 def assistant_branch(template: str) -> str:
     """Jinja wants a block inside one branch: the conditional markers become a branch for the assistant."""
-    start, end = "{%- if m.role == 'assistant' %}{% generation %}{% endif -%}", "{% if m.role == 'assistant' %}{% endgeneration %}{% endif %}"
+    start, end = (
+        "{%- if m.role == 'assistant' %}{% generation %}{% endif -%}",
+        "{% if m.role == 'assistant' %}{% endgeneration %}{% endif %}",
+    )
     before, inner = template.split(start)
     body, after = inner.split(end)
     return (
@@ -47,7 +50,10 @@ PLAIN = """\
 """
 
 # Leaves out the thoughts of all turns but the last, as Qwen3 does: a turn is rendered otherwise once others follow.
-FORGETFUL = FULL.replace("{%- if m.reasoning_content %}", "{%- if loop.last %}{{ '<think></think>' }}{% endif -%}{%- if m.reasoning_content and loop.last %}")
+FORGETFUL = FULL.replace(
+    "{%- if m.reasoning_content %}",
+    "{%- if loop.last %}{{ '<think></think>' }}{% endif -%}{%- if m.reasoning_content and loop.last %}",
+)
 
 MARKED = {name: assistant_branch(text) for name, text in {"full": FULL, "plain": PLAIN, "forgetful": FORGETFUL}.items()}
 UNMARKED = {
