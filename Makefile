@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # One process a core, each with whole files, whose tests share what they train.
 PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-slow check bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "whence needs Python 3.11 or newer; say which: make PYTHON=python3.12"'
@@ -24,7 +24,11 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m alone
-	$(BIN)/python -m pytest -m "not alone" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not alone and not slow" $(PYTEST_ARGS)
+
+# Thousands of random cases of what `make test` tries with a hundred.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
 
 # What a change in progress wants: no set-up, first failure stops.
 check:
