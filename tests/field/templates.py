@@ -52,7 +52,8 @@ PLAIN = """\
 # Leaves out the thoughts of all turns but the last, as Qwen3 does: a turn is rendered otherwise once others follow.
 FORGETFUL = FULL.replace(
     "{%- if m.reasoning_content %}",
-    "{%- if loop.last %}{{ '<think></think>' }}{% endif -%}{%- if m.reasoning_content and loop.last %}",
+    "{%- if loop.last and m.role == 'assistant' %}{{ '<think></think>' }}{% endif -%}"
+    "{%- if m.reasoning_content and loop.last %}",
 )
 
 MARKED = {name: assistant_branch(text) for name, text in {"full": FULL, "plain": PLAIN, "forgetful": FORGETFUL}.items()}

@@ -300,7 +300,7 @@ def test_a_template_that_joins_strings_is_given_strings(tmp_path: Path) -> None:
 def test_generation_blocks_decide_even_where_the_prompt_is_a_prefix() -> None:
     """A trainer that trusts the blocks trains the header too, where they hold it."""
     template = MARKED["plain"].replace("{{ '<|' + m['role'] + '|>\n' }}", "")
-    template = template.replace("{% generation %}", "{% generation %}{{ '<|assistant|>\n' }}")
+    template = template.replace("{% generation %}\n", "{% generation %}{{ '<|assistant|>\n' }}")
     encoder = Encoder(tiny_tokenizer(template))
     assert in_brackets(encoder, Example((Turn("user", "Where?"), Turn("assistant", "Oslo.")))) == (
         "Where?<|end|>\n[<|assistant|>\nOslo.<|end|>]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from whence.data.examples import ASSISTANT, MASK_KEYS, PART_MASK, PAYLOAD_KEYS, Json, Turn, answer_places
+from whence.data.examples import ASSISTANT, MASK_KEYS, PART_MASK, Json, Turn, answer_places
 from whence.data.metadata import LeftOut, RowError, as_json, checked_text, kind
 
 ROLES = {
@@ -118,7 +118,8 @@ def _message(message: object, column: str, number: int) -> Turn:
         extra["role"] = name
     if sharegpt and name == "function_call":
         return Turn(role, "", extra | {"tool_calls": _calls(message.get(content_key), where)})
-    if content_key not in message and not (role == ASSISTANT and any(extra.get(key) for key in PAYLOAD_KEYS)):
+    # The assistant's may lack it, as it may be null: OpenAI writes null, a table leaves nothing.
+    if content_key not in message and role != ASSISTANT:
         raise RowError(f"{where} has no {content_key!r}")
     content = message.get(content_key)
     if content is None and role == ASSISTANT:
