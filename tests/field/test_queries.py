@@ -304,7 +304,7 @@ def test_an_empty_or_foreign_file(tmp_path: Path, name: str) -> None:
         (lambda: Query.of("a", " "), "The response is empty"),
         (lambda: Query.of("a", tools=[1]), "expected an object"),
         (lambda: Query.of([{"role": "robot", "content": "a"}]), "unknown role"),
-        (lambda: Query.of("a", {"role": "assistant"}), "has no 'content'"),
+        (lambda: Query.of("a", {"role": "assistant"}), "The response is empty"),
     ],
 )
 def test_python_is_told_as_well(wrong: Callable[[], Query], found: str) -> None:
