@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from whence.cli import main as entry
 from worlds import World, make_world
 
 torch.set_num_threads(1)
@@ -56,3 +59,17 @@ def llama() -> PreTrainedModel:
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A model folder, a data file and an index of it; not to be changed by a test."""
     return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def whence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """The command line in this process, as a function of its words: exit status, standard output and standard error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["whence", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            entry.main()
+        out = capsys.readouterr()
+        return int(ended.value.code or 0), out.out, out.err
+
+    return run

@@ -267,6 +267,7 @@ def test_truncation_keeps_the_boundary(asked: int, said: int, max_length: int, n
     (turn,) = Encoder(tokenizer, max_length=max_length).encode(example)
     assert len(turn.input_ids) == min(len(whole.input_ids), max_length) == len(turn.offsets)
     assert turn.truncated == len(whole.input_ids) - len(turn.input_ids)
+    assert turn.truncated_prompt == whole.n_prompt - turn.n_prompt
     left = whole.response_start - turn.response_start
     kept = slice(left, left + len(turn.input_ids))
     assert turn.input_ids == whole.input_ids[kept]

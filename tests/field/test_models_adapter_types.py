@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import SETTINGS, TYPES, make_adapter, shake
 from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, PeftModelForCausalLM, get_peft_model
 from whence.model.fingerprint import fingerprint
 
+from adapters import SETTINGS, TYPES, make_adapter, shake
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.examples import EncodedTurn
 from whence.errors import ModelError

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from adapters import make_adapter
 from safetensors.torch import load_file, save_file
 
+from adapters import make_adapter
 from worlds import World, rows, save_model, write_jsonl
 
 

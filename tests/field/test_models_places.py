@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import make_adapter
 
+from adapters import make_adapter
 from whence.errors import ModelError
 from whence.index.build import build_index
 from whence.model.loading import ModelSettings, load_model

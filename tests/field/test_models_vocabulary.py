@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import shake
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 from whence.model.fingerprint import fingerprint
 
+from adapters import shake
 from tiny import CHAT_TEMPLATE, tiny_tokenizer
 from whence.errors import ModelError
 from whence.model.adapter_proof import decoder_reading, own_reading

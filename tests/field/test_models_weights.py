@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import make_adapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from adapters import make_adapter
 from whence.errors import ModelError
 from whence.model.checkpoint import READ_QUANTISED
 from whence.model.loading import ModelSettings, load_model

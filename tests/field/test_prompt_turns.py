@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from data.chat_templates import family_tokenizer
 
+from chat_templates import family_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.readers import read_examples
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from data.chat_templates import family_tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from chat_templates import family_tokenizer
 from tiny import tiny_model
 from whence.data.encoding import Encoder
 from whence.data.readers import read_examples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 import torch
 
 from tiny import VOCAB_SIZE, tiny_model, tiny_tokenizer
@@ -38,3 +39,28 @@ def test_every_end_token_of_the_generation_config_ends_an_answer() -> None:
     assert not generate(loaded, [[5, 6]], max_new_tokens=3)[0].complete
     model.generation_config.eos_token_id = [0, 3]
     assert generate(loaded, [[5, 6]], max_new_tokens=3)[0].complete
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_an_answer_ends_where_the_models_positions_do(family: str) -> None:
+    loaded = LoadedModel.wrap(tiny_model(family, seed=3, dtype=torch.float64), tiny_tokenizer())
+    assert loaded.max_length == 256
+    rng = random.Random(0)
+    prompts = [[rng.randrange(4, VOCAB_SIZE) for _ in range(n)] for n in (250, 4, 255, 300, 7)]
+    found = generate(loaded, prompts, max_new_tokens=12)
+    read = [*prompts[:3], prompts[3][-244:], prompts[4]]
+    expected = [greedy_oracle(loaded, prompt, limit) for prompt, limit in zip(read, (6, 12, 1, 12, 12), strict=True)]
+    assert [(answer.text, answer.complete) for answer in found] == expected
+
+
+def test_settings_of_the_models_own_generation_config_are_no_conflict(caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny_model("llama")
+    model.generation_config.update(do_sample=True, temperature=0.6, top_p=0.9, top_k=20, max_length=20)
+    from transformers.utils import logging
+
+    logging.enable_propagation()
+    try:
+        generate(LoadedModel.wrap(model, tiny_tokenizer()), [[5, 6]], max_new_tokens=30)
+    finally:
+        logging.disable_propagation()
+    assert caplog.messages == []

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
 
+from whence.report.html import render_page
+from whence.report.markdown import render_markdown
 from whence.report.notebook import render_html
 from whence.report.terminal import render_text, shorten
+from whence.results import read_trace
 from whence.results.trace_result import SCHEMA, TraceResult
-from whence.results.types import Hit, QueryResult
+from whence.results.types import Hit, QueryResult, Truncated
 
 
 def result(**changes: object) -> TraceResult:
@@ -75,8 +81,51 @@ def test_hits_of_several_queries_must_be_asked_one_by_one() -> None:
         (3.5, 10, "3.5"),
         ("x" * 30, 15, "xxxxxx ... xxxx"),
         ("a\x07b\u202ec", 10, "a\ufffdb\ufffdc"),
+        ("\u0645\u06cc\u200c\u062e", 10, "\u0645\u06cc\u200c\u062e"),
+        ("x" * 5 + "\u200d" + "x" * 30, 15, "xxxxx ... xxxx"),
     ],
 )
 def test_shorten(text: object, length: int, expected: str) -> None:
     assert shorten(text, length) == expected
     assert len(shorten(text, length)) <= length
+
+
+def cut(**changes: object) -> TraceResult:
+    query = replace(result().queries[0], **changes)
+    return replace(result(), queries=(query,))
+
+
+@pytest.mark.parametrize("render", [lambda r: render_text(r, width=400), render_markdown, render_page, render_html])
+def test_what_was_cut_is_said_everywhere(render: Callable[[TraceResult], str]) -> None:
+    def said(shown: TraceResult) -> str:
+        return " ".join(unescape(unescape(render(shown))).split())
+
+    both = said(cut(truncated=Truncated(1_040, 1, 64)))
+    assert "The first 1,040 tokens of the prompt, the last 1 token of the response left out: at most 64 tokens" in both
+    assert "The last 3 tokens of the wanted answer left out" in said(cut(truncated=Truncated(0, 0, 64, 3)))
+    assert "own answer was stopped at its limit" in said(cut(complete=False, generated=True))
+    whole = said(cut())
+    assert "left out: at most" not in whole
+    assert "stopped at its limit" not in whole
+
+
+def test_the_json_of_a_cut_query_comes_back_whole(tmp_path: Path) -> None:
+    shown = cut(truncated=Truncated(40, 12, 64), complete=False)
+    shown.to_json(tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text("utf-8"))["queries"][0]["truncated"] == {
+        "prompt": 40,
+        "response": 12,
+        "max_length": 64,
+        "wanted": 0,
+    }
+    assert read_trace(tmp_path / "out.json").queries == shown.queries
+
+
+@pytest.mark.parametrize("render", [lambda r: render_text(r, width=400), render_markdown, render_page, render_html])
+def test_joiners_are_shown_and_overrides_are_not(render: Callable[[TraceResult], str]) -> None:
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    shown = render(cut(prompt=f"{family} a\u202eb", response="\u0645\u06cc\u200c\u062e\x1b[2J"))
+    assert family in shown
+    assert "\u0645\u06cc\u200c\u062e" in shown
+    assert "\u202e" not in shown
+    assert "\x1b" not in shown

@@ -90,7 +90,7 @@ def evaluate(
     rows = np.unique([record.row for record in records])
     labels = _row_labels(records, label_column)
     kept, left = _countable(queries, labels, label_column)
-    asked, left = _answered(tracer, queries, kept, left)
+    asked, left = _answered(tracer, tracer.as_rows(queries), kept, left)
     if not asked:
         raise InputError(
             f"None of {len(queries)} queries can be counted. {left[0].reason}",
@@ -180,7 +180,7 @@ def _answered(
 ) -> tuple[dict[int, EncodedTurn], list[Left]]:
     """Query number -> the encoded query; a missing response is the model's own. An empty one is left out."""
     silent = [number for number in kept if queries[number].response is None]
-    prompts = [tracer.encoder.render_prompt(queries[number].turns) for number in silent]
+    prompts = [queries[number].prompt_ids(tracer.encoder) for number in silent]
     answers = generate(tracer.loaded, prompts, max_new_tokens=ANSWER_TOKENS) if prompts else []
     by_number = dict(zip(silent, answers, strict=True))
     asked: dict[int, EncodedTurn] = {}
@@ -192,7 +192,7 @@ def _answered(
             missing.append(Left(number + 1, query.prompt, f"The model answers nothing to query {number + 1}."))
             continue
         complete = answer is None or answer.complete
-        asked[number] = tracer.encoder.encode_query(query.turns, text or "", complete=complete)
+        asked[number] = query.encode(tracer.encoder, answer.text if answer is not None else None, complete=complete)
     return asked, missing
 
 

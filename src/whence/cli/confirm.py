@@ -80,7 +80,7 @@ def confirm(
     from whence.confirmation import confirm as retrain
     from whence.data import read_examples
     from whence.index import require_manifest
-    from whence.trace import Tracer, read_queries
+    from whence.trace import Tracer
 
     changes = {
         "lora_r": lora_r,
@@ -97,8 +97,8 @@ def confirm(
     made_from = require_manifest(index)
     settings = _settings(made_from, {k: v for k, v in changes.items() if v is not None}, device)
     quiet_libraries()
-    asked = read_queries(queries)
-    others = read_queries(paraphrases) if paraphrases is not None else []
+    asked = options.queries_of(index, queries, quiet=quiet)
+    others = options.queries_of(index, paraphrases, quiet=quiet) if paraphrases is not None else []
     # An adapter is compared with itself, turned off, which is the base that is trained on.
     before = None if made_from.adapter else base
     named, traced = _named(remove, votes, trace, index, queries, before, device)

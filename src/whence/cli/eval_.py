@@ -38,9 +38,9 @@ def evaluate(
     """Measure how well each score form ranks the rows that carry the query's label."""
     options.check_outputs({"--json": json}, quiet=quiet)
     from whence.bench import evaluate as measure
-    from whence.trace import Tracer, read_queries
+    from whence.trace import Tracer
 
-    asked = read_queries(queries)
+    asked = options.queries_of(index, queries, quiet=quiet)
     quiet_libraries()
     tracer = Tracer(index, model=model, adapter=adapter, device=device)
     found = measure(tracer, asked, label_column=label_column, methods=method, k=k, seed=seed)

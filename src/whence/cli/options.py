@@ -13,7 +13,9 @@ from whence.errors import InputError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from whence.data import Json
     from whence.model import LayerRequest, ModelSettings
+    from whence.trace import Query
     from whence.train import FinetuneSettings
 
     Settings = TypeVar("Settings", bound=BaseModel)
@@ -183,6 +185,61 @@ def base_of(index: Path, base: str | None, adapter: str | None = None) -> str | 
     if base is not None or adapter is not None or manifest.adapter is not None or manifest.base:
         return base
     return named_base(manifest.model)
+
+
+def queries_of(index: Path, path: Path, *, quiet: bool = False) -> list[Query]:
+    """The queries of a file, read by the columns that the index's rows were read by; what is odd is said on screen."""
+    from whence.index.manifest import require_manifest
+    from whence.trace import read_queries
+
+    data = require_manifest(index).data
+    notes: list[str] = []
+    queries = read_queries(path, columns=data.columns, notify=notes.append)
+    if data.is_plain_text and any(query.is_bare for query in queries):
+        notes.append(PLAIN)
+    for note in () if quiet else notes:
+        typer.echo(note, err=True)
+    return queries
+
+
+PLAIN = (
+    "The index's rows are plain text, so the prompt is read as plain text, without the chat template. "
+    "To ask in the template, give messages with --queries."
+)
+
+
+def query_of(
+    index: Path, prompt: str, response: str | None, system: str | None, tools: Path | None, *, quiet: bool = False
+) -> Query:
+    """The one query of a command line."""
+    from whence.index.manifest import require_manifest
+    from whence.trace import Query
+
+    query = Query.of(prompt, response, system=system, tools=read_tools(tools))
+    if not quiet and query.is_bare and require_manifest(index).data.is_plain_text:
+        typer.echo(PLAIN, err=True)
+    return query
+
+
+def read_tools(path: Path | None) -> list[dict[str, Json]] | None:
+    """The tools of a JSON file: a list of objects, as the chat template is given them."""
+    if path is None:
+        return None
+    import json
+
+    if not path.is_file():
+        raise InputError(f"There is no file of tools at {path}.", "Expected a JSON list of objects.", "Check the path.")
+    try:
+        tools = json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON: {error}.", "Expected a JSON list of objects.", "Mend the file.") from None
+    if not isinstance(tools, list) or not tools or not all(isinstance(tool, dict) for tool in tools):
+        raise InputError(
+            f"{path} holds no list of tools.",
+            "Expected a JSON list of objects, one a tool, as the chat template was given them in training.",
+            "Put the one tool into [ ].",
+        )
+    return tools
 
 
 def parse_columns(text: str | None) -> dict[str, str] | None:

@@ -27,8 +27,11 @@ def trace(
     response: Annotated[
         str | None, typer.Option("--response", "-r", help="What it said. Left out, the model answers now.")
     ] = None,
+    system: Annotated[str | None, typer.Option("--system", help="The system text the model was given.")] = None,
+    tools: Annotated[Path | None, typer.Option("--tools", help="JSON list of the tools the model was given.")] = None,
     queries: Annotated[
-        Path | None, typer.Option("--queries", help='JSONL, one {"prompt": ..., "response": ...} a line.')
+        Path | None,
+        typer.Option("--queries", help='Rows like those of the training data; {"prompt", "response"} will do.'),
     ] = None,
     span: Annotated[
         str | None, typer.Option("--span", help="The wrong words in the response; Korea#2 is the second Korea.")
@@ -77,7 +80,7 @@ def trace(
     quiet: options.Quiet = False,
 ) -> None:
     """Rank the training rows behind a bad output, and say which of them stand out."""
-    asked = _queries(prompt, response, queries)
+    asked = _queries(index, prompt, response, queries, system, tools, quiet=quiet)
     outputs = {"--json": json, "--html": html, "--markdown": markdown}
     options.check_outputs(outputs, quiet=quiet)
     wishes: TraceOptions = {
@@ -95,9 +98,7 @@ def trace(
     if method is not None:
         wishes["method"] = method
     if references is not None:
-        from whence.trace import read_queries
-
-        wishes["references"] = read_queries(references)
+        wishes["references"] = options.queries_of(index, references, quiet=quiet)
     from whence.trace import Tracer, TraceSettings
 
     # What cannot be is said before a model is loaded.
@@ -110,9 +111,16 @@ def trace(
     _show(result, outputs, quiet=quiet, no_text=no_text)
 
 
-def _queries(prompt: str | None, response: str | None, queries: Path | None) -> list[Query]:
-    from whence.trace import Query, read_queries
-
+def _queries(
+    index: Path,
+    prompt: str | None,
+    response: str | None,
+    queries: Path | None,
+    system: str | None,
+    tools: Path | None,
+    *,
+    quiet: bool,
+) -> list[Query]:
     if (prompt is None) == (queries is None):
         raise InputError(
             "Both --prompt and --queries were given."
@@ -122,13 +130,14 @@ def _queries(prompt: str | None, response: str | None, queries: Path | None) -> 
             'Give --prompt "..." --response "...", or --queries bad.jsonl.',
         )
     if queries is not None:
-        if response is not None:
-            raise InputError(
-                "--response with --queries.", "Each line of --queries has its own response.", "Leave it out."
-            )
-        return read_queries(queries)
+        for name, value in {"response": response, "system": system, "tools": tools}.items():
+            if value is not None:
+                raise InputError(
+                    f"--{name} with --queries.", f"Each row of --queries has its own {name}.", "Leave it out."
+                )
+        return options.queries_of(index, queries, quiet=quiet)
     assert prompt is not None
-    return [Query.of(prompt, response)]
+    return [options.query_of(index, prompt, response, system, tools, quiet=quiet)]
 
 
 def _token_range(text: str | None) -> tuple[int, int] | None:

@@ -18,12 +18,13 @@ def trace_now(
     index: Path, queries: Path | None, top: int | None, base: str | None = None, device: str = "auto"
 ) -> TraceResult:
     """A trace of the queries with as many rows as the first `top`, or the verdict, need."""
-    from whence.trace import Tracer, read_queries
+    from whence.trace import Tracer
 
     assert queries is not None, "asked for with --queries alone"
     found = options.base_of(index, base) if top is None else moved(index, base)
     tracer = Tracer(index, base=found, device=device)
-    return tracer.trace_many(read_queries(queries), k=TRACED_FOR_EACH * (top or TRACED_FOR_EACH), verdict=top is None)
+    asked = options.queries_of(index, queries, quiet=True)
+    return tracer.trace_many(asked, k=TRACED_FOR_EACH * (top or TRACED_FOR_EACH), verdict=top is None)
 
 
 def moved(index: Path, base: str | None) -> str | None:

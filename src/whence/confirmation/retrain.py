@@ -19,7 +19,7 @@ from whence.confirmation.arms import CONTROLS, Arm, bm25_ranking, choose_arms, d
 from whence.confirmation.recipe import make_recipe, read_rows
 from whence.confirmation.result import ALL, GUILTY, ArmResult, Confirmation, SeedResult, judged
 from whence.confirmation.runs import Asked, Found, check_trainer, run_arm
-from whence.data import EncodedTurn, Example, Turn
+from whence.data import EncodedTurn, Example
 from whence.errors import InputError
 from whence.index import Index
 from whence.metrics import rate
@@ -46,8 +46,8 @@ class _Question:
     """The queries with their responses, the model's own where none was given."""
 
     @property
-    def prompts(self) -> tuple[tuple[Turn, ...], ...]:
-        return tuple(query.turns for query in (*self.queries, *self.paraphrases))
+    def prompts(self) -> tuple[Query, ...]:
+        return (*self.queries, *self.paraphrases)
 
     def shown(self, answer: str) -> bool:
         return self.pattern.search(answer) is not None
@@ -100,7 +100,7 @@ def confirm(
     elif base is None:
         raise InputError("There is no base.", "Training starts from a base model.", "Give --base, or --trainer.")
     removed = removed.ids if isinstance(removed, NamedRows) else removed
-    question = _Question(tuple(queries), tuple(paraphrases), _compiled(match))
+    question = _Question(tuple(tracer.as_rows(queries)), tuple(tracer.as_rows(paraphrases)), _compiled(match))
     step("reading the data", 0, None)
     rows = read_rows(manifest)
     choose_arms(rows, removed, {})  # what is wrong with the ids is said before anything is computed
@@ -150,11 +150,11 @@ def _answered(question: _Question, tracer: Tracer, max_new_tokens: int) -> _Ques
 
     Raises InputError where the expression finds it in none of its greedy answers.
     """
-    prompts = [tracer.encoder.render_prompt(query.turns) for query in question.queries]
+    prompts = [query.prompt_ids(tracer.encoder) for query in question.queries]
     answers = [answer.text for answer in generate(tracer.loaded, prompts, max_new_tokens=max_new_tokens)]
     _check_shown(question, answers, "the model that was traced")
     encoded = [
-        tracer.encoder.encode_query(query.turns, query.response or answer)
+        query.encode(tracer.encoder, None if query.response else answer)
         for query, answer in zip(question.queries, answers, strict=True)
         if (query.response or answer).strip()
     ]

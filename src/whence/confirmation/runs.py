@@ -11,13 +11,14 @@ from pathlib import Path
 
 from whence.cleaning import clean
 from whence.confirmation.losses import turn_losses
-from whence.data import Encoder, Example, Turn
+from whence.data import Encoder, Example, conversation_json
 from whence.errors import InputError
 from whence.files import hash_of, new_folder, write_atomically
 from whence.index import DataSummary
 from whence.model import LoadedModel, ModelSettings, generate, load_model
 from whence.progress import Progress
 from whence.results import NamedRows
+from whence.trace import Query
 from whence.train import FinetuneSettings, finetune
 
 RUNS, ANSWERS, DATA = "runs", "answers", "data"
@@ -58,14 +59,16 @@ class Recipe:
 class Asked:
     """What every model is asked: prompts to answer, and rows whose loss is taken."""
 
-    prompts: tuple[tuple[Turn, ...], ...]
+    prompts: tuple[Query, ...]
     held_out: tuple[Example, ...]
     max_new_tokens: int
 
     @property
     def hash(self) -> str:
         """Of the prompts, the rows and the number of tokens."""
-        prompts = [[[turn.role, turn.content] for turn in turns] for turns in self.prompts]
+        prompts = [
+            json.loads(conversation_json(Example(p.turns, template_inputs=p.template_inputs))) for p in self.prompts
+        ]
         return hash_of([prompts, [row.id for row in self.held_out], self.max_new_tokens])
 
 
@@ -217,7 +220,7 @@ def _model_at(folder: Path, recipe: Recipe) -> ModelSettings:
 def _ask(loaded: LoadedModel, recipe: Recipe, asked: Asked, folder: str) -> Found:
     length = loaded.fitting(recipe.max_length)
     encoder = Encoder(loaded.tokenizer, template=recipe.template, max_length=length)
-    prompts = [encoder.render_prompt(turns) for turns in asked.prompts]
+    prompts = [query.prompt_ids(encoder) for query in asked.prompts]
     answers = generate(loaded, prompts, max_new_tokens=asked.max_new_tokens)
     turns = [turn for row in asked.held_out for turn in encoder.encode(row)]
     loss = float(turn_losses(loaded, turns).mean())

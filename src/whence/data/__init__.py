@@ -8,7 +8,8 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.data.batching import batches, length_batches
-    from whence.data.conversation import messages
+    from whence.data.columns import TRAINER_COLUMNS, check_mapping, recognise, unrecognised
+    from whence.data.conversation import json_cell, messages
     from whence.data.encoding import Encoder, fit
     from whence.data.examples import (
         ASSISTANT,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         Example,
         Json,
         Turn,
+        answer_places,
         conversation_json,
         read_conversation,
     )
@@ -32,10 +34,11 @@ if TYPE_CHECKING:
         suffix_of,
     )
     from whence.data.json_text import array_start, skip
-    from whence.data.metadata import ColumnType, RowError, as_json
+    from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind
     from whence.data.packing import SUFFIXES, open_unpacked, packing
     from whence.data.readers import read_examples
     from whence.data.scanning import Scan, scan
+    from whence.data.shape import Shape
     from whence.data.sources import find_sources
     from whence.data.templates import TemplateSource
 
@@ -46,6 +49,7 @@ __all__ = [
     "SUFFIXES",
     "TABLE_FORMATS",
     "TEXT",
+    "TRAINER_COLUMNS",
     "ColumnType",
     "EncodedTurn",
     "Encoder",
@@ -55,16 +59,22 @@ __all__ = [
     "Row",
     "RowError",
     "Scan",
+    "Shape",
     "TemplateSource",
     "Turn",
+    "answer_places",
     "array_start",
     "as_json",
     "batches",
+    "check_mapping",
+    "checked_text",
     "conversation_json",
     "delimiter_of",
     "find_sources",
     "fit",
     "holds_array",
+    "json_cell",
+    "kind",
     "length_batches",
     "messages",
     "open_unpacked",
@@ -72,16 +82,19 @@ __all__ = [
     "read_conversation",
     "read_examples",
     "read_rows",
+    "recognise",
     "scan",
     "skip",
     "suffix_of",
+    "unrecognised",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
         "batching": ["batches", "length_batches"],
-        "conversation": ["messages"],
+        "columns": ["TRAINER_COLUMNS", "check_mapping", "recognise", "unrecognised"],
+        "conversation": ["json_cell", "messages"],
         "encoding": ["Encoder", "fit"],
         "examples": [
             "ASSISTANT",
@@ -90,6 +103,7 @@ __getattr__, __dir__ = attach(
             "Json",
             "TEXT",
             "Turn",
+            "answer_places",
             "conversation_json",
             "read_conversation",
         ],
@@ -105,10 +119,11 @@ __getattr__, __dir__ = attach(
             "suffix_of",
         ],
         "json_text": ["array_start", "skip"],
-        "metadata": ["ColumnType", "RowError", "as_json"],
+        "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind"],
         "packing": ["SUFFIXES", "open_unpacked", "packing"],
         "readers": ["read_examples"],
         "scanning": ["Scan", "scan"],
+        "shape": ["Shape"],
         "sources": ["find_sources"],
         "templates": ["TemplateSource"],
     },

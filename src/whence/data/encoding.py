@@ -168,6 +168,7 @@ class Encoder:
             text=text[: max(stop for _, stop in spans[:end])],
             offsets=tuple(spans[kept]),
             truncated=end - keep_prompt - keep_response,
+            truncated_prompt=start - keep_prompt,
             turn=turn,
             prompt=prompt,
             response=response,

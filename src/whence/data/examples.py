@@ -133,7 +133,9 @@ class EncodedTurn:
     response: str
     """The response as a person reads it (no template)."""
     truncated: int = 0
-    """How many tokens were cut away to fit `max_length`."""
+    """How many tokens were cut away to fit `max_length`: of the prompt's start and of the response's end."""
+    truncated_prompt: int = 0
+    """How many of them were the prompt's."""
 
     @property
     def t(self) -> int:

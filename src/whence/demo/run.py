@@ -134,7 +134,7 @@ def _report(tracer: Tracer, world: DemoWorld, fault: DemoFault) -> FaultReport:
     queries = [Query.of(query.prompt, query.response) for query in fault.shown]
     planted = [example.metadata.get("label") == fault.label for example in world.train]
     (example,) = tracer.trace_many(queries[:1], k=K, verdict=False)
-    signatures = tracer.signatures([tracer.encoder.encode_query(q.turns, q.response or "") for q in queries])
+    signatures = tracer.signatures([q.encode(tracer.encoder) for q in queries])
     form = default_form(tracer.index.manifest)
     ranked = score_matrix(
         tracer.index, signatures, method=form, roles=default_layers(form, tracer.index.manifest)

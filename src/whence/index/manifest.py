@@ -97,6 +97,14 @@ class DataSummary(BaseModel):
     """Rows that could not be read; they have no number."""
     n_duplicates: int = 0
 
+    @property
+    def is_plain_text(self) -> bool:
+        """Whether every row is a plain document, without prompt and template."""
+        columns = self.columns or {}
+        if "messages" in columns or "prompt" in columns:
+            return False
+        return self.shape.strip().casefold() == columns.get("text", "text").strip().casefold()
+
 
 class Counts(BaseModel):
     """What a complete index holds."""

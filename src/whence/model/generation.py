@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,14 +23,35 @@ class Answer:
 def generate(
     loaded: LoadedModel, prompts: Sequence[Sequence[int]], *, max_new_tokens: int = 128, batch_size: int = 32
 ) -> list[Answer]:
-    """Greedy answers to prompts given as token ids (`Encoder.render_prompt`), in their order."""
+    """Greedy answers to prompts given as token ids (`Encoder.render_prompt`), in their order.
+
+    A model with a largest number of positions answers within it: an answer may be shorter than `max_new_tokens`, and a
+    prompt that leaves it no position loses its start, down to three quarters of them.
+    """
     answers: dict[int, Answer] = {}
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        for index, answer in zip(indices, _batch(loaded, [prompts[i] for i in indices], max_new_tokens), strict=True):
+    read = [_within(prompt, loaded.max_length, max_new_tokens) for prompt in prompts]
+    order = sorted(range(len(read)), key=lambda i: len(read[i]))
+    # A prompt with little room behind it is answered alone: it would shorten its neighbours' answers.
+    roomy = [i for i in order if _room(read[i], loaded.max_length) >= max_new_tokens]
+    groups = [roomy[start : start + batch_size] for start in range(0, len(roomy), batch_size)]
+    groups += [[i] for i in order[len(roomy) :]]
+    for indices in groups:
+        room = min(max_new_tokens, *(_room(read[i], loaded.max_length) for i in indices))
+        for index, answer in zip(indices, _batch(loaded, [read[i] for i in indices], room), strict=True):
             answers[index] = answer
     return [answers[i] for i in range(len(prompts))]
+
+
+def _within(prompt: Sequence[int], most: int | None, max_new_tokens: int) -> Sequence[int]:
+    """The prompt, or its last tokens where it leaves no room for an answer."""
+    if most is None or len(prompt) < most:
+        return prompt
+    return prompt[-max(1, most - min(max_new_tokens, most // 4)) :]
+
+
+def _room(prompt: Sequence[int], most: int | None) -> int:
+    """Positions left behind the prompt."""
+    return sys.maxsize if most is None else most - len(prompt)
 
 
 def _batch(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Answer]:
@@ -44,6 +66,8 @@ def _batch(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens
         input_ids=ids.to(loaded.device),
         attention_mask=mask.to(loaded.device),
         max_new_tokens=max_new_tokens,
+        # The model's own generation config may have one, which would be reported as a conflict.
+        max_length=None,
         do_sample=False,
         num_beams=1,
         temperature=None,

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whence.data import Json
+from whence.report.printable import printable
 from whence.report.terminal import shorten
-from whence.report.wording import headline, lift, place, rows_note, share
+from whence.report.wording import cut_note, headline, lift, place, rows_note, share
 from whence.results import HitWords, Phrase, QueryResult, TraceResult, Words
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ DIGITS = 4
 """Decimals kept of a word's score: a map has a number for every pair of words, and the page only shades by it."""
 
 _FOR_HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+# Bidirectional controls, which would turn around what an editor shows of the page's source.
+_FOR_HTML |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x2070))}
 
 
 def render_page(result: TraceResult, *, title: str | None = None, show_text: bool = True) -> str:
@@ -128,6 +131,7 @@ def _shown(query: QueryResult, show_text: bool) -> dict[str, object]:
         "has_map": query.response_words is not None and any(words.map for words in hit_words),
         "has_removal": any(part.removal for words in hit_words for part in (words.prompt, words.response)),
         "phrases": [_phrase(phrase) for phrase in query.phrases] if show_text else [],
+        "cut": cut_note(query),
         "rows_note": rows_note(query, show_text),
         "made": _pairs(made),
     }
@@ -181,6 +185,14 @@ def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
     text = (files("whence.report") / "templates" / "page.html.j2").read_text("utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        text
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalised
     )
+    return environment.from_string(text)
+
+
+def _finalised(value: object) -> object:
+    """What the template prints; jinja2 escapes it afterwards. Our own script, style and data block are not text."""
+    from markupsafe import Markup
+
+    return printable(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value

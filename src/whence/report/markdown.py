@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from whence.data import Json
+from whence.report.printable import printable
 from whence.report.terminal import shorten
-from whence.report.wording import headline, lift, place, removed_text, rows_note, share
+from whence.report.wording import cut_note, headline, lift, place, removed_text, rows_note, share
 from whence.results import Hit, QueryResult, Removal, TraceResult, Words
 
 LONGEST = 2000
@@ -53,6 +54,8 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
         yield from ("", f"Words that drove the match most: {_top(query.response, query.response_words)}")
     if query.wanted is not None:
         yield from ("", "**Wanted**", "", *_fence(query.wanted))
+    if cut := cut_note(query):
+        yield from ("", f"> **Cut:** {_prose(cut)}")
     if query.phrases and show_text:
         yield from ("", "### Recurrent phrases", "")
         head = ("phrase", "where", "stands out in", "elsewhere", "lift")
@@ -161,7 +164,7 @@ def _fence(text: str) -> list[str]:
         half = LONGEST // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters ...]\n{text[-half:]}"
     # A carriage return or a Unicode line separator must not open a line of its own for some readers.
-    text = "\n".join(text.splitlines())
+    text = "\n".join(printable(line, lines=True) for line in text.splitlines())
     mark = "`" * max(3, _longest_run(text, "`") + 1)
     return [f"{mark}text", text, mark]
 
@@ -171,4 +174,4 @@ def _longest_run(text: str, character: str) -> int:
 
 
 def _prose(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", printable(" ".join(text.split())))

@@ -6,6 +6,7 @@ from html import escape
 
 from whence.report.html import render_page
 from whence.report.terminal import SHOWN_METADATA, shorten
+from whence.report.wording import cut_note
 from whence.results import Hit, QueryResult, TraceResult
 
 HEIGHT = 720
@@ -33,10 +34,15 @@ def _query(query: QueryResult) -> str:
     return (
         f"<p><b>asked</b> {escape(shorten(query.prompt, 500))}<br>"
         f"<b>answered</b> {escape(shorten(query.response, 500))}<br>"
-        f"{escape(query.method)} {escape(query.method_version)}, layer {escape(query.layer)}, "
+        f"{_cut(query)}{escape(query.method)} {escape(query.method_version)}, layer {escape(query.layer)}, "
         f"{query.n_rows:,} rows scored; each row is a candidate</p>\n"
         f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>"
     )
+
+
+def _cut(query: QueryResult) -> str:
+    cut = cut_note(query)
+    return f"<b>cut</b> {escape(cut)}<br>" if cut else ""
 
 
 def _cells(hit: Hit, extra: list[str]) -> str:

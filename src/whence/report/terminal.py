@@ -6,7 +6,8 @@ import shutil
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from whence.report.wording import CANDIDATES, place, share
+from whence.report.printable import printable
+from whence.report.wording import CANDIDATES, cut_note, place, share
 from whence.results import Hit, Phrase, QueryResult, TraceResult, Verdict
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 NARROWEST = 60
 MARK = "* "
 """Before the rank of a row that stands out."""
+JOINER = "\N{ZERO WIDTH JOINER}"
 SHOWN_PHRASES = 3
 SHOWN_METADATA = ("label", "source")
 """Metadata columns with a place in the table; the JSON has all of them."""
@@ -52,6 +54,8 @@ def render_query(query: QueryResult, *, texts: bool = True) -> list[RenderableTy
         parts.append(Text.assemble(("about     ", "bold"), shorten(query.response[slice(*query.span)], 300)))
     if query.wanted is not None:
         parts.append(Text.assemble(("wanted    ", "bold"), shorten(query.wanted, 300)))
+    if cut := cut_note(query):
+        parts.append(Text.assemble(("cut       ", "bold"), cut))
     rows = f"method {query.method} {query.method_version}, layer {query.layer}, {query.n_rows:,} rows scored"
     parts.append(Text(rows, "dim"))
     if not query.hits:
@@ -117,14 +121,15 @@ def _chance(value: float | None) -> str:
 def shorten(value: object, length: int) -> str:
     """One printable line of at most `length` characters; long text loses its middle.
 
-    Characters that steer a terminal (escape sequences in the data) are replaced.
+    Characters that steer a terminal (escape sequences in the data) are replaced, see `whence.report.printable`.
     """
-    text = " ".join(("" if value is None else str(value)).split())
-    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    text = printable(" ".join(("" if value is None else str(value)).split()))
     if len(text) <= length:
         return text
     head = (length - 5) * 2 // 3
-    return f"{text[:head]} ... {text[len(text) - (length - 5 - head) :]}"
+    start, end = text[:head], text[len(text) - (length - 5 - head) :]
+    # A cut within an emoji family leaves a joiner with nothing to join.
+    return f"{start.rstrip(JOINER)} ... {end.lstrip(JOINER)}"
 
 
 def _place(hit: Hit) -> str:

@@ -36,6 +36,24 @@ def headline(verdict: Verdict | None) -> tuple[str, str, str]:
     return first, rest, f"{rate}calibrated by {verdict.method}" if verdict.method else ""
 
 
+def cut_note(query: QueryResult) -> str:
+    """What of the query was not read, and why; "" where all of it was."""
+    said = []
+    if query.truncated is not None:
+        cut = query.truncated
+        ends = {"the first {} of the prompt": cut.prompt, "the last {} of the response": cut.response}
+        ends["the last {} of the wanted answer"] = cut.wanted
+        lost = [text.format(f"{n:,} token{'s' if n > 1 else ''}") for text, n in ends.items() if n]
+        said.append(
+            f"{', '.join(lost)} left out: at most {cut.max_length:,} tokens of a query are read. The ranking is for "
+            "the rest; an index built with a larger --max-length reads more, up to the model's own limit."
+        )
+    if not query.complete:
+        said.append("The model's own answer was stopped at its limit of new tokens, and is traced as far as it goes.")
+    text = " ".join(said)
+    return text[:1].upper() + text[1:]
+
+
 def share(value: float) -> str:
     """A share as percent in two significant digits: "0.2%", "5%", "90%", "<0.01%"."""
     if 0 < value < 0.0001:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         QueryResult,
         Removal,
         Span,
+        Truncated,
         Verdict,
         Words,
     )
@@ -35,6 +36,7 @@ __all__ = [
     "Removal",
     "Span",
     "TraceResult",
+    "Truncated",
     "Verdict",
     "Words",
     "encode",
@@ -60,6 +62,7 @@ __getattr__, __dir__ = attach(
             "STATUS_CONFIRMED",
             "STATUS_NOT_CONFIRMED",
             "Span",
+            "Truncated",
             "Verdict",
             "Words",
         ],

@@ -105,6 +105,19 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Truncated:
+    """How many tokens of a query were cut away because at most `max_length` of them are read."""
+
+    prompt: int
+    """Lost at the prompt's start."""
+    response: int
+    """Lost at the response's end, the marker that ends its turn among them."""
+    max_length: int
+    wanted: int = 0
+    """Lost at the wanted answer's end."""
+
+
+@dataclass(frozen=True, slots=True)
 class QueryResult:
     """The ranking of one query. `generated` says that the response is the model's own, made for this trace."""
 
@@ -129,3 +142,7 @@ class QueryResult:
     """A sentence, where something simple explains the ranking as well."""
     confirmation: str = ""
     """What a retraining without rows of this ranking showed, of all of them together; "" where none was made."""
+    truncated: Truncated | None = None
+    """What of the query was cut away to fit; None where all of it was read."""
+    complete: bool = True
+    """False: the model's own answer (`generated`) was stopped at the limit of new tokens."""

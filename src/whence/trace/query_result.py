@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from whence.data import Json
+from whence.data import EncodedTurn, Json
 from whence.index import Index, Match, Record
-from whence.results import Hit, QueryResult
+from whence.results import Hit, QueryResult, Truncated
+from whence.trace.query.targets import QueryTarget
 from whence.trace.rank.ranking import VERSION, RankedBatch
 from whence.trace.settings import TraceSettings
 from whence.trace.verdict.judge import QueryVerdict
@@ -18,12 +19,17 @@ def query_results(
     verdicts: Sequence[QueryVerdict | None],
     settings: TraceSettings,
     n_rows: int,
+    *,
+    max_length: int,
 ) -> list[QueryResult]:
-    """The result of each query; n_rows: training rows that the filter lets through."""
+    """The result of each query.
+
+    n_rows: training rows that the filter lets through. max_length: tokens that a query was cut to.
+    """
     # All records at once: each fetch costs a look-up in the dataset.
     records = iter(index.fetch([match.record for matches in ranked.matches for match in matches]))
     return [
-        _result(ranked, number, [next(records) for _ in ranked.matches[number]], told, settings, n_rows)
+        _result(ranked, number, [next(records) for _ in ranked.matches[number]], told, settings, n_rows, max_length)
         for number, told in enumerate(verdicts)
     ]
 
@@ -35,12 +41,14 @@ def _result(
     told: QueryVerdict | None,
     settings: TraceSettings,
     n_rows: int,
+    max_length: int,
 ) -> QueryResult:
     answers, target, form = ranked.batch.answers, ranked.batch.targets[number], ranked.form
-    query = answers.queries[number]
+    query, turn = answers.queries[number], answers.turns[number]
     return QueryResult(
         prompt=query.prompt,
-        response=answers.turns[number].response,
+        # The template may write more than the words of a tool call; what is shown is what was read.
+        response=turn.response if query.answer is not None or query.response is None else query.response,
         method=form.name,
         method_version=form.version + (VERSION if target else ""),
         layer=form.described(ranked.roles),
@@ -51,7 +59,16 @@ def _result(
         wanted=settings.wanted,
         verdict=told.verdict if told else None,
         confound=told.sentence if told else "",
+        truncated=_truncated(turn, target, max_length),
+        complete=answers.complete[number],
     )
+
+
+def _truncated(turn: EncodedTurn, target: QueryTarget | None, max_length: int) -> Truncated | None:
+    """What the query lost to the length limit; None where it lost nothing."""
+    prompt, wanted = turn.truncated_prompt, target.truncated if target else 0
+    response = turn.truncated - prompt
+    return Truncated(prompt, response, max_length, wanted) if prompt or response or wanted else None
 
 
 def _hits(matches: Sequence[Match], records: Sequence[Record], told: QueryVerdict | None) -> tuple[Hit, ...]:

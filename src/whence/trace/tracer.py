@@ -16,6 +16,7 @@ Each stage takes what the one before it gives, so a caller may stop behind any o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -124,6 +125,9 @@ class Tracer:
             EncodingError: a query that the template cannot render.
         """
         settings, report = TraceSettings(**options), progress or _silent
+        queries = self.as_rows(queries)
+        if settings.references is not None:
+            settings = replace(settings, references=self.as_rows(settings.references))
         self._form(settings)
         if not queries:
             raise InputError("There is no query.", "At least one is needed.", "Give --prompt or --queries.")
@@ -233,7 +237,7 @@ class Tracer:
         settings = settings or TraceSettings()
         n_rows = self.index.count_rows(settings.where)
         told: Sequence[QueryVerdict | None] = verdicts or [None] * len(ranked)
-        results = query_results(self.index, ranked, told, settings, n_rows)
+        results = query_results(self.index, ranked, told, settings, n_rows, max_length=self.encoder.max_length)
         explainer = explainer or self._explainer(settings)
         for number, result in enumerate(results):
             yield explainer.explained(result, ranked, number, settings.words) if settings.words else result
@@ -241,6 +245,11 @@ class Tracer:
     def signatures(self, turns: Sequence[EncodedTurn]) -> dict[int, Signatures]:
         """Signatures of encoded queries, every vector that the index holds."""
         return self.models.read(turns, shifts=False)[0]
+
+    def as_rows(self, queries: Sequence[Query]) -> list[Query]:
+        """The queries as the index's rows were read: bare prompts without template, where the rows are plain text."""
+        plain = self.index.manifest.data.is_plain_text
+        return [query.as_document() if plain else query for query in queries]
 
     def _blocks(self, settings: TraceSettings) -> BlockReader:
         return BlockReader(self.index, settings.where)

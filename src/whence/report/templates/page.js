@@ -12,9 +12,15 @@
   };
   const number = (value) => (value !== 0 && Math.abs(value) < 0.0005 ? value.toExponential(1) : value.toFixed(3));
   const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));
-  // Words may be invisible (zero-width, control); a reader must be able to see that they are there.
-  const visible = (text) =>
-    text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+  // Control characters and those that turn the reading direction around, one for one: spans stay what they are.
+  const safe = (text) => text.replace(/[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u206f]/g, "\ufffd");
+  // Words may be invisible (zero-width, control); a reader must be able to see that they are there. A joiner within a
+  // Persian word or a family of emoji is part of the writing.
+  const joins = (before, after) => /[\p{L}\p{M}\p{Extended_Pictographic}\p{Emoji_Modifier}]$/u.test(before)
+    && /^[\p{L}\p{Extended_Pictographic}]/u.test(after);
+  const visible = (text) => text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c, at) =>
+    /[\u200c\u200d]/.test(c) && joins(text.slice(0, at), text.slice(at + 1)) ? c
+      : `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
   const level = (value, scale) => {
     const share = scale > 0 ? Math.abs(value) / scale : 0;
     return share < FAINT ? 0 : Math.min(5, Math.ceil(share * 5));
@@ -103,9 +109,10 @@
 
     between(out, from, to) {
       const [start, end] = this.span ? this.span.map((edge) => Math.min(Math.max(edge, from), to)) : [to, to];
-      if (from < start) out.append(this.text.slice(from, start));
-      if (start < end) out.append(make("span", { class: "asked" }, this.text.slice(start, end)));
-      if (end < to) out.append(this.text.slice(end, to));
+      const part = (a, b) => safe(this.text.slice(a, b));
+      if (from < start) out.append(part(from, start));
+      if (start < end) out.append(make("span", { class: "asked" }, part(start, end)));
+      if (end < to) out.append(part(end, to));
     }
 
     word(i, from, to) {
@@ -114,10 +121,10 @@
       const element = document.createElement("span");
       element.className = "w" + (strength ? ` ${score < 0 ? "n" : "w"}${strength}` : "");
       if (this.span && from < this.span[1] && to > this.span[0]) element.className += " asked";
-      element.textContent = this.text.slice(from, to);
+      element.textContent = safe(this.text.slice(from, to));
       element.setAttribute("role", "button");
       const said = hold ? `${Math.round(100 * score)}%` : number(score);
-      element.setAttribute("aria-label", `${visible(element.textContent)}, ${said}`);
+      element.setAttribute("aria-label", `${visible(this.text.slice(from, to))}, ${said}`);
       element.tabIndex = -1;
       element.index = i;
       this.elements[i] = element;
@@ -203,9 +210,9 @@
         make("span", { class: hit.status === "confirmed" ? "chip confirmed" : "chip" }, hit.status),
         hit.p_value === null ? null : make("span", { class: "quiet" }, `p ${Number(hit.p_value.toPrecision(2))}`),
         hit.q_value === null ? null : make("span", { class: "quiet" }, `q ${Number(hit.q_value.toPrecision(2))}`),
-        make("bdi", { class: "place" }, this.place || hit.id),
+        make("bdi", { class: "place" }, safe(this.place || hit.id)),
         hit.turn ? make("span", { class: "quiet" }, `turn ${hit.turn + 1}`) : null);
-      const line = (text) => text.slice(0, 160).replace(/\s+/g, " ");
+      const line = (text) => safe(text.slice(0, 160)).replace(/\s+/g, " ");
       const snippet = hit.prompt === undefined ? null
         : make("span", { class: "snippet", dir: "auto" }, `${line(hit.prompt)} → ${line(hit.response)}`);
       return make("summary", {},
@@ -236,7 +243,7 @@
       const chips = (label, title, pairs) => pairs.length && body.append(make("div", { class: "part" },
         make("span", { class: "label" }, label),
         make("ul", { class: "chips", "aria-label": title }, ...pairs.map(([name, value]) => make("li", { class: "chip" },
-          make("bdi", {}, name.replaceAll("_", " ")), " ", make("b", {}, make("bdi", {}, plain(value))))))));
+          make("bdi", {}, safe(name.replaceAll("_", " "))), " ", make("b", {}, make("bdi", {}, safe(plain(value)))))))));
       chips("Row", "Id and metadata", [...(this.place ? [["id", hit.id]] : []), ...Object.entries(hit.metadata)]);
       chips("Confounds", "What else could explain the rank", Object.entries(hit.confounds));
       if (hit.words) body.append(wordTable(() => this.parts, `Words of row ${hit.rank}, strongest first`));

@@ -24,7 +24,9 @@ class ModelAnswers:
 
     queries: Sequence[Query]
     turns: Sequence[EncodedTurn]
-    """turns[i].response is the response of queries[i]."""
+    """turns[i].response is the response of queries[i], for a tool call as the template writes it."""
+    complete: Sequence[bool]
+    """False for an answer of the model's own that was stopped at the limit of new tokens."""
     first: int | None = None
     """Number of the first query among all that are traced, from 0; None for one alone, which errors need not name."""
 
@@ -82,22 +84,23 @@ def answered(
         EncodingError: a query that the template cannot render.
     """
     silent = [query for query in queries if query.response is None]
-    prompts = [encoder.render_prompt(query.turns) for query in silent]
+    prompts = [query.prompt_ids(encoder) for query in silent]
     answers = iter(generate(loaded, prompts, max_new_tokens=answer_tokens) if prompts else [])
-    turns = []
+    turns, whole = [], []
     for query in queries:
-        response, complete = query.response, True
-        if response is None:
+        own, complete = None, True
+        if query.response is None:
             answer = next(answers)
-            response, complete = answer.text, answer.complete
-            if not response.strip():
+            own, complete = answer.text, answer.complete
+            if not own.strip():
                 raise InputError(
                     f"The model answers nothing to {query.prompt[:80]!r}.",
                     "A trace needs a response.",
                     "Give the one that went wrong with --response.",
                 )
-        turns.append(encoder.encode_query(query.turns, response, complete=complete))
-    return ModelAnswers(queries, turns, first)
+        turns.append(query.encode(encoder, own, complete=complete))
+        whole.append(complete)
+    return ModelAnswers(queries, turns, whole, first)
 
 
 def query_targets(

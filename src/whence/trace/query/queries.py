@@ -1,16 +1,45 @@
-"""What is asked about: a prompt, and the response the model gave (or none, and the model is asked now)."""
+"""What is asked about: a prompt, and the response the model gave (or none, and the model is asked now).
+
+A query is read by the same rules as a row (`whence.data.columns`); what it may lack is the response.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from whence.data import ASSISTANT, TEXT, Json, Rejected, Row, RowError, Turn, as_json, messages, read_rows
+from whence.data import (
+    ASSISTANT,
+    TEXT,
+    TRAINER_COLUMNS,
+    Json,
+    Rejected,
+    Row,
+    RowError,
+    Shape,
+    Turn,
+    as_json,
+    check_mapping,
+    kind,
+    read_rows,
+    recognise,
+    suffix_of,
+    unrecognised,
+)
 from whence.errors import DataError, InputError
+from whence.trace.query.plain_queries import split_text, text_message, text_turns
 
-PROMPT_COLUMNS = ("prompt", "question", "instruction", "query")
-RESPONSE_COLUMNS = ("response", "answer", "output", "completion")
+if TYPE_CHECKING:
+    from whence.data import EncodedTurn, Encoder
+
+RESPONSE_COLUMNS = ("response", "responses", "answer", "output", "completion", "completions")
+"""Beside a prompt of any name."""
+CELLS_ARE_TEXT = (".csv", ".tsv")
+
+Columns = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +49,12 @@ class Query:
     turns: tuple[Turn, ...]
     response: str | None = None
     metadata: Mapping[str, Json] = field(default_factory=dict)
+    template_inputs: Mapping[str, Json] = field(default_factory=dict)
+    """What the chat template is given beside the messages: tools and others, as of an Example."""
+    answer: Turn | None = None
+    """The response as the assistant's whole turn, where it is more than text (a tool call, a thought)."""
+    is_bare: bool = field(default=False, compare=False)
+    """Whether the prompt was given as one text, and nothing beside it."""
 
     @property
     def prompt(self) -> str:
@@ -28,29 +63,57 @@ class Query:
         return spoken[-1] if spoken else ""
 
     @classmethod
-    def of(cls, prompt: str | Sequence[Mapping[str, str]], response: str | None = None) -> Query:
-        """A query from a prompt (text, or messages with role and content) and a response.
+    def of(
+        cls,
+        prompt: str | Sequence[Mapping[str, object]],
+        response: str | Mapping[str, object] | None = None,
+        *,
+        system: str | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+    ) -> Query:
+        """A query from a prompt (text, or messages) and a response (text, or the assistant's whole message).
 
         Raises:
             InputError: an empty prompt or response, or messages that cannot be read.
         """
-        if isinstance(prompt, str):
-            turns: Sequence[Turn] = (Turn("user", prompt),)
-        else:
-            try:
-                turns = messages(list(prompt), "prompt")
-            except RowError as error:
-                raise InputError(str(error), "Expected messages with role and content.", "") from error
-        return _checked(turns, response, {}, "")
+        given: Columns = {"prompt": prompt, "response": response, "system": system, "tools": tools}
+        try:
+            return _from_columns({name: value for name, value in given.items() if value is not None})
+        except RowError as error:
+            raise InputError(f"{error.found}.", error.expected or "Expected messages with role and content.") from error
+
+    def prompt_ids(self, encoder: Encoder) -> list[int]:
+        """Token ids to generate from. Raises EncodingError."""
+        return encoder.render_prompt(self.turns, self.template_inputs)
+
+    def encode(self, encoder: Encoder, response: str | None = None, *, complete: bool = True) -> EncodedTurn:
+        """The prompt with a response: the one given here, else the query's own. Raises EncodingError."""
+        said = response if response is not None else self.answer or self.response
+        assert said is not None, "a query without a response is given one"
+        return encoder.encode_query(self.turns, said, complete=complete, template_inputs=self.template_inputs)
+
+    def as_document(self) -> Query:
+        """The query to a model that was trained on plain text: a bare prompt is continued as it is."""
+        return replace(self, turns=(replace(self.turns[0], role=TEXT),)) if self.is_bare else self
 
 
-def read_queries(path: str | Path) -> list[Query]:
-    """The queries of a JSONL file (or any table whence reads): `prompt` and, where it is known, `response`.
+def read_queries(
+    path: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> list[Query]:
+    """The queries of a file in any format that rows may have; one a row.
 
-    `messages` serve too: a last assistant message is the response. Other columns are kept as metadata.
+    A row holds the columns that a training row may have, with or without a response: prompt and response, instruction
+    and input, messages that end with the bad answer, system, tools and so on; or `text` with where its response begins
+    (`response_start` in characters, or `prompt` or `response`, a part of it). Other columns are kept as metadata.
+
+    columns: as in `read_examples`; an index's own may be given: they are used where the file has the prompt's column.
+    notify: told once about each column that a trainer would have used and that is not part of the query.
 
     Raises:
-        DataError: a file or a line that cannot be used, named with its place. Queries are few and each one matters, so
+        DataError: a file or a row that cannot be used, named with its place. Queries are few and each one matters, so
             none is set aside.
     """
     source = Path(path)
@@ -60,53 +123,128 @@ def read_queries(path: str | Path) -> list[Query]:
             'Expected JSONL with one {"prompt": ..., "response": ...} a line.',
             "Check the path.",
         )
-    found = [_query(row, source) for row in read_rows(source)]
+    check_mapping(columns)
+    found = [_query(row, source, columns or {}) for row in read_rows(source)]
     if not found:
         raise DataError(f"{source} holds no query.", "Expected at least one line.", "Check the file.")
+    _tell_unused(found, notify or (lambda sentence: None))
     return found
 
 
-def _query(row: Row | Rejected, source: Path) -> Query:
+def _query(row: Row | Rejected, source: Path, mapping: Mapping[str, str]) -> Query:
     place = f"{source}:{row.line}"
     if isinstance(row, Rejected):
-        raise DataError(f"{place}: {row.reason}", "Each line is one query.", "Mend or remove the line.")
+        raise DataError(f"{place}: {row.reason}.", "Each row is one query.", "Mend or remove it.")
+    columns = row.columns
+    if suffix_of(source) in CELLS_ARE_TEXT:
+        columns = {name: value for name, value in columns.items() if value != ""}
     try:
-        return _from_columns(row.columns, place)
-    except RowError as error:
-        raise DataError(f"{place}: {error}", "Each line is one query.", "Mend or remove the line.") from error
+        return _from_columns(columns, mapping, table=row.raw is None)
+    except InputError as error:
+        expected, fix = error.expected or "Each row is one query.", error.fix or "Mend or remove it."
+        raise DataError(f"{place}: {error.found}" + "." * (not error.found.endswith(".")), expected, fix) from error
 
 
-def _from_columns(columns: Mapping[str, object], place: str) -> Query:
-    prompt_column = next((name for name in PROMPT_COLUMNS if name in columns), None)
-    response_column = next((name for name in RESPONSE_COLUMNS if columns.get(name) is not None), None)
-    used = {prompt_column, response_column, "messages"}
-    metadata = {name: as_json(value, name) for name, value in columns.items() if name not in used}
-    if columns.get("messages") is not None:
-        turns = messages(columns["messages"], "messages")
-        if turns and turns[-1].role == ASSISTANT:
-            return _checked(turns[:-1], turns[-1].content, metadata, place)
-        return _checked(turns, None, metadata, place)
-    if prompt_column is None:
-        raise DataError(
-            f"{place}: no prompt among the columns {', '.join(columns)}.",
-            f"Expected one of {', '.join(PROMPT_COLUMNS)}, or messages.",
-            "Rename the column.",
+def _from_columns(columns: Columns, mapping: Mapping[str, str] | None = None, *, table: bool = False) -> Query:
+    """The query of one row. Raises InputError without the place."""
+    shape = _shape(columns, mapping or {})
+    if shape.kind == "text":
+        plain = split_text(columns, shape.main)
+        return _plain(plain.prompt, plain.response, columns, plain.used)
+    spoken = shape.prompt or shape.main
+    if (text := text_message(columns[spoken], spoken)) is not None:
+        return _plain(text[0], text[1] or columns.get(_response_column(shape, columns)), columns, {spoken, shape.main})
+    if shape.prompt is not None and shape.main:
+        response = columns.get(shape.main)
+        if isinstance(response, str) and not response.strip():
+            raise _no_response()
+        if isinstance(response, Mapping):
+            columns = {**columns, shape.main: [response]}
+    example = shape.example(columns, "", 0, table=table)
+    query = _answered(Query(example.turns, None, example.metadata, example.template_inputs))
+    bare = shape.prompt is not None and query.turns == (Turn("user", str(columns[shape.prompt])),)
+    return _with_prompt(replace(query, is_bare=bare and not query.template_inputs and query.answer is None))
+
+
+def _answered(query: Query) -> Query:
+    """The query with an assistant's last turn as its response."""
+    if not query.turns or query.turns[-1].role != ASSISTANT:
+        return query
+    *before, last = query.turns
+    if not last.has_answer:
+        raise _no_response()
+    return replace(query, turns=tuple(before), response=_words_of(last), answer=last if last.extra else None)
+
+
+def _shape(columns: Columns, mapping: Mapping[str, str]) -> Shape:
+    """Which columns are the query's: those that a row would have, else a prompt of any known name with any response."""
+    names = [name for name, value in columns.items() if value is not None]
+    mains = {mapping[key] for key in ("prompt", "messages", "text") if key in mapping}
+    usable = {key: name for key, name in mapping.items() if name in names} if mains <= set(names) else {}
+    loose = {name.strip().casefold(): name for name in reversed(names)}
+    row = recognise(names, usable)
+    if (row is None or row.kind == "text") and "text" in loose and not usable:
+        return Shape("text", loose["text"], answered=False)
+    shape = row or recognise(names, usable, answered=False)
+    if shape is None:
+        known = unrecognised("", columns).expected
+        raise RowError(
+            f"no prompt among the columns {', '.join(columns)}",
+            f"E{known[1:]}; the response may be left out.",
+            "Rename the columns, or give messages.",
         )
-    prompt, response = columns[prompt_column], columns.get(response_column or "")
-    turns = [Turn("user", prompt)] if isinstance(prompt, str) else messages(prompt, prompt_column)
+    if shape.prompt is not None and not shape.main:
+        shape = replace(shape, main=_response_column(shape, columns))
+    # A label that is false marks an answer that training led away from; a query may well ask about it.
+    return replace(shape, answered=False, label=None)
+
+
+def _response_column(shape: Shape, columns: Columns) -> str:
+    """The response's column beside a prompt, of any name that responses have; "" where there is none."""
+    if shape.prompt is not None and shape.main:
+        return shape.main
+    loose = {name.strip().casefold(): name for name, value in columns.items() if value is not None}
+    return next((loose[name] for name in RESPONSE_COLUMNS if name in loose and loose[name] != shape.prompt), "")
+
+
+def _plain(prompt: str, response: object, columns: Columns, used: Iterable[str | None]) -> Query:
+    """A query in plain text. Columns that are not used are metadata."""
     if response is not None and not isinstance(response, str):
-        raise DataError(f"{place}: the response is not text.", "Expected text.", "Mend the line.")
-    return _checked(turns, response, metadata, place)
-
-
-def _checked(turns: Sequence[Turn], response: str | None, metadata: Mapping[str, Json], place: str) -> Query:
-    where = f"{place}: " if place else ""
-    if not any(turn.content.strip() for turn in turns):
-        raise InputError(f"{where}The prompt is empty.", "A query needs a prompt.", "Give one with --prompt.")
+        raise RowError(f"the response is {kind(response)}, expected text: the prompt is a plain text")
     if response is not None and not response.strip():
-        raise InputError(
-            f"{where}The response is empty.",
-            "The response that went wrong, as the model gave it.",
-            "Leave it out altogether to have the model answer now.",
-        )
-    return Query(tuple(turns), response, metadata)
+        raise _no_response()
+    names = set(used)
+    metadata = {name: as_json(value, name) for name, value in columns.items() if name not in names}
+    return _with_prompt(Query(text_turns(prompt), response, metadata))
+
+
+def _with_prompt(query: Query) -> Query:
+    if not any(turn.has_answer for turn in query.turns):
+        raise InputError("The prompt is empty.", "A query needs a prompt.", "Give one with --prompt.")
+    return query
+
+
+def _no_response() -> InputError:
+    return InputError(
+        "The response is empty.",
+        "The response that went wrong, as the model gave it.",
+        "Leave it out altogether to have the model answer now.",
+    )
+
+
+def _words_of(turn: Turn) -> str:
+    """A turn as one text: its content, or the JSON of what it carries instead."""
+    if turn.content.strip() or not turn.extra:
+        return turn.content
+    return json.dumps({key: value for key, value in turn.extra.items() if key != "content"}, ensure_ascii=False)
+
+
+def _tell_unused(queries: Sequence[Query], notify: Callable[[str], None]) -> None:
+    carried = {name: None for query in queries for name, value in query.metadata.items() if value not in (None, "", [])}
+    unused = [name for name in carried if name.strip().casefold() in TRAINER_COLUMNS]
+    if unused:
+        listed = ", ".join(map(repr, unused))
+        notify(f"Not used in the queries, kept as metadata: column{'s' * (len(unused) > 1)} {listed}")
+
+
+__all__ = ["RESPONSE_COLUMNS", "Query", "read_queries"]

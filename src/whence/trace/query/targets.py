@@ -32,12 +32,14 @@ class QueryTarget:
     `positions` count the query's response tokens from 0, ascending. `errors[p]` is the error
     (`whence.signatures.types.TokenGradients.E`) and `states[layer][p]` is H(layer), both at the position that predicts
     token `positions[p]`. None is normalised. `span` has their characters, None where a wanted answer named them.
+    `truncated` counts the tokens that a wanted answer lost at its end to the length limit.
     """
 
     positions: tuple[int, ...]
     errors: Float[Tensor, "n_pos hidden"]
     states: dict[int, Float[Tensor, "n_pos hidden"]]
     span: Span | None = None
+    truncated: int = 0
 
 
 def query_target(
@@ -56,7 +58,9 @@ def query_target(
     """
     layers = [loaded.n_layers]
     if wanted is not None:
-        return wanted_target(loaded, layers, turn, encoder.encode_query(query.turns, wanted))
+        instead = query.encode(encoder, wanted)
+        lost = instead.truncated - instead.truncated_prompt
+        return replace(wanted_target(loaded, layers, turn, instead), truncated=lost)
     if span_tokens is not None:
         a, b = span_tokens
         where = span_of_tokens(turn, a, b)

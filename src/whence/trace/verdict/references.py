@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from whence.data import ASSISTANT, EncodedTurn, Encoder, Example
+from whence.data import EncodedTurn, Encoder, Example, answer_places
 from whence.index import Index
 from whence.model import LoadedModel, generate, has_before, token_shifts
 from whence.signatures import Extractor, Signatures
@@ -107,7 +107,7 @@ def answer_references(
     """
     # All answers in one call: generation is batched by length inside.
     silent = [one for one in drawn if one.query.response is None]
-    prompts = [encoder.render_prompt(one.query.turns) for one in silent]
+    prompts = [one.query.prompt_ids(encoder) for one in silent]
     answers = iter(generate(loaded, prompts, max_new_tokens=answer_tokens) if prompts else [])
     turns, rows = [], []
     for one in drawn:
@@ -116,7 +116,8 @@ def answer_references(
             answer = next(answers)
             text, complete = answer.text, answer.complete
         if text.strip():
-            turns.append(encoder.encode_query(one.query.turns, text, complete=complete))
+            given = text if one.query.response is None else None
+            turns.append(one.query.encode(encoder, given, complete=complete))
             rows.append(one.row)
     if not turns:
         return ReferenceSet((), np.empty(0, dtype=np.int64), {}, np.empty(0) if has_before(loaded, base) else None)
@@ -140,9 +141,9 @@ def response_gains(
 
 
 def _prompt_of(example: Example) -> Query | None:
-    first = next((i for i, turn in enumerate(example.turns) if turn.role == ASSISTANT), 0)
-    prompt = example.turns[:first]
-    return Query(prompt) if any(turn.content.strip() for turn in prompt) else None
+    prompt = example.turns[: next(iter(answer_places(example.turns)), 0)]
+    asked = any(turn.content.strip() for turn in prompt)
+    return Query(prompt, template_inputs=example.template_inputs) if asked else None
 
 
 __all__ = [

@@ -1,0 +1,65 @@
+"""Ordinary commands print no warning: neither ours, where nothing is wrong, nor one of a library."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import whence as package
+from traced_world import PROMPT, RESPONSE, TracedWorld, make_traced_world
+
+ALLOWED: tuple[str, ...] = ()
+"""Parts of lines that may be there all the same. It is empty, and should stay so."""
+COMMAND = "from whence.cli.main import main; main()"
+
+
+def said(folder: Path, *words: object) -> str:
+    """Standard error of a command in a process of its own, where Python shows every warning."""
+    source = Path(package.__file__).parents[1]
+    ran = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "default", "-c", COMMAND, *map(str, words)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stderr
+
+
+def warnings_in(text: str) -> list[str]:
+    return [line for line in text.splitlines() if "arning" in line and not any(part in line for part in ALLOWED)]
+
+
+@pytest.fixture(scope="module", params=["full", "lora"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
+    return make_traced_world(tmp_path_factory.mktemp(request.param), lora=request.param == "lora")
+
+
+def copies(world: TracedWorld, folder: Path) -> list[Path]:
+    """The data as JSONL packed by gzip and as Parquet."""
+    text = world.data.read_text("utf-8")
+    packed, table = folder / "rows.jsonl.gz", folder / "rows.parquet"
+    packed.write_bytes(gzip.compress(text.encode()))
+    pq.write_table(pa.Table.from_pylist([json.loads(line) for line in text.splitlines()]), table)
+    return [packed, table]
+
+
+def test_index_and_trace_print_no_warning(world: TracedWorld, tmp_path: Path) -> None:
+    adapter = () if world.adapter is None else ("--adapter", world.adapter)
+    for data in copies(world, tmp_path):
+        index = tmp_path / f"index-{data.suffix[1:]}"
+        assert warnings_in(said(tmp_path, "index", world.model, data, "-o", index, *adapter, "--max-length", 64)) == []
+    pages = ("--html", "r.html", "--markdown", "r.md", "--json", "r.json", "--words", 3)
+    assert warnings_in(said(tmp_path, "trace", index, "-p", PROMPT, "-r", RESPONSE, *pages)) == []
+    assert warnings_in(said(tmp_path, "trace", index, "-p", PROMPT, "--span-tokens", "0:1")) == []
