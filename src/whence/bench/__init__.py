@@ -1,0 +1,1 @@
+"""Comparing attribution methods where the causes are known."""
