@@ -60,7 +60,8 @@ class Hosts:
 
     def take(self, n: int, fits: Callable[[Example], bool] = lambda row: True) -> list[Example]:
         """The next n rows that fit. Raises InputError when there are fewer."""
-        taken, left = [], []
+        taken: list[Example] = []
+        left: list[Example] = []
         for row in self.left:
             (taken if len(taken) < n and fits(row) else left).append(row)
         if len(taken) < n:
