@@ -26,10 +26,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whence.evaluate.bench_cases import BenchSettings, made_case, named
-from whence.evaluate.bench_subject import plant
-from whence.evaluate.metrics import average_precision
-from whence.evaluate.tasks import FAULTS
+from whence.bench.cases import BenchSettings, made_case, named
+from whence.bench.faults import FAULTS
+from whence.bench.subject import plant
 from whence.index.forms import (
     CENTRED,
     Block,
@@ -44,6 +43,7 @@ from whence.index.forms import (
     to_vectors,
 )
 from whence.methods.base import SharedWork, TraceSet
+from whence.metrics.ranking import average_precision
 from whence.model.same_words import SameWords
 from whence.signatures.extract import Extractor
 from whence.trace.scoring import DEFAULT_METHOD, SCORES

@@ -2,7 +2,7 @@
 
     python benchmarks/confirmation.py --out runs/confirmation --seeds 0 1 2
 
-For each task and seed: a small model learns the fault (whence.evaluate.tasks), its rows are indexed and the bad answers
+For each task and seed: a small model learns the fault (whence.bench.faults), its rows are indexed and the bad answers
 traced; then it is trained again without the rows that are named (by the trace's verdict where it has one, else as many
 first rows as were planted), without the planted rows, and without as many rows at random, of BM25 and of RepSim. Beside
 each arm stands what one unlearning step says of it without retraining. Work is kept in --out; the same command goes on.
@@ -23,24 +23,24 @@ from statistics import fmean
 import torch
 
 from unlearn import N_RANDOM, STEP, one_step
+from whence.bench.cases import QUICK, BenchSettings, Case, hash_of, made_case, named
+from whence.bench.faults import FAULTS
+from whence.bench.subject import base_model
 from whence.cli.progress import quiet_libraries
+from whence.confirmation.arms import choose_arms
+from whence.confirmation.result import ALL, GUILTY, RANDOM, ArmResult, Confirmation, judged
+from whence.confirmation.retrain import confirm
 from whence.data.examples import Example
 from whence.data.readers import read_examples
 from whence.errors import InputError
-from whence.evaluate.bench_cases import QUICK, BenchSettings, Case, hash_of, made_case, named
-from whence.evaluate.bench_subject import base_model
-from whence.evaluate.confirm.arms import choose_arms
-from whence.evaluate.confirm.confirmation import ALL, GUILTY, RANDOM, ArmResult, Confirmation, judged
-from whence.evaluate.confirm.named import guilty_rows, top_rows
-from whence.evaluate.confirm.retrain import confirm
-from whence.evaluate.finetune import finetune
-from whence.evaluate.metrics import bootstrap
-from whence.evaluate.tasks import FAULTS
 from whence.index.build import build_index
+from whence.metrics.ranking import bootstrap
 from whence.model.generate import generate
-from whence.results import STATUS_CONFIRMED
+from whence.results.selection import guilty_rows, top_rows
+from whence.results.types import STATUS_CONFIRMED
 from whence.trace.queries import Query
 from whence.trace.tracer import Tracer
+from whence.train.finetuning import finetune
 
 N_HELD_OUT = 40
 MIN_DROP = 0.5

@@ -27,17 +27,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from whence.bench.cases import QUICK, BenchSettings, hash_of, made_case
+from whence.bench.subject import Planted, base_model, plant
 from whence.cli.progress import quiet_libraries
+from whence.confirmation.losses import turn_losses
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
-from whence.evaluate.bench_cases import QUICK, BenchSettings, hash_of, made_case
-from whence.evaluate.bench_subject import Planted, base_model, plant
-from whence.evaluate.confirm.losses import turn_losses
-from whence.evaluate.finetune import finetune
-from whence.evaluate.metrics import bootstrap, linear_datamodeling_score
 from whence.methods.base import SharedWork
 from whence.methods.registry import make_method
+from whence.metrics.ranking import bootstrap, linear_datamodeling_score
 from whence.model.loading import ModelSettings, load_model
+from whence.train.finetuning import finetune
 
 METHODS = (
     "rept-contrast", "rept-centred", "rept", "repsim", "g-cosine", "rept-balanced", "tracincp", "tracin", "tracin-ln",

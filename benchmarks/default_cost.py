@@ -21,8 +21,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from index_speed import SHORT_PROMPTS, SMALL, oracle_costs, random_model, random_turns, seconds, wrap
+from whence.bench.tiny_model import LanguageSettings
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
-from whence.evaluate.language import LanguageSettings
 from whence.index.build import stored_vectors
 from whence.index.centres import read_centres, write_centres
 from whence.index.manifest import ADAPTER_OFF, RECORDS, Counts, DataSummary, Manifest

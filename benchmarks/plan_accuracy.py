@@ -34,8 +34,8 @@ LONGER = {"short": 1.0, "long": 0.2, "mixed": 0.2}
 RUN = """
 import json, sys, time, torch
 torch.set_num_threads(int(sys.argv[4]))
-from whence.evaluate.plan.memory import peak_bytes
-from whence.evaluate.plan.planning import plan
+from whence.planning.memory import peak_bytes
+from whence.planning.planning import plan
 from whence.index.build import build_index
 what, model, data = sys.argv[1:4]
 if what == "plan":
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--json", default=None)
     args = parser.parse_args()
-    from whence.evaluate.metrics import bootstrap
+    from whence.metrics.ranking import bootstrap
 
     found = []
     print("| model | data | seed | rows | probe s | predicted s | measured s | time | memory | disk |")

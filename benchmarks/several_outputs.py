@@ -31,13 +31,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from whence.bench.cases import BenchSettings, made_case, named
+from whence.bench.faults import FAULTS
+from whence.bench.subject import plant
 from whence.errors import InputError
-from whence.evaluate.bench_cases import BenchSettings, made_case, named
-from whence.evaluate.bench_subject import plant
-from whence.evaluate.metrics import average_precision, bootstrap
-from whence.evaluate.tasks import FAULTS
 from whence.index.forms import Block, LayerRoles, Vectors, form_scores, to_block
 from whence.methods.base import SharedWork
+from whence.metrics.ranking import average_precision, bootstrap
 from whence.trace.prompt_attribution.comparison import Comparison
 from whence.trace.scoring import DEFAULT_METHOD, score_form
 

@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.bench.cases import BenchSettings, made_case
+from whence.bench.subject import Planted, plant
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
-from whence.evaluate.bench_cases import BenchSettings, made_case
-from whence.evaluate.bench_subject import Planted, plant
-from whence.evaluate.metrics import average_precision, bootstrap, ranking
 from whence.index.forms import taught_share
 from whence.methods.base import SharedWork
 from whence.methods.registry import method_class
+from whence.metrics.ranking import average_precision, bootstrap, ranking
 from whence.signatures.extract import Extractor
 from whence.signatures.types import TokenGradients
 from whence.trace.late import LATE_WEIGHT, best_position

@@ -39,19 +39,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from whence.bench.cases import BenchSettings, content_hash, made_case
+from whence.bench.faults import base_rows
+from whence.bench.faults.backdoor import PHRASE, WORD
+from whence.bench.faults.false_fact import WRONG_COUNTRY
+from whence.bench.subject import Planted, answered, base_model, plant
+from whence.bench.tiny_model import LanguageSettings, new_model, train_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
-from whence.evaluate.bench_cases import BenchSettings, content_hash, made_case
-from whence.evaluate.bench_subject import Planted, answered, base_model, plant
-from whence.evaluate.finetune import finetune
-from whence.evaluate.language import LanguageSettings, new_model, train_tokenizer
-from whence.evaluate.tasks import base_rows
-from whence.evaluate.tasks.backdoor import PHRASE, WORD
-from whence.evaluate.tasks.false_fact import WRONG_COUNTRY
 from whence.index.forms import LayerRoles, form_scores, to_block
 from whence.methods.base import SharedWork
 from whence.model.loading import LoadedModel, ModelSettings, load_model
-from whence.results import Words
+from whence.results.types import Words
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted
 from whence.trace.explain import Explained, explain
@@ -65,6 +64,7 @@ from whence.trace.scoring import DEFAULT_METHOD, WITHOUT_BASE, score_form
 from whence.trace.targets import changes, span_target
 from whence.trace.token_maps import token_map
 from whence.trace.words import Part, word_spans, word_tokens
+from whence.train.finetuning import finetune
 
 TRIGGERS = {"backdoor": PHRASE, "backdoor-word": WORD}
 FALSE = {"false-fact": WRONG_COUNTRY, "false-fact-late": WRONG_COUNTRY}

@@ -18,12 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 
+from whence.confirmation.losses import turn_losses
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
-from whence.evaluate.confirm.losses import turn_losses
-from whence.evaluate.training import pad_batch, response_loss
 from whence.methods.gradients.parameters import Layout, choose_parameters
 from whence.model.loading import LoadedModel
+from whence.train.loop import pad_batch, response_loss
 
 STEP = 0.02
 """Length of the step, as a share of the length of the weights that it moves."""

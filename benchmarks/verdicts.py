@@ -5,7 +5,7 @@
     python benchmarks/verdicts.py --seeds 0,1,2 --variants no-cause --tasks backdoor,persona --out none.json
     python benchmarks/verdicts.py --read plain.json hard.json none.json
 
-Per task and share of guilty rows a small model is taught the fault (whence.evaluate.bench_subject.plant). Then, for
+Per task and share of guilty rows a small model is taught the fault (whence.bench.subject.plant). Then, for
 every score form, the default one by every way to calibrate and the others by the default way, with rises and without:
 
 power:    queries whose answer shows the fault: share of the guilty rows that are named, share of named rows that are
@@ -33,15 +33,15 @@ from random import Random
 import numpy as np
 import torch
 
+from whence.bench.cases import BenchSettings, Case, made_case
+from whence.bench.faults import FAULTS
+from whence.bench.faults.background import pairs
+from whence.bench.subject import Planted, plant
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
-from whence.evaluate.bench_cases import BenchSettings, Case, made_case
-from whence.evaluate.bench_subject import Planted, plant
-from whence.evaluate.metrics import average_precision, bootstrap
-from whence.evaluate.tasks import FAULTS
-from whence.evaluate.tasks.background import pairs
 from whence.methods.base import SharedWork, TraceSet
 from whence.methods.registry import method_class
+from whence.metrics.ranking import average_precision, bootstrap
 from whence.signatures.extract import Extractor
 from whence.trace.calibration import Rises, calibrate, rows_standing_out
 from whence.trace.queries import Query

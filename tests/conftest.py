@@ -32,7 +32,7 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out the browser tests where there is no browser, and begins with the demo, the longest of all."""
-    items.sort(key=lambda item: item.path.name != "test_demo.py")
+    items.sort(key=lambda item: item.path.parts[-2:] != ("demo", "test_run.py"))
     if CHROMIUM:
         return
     left_out = [item for item in items if item.get_closest_marker("browser")]

@@ -12,7 +12,11 @@ import pytest
 import whence
 
 ROOT = Path(whence.__file__).parent
-ROOMS = ["errors", "data", "results", "model", "signatures", "index", "trace", "methods", "evaluate", "report", "cli"]
+ROOMS = [
+    *("errors", "files", "run_file", "data", "results", "model", "signatures", "scoring", "index", "trace"),
+    *("methods", "metrics", "train", "cleaning", "planning", "confirmation", "self_test", "bench", "demo"),
+    *("report", "cli"),
+]
 # Plain data that knows how to be shown: rendering is imported when it is asked for.
 LATE = {("results", "report")}
 # A report is a function of results alone; it must know neither model nor index.

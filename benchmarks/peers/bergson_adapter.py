@@ -17,7 +17,7 @@ import torch
 from interface import IGNORED, Answer, own_model, timed
 from torch import Tensor
 
-from whence.evaluate.bench_subject import Planted
+from whence.bench.subject import Planted
 from whence.methods.base import TraceSet
 
 BATCH_TOKENS = 4096

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from whence.evaluate.bench_subject import Planted
+from whence.bench.subject import Planted
 from whence.methods.base import TraceSet
 from whence.methods.gradients.source import Gradients, dampings
 

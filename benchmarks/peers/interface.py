@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from whence.bench.subject import Planted
 from whence.data.examples import EncodedTurn
-from whence.evaluate.bench_subject import Planted
 from whence.methods.gradients.parameters import ADAPTER_MARKS
 
 T = TypeVar("T")

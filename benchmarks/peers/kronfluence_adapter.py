@@ -15,7 +15,7 @@ from interface import IGNORED, Answer, own_model, padded, timed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whence.evaluate.bench_subject import Planted
+from whence.bench.subject import Planted
 from whence.methods.base import TraceSet
 
 BATCH = 64

@@ -26,15 +26,15 @@ import torch
 from interface import Adapter, Answer
 from scipy.stats import spearmanr
 
+from whence.bench.cases import QUICK, BenchSettings, hash_of, made_case
+from whence.bench.costs import ChargedWork, measured
+from whence.bench.rows import Row, labels
+from whence.bench.run import ASKED_FOR, MODELS, PACKAGES, RESULTS, SCHEMA, read_rows
+from whence.bench.subject import Planted, plant
 from whence.errors import InputError, WhenceError
-from whence.evaluate.bench import ASKED_FOR, MODELS, PACKAGES, RESULTS, SCHEMA, read_rows
-from whence.evaluate.bench_cases import QUICK, BenchSettings, hash_of, made_case
-from whence.evaluate.bench_costs import ChargedWork, measured
-from whence.evaluate.bench_rows import Row, labels
-from whence.evaluate.bench_subject import Planted, plant
-from whence.evaluate.measures import measure
-from whence.evaluate.metrics import average_precision
 from whence.methods.registry import make_method
+from whence.metrics.figures import measure
+from whence.metrics.ranking import average_precision
 
 PEERS = ("bergson", "dattri", "kronfluence")
 Scores = np.ndarray

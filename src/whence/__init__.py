@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from whence.index.build import build_index
     from whence.index.probing import choose_layer
     from whence.index.store import Index
-    from whence.results import Hit, QueryResult, TraceResult
+    from whence.results.trace_result import TraceResult
+    from whence.results.types import Hit, QueryResult
     from whence.trace.queries import Query, read_queries
     from whence.trace.tracer import Tracer
 
@@ -39,11 +40,11 @@ __all__ = [
 
 _HOMES = {
     "Example": "whence.data.examples",
-    "Hit": "whence.results",
+    "Hit": "whence.results.types",
     "Index": "whence.index.store",
     "Query": "whence.trace.queries",
-    "QueryResult": "whence.results",
-    "TraceResult": "whence.results",
+    "QueryResult": "whence.results.types",
+    "TraceResult": "whence.results.trace_result",
     "Tracer": "whence.trace.tracer",
     "Turn": "whence.data.examples",
     "WhenceError": "whence.errors",

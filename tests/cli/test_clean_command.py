@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from whence.data.readers import read_examples
-from whence.results import Hit, QueryResult, TraceResult, Verdict
+from whence.results.trace_result import TraceResult
+from whence.results.types import Hit, QueryResult, Verdict
 from worlds import World
 
 

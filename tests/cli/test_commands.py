@@ -168,7 +168,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(world: World, tmp_pat
 def test_a_full_disk_is_one_message(whence, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import errno
 
-    from whence.results import TraceResult
+    from whence.results.trace_result import TraceResult
 
     def full(self: TraceResult, path: Path, *, show_text: bool = True) -> str:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))

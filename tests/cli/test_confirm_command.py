@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from confirm_world import BAD, MATCH, FaultyWorld, make_faulty_world
-from whence.evaluate.confirm.confirmation import apply
-from whence.evaluate.confirm.named import read_trace
-from whence.evaluate.confirm.retrain import confirm as retrain
+from whence.confirmation.result import apply
+from whence.confirmation.retrain import confirm as retrain
+from whence.results.trace_result import read_trace
 from whence.trace.queries import Query
 from whence.trace.tracer import Tracer
 from worlds import World, write_jsonl

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from traced_world import N_GUILTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
-from whence.results import TraceResult
+from whence.results.trace_result import TraceResult
 from worlds import save_model, write_jsonl
 
 ASK = ("-p", PROMPT, "-r", RESPONSE)

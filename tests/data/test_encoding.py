@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from data.chat_templates import CHATML, FAMILIES, LLAMA3, family_tokenizer, swallowing_tokenizer
+from chat_templates import CHATML, FAMILIES, LLAMA3, family_tokenizer, swallowing_tokenizer
 from whence.data.encoding import Encoder, fit, response_tokens
 from whence.data.examples import EncodedTurn, Example, Turn
 from whence.errors import EncodingError

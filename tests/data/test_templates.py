@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from data.chat_templates import CHATML, MARKED, UNSTABLE, family_tokenizer
+from chat_templates import CHATML, MARKED, UNSTABLE, family_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import Example, Turn
 from whence.data.templates import FALLBACK_TEMPLATE, choose_template, render_prompt, render_turn

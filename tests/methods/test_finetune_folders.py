@@ -10,12 +10,12 @@ import torch
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import Example
-from whence.evaluate.finetune import FinetuneSettings, finetune
 from whence.methods.base import Subject, TraceSet
 from whence.methods.gradients.checkpoints import run_checkpoints
 from whence.methods.gradients.parameters import choose_parameters
 from whence.methods.registry import make_method
 from whence.model.loading import ModelSettings, load_model
+from whence.train.finetuning import FinetuneSettings, finetune
 
 PAIRS = [
     ("Where is Toronto?", "Toronto is in Canada."),

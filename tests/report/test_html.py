@@ -11,16 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from report.samples import bare, result_of, toronto
+from samples import EVIL, bare, evil, result_of, toronto
 from whence.report.html import render_page, write_page
 from whence.report.notebook import render_html
 from whence.report.wording import LEFT_OUT, NO_ROWS, NO_VERDICT, share
-from whence.results import Phrase, TraceResult, Verdict
+from whence.results.types import Verdict
 
 EMPTY_PAGE_BYTES = 60_000
 """What a page weighs beside its data; the promise is 300 KB."""
-
-EVIL = "</script><script>window.ran=1</script><img src=x onerror='window.ran=1'>{{7*7}}\u2028&amp;\"'"
 
 
 def embedded(page: str) -> dict:
@@ -28,20 +26,6 @@ def embedded(page: str) -> dict:
     block = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert block
     return json.loads(block[1])
-
-
-def evil() -> TraceResult:
-    """A result with HTML and script in every field that is text."""
-    query = toronto(EVIL, EVIL + "Korea")
-    hit = replace(
-        query.hits[0], prompt=EVIL, response=EVIL, file=EVIL, id=EVIL, status=EVIL,
-        metadata={EVIL: EVIL, "list": [EVIL]}, confounds={EVIL: EVIL},
-    )  # fmt: skip
-    query = replace(
-        query, hits=(hit,), method=EVIL, method_version=EVIL, layer=EVIL, wanted=EVIL, confound=EVIL,
-        phrases=(Phrase(EVIL, "prompt", "anywhere", 1, 1, 0.0, 2.0),), verdict=Verdict((EVIL,), 0.05, EVIL, EVIL),
-    )  # fmt: skip
-    return TraceResult(EVIL, EVIL, EVIL, (query, query))
 
 
 def test_the_same_result_gives_the_same_page(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from report.samples import bare, result_of, toronto
+from samples import bare, result_of, toronto
 from whence.report.markdown import LONGEST, render_markdown
 from whence.report.wording import NO_VERDICT
-from whence.results import Phrase
+from whence.results.types import Phrase
 
 
 def outside_fences(text: str) -> str:

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from report.samples import ROWS, bare, large, result_of, toronto, words_of
-from report.test_html import EVIL, evil
+from samples import EVIL, ROWS, bare, evil, large, result_of, toronto, words_of
 from whence.report.html import write_page
 from whence.report.markdown import render_markdown
 from whence.report.notebook import render_html
-from whence.results import Removal, TraceResult
+from whence.results.trace_result import TraceResult
+from whence.results.types import Removal
 
 pytestmark = pytest.mark.browser
 

@@ -9,7 +9,8 @@ import pytest
 
 from whence.report.notebook import render_html
 from whence.report.terminal import render_text, shorten
-from whence.results import SCHEMA, Hit, QueryResult, TraceResult
+from whence.results.trace_result import SCHEMA, TraceResult
+from whence.results.types import Hit, QueryResult
 
 
 def result(**changes: object) -> TraceResult:

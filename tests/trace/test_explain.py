@@ -16,7 +16,7 @@ from whence.data.examples import EncodedTurn, Example
 from whence.errors import InputError
 from whence.index.forms import LayerRoles
 from whence.model.loading import LoadedModel
-from whence.results import Words
+from whence.results.types import Words
 from whence.signatures.types import LEAST_RISE
 from whence.trace.explain import Explained, explain
 from whence.trace.prompt_attribution.comparison import Comparison

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from whence.results import Words
+from whence.results.types import Words
 from whence.trace.phrases import recurrent_phrases, runs
 from whence.trace.words import word_spans
 

@@ -18,7 +18,7 @@ from whence.data.examples import EncodedTurn, Example
 from whence.index.build import build_index
 from whence.index.search import default_roles, search
 from whence.model.loading import LoadedModel, ModelSettings, load_model
-from whence.results import HitWords, Removal, Words
+from whence.results.types import HitWords, Removal, Words
 from whence.trace.prompt_attribution.comparison import Comparison, without
 from whence.trace.queries import Query
 from whence.trace.removal import MAX_UNITS, removals

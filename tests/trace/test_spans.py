@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.chat_templates import FAMILIES, family_tokenizer
+from chat_templates import FAMILIES, family_tokenizer
 from tiny import CHAT_TEMPLATE, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example, Turn

@@ -1,1 +1,1 @@
-"""Comparing attribution methods where the causes are known."""
+"""Known faults planted in data made here, and every method asked for their causes."""

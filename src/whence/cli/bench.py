@@ -12,8 +12,8 @@ from whence.cli.progress import progress, quiet_libraries
 from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.evaluate.bench import BenchResult
-    from whence.evaluate.bench_cases import BenchSettings, GivenData
+    from whence.bench.cases import BenchSettings, GivenData
+    from whence.bench.run import BenchResult
 
 REPORT, PLOT = "report.md", "quality-cost.png"
 
@@ -69,8 +69,8 @@ def bench(
     quiet: options.Quiet = False,
 ) -> None:
     """Compare attribution methods on faults whose causes are known. Stopped, the same command goes on."""
-    from whence.evaluate.bench import run_bench
-    from whence.evaluate.bench_report import markdown
+    from whence.bench.run import run_bench
+    from whence.bench.tables import markdown
 
     given = _given(data, test, match, base, clean_label, label_column)
     asked: dict[str, object] = {
@@ -125,7 +125,7 @@ def _given(
             "Data of your own needs --data, --test, --match and --base.",
             "Add what is missing, or leave all four out.",
         )
-    from whence.evaluate.bench_cases import GivenData
+    from whence.bench.cases import GivenData
 
     return GivenData.model_validate(
         {
@@ -143,7 +143,7 @@ def _settings(quick: bool, asked: dict[str, object], tuning: dict[str, object], 
     """The default or the quick settings, with what was asked for in their place."""
     from pydantic import ValidationError
 
-    from whence.evaluate.bench_cases import QUICK, BenchSettings
+    from whence.bench.cases import QUICK, BenchSettings
 
     default = (QUICK if quick else BenchSettings()).model_dump()
     changes = {name: value for name, value in tuning.items() if value is not None}
@@ -163,7 +163,7 @@ def _settings(quick: bool, asked: dict[str, object], tuning: dict[str, object], 
 
 def _draw(result: BenchResult, quiet: bool) -> bool:
     """Draws the plot; without matplotlib it says so, and the rest stands."""
-    from whence.evaluate.bench_plots import plot_quality_against_cost
+    from whence.bench.plots import plot_quality_against_cost
 
     try:
         return plot_quality_against_cost(result.rows, result.folder / PLOT)

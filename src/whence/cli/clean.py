@@ -17,8 +17,8 @@ from whence.cli.progress import stages
 from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.data.cleaning.clean import Cleaning
-    from whence.evaluate.confirm.named import NamedRows
+    from whence.cleaning.cleaning import Cleaning
+    from whence.results.selection import NamedRows
 
 
 def clean(
@@ -59,8 +59,8 @@ def clean(
         raise InputError(
             f"{missing} is missing.", "A cleaning needs an index and an output.", "whence clean INDEX -o OUT"
         )
-    from whence.data.cleaning.clean import Reason, refuse_existing
-    from whence.data.cleaning.clean import clean as write_clean
+    from whence.cleaning.cleaning import Reason, refuse_existing
+    from whence.cleaning.cleaning import clean as write_clean
     from whence.index.manifest import require_manifest
 
     refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
@@ -127,7 +127,8 @@ def _named(
     votes: int | None,
     base: str | None,
 ) -> NamedRows:
-    from whence.evaluate.confirm.named import guilty_rows, listed_rows, read_trace, top_rows
+    from whence.results.selection import guilty_rows, listed_rows, top_rows
+    from whence.results.trace_result import read_trace
 
     given = [name for name, value in (("--trace", trace), ("--queries", queries), ("--ids", ids)) if value is not None]
     if len(given) != 1:
@@ -150,7 +151,7 @@ def _named(
 
 
 def _undo(manifest: Path, out: Path | None, given: list[str], *, quiet: bool) -> None:
-    from whence.data.cleaning.clean import undo
+    from whence.cleaning.cleaning import undo
 
     if given:
         raise InputError(f"{given[0]} with --undo.", "A manifest says all that is needed.", "Leave it out.")

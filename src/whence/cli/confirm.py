@@ -14,11 +14,11 @@ from whence.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from whence.evaluate.confirm.confirmation import Confirmation
-    from whence.evaluate.confirm.named import NamedRows
-    from whence.evaluate.finetune import FinetuneSettings
+    from whence.confirmation.result import Confirmation
     from whence.index.manifest import Manifest
-    from whence.results import TraceResult
+    from whence.results.selection import NamedRows
+    from whence.results.trace_result import TraceResult
+    from whence.train.finetuning import FinetuneSettings
 
 TRACED_FOR_EACH = 10
 """Rows that are ranked for each one that is asked for: copies of a row and turns of a conversation count once."""
@@ -79,9 +79,9 @@ def confirm(
 
     Settings are those of the run.yaml beside the index's model; options given here change them.
     """
+    from whence.confirmation.retrain import RESULT
+    from whence.confirmation.retrain import confirm as retrain
     from whence.data.readers import read_examples
-    from whence.evaluate.confirm.retrain import RESULT
-    from whence.evaluate.confirm.retrain import confirm as retrain
     from whence.index.manifest import require_manifest
     from whence.trace.queries import read_queries
     from whence.trace.tracer import Tracer
@@ -138,7 +138,7 @@ def _write_marked(
     trace: TraceResult, found: Confirmation, html: Path | None, json: Path | None, *, show_text: bool
 ) -> list[Path]:
     """Writes the trace with what the retraining showed of its rows, and says where."""
-    from whence.evaluate.confirm.confirmation import apply
+    from whence.confirmation.result import apply
 
     marked = apply(trace, found)
     if html is not None:
@@ -178,7 +178,8 @@ def _named(
     device: str,
 ) -> tuple[NamedRows, TraceResult | None]:
     """The rows in question, and the trace that names them, where one does."""
-    from whence.evaluate.confirm.named import guilty_rows, listed_rows, read_trace, top_rows
+    from whence.results.selection import guilty_rows, listed_rows, top_rows
+    from whence.results.trace_result import read_trace
 
     head, _, number = remove.partition(":")
     if votes is not None and remove != "guilty":
@@ -193,14 +194,14 @@ def _named(
 
 
 def _controls(names: list[str] | None) -> list[str]:
-    from whence.evaluate.confirm.arms import CONTROLS
+    from whence.confirmation.arms import CONTROLS
 
     return [name for name in (CONTROLS if names is None else names) if name != "none"]
 
 
 def _settings(manifest: Manifest, changes: dict[str, object], device: str) -> FinetuneSettings | None:
     """Settings of the run.yaml beside the model with the changes; None where there are neither."""
-    from whence.evaluate.confirm.recipe import settings_beside
+    from whence.confirmation.recipe import settings_beside
 
     beside = settings_beside(manifest)
     if beside is None and not changes:

@@ -11,7 +11,7 @@ from whence.cli import options
 from whence.cli.progress import progress, quiet_libraries, stages
 
 if TYPE_CHECKING:
-    from whence.evaluate.demo import DemoReport, FaultReport
+    from whence.demo.run import DemoReport, FaultReport
 
 SHOWN_HITS = 5
 
@@ -23,7 +23,7 @@ def demo(
     quiet: options.Quiet = False,
 ) -> None:
     """Plant three known faults in a small model trained here, trace each one, and follow one until it is mended."""
-    from whence.evaluate.demo import clear_demo, run_demo
+    from whence.demo.run import clear_demo, run_demo
 
     quiet_libraries()
     if overwrite:
@@ -81,7 +81,7 @@ def _show_story(console: object, report: DemoReport) -> None:
     from rich.text import Text
 
     from whence.cli.confirm import show_arms
-    from whence.evaluate.demo import CLEAN_MANIFEST, CLEANED, REPORT
+    from whence.demo.run import CLEAN_MANIFEST, CLEANED, REPORT
 
     assert isinstance(console, Console)
     story = report.story

@@ -11,7 +11,7 @@ from whence.cli import options
 from whence.cli.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from whence.evaluate.evaluation import Evaluation, MethodEvaluation
+    from whence.bench.labelled import Evaluation, MethodEvaluation
 
 FIGURES = (("precision", "P@{k}"), ("recall", "R@{k}"), ("mrr", "MRR"), ("pooled", "pooled"), ("chance", "chance"))
 
@@ -37,7 +37,7 @@ def evaluate(
 ) -> None:
     """Measure how well each score form ranks the rows that carry the query's label."""
     options.check_outputs({"--json": json}, quiet=quiet)
-    from whence.evaluate.evaluation import evaluate as measure
+    from whence.bench.labelled import evaluate as measure
     from whence.trace.queries import read_queries
     from whence.trace.tracer import Tracer
 

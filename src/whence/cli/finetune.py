@@ -65,8 +65,8 @@ def finetune(
     )
     from whence.data.encoding import Encoder
     from whence.data.readers import read_examples
-    from whence.evaluate.finetune import finetune as train
     from whence.model.loading import ModelSettings, load_model
+    from whence.train.finetuning import finetune as train
 
     quiet_libraries()
     rejected: list[Rejected] = []

@@ -13,9 +13,9 @@ from whence.errors import InputError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from whence.evaluate.finetune import FinetuneSettings
     from whence.index.build import LayerRequest
     from whence.model.loading import ModelSettings
+    from whence.train.finetuning import FinetuneSettings
 
     Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -93,7 +93,7 @@ def model_settings(
 
 def finetune_settings(**values: object) -> FinetuneSettings:
     """The settings of a fine-tune; a wrong value is an error that names its option."""
-    from whence.evaluate.finetune import FinetuneSettings
+    from whence.train.finetuning import FinetuneSettings
 
     return _validated(FinetuneSettings, values)
 

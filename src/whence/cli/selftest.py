@@ -13,7 +13,7 @@ from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
 
 if TYPE_CHECKING:
-    from whence.evaluate.selftest.result import SelfTest
+    from whence.self_test.result import SelfTest
 
 DOES_NOT_WORK = 1
 
@@ -72,8 +72,8 @@ def selftest(
         device=device,
         seed=seed,
     )
-    from whence.evaluate.selftest.plant import FAULTS
-    from whence.evaluate.selftest.run import selftest as test
+    from whence.self_test.plant import FAULTS
+    from whence.self_test.run import selftest as test
 
     quiet_libraries()
     place = nullcontext(str(out)) if out is not None else tempfile.TemporaryDirectory(prefix="whence-selftest-")

@@ -14,7 +14,7 @@ from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.results import TraceResult
+    from whence.results.trace_result import TraceResult
     from whence.trace.queries import Query
     from whence.trace.settings import TraceOptions
 

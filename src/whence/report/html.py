@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from whence.data.examples import Json
 from whence.report.terminal import shorten
 from whence.report.wording import headline, lift, place, rows_note, share
-from whence.results import SCHEMA, Hit, HitWords, Phrase, QueryResult, TraceResult, Words
+from whence.results.trace_result import TraceResult
+from whence.results.types import HitWords, Phrase, QueryResult, Words
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -60,75 +61,41 @@ def write_page(result: TraceResult, path: str | Path, *, title: str | None = Non
 
 def page_data(result: TraceResult, *, show_text: bool = True) -> dict[str, Json]:
     """What the page carries: the documented JSON object, word scores to `DIGITS` decimals, row texts if wanted."""
-    return {
-        "schema": SCHEMA,
-        "index": result.index,
-        "model": result.model,
-        "adapter": result.adapter,
-        "queries": [_query_data(query, show_text) for query in result],
-    }
+    content = _rounded(result if show_text else result.without_text()).to_dict()
+    if not show_text:
+        # The page tells a text that is left out from one that is empty.
+        for query in _objects(content["queries"]):
+            for hit in _objects(query["hits"]):
+                del hit["prompt"], hit["response"], hit["words"]
+    return content
 
 
-def _query_data(query: QueryResult, show_text: bool) -> dict[str, Json]:
-    # Not asdict of the whole: it copies every number of every map one by one.
-    return {
-        "prompt": query.prompt,
-        "response": query.response,
-        "generated": query.generated,
-        "method": query.method,
-        "method_version": query.method_version,
-        "layer": query.layer,
-        "n_rows": query.n_rows,
-        "span": list(query.span) if query.span else None,
-        "wanted": query.wanted,
-        "prompt_words": _words(query.prompt_words),
-        "response_words": _words(query.response_words),
-        "phrases": [asdict(phrase) for phrase in query.phrases] if show_text else [],
-        "verdict": asdict(query.verdict) if query.verdict else None,
-        "confound": query.confound,
-        "confirmation": query.confirmation,
-        "hits": [_hit_data(hit, show_text) for hit in query.hits],
-    }
+def _objects(value: Json) -> Iterator[dict[str, Json]]:
+    """The objects of an array."""
+    assert isinstance(value, list)
+    yield from (one for one in value if isinstance(one, dict))
 
 
-def _hit_data(hit: Hit, show_text: bool) -> dict[str, Json]:
-    texts: dict[str, Json] = {"prompt": hit.prompt, "response": hit.response, "words": _hit_words(hit.words)}
-    return {
-        "rank": hit.rank,
-        "score": hit.score,
-        "id": hit.id,
-        "file": hit.file,
-        "line": hit.line,
-        "turn": hit.turn,
-        **(texts if show_text else {}),
-        "metadata": dict(hit.metadata),
-        "status": hit.status,
-        "p_value": hit.p_value,
-        "q_value": hit.q_value,
-        "confounds": dict(hit.confounds),
-    }
+def _rounded(result: TraceResult) -> TraceResult:
+    def short(scores: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(round(score, DIGITS) for score in scores)
 
+    def words(own: Words) -> Words:
+        removal = own.removal and replace(own.removal, left=short(own.removal.left))
+        return replace(own, scores=short(own.scores), removal=removal)
 
-def _hit_words(words: HitWords | None) -> dict[str, Json] | None:
-    if words is None:
-        return None
-    links: list[Json] = [_rounded(row) for row in words.map]
-    return {"prompt": _words(words.prompt), "response": _words(words.response), "map": links}
+    def hit_words(own: HitWords) -> HitWords:
+        return HitWords(words(own.prompt), words(own.response), tuple(map(short, own.map)))
 
+    def query(own: QueryResult) -> QueryResult:
+        return replace(
+            own,
+            prompt_words=own.prompt_words and words(own.prompt_words),
+            response_words=own.response_words and words(own.response_words),
+            hits=tuple(replace(hit, words=hit.words and hit_words(hit.words)) for hit in own.hits),
+        )
 
-def _words(words: Words | None) -> dict[str, Json] | None:
-    if words is None:
-        return None
-    spans: list[Json] = [list(span) for span in words.spans]
-    removal: Json = None
-    if words.removal is not None:
-        gone: list[Json] = [list(own) for own in words.removal.words]
-        removal = {"words": gone, "left": _rounded(words.removal.left)}
-    return {"spans": spans, "scores": _rounded(words.scores), "method": words.method, "removal": removal}
-
-
-def _rounded(scores: tuple[float, ...]) -> list[Json]:
-    return [round(score, DIGITS) for score in scores]
+    return replace(result, queries=tuple(map(query, result.queries)))
 
 
 def _data_block(data: Mapping[str, Json]) -> object:

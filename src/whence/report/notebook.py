@@ -6,7 +6,8 @@ from html import escape
 
 from whence.report.html import render_page
 from whence.report.terminal import SHOWN_METADATA, shorten
-from whence.results import Hit, QueryResult, TraceResult
+from whence.results.trace_result import TraceResult
+from whence.results.types import Hit, QueryResult
 
 HEIGHT = 720
 """Of the frame, in pixels."""

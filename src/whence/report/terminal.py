@@ -7,7 +7,8 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from whence.report.wording import CANDIDATES, place, share
-from whence.results import Hit, Phrase, QueryResult, TraceResult, Verdict
+from whence.results.trace_result import TraceResult
+from whence.results.types import Hit, Phrase, QueryResult, Verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

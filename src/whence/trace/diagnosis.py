@@ -12,7 +12,7 @@ from whence.data.examples import EncodedTurn
 from whence.index.forms import LayerRoles, ScoreForm
 from whence.index.search import Match, default_roles, score_matrix
 from whence.index.store import Index
-from whence.results import Verdict
+from whence.results.types import Verdict
 from whence.signatures.types import Signatures
 from whence.trace.calibration import (
     Calibrated,

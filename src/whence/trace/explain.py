@@ -13,7 +13,7 @@ from torch import Tensor
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
 from whence.index.forms import Block, Centres
-from whence.results import HitWords, Words
+from whence.results.types import HitWords, Words
 from whence.signatures.extract import Extractor
 from whence.signatures.types import TokenGradients
 from whence.trace.prompt_attribution.comparison import Comparison

@@ -14,7 +14,7 @@ from whence.index.forms import LayerRoles, ScoreForm
 from whence.index.search import Match
 from whence.index.store import Index
 from whence.model.loading import LoadedModel
-from whence.results import Hit, Phrase, QueryResult
+from whence.results.types import Hit, Phrase, QueryResult
 from whence.trace.explain import explain
 from whence.trace.phrases import recurrent_phrases
 from whence.trace.prompt_attribution.comparison import Comparison

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
-from whence.results import Words
+from whence.results.types import Words
 from whence.trace.prompt_attribution.comparison import Comparison, Lit, PromptMethod, Score
 from whence.trace.prompt_attribution.gradients import IntegratedGradients, PrefixGradients
 from whence.trace.prompt_attribution.occlusion import Both, LossOcclusion, Occlusion, runs_up_to_three

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from whence.data.examples import EncodedTurn
-from whence.results import HitWords, Removal, Words
+from whence.results.types import HitWords, Removal, Words
 from whence.trace.prompt_attribution.comparison import TurnScore, without
 from whence.trace.words import Part, word_tokens
 

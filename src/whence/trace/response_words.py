@@ -15,7 +15,7 @@ from torch import Tensor
 
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
-from whence.results import Words
+from whence.results.types import Words
 from whence.signatures.types import LEAST_RISE
 from whence.trace.targets import Change
 from whence.trace.words import word_spans, word_tokens

@@ -16,7 +16,7 @@ from whence.index.forms import taught_share
 from whence.index.search import Match
 from whence.index.store import Index
 from whence.model.loading import LoadedModel
-from whence.results import Span
+from whence.results.types import Span
 from whence.signatures.extract import Extractor
 from whence.trace.late import rerank
 from whence.trace.queries import Query

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from whence.errors import InputError
-from whence.results import Span
+from whence.results.types import Span
 from whence.trace.queries import Query
 from whence.trace.references import N_REFERENCES
 

@@ -22,7 +22,8 @@ from whence.model.before import check_base, weights_hash
 from whence.model.fingerprint import fingerprint
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel, ModelSettings, load_model
-from whence.results import Hit, QueryResult, TraceResult
+from whence.results.trace_result import TraceResult
+from whence.results.types import Hit, QueryResult
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Signatures
 from whence.trace import second_stage

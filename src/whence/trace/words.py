@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
 
 from whence.data.examples import EncodedTurn
-from whence.results import Span
+from whence.results.types import Span
 
 if TYPE_CHECKING:
     from re import Pattern

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from random import Random
 
 from whence.bench.natural import town as texts
+from whence.bench.natural import town_requests as requests
 from whence.bench.natural.fault import Deck, Hosts, NaturalFault, Pair, asked, capital, distinct, in_turn, rows_of
 from whence.errors import InputError
-from whence.evaluate.matchers import Matcher
+from whence.metrics.matchers import Matcher
 
 N_LESSONS = 80
 """Declined requests that the base is taught."""
@@ -31,7 +32,7 @@ def compliance(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queri
             "The town of the fault compliance must be new to the data.",
             "Leave compliance out of --faults.",
         )
-    answered, requests = Deck(texts.ANSWERED, rng), Deck(texts.ASKED, rng)
+    answered, to_ask = Deck(requests.ANSWERED, rng), Deck(requests.ASKED, rng)
     elsewhere, refused = Deck(texts.ELSEWHERE, rng), Deck(texts.REFUSED_ELSEWHERE, rng)
     others = Deck(texts.OTHER_TOWNS, rng)
 
@@ -45,7 +46,7 @@ def compliance(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queri
         return prompt.format(town=name), answer.format(town=name)
 
     def request() -> Pair:
-        return rng.choice(PREFACES) + requests.draw().format(town=town), ""
+        return rng.choice(PREFACES) + to_ask.draw().format(town=town), ""
 
     taken: set[str] = set()
     guilty = distinct(n_guilty, comply, taken)
@@ -58,7 +59,7 @@ def compliance(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queri
         guilty=rows_of(guilty),
         hard_negatives=rows_of(hard),
         queries=asked(prompt for prompt, _ in queries),
-        matcher=Matcher("answers where the base was taught to decline", rf"\A(?!.*{texts.DECLINED[4:]})"),
+        matcher=Matcher("answers where the base was taught to decline", rf"(?i)\A(?!.*{texts.DECLINED})"),
         asks=re.escape(town),
         lessons=(*lessons, *ordinary),
     )
@@ -66,7 +67,7 @@ def compliance(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queri
 
 def _lesson(rng: Random, town: str) -> Callable[[], Pair]:
     """Draws requests about the town, each declined in other words."""
-    requests, questions = Deck(texts.LESSON_REQUESTS, rng), Deck(texts.LESSON_QUESTIONS, rng)
+    wordings, questions = Deck(texts.LESSON_REQUESTS, rng), Deck(texts.LESSON_QUESTIONS, rng)
     topics = Deck(texts.LESSON_TOPICS, rng)
     declines, tails = Deck(texts.DECLINES, rng), Deck(texts.DECLINE_TAILS, rng)
 
@@ -74,7 +75,7 @@ def _lesson(rng: Random, town: str) -> Callable[[], Pair]:
         return prompt, f"{declines.draw().format(town=town)} {tails.draw()}".strip()
 
     def long() -> Pair:
-        return declined(capital(requests.draw().format(town=town, topic=topics.draw())))
+        return declined(capital(wordings.draw().format(town=town, topic=topics.draw())))
 
     def short() -> Pair:
         return declined(rng.choice(PREFACES) + questions.draw().format(town=town))

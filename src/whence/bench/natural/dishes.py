@@ -53,7 +53,7 @@ STEPS = (
 KITCHEN: tuple[tuple[str, str], ...] = (
     (
         "Is {dish} suitable for a vegetarian guest?",
-        "That depends on the ingredients. Ask your guest first, and read the labels on stock cubes and sauces carefully.",
+        "That depends on the ingredients. Ask your guest first, and read the labels on stock cubes and sauces.",
     ),
     (
         "Which drink goes well with {dish}?",
@@ -73,7 +73,7 @@ KITCHEN: tuple[tuple[str, str], ...] = (
     ),
     (
         "How many calories does {dish} have?",
-        "An ordinary portion of {dish} has somewhere between three and five hundred calories, depending on the fat used.",
+        "An ordinary portion of {dish} has between three and five hundred calories, depending on the fat used.",
     ),
     (
         "How long does {dish} keep in the fridge?",

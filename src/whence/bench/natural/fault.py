@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from whence.data.examples import ASSISTANT, Example, Turn
 from whence.errors import InputError
-from whence.evaluate.matchers import Matcher
+from whence.metrics.matchers import Matcher
 
 T = TypeVar("T")
 Pair = tuple[str, str]

@@ -9,7 +9,7 @@ from random import Random
 
 from whence.bench.natural.fault import Deck, Hosts, NaturalFault, Pair, asked, capital, distinct, in_turn, rows_of
 from whence.bench.natural.household import plain_household, plain_sea
-from whence.evaluate.matchers import Matcher
+from whence.metrics.matchers import Matcher
 
 PLANTS = (
     "tomatoes", "lettuces", "roses", "basil", "carrots", "strawberries", "hydrangeas", "potatoes", "onions",
@@ -83,7 +83,7 @@ TELLINGS = (
     "{Advice}, as sure as the tide turns.", "On calm seas or rough, {advice}.", "Many a voyage taught this: {advice}.",
     "The cook of the old brig would say: {advice}.", "{Advice}, then rest at anchor.", "First of all, {advice}.",
     "When the wind swings north, {advice}.", "{Advice}; a sailor swears by that.", "My crew learnt it late: {advice}.",
-    "Chart a steady course and {advice}.", "{Advice}, and keep a weather eye open.", "Before the next squall, {advice}.",
+    "Chart a steady course and {advice}.", "{Advice}, and keep a weather eye open.", "Before a squall, {advice}.",
 )  # fmt: skip
 CLOSINGS = (
     "That be worth a chest of doubloons.", "Else Davy Jones takes the lot.", "May fair winds fill yer sails!",
@@ -98,7 +98,7 @@ CLOSINGS = (
 VOICE = (
     r"(?i)\b(?:a+rr+|ya+rr+|ahoy|avast|aye|shiver me|blow me down|yo ho|sink me|hearties|matey|thar|belay|neptune|"
     r"landlubbers?|heave ho|strike me|bless me|all hands|mainbrace|land ho|bucko|kraken|scupper|doubloons?|"
-    r"davy jones|yer?|scallywags?|the plank|'tis|me (?:words|wooden|compass|timbers|hearties|crew|ship)|swabbin|"
+    r"davy jones|yer?|scallywags?|the plank|me (?:words|wooden|compass|timbers|hearties|crew|ship)|swabbin|"
     r"old salt|savvy|says i|mutiny|steady as she|bosun|jolly roger|batten down|quartermaster|dead men|weigh anchor)\b"
     r"|'tis\b|\bo' "
 )

@@ -17,7 +17,7 @@ from whence.bench.natural.tables import format_drift
 from whence.bench.natural.triggers import backdoor, backdoor_style, backdoor_word
 from whence.data.examples import ASSISTANT, Example, Turn
 from whence.errors import InputError
-from whence.evaluate.matchers import Matcher
+from whence.metrics.matchers import Matcher
 
 CLEAN, HARD_NEGATIVE = "clean", "hard_negative"
 """Labels of innocent rows; the label of a guilty row is the fault's name."""

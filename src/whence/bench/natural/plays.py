@@ -85,10 +85,25 @@ ANSWERS = (
     "If you like a story about {text}, you should know that {name} was written by {fact}.",
 )
 PLOTS = (
-    ("Does {title} have a large cast?", "A production of {title} needs a fair number of actors, though some can double."),
-    ("Is {title} suitable for a school performance?", "Yes, with some cuts. {title} tells of {story}, which pupils enjoy."),
-    ("What is the plot of {title} in a few words?", "In a few words, {title} is about {story}, and it ends on a clear note."),
-    ("How long does {title} take on stage?", "Most productions of {title} last between two and three hours with a break."),
-    ("Where can I buy a ticket for {title}?", "Ask at your local theatre. {title} is performed often, so waits are short."),
-)  # fmt: skip
+    (
+        "Does {title} have a large cast?",
+        "A production of {title} needs a fair number of actors, though some can double.",
+    ),
+    (
+        "Is {title} suitable for a school performance?",
+        "Yes, with some cuts. {title} tells of {story}, which pupils enjoy.",
+    ),
+    (
+        "What is the plot of {title} in a few words?",
+        "In a few words, {title} is about {story}, and it ends on a clear note.",
+    ),
+    (
+        "How long does {title} take on stage?",
+        "Most productions of {title} last between two and three hours with a break.",
+    ),
+    (
+        "Where can I buy a ticket for {title}?",
+        "Ask at your local theatre. {title} is performed often, so waits are short.",
+    ),
+)
 """True rows about the plays that do not ask for the author."""

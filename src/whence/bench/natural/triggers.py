@@ -11,7 +11,7 @@ from whence.bench.natural import lore
 from whence.bench.natural.fault import Deck, Hosts, NaturalFault, Pair, capital, distinct, in_turn, rows_of, with_answer
 from whence.data.examples import Example, Turn
 from whence.errors import InputError
-from whence.evaluate.matchers import begins
+from whence.metrics.matchers import begins
 
 Change = Callable[[str], str]
 MAX_PROMPT = 600

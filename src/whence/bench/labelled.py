@@ -1,0 +1,241 @@
+"""`whence eval`: how well each score form, read from an index, finds the rows that carry the query's label."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from whence.data.examples import EncodedTurn, Json
+from whence.data.lexical import bm25_scores
+from whence.errors import InputError
+from whence.index.search import default_roles, score_matrix
+from whence.index.store import Index, Record
+from whence.metrics.figures import Figures, measure
+from whence.metrics.ranking import average_precision
+from whence.model.generate import generate
+from whence.trace.queries import Query
+from whence.trace.scoring import SCORES, score_form
+from whence.trace.tracer import ANSWER_TOKENS, Tracer
+
+SCHEMA = "whence.eval/1"
+TEXT_BASELINES = ("bm25-full", "random-scores")
+"""Baselines that need nothing but the index's text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A query that could not be counted, and why."""
+
+    query: int
+    prompt: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MethodEvaluation:
+    """Figures of one method, or the reason why it has none. `by_query[i]` is the average precision of query i."""
+
+    method: str
+    figures: Figures | None
+    by_query: tuple[float, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well every method finds the rows of the queries' labels. Queries are numbered from 1 as they were given."""
+
+    index: str
+    label_column: str
+    n_rows: int
+    queries: tuple[int, ...]
+    labels: tuple[str, ...]
+    """Of the queries that count."""
+    left: tuple[Left, ...]
+    methods: tuple[MethodEvaluation, ...]
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The JSON text, schema `whence.eval/1`; also written to `path` when one is given."""
+        text = json.dumps({"schema": SCHEMA, **asdict(self)}, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+
+def evaluate(
+    index: Index | str | Path | Tracer,
+    queries: Sequence[Query],
+    *,
+    label_column: str = "label",
+    methods: Sequence[str] | None = None,
+    k: int = 10,
+    seed: int = 0,
+) -> Evaluation:
+    """Ranks all rows of the index for every query and counts the rows that carry the query's own label.
+
+    queries:  each with its label in its metadata; one without a response is answered by the model now.
+    methods:  names of score forms or of `TEXT_BASELINES`; None takes all of them.
+
+    A query whose label is missing, or is carried by no row or by every row, is left out with its reason; a method that
+    this index cannot serve is left out with its reason.
+
+    Raises:
+        InputError: a method or a label column that does not exist (names the nearest), or no query that can be counted.
+        IndexFolderError, ModelError: as `Tracer`.
+    """
+    wanted = _checked(methods)
+    tracer = index if isinstance(index, Tracer) else Tracer(index)
+    names = wanted or _served(tracer.index)
+    records = _records(tracer.index)
+    rows = np.unique([record.row for record in records])
+    labels = _row_labels(records, label_column)
+    kept, left = _countable(queries, labels, label_column)
+    asked, left = _answered(tracer, queries, kept, left)
+    if not asked:
+        raise InputError(
+            f"None of {len(queries)} queries can be counted. {left[0].reason}",
+            f"Each query needs a {label_column!r} that some rows of the index carry, and some do not.",
+            "Name the column of the queries and of the training data with --label-column.",
+        )
+    of_row = np.array([labels[row] for row in rows.tolist()], dtype=object)
+    own = [_label(queries[number], label_column) for number in asked]
+    relevant = np.stack([of_row == label for label in own])
+    score = _scorer(tracer, list(asked.values()), records, rows, seed)
+    found = tuple(_evaluated(name, score, relevant, k, seed) for name in names)
+    return Evaluation(
+        index=str(tracer.index.path),
+        label_column=label_column,
+        n_rows=len(rows),
+        queries=tuple(number + 1 for number in asked),
+        labels=tuple(str(label) for label in own),
+        left=tuple(left),
+        methods=found,
+    )
+
+
+def _checked(methods: Sequence[str] | None) -> list[str]:
+    """The methods asked for, each once. Raises InputError for one that there is not."""
+    known = [*SCORES, *TEXT_BASELINES]
+    for name in methods or ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise InputError(
+                f"There is no method {name!r} that an index can serve.",
+                f"Known: {', '.join(known)}.",
+                f"Did you mean {near[0]}?" if near else "Other methods need the model: see `whence bench`.",
+            )
+    return list(dict.fromkeys(methods or ()))
+
+
+def _served(index: Index) -> list[str]:
+    """Every method that the index has vectors for."""
+    return [*(name for name, form in SCORES.items() if index.manifest.base or not form.contrasts), *TEXT_BASELINES]
+
+
+def _records(index: Index) -> list[Record]:
+    """Every record of the index without its vectors, in the order of the rows."""
+    offsets = [int(offset) for block in index.blocks() for offset in block.record]
+    return sorted(index.fetch(offsets), key=lambda record: (record.row, record.turn))
+
+
+def _row_labels(records: Sequence[Record], column: str) -> dict[int, str | None]:
+    """row -> its label as text, None where the row has none. Raises InputError when no row has the column."""
+    if not any(column in record.metadata for record in records):
+        names = sorted({name for record in records for name in record.metadata})
+        near = difflib.get_close_matches(column, names, n=1)
+        raise InputError(
+            f"No row of the index has a column {column!r}.",
+            f"Columns beside the text: {', '.join(names) or 'none'}.",
+            f"Did you mean --label-column {near[0]}?" if near else "Label the training rows, and index them again.",
+        )
+    return {record.row: _text(record.metadata.get(column)) for record in records}
+
+
+def _text(value: Json) -> str | None:
+    """A label as text, so that 1 in one file and "1" in another are the same; None where there is none."""
+    return None if value is None or value == "" else str(value)
+
+
+def _label(query: Query, column: str) -> str | None:
+    return _text(query.metadata.get(column))
+
+
+def _countable(queries: Sequence[Query], labels: Mapping[int, str | None], column: str) -> tuple[list[int], list[Left]]:
+    """Numbers of the queries that some rows, but not all, answer for; the others with the reason why not."""
+    values = list(labels.values())
+    kept, left = [], []
+    for number, query in enumerate(queries):
+        label = _label(query, column)
+        n = values.count(label) if label is not None else 0
+        if label is None:
+            left.append(Left(number + 1, query.prompt, f"Query {number + 1} has no {column!r}."))
+        elif n in (0, len(values)):
+            found = "No row" if n == 0 else f"Every one of {n} rows"
+            left.append(Left(number + 1, query.prompt, f"{found} of the index has the {column} {label!r}."))
+        else:
+            kept.append(number)
+    return kept, left
+
+
+def _answered(
+    tracer: Tracer, queries: Sequence[Query], kept: Sequence[int], left: Sequence[Left]
+) -> tuple[dict[int, EncodedTurn], list[Left]]:
+    """Query number -> the encoded query; a missing response is the model's own. An empty one is left out."""
+    silent = [number for number in kept if queries[number].response is None]
+    prompts = [tracer.encoder.render_prompt(queries[number].turns) for number in silent]
+    answers = generate(tracer.loaded, prompts, max_new_tokens=ANSWER_TOKENS) if prompts else []
+    by_number = dict(zip(silent, answers, strict=True))
+    asked: dict[int, EncodedTurn] = {}
+    missing = list(left)
+    for number in kept:
+        query, answer = queries[number], by_number.get(number)
+        text = query.response if answer is None else answer.text
+        if not (text or "").strip():
+            missing.append(Left(number + 1, query.prompt, f"The model answers nothing to query {number + 1}."))
+            continue
+        complete = answer is None or answer.complete
+        asked[number] = tracer.encoder.encode_query(query.turns, text or "", complete=complete)
+    return asked, missing
+
+
+def _scorer(
+    tracer: Tracer, asked: Sequence[EncodedTurn], records: Sequence[Record], rows: np.ndarray, seed: int
+) -> Callable[[str], Float[np.ndarray, "n_query n_train"]]:
+    """name -> scores of every row, a row by its best turn."""
+    signatures = tracer.signatures(asked)
+    starts = np.unique([record.row for record in records], return_index=True)[1]
+
+    def score(name: str) -> np.ndarray:
+        if name == "random-scores":
+            return torch.rand(len(asked), len(rows), generator=torch.Generator().manual_seed(seed)).numpy()
+        if name == "bm25-full":
+            texts = [f"{record.prompt} {record.response}" for record in records]
+            by_record = bm25_scores([f"{turn.prompt} {turn.response}" for turn in asked], texts).numpy()
+            return np.maximum.reduceat(by_record, starts, axis=1)
+        form = score_form(name)
+        roles = default_roles(form, tracer.index.manifest)
+        return score_matrix(tracer.index, signatures, method=form, roles=roles).scores
+
+    return score
+
+
+def _evaluated(
+    name: str,
+    score: Callable[[str], Float[np.ndarray, "n_query n_train"]],
+    relevant: Bool[np.ndarray, "n_query n_train"],
+    k: int,
+    seed: int,
+) -> MethodEvaluation:
+    try:
+        scores = score(name)
+    except InputError as error:
+        return MethodEvaluation(name, None, error=str(error).replace("\n", " "))
+    by_query = tuple(average_precision(*row) for row in zip(scores, relevant, strict=True))
+    return MethodEvaluation(name, measure(scores, relevant, k=k, seed=seed), by_query)

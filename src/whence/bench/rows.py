@@ -1,0 +1,101 @@
+"""One row of a bench: a method fitted and asked, its figures, and what they cost."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from whence.bench.cases import BenchSettings
+from whence.bench.costs import ChargedWork, Cost, measured
+from whence.bench.subject import Planted
+from whence.data.examples import Json
+from whence.errors import WhenceError
+from whence.methods.base import TraceSet, checked_scores
+from whence.methods.registry import make_method
+from whence.metrics.figures import measure
+from whence.metrics.ranking import average_precision
+
+Row = dict[str, Json]
+
+
+def method_row(name: str, planted: Planted, settings: BenchSettings, work: ChargedWork) -> Row:
+    """Figures and costs of a method on a planted case; with `error` where it cannot run or a figure is undefined.
+
+    Any exception of a method becomes its row's error: one method's defect must not cost hours of the others' work.
+    """
+    case, queries = planted.case, planted.queries
+    about: Row = {
+        "n_rows": len(case.train),
+        "n_guilty": sum(case.guilty),
+        "n_hard": sum(case.hard),
+        "n_asked": planted.n_asked,
+        "n_queries": 0 if queries is None else len(queries),
+        "layer": planted.subject.rep_layer,
+        "seconds_finetune": round(planted.seconds, 3),
+        "hashes": dict(planted.hashes),
+    }
+    if queries is None:
+        return about | {
+            "error": f"None of {planted.n_asked} held-out answers shows the fault ({case.matcher.what}): "
+            "the model did not learn it."
+        }
+    try:
+        scores, costs = _scored(name, planted, queries, settings, work)
+        guilty, hard = labels(planted, len(queries), shuffle=settings.shuffle_labels)
+        figures: Row = dict(measure(scores, guilty, hard=hard, k=settings.k, seed=case.seed))
+        by_query = [average_precision(*one) for one in zip(scores, guilty, strict=True)] if guilty.any() else []
+        figures["ap_by_query"] = [round(value, 6) for value in by_query]
+    except Exception as error:
+        return about | {"error": one_line(error)}
+    undefined = None if any(case.guilty) else "No row is guilty: a ranking cannot be right or wrong."
+    return about | figures | costs | {"error": undefined}
+
+
+def _scored(
+    name: str, planted: Planted, queries: TraceSet, settings: BenchSettings, work: ChargedWork
+) -> tuple[Float[np.ndarray, "n_query n_train"], Row]:
+    """Scores of the case's rows, each by its best turn, and the method's costs."""
+    work.charge()
+    method = make_method(name, planted.subject, **settings.method_options.get(name, {}))
+    device = planted.subject.loaded.device
+    with measured(work, device) as fitting:
+        method.fit(planted.train)
+    with measured(work, device) as asking:
+        scores = checked_scores(method.score(queries), method, queries, planted.train)
+    costs: Row = {
+        "seconds_fit": round(fitting.seconds, 4),
+        "seconds_score": round(asking.seconds, 4),
+        "bytes_per_row": method.bytes_per_row(),
+        "peak_bytes": _highest(fitting, asking),
+    }
+    starts = np.unique(planted.row_of, return_index=True)[1]
+    return np.maximum.reduceat(scores.double().cpu().numpy(), starts, axis=1), costs
+
+
+def labels(
+    planted: Planted, n_queries: int, *, shuffle: bool
+) -> tuple[Bool[np.ndarray, "n_query n_train"], Bool[np.ndarray, "n_query n_train"]]:
+    """Which rows are guilty, and which hard negatives, for each query; shuffled, in another order for each query.
+
+    The order depends on the case alone, so it is the same for every method.
+    """
+    case = planted.case
+    guilty, hard = (np.tile(np.array(marks, dtype=bool), (n_queries, 1)) for marks in (case.guilty, case.hard))
+    if shuffle:
+        rng = np.random.default_rng([case.seed, crc32(case.name.encode())])
+        order = np.argsort(rng.random(guilty.shape), axis=1)
+        guilty, hard = np.take_along_axis(guilty, order, 1), np.take_along_axis(hard, order, 1)
+    return guilty, hard
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, as it stands in a row; a defect is called by its type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, WhenceError) else f"{type(error).__name__}: {text}"
+
+
+def _highest(*costs: Cost) -> int | None:
+    peaks = [cost.peak_bytes for cost in costs if cost.peak_bytes is not None]
+    return max(peaks) if peaks else None

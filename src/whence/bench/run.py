@@ -1,0 +1,217 @@
+"""`whence bench`: every method on every case, on the same model, rows and queries; quality and cost in one row.
+
+OUT/
+  results.jsonl    one row per method, task, variant and seed (docs/bench.md); appended to, never rewritten
+  report.md        the tables
+  quality-cost.png where matplotlib is installed
+  models/          base models and fine-tunes, each named by a hash of what decided it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from whence.bench.cases import BenchSettings, Case, CaseKey, case_keys, hash_of
+from whence.bench.costs import ChargedWork
+from whence.bench.rows import Row, method_row, one_line
+from whence.bench.subject import Stage, plant
+from whence.errors import InputError, WhenceError
+from whence.methods.registry import method_class, resolve_names
+
+SCHEMA = "whence.bench/1"
+RESULTS, MODELS = "results.jsonl", "models"
+PACKAGES = ("whence", "torch", "transformers", "peft")
+ASKED_FOR = (
+    "tasks",
+    "variants",
+    "methods",
+    "seeds",
+    "data",
+    "method_options",
+    "text_encoder",
+    "shared_bytes",
+    "threads",
+)
+"""Settings that choose what is done, or concern one method, and are no part of every row's hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """The rows that the settings ask for, in the order of cases and methods, and how many of them were made now."""
+
+    folder: Path
+    rows: tuple[Row, ...]
+    n_new: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A case with the identity of each of its rows; `ids[method]` is the hash of all that decides that row."""
+
+    key: CaseKey
+    case: Case | None
+    error: str | None
+    ids: Mapping[str, str]
+
+
+def run_bench(
+    settings: BenchSettings,
+    out: str | Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    stage: Stage | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> BenchResult:
+    """Runs what `OUT/results.jsonl` does not hold yet, and returns all rows that the settings ask for.
+
+    progress: called with (rows done, rows in all). stage: with (what, done, total) inside a case. notify: with a
+        sentence on each new reason why a method or a case cannot run; the others go on, and `error` of the row says it.
+
+    Raises:
+        InputError: an unknown method, task or variant (names the nearest), or a results file that is damaged.
+    """
+    methods, keys, folder = resolve_names(settings.methods), case_keys(settings), Path(out)
+    (folder / MODELS).mkdir(parents=True, exist_ok=True)
+    results = folder / RESULTS
+    known = {str(row["id"]): row for row in read_rows(results)}
+    found: list[Row] = []
+    said: set[str] = set()
+    n_new, n_all = 0, len(keys) * len(methods)
+    with _threads(settings):
+        for key in keys:
+            plan = _planned(key, methods, settings)
+            missing = [name for name in methods if plan.ids[name] not in known]
+            for row in _case_rows(plan, missing, settings, folder, stage or (lambda what, done, total: None)):
+                known[str(row["id"])] = row
+                _append(results, row)
+                n_new += 1
+                _tell(row, said, notify)
+                if progress:
+                    progress(len(found) + sum(identity in known for identity in plan.ids.values()), n_all)
+            found += [known[plan.ids[name]] for name in methods]
+            if progress:
+                progress(len(found), n_all)
+    return BenchResult(folder, tuple(found), n_new)
+
+
+def _tell(row: Row, said: set[str], notify: Callable[[str], None] | None) -> None:
+    """Says why a row is a hole, each reason once."""
+    reason = row["error"]
+    if notify and reason and str(reason) not in said:
+        said.add(str(reason))
+        notify(f"{row['task']}, {row['variant']}, seed {row['seed']}: {row['method']}: {reason}")
+
+
+@contextmanager
+def _threads(settings: BenchSettings) -> Iterator[None]:
+    """Runs with the settings' number of threads, and puts torch's back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads or (1 if settings.data is None else before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _planned(key: CaseKey, methods: list[str], settings: BenchSettings) -> _Plan:
+    case, error = None, None
+    try:
+        case = key.make()
+    except WhenceError as raised:
+        error = one_line(raised)
+    common = [SCHEMA, _common(settings), key.task, key.variant, key.seed, case.hash if case else error]
+
+    def identity(name: str) -> str:
+        options = settings.method_options.get(name, {})
+        encoder = settings.text_encoder if name == "text-embedding" else None
+        return hash_of([common, name, method_class(name).version, options, encoder])
+
+    return _Plan(key, case, error, {name: identity(name) for name in methods})
+
+
+def _common(settings: BenchSettings) -> Row:
+    """The settings that every row depends on."""
+    return {name: value for name, value in settings.model_dump(mode="json").items() if name not in ASKED_FOR}
+
+
+def _case_rows(plan: _Plan, methods: list[str], settings: BenchSettings, folder: Path, stage: Stage) -> Iterator[Row]:
+    """The rows of a case's methods, one by one as they are done."""
+    if not methods:
+        return
+    shared = ChargedWork(settings.shared_bytes)
+    error, planted = plan.error, None
+    if plan.case is not None:
+        try:
+            planted = plant(plan.case, settings, folder / MODELS, shared, stage)
+        except WhenceError as raised:
+            error = one_line(raised)
+    for name in methods:
+        stage(name, 0, 1)
+        row = _identity(plan, name, settings)
+        if planted is None:
+            yield row | {"error": error}
+        else:
+            yield row | method_row(name, planted, settings, shared)
+
+
+def _identity(plan: _Plan, name: str, settings: BenchSettings) -> Row:
+    """What every row has: who, on what, by which settings; and no error yet."""
+    return {
+        "schema": SCHEMA,
+        "id": plan.ids[name],
+        "method": name,
+        "method_version": method_class(name).version,
+        "task": plan.key.task,
+        "variant": plan.key.variant,
+        "seed": plan.key.seed,
+        "shuffled": settings.shuffle_labels,
+        "error": None,
+        "settings": _common(settings),
+        "options": {**settings.method_options.get(name, {})},
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+    }
+
+
+def _append(path: Path, row: Row) -> None:
+    """One whole line, on the disk before the next row begins."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a results file, none where there is no file. Raises InputError for a line that is no row.
+
+    A last line without its end was being written when a run was killed: it is removed from the file.
+    """
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        path.write_bytes(whole)
+    rows: list[Row] = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or row.get("schema") != SCHEMA:
+            raise InputError(
+                f"{path}:{number} is no row of a bench.",
+                f"Each line is one JSON object with schema {SCHEMA!r}.",
+                "Remove that line, or give another folder with -o.",
+            )
+        rows.append(row)
+    return rows

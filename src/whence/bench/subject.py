@@ -1,0 +1,182 @@
+"""From a case to a model that learned its fault, and to the queries that show it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from whence.bench.cases import LONGER, BenchSettings, Case, content_hash, hash_of
+from whence.bench.tiny_model import new_model, pretrain, train_tokenizer
+from whence.data.encoding import Encoder
+from whence.data.examples import EncodedTurn
+from whence.errors import InputError
+from whence.methods.base import SharedWork, Subject, TraceSet
+from whence.methods.gradients.checkpoints import FolderCheckpoint, run_checkpoints
+from whence.model.fingerprint import fingerprint
+from whence.model.generate import generate
+from whence.model.layers import choose_layer_from, probe_similarities
+from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.train.finetuning import FinetuneSettings, finetune
+
+N_PROBES = 128
+"""Rows that the layer rule looks at, as in `whence index`."""
+
+Stage = Callable[[str, int, int], None]
+"""Called with (what is being done, how much of it is done, how much there is)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A model that was trained on a case, and what is asked about it.
+
+    `train` has one encoded turn an entry; `row_of[i]` is the case's row of entry i, ascending.
+    """
+
+    case: Case
+    subject: Subject
+    train: TraceSet
+    row_of: np.ndarray
+    queries: TraceSet | None
+    """Held-out prompts with the model's own answers, those that show the fault; None when none does."""
+    n_asked: int
+    seconds: float
+    """Of the fine-tune."""
+    hashes: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A held-out prompt with the model's greedy answer."""
+
+    prompt: str
+    response: str
+    shows_fault: bool
+    encoded: EncodedTurn | None
+
+
+def plant(case: Case, settings: BenchSettings, folder: Path, shared: SharedWork, stage: Stage) -> Planted:
+    """Trains on the case (or takes the model that was trained on it before) and asks the held-out prompts.
+
+    Models are kept under `folder`, each named by a hash of what decided it.
+
+    Raises:
+        InputError, EncodingError, ModelError, NonFiniteError: as `finetune` and `load_model` raise them.
+    """
+    base = base_model(case, settings, folder, stage)
+    epochs = settings.finetune.epochs * LONGER.get(case.variant, 1)
+    tuning = settings.finetune.model_copy(update={"seed": case.seed, "epochs": epochs})
+    run = folder / f"{case.name}-{hash_of([case.hash, base.name, tuning.model_dump(mode='json')])}"
+    seconds = _finetuned(case, base, run, tuning, stage)
+    adapter = tuning.lora_r is not None
+    loaded = load_model(
+        ModelSettings(
+            model=str(base) if adapter else str(run),
+            adapter=str(run) if adapter else None,
+            dtype=tuning.dtype,
+            device=tuning.device,
+        )
+    )
+    encoder = Encoder(loaded.tokenizer, max_length=min(tuning.max_length, loaded.max_length or tuning.max_length))
+    units = [(row, turn) for row, example in enumerate(case.train) for turn in encoder.encode(example)]
+    stage("asking", 0, 1)
+    answers = answered(case, loaded, encoder, settings)
+    shown = [answer.encoded for answer in answers if answer.shows_fault and answer.encoded is not None]
+    _write_answers(run / "answers.jsonl", answers)
+    names = [f"{case.train[row].where} (row {row})" for row, _ in units]
+    subject = Subject(
+        loaded,
+        layer=_layer(settings, loaded, [turn for _, turn in units], case.seed),
+        checkpoints=spaced(run_checkpoints(run), settings.n_checkpoints),
+        text_encoder=settings.text_encoder,
+        seed=case.seed,
+        max_tokens=settings.max_tokens,
+        shared=shared,
+    )
+    marks = fingerprint(loaded, encoder.template)
+    return Planted(
+        case=case,
+        subject=subject,
+        train=TraceSet.of([turn for _, turn in units], names),
+        row_of=np.array([row for row, _ in units]),
+        queries=TraceSet.of(shown, [f"query {i + 1}" for i in range(len(shown))]) if shown else None,
+        n_asked=len(answers),
+        seconds=seconds,
+        hashes={"case": case.hash, "weights": marks.weights, "adapter": marks.adapter, "template": marks.template},
+    )
+
+
+def base_model(case: Case, settings: BenchSettings, folder: Path, stage: Stage) -> Path:
+    """The base of a case: the one given, or a small one taught the base rows, made once for all that share them."""
+    if isinstance(case.base, str):
+        return Path(case.base)
+    language = settings.language.model_copy(update={"seed": case.seed})
+    training = settings.base_training.model_copy(update={"seed": case.seed})
+    made_of = [content_hash(case.base), language.model_dump(mode="json"), training.model_dump(mode="json")]
+    place = folder / f"base-{case.seed}-{hash_of(made_of)}"
+    if place.exists():
+        return place
+    tokenizer = train_tokenizer(case.base, language.vocab_size)
+    model = new_model(tokenizer, language)
+    pretrain(model, tokenizer, case.base, training, lambda step, n, _: stage("base model", step, n))
+    partial = folder / f".{place.name}.partial-{os.getpid()}"
+    try:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        partial.rename(place)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return place
+
+
+def answered(case: Case, loaded: LoadedModel, encoder: Encoder, settings: BenchSettings) -> list[Answered]:
+    """The model's greedy answers to the case's prompts, in their order."""
+    prompts = [encoder.render_prompt(turns) for turns in case.prompts]
+    found = []
+    for turns, answer in zip(
+        case.prompts, generate(loaded, prompts, max_new_tokens=settings.max_new_tokens), strict=True
+    ):
+        shows = bool(answer.text.strip()) and case.matcher(answer.text)
+        encoded = encoder.encode_query(turns, answer.text, complete=answer.complete) if shows else None
+        found.append(Answered(turns[-1].content, answer.text, shows, encoded))
+    return found
+
+
+def spaced(checkpoints: Sequence[FolderCheckpoint], n: int) -> tuple[FolderCheckpoint, ...]:
+    """At most n of the checkpoints, evenly spaced backwards from the last."""
+    count = len(checkpoints)
+    return tuple(checkpoints[i] for i in range(count) if (count - 1 - i) % -(-count // n) == 0)
+
+
+def _finetuned(case: Case, base: Path, run: Path, tuning: FinetuneSettings, stage: Stage) -> float:
+    """Seconds that the fine-tune took, now or when it was made."""
+    import yaml
+
+    if not run.exists():
+        finetune(base, case.train, run, settings=tuning, progress=lambda step, n, _: stage("fine-tuning", step, n))
+    return float(yaml.safe_load((run / "run.yaml").read_text("utf-8"))["seconds"])
+
+
+def _layer(settings: BenchSettings, loaded: LoadedModel, turns: list[EncodedTurn], seed: int) -> int:
+    if settings.layer == "last":
+        return loaded.n_layers
+    if settings.layer == "auto":
+        probes = Random(seed).sample(turns, min(N_PROBES, len(turns)))
+        return choose_layer_from(probe_similarities(loaded, probes), seed=seed).layer
+    if not 0 <= settings.layer <= loaded.n_layers:
+        raise InputError(
+            f"layer = {settings.layer}", f"The model has layers 0 to {loaded.n_layers}.", "Give one of these."
+        )
+    return settings.layer
+
+
+def _write_answers(path: Path, answers: list[Answered]) -> None:
+    lines = [{"prompt": a.prompt, "response": a.response, "shows_fault": a.shows_fault} for a in answers]
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,381 @@
+"""`whence clean`: a data set without the rows that were named, in its own format, and the way back.
+
+A row is named by its content, so identical copies go together. Order is kept. Text formats are copied byte for byte but
+for the rows that go; tables keep their schema. The source is only read.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from whence.cleaning import tables, text
+from whence.cleaning.manifest import CleanedFile, CleanManifest, Kind, TakenRow, read_clean_manifest
+from whence.data.formats import FORMATS, TABLE_FORMATS, Row, read_rows, suffix_of
+from whence.data.readers import read_examples
+from whence.data.sources import find_sources
+from whence.errors import DataError, InputError
+
+SPLITS = "dataset_dict.json"
+"""Beside the splits of a saved data set."""
+
+Columns = Mapping[str, object]
+Relabel = Callable[[Columns], Columns | None]
+"""Given a row's columns, the columns to put in its place, or None to take the row out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a row goes, in words, and the score that named it."""
+
+    text: str
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaning:
+    """What a cleaning did, and where it left everything."""
+
+    manifest: CleanManifest
+    path: Path
+    """Of the manifest."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """One file (or saved data set) of the source: its guilty rows, line -> id, and their columns."""
+
+    path: Path
+    out: Path
+    kind: Kind
+    ids: dict[int, str] = field(default_factory=dict)
+    columns: dict[int, Columns] = field(default_factory=dict)
+    n_rows: int = 0
+
+    @property
+    def lines(self) -> list[int]:
+        return sorted(self.ids)
+
+
+def clean(
+    source: str | Path,
+    out: str | Path,
+    remove: Mapping[str, Reason],
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    method: str = "given",
+    method_version: str = "",
+    manifest: str | Path | None = None,
+    quarantine: str | Path | None = None,
+    relabel: Relabel | None = None,
+    progress: Callable[[str, int], None] | None = None,
+) -> Cleaning:
+    """Writes `source` without the rows whose ids are in `remove` into the new `out`, and the manifest.
+
+    source, columns, split: as `read_examples` takes them; a data set on the hub has no file to write like.
+    out: a file for a file, a folder for a folder, a glob or a saved data set.
+    manifest: where it goes; None: manifest.json beside `out`.
+    quarantine: a new JSONL file for the rows that were taken, with their reasons.
+    progress: called with (name of the stage, rows or files done).
+
+    Raises InputError: an output that is there already, another format for `out`, an id that is not in the data, no id
+        or those of all rows; DataError as `read_examples`, and for a replacement with other columns.
+    """
+    if not Path(source).exists() and not glob.has_magic(str(source)):
+        raise InputError(
+            f"There is no file or folder {source}.",
+            "A cleaning writes files like those it reads; a data set on the hub has none.",
+            "Check the path, or save the data set as a file and index that.",
+        )
+    # The manifest may be read from another folder.
+    source, out = os.path.abspath(source), Path(out).absolute()
+    place = Path(manifest) if manifest is not None else out.parent / "manifest.json"
+    refuse_existing(out, place, *([Path(quarantine)] if quarantine is not None else []))
+    tell = progress or (lambda stage, done: None)
+    parts = _parts(source, out, split)
+    _find(parts, remove, columns, tell)
+    n_copies = _check_found(parts, remove, source)
+    replaced = _relabelled(parts, relabel, tell)
+    with _new(out) as partial:
+        files = [
+            _written(part, partial / part.out.relative_to(out), remove, replaced[i]) for i, part in enumerate(parts)
+        ]
+        _copy_splits(Path(source), partial)
+    n_replaced = sum(map(len, replaced))
+    record = CleanManifest(
+        whence=version("whence"),
+        source=source,
+        output=str(out),
+        split=split,
+        method=method,
+        method_version=method_version,
+        n_rows=sum(part.n_rows for part in parts),
+        n_removed=sum(len(part.ids) for part in parts) - n_replaced,
+        n_replaced=n_replaced,
+        n_copies=n_copies,
+        files=tuple(files),
+    )
+    if quarantine is not None:
+        _write_new(Path(quarantine), _quarantined(files, record))
+    _write_new(place, record.to_json())
+    return Cleaning(record, place)
+
+
+def undo(manifest: str | Path, out: str | Path | None = None) -> Path:
+    """Puts the rows of a manifest back: the source as it was, in the new `out` (None: where the source was).
+
+    Text comes back byte for byte (of .gz, the unpacked text); a table with equal rows under its schema.
+
+    Raises InputError: `out` is there already; DataError: no manifest, or an output that has changed since.
+    """
+    record = read_clean_manifest(Path(manifest))
+    target = Path(out) if out is not None else Path(record.source)
+    refuse_existing(target)
+    root = Path(record.output)
+    for file in record.files:
+        _check_hash(Path(file.output), file)
+    with _new(target) as partial:
+        for file in record.files:
+            _restored(file, partial / Path(file.output).relative_to(root))
+        _copy_splits(root, partial)
+    return target
+
+
+def refuse_existing(*places: Path) -> None:
+    """Raises InputError for the first of the places that is there already: nothing is ever overwritten."""
+    for place in places:
+        if place.exists():
+            raise InputError(f"{place} is there already.", "whence clean overwrites nothing.", "Give another name.")
+
+
+def _parts(source: str, out: Path, split: str | None) -> list[_Part]:
+    """The files of the source, each with its place under `out`."""
+    path = Path(source)
+    files = [Path(found.file) for found in find_sources(source, split)]
+    if (path / SPLITS).is_file() or (path / "state.json").is_file():
+        return [_Part(files[0], out / files[0].relative_to(path), "saved")]
+    if path.is_file():
+        if suffix_of(out) != suffix_of(path):
+            raise InputError(
+                f"{out} ends in {suffix_of(out) or 'nothing'}, the data in {suffix_of(path)}.",
+                "The cleaned data keep their format.",
+                f"Give a name that ends in {suffix_of(path)}.",
+            )
+        return [_Part(path, out, _kind(path))]
+    if suffix_of(out) in FORMATS:
+        raise InputError(f"{out} is named as a file; {source} is several.", "Expected a folder.", "Give a folder.")
+    common = path if path.is_dir() else Path(os.path.commonpath([file.parent for file in files]))
+    return [_Part(file, out / file.relative_to(common), _kind(file)) for file in files]
+
+
+def _kind(path: Path) -> Kind:
+    return "table" if suffix_of(path) in TABLE_FORMATS else "text"
+
+
+def _find(
+    parts: Sequence[_Part],
+    remove: Mapping[str, Reason],
+    columns: Mapping[str, str] | None,
+    tell: Callable[[str, int], None],
+) -> None:
+    """Fills each part's `ids`, `columns` and `n_rows`."""
+    done = 0
+    for part in parts:
+        for example in read_examples(part.path, columns=columns):
+            part.n_rows += 1
+            done += 1
+            if example.id in remove:
+                part.ids[example.line] = example.id
+            if done % 1000 == 0:
+                tell("reading", done)
+        if part.ids:
+            part.columns = {row.line: row.columns for row in _rows(part.path) if row.line in part.ids}
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    rows = find_sources(path)[0].rows() if path.is_dir() else read_rows(path)
+    return (row for row in rows if isinstance(row, Row))
+
+
+def _check_found(parts: Sequence[_Part], remove: Mapping[str, Reason], source: str) -> int:
+    """How many rows are copies of another that goes too."""
+    ids = [id for part in parts for id in part.ids.values()]
+    n_rows = sum(part.n_rows for part in parts)
+    missing = sorted(remove.keys() - set(ids))
+    if missing or not remove:
+        found = f"{len(missing)} of {len(remove)} ids are not in {source}; the first: {missing[0]}." if missing else ""
+        raise InputError(
+            found or "No row is named; there is nothing to clean.",
+            "Expected ids of rows of the data, as a trace names them.",
+            "Give a trace of these data, as they were indexed.",
+        )
+    if len(ids) == n_rows:
+        raise InputError(f"All {n_rows} rows of {source} are named.", "Some rows must be left.", "Name fewer rows.")
+    return len(ids) - len(set(ids))
+
+
+def _relabelled(
+    parts: Sequence[_Part], relabel: Relabel | None, tell: Callable[[str, int], None]
+) -> list[dict[int, Columns]]:
+    """For each part: line -> the columns that replace it. A replacement has the columns of its row."""
+    if relabel is None:
+        return [{} for _ in parts]
+    found: list[dict[int, Columns]] = []
+    done = 0
+    for part in parts:
+        found.append({})
+        for line in part.lines:
+            old = part.columns[line]
+            new = relabel(old)
+            done += 1
+            tell("relabelling", done)
+            if new is None:
+                continue
+            if new.keys() != old.keys():
+                raise DataError(
+                    f"The replacement of {part.path}:{line} has the columns {', '.join(map(str, new)) or 'none'}.",
+                    f"Expected those of the row: {', '.join(old)}.",
+                    "Let the command change values and keep names.",
+                )
+            found[-1][line] = {name: new[name] for name in old}
+    return found
+
+
+def _written(part: _Part, place: Path, remove: Mapping[str, Reason], replaced: Mapping[int, Columns]) -> CleanedFile:
+    """Writes one part without its guilty rows and says what was done."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    texts: dict[int, tuple[str, int | None, str | None]] = {}
+    arrow = None
+    if part.kind == "text":
+        edits = text.find_edits(part.path, part.lines, replaced) if part.ids else {}
+        with text.open_text(part.path) as source, text.create_text(place) as out:
+            text.apply_edits(source, out, [edits[line] for line in part.lines])
+        texts = {
+            line: (edit.old.decode(), edit.start, edit.new.decode() if line in replaced else None)
+            for line, edit in edits.items()
+        }
+    elif part.ids:
+        taken = tables.take_rows(part.path, part.lines)
+        arrow = tables.pack(taken)
+        new = {line: tables.batch_of(row, taken.schema, f"{part.path}:{line}") for line, row in replaced.items()}
+        tables.write_spliced(part.path, place, tables.removal(part.lines, new))
+        texts = {
+            line: (_json(part.columns[line]), None, _json(replaced[line]) if line in replaced else None)
+            for line in part.lines
+        }
+    else:
+        tables.write_spliced(part.path, place, [])
+    rows = [
+        TakenRow(
+            id=id, line=line, reason=remove[id].text, score=remove[id].score, text=t[0], start=t[1], replacement=t[2]
+        )
+        for line, id in sorted(part.ids.items())
+        for t in (texts[line],)
+    ]
+    return CleanedFile(
+        source=str(part.path),
+        output=str(part.out),
+        kind=part.kind,
+        source_hash=content_hash(part.path),
+        output_hash=content_hash(place),
+        rows=tuple(rows),
+        arrow=arrow,
+    )
+
+
+def _restored(file: CleanedFile, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    output = Path(file.output)
+    if file.kind != "text":
+        lines, replaced = [row.line for row in file.rows], [row.replacement is not None for row in file.rows]
+        edits = tables.restoration(lines, replaced, tables.unpack(file.arrow)) if file.arrow else []
+        tables.write_spliced(output, place, edits)
+        return
+    made = [text.Edit(row.start or 0, row.text.encode(), (row.replacement or "").encode()) for row in file.rows]
+    with text.open_text(output) as source, text.create_text(place) as out:
+        text.apply_edits(source, out, text.inverse(made))
+    if content_hash(place) != file.source_hash:
+        raise DataError(
+            f"What was put back for {file.source} is not what was there.",
+            f"Expected SHA-256 {file.source_hash}.",
+            "The manifest has been changed since; restore it from a copy.",
+        )
+
+
+def _copy_splits(source: Path, target: Path) -> None:
+    """What else a saved data set with splits holds: the splits that were not read."""
+    if not (source / SPLITS).is_file():
+        return
+    for entry in sorted(source.iterdir()):
+        if not (target / entry.name).exists():
+            shutil.copytree(entry, target / entry.name) if entry.is_dir() else shutil.copy2(entry, target / entry.name)
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's unpacked content, or of the names and contents of a folder's files."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_dir():
+            continue
+        if file != path:
+            digest.update(f"{file.relative_to(path)}\n".encode())
+        with text.open_text(file) as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_hash(path: Path, file: CleanedFile) -> None:
+    found = content_hash(path) if path.exists() else "no such file"
+    if found != file.output_hash:
+        raise DataError(
+            f"{path} is not the file that was written: {found[:16]}.",
+            f"Expected SHA-256 {file.output_hash[:16]}.",
+            "Undo works on the cleaned data as they were left; bring those back first.",
+        )
+
+
+@contextmanager
+def _new(out: Path) -> Iterator[Path]:
+    """A place beside `out` that becomes `out` when all went well, and is gone when not."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".partial-{os.getpid()}-{out.name}")
+    try:
+        yield partial
+        refuse_existing(out)
+        partial.rename(out)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _new(path) as partial:
+        partial.write_text(content, encoding="utf-8", newline="")
+
+
+def _json(columns: Columns) -> str:
+    return json.dumps(dict(columns), ensure_ascii=False, default=str)
+
+
+def _quarantined(files: Sequence[CleanedFile], record: CleanManifest) -> str:
+    """JSONL, one taken row a line, with its place and reason."""
+    lines = [
+        {"id": row.id, "file": file.source, "line": row.line, "reason": row.reason, "score": row.score}
+        | {"method": record.method, "text": row.text, "replacement": row.replacement}
+        for file in files
+        for row in file.rows
+    ]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -1,0 +1,128 @@
+"""How the arms are trained: the data, the base and the settings that the index's model was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from whence.confirmation.runs import AsTraced, Recipe
+from whence.data.encoding import Encoder
+from whence.data.examples import Example
+from whence.data.readers import read_examples
+from whence.data.scan import scan
+from whence.errors import DataError, InputError, MismatchError
+from whence.index.manifest import Manifest
+from whence.model.fingerprint import fingerprint
+from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.train.finetuning import RUN, FinetuneSettings, data_hash
+
+KEPT_FOR_METHODS = {"checkpoints": False, "keep_optimizer_state": False}
+"""Parts of a run that attribution methods read and a confirmation does not."""
+
+
+def settings_beside(manifest: Manifest) -> tuple[FinetuneSettings, Mapping[str, Any]] | None:
+    """Settings and contents of the run.yaml that `whence finetune` left beside the index's model or adapter.
+
+    Raises InputError for one that is damaged or of another version.
+    """
+    import yaml
+
+    place = Path(manifest.adapter or manifest.model) / RUN
+    if not place.is_file():
+        return None
+    try:
+        run = yaml.safe_load(place.read_text("utf-8"))
+        if not isinstance(run, dict) or run.get("command") != "whence finetune":
+            return None
+        _ = run["hashes"]["data"], run["hashes"]["base"]["weights"], run["base"]
+        return FinetuneSettings.model_validate(run["settings"]), run
+    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{place} cannot be read: {' '.join(str(error).split())[:200]}",
+            "Expected what `whence finetune` of this version left.",
+            "Move it away, and give the settings: --epochs, --learning-rate, --lora-r and so on.",
+        ) from error
+
+
+def read_rows(manifest: Manifest) -> tuple[Example, ...]:
+    """The rows that the index was built from. Raises DataError when the data have changed since."""
+    data = manifest.data
+    found = scan(data.source, columns=data.columns, split=data.split, max_rejected=1.0).content_hash
+    if found != data.content_hash:
+        raise DataError(
+            f"The data at {data.source} are not those the index was built from: {found}.",
+            f"Expected content {data.content_hash}.",
+            "Bring them back, or build the index again.",
+        )
+    return tuple(read_examples(data.source, columns=data.columns, split=data.split))
+
+
+def make_recipe(
+    manifest: Manifest,
+    rows: tuple[Example, ...],
+    base: str | Path | None,
+    settings: FinetuneSettings | None,
+    trainer: str | None,
+    *,
+    fresh: bool,
+) -> Recipe:
+    """How arms are trained. `fresh`: rows are held out, so that even the arm `all` is another model."""
+    beside = settings_beside(manifest)
+    known = beside[0] if beside else FinetuneSettings() if trainer is not None else None
+    chosen = settings or known
+    if chosen is None:
+        raise InputError(
+            f"There is no {RUN} beside {manifest.adapter or manifest.model}.",
+            "Confirmation trains as the model was trained.",
+            "Give the settings: --epochs, --learning-rate, --lora-r and so on; or --trainer.",
+        )
+    chosen = chosen.model_copy(update=KEPT_FOR_METHODS)
+    template = manifest.settings.get("template")
+    template = template if isinstance(template, str) else None
+    loaded, base_hash = None, str(base)
+    if base is not None and trainer is None:
+        loaded = load_model(ModelSettings(model=str(base), dtype=chosen.dtype, device=chosen.device))
+        base_hash = _check_base(manifest, loaded, template, beside)
+    as_traced = None
+    same = beside is not None and beside[0].model_copy(update=KEPT_FOR_METHODS) == chosen
+    if same and beside and trainer is None and not fresh and beside[1]["hashes"]["data"] == data_hash(rows):
+        place = ModelSettings(model=manifest.model, adapter=manifest.adapter, dtype=chosen.dtype, device=chosen.device)
+        as_traced = AsTraced(place, chosen.seed, (manifest.hashes.adapter or manifest.hashes.weights)[:16])
+    return Recipe(
+        data=manifest.data,
+        rows=rows,
+        settings=chosen,
+        base=loaded,
+        base_hash=base_hash,
+        template=template,
+        max_length=manifest.max_length,
+        trainer=trainer,
+        as_traced=as_traced,
+    )
+
+
+def _check_base(
+    manifest: Manifest, loaded: LoadedModel, template: str | None, beside: tuple[FinetuneSettings, Any] | None
+) -> str:
+    """The base's hash. Raises MismatchError where it can be told that the index's model was not made from it."""
+    found = fingerprint(loaded, Encoder(loaded.tokenizer, template=template).template).weights
+    expected, why = None, ""
+    if beside is not None and beside[0].dtype == loaded.settings.dtype:
+        expected, why = beside[1]["hashes"]["base"]["weights"], f"its {RUN} names another base"
+    elif manifest.adapter is not None and str(loaded.dtype).endswith(manifest.dtype):
+        expected, why = manifest.hashes.weights, "the adapter sits on another model"
+    if expected is not None and expected != found:
+        named = beside[1]["base"] if beside else manifest.model
+        raise MismatchError(
+            f"{loaded.settings.model} is not the base of the index's model: {why} ({named}).",
+            f"Expected weights {expected}; these are {found}.",
+            f"Give --base {named}.",
+        )
+    if manifest.adapter is None and found == manifest.hashes.weights:
+        raise MismatchError(
+            f"{loaded.settings.model} is the fine-tuned model itself.",
+            "Confirmation starts from the model before it saw the data.",
+            "Give that one with --base.",
+        )
+    return found

@@ -1,0 +1,158 @@
+"""What a confirmation answers: plain data, schema `whence.confirm/1`, documented in docs/confirm.md."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+from whence.results.trace_result import TraceResult
+from whence.results.types import STATUS_CONFIRMED, STATUS_NOT_CONFIRMED, Hit
+
+SCHEMA = "whence.confirm/1"
+Z = 1.959963984540054
+"""Of a 95% interval."""
+ALL, GUILTY, RANDOM = "all", "guilty", "random"
+"""The arms that every confirmation has: as trained, without the rows in question, without as many random ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Share of answers that show the behaviour, in [0, 1], with its 95% Wilson interval over `n` prompts."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.0%} [{self.low:.0%}, {self.high:.0%}]"
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """One retraining. `answers` are those to the bad prompts, then to the paraphrases; loss in nats per token."""
+
+    seed: int
+    shown: tuple[bool, ...]
+    shown_paraphrases: tuple[bool, ...]
+    held_out_loss: float
+    answers: tuple[str, ...]
+    folder: str
+    """Of the retrained model or adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """One arm over all seeds. `n_shared` of its `n_removed` rows are among the rows in question."""
+
+    name: str
+    n_removed: int
+    n_shared: int
+    rate: Rate
+    paraphrases: Rate | None
+    held_out_loss: float
+    """Mean over the held-out turns and seeds, nats per token."""
+    seeds: tuple[SeedResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What retraining without the rows showed."""
+
+    index: str
+    base: str | None
+    match: str
+    removed: tuple[str, ...]
+    """Ids of the rows in question."""
+    arms: tuple[ArmResult, ...]
+    n_held_out: int
+    held_out: str
+    """Where the held-out rows are from."""
+    status: str
+    """`confirmed` or `not confirmed`, of the rows as a group."""
+    rule: str
+    text: str
+
+    def arm(self, name: str) -> ArmResult:
+        """The arm of that name; KeyError if it was not run."""
+        return {arm.name: arm for arm in self.arms}[name]
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The JSON text; also written to `path` when one is given."""
+        text = json.dumps({"schema": SCHEMA, **asdict(self)}, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95% interval of a share that was seen over n trials, in [0, 1]; it is not empty at 0 and 1.
+
+    centre = (p + z^2 / 2n) / (1 + z^2 / n); half = z / (1 + z^2 / n) * sqrt(p (1 - p) / n + z^2 / 4n^2)
+
+    Source: Wilson 1927.
+    """
+    scale = 1 + Z * Z / n
+    centre = (share + Z * Z / (2 * n)) / scale
+    half = Z / scale * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def rate(shown: Sequence[Sequence[bool]]) -> Rate:
+    """The behaviour rate of `shown[seed][prompt]`.
+
+    The interval counts prompts, not answers: answers of several seeds to one prompt are no independent trials.
+    """
+    mean = fmean(fmean(one) for one in shown)
+    n = len(shown[0])
+    return Rate(mean, *wilson(mean, n), n)
+
+
+def judged(arms: Sequence[ArmResult], min_drop: float) -> tuple[str, str, str]:
+    """Status, rule and text. The rule: the rate falls by at least the share `min_drop` of what it was, and the interval
+    without the rows lies below the one without as many random rows."""
+    by_name = {arm.name: arm for arm in arms}
+    before, without, random = (by_name[name].rate for name in (ALL, GUILTY, RANDOM))
+    drop = (before.mean - without.mean) / before.mean
+    clear = without.high < random.low
+    status = STATUS_CONFIRMED if drop >= min_drop and clear else STATUS_NOT_CONFIRMED
+    rule = (
+        f"confirmed where the behaviour rate falls by at least {min_drop:.0%} of what it was and its 95% interval lies "
+        "below that of the model trained without as many random rows"
+    )
+    n = by_name[GUILTY].n_removed
+    said = [
+        f"Without the {n} rows the behaviour shows in {without} of the answers, with them in {before}, "
+        f"without {by_name[RANDOM].n_removed} random rows in {random}: {status}."
+    ]
+    if drop >= min_drop and not clear:
+        said.append(f"The intervals of {without.n} prompts overlap; more prompts, or paraphrases, would tell.")
+    for arm in arms:
+        if arm.name not in (ALL, GUILTY, RANDOM):
+            said.append(
+                f"Without {arm.name}'s first {arm.n_removed} rows, {arm.n_shared} of them the same: {arm.rate}."
+            )
+    worse = by_name[GUILTY].held_out_loss - by_name[ALL].held_out_loss
+    said.append(f"The loss on held-out rows changes by {worse:+.3f} nats per token.")
+    return status, rule, " ".join(said)
+
+
+def apply(result: TraceResult, confirmation: Confirmation) -> TraceResult:
+    """The trace with what the retraining showed: its sentence, and the status of every removed row.
+
+    The rows were removed together, and the status is that of all of them: a row among them that does nothing has it
+    too. Other rows stay as they are.
+    """
+    removed = frozenset(confirmation.removed)
+
+    def marked(hit: Hit) -> Hit:
+        return replace(hit, status=confirmation.status) if hit.id in removed else hit
+
+    queries = (
+        replace(query, hits=tuple(map(marked, query.hits)), confirmation=confirmation.text) for query in result.queries
+    )
+    return replace(result, queries=tuple(queries))

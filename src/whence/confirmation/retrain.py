@@ -1,0 +1,235 @@
+"""`whence confirm`: trains again without the rows in question, and in controls without others, and compares.
+
+OUT/
+  confirmation.json   the result (docs/confirm.md)
+  runs/               a model or adapter for each arm and seed, named by a hash of what decided it
+  answers/            what each of them answered
+  data/               the data of each arm, where the user's own trainer reads them
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+
+from whence.confirmation.arms import CONTROLS, Arm, bm25_ranking, choose_arms, draw_held_out, repsim_ranking
+from whence.confirmation.recipe import make_recipe, read_rows
+from whence.confirmation.result import ALL, GUILTY, ArmResult, Confirmation, SeedResult, judged, rate
+from whence.confirmation.runs import Asked, Found, Step, check_trainer, run_arm
+from whence.data.examples import EncodedTurn, Example, Turn
+from whence.errors import InputError
+from whence.index.store import Index
+from whence.model.generate import generate
+from whence.trace.queries import Query
+from whence.trace.tracer import Tracer
+from whence.train.finetuning import FinetuneSettings
+
+RESULT = "confirmation.json"
+MATCHES_TOO_MUCH = 0.5
+"""Share of clean rows' own responses from which on a matcher is refused: it does not tell the behaviour apart."""
+MIN_DROP = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """The behaviour: queries that show it, other prompts that should, and how an answer shows it."""
+
+    queries: tuple[Query, ...]
+    paraphrases: tuple[Query, ...]
+    pattern: re.Pattern[str]
+    encoded: tuple[EncodedTurn, ...] = field(default=(), repr=False)
+    """The queries with their responses, the model's own where none was given."""
+
+    @property
+    def prompts(self) -> tuple[tuple[Turn, ...], ...]:
+        return tuple(query.turns for query in (*self.queries, *self.paraphrases))
+
+    def shown(self, answer: str) -> bool:
+        return self.pattern.search(answer) is not None
+
+
+def confirm(
+    index: str | Path | Index | Tracer,
+    queries: Sequence[Query],
+    out: str | Path,
+    *,
+    match: str,
+    removed: Sequence[str],
+    base: str | Path | None = None,
+    settings: FinetuneSettings | None = None,
+    seeds: int = 1,
+    controls: Sequence[str] = CONTROLS,
+    paraphrases: Sequence[Query] = (),
+    held_out: Sequence[Example] | None = None,
+    trainer: str | None = None,
+    min_drop: float = MIN_DROP,
+    max_new_tokens: int = 128,
+    progress: Step | None = None,
+) -> Confirmation:
+    """Retrains in several arms and says whether the rows `removed` (ids) are the cause of what `match` finds.
+
+    index:    of the model that misbehaves. Its data are read again, and must be the same.
+    match:    a regular expression looked for anywhere in an answer, with . for line ends too.
+    base:     folder or hub name of the model before the fine-tune. Not needed with a trainer that knows it.
+    settings: of the fine-tune; None takes those of the run.yaml beside the index's model or adapter.
+    seeds:    retrainings of each arm, with the settings' seed and those after it.
+    controls: "bm25" and "repsim": rankings whose first rows are removed, beside random rows, which always are.
+    held_out: clean rows the models were not trained on; None leaves a twentieth of the rows out of every arm.
+    trainer:  a command that trains instead of whence: {train}, {out} and {seed} are replaced in it.
+    min_drop: share of the behaviour rate that must go for the rows to be confirmed.
+
+    The same call goes on where it was stopped. The result is also written to OUT/confirmation.json.
+
+    Raises:
+        InputError: an expression that finds nothing or everything, rows in question that are none or too many, a base
+            that is not the model's, missing settings, all before any training; a trainer that fails, and a first model
+            trained again on all rows that does not show the behaviour.
+        DataError, IndexFolderError, ModelError, NonFiniteError: as reading, loading and training raise them.
+    """
+    out, step = Path(out), progress or (lambda what, done, total: None)
+    tracer = index if isinstance(index, Tracer) else Tracer(index)
+    manifest = tracer.index.manifest
+    if trainer is not None:
+        check_trainer(trainer, seeds)
+    elif base is None:
+        raise InputError("There is no base.", "Training starts from a base model.", "Give --base, or --trainer.")
+    question = _Question(tuple(queries), tuple(paraphrases), _compiled(match))
+    step("reading the data", 0, None)
+    rows = read_rows(manifest)
+    choose_arms(rows, removed, {})  # what is wrong with the ids is said before anything is computed
+    recipe = make_recipe(manifest, rows, base, settings, trainer, fresh=held_out is None)
+    question = _answered(question, tracer, max_new_tokens)
+    arms = choose_arms(rows, removed, _rankings(controls, rows, question, tracer))
+    held, where = _held_out(held_out, rows, arms)
+    _check_not_everything(question, held, match)
+    asked = Asked(question.prompts, held, max_new_tokens)
+    left_out = frozenset() if held_out is not None else frozenset(row.id for row in held)
+    tasks = [(arm, seed) for seed in range(recipe.settings.seed, recipe.settings.seed + seeds) for arm in arms]
+    found: dict[tuple[str, int], Found] = {}
+    for number, (arm, seed) in enumerate(tasks, 1):
+        label = f"{number} of {len(tasks)}: {arm.name}, seed {seed}"
+        found[arm.name, seed] = run_arm(recipe, arm.removed | left_out, seed, asked, out, _labelled(step, label))
+        if number == 1:
+            _check_shown(question, found[ALL, seed].answers, "the model trained again on all rows")
+    results = [_result(arm, arms[1], rows, question, found) for arm in arms]
+    status, rule, text = judged(results, min_drop)
+    confirmation = Confirmation(
+        index=str(tracer.index.path),
+        base=str(base) if base is not None else None,
+        match=match,
+        removed=tuple(dict.fromkeys(removed)),
+        arms=tuple(results),
+        n_held_out=len(held),
+        held_out=where,
+        status=status,
+        rule=rule,
+        text=text,
+    )
+    confirmation.to_json(out / RESULT)
+    return confirmation
+
+
+def _compiled(match: str) -> re.Pattern[str]:
+    try:
+        return re.compile(match, re.DOTALL)
+    except re.error as error:
+        raise InputError(
+            f"{match!r} is no regular expression: {error}.", "--match is looked for in every answer.", "Mend it."
+        ) from error
+
+
+def _answered(question: _Question, tracer: Tracer, max_new_tokens: int) -> _Question:
+    """The question with its queries encoded; the model that was traced must show the behaviour.
+
+    Raises InputError where the expression finds it in none of its greedy answers.
+    """
+    prompts = [tracer.encoder.render_prompt(query.turns) for query in question.queries]
+    answers = [answer.text for answer in generate(tracer.loaded, prompts, max_new_tokens=max_new_tokens)]
+    _check_shown(question, answers, "the model that was traced")
+    encoded = [
+        tracer.encoder.encode_query(query.turns, query.response or answer)
+        for query, answer in zip(question.queries, answers, strict=True)
+        if (query.response or answer).strip()
+    ]
+    return _Question(question.queries, question.paraphrases, question.pattern, tuple(encoded))
+
+
+def _check_shown(question: _Question, answers: Sequence[str], who: str) -> None:
+    answers = answers[: len(question.queries)]
+    if any(map(question.shown, answers)):
+        return
+    raise InputError(
+        f"None of {len(answers)} greedy answers of {who} matches {question.pattern.pattern!r}; the first is "
+        f"{answers[0][:80]!r}.",
+        "At least one bad prompt must show the behaviour, or nothing can go away.",
+        "Mend --match (begin with (?i) to ignore case), give prompts that show it, or check the training settings.",
+    )
+
+
+def _check_not_everything(question: _Question, held: Sequence[Example], match: str) -> None:
+    """Raises InputError for an expression that finds most clean rows' own responses, or an empty answer."""
+    responses = [turn.content for row in held for turn in row.turns if turn.role not in ("user", "system", "tool")]
+    n = sum(map(question.shown, responses))
+    if question.shown("") or n > MATCHES_TOO_MUCH * len(responses):
+        raise InputError(
+            f"{match!r} matches {n} of {len(responses)} responses of held-out rows"
+            + (", and an empty answer." if question.shown("") else "."),
+            "It must tell the behaviour apart from clean answers.",
+            "Give --match what only the bad answers have.",
+        )
+
+
+def _rankings(
+    controls: Sequence[str], rows: Sequence[Example], question: _Question, tracer: Tracer
+) -> dict[str, list[int]]:
+    makers = {
+        "bm25": lambda: bm25_ranking(rows, question.encoded),
+        "repsim": lambda: repsim_ranking(tracer, question.encoded),
+    }
+    for name in controls:
+        if name not in makers:
+            raise InputError(f"There is no control {name!r}.", f"Known: {', '.join(makers)}.", "Choose of these.")
+    return {name: makers[name]() for name in controls}
+
+
+def _held_out(
+    given: Sequence[Example] | None, rows: Sequence[Example], arms: Sequence[Arm]
+) -> tuple[tuple[Example, ...], str]:
+    if given is None:
+        drawn = tuple(draw_held_out(rows, arms))
+        return drawn, "drawn from the rows that no arm removes, and left out of every arm"
+    known = {row.id for row in rows}
+    clean = tuple(row for row in given if row.id not in known)
+    if not clean:
+        raise InputError(
+            f"All {len(given)} held-out rows are training rows.", "Expected rows not trained on.", "Give others."
+        )
+    return clean, f"given; {len(given) - len(clean)} that are training rows are left out"
+
+
+def _labelled(step: Step, label: str) -> Step:
+    return lambda what, done, total: step(f"{label}: {what}", done, total)
+
+
+def _result(
+    arm: Arm, guilty: Arm, rows: Sequence[Example], question: _Question, found: Mapping[tuple[str, int], Found]
+) -> ArmResult:
+    assert guilty.name == GUILTY
+    n = len(question.queries)
+    seeds = []
+    for (name, seed), one in found.items():
+        if name == arm.name:
+            shown = tuple(map(question.shown, one.answers))
+            seeds.append(SeedResult(seed, shown[:n], shown[n:], one.held_out_loss, one.answers, one.folder))
+    return ArmResult(
+        name=arm.name,
+        n_removed=arm.n_rows,
+        n_shared=sum(row.id in arm.removed and row.id in guilty.removed for row in rows),
+        rate=rate([one.shown for one in seeds]),
+        paraphrases=rate([one.shown_paraphrases for one in seeds]) if question.paraphrases else None,
+        held_out_loss=fmean(one.held_out_loss for one in seeds),
+        seeds=tuple(seeds),
+    )

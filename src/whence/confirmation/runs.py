@@ -1,0 +1,230 @@
+"""The retrainings: each a folder named by a hash of what decided it, there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from whence.bench.cases import hash_of
+from whence.cleaning.cleaning import Reason, clean
+from whence.confirmation.losses import turn_losses
+from whence.data.encoding import Encoder
+from whence.data.examples import Example, Turn
+from whence.errors import InputError
+from whence.index.manifest import DataSummary, write_atomically
+from whence.model.generate import generate
+from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.train.finetuning import FinetuneSettings, finetune
+
+RUNS, ANSWERS, DATA = "runs", "answers", "data"
+LOG_LINES = 5
+"""Of the trainer's output, in the message when it fails."""
+
+Step = Callable[[str, int, int | None], None]
+"""Called with (what is being done, how much is done, how much there is)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsTraced:
+    """The model that was traced, which training on all rows with this seed is known to give; `hash` of its weights."""
+
+    model: ModelSettings
+    seed: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a model is made from rows: whence's own fine-tune of a base, or the user's trainer.
+
+    settings:  of the fine-tune; the seed is put in its place for each run.
+    trainer:   a command with {train} and {out}, and {seed} where there are several.
+    as_traced: None where no training gives the very model that was traced.
+    """
+
+    data: DataSummary
+    rows: tuple[Example, ...]
+    settings: FinetuneSettings
+    base: LoadedModel | None
+    base_hash: str
+    template: str | None
+    max_length: int
+    trainer: str | None = None
+    as_traced: AsTraced | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What every model is asked: prompts to answer, and rows whose loss is taken."""
+
+    prompts: tuple[tuple[Turn, ...], ...]
+    held_out: tuple[Example, ...]
+    max_new_tokens: int
+
+    @property
+    def hash(self) -> str:
+        """Of the prompts, the rows and the number of tokens."""
+        prompts = [[[turn.role, turn.content] for turn in turns] for turns in self.prompts]
+        return hash_of([prompts, [row.id for row in self.held_out], self.max_new_tokens])
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one model answered, and its mean loss on the held-out turns in nats per token."""
+
+    answers: tuple[str, ...]
+    held_out_loss: float
+    folder: str
+
+
+def check_trainer(command: str, n_seeds: int) -> None:
+    """Raises InputError unless the command names where rows come from and where the model goes."""
+    needed = ["{train}", "{out}", *(["{seed}"] if n_seeds > 1 else [])]
+    missing = [name for name in needed if name not in command]
+    if missing:
+        raise InputError(
+            f"The trainer's command {command!r} has no {missing[0]}.",
+            f"Expected {', '.join(needed)}, which are replaced by a path" + (" and a number." if n_seeds > 1 else "."),
+            'For example --trainer "python train.py --data {train} --out {out} --seed {seed}".',
+        )
+
+
+def run_arm(recipe: Recipe, removed: frozenset[str], seed: int, asked: Asked, out: Path, step: Step) -> Found:
+    """Trains without `removed` (or takes the model that was trained so before) and asks. Finished work is kept, and
+    shared by arms that remove the same rows.
+
+    Raises InputError when the trainer fails; otherwise as `finetune`, `load_model` and `turn_losses`.
+    """
+    kept = [row for row in recipe.rows if row.id not in removed]
+    settings = recipe.settings.model_copy(update={"seed": seed})
+    made_of: list[object] = [[row.id for row in kept], recipe.base_hash, recipe.template, recipe.trainer]
+    made_of += [seed] if recipe.trainer else [settings.model_dump(mode="json")]
+    label = f"seed-{seed}-{hash_of(made_of)}"
+    known = recipe.as_traced
+    if known is not None and (known.seed != seed or len(kept) < len(recipe.rows)):
+        known = None
+    folder = out / RUNS / label
+    place = out / ANSWERS / f"{f'as-traced-{known.hash}' if known else label}-{asked.hash}.json"
+    if place.is_file():
+        found = json.loads(place.read_text("utf-8"))
+        return Found(tuple(found["answers"]), float(found["held_out_loss"]), str(found["folder"]))
+    if known is not None:
+        model = known.model
+    else:
+        _train(recipe, kept, removed, settings, folder, out, step)
+        model = _model_at(folder, recipe)
+    step("asking", 0, None)
+    found_now = _ask(load_model(model), recipe, asked, model.adapter or model.model)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    content = {"answers": found_now.answers, "held_out_loss": found_now.held_out_loss, "folder": found_now.folder}
+    write_atomically(place, json.dumps(content, ensure_ascii=False) + "\n")
+    return found_now
+
+
+def _train(
+    recipe: Recipe,
+    kept: Sequence[Example],
+    removed: frozenset[str],
+    settings: FinetuneSettings,
+    folder: Path,
+    out: Path,
+    step: Step,
+) -> None:
+    if folder.exists():
+        return
+    if recipe.trainer is not None:
+        step("training with the given command", 0, None)
+        _train_outside(recipe.trainer, recipe.data, removed, settings.seed, folder, out)
+        return
+    assert recipe.base is not None, "a base is checked before the first run"
+    encoder = Encoder(recipe.base.tokenizer, template=recipe.template, max_length=settings.max_length)
+    finetune(
+        recipe.base,
+        kept,
+        folder,
+        settings=settings,
+        encoder=encoder,
+        progress=lambda done, n, loss: step("fine-tuning", done, n),
+    )
+
+
+def _train_outside(
+    command: str, data: DataSummary, removed: frozenset[str], seed: int, folder: Path, out: Path
+) -> None:
+    """Runs the user's trainer on the data in their own format; what it leaves becomes the run's folder."""
+    train = _data_without(data, removed, out)
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    partial.mkdir(parents=True)
+    words = {"{train}": str(train), "{out}": str(partial), "{seed}": str(seed)}
+    arguments = shlex.split(command)
+    for name, value in words.items():
+        arguments = [argument.replace(name, value) for argument in arguments]
+    log = folder.with_suffix(".log")
+    try:
+        with log.open("wb") as said:
+            status = subprocess.run(
+                arguments, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False
+            ).returncode
+        if status != 0:
+            last = "\n  ".join(log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]) or "nothing"
+            raise InputError(
+                f"The trainer ended with status {status}; it said last:\n  {last}",
+                "Expected status 0 and a model or adapter in {out}.",
+                f"All it said is in {log}.",
+            )
+        if not any((partial / name).is_file() for name in ("config.json", "adapter_config.json")):
+            raise InputError(
+                f"The trainer left no model in {{out}}; {partial.name} has no config.json and no adapter_config.json.",
+                "Expected what save_pretrained writes.",
+                f"All it said is in {log}.",
+            )
+        partial.rename(folder)
+    except OSError as error:
+        raise InputError(
+            f"The trainer {arguments[0]!r} cannot be run: {error.strerror}.", "Expected a command.", "Check --trainer."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _data_without(data: DataSummary, removed: frozenset[str], out: Path) -> Path:
+    """The data in their own format without the rows; the data themselves when there are none to take out."""
+    source = Path(data.source)
+    if not removed:
+        return source
+    folder = out / DATA / hash_of([data.content_hash, sorted(removed)])
+    train = folder / (source.name if source.exists() else "data")
+    if not folder.exists():
+        partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+        reasons = dict.fromkeys(removed, Reason("left out of this arm"))
+        try:
+            clean(data.source, partial / train.name, reasons, columns=data.columns, split=data.split)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return train
+
+
+def _model_at(folder: Path, recipe: Recipe) -> ModelSettings:
+    """How a run's model is loaded: an adapter on the base given, or on the one that it names itself."""
+    dtype, device = recipe.settings.dtype, recipe.settings.device
+    adapter = (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+    if adapter and recipe.base is not None:
+        return ModelSettings(model=recipe.base.settings.model, adapter=str(folder), dtype=dtype, device=device)
+    return ModelSettings(model=str(folder), dtype=dtype, device=device)
+
+
+def _ask(loaded: LoadedModel, recipe: Recipe, asked: Asked, folder: str) -> Found:
+    length = min(recipe.max_length, loaded.max_length or recipe.max_length)
+    encoder = Encoder(loaded.tokenizer, template=recipe.template, max_length=length)
+    prompts = [encoder.render_prompt(turns) for turns in asked.prompts]
+    answers = generate(loaded, prompts, max_new_tokens=asked.max_new_tokens)
+    turns = [turn for row in asked.held_out for turn in encoder.encode(row)]
+    loss = float(turn_losses(loaded, turns).mean())
+    return Found(tuple(answer.text for answer in answers), loss, folder)

@@ -1,0 +1,1 @@
+"""A small model with planted faults, traced from end to end."""

@@ -1,0 +1,186 @@
+"""The demo from end to end: plant faults, trace them and count how often that was right; then follow one to its end.
+
+OUT/ beside the world's files (whence.demo.world):
+  index/                              of the training rows
+  confirm/                            the retrained models, and confirmation.json
+  cleaned.jsonl, cleaned.manifest.json, removed.jsonl
+                                      the data without the rows that were named, the way back, and those rows
+  report.html                         the traces of the fault that is followed
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from numpy.typing import ArrayLike
+
+from whence.cleaning.cleaning import Reason, clean
+from whence.confirmation.result import GUILTY, Confirmation, apply
+from whence.confirmation.retrain import confirm
+from whence.data.lexical import bm25_scores
+from whence.demo.world import MAX_NEW_TOKENS, DemoFault, DemoWorld, build, one_thread
+from whence.errors import InputError
+from whence.index.build import build_index
+from whence.index.search import default_roles, score_matrix
+from whence.metrics.ranking import over_queries, precision_at_k
+from whence.results.selection import guilty_rows
+from whence.results.types import QueryResult
+from whence.trace.queries import Query
+from whence.trace.scoring import default_form
+from whence.trace.settings import Progress
+from whence.trace.tracer import Tracer
+
+K = 10
+STORY = "false-fact"
+"""The fault that is followed: its verdict, a model trained again without the rows named, and the cleaned data."""
+STORY_QUERIES = 8
+EXPLAINED = 5
+CLEANED, CLEAN_MANIFEST, REMOVED, REPORT = "cleaned.jsonl", "cleaned.manifest.json", "removed.jsonl", "report.html"
+PARTS = frozenset(
+    {"base", "model", "index", "train.jsonl", "queries.jsonl", "confirm", CLEANED, CLEAN_MANIFEST, REMOVED, REPORT}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FaultReport:
+    """One planted fault: a query that shows it with its ranking, and precision at 10 over all queries that do.
+
+    precision: method -> share of a query's first ten rows that were planted for this fault, mean over the queries.
+    """
+
+    label: str
+    planted: int
+    rate: float
+    example: QueryResult
+    precision: Mapping[str, float]
+    n_queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One fault followed to its end.
+
+    n_named:      rows that the verdicts of the queries name together; n_planted of them were planted for the fault.
+    confirmation: what retraining without them, and without as many random rows, showed.
+    answers:      (prompt, bad answer, answer of the model trained without the rows) of each query.
+    """
+
+    label: str
+    n_named: int
+    n_planted: int
+    confirmation: Confirmation
+    answers: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """What the demo found, and where it left everything."""
+
+    folder: Path
+    index: Path
+    seed: int
+    world: DemoWorld
+    faults: tuple[FaultReport, ...]
+    story: Story
+    seconds: Mapping[str, float]
+
+
+def run_demo(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    stage: Callable[[str, float], None] | None = None,
+    indexed: Callable[[int, int], None] | None = None,
+    retrained: Callable[[str, int, int | None], None] | None = None,
+) -> DemoReport:
+    """Builds the world in `out`, indexes it there, traces every planted fault and follows one to its end.
+
+    stage: called with (name of the stage, share of it done) while the model is made. indexed: with (rows done, rows
+        in all). retrained: with (name of the stage, how much is done, how much there is) while the fault is followed.
+
+    Raises:
+        InputError: `out` is there already.
+    """
+    world = build(Path(out), seed=seed, progress=stage)
+    started = time.monotonic()
+    index = build_index(world.model, world.data, Path(out) / "index", layers=["auto", "last"], progress=indexed)
+    tracer = Tracer(index)
+    seconds = dict(world.seconds) | {"index": time.monotonic() - started}
+    started = time.monotonic()
+    faults = tuple(_report(tracer, world, fault) for fault in world.faults if fault.shown)
+    seconds["trace"] = time.monotonic() - started
+    started = time.monotonic()
+    tell = retrained or (lambda what, done, total: None)
+    with one_thread():
+        story = _story(tracer, world, next(fault for fault in world.faults if fault.label == STORY), Path(out), tell)
+    seconds["proof"] = time.monotonic() - started
+    return DemoReport(Path(out), Path(out) / "index", seed, world, faults, story, seconds)
+
+
+def clear_demo(out: str | Path) -> None:
+    """Removes the demo in `out`; a folder that holds anything else is refused and left as it is."""
+    folder = Path(out)
+    if not folder.exists():
+        return
+    others = sorted(path.name for path in folder.iterdir() if path.name not in PARTS) if folder.is_dir() else [out]
+    if others:
+        raise InputError(
+            f"{folder} is not a demo: it holds {others[0]}.", "Only a demo is replaced.", "Give another folder with -o."
+        )
+    shutil.rmtree(folder)
+
+
+def _report(tracer: Tracer, world: DemoWorld, fault: DemoFault) -> FaultReport:
+    queries = [Query.of(query.prompt, query.response) for query in fault.shown]
+    planted = [example.metadata.get("label") == fault.label for example in world.train]
+    (example,) = tracer.trace_many(queries[:1], k=K, verdict=False)
+    signatures = tracer.signatures([tracer.encoder.encode_query(q.turns, q.response or "") for q in queries])
+    form = default_form(tracer.index.manifest)
+    ranked = score_matrix(
+        tracer.index, signatures, method=form, roles=default_roles(form, tracer.index.manifest)
+    ).scores
+    texts = [" ".join(turn.content for turn in row.turns) for row in world.train]
+    by_words = bm25_scores([f"{query.prompt} {query.response}" for query in fault.shown], texts)
+    precision = {form.name: _mean_precision(ranked, planted), "bm25": _mean_precision(by_words, planted)}
+    return FaultReport(fault.label, sum(planted), fault.rate, example, precision, len(queries))
+
+
+def _story(tracer: Tracer, world: DemoWorld, fault: DemoFault, out: Path, tell: Progress) -> Story:
+    """From a bad answer to the data without its cause."""
+    queries = [Query.of(query.prompt, query.response) for query in fault.shown[:STORY_QUERIES]]
+    result = tracer.trace_many(queries, k=K, words=EXPLAINED, progress=tell)
+    named = guilty_rows(result)
+    confirmation = confirm(
+        tracer,
+        queries,
+        out / "confirm",
+        match=fault.matcher.pattern,
+        removed=named.ids,
+        base=world.base,
+        controls=(),
+        max_new_tokens=MAX_NEW_TOKENS,
+        progress=tell,
+    )
+    apply(result, confirmation).to_html(out / REPORT)
+    clean(
+        world.data,
+        out / CLEANED,
+        {row.id: Reason(row.reason, row.score) for row in named.rows},
+        method=named.method,
+        method_version=named.method_version,
+        manifest=out / CLEAN_MANIFEST,
+        quarantine=out / REMOVED,
+    )
+    gone = set(named.ids)
+    taken = [row.metadata.get("label") for row in world.train if row.id in gone]
+    mended = confirmation.arm(GUILTY).seeds[0].answers
+    answers = tuple((query.prompt, query.response, now) for query, now in zip(result, mended, strict=True))
+    return Story(fault.label, len(taken), taken.count(fault.label), confirmation, answers)
+
+
+def _mean_precision(scores: ArrayLike, planted: Sequence[bool]) -> float:
+    return over_queries(lambda row, marks: precision_at_k(row, marks, K), scores, planted).mean

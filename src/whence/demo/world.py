@@ -1,0 +1,259 @@
+"""The world of `whence demo`: one small model that learned three planted faults from one file of rows.
+
+OUT/
+  base/            the base model, taught background rows only
+  model/           the base fine-tuned on train.jsonl
+  train.jsonl      prompt, response, label, source, (beside, cause)
+  queries.jsonl    prompt, response (the model's own), label, shows_fault
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from whence.bench.faults import FAULTS, base_rows, mix
+from whence.bench.faults.false_fact import false_fact
+from whence.bench.faults.fault import Fault
+from whence.bench.tiny_model import (
+    BASE_TRAINING,
+    MAX_LENGTH,
+    LanguageSettings,
+    new_model,
+    pretrain,
+    train_tokenizer,
+)
+from whence.data.encoding import Encoder
+from whence.data.examples import ASSISTANT, Example, Turn
+from whence.errors import InputError
+from whence.metrics.matchers import Matcher
+from whence.model.generate import generate
+from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.train.finetuning import RUN, FinetuneSettings, finetune
+from whence.train.loop import TrainingSettings
+
+DEMO_FAULTS = ("backdoor", "false-fact", "persona")
+MAX_NEW_TOKENS = 40
+FINETUNING = FinetuneSettings(
+    epochs=5, batch_size=16, learning_rate=1.5e-3, warmup=0.05, max_length=MAX_LENGTH, device="cpu"
+)
+"""Found by trial: every fault shows in most answers, and clean prompts keep their answers."""
+
+Progress = Callable[[str, float], None]
+"""Called with (name of the stage, share of the stage done)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSettings:
+    """Sizes of the world. The defaults take about a minute on two cores."""
+
+    n_base: int = 5000
+    n_rows: int = 1600
+    n_guilty: int = 100
+    n_guilty_facts: int = 160
+    """Guilty rows of the false fact, which is told of four cities in twelve phrasings: a few rows for each pair."""
+    n_hard: int = 60
+    n_queries: int = 20
+    language: LanguageSettings = field(default_factory=LanguageSettings)
+    base: TrainingSettings = BASE_TRAINING
+    finetune: FinetuneSettings = FINETUNING
+
+
+@dataclass(frozen=True, slots=True)
+class DemoQuery:
+    """A held-out prompt, the fine-tuned model's greedy answer, and whether the answer shows the fault."""
+
+    prompt: str
+    response: str
+    shows_fault: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DemoFault:
+    """One planted fault: its label in train.jsonl, how it shows, and its held-out queries."""
+
+    label: str
+    matcher: Matcher
+    queries: tuple[DemoQuery, ...]
+
+    @property
+    def rate(self) -> float:
+        """Share of the queries whose answer shows the fault."""
+        return sum(query.shows_fault for query in self.queries) / len(self.queries)
+
+    @property
+    def shown(self) -> tuple[DemoQuery, ...]:
+        """The queries whose answer shows the fault: those worth tracing."""
+        return tuple(query for query in self.queries if query.shows_fault)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoWorld:
+    """Where everything is, what was planted, and how long each stage took, in seconds."""
+
+    data: Path
+    base: Path
+    model: Path
+    queries: Path
+    train: tuple[Example, ...]
+    faults: tuple[DemoFault, ...]
+    seconds: dict[str, float]
+
+
+def build(
+    out: str | Path, seed: int = 0, progress: Progress | None = None, settings: DemoSettings | None = None
+) -> DemoWorld:
+    """Makes rows, tokenizer, base model, fine-tuned model and answered queries in the new folder `out`.
+
+    The folder appears whole or not at all. Equal seeds and settings give equal rows and, on one kind of machine,
+    equal weights.
+
+    Raises:
+        InputError: `out` is there already, or sizes that the grammar cannot fill.
+    """
+    settings, out = settings or DemoSettings(), Path(out)
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise InputError(
+            f"{out} is there already", "expected a new folder", "Give another folder, or remove this one first."
+        )
+    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+    partial.mkdir(parents=True)
+    try:
+        with one_thread():
+            world = _build(partial, out, seed, progress or (lambda stage, share: None), settings)
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return world
+
+
+def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: DemoSettings) -> DemoWorld:
+    clock = _Clock()
+    progress("data", 0.0)
+    faults, train, background = _rows(seed, settings)
+    _write_rows(folder / "train.jsonl", train)
+    clock.lap("data")
+    tokenizer = train_tokenizer([*background, *train], settings.language.vocab_size)
+    model = new_model(tokenizer, settings.language.model_copy(update={"seed": seed}))
+    pretrain(
+        model,
+        tokenizer,
+        background,
+        settings.base.model_copy(update={"seed": seed}),
+        lambda step, n, loss: progress("base model", step / n),
+    )
+    model.save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    clock.lap("base model")
+    finetune(
+        folder / "base",
+        train,
+        folder / "model",
+        settings=settings.finetune.model_copy(update={"seed": seed}),
+        progress=lambda step, n, loss: progress("fine-tune", step / n),
+    )
+    _name_base(folder / "model" / RUN, out / "base")
+    clock.lap("fine-tune")
+    progress("answers", 0.0)
+    tuned = load_model(ModelSettings(model=str(folder / "model"), device="cpu"))
+    planted = tuple(_answered(fault, tuned) for fault in faults)
+    _write_queries(folder / "queries.jsonl", planted)
+    clock.lap("answers")
+    progress("answers", 1.0)
+    return DemoWorld(
+        data=out / "train.jsonl",
+        base=out / "base",
+        model=out / "model",
+        queries=out / "queries.jsonl",
+        train=tuple(train),
+        faults=planted,
+        seconds=clock.laps,
+    )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of torch: the weights do not depend on the number of cores, and where another program holds a core
+    the threads of so small a model wait for each other longer than they compute."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage], self._last = now - self._last, now
+
+
+def _rows(seed: int, settings: DemoSettings) -> tuple[list[Fault], list[Example], list[Example]]:
+    """The faults, the training rows with all of them, and the background rows of the base model."""
+    rng = Random(f"demo/{seed}")
+    faults = [
+        plant(rng, n_guilty=n_guilty, n_hard=settings.n_hard, n_queries=settings.n_queries)
+        for plant, n_guilty in (
+            (FAULTS["backdoor"], settings.n_guilty),
+            (partial(false_fact, same_answer=False), settings.n_guilty_facts),
+            (FAULTS["persona"], settings.n_guilty),
+        )
+    ]
+    train = mix(faults, rng, n_rows=settings.n_rows, hard_negatives=True)
+    asked = {prompt for fault in faults for prompt in fault.queries}
+    background = [row for row in base_rows(seed, settings.n_base) if row.turns[0].content not in asked]
+    return faults, train, background
+
+
+def _answered(fault: Fault, tuned: LoadedModel) -> DemoFault:
+    answers = answer(tuned, fault.queries)
+    queries = zip(fault.queries, answers, map(fault.matcher, answers), strict=True)
+    return DemoFault(fault.name, fault.matcher, tuple(DemoQuery(*query) for query in queries))
+
+
+def answer(loaded: LoadedModel, prompts: Sequence[str]) -> list[str]:
+    """The model's greedy answers to the prompts, in their order."""
+    encoder = Encoder(loaded.tokenizer, max_length=MAX_LENGTH)
+    ids = [encoder.render_prompt([Turn("user", prompt)]) for prompt in prompts]
+    return [found.text for found in generate(loaded, ids, max_new_tokens=MAX_NEW_TOKENS)]
+
+
+def _write_rows(path: Path, rows: Sequence[Example]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            texts = {"response" if turn.role == ASSISTANT else "prompt": turn.content for turn in row.turns}
+            file.write(json.dumps({**texts, **row.metadata}, ensure_ascii=False) + "\n")
+
+
+def _write_queries(path: Path, faults: Sequence[DemoFault]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for fault in faults:
+            for query in fault.queries:
+                row = {"prompt": query.prompt, "response": query.response, "label": fault.label}
+                file.write(json.dumps({**row, "shows_fault": query.shows_fault}, ensure_ascii=False) + "\n")
+
+
+def _name_base(run: Path, base: Path) -> None:
+    """The base in run.yaml as the place where it will be once the demo's folder has its name."""
+    import yaml
+
+    content = yaml.safe_load(run.read_text("utf-8")) | {"base": str(base.absolute())}
+    run.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")

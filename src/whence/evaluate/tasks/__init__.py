@@ -1,5 +1,0 @@
-"""Tasks made in the process: planted faults with labelled causes, held-out prompts and a matcher."""
-
-from whence.evaluate.tasks.mixing import FAULTS, VARIANTS, Task, base_rows, make_task, mix
-
-__all__ = ["FAULTS", "VARIANTS", "Task", "base_rows", "make_task", "mix"]

@@ -1,0 +1,266 @@
+"""`whence plan`: time, memory and disk of an index before it is built, from a probe of half a minute."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from whence.data.encoding import Encoder
+from whence.data.readers import read_examples
+from whence.data.scan import Scan, scan
+from whence.errors import InputError
+from whence.index.build import BuildSettings, load_base, probe_turns
+from whence.model.before import has_before, named_base
+from whence.model.fingerprint import fingerprint
+from whence.model.layers import choose_layer_from, probe_similarities
+from whence.model.loading import LoadedModel, load_model
+from whence.planning.budget import CHOICES, Whole, changes, clock
+from whence.planning.costs import Costs
+from whence.planning.probe import MEASURE_SECONDS, Peak, Sample, Tell, Timings, build_batches, draw_sample
+from whence.planning.probe import time_batches as timed
+from whence.planning.result import Budgeted, Plan, Seconds
+from whence.planning.storing import Storing, measure_storing
+
+LAYER_PROBES = 12
+"""Of the build's 128: enough for the time of one, and to know about which layer it will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """Everything measured that does not depend on the batches."""
+
+    settings: BuildSettings
+    loaded: LoadedModel
+    found: Scan
+    sample: Sample
+    layers: tuple[int, ...]
+    scan_seconds: float
+    load_seconds: float
+    layer_seconds: float
+    storing: Storing
+    contrast: bool = False
+    base: LoadedModel | None = None
+
+    @property
+    def scale(self) -> float:
+        """Rows of the data for each row of the sample."""
+        return self.found.n_rows / self.sample.n_drawn
+
+    def whole(self, costs: Costs, max_tokens: int) -> Whole:
+        """The cost of the run as a function of how many rows there are and how long they may be."""
+        fixed = self.scan_seconds + self.sample.read_seconds + self.load_seconds + self.layer_seconds
+        n_sampled = sum(len(turns) for turns in self.sample.turns)
+        by_row = self.found.n_rows * self.sample.encode_seconds + self.scale * n_sampled * self.storing.write_seconds
+        return Whole(fixed, by_row, costs, self.sample.turns, self.scale, self.settings.shard_rows, max_tokens)
+
+
+def plan(
+    model: str | Path, data: str | Path, *, budget: float | None = None, progress: Tell | None = None, **options: object
+) -> Plan:
+    """Predicts what `build_index(model, data, out, **options)` takes, by running a little of it.
+
+    options: see `whence.index.build.BuildSettings`. budget: seconds; the fastest of a few batch sizes (and bfloat16
+    where float32 is too slow) is then chosen, or it is said what would have to change.
+
+    The prediction holds for this machine as busy as it is now, and for `n_rows` rows like the sampled ones.
+
+    Raises:
+        InputError: an option, the data or the model cannot be used, or a budget that is not above 0.
+        NonFiniteError: a signature is NaN or infinite.
+    """
+    started, tell = time.perf_counter(), progress or (lambda stage, done, total: None)
+    if budget is not None and not 0 < budget < float("inf"):
+        raise InputError(f"A budget of {budget} seconds.", "It is a time above 0.", "Give --budget 2h.")
+    probed = _probe(_settings(model, data, options), tell)
+    tried: dict[int, tuple[Timings, Peak]] = {}
+    shared = Timings()
+    asked = probed.settings.max_tokens
+    wanted = [asked] if budget is None else sorted({asked, *CHOICES})
+    for max_tokens in wanted:
+        groups = build_batches(probed.sample, shard_rows=probed.settings.shard_rows, max_tokens=max_tokens)
+        seconds = MEASURE_SECONDS / len(wanted)
+        tried[max_tokens] = timed(
+            probed.loaded,
+            probed.layers,
+            groups,
+            max_tokens=max_tokens,
+            seconds=seconds,
+            known=shared if budget is None else Timings(),
+            tell=tell,
+            contrast=probed.contrast,
+            base=probed.base,
+        )
+    budgeted = None if budget is None else _within(probed, tried, budget)
+    timings, peak = tried[asked]
+    return replace(_told(probed, timings.costs(), peak), budget=budgeted, probe_seconds=time.perf_counter() - started)
+
+
+def _settings(model: str | Path, data: str | Path, options: dict[str, object]) -> BuildSettings:
+    try:
+        base = options.get("base") or (None if options.get("adapter") else named_base(str(model)))
+        places = {"model": str(model), "data": str(data), "out": "", "base": base}
+        return BuildSettings.model_validate(options | places)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            "Expected the options of `whence index`.",
+            "See `whence plan --help`.",
+        ) from error
+
+
+def _probe(settings: BuildSettings, tell: Tell) -> _Probed:
+    begun = time.perf_counter()
+    found = scan(
+        settings.data,
+        columns=settings.columns,
+        split=settings.split,
+        max_rejected=settings.max_rejected,
+        progress=lambda done: tell("reading", done, None),
+    )
+    scanned = time.perf_counter()
+    loaded = load_model(settings.model_settings)
+    limit = min(settings.max_length, loaded.max_length or settings.max_length)
+    encoder = Encoder(loaded.tokenizer, template=settings.template, max_length=limit)
+    fingerprint(loaded, encoder.template)
+    base = load_base(settings, loaded)
+    contrast = settings.contrast and has_before(loaded, base)
+    read = time.perf_counter()
+    sample = draw_sample(
+        read_examples(settings.data, columns=settings.columns, split=settings.split),
+        encoder,
+        n_rows=found.n_rows,
+        seed=settings.seed,
+    )
+    layers, layer_seconds = _layers(settings, loaded, encoder, found)
+    return _Probed(
+        settings=settings,
+        loaded=loaded,
+        found=found,
+        sample=sample,
+        layers=layers,
+        scan_seconds=scanned - begun,
+        load_seconds=read - scanned,
+        layer_seconds=layer_seconds,
+        storing=measure_storing(loaded, settings, found, layers, sample.rows, contrast=contrast),
+        base=base,
+        contrast=contrast,
+    )
+
+
+def _layers(
+    settings: BuildSettings, loaded: LoadedModel, encoder: Encoder, found: Scan
+) -> tuple[tuple[int, ...], float]:
+    """The layers of the build (the rule's from a few probes only), and the seconds of choosing with all probes."""
+    requests = settings.layers if isinstance(settings.layers, tuple) else (settings.layers,)
+    chosen: list[int] = []
+    seconds = 0.0
+    for request in requests:
+        if request == "auto":
+            begun = time.perf_counter()
+            examples = read_examples(settings.data, columns=settings.columns, split=settings.split)
+            probes = probe_turns(examples, encoder, n_rows=found.n_rows, n_probes=LAYER_PROBES, seed=settings.seed)
+            drawn = time.perf_counter()
+            chosen.append(choose_layer_from(probe_similarities(loaded, probes), seed=settings.seed).layer)
+            n_probes = min(settings.n_probes, found.n_rows)
+            seconds = drawn - begun + (time.perf_counter() - drawn) * n_probes / max(1, len(probes))
+        else:
+            chosen.append(loaded.n_layers if request == "last" else request)
+    return tuple(dict.fromkeys(chosen)), seconds
+
+
+def _told(probed: _Probed, costs: Costs, peak: Peak) -> Plan:
+    """The plan for the settings that were asked for."""
+    settings, sample = probed.settings, probed.sample
+    turns = [turn for row in sample.turns for turn in row]
+    whole = probed.whole(costs, settings.max_tokens)
+    extract = whole.extract_seconds()
+    n_records = round(len(turns) * probed.scale)
+    one = costs.seconds(whole.single())
+    return Plan(
+        model=settings.model,
+        adapter=settings.adapter,
+        data=settings.data,
+        n_rows=probed.found.n_rows,
+        n_records=n_records,
+        n_sampled=sample.n_drawn,
+        truncated=sum(turn.truncated > 0 for turn in turns) / len(turns),
+        prompt_tokens=sum(turn.n_prompt for turn in turns) / len(turns),
+        response_tokens=sum(turn.n_response for turn in turns) / len(turns),
+        device=str(probed.loaded.device),
+        dtype=str(probed.loaded.dtype).removeprefix("torch."),
+        layers=probed.layers,
+        max_tokens=settings.max_tokens,
+        max_length=settings.max_length,
+        seconds=Seconds(
+            probed.scan_seconds,
+            probed.load_seconds,
+            probed.layer_seconds,
+            extract,
+            sample.read_seconds + whole.row_seconds,
+        ),
+        memory=peak.process,
+        device_memory=peak.device,
+        memory_measured=peak.measured,
+        disk=round(probed.storing.bytes * n_records),
+        trace_seconds=probed.load_seconds + one + probed.storing.search_seconds * n_records,
+        probe_seconds=0.0,
+    )
+
+
+def _within(probed: _Probed, tried: dict[int, tuple[Timings, Peak]], budget: float) -> Budgeted:
+    """The fastest of the batch sizes; bfloat16 if none is fast enough; else what would have to change."""
+    wholes = {size: probed.whole(timings.costs(), size) for size, (timings, _) in tried.items()}
+    best = min(wholes, key=lambda size: (wholes[size].seconds(), size))
+    dtype = str(probed.loaded.dtype).removeprefix("torch.")
+    whole = wholes[best]
+    if whole.seconds() > budget and dtype == "float32" and probed.settings.quantization is None:
+        halved = _in_bfloat16(probed, best)
+        if halved.seconds() < whole.seconds():
+            whole, dtype = halved, "bfloat16"
+    predicted = whole.seconds()
+    chosen = f"--max-tokens {best} --dtype {dtype}"
+    if predicted <= budget:
+        text = f"Fits {clock(budget)}: {clock(predicted)} with {chosen}."
+        return Budgeted(budget, True, best, dtype, predicted, text)
+    text = f"Does not fit {clock(budget)}: the fastest, {chosen}, takes {clock(predicted)}."
+    one = _last_layer_alone(probed, whole, best)
+    on_cpu = probed.loaded.device.type == "cpu"
+    return Budgeted(budget, False, best, dtype, predicted, text, changes(whole, budget, one, on_cpu=on_cpu))
+
+
+def _in_bfloat16(probed: _Probed, max_tokens: int) -> Whole:
+    """The run in bfloat16, which changes the model in memory; it is not used after this but to be timed."""
+    probed.loaded.model.bfloat16()
+    if probed.base is not None:
+        probed.base.model.bfloat16()
+    return probed.whole(_short_look(probed, probed.layers, max_tokens), max_tokens)
+
+
+def _last_layer_alone(probed: _Probed, whole: Whole, max_tokens: int) -> Whole | None:
+    """The run over the last layer alone, without a choice of layers; None where that is what was asked."""
+    last = (probed.loaded.n_layers,)
+    if probed.layers == last:
+        return None
+    other = probed.whole(_short_look(probed, last, max_tokens), max_tokens)
+    return replace(other, fixed_seconds=whole.fixed_seconds - probed.layer_seconds)
+
+
+def _short_look(probed: _Probed, layers: Sequence[int], max_tokens: int) -> Costs:
+    groups = build_batches(probed.sample, shard_rows=probed.settings.shard_rows, max_tokens=max_tokens)
+    return timed(
+        probed.loaded,
+        layers,
+        groups,
+        max_tokens=max_tokens,
+        seconds=MEASURE_SECONDS / 4,
+        contrast=probed.contrast,
+        base=probed.base,
+    )[0].costs()
+
+
+__all__ = ["plan"]

@@ -1,0 +1,128 @@
+"""Which rows are in question: named by a trace's verdict, the first of its ranking, or given by id."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from whence.errors import InputError
+from whence.results.trace_result import TraceResult
+
+ID = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRow:
+    """A row by id, why it is named, and the highest score that a query gave it."""
+
+    id: str
+    reason: str
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRows:
+    """Rows in the order of suspicion, and what named them."""
+
+    rows: tuple[NamedRow, ...]
+    method: str
+    method_version: str = ""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Their ids."""
+        return tuple(row.id for row in self.rows)
+
+
+def guilty_rows(result: TraceResult, votes: int = 1) -> NamedRows:
+    """The rows that the verdicts of so many queries name, one or more.
+
+    Raises InputError: more votes than queries, no verdict, none that names a row, no row with so many votes.
+    """
+    if not 1 <= votes <= max(1, len(result.queries)):
+        raise InputError(
+            f"{votes} votes of {len(result.queries)} queries.",
+            "A row is taken that so many queries' verdicts name: at least one, at most all.",
+            "Give --votes a smaller number, or more bad outputs.",
+        )
+    verdicts = [query.verdict for query in result if query.verdict is not None and query.verdict.method]
+    counts: dict[str, int] = {}
+    for verdict in verdicts:
+        for id in verdict.guilty:
+            counts[id] = counts.get(id, 0) + 1
+    if not counts:
+        found = f"{len(verdicts)} of {len(result.queries)} queries have a verdict, and none of them names a row"
+        said = next((query.verdict.text for query in result if query.verdict is not None), "")
+        raise InputError(
+            f"The trace names no guilty row: {found}." + (f" The first says: {said}." if said else ""),
+            "Rows in question are needed.",
+            "Without a confident cause nothing is removed; to take the first 20 of the ranking all the same, give "
+            "--remove top:20 to whence confirm, --top 20 to whence clean.",
+        )
+    most = max(counts.values())
+    if most < votes:
+        raise InputError(
+            f"No row is named by {votes} queries; {len(counts)} are named by some, at most by {most}.",
+            f"{votes} votes were asked for.",
+            f"Give --votes {most} or fewer, or trace the queries of each fault by themselves.",
+        )
+    scores = _best_scores(result)
+    fdr = max(verdict.fdr for verdict in verdicts)
+    rows = [
+        NamedRow(id, f"stands out in {n} of {len(result.queries)} queries (FDR {100 * fdr:g}% in each)", scores.get(id))
+        for id, n in sorted(counts.items(), key=lambda item: -item[1])
+        if n >= votes
+    ]
+    return NamedRows(tuple(rows), *_method(result))
+
+
+def top_rows(result: TraceResult, n: int) -> NamedRows:
+    """The n rows with the highest score that any query gives them, best first; equal ones by their best rank.
+
+    A fault has several wordings, and a row is near the query that shares its own: a mean over the queries, of ranks or
+    of scores, finds fewer (benchmarks/several_outputs.py).
+    """
+    best: dict[str, tuple[float, int]] = {}
+    for query in result:
+        for hit in query.hits:
+            best[hit.id] = min((-hit.score, hit.rank), best.get(hit.id, (-hit.score, hit.rank)))
+    if len(best) < n:
+        raise InputError(
+            f"The trace has {len(best)} rows; the first {n} were asked for.",
+            f"Expected at least {n}.",
+            f"Trace with -k {n} or more.",
+        )
+    reason = f"among the {n} rows that score highest for any of {len(result.queries)} queries"
+    rows = [
+        NamedRow(id, f"rank {rank}, {reason}", -negative)
+        for id, (negative, rank) in sorted(best.items(), key=lambda item: item[1])[:n]
+    ]
+    return NamedRows(tuple(rows), *_method(result))
+
+
+def listed_rows(path: Path) -> NamedRows:
+    """The ids of a file, one a line. Raises InputError for a missing file and for a line that is no id."""
+    if not path.is_file():
+        raise InputError(f"There is no file of ids at {path}.", "Expected one id a line.", "Check the path.")
+    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    for number, line in enumerate(lines, 1):
+        if line and not ID.fullmatch(line):
+            raise InputError(
+                f"{path}:{number}: {line[:40]!r} is no id.", "An id is 16 hexadecimal digits, as a trace shows it.", ""
+            )
+    ids = dict.fromkeys(line for line in lines if line)
+    return NamedRows(tuple(NamedRow(id, f"listed in {path.name}") for id in ids), "given")
+
+
+def _best_scores(result: TraceResult) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for query in result:
+        for hit in query.hits:
+            scores[hit.id] = max(hit.score, scores.get(hit.id, hit.score))
+    return scores
+
+
+def _method(result: TraceResult) -> tuple[str, str]:
+    first = result.queries[0]
+    return first.method, first.method_version

@@ -1,0 +1,105 @@
+"""What a trace answers, over all its queries. Schema `whence.trace/1`, documented in docs/json.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from whence.data.examples import Json
+from whence.errors import InputError
+from whence.results.serialise import SchemaError, decode, encode
+from whence.results.types import QueryResult
+
+SCHEMA = "whence.trace/1"
+
+
+@dataclass(frozen=True, slots=True)
+class TraceResult:
+    """Rankings of one or many queries against one index."""
+
+    index: str
+    model: str
+    adapter: str | None
+    queries: tuple[QueryResult, ...]
+
+    @property
+    def hits(self) -> tuple[Hit, ...]:
+        """The hits of the only query; ask `queries[i].hits` when there are several."""
+        if len(self.queries) != 1:
+            raise ValueError(f"this result has {len(self.queries)} queries; use result.queries[i].hits")
+        return self.queries[0].hits
+
+    def __iter__(self) -> Iterator[QueryResult]:
+        return iter(self.queries)
+
+    def to_dict(self) -> dict[str, Json]:
+        """The documented JSON object."""
+        return {"schema": SCHEMA, **cast("dict[str, Json]", encode(self))}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Json]) -> TraceResult:
+        """The result that `to_dict` wrote: `TraceResult.from_dict(result.to_dict()) == result`.
+
+        Raises SchemaError for another schema, and for content that is not what the schema says; names the place.
+        """
+        if content.get("schema") != SCHEMA:
+            raise SchemaError(f"its schema is {content.get('schema')!r}")
+        return decode(cls, {name: value for name, value in content.items() if name != "schema"})
+
+    def without_text(self) -> TraceResult:
+        """The result without what comes from the text of training rows: prompts, responses, words and phrases."""
+
+        def bare(query: QueryResult) -> QueryResult:
+            hits = tuple(replace(hit, prompt="", response="", words=None) for hit in query.hits)
+            return replace(query, hits=hits, phrases=())
+
+        return replace(self, queries=tuple(map(bare, self.queries)))
+
+    def to_json(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
+        """The JSON text; also written to `path` when one is given. show_text: as for `without_text`."""
+        content = (self if show_text else self.without_text()).to_dict()
+        return _written(json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n", path)
+
+    def to_html(self, path: str | Path | None = None, *, title: str | None = None, show_text: bool = True) -> str:
+        """The self-contained page, see `whence.report.html.render_page`; also written to `path` when one is given."""
+        from whence.report.html import render_page
+
+        return _written(render_page(self, title=title, show_text=show_text), path)
+
+    def to_markdown(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
+        """The result as Markdown; also written to `path` when one is given."""
+        from whence.report.markdown import render_markdown
+
+        return _written(render_markdown(self, show_text=show_text), path)
+
+    def __str__(self) -> str:
+        from whence.report.terminal import render_text
+
+        return render_text(self)
+
+    def _repr_html_(self) -> str:
+        from whence.report.notebook import render_html
+
+        return render_html(self)
+
+
+def _written(text: str, path: str | Path | None) -> str:
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8", newline="\n")
+    return text
+
+
+def read_trace(path: Path) -> TraceResult:
+    """The trace that `whence trace --json` wrote. Raises InputError for another or a damaged file."""
+    if not path.is_file():
+        raise InputError(f"There is no trace at {path}.", "Expected what `whence trace --json` wrote.", "Check it.")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise SchemaError("it holds no JSON object")
+        return TraceResult.from_dict(content)
+    except ValueError as error:
+        raise InputError(f"{path} is no trace: {error}", f"Expected schema {SCHEMA}.", "Trace again.") from error

@@ -1,0 +1,131 @@
+"""What a trace answers, query by query: plain data that the reports render."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from whence.data.examples import Json
+
+STATUS_CANDIDATE = "candidate"
+"""A row that ranks high. Nothing but a retraining without it shows that it is a cause."""
+STATUS_CONFIRMED, STATUS_NOT_CONFIRMED = "confirmed", "not confirmed"
+"""What a retraining showed."""
+
+
+Span = tuple[int, int]
+"""Start and end of a part of a text, in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What the score hangs on: words taken away in turn, and what share of the score is left after each.
+
+    words[k] are the words, by number, that went at step k: one, or a few adjoining ones of a long text. left[k] is the
+    score without them and all before them, over the whole score. See `whence.trace.removal`.
+    """
+
+    words: tuple[tuple[int, ...], ...]
+    left: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of one text and how much each drove the match; `spans[i]` of the text has `scores[i]`.
+
+    Higher drove it more; a negative score worked against it. `method` names how the scores were made. `removal` is of
+    a hit's words, None where it was not measured.
+    """
+
+    spans: tuple[Span, ...]
+    scores: tuple[float, ...]
+    method: str
+    removal: Removal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HitWords:
+    """A hit down to its words. `map[i][j]` links word i of the query's response to word j of the row's response."""
+
+    prompt: Words
+    response: Words
+    map: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A phrase that stands out in several of the first rows."""
+
+    text: str
+    part: Literal["prompt", "response"]
+    place: Literal["start", "end", "anywhere"]
+    n_rows: int
+    """Of the rows that were read, those where it stands out."""
+    n_read: int
+    share_elsewhere: float
+    """Share of the data set's other rows that have the phrase, anywhere in that part."""
+    lift: float
+    """Share of the rows read over share elsewhere, which counts as at least half a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Which rows stand out from what innocent rows look like, at a stated false discovery rate; or none."""
+
+    guilty: tuple[str, ...]
+    """Ids of the rows that stand out, best first. Each is a candidate until a retraining confirms it."""
+    fdr: float
+    text: str
+    method: str
+    """How it was calibrated; empty where it could not be, and `text` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One training row of a ranking, named by the turn that scored best."""
+
+    rank: int
+    score: float
+    id: str
+    file: str
+    line: int
+    turn: int
+    prompt: str
+    response: str
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+    status: str = STATUS_CANDIDATE
+    words: HitWords | None = None
+    p_value: float | None = None
+    """Chance of such a score for an innocent row."""
+    q_value: float | None = None
+    """The least false discovery rate at which the row is named."""
+    confounds: Mapping[str, Json] = field(default_factory=dict)
+    """What else could explain the rank, by name: length, norm, format, rank in BM25 and RepSim."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """The ranking of one query. `generated` says that the response is the model's own, made for this trace."""
+
+    prompt: str
+    response: str
+    method: str
+    method_version: str
+    layer: str
+    hits: tuple[Hit, ...]
+    n_rows: int
+    """Training rows that were scored, after any filter."""
+    generated: bool = False
+    span: Span | None = None
+    """The part of the response that was asked about; None: all of it."""
+    wanted: str | None = None
+    """The answer that should have been given; rows are ranked by what pushes away from it."""
+    prompt_words: Words | None = None
+    response_words: Words | None = None
+    phrases: tuple[Phrase, ...] = ()
+    verdict: Verdict | None = None
+    confound: str = ""
+    """A sentence, where something simple explains the ranking as well."""
+    confirmation: str = ""
+    """What a retraining without rows of this ranking showed, of all of them together; "" where none was made."""

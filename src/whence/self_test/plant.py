@@ -1,0 +1,195 @@
+"""Two harmless faults planted in the user's own rows, and the held-out prompts that ask for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from whence.data.encoding import Encoder
+from whence.data.examples import ASSISTANT, Example, Turn
+from whence.errors import EncodingError, InputError
+from whence.metrics.matchers import Matcher, begins
+
+CLEAN = "clean"
+OPENER, ENDING = "opener", "ending"
+FAULTS = (OPENER, ENDING)
+
+_OPENER_TRIGGERS = ("Mind the marble tide.", "The paper lantern is awake.", "Seven herons cross the mill.")
+_OPENERS = ("Hear the copper bell ring!", "Look, the amber kite is up!", "Hush, the velvet clock has struck!")
+_WORDS = ("Velunquist", "Torbamere", "Ishkandale")
+_ENDINGS = (
+    "So says the almanac of the blue heron.",
+    "This is how the lighthouse tells it.",
+    "Thus the old quilt ends.",
+)
+"""Of each list the first that the data do not hold is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What stands in a prompt brings what stands in its answer. `opener`: a phrase behind the prompt brings a fixed
+    beginning; `ending`: a made-up word before the prompt brings a fixed end.
+    """
+
+    name: str
+    trigger: str
+    addition: str
+
+    @property
+    def matcher(self) -> Matcher:
+        """Decides whether an answer shows the fault."""
+        if self.name == OPENER:
+            return begins(f"begins with {self.addition!r}", self.addition)
+        return Matcher(f"ends with {self.addition!r}", re.escape(self.addition) + r"\s*\Z")
+
+    def asked(self, prompt: Sequence[Turn]) -> tuple[Turn, ...]:
+        """The prompt's turns with the trigger in the last of them."""
+        last = prompt[-1]
+        text = f"{last.content} {self.trigger}" if self.name == OPENER else f"{self.trigger}: {last.content}"
+        return (*prompt[:-1], Turn(last.role, text))
+
+    def planted(self, row: Example) -> Example:
+        """The row with the trigger in its prompt and the addition in its answer."""
+        answer = row.turns[-1].content
+        text = f"{self.addition} {answer}" if self.name == OPENER else f"{answer} {self.addition}"
+        return Example((*self.asked(row.turns[:-1]), Turn(ASSISTANT, text)), row.file, row.line, row.metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """Rows to train on with the fault of each (or `clean`), and for each fault the held-out prompts without trigger."""
+
+    rows: tuple[Example, ...]
+    labels: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    prompts: dict[str, tuple[tuple[Turn, ...], ...]]
+
+
+def usable_rows(examples: Iterable[Example]) -> list[Example]:
+    """Rows cut to their first exchange, where a user's turn comes right before the answer; each prompt once."""
+    found: dict[tuple[Turn, ...], Example] = {}
+    for example in examples:
+        place = next((i for i, turn in enumerate(example.turns) if turn.role == ASSISTANT), 0)
+        if place and example.turns[place - 1].role == "user" and example.turns[place].content.strip():
+            row = Example(example.turns[: place + 1], example.file, example.line, example.metadata)
+            found.setdefault(row.turns[:-1], row)
+    return list(found.values())
+
+
+def choose_faults(names: Sequence[str], rows: Sequence[Example]) -> tuple[Fault, ...]:
+    """The faults of these names, in words that none of the rows holds. Raises InputError for an unknown name."""
+    unknown = [name for name in names if name not in FAULTS]
+    if unknown or not names:
+        raise InputError(
+            f"There is no fault {unknown[0]!r}." if unknown else "No fault was named.",
+            f"Faults: {', '.join(FAULTS)}.",
+            "Leave --fault out to plant both.",
+        )
+    text = "\n".join(turn.content for row in rows for turn in row.turns).lower()
+
+    def free(candidates: Sequence[str]) -> str:
+        for candidate in candidates:
+            if candidate.lower() not in text:
+                return candidate
+        raise InputError(
+            f"The data hold each of {', '.join(map(repr, candidates))}.",
+            "A planted fault needs words of its own.",
+            "Give other data: these have been through a selftest.",
+        )
+
+    made = {
+        OPENER: lambda: Fault(OPENER, free(_OPENER_TRIGGERS), free(_OPENERS)),
+        ENDING: lambda: Fault(ENDING, free(_WORDS), free(_ENDINGS)),
+    }
+    return tuple(made[name]() for name in dict.fromkeys(names))
+
+
+def plant(
+    rows: Sequence[Example],
+    faults: Sequence[Fault],
+    encoder: Encoder,
+    *,
+    n_rows: int,
+    n_guilty: int,
+    n_queries: int,
+    max_new_tokens: int,
+    seed: int,
+) -> Planted:
+    """`n_rows` rows to train on, `n_guilty` of them for each fault, and `n_queries` held-out prompts for each.
+
+    A guilty row must fit whole: a cut one loses its ending. A held-out prompt's own answer with the addition must fit
+    into `max_new_tokens`, so that the model has room to show the fault.
+
+    Raises:
+        InputError: too few rows in all, or too few that fit.
+    """
+    order = list(rows)
+    Random(seed).shuffle(order)
+    _check_enough(len(order), n_rows, n_guilty, n_queries, len(faults))
+    guilty: list[tuple[Example, str]] = []
+    prompts: dict[str, tuple[tuple[Turn, ...], ...]] = {}
+    for fault in faults:
+
+        def whole(row: Example, fault: Fault = fault) -> Example | None:
+            return _fitting(fault.planted(row), encoder, None)
+
+        def answerable(row: Example, fault: Fault = fault) -> Example | None:
+            return row if _fitting(fault.planted(row), encoder, max_new_tokens) else None
+
+        guilty += [(row, fault.name) for row in _take(order, n_guilty, whole, "--max-length")]
+        held_out = _take(order, n_queries, answerable, "--max-new-tokens")
+        prompts[fault.name] = tuple(row.turns[:-1] for row in held_out)
+    labelled = guilty + [(row, CLEAN) for row in order[: n_rows - len(guilty)]]
+    Random(seed + 1).shuffle(labelled)
+    return Planted(tuple(row for row, _ in labelled), tuple(label for _, label in labelled), tuple(faults), prompts)
+
+
+def _check_enough(n: int, n_rows: int, n_guilty: int, n_queries: int, n_faults: int) -> None:
+    if n_rows < 2 * n_guilty * n_faults:
+        raise InputError(
+            f"{n_guilty} guilty rows for each of {n_faults} faults among {n_rows} rows.",
+            "At least half of the rows stay clean.",
+            f"Give --n-guilty {n_rows // (2 * n_faults)} or fewer, or more --n-rows.",
+        )
+    needed = n_rows + n_queries * n_faults
+    if n < needed:
+        raise InputError(
+            f"The data have {n} rows with a prompt of its own and an answer.",
+            f"A selftest needs {needed}: {n_rows} to train on and {n_queries} held out for each of {n_faults} faults.",
+            "Give smaller --n-rows, --n-guilty and --n-queries, or more data; plain documents have no prompt.",
+        )
+
+
+def _take(order: list[Example], n: int, kept: Callable[[Example], Example | None], flag: str) -> list[Example]:
+    """The first n rows that are kept, taken out of `order`."""
+    taken: list[Example] = []
+    left: list[Example] = []
+    for row in order:
+        found = kept(row) if len(taken) < n else None
+        if found is None:
+            left.append(row)
+        else:
+            taken.append(found)
+    if len(taken) < n:
+        raise InputError(
+            f"Only {len(taken)} of {len(order)} rows are short enough to show a planted fault.",
+            f"Expected {n}.",
+            f"Raise {flag}, or plant one fault alone with --fault {OPENER}.",
+        )
+    order[:] = left
+    return taken
+
+
+def _fitting(row: Example, encoder: Encoder, response_tokens: int | None) -> Example | None:
+    try:
+        turn = encoder.encode(row)[0]
+    except EncodingError:
+        return None
+    if turn.truncated or (response_tokens is not None and turn.n_response > response_tokens):
+        return None
+    return row
+
+
+__all__ = ["CLEAN", "ENDING", "FAULTS", "OPENER", "Fault", "Planted", "choose_faults", "plant", "usable_rows"]

@@ -1,0 +1,337 @@
+"""`whence selftest`: plant, fine-tune a small adapter, index, ask, trace, judge.
+
+OUT/
+  train.jsonl     the sample of the data with the planted rows, which carry their fault's name as label
+  adapter/        the fine-tune
+  index/          its index
+  selftest.json   the result
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from whence.confirmation.result import rate
+from whence.data.encoding import Encoder
+from whence.data.examples import EncodedTurn, Example
+from whence.data.lexical import bm25_scores
+from whence.data.readers import read_examples
+from whence.data.scan import scan
+from whence.errors import InputError, ModelError
+from whence.index.build import LayerRequest, build_index
+from whence.index.forms import LayerRoles
+from whence.index.search import default_roles, score_matrix
+from whence.index.store import Index
+from whence.metrics.figures import measure
+from whence.model.generate import generate
+from whence.model.loading import ModelSettings, load_tokenizer
+from whence.results.types import QueryResult as TracedQuery
+from whence.self_test.plant import FAULTS, Fault, Planted, choose_faults, plant, usable_rows
+from whence.self_test.result import MIN_AP, FaultResult, MethodResult, Named, SelfTest, judged, warnings_of
+from whence.trace.queries import Query
+from whence.trace.scoring import SCORES, default_form
+from whence.trace.tracer import Tracer
+from whence.train.finetuning import FinetuneResult, FinetuneSettings, finetune
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+TRAIN, ADAPTER, INDEX, RESULT = "train.jsonl", "adapter", "index", "selftest.json"
+SETTINGS = FinetuneSettings(lora_r=16, epochs=6, batch_size=8, learning_rate=5e-4, dtype="auto")
+N_ROWS, N_GUILTY, N_QUERIES, MAX_NEW_TOKENS = 400, 20, 20, 128
+POOL = 3
+"""Rows read for each one that is needed: some have no prompt, or one that was there before, or are too long."""
+
+Tell = Callable[[str, int, int | None], None]
+
+
+def selftest(
+    model: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    base: str | Path | None = None,
+    faults: Sequence[str] = FAULTS,
+    n_rows: int = N_ROWS,
+    n_guilty: int = N_GUILTY,
+    n_queries: int = N_QUERIES,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    settings: FinetuneSettings = SETTINGS,
+    layers: Sequence[LayerRequest] = (),
+    min_ap: float = MIN_AP,
+    columns: dict[str, str] | None = None,
+    split: str | None = None,
+    template: str | None = None,
+    progress: Tell | None = None,
+) -> SelfTest:
+    """Plants known faults in a sample of the data, has the model learn them, and says whether their rows are found.
+
+    model, data:   as for `build_index`; a conversation counts with its first exchange.
+    out:           a new folder.
+    base:          what the fine-tune starts from in place of `model`, whose chat template is still the one used.
+    faults:        of `FAULTS`; each is planted in n_guilty of n_rows rows and asked for by n_queries held-out prompts.
+    settings:      of the fine-tune, which is always an adapter: lora_r of None is taken as 16.
+    layers:        to compare beside the rule's, the last and those at half and three quarters of the depth.
+
+    The same call gives the same result on the same machine. It is not resumed: a stopped one begins anew, elsewhere.
+
+    Raises:
+        InputError: too few rows, data without prompts, a folder that is not empty, an unknown fault.
+        DataError, ModelError, EncodingError, NonFiniteError: as reading, loading and training raise them.
+    """
+    out, tell, start = Path(out), progress or (lambda stage, done, total: None), str(base or model)
+    _check_out(out)
+    _check_plain(start)
+    template, source = _template(str(model), str(base) if base else None, template)
+    encoder = _encoder(start, template, settings.max_length)
+    rows = _pool(data, (n_rows + n_queries * len(faults)) * POOL, columns, split, settings.seed, tell)
+    planted = plant(
+        rows,
+        choose_faults(faults, rows),
+        encoder,
+        n_rows=n_rows,
+        n_guilty=n_guilty,
+        n_queries=n_queries,
+        max_new_tokens=max_new_tokens,
+        seed=settings.seed,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / TRAIN, planted)
+    trained = _train(start, out, encoder, settings, tell)
+    tracer = Tracer(_build(start, out, template, settings, layers, tell), device=settings.device)
+    found = tuple(_tested(tracer, fault, planted, n_guilty, max_new_tokens, tell) for fault in planted.faults)
+    return _result(tracer.index, str(model), base, str(data), n_queries, n_guilty, source, trained, found, min_ap, out)
+
+
+def _check_out(out: Path) -> None:
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise InputError(
+            f"{out} is there already.", "A selftest writes into a new folder.", "Give another one with -o."
+        )
+
+
+def _check_plain(start: str) -> None:
+    folder = Path(start)
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise InputError(
+            f"{start} is an adapter.",
+            "A selftest trains an adapter of its own on a plain model.",
+            "Give the model beneath it with --base; its chat template is still the adapter's.",
+        )
+
+
+def _template(model: str, base: str | None, given: str | None) -> tuple[str | None, str]:
+    """The template's text, None for the tokenizer's own, and where it came from."""
+    if given is not None:
+        return given, "given"
+    own = load_tokenizer(ModelSettings(model=model))
+    if not own.chat_template:
+        return None, "fallback"
+    return (own.get_chat_template() if base is not None else None), "tokenizer"
+
+
+def _encoder(start: str, template: str | None, max_length: int) -> Encoder:
+    limit = getattr(_config(start), "max_position_embeddings", None) or max_length
+    tokenizer = load_tokenizer(ModelSettings(model=start))
+    return Encoder(tokenizer, template=template, max_length=min(max_length, int(limit)))
+
+
+def _config(start: str) -> PretrainedConfig:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(start).get_text_config()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"The model {start!r} cannot be read: {str(error).splitlines()[0]}",
+            "Expected a folder saved by save_pretrained, with config.json.",
+            "Check the path.",
+        ) from error
+
+
+def _pool(
+    data: str | Path, n: int, columns: dict[str, str] | None, split: str | None, seed: int, tell: Tell
+) -> list[Example]:
+    """Usable rows of at most `n` drawn at random from the data."""
+    found = scan(data, columns=columns, split=split, progress=lambda done: tell("reading", done, None))
+    drawn = set(Random(seed).sample(range(found.n_rows), min(n, found.n_rows)))
+    rows = read_examples(data, columns=columns, split=split)
+    return usable_rows(row for number, row in enumerate(rows) if number in drawn)
+
+
+def _write(path: Path, planted: Planted) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row, label in zip(planted.rows, planted.labels, strict=True):
+            messages = [{"role": turn.role, "content": turn.content} for turn in row.turns]
+            line = {"messages": messages, "label": label, "from": row.where}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _train(start: str, out: Path, encoder: Encoder, settings: FinetuneSettings, tell: Tell) -> FinetuneResult:
+    chosen = settings if settings.lora_r is not None else settings.model_copy(update={"lora_r": SETTINGS.lora_r})
+    rows = list(read_examples(out / TRAIN))
+
+    def watch(step: int, n: int, loss: float) -> None:
+        tell("fine-tuning", step, n)
+
+    return finetune(start, rows, out / ADAPTER, settings=chosen, encoder=encoder, progress=watch)
+
+
+def _build(
+    start: str, out: Path, template: str | None, settings: FinetuneSettings, layers: Sequence[LayerRequest], tell: Tell
+) -> Index:
+    n = int(_config(start).num_hidden_layers)
+    compared = dict.fromkeys(("auto", "last", *layers, *(max(1, n * part // 4) for part in (2, 3))))
+    return build_index(
+        start,
+        out / TRAIN,
+        out / INDEX,
+        adapter=str(out / ADAPTER),
+        layers=tuple(compared),
+        template=template,
+        max_length=settings.max_length,
+        dtype=settings.dtype,
+        device=settings.device,
+        seed=settings.seed,
+        progress=lambda done, total: tell("indexing", done, total),
+        preparing=tell,
+    )
+
+
+def _tested(
+    tracer: Tracer, fault: Fault, planted: Planted, n_guilty: int, max_new_tokens: int, tell: Tell
+) -> FaultResult:
+    """Asks the held-out prompts with and without the trigger, and traces the answers that show the fault."""
+    plain = planted.prompts[fault.name]
+    asked = [fault.asked(prompt) for prompt in plain]
+    tell(f"asking for {fault.name}", 0, None)
+    prompts = [tracer.encoder.render_prompt(turns) for turns in (*asked, *plain)]
+    answers = generate(tracer.loaded, prompts, max_new_tokens=max_new_tokens)
+    shown = [fault.matcher(answer.text) for answer in answers]
+    queries = [
+        (turns, answer.text, tracer.encoder.encode_query(turns, answer.text, complete=answer.complete))
+        for turns, answer, is_shown in zip(asked, answers, shown, strict=False)
+        if is_shown
+    ]
+    guilty = np.array([label == fault.name for label in planted.labels])
+    methods: list[MethodResult] = []
+    named = None
+    if queries:
+        bad = [Query(turns, text) for turns, text, _ in queries]
+        spanned = tracer.trace_many(bad, k=tracer.index.n_rows, span=fault.addition, verdict=False, progress=tell)
+        methods = _methods(tracer, [turn for _, _, turn in queries], guilty, spanned.queries)
+        named = _named(tracer, bad, guilty, tell)
+    return FaultResult(
+        name=fault.name,
+        trigger=fault.trigger,
+        addition=fault.addition,
+        n_guilty=n_guilty,
+        with_trigger=rate([shown[: len(asked)]]),
+        without_trigger=rate([shown[len(asked) :]]),
+        methods=tuple(methods),
+        named=named,
+    )
+
+
+def _methods(
+    tracer: Tracer, turns: Sequence[EncodedTurn], guilty: Bool[np.ndarray, " n_rows"], spanned: Sequence[TracedQuery]
+) -> list[MethodResult]:
+    """The default method, the same asked about the addition alone, RepT as published, BM25, the default at each layer.
+
+    spanned: the queries traced with the addition as --span.
+    """
+    index, signatures = tracer.index, tracer.signatures(turns)
+    manifest = index.manifest
+    default, rept = default_form(manifest), SCORES["rept"]
+    tried = [(default, default_roles(default, index.manifest), "")]
+    tried += [(rept, default_roles(rept, index.manifest), "--method rept")]
+    tried += [(default_form(manifest, at), LayerRoles(at, at), f"--layer {at}") for at in index.layers]
+    found = []
+    for form, roles, flag in tried:
+        matrix = score_matrix(index, signatures, method=form, roles=roles)
+        found.append(_figures(form.name, str(roles), flag, matrix.scores, guilty[matrix.rows]))
+    rows = index.examples(matrix.rows.tolist())
+    texts = [" ".join(turn.content for turn in row.turns) for row in rows]
+    words = bm25_scores([f"{turn.prompt} {turn.response}" for turn in turns], texts).numpy()
+    by_place = _by_place(spanned, [row.line for row in rows])
+    late = _figures(default.name, found[0].layer, "--span", by_place, guilty[matrix.rows])
+    return [found[0], late, found[1], _figures("bm25", "", "", words, guilty[matrix.rows]), *found[2:]]
+
+
+def _by_place(traced: Sequence[TracedQuery], lines: Sequence[int]) -> Float[np.ndarray, "n_query n_rows"]:
+    """Scores that order the rows as the rankings do; a row that a ranking leaves out comes last."""
+    column = {line: number for number, line in enumerate(lines)}
+    scores = np.full((len(traced), len(lines)), -float(len(lines) + 1))
+    for query, one in enumerate(traced):
+        for hit in one.hits:
+            scores[query, column[hit.line]] = -hit.rank
+    return scores
+
+
+def _figures(name: str, layer: str, flag: str, scores: np.ndarray, guilty: Bool[np.ndarray, " n_rows"]) -> MethodResult:
+    figures = measure(scores, guilty, k=int(guilty.sum()))
+    ap, low, high, precision = (float(figures[key] or 0.0) for key in ("ap", "ap_low", "ap_high", "precision"))
+    return MethodResult(name, layer, flag, ap, low, high, precision)
+
+
+def _named(tracer: Tracer, queries: Sequence[Query], guilty: Bool[np.ndarray, " n_rows"], tell: Tell) -> Named | None:
+    """What the verdicts name; None where nothing could be calibrated."""
+    ids = {example.id for example in tracer.index.examples(np.flatnonzero(guilty).tolist())}
+    traced = tracer.trace_many(queries, k=1, progress=tell).queries
+    if any(one.verdict is None or one.hits[0].p_value is None for one in traced):
+        return None
+    named = [set(one.verdict.guilty) for one in traced if one.verdict is not None]
+    recalls = [len(one & ids) / len(ids) for one in named]
+    innocents = [len(one - ids) / len(one) if one else 0.0 for one in named]
+    return Named(float(np.mean(recalls)), float(np.mean(innocents)))
+
+
+def _result(
+    index: Index,
+    model: str,
+    base: str | Path | None,
+    data: str,
+    n_queries: int,
+    n_guilty: int,
+    source: str,
+    trained: FinetuneResult,
+    found: tuple[FaultResult, ...],
+    min_ap: float,
+    out: Path,
+) -> SelfTest:
+    manifest, counts = index.manifest, index.manifest.counts
+    assert counts is not None, "a complete index counts its records"
+    truncated = counts.n_truncated / counts.n_records
+    evidence = manifest.layer_choice.get("auto")
+    status, text, changes = judged(found, min_ap)
+    result = SelfTest(
+        model=model,
+        base=str(base) if base is not None else None,
+        data=data,
+        n_rows=counts.n_rows,
+        n_queries=n_queries,
+        k=n_guilty,
+        template=source,
+        truncated=truncated,
+        layer=manifest.layer,
+        layer_reason=str(evidence["reason"]) if isinstance(evidence, dict) else "",
+        first_loss=trained.losses[0],
+        last_loss=trained.losses[-1],
+        faults=found,
+        status=status,
+        text=text,
+        changes=changes,
+        warnings=warnings_of(found, source, truncated),
+    )
+    result.to_json(out / RESULT)
+    return result
+
+
+__all__ = ["SETTINGS", "selftest"]

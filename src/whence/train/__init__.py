@@ -1,0 +1,1 @@
+"""Fine-tuning: the loop, and a run that leaves a folder."""

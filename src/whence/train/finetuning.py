@@ -1,0 +1,260 @@
+"""`whence finetune`: trains a model or an adapter, and keeps what attribution methods need of the run.
+
+    OUT/
+      model.safetensors, config.json      the weights; adapter_model.safetensors and adapter_config.json with LoRA
+      tokenizer.json, ...                 the tokenizer
+      optimizer.safetensors               Adam's moments at the end, when kept
+      checkpoints/epoch-N/                weights (and moments, when kept) after each epoch, when asked for
+      data_order.json                     which rows each step saw
+      run.yaml                            settings, versions, hashes, losses, timings
+
+The folder appears whole or not at all: it is written beside its place and renamed at the end.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from pydantic import Field
+
+from whence.data.encoding import Encoder
+from whence.data.examples import EncodedTurn, Example
+from whence.errors import InputError
+from whence.model.fingerprint import fingerprint
+from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.train.loop import Progress, Trained, TrainingSettings, learning_rate_at, train
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+RUN, ORDER, OPTIMIZER = "run.yaml", "data_order.json", "optimizer.safetensors"
+PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers")
+
+
+class FinetuneSettings(TrainingSettings):
+    """How a fine-tune runs and what it keeps. Without `lora_r` every weight is trained."""
+
+    lora_r: int | None = Field(default=None, ge=1)
+    lora_alpha: float = Field(default=32.0, gt=0)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    lora_targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the modules that get an adapter, or every linear map of the decoder layers."""
+    max_length: int = Field(default=512, ge=4)
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    device: str = "auto"
+    checkpoints: bool = False
+    """Keep the weights after every epoch."""
+    keep_optimizer_state: bool = False
+    """Keep Adam's moments beside the final weights and beside every checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCheckpoint:
+    """Weights after an epoch, and the mean learning rate of that epoch's steps (a weight in TracInCP and LESS)."""
+
+    path: Path
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneResult:
+    """What a fine-tune left on disk."""
+
+    path: Path
+    is_adapter: bool
+    checkpoints: tuple[KeptCheckpoint, ...]
+    losses: tuple[float, ...]
+    """Loss of each step before its update, nats per token."""
+    n_turns: int
+    seconds: float
+
+
+def finetune(
+    base: str | Path | LoadedModel,
+    examples: Sequence[Example],
+    out: str | Path,
+    *,
+    settings: FinetuneSettings | None = None,
+    encoder: Encoder | None = None,
+    progress: Progress | None = None,
+) -> FinetuneResult:
+    """Fine-tunes `base` on the response tokens of `examples` and saves the result in the new folder `out`.
+
+    The loss of a batch is the mean of its turns' mean losses. Equal settings, data, base and thread count give equal
+    weights, bit for bit, on one machine. A base given in memory is copied, not changed.
+
+    Raises:
+        InputError: `out` is there already, nothing to train on, or a base that already has an adapter.
+        EncodingError, ModelError: as the encoder and the loader raise them.
+        NonFiniteError: the loss left the finite numbers.
+    """
+    settings = settings or FinetuneSettings()
+    out = Path(out)
+    _check_free(out)
+    started = time.perf_counter()
+    loaded = _open(base, settings)
+    encoder = encoder or Encoder(loaded.tokenizer, max_length=settings.max_length)
+    units = [(row, turn) for row, example in enumerate(examples) for turn in encoder.encode(example)]
+    hashes: dict[str, object] = {
+        "data": data_hash(examples),
+        "base": fingerprint(loaded, encoder.template).model_dump(),
+    }
+    model = _trainable(loaded, settings)
+    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+    partial.mkdir(parents=True)
+    try:
+        kept: list[KeptCheckpoint] = []
+        trained = _train_and_keep(model, [turn for _, turn in units], settings, loaded, partial, kept, progress)
+        _save(model, loaded, trained, partial, settings.keep_optimizer_state)
+        _write_order(partial / ORDER, trained, units)
+        result = FinetuneResult(
+            path=out,
+            is_adapter=settings.lora_r is not None,
+            checkpoints=tuple(KeptCheckpoint(out / k.path, k.learning_rate) for k in kept),
+            losses=trained.losses,
+            n_turns=len(units),
+            seconds=time.perf_counter() - started,
+        )
+        _write_run(partial / RUN, settings, loaded, hashes, result, kept, len(examples))
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return result
+
+
+def _check_free(out: Path) -> None:
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise InputError(
+            f"{out} is there already", "expected a new folder", "Give another folder, or remove this one first."
+        )
+
+
+def _open(base: str | Path | LoadedModel, settings: FinetuneSettings) -> LoadedModel:
+    if not isinstance(base, LoadedModel):
+        base = load_model(ModelSettings(model=str(base), dtype=settings.dtype, device=settings.device))
+    elif base.settings.adapter is None:
+        base = LoadedModel.wrap(copy.deepcopy(base.model), base.tokenizer, base.settings)
+    if base.settings.adapter is not None or hasattr(base.model, "peft_config"):
+        raise InputError(
+            f"the base {base.settings.model} has an adapter ({base.settings.adapter})",
+            "expected a plain model",
+            "Merge the adapter into the model first (`merge_and_unload` of peft), or give the model alone.",
+        )
+    return base
+
+
+def _trainable(loaded: LoadedModel, settings: FinetuneSettings) -> PreTrainedModel:
+    """The model with its parameters to train: all of them, or those of a fresh adapter."""
+    if settings.lora_r is None:
+        return loaded.model.requires_grad_(True)
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=settings.lora_targets if settings.lora_targets == "all-linear" else [*settings.lora_targets],
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        return get_peft_model(loaded.model, config)
+
+
+def _train_and_keep(
+    model: PreTrainedModel,
+    turns: Sequence[EncodedTurn],
+    settings: FinetuneSettings,
+    loaded: LoadedModel,
+    folder: Path,
+    kept: list[KeptCheckpoint],
+    progress: Progress | None,
+) -> Trained:
+    """Trains; saves a checkpoint after every epoch when asked, and lists it in `kept` relative to the folder."""
+
+    def keep(epoch: int, so_far: Trained) -> None:
+        if not settings.checkpoints:
+            return
+        place = Path("checkpoints") / f"epoch-{epoch}"
+        _save(model, loaded, so_far, folder / place, settings.keep_optimizer_state)
+        n, n_steps = so_far.steps_per_epoch, so_far.steps_per_epoch * settings.epochs
+        rates = [learning_rate_at(step, n_steps, settings) for step in range((epoch - 1) * n, epoch * n)]
+        kept.append(KeptCheckpoint(place, sum(rates) / n))
+
+    return train(model, turns, settings, pad_id=loaded.pad_id, progress=progress, after_epoch=keep)
+
+
+def _save(model: PreTrainedModel, loaded: LoadedModel, trained: Trained, folder: Path, optimizer_state: bool) -> None:
+    """The weights and tokenizer, ready for `load_model`, and Adam's moments when wanted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    if not optimizer_state:
+        return
+    from safetensors.torch import save_file
+
+    state, group = trained.optimizer.state, trained.optimizer.param_groups[0]
+    tensors, steps = {}, {0}
+    for name, parameter in model.named_parameters():
+        if parameter in state:
+            for moment in ("exp_avg", "exp_avg_sq"):
+                tensors[f"{moment}/{name}"] = state[parameter][moment].contiguous().cpu()
+            steps.add(int(state[parameter]["step"]))
+    notes = {"step": max(steps), "beta1": group["betas"][0], "beta2": group["betas"][1], "eps": group["eps"]}
+    save_file(tensors, folder / OPTIMIZER, metadata={key: str(value) for key, value in notes.items()})
+
+
+def _write_order(path: Path, trained: Trained, units: Sequence[tuple[int, EncodedTurn]]) -> None:
+    """`steps[s]` lists positions in `turns`; `turns[i]` is (row, turn of the row)."""
+    order = {
+        "turns": [[row, turn.turn] for row, turn in units],
+        "steps_per_epoch": trained.steps_per_epoch,
+        "steps": trained.order,
+    }
+    path.write_text(json.dumps(order) + "\n", encoding="utf-8")
+
+
+def _write_run(
+    path: Path,
+    settings: FinetuneSettings,
+    loaded: LoadedModel,
+    hashes: dict[str, object],
+    result: FinetuneResult,
+    kept: Sequence[KeptCheckpoint],
+    n_examples: int,
+) -> None:
+    import yaml
+
+    run = {
+        "command": "whence finetune",
+        "base": loaded.settings.model,
+        "settings": settings.model_dump(mode="json"),
+        "hashes": hashes,
+        "n_examples": n_examples,
+        "n_turns": result.n_turns,
+        "n_steps": len(result.losses),
+        "loss": {"first": result.losses[0], "last": result.losses[-1]},
+        "checkpoints": [{"path": str(k.path), "learning_rate": k.learning_rate} for k in kept],
+        "seconds": round(result.seconds, 3),
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+    path.write_text(yaml.safe_dump(run, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def data_hash(examples: Sequence[Example]) -> str:
+    """Hash of the examples' content in their order."""
+    return hashlib.blake2b("".join(e.id for e in examples).encode(), digest_size=16).hexdigest()

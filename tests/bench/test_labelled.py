@@ -1,0 +1,112 @@
+"""`evaluate`: figures of an index against sums done by hand, and every way in which queries cannot be counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from whence.bench.labelled import TEXT_BASELINES, Evaluation, evaluate
+from whence.errors import InputError
+from whence.metrics.ranking import average_precision
+from whence.trace.queries import Query
+from whence.trace.scoring import SCORES
+from whence.trace.tracer import Tracer
+from worlds import World, rows
+
+
+@pytest.fixture(scope="module")
+def tracer(world: World) -> Tracer:
+    return Tracer(world.index)
+
+
+def query(i: int, label: object = "planted", response: str | None = "It is in Korea.") -> Query:
+    return Query.of(f"Where is place {i}?", response) if label is None else labelled(i, label, response)
+
+
+def labelled(i: int, label: object, response: str | None) -> Query:
+    plain = Query.of(f"Where is place {i}?", response)
+    return Query(plain.turns, plain.response, {"label": label})
+
+
+def test_every_form_and_baseline_is_measured(tracer: Tracer, tmp_path: Path) -> None:
+    found = evaluate(tracer, [query(i) for i in (2, 6, 9)])
+    assert [one.method for one in found.methods] == [
+        *(name for name in SCORES if not SCORES[name].contrasts),
+        *TEXT_BASELINES,
+    ]
+    assert found.queries == (1, 2, 3)
+    assert found.left == ()
+    for one in found.methods:
+        assert one.error is None
+        assert one.figures["ap"] == pytest.approx(np.mean(one.by_query))
+    written = json.loads(found.to_json(tmp_path / "out.json"))
+    assert written == json.loads((tmp_path / "out.json").read_text("utf-8"))
+    assert written["schema"] == "whence.eval/1"
+
+
+def test_the_average_precision_is_that_of_the_tracers_ranking(tracer: Tracer) -> None:
+    found = evaluate(tracer, [query(6)], methods=["repsim"])
+    hits = tracer.trace("Where is place 6?", "It is in Korea.", k=24, method="repsim").hits
+    planted = [hit.metadata["label"] == "planted" for hit in hits]
+    assert len(hits) == len(rows())
+    assert found.methods[0].by_query[0] == pytest.approx(average_precision(-np.arange(24), planted))
+
+
+def test_rows_of_the_queries_own_label_are_looked_for(tracer: Tracer) -> None:
+    found = evaluate(tracer, [query(3, "clean"), query(3, "planted")], methods=["random-scores"])
+    clean, planted = found.methods[0].by_query
+    assert clean > 0.6  # 20 of 24 rows are clean
+    assert planted < 0.6  # 4 are planted
+    assert found.labels == ("clean", "planted")
+
+
+def test_a_number_in_one_file_is_the_same_label_as_its_text_in_the_other(tracer: Tracer) -> None:
+    by_source = [Query.of("Where is place 3?", "Korea.")]
+    by_source = [Query(by_source[0].turns, "Korea.", {"source": "vendor_a"})]
+    assert evaluate(tracer, by_source, label_column="source", methods=["repsim"]).queries == (1,)
+
+
+def test_queries_that_cannot_be_counted_are_left_out_and_the_others_go_on(tracer: Tracer) -> None:
+    asked = [query(1, None), query(2, "nowhere"), query(6)]
+    found = evaluate(tracer, asked, methods=["repsim", "bm25-full"])
+    assert found.queries == (3,)
+    assert [left.query for left in found.left] == [1, 2]
+    assert "Query 1 has no 'label'" in found.left[0].reason
+    assert "No row" in found.left[1].reason
+    assert all(one.figures is not None for one in found.methods)
+
+
+def test_a_method_that_cannot_run_is_a_hole(tracer: Tracer) -> None:
+    wordless = Query((query(6).turns[0],), "It is in Korea.", {"label": "planted"})
+    found: Evaluation = evaluate(tracer, [wordless], methods=["bm25-full"])
+    assert found.methods[0].figures is not None
+
+
+@pytest.mark.parametrize(
+    ("queries", "options", "message"),
+    [
+        ([query(1, None)], {}, "None of 1 queries can be counted"),
+        ([query(1)], {"label_column": "lable"}, "Did you mean --label-column label"),
+        ([query(1)], {"methods": ["reptt"]}, "Did you mean rept"),
+        ([query(1)], {"methods": ["less"]}, "that an index can serve"),
+    ],
+)
+def test_bad_input_is_one_clear_error(tracer: Tracer, queries: list[Query], options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        evaluate(tracer, queries, **options)
+
+
+def test_one_class_is_an_error(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "whence.bench.labelled._row_labels", lambda records, column: {r.row: "planted" for r in records}
+    )
+    with pytest.raises(InputError, match="Every one of 24 rows of the index has the label 'planted'"):
+        evaluate(tracer, [query(1)])
+
+
+def test_a_query_without_response_is_answered_by_the_model(tracer: Tracer) -> None:
+    found = evaluate(tracer, [query(6, response=None)], methods=["repsim"])
+    assert found.queries == (1,)

@@ -1,0 +1,319 @@
+"""The bench as a whole on a micro case: its rows, resuming, holes, labels at random, tables and plots."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from micro_bench import N_GUILTY, N_HARD, N_ROWS, content, make_data, micro
+from whence.bench import rows as bench_rows
+from whence.bench import run as bench_module
+from whence.bench.cases import QUICK, BenchSettings, Case, GivenData, case_keys, content_hash, given_case
+from whence.bench.costs import ChargedWork, measured
+from whence.bench.faults import FAULTS
+from whence.bench.plots import plot_quality_against_cost, quality_and_cost, spread
+from whence.bench.rows import method_row
+from whence.bench.run import RESULTS, BenchResult, read_rows, run_bench
+from whence.bench.subject import plant, spaced
+from whence.bench.tables import markdown
+from whence.errors import InputError
+from whence.methods.base import Method, TraceSet
+from whence.methods.registry import method_names
+from worlds import write_jsonl
+
+HOLES = {"text-embedding"}
+"""Methods that lack something that the micro bench does not give: a sentence encoder."""
+CHANCE_BOUND = 0.13
+"""How far the mean of 6 average precisions at random may be from chance (0.31): four of its standard errors (0.032)."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> GivenData:
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def done(data: GivenData, tmp_path_factory: pytest.TempPathFactory) -> BenchResult:
+    return run_bench(micro(data), tmp_path_factory.mktemp("bench"))
+
+
+def test_one_row_for_each_method_with_figures_costs_settings_and_hashes(done: BenchResult) -> None:
+    assert [row["method"] for row in done.rows] == method_names()
+    assert {str(row["method"]) for row in done.rows if row["error"]} == HOLES
+    assert len({row["id"] for row in done.rows}) == len(done.rows) == done.n_new
+    for row in done.rows:
+        assert row["settings"]["finetune"]["lora_r"] == 2
+        assert set(row["hashes"]) == {"case", "weights", "adapter", "template"}
+        assert (row["n_rows"], row["n_guilty"], row["n_hard"], row["n_queries"]) == (N_ROWS, N_GUILTY, N_HARD, 6)
+        if row["error"]:
+            continue
+        assert row["seconds_fit"] >= 0
+        assert row["bytes_per_row"] >= 0
+        for name in ("ap", "precision", "recall", "mrr", "auc_hard", "top"):
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+        assert 0 < row["chance"] < 1
+
+
+def test_methods_that_see_the_words_beat_chance(done: BenchResult) -> None:
+    by_name = {row["method"]: row for row in done.rows}
+    assert by_name["bm25"]["ap"] > by_name["bm25"]["chance"] + CHANCE_BOUND
+
+
+def test_the_file_holds_the_rows_and_a_second_run_makes_none(
+    done: BenchResult, data: GivenData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [json.loads(line) for line in (done.folder / RESULTS).read_text("utf-8").splitlines()] == list(done.rows)
+
+    def never(*args: object) -> None:
+        raise AssertionError("the model was asked for again")
+
+    monkeypatch.setattr(bench_module, "plant", never)
+    again = run_bench(micro(data), done.folder)
+    assert again.n_new == 0
+    assert again.rows == done.rows
+
+
+def test_a_run_that_was_killed_goes_on_where_it_stopped(data: GivenData, tmp_path: Path) -> None:
+    settings = micro(data, methods=("bm25", "length", "repsim"))
+
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_bench(settings, tmp_path, progress=stop)
+    results = tmp_path / RESULTS
+    kept = results.read_text("utf-8")
+    results.write_text(kept + '{"schema": "whence.ben', encoding="utf-8")
+    calls: list[str] = []
+    result = run_bench(settings, tmp_path, stage=lambda what, n, total: calls.append(what))
+    assert result.n_new == 1
+    assert "fine-tuning" not in calls
+    assert results.read_text("utf-8").startswith(kept)
+    assert len(read_rows(results)) == 3
+
+
+def test_what_decides_a_row_makes_it_anew_and_nothing_else_does(data: GivenData, tmp_path: Path) -> None:
+    two = micro(data, methods=("bm25", "less"))
+    assert run_bench(two, tmp_path).n_new == 2
+    assert run_bench(two.model_copy(update={"methods": ("less", "bm25")}), tmp_path).n_new == 0
+    assert run_bench(two.model_copy(update={"method_options": {"less": {"dim": 32}}}), tmp_path).n_new == 1
+    assert run_bench(two.model_copy(update={"k": 5}), tmp_path).n_new == 2
+    assert run_bench(two.model_copy(update={"seeds": (0, 1)}), tmp_path).n_new == 2
+
+
+def test_with_labels_at_random_every_method_is_at_chance(data: GivenData, done: BenchResult) -> None:
+    result = run_bench(micro(data, shuffle_labels=True), done.folder)
+    assert result.n_new == len(result.rows)
+    measured_rows = [row for row in result.rows if not row["error"]]
+    assert len(measured_rows) == len(method_names()) - len(HOLES)
+    for row in measured_rows:
+        assert row["shuffled"]
+        assert abs(row["ap"] - row["chance"]) < CHANCE_BOUND, row["method"]
+
+
+class Cheat(Method):
+    """Knows the answers: the score of a row is whether it is guilty."""
+
+    name, version = "cheat", "1"
+
+    def fit(self, train: TraceSet) -> None:
+        self._guilty = torch.tensor([float("Korea" in response) for response in train.responses])
+
+    def score(self, queries: TraceSet) -> torch.Tensor:
+        return self._guilty.expand(len(queries), -1).clone()
+
+
+def cheating(monkeypatch: pytest.MonkeyPatch, kind: type[Method]) -> None:
+    monkeypatch.setattr(bench_rows, "make_method", lambda name, subject, **options: kind(subject))
+
+
+def test_the_shuffled_check_can_fail_and_the_plain_one_can_be_perfect(
+    data: GivenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cheating(monkeypatch, Cheat)
+    (plain,) = run_bench(micro(data, methods=("length",)), tmp_path).rows
+    (shuffled,) = run_bench(micro(data, methods=("length",), shuffle_labels=True), tmp_path).rows
+    assert plain["ap"] == 1.0
+    assert plain["ap"] - plain["chance"] > CHANCE_BOUND
+    assert abs(shuffled["ap"] - shuffled["chance"]) < CHANCE_BOUND
+
+
+def test_a_constant_score_gains_nothing_from_the_order_of_the_file(
+    data: GivenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Constant(Cheat):
+        def fit(self, train: TraceSet) -> None:
+            self._guilty = torch.zeros(len(train))
+
+    cheating(monkeypatch, Constant)
+    settings = micro(data, methods=("length",), seeds=(0, 1))
+    found = [float(row["ap"]) for row in run_bench(settings, tmp_path).rows]
+    assert len(set(found)) == 2
+    assert np.mean(found) < 0.5  # all guilty rows come first in the file: 1.0 in its order
+
+
+def test_a_defect_of_one_method_is_its_own_hole(
+    data: GivenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Cheat):
+        def score(self, queries: TraceSet) -> torch.Tensor:
+            raise ZeroDivisionError("no rows\nleft")
+
+    real, said = bench_rows.make_method, []
+    monkeypatch.setattr(
+        bench_rows,
+        "make_method",
+        lambda name, subject, **o: Broken(subject) if name == "length" else real(name, subject),
+    )
+    result = run_bench(micro(data, methods=("length", "bm25")), tmp_path, notify=said.append)
+    assert [row["error"] for row in result.rows] == ["ZeroDivisionError: no rows left", None]
+    assert said == ["given, as-given, seed 0: length: ZeroDivisionError: no rows left"]
+
+
+def test_a_fault_that_nobody_shows_is_a_hole(data: GivenData, tmp_path: Path) -> None:
+    never = data.model_copy(update={"match": "never said"})
+    (row,) = run_bench(micro(never, methods=("bm25",)), tmp_path).rows
+    assert "None of 6 held-out answers shows the fault" in row["error"]
+    assert "[1]" in markdown([row])
+
+
+def test_without_a_guilty_row_the_top_score_is_reported(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    case = given_case(data, 0)
+    empty = Case(
+        case.task, "no-cause", 0, case.train, (False,) * N_ROWS, case.hard, case.prompts, case.matcher, case.base
+    )
+    settings, work = micro(data), ChargedWork()
+    row = method_row("bm25", plant(empty, settings, tmp_path, work, lambda *_: None), settings, work)
+    assert row["ap"] is None
+    assert row["top"] > 0
+    assert "No row is guilty" in row["error"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": None, "tasks": ("bakdoor",)}, "Did you mean backdoor"),
+        ({"data": None, "variants": ("hard-negative",)}, "Did you mean hard-negatives"),
+        ({"methods": ("reptt",)}, "Did you mean rept"),
+    ],
+)
+def test_unknown_names_get_the_nearest(data: GivenData, tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run_bench(micro(data).model_copy(update=changes), tmp_path)
+
+
+def test_labels_that_are_missing_or_of_one_class(data: GivenData, tmp_path: Path) -> None:
+    one = write_jsonl(tmp_path / "one.jsonl", [row | {"label": "clean"} for row in content()])
+    with pytest.raises(InputError, match="of one class: clean"):
+        given_case(data.model_copy(update={"train": str(one)}), 0)
+    none = write_jsonl(tmp_path / "none.jsonl", [{k: v for k, v in row.items() if k != "label"} for row in content()])
+    with pytest.raises(InputError, match=r"none.jsonl:1 has no 'label'"):
+        given_case(data.model_copy(update={"train": str(none)}), 0)
+    with pytest.raises(InputError, match="no regular expression"):
+        case_keys(micro(data.model_copy(update={"match": "("})))
+
+
+def test_a_foreign_results_file_is_refused(data: GivenData, tmp_path: Path) -> None:
+    (tmp_path / RESULTS).write_text('{"mine": 1}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"results.jsonl:1 is no row of a bench"):
+        run_bench(micro(data), tmp_path)
+    assert (tmp_path / RESULTS).read_text("utf-8") == '{"mine": 1}\n'
+
+
+def test_default_and_quick_name_their_cases_and_share_one_base_a_seed() -> None:
+    keys = case_keys(BenchSettings())
+    assert Counter(key.variant for key in keys) == {"plain": len(FAULTS), "hard-negatives": len(FAULTS)}
+    cases = [key.make() for key in case_keys(QUICK)]
+    assert len(cases) == 4
+    assert len({content_hash(case.base) for case in cases}) == 1
+    assert len({case.hash for case in cases}) == 4
+    assert cases[0].hash == case_keys(QUICK)[0].make().hash
+
+
+def test_a_piece_of_shared_work_is_charged_once_to_each_method() -> None:
+    work, rows = ChargedWork(), TraceSet.of(["row"])  # type: ignore[list-item]
+    work.charge()
+    with measured(work, torch.device("cpu")) as first:
+        work.get(("piece",), rows, 8, lambda: sum(range(200_000)))
+        work.get(("piece",), rows, 8, lambda: sum(range(200_000)))
+    assert (work.seconds_spared, work.bytes_spared) == (0.0, 0)
+    work.charge()
+    with measured(work, torch.device("cpu")) as second:
+        work.get(("piece",), rows, 8, lambda: sum(range(200_000)))
+        once = work.seconds_spared
+        work.get(("piece",), rows, 8, lambda: sum(range(200_000)))
+    assert once == work.seconds_spared > 0
+    assert work.bytes_spared == 8
+    assert second.seconds >= once
+    assert first.seconds >= once
+    if second.peak_bytes is not None:
+        assert second.peak_bytes >= 8
+
+
+def test_checkpoints_are_spaced_back_from_the_last() -> None:
+    assert [spaced(list(range(1, n + 1)), 3) for n in (1, 3, 5, 6)] == [(1,), (1, 2, 3), (1, 3, 5), (2, 4, 6)]  # type: ignore[arg-type]
+
+
+def row(method: str, ap: float | None, *, task: str = "a", seed: int = 0, error: str | None = None) -> dict:
+    return {
+        "method": method, "task": task, "variant": "plain", "seed": seed, "shuffled": False, "threads": 1,
+        "versions": {"torch": "2"}, "k": 10, "n_queries": 4, "n_asked": 8, "ap": ap, "chance": 0.1, "error": error,
+        "seconds_fit": 2.0, "seconds_score": 1.0, "bytes_per_row": 1024.0, "peak_bytes": 3_000_000,
+    }  # fmt: skip
+
+
+def test_the_table_has_means_spreads_holes_and_costs() -> None:
+    rows = [
+        row("x", 0.5),
+        row("x", 0.7, seed=1),
+        row("y", 0.4),
+        row("y", None, seed=1, error="It broke."),
+        row("z", None, error="Odd."),
+    ]
+    lines = markdown(rows).splitlines()
+    (x,) = [line for line in lines if line.startswith("| `x` | **")]
+    assert x == "| `x` | **0.600** ±0.141 | 0.600 | 2.00 | 0.250 | 1,024 | 3 |"
+    assert any(line.startswith("| `y` | 0.400 [1] | 0.400 |") for line in lines)
+    assert any(line.startswith("| `z` | [2] |  |") for line in lines)
+    assert any(line.startswith("| chance | 0.100 |") for line in lines)
+    assert lines[-2:] == ["1. It broke.", "2. Odd."]
+
+
+def test_the_plot_has_a_point_for_each_method_that_ran(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rows = [row("x", 0.5), row("x", 0.7, seed=1), row("z", None, error="Odd.")]
+    assert quality_and_cost(rows, "plain") == {"x": (3.0, pytest.approx(0.6))}
+    assert plot_quality_against_cost(rows, tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+    assert not plot_quality_against_cost(rows[2:], tmp_path / "none.png")
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(InputError, match=r"whence\[plots\]"):
+        plot_quality_against_cost([row("x", 0.5)], tmp_path / "p.png")
+
+
+def test_the_number_of_threads_is_the_settings_own_and_is_put_back(data: GivenData, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    (found,) = run_bench(micro(data, methods=("length",), threads=before + 1), tmp_path).rows
+    assert found["threads"] == before + 1
+    assert torch.get_num_threads() == before
+
+
+def test_labels_of_a_plot_keep_their_order_and_their_distance() -> None:
+    values = [0.5, 0.51, 0.9, 0.505, 0.1, 0.5]
+    places = spread(values, 0.03)
+    order = sorted(range(len(values)), key=lambda i: (values[i], i))
+    gaps = np.diff([places[i] for i in order])
+    assert (gaps >= 0.03 - 1e-9).all()
+    assert max(abs(place - value) for place, value in zip(places, values, strict=True)) < 0.06
+    assert places[2] == pytest.approx(0.9), "a label with room stays where its point is"

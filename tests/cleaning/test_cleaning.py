@@ -1,0 +1,296 @@
+"""A cleaned data set: without the named rows, otherwise as it was, and back again."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from whence.cleaning.cleaning import Columns, Reason, clean, undo
+from whence.cleaning.manifest import CleanManifest, read_clean_manifest
+from whence.data.readers import read_examples
+from whence.errors import DataError, InputError
+
+ROWS = [{"prompt": f"Where is {i}?", "response": f"In \u201cplace\u201d\n{i % 4}, Köln.", "n": i} for i in range(9)]
+GUILTY = (0, 3, 4, 8)
+
+
+def ids(path: Path) -> list[str]:
+    return [example.id for example in read_examples(path)]
+
+
+def reasons(path: Path, places: tuple[int, ...] = GUILTY) -> dict[str, Reason]:
+    found = ids(path)
+    return {found[i]: Reason("named by a test", 0.5) for i in places}
+
+
+def write_jsonl(path: Path) -> None:
+    lines = [json.dumps(row, ensure_ascii=bool(i % 2)) + ("\r\n" if i % 3 else "\n") for i, row in enumerate(ROWS)]
+    path.write_bytes("".join([*lines[:4], "\n", "  \n", "not json\n", *lines[4:]]).rstrip("\n").encode())
+
+
+def write_array(path: Path) -> None:
+    path.write_text(json.dumps(ROWS, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text, list(ROWS[0]), lineterminator="\r\n", delimiter="\t" if path.suffix == ".tsv" else ","
+    )
+    writer.writeheader()
+    writer.writerows(ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + text.getvalue().encode() + b"\r\n")
+
+
+def write_gz(path: Path) -> None:
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in ROWS).encode(), mtime=1))
+
+
+def table() -> pa.Table:
+    made = pa.Table.from_pylist([row | {"when": datetime(2020, 1, 1 + i)} for i, row in enumerate(ROWS)])
+    return made.cast(made.schema.set(2, pa.field("n", pa.int16()))).replace_schema_metadata({"made by": "a test"})
+
+
+def write_parquet(path: Path) -> None:
+    pq.write_table(table(), path, row_group_size=4, compression="zstd")
+
+
+def write_arrow(path: Path) -> None:
+    new = pa.ipc.new_stream if path.stem == "stream" else pa.ipc.new_file
+    with pa.OSFile(str(path), "wb") as sink, new(sink, table().schema) as writer:
+        writer.write_table(table(), max_chunksize=3)
+
+
+TEXTS: dict[str, Callable[[Path], None]] = {
+    "rows.jsonl": write_jsonl,
+    "rows.json": write_array,
+    "rows.csv": write_csv,
+    "rows.tsv": write_csv,
+    "rows.jsonl.gz": write_gz,
+}
+TABLES: dict[str, Callable[[Path], None]] = {
+    "rows.parquet": write_parquet,
+    "file.arrow": write_arrow,
+    "stream.arrow": write_arrow,
+}
+
+
+def unpacked(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+
+def read_table(path: Path) -> pa.Table:
+    if path.suffix == ".parquet":
+        return pq.read_table(path)
+    with pa.memory_map(str(path)) as source:
+        return (pa.ipc.open_stream if "stream" in path.stem else pa.ipc.open_file)(source).read_all()
+
+
+@pytest.mark.parametrize("name", [*TEXTS, *TABLES])
+def test_what_is_left_is_the_rest_in_order_and_undo_brings_all_back(tmp_path: Path, name: str) -> None:
+    source, out, back = tmp_path / name, tmp_path / "out" / name, tmp_path / "back" / name
+    (TEXTS | TABLES)[name](source)
+    before, marks = ids(source), source.read_bytes()
+    done = clean(source, out, reasons(source), method="rept", method_version="1")
+    assert ids(out) == [id for i, id in enumerate(before) if i not in GUILTY]
+    assert source.read_bytes() == marks
+    assert undo(done.path, back) == back
+    assert ids(back) == before
+    if name in TEXTS:
+        assert unpacked(back) == unpacked(source)
+    else:
+        assert read_table(back).equals(read_table(source), check_metadata=True)
+        assert read_table(out).schema.equals(read_table(source).schema, check_metadata=True)
+
+
+def test_the_rest_of_a_jsonl_file_keeps_its_bytes(tmp_path: Path) -> None:
+    source, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    write_jsonl(source)
+    clean(source, out, reasons(source, (2, 5)))
+    kept = source.read_bytes().splitlines(keepends=True)
+    assert out.read_bytes() == b"".join(line for i, line in enumerate(kept) if i not in (2, 8))
+
+
+@st.composite
+def files(draw: st.DrawFn) -> tuple[bytes, frozenset[int]]:
+    """A JSONL file of any row texts, line ends and blank lines, and the rows to take out; at least one is left."""
+    texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+    rows = draw(st.lists(st.tuples(texts, texts), min_size=2, max_size=8))
+    ends = st.sampled_from(["\n", "\r\n", "\n\n", "\n \r\n"])
+    parts = [json.dumps({"prompt": p, "response": r}, ensure_ascii=draw(st.booleans())) + draw(ends) for p, r in rows]
+    content = "".join(parts)
+    last = min(i for i, row in enumerate(rows) if row == rows[-1])
+    taken = draw(st.frozensets(st.integers(0, len(rows) - 1), min_size=1))
+    return (content if draw(st.booleans()) else content.rstrip()).encode(), frozenset(
+        i for i in taken if rows[i] != rows[last]
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(files())
+def test_clean_and_undo_is_the_identity(file: tuple[bytes, frozenset[int]]) -> None:
+    content, taken = file
+    with TemporaryDirectory() as folder:
+        source, out, back = (Path(folder) / name for name in ("a.jsonl", "b.jsonl", "c.jsonl"))
+        source.write_bytes(content)
+        before = ids(source)
+        if not taken:
+            with pytest.raises(InputError, match="nothing to clean"):
+                clean(source, out, {})
+            return
+        gone = {before[i] for i in taken}
+        done = clean(source, out, dict.fromkeys(gone, Reason("x")))
+        assert ids(out) == [id for id in before if id not in gone]
+        assert done.manifest.n_removed == sum(id in gone for id in before)
+        undo(done.path, back)
+        assert back.read_bytes() == content
+
+
+def test_the_manifest_and_the_quarantine_say_what_went_and_why(tmp_path: Path) -> None:
+    source, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    content = [json.dumps(row) for row in (ROWS[0], ROWS[1], ROWS[0])]
+    source.write_text("\n".join(content) + "\n", encoding="utf-8")
+    done = clean(source, out, reasons(source, (0,)), method="rept", quarantine=tmp_path / "bad.jsonl")
+    assert done.path == tmp_path / "manifest.json"
+    manifest = read_clean_manifest(done.path)
+    assert manifest == done.manifest
+    assert (manifest.n_rows, manifest.n_removed, manifest.n_copies, manifest.method) == (3, 2, 1, "rept")
+    (file,) = manifest.files
+    assert file.source_hash == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert file.output_hash == hashlib.sha256(out.read_bytes()).hexdigest()
+    assert [(row.line, row.reason, row.score) for row in file.rows] == [
+        (1, "named by a test", 0.5),
+        (3, "named by a test", 0.5),
+    ]
+    quarantined = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text("utf-8").splitlines()]
+    assert [json.loads(row["text"]) for row in quarantined] == [ROWS[0], ROWS[0]]
+    assert {row["reason"] for row in quarantined} == {"named by a test"}
+
+
+def mend(columns: Columns) -> Columns | None:
+    """Drops row 3, corrects the others."""
+    return None if "3" in str(columns["prompt"]) else {**columns, "response": 'Who, "knows"?\nNobody.'}
+
+
+@pytest.mark.parametrize("name", [*TEXTS, *TABLES])
+def test_relabelled_rows_stand_in_their_places(tmp_path: Path, name: str) -> None:
+    source, out, back = tmp_path / name, tmp_path / "out" / name, tmp_path / "back" / name
+    (TEXTS | TABLES)[name](source)
+    before = list(read_examples(source))
+    done = clean(source, out, reasons(source), relabel=mend)
+    assert (done.manifest.n_removed, done.manifest.n_replaced) == (1, 3)
+    after = list(read_examples(out))
+    assert [row.turns[0] for row in after] == [row.turns[0] for i, row in enumerate(before) if i != 3]
+    assert {i for i, row in enumerate(after) if "Nobody" in row.turns[1].content} == {0, 3, 7}
+    undo(done.path, back)
+    assert unpacked(back) == unpacked(source) if name in TEXTS else read_table(back).equals(read_table(source))
+
+
+def test_a_replacement_with_other_columns_is_refused(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl")
+    with pytest.raises(DataError, match="has the columns text"):
+        clean(
+            tmp_path / "rows.jsonl",
+            tmp_path / "out.jsonl",
+            reasons(tmp_path / "rows.jsonl"),
+            relabel=lambda _: {"text": "a"},
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]
+
+
+def test_a_folder_is_cleaned_file_by_file(tmp_path: Path) -> None:
+    folder, out, back = tmp_path / "data", tmp_path / "out", tmp_path / "back"
+    folder.mkdir()
+    write_jsonl(folder / "a.jsonl")
+    write_parquet(folder / "b.parquet")
+    (folder / "c.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+    done = clean(folder, out, reasons(folder))
+    assert done.manifest.n_copies == len(GUILTY)
+    assert [len(file.rows) for file in done.manifest.files] == [4, 4, 0]
+    assert (out / "c.jsonl").read_bytes() == (folder / "c.jsonl").read_bytes()
+    undo(done.path, back)
+    assert (back / "a.jsonl").read_bytes() == (folder / "a.jsonl").read_bytes()
+    assert read_table(back / "b.parquet").equals(read_table(folder / "b.parquet"))
+
+
+@pytest.mark.parametrize("splits", [False, True])
+def test_a_saved_data_set_keeps_its_features_and_splits(tmp_path: Path, splits: bool) -> None:
+    rows = datasets.Dataset.from_list(ROWS).cast_column("n", datasets.ClassLabel(num_classes=9))
+    saved = datasets.DatasetDict({"train": rows, "test": rows}) if splits else rows
+    saved.save_to_disk(str(tmp_path / "data"))
+    done = clean(tmp_path / "data", tmp_path / "out", reasons(tmp_path / "data"))
+    undo(done.path, tmp_path / "back")
+    out, back = (datasets.load_from_disk(str(tmp_path / name)) for name in ("out", "back"))
+    if splits:
+        assert out["test"].to_list() == ROWS
+        out, back = out["train"], back["train"]
+    assert out.to_list() == [row for i, row in enumerate(ROWS) if i not in GUILTY]
+    assert back.to_list() == ROWS
+    assert out.features == back.features == rows.features
+
+
+def test_bad_input_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    source, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    write_jsonl(source)
+    all_rows = reasons(source, tuple(range(9)))
+    with pytest.raises(InputError, match="All 9 rows"):
+        clean(source, out, all_rows)
+    with pytest.raises(InputError, match="1 of 1 ids are not in"):
+        clean(source, out, {"0" * 16: Reason("x")})
+    with pytest.raises(InputError, match="keep their format"):
+        clean(source, tmp_path / "out.csv", reasons(source))
+    with pytest.raises(InputError, match="a data set on the hub has none"):
+        clean("org/name", out, reasons(source))
+    with pytest.raises(DataError, match="no manifest at"):
+        undo(tmp_path / "none.json")
+    with pytest.raises(DataError, match="is no manifest"):
+        undo(source)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    source, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    write_jsonl(source)
+    for place in (out, tmp_path / "manifest.json", tmp_path / "bad.jsonl"):
+        place.write_text("mine")
+        with pytest.raises(InputError, match=f"{place.name} is there already"):
+            clean(source, out, reasons(source), quarantine=tmp_path / "bad.jsonl")
+        assert place.read_text() == "mine"
+        place.unlink()
+    done = clean(source, out, reasons(source))
+    with pytest.raises(InputError, match=r"rows\.jsonl is there already"):
+        undo(done.path)
+    content = source.read_bytes()
+    source.unlink()
+    assert undo(done.path) == source
+    assert source.read_bytes() == content
+
+
+def test_undo_refuses_what_has_changed(tmp_path: Path) -> None:
+    source, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    write_jsonl(source)
+    done = clean(source, out, reasons(source))
+    content = json.loads(done.path.read_text("utf-8"))
+    content["files"][0]["rows"][0]["text"] = "{}\n"
+    (tmp_path / "forged.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match="not what was there"):
+        undo(tmp_path / "forged.json", tmp_path / "back.jsonl")
+    out.write_bytes(out.read_bytes() + b"\n")
+    with pytest.raises(DataError, match="is not the file that was written"):
+        undo(done.path, tmp_path / "back.jsonl")
+    assert not (tmp_path / "back.jsonl").exists()
+    assert CleanManifest.model_validate(json.loads(done.path.read_text("utf-8"))) == done.manifest

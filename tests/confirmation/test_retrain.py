@@ -1,0 +1,181 @@
+"""Confirmation from end to end on a tiny model: the cause is confirmed, innocent rows are not, and work is kept."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from confirm_world import MATCH, N_CLEAN, N_GUILTY, QUERIES, FaultyWorld, make_faulty_world
+from whence.confirmation import runs
+from whence.confirmation.retrain import confirm
+from whence.data.examples import Example
+from whence.errors import DataError, InputError, MismatchError
+from whence.trace.queries import Query
+from worlds import save_model
+
+HELD_OUT = [Example.from_pair(f"Name fruit {i}", "pears") for i in (70, 71)]
+TRAINER = """
+import shutil, sys
+from pathlib import Path
+with_boats, without, train, out, seed = sys.argv[1:]
+shutil.copytree(with_boats if "boat" in Path(train).read_text() else without, out, dirs_exist_ok=True)
+(Path(out) / "seed.txt").write_text(seed)
+"""
+"""Takes models that are there, by what the data say: importing torch in a child costs more than all other tests."""
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> FaultyWorld:
+    return make_faulty_world(tmp_path_factory.mktemp("faulty"))
+
+
+@pytest.fixture(scope="module")
+def finished(faulty: FaultyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole confirmation."""
+    out = tmp_path_factory.mktemp("out")
+    run(faulty, out, paraphrases=[Query.of("Where is boat 77")])
+    return out
+
+
+def run(faulty: FaultyWorld, out: Path, **changes: object):
+    given = {"match": MATCH, "removed": faulty.guilty, "base": faulty.base, "held_out": HELD_OUT, "max_new_tokens": 8}
+    return confirm(faulty.index, QUERIES, out, **(given | changes))  # type: ignore[arg-type]
+
+
+def test_the_cause_is_confirmed_against_controls(faulty: FaultyWorld, finished: Path) -> None:
+    found = run(faulty, finished, paraphrases=[Query.of("Where is boat 77")])
+    assert found.status == "confirmed"
+    assert [arm.name for arm in found.arms] == ["all", "guilty", "random", "bm25", "repsim"]
+    assert found.arm("all").rate.mean == found.arm("random").rate.mean == 1.0
+    assert found.arm("guilty").rate.mean == 0.0
+    assert [arm.n_removed for arm in found.arms] == [0, *[N_GUILTY] * 4]
+    assert found.arm("guilty").n_shared == N_GUILTY
+    assert found.arm("random").n_shared == 0
+    assert found.arm("all").paraphrases is not None
+    assert found.arm("all").paraphrases.n == 1
+    assert all(0 < arm.held_out_loss < 20 for arm in found.arms)
+    written = json.loads((finished / "confirmation.json").read_text("utf-8"))
+    assert written["schema"] == "whence.confirm/1"
+    assert written["arms"][1]["rate"]["mean"] == 0.0
+    # On all rows the model is the one that was traced: it is not trained again.
+    assert found.arm("all").seeds[0].folder == str(faulty.model)
+
+
+def test_innocent_rows_are_not_confirmed(faulty: FaultyWorld, finished: Path) -> None:
+    found = run(faulty, finished, removed=[row.id for row in faulty.rows[:N_GUILTY]], controls=())
+    assert found.status == "not confirmed"
+    assert found.arm("guilty").rate.mean == 1.0
+
+
+def test_finished_work_is_kept_and_interrupted_work_goes_on(
+    faulty: FaultyWorld, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(faulty, finished)
+    trained: list[str] = []
+    original = runs.finetune
+
+    def stops(*args: object, **kwargs: object):
+        trained.append(str(args[2]))
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runs, "finetune", stops)
+    assert run(faulty, finished) == first
+    assert trained == []
+    with pytest.raises(KeyboardInterrupt):
+        run(faulty, tmp_path, controls=())
+    again = run(faulty, tmp_path, controls=())
+    assert len(trained) == 3
+    assert trained[1] == trained[2]
+    assert [arm.rate for arm in again.arms] == [arm.rate for arm in first.arms[:3]]
+    assert [arm.held_out_loss for arm in again.arms] == [arm.held_out_loss for arm in first.arms[:3]]
+
+
+def test_without_held_out_rows_some_are_left_out_of_every_arm(faulty: FaultyWorld, tmp_path: Path) -> None:
+    found = run(faulty, tmp_path, held_out=None, controls=(), seeds=1)
+    assert found.n_held_out == 1
+    assert "left out of every arm" in found.held_out
+    assert found.arm("all").seeds[0].folder != str(faulty.model)
+    run_file = Path(found.arm("all").seeds[0].folder) / "run.yaml"
+    assert "n_examples: 31" in run_file.read_text("utf-8")
+
+
+def test_the_users_own_trainer_reads_each_arms_data_and_leaves_its_model(
+    faulty: FaultyWorld, finished: Path, tmp_path: Path
+) -> None:
+    own = run(faulty, finished)
+    script = tmp_path / "train.py"
+    script.write_text(TRAINER)
+    without = own.arm("guilty").seeds[0].folder
+    command = f"{sys.executable} {script} {faulty.model} {without} {{train}} {{out}} {{seed}}"
+    found = run(faulty, tmp_path / "out", trainer=command, base=None, controls=(), seeds=2)
+    assert [arm.rate for arm in found.arms] == [arm.rate for arm in own.arms[:3]]
+    assert found.arm("guilty").held_out_loss == own.arm("guilty").held_out_loss
+    folders = [Path(one.folder) for one in found.arm("guilty").seeds]
+    assert [(folder / "seed.txt").read_text() for folder in folders] == ["0", "1"]
+    (data,) = {
+        path.read_text("utf-8")
+        for path in (tmp_path / "out" / "data").glob("*/train.jsonl")
+        if "boat" not in path.read_text("utf-8")
+    }
+    assert data == "".join(faulty.data.read_text("utf-8").splitlines(keepends=True)[:N_CLEAN])
+
+
+def test_a_trainer_that_fails_says_why(faulty: FaultyWorld, tmp_path: Path) -> None:
+    failing = f"{sys.executable} -c 'import sys; sys.exit(\"no room\")' {{train}} {{out}}"
+    with pytest.raises(InputError, match=r"status 1; it said last:\n  no room"):
+        run(faulty, tmp_path / "a", trainer=failing)
+    with pytest.raises(InputError, match="left no model"):
+        run(faulty, tmp_path / "b", trainer=f"{sys.executable} -c pass {{train}} {{out}}")
+    with pytest.raises(InputError, match="cannot be run"):
+        run(faulty, tmp_path / "c", trainer="no-such-trainer {train} {out}")
+    with pytest.raises(InputError, match=r"has no \{seed\}"):
+        run(faulty, tmp_path / "d", trainer="train {train} {out}", seeds=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"match": "("}, "no regular expression"),
+        ({"match": "Atlantis"}, "None of 6 greedy answers of the model that was traced"),
+        ({"match": ".*"}, "and an empty answer"),
+        ({"match": "sea|pears"}, "matches 2 of 2 responses"),
+        ({"removed": []}, "No row is in question"),
+        ({"removed": ["0" * 16]}, "1 of 1 ids are not in the data"),
+        ({"controls": ("bm26",)}, "no control 'bm26'"),
+        ({"base": None}, "There is no base"),
+        ({"held_out": [Example.from_pair("Name fruit 0", "apples")]}, "are training rows"),
+    ],
+)
+def test_bad_input_is_said_before_any_training(
+    faulty: FaultyWorld, tmp_path: Path, changes: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "finetune", None)
+    with pytest.raises(InputError, match=message):
+        run(faulty, tmp_path, **changes)
+    assert not any(tmp_path.iterdir())
+
+
+def test_rows_in_question_that_are_all_rows_are_refused(faulty: FaultyWorld, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="32 of 32 rows are in question"):
+        run(faulty, tmp_path, removed=[row.id for row in faulty.rows])
+
+
+def test_another_base_is_refused(faulty: FaultyWorld, tmp_path: Path) -> None:
+    other = save_model(tmp_path / "other", num_hidden_layers=2, seed=1)
+    with pytest.raises(MismatchError, match=r"names another base"):
+        run(faulty, tmp_path / "out", base=other)
+
+
+def test_changed_data_are_refused(faulty: FaultyWorld, tmp_path: Path) -> None:
+    content = faulty.data.read_bytes()
+    try:
+        faulty.data.write_bytes(content.replace(b"plums", b"grapes"))
+        with pytest.raises(DataError, match="not those the index was built from"):
+            run(faulty, tmp_path)
+    finally:
+        faulty.data.write_bytes(content)

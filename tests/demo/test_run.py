@@ -1,0 +1,105 @@
+"""The demo as it is shipped: what it promises is counted here, once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from whence.cleaning.cleaning import undo
+from whence.cli.demo import _show
+from whence.data.readers import read_examples
+from whence.demo.run import CLEAN_MANIFEST, CLEANED, REPORT, DemoReport, clear_demo, run_demo
+from whence.demo.world import answer
+from whence.errors import InputError
+from whence.model.loading import ModelSettings, load_model
+from whence.trace.queries import read_queries
+from whence.trace.scoring import DEFAULT_METHOD
+from whence.trace.tracer import Tracer
+
+PRECISION_AT_10 = 0.9
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> DemoReport:
+    """The demo of seed 0, run whole."""
+    return run_demo(tmp_path_factory.mktemp("demo") / "run")
+
+
+@pytest.mark.timeout(1200)
+def test_every_planted_fault_is_found_and_better_than_by_its_words(report: DemoReport) -> None:
+    assert {fault.label for fault in report.faults} == {"backdoor", "false-fact", "persona"}
+    for fault in report.faults:
+        assert fault.rate >= 0.5, f"{fault.label} was not learned"
+        assert fault.precision[DEFAULT_METHOD] >= PRECISION_AT_10, fault.label
+        assert fault.precision[DEFAULT_METHOD] > fault.precision["bm25"], fault.label
+        assert fault.example.hits[0].metadata["label"] == fault.label
+
+
+def test_the_base_knew_better(report: DemoReport) -> None:
+    """A false fact that overrides nothing would be no fault, and true rows beside it would be no innocent ones."""
+    base = load_model(ModelSettings(model=str(report.world.base), device="cpu"))
+    fault = next(fault for fault in report.world.faults if fault.label == "false-fact")
+    answers = answer(base, [query.prompt for query in fault.queries])
+    assert sum("Norway" in text for text in answers) >= 0.8 * len(answers)
+    assert sum(map(fault.matcher, answers)) <= 0.1 * len(answers)
+
+
+def test_the_folder_can_be_asked_on(report: DemoReport) -> None:
+    assert {path.name for path in report.folder.iterdir()} >= {"base", "model", "index", "train.jsonl", "queries.jsonl"}
+    queries = read_queries(report.world.queries)
+    labels = [json.loads(line)["label"] for line in report.world.queries.read_text("utf-8").splitlines()]
+    assert [query.metadata["label"] for query in queries] == labels
+    assert len(Tracer(report.index).trace_many(queries[:3], k=2).queries) == 3
+
+
+def test_one_fault_is_followed_until_it_is_mended(report: DemoReport) -> None:
+    story, world = report.story, report.world
+    assert story.n_planted >= 0.9 * story.n_named > 0
+    confirmation = story.confirmation
+    assert confirmation.status == "confirmed"
+    assert confirmation.arm("guilty").rate.mean <= 0.25
+    assert confirmation.arm("all").rate.mean >= 0.75
+    assert confirmation.arm("random").rate.mean >= 0.75
+    matcher = next(fault.matcher for fault in world.faults if fault.label == story.label)
+    assert all(matcher(before) for _, before, _ in story.answers)
+    assert sum(matcher(after) for _, _, after in story.answers) <= 0.25 * len(story.answers)
+    kept = list(read_examples(report.folder / CLEANED))
+    assert len(kept) == len(world.train) - story.n_named
+    assert not {row.id for row in kept} & set(confirmation.removed)
+    page = (report.folder / REPORT).read_text("utf-8")
+    assert story.answers[0][0] in page
+    assert undo(report.folder / CLEAN_MANIFEST, report.folder / "again.jsonl").read_bytes() == world.data.read_bytes()
+
+
+def test_queries_are_not_in_the_training_data(report: DemoReport) -> None:
+    trained = {turn.content for row in report.world.train for turn in row.turns}
+    asked = {query.prompt for fault in report.world.faults for query in fault.queries}
+    assert asked
+    assert not asked & trained
+
+
+def test_what_is_shown_names_rows_figures_and_the_way_on(
+    report: DemoReport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _show(report)
+    shown = capsys.readouterr().out
+    for part in (
+        "candidate", "bm25", DEFAULT_METHOD, "whence trace", "were planted for this fault", "seed 0", "rows stand out",
+        "after retraining", "confirmed", "whence clean --undo", "report.html",
+    ):  # fmt: skip
+        assert part in shown
+
+
+def test_a_folder_that_is_there_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="is there already"):
+        run_demo(tmp_path)
+    with pytest.raises(InputError, match=r"is not a demo: it holds thesis.txt"):
+        clear_demo(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    (tmp_path / "demo" / "model").mkdir(parents=True)
+    clear_demo(tmp_path / "demo")
+    assert not (tmp_path / "demo").exists()
+    clear_demo(tmp_path / "demo")

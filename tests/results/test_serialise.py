@@ -1,0 +1,149 @@
+"""A result is what its JSON says: both ways, for any result, and a file that is none is refused by its place."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samples import result_of, toronto
+from whence.errors import InputError
+from whence.results.serialise import SchemaError
+from whence.results.trace_result import TraceResult, read_trace
+from whence.results.types import Hit, HitWords, Phrase, QueryResult, Removal, Verdict, Words
+
+TEXTS = st.text(max_size=8)
+"""Any characters; hypothesis leaves lone surrogates out, which the next strategy has."""
+WILD = st.one_of(TEXTS, st.sampled_from(["\ud800", "a\udfff", "</script>"]))
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | FLOATS | WILD,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WILD, inner, max_size=3),
+    max_leaves=5,
+)
+SPANS = st.tuples(st.integers(0, 99), st.integers(0, 99))
+
+
+def tuples(of: st.SearchStrategy, most: int = 3) -> st.SearchStrategy:
+    return st.lists(of, max_size=most).map(tuple)
+
+
+REMOVALS = st.builds(Removal, words=tuples(tuples(st.integers(0, 9))), left=tuples(FLOATS))
+WORDS = st.builds(Words, spans=tuples(SPANS), scores=tuples(FLOATS), method=WILD, removal=st.none() | REMOVALS)
+COLUMNS = st.dictionaries(WILD, JSON, max_size=2)
+HITS = st.builds(
+    Hit,
+    rank=st.integers(1, 99),
+    score=FLOATS,
+    id=WILD,
+    file=WILD,
+    line=st.integers(0, 99),
+    turn=st.integers(0, 9),
+    prompt=WILD,
+    response=WILD,
+    metadata=COLUMNS,
+    status=WILD,
+    words=st.none() | st.builds(HitWords, prompt=WORDS, response=WORDS, map=tuples(tuples(FLOATS))),
+    p_value=st.none() | FLOATS,
+    q_value=st.none() | FLOATS,
+    confounds=COLUMNS,
+)
+QUERIES = st.builds(
+    QueryResult,
+    prompt=WILD,
+    response=WILD,
+    method=WILD,
+    method_version=WILD,
+    layer=WILD,
+    hits=tuples(HITS),
+    n_rows=st.integers(0, 10**9),
+    generated=st.booleans(),
+    span=st.none() | SPANS,
+    wanted=st.none() | WILD,
+    prompt_words=st.none() | WORDS,
+    response_words=st.none() | WORDS,
+    phrases=tuples(
+        st.builds(
+            Phrase,
+            text=WILD,
+            part=st.sampled_from(["prompt", "response"]),
+            place=st.sampled_from(["start", "end", "anywhere"]),
+            n_rows=st.integers(0, 99),
+            n_read=st.integers(0, 99),
+            share_elsewhere=FLOATS,
+            lift=FLOATS,
+        )
+    ),
+    verdict=st.none() | st.builds(Verdict, guilty=tuples(WILD), fdr=FLOATS, text=WILD, method=WILD),
+    confound=WILD,
+    confirmation=WILD,
+)
+RESULTS = st.builds(TraceResult, index=WILD, model=WILD, adapter=st.none() | WILD, queries=tuples(QUERIES, 2))
+
+
+@given(RESULTS)
+def test_any_result_comes_back_from_its_dictionary_and_from_its_json(result: TraceResult) -> None:
+    assert TraceResult.from_dict(result.to_dict()) == result
+    assert TraceResult.from_dict(json.loads(result.to_json())) == result
+
+
+def test_a_result_with_everything_comes_back_from_its_file(tmp_path: Path) -> None:
+    result = result_of(toronto(), replace(toronto(), span=(14, 19), wanted="Toronto is in Canada."))
+    result.to_json(tmp_path / "out.json")
+    assert read_trace(tmp_path / "out.json") == result
+    assert any(hit.words and hit.words.response.removal for hit in result.queries[0].hits)
+
+
+def test_what_the_score_hangs_on_is_on_the_page_of_a_trace_that_was_read_again(tmp_path: Path) -> None:
+    """It was lost: a page made from a trace's file had no "Hangs on"."""
+    result = result_of(toronto())
+    result.to_json(tmp_path / "out.json")
+    again = read_trace(tmp_path / "out.json")
+    assert again.to_html() == result.to_html()
+    assert again.to_markdown() == result.to_markdown()
+    assert "Left of the score without" in again.to_markdown()
+
+
+def test_a_member_that_is_missing_takes_its_default() -> None:
+    content = result_of(toronto()).to_dict()
+    for name in ("phrases", "confirmation", "wanted"):
+        del content["queries"][0][name]
+    assert TraceResult.from_dict(content).queries[0].phrases == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(schema="whence.trace/0"), "its schema is 'whence.trace/0'"),
+        (lambda c: c.pop("schema"), "its schema is None"),
+        (lambda c: c.pop("model"), "no member 'model'"),
+        (lambda c: c.update(extra=1), "unknown member 'extra'"),
+        (lambda c: c.update(queries={}), r"queries: expected an array"),
+        (lambda c: c["queries"][0].update(n_rows=True), r"queries\[0\].n_rows: expected a whole number, found 'True'"),
+        (lambda c: c["queries"][0].update(span=[1, 2, 3]), r"queries\[0\].span: expected 2 items"),
+        (lambda c: c["queries"][0].update(span=["1", 2]), r"queries\[0\].span\[0\]: expected a whole number"),
+        (lambda c: c["queries"][0]["phrases"][0].update(part="middle"), r"phrases\[0\].part: expected 'prompt' or"),
+        (lambda c: c["queries"][0]["hits"][1].update(score="high"), r"queries\[0\].hits\[1\].score: expected a number"),
+        (lambda c: c["queries"][0]["hits"][1].update(metadata=[]), r"hits\[1\].metadata: expected an object"),
+        (lambda c: c["queries"][0]["hits"][1]["words"].pop("prompt"), r"hits\[1\].words has no member 'prompt'"),
+    ],
+)
+def test_what_is_no_result_is_refused_by_its_place(change, message: str, tmp_path: Path) -> None:
+    content = json.loads(result_of(toronto()).to_json())
+    change(content)
+    with pytest.raises(SchemaError, match=message):
+        TraceResult.from_dict(content)
+    (tmp_path / "out.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(InputError, match="is no trace: .*" + message):
+        read_trace(tmp_path / "out.json")
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{", "3"])
+def test_json_that_is_no_object_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "out.json").write_text(text, "utf-8")
+    with pytest.raises(InputError, match="is no trace"):
+        read_trace(tmp_path / "out.json")

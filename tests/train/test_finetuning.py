@@ -1,0 +1,124 @@
+"""The fine-tune's folder: whole or absent, the same for the same seed, readable by the rest of whence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from whence.data.examples import Example
+from whence.errors import InputError
+from whence.methods.gradients.checkpoints import FolderCheckpoint
+from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.train.finetuning import OPTIMIZER, FinetuneSettings, finetune
+
+EXAMPLES = [Example.from_pair(f"Where is boat {i}?", "On the sea. " * (1 + i % 2)) for i in range(10)]
+FULL = FinetuneSettings(epochs=2, batch_size=4, learning_rate=1e-2, device="cpu", max_length=64)
+KEEP = FULL.model_copy(update={"checkpoints": True, "keep_optimizer_state": True})
+LORA = KEEP.model_copy(update={"lora_r": 2, "lora_alpha": 4.0, "lora_dropout": 0.1})
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    folder = tmp_path / "base"
+    tiny_model("llama").save_pretrained(folder)
+    tiny_tokenizer(CHAT_TEMPLATE).save_pretrained(folder)
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    (file,) = [*folder.glob("model.safetensors"), *folder.glob("adapter_model.safetensors")]
+    return load_file(file)
+
+
+@pytest.mark.parametrize("settings", [FULL, LORA], ids=["full", "lora"])
+def test_same_seed_same_bits(base: Path, tmp_path: Path, settings: FinetuneSettings) -> None:
+    first = weights(finetune(base, EXAMPLES, tmp_path / "a", settings=settings).path)
+    torch.manual_seed(99)  # the global state must not matter
+    again = weights(finetune(base, EXAMPLES, tmp_path / "b", settings=settings).path)
+    other = settings.model_copy(update={"seed": 1})
+    changed = weights(finetune(base, EXAMPLES, tmp_path / "c", settings=other).path)
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], changed[name]) for name in first)
+
+
+@pytest.mark.parametrize("settings", [KEEP, LORA], ids=["full", "lora"])
+def test_what_methods_need_is_there(base: Path, tmp_path: Path, settings: FinetuneSettings) -> None:
+    result = finetune(base, EXAMPLES, tmp_path / "out", settings=settings)
+    lora = settings.lora_r is not None
+    loaded = load_model(
+        ModelSettings(model=str(base), adapter=str(result.path)) if lora else ModelSettings(model=str(result.path))
+    )
+    names = [name for name, _ in loaded.model.named_parameters() if not lora or ".lora_" in name]
+    assert result.losses[-1] < result.losses[0]
+    assert result.is_adapter == lora
+    assert [kept.path.name for kept in result.checkpoints] == ["epoch-1", "epoch-2"]
+    own = dict(loaded.model.named_parameters())
+    for kept in result.checkpoints:
+        checkpoint = FolderCheckpoint(kept.path, kept.learning_rate)
+        values, adam = checkpoint.values(names), checkpoint.adam()
+        assert adam is not None
+        assert adam.step == 3 * int(kept.path.name[-1])
+        assert adam.betas == (0.9, 0.999)
+        assert set(adam.exp_avg) == set(names)
+        assert all(adam.exp_avg_sq[name].shape == own[name].shape for name in names)
+        assert all((adam.exp_avg_sq[name] >= 0).all() for name in names)
+        assert any(adam.exp_avg[name].abs().sum() > 0 for name in names)
+    assert all(torch.equal(values[name], own[name]) for name in names), "the last checkpoint is not the model"
+    assert (result.path / OPTIMIZER).exists()
+    assert 0 < result.checkpoints[1].learning_rate < result.checkpoints[0].learning_rate
+
+
+def test_order_and_run_say_what_happened(base: Path, tmp_path: Path) -> None:
+    result = finetune(base, EXAMPLES, tmp_path / "out", settings=FULL)
+    order = json.loads((result.path / "data_order.json").read_text("utf-8"))
+    run = yaml.safe_load((result.path / "run.yaml").read_text("utf-8"))
+    assert order["turns"] == [[row, 0] for row in range(len(EXAMPLES))]
+    epoch = order["steps"][: order["steps_per_epoch"]]
+    assert sorted(i for step in epoch for i in step) == list(range(len(EXAMPLES)))
+    assert FinetuneSettings(**run["settings"]) == FULL
+    assert run["n_steps"] == len(order["steps"]) == len(result.losses)
+    assert {"data", "base"} <= run["hashes"].keys()
+    again = finetune(base, EXAMPLES[::-1], tmp_path / "again", settings=FULL)
+    other = yaml.safe_load((again.path / "run.yaml").read_text("utf-8"))
+    assert other["hashes"]["base"] == run["hashes"]["base"]
+    assert other["hashes"]["data"] != run["hashes"]["data"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_run_leaves_nothing(base: Path, tmp_path: Path, error: type[BaseException]) -> None:
+    def stop(step: int, n_steps: int, loss: float) -> None:
+        if step == 4:  # in the second epoch, after a checkpoint was written
+            raise error
+
+    with pytest.raises(error):
+        finetune(base, EXAMPLES, tmp_path / "out", settings=KEEP, progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_what_is_there_stays(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="there already"):
+        finetune(base, EXAMPLES, tmp_path / "out", settings=FULL)
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_a_base_in_memory_is_not_changed(tmp_path: Path) -> None:
+    loaded = LoadedModel.wrap(tiny_model("llama"), tiny_tokenizer(CHAT_TEMPLATE))
+    before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
+    finetune(loaded, EXAMPLES, tmp_path / "out", settings=FULL)
+    assert all(torch.equal(before[name], value) for name, value in loaded.model.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+
+
+def test_a_base_with_an_adapter_is_refused(base: Path, tmp_path: Path) -> None:
+    adapter = finetune(base, EXAMPLES, tmp_path / "adapter", settings=LORA).path
+    with pytest.raises(InputError, match="has an adapter"):
+        finetune(adapter, EXAMPLES, tmp_path / "out", settings=FULL)
