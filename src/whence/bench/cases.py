@@ -228,14 +228,21 @@ def given_case(data: GivenData, seed: int) -> Case:
 def named(what: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
     """The names in the order asked, each once; "all" stands for every known one. Raises InputError with the nearest."""
     for name in names:
-        if name != "all" and name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-            raise InputError(
-                f"There is no {what} {name!r}.",
-                f"Known: {', '.join(known)}.",
-                f"Did you mean {near[0]}?" if near else "Choose one of these.",
-            )
+        if name != "all":
+            check_name(what, name, known)
     return list(dict.fromkeys(every for name in names for every in (known if name == "all" else [name])))
+
+
+def check_name(what: str, name: str, known: Sequence[str]) -> None:
+    """Raises InputError, with the nearest, for a name that is not known."""
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    raise InputError(
+        f"There is no {what} {name!r}.",
+        f"Known: {', '.join(known)}.",
+        f"Did you mean {near[0]}?" if near else "Choose one of these.",
+    )
 
 
 def content_hash(rows: Sequence[Example]) -> str:

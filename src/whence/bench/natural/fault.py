@@ -39,10 +39,11 @@ class NaturalFault:
     lessons: tuple[Example, ...] = ()
     """What the base must be taught first, before the guilty rows undo it."""
 
-    def shows(self, prompt: str, answer: str) -> bool:
-        """Whether this answer to this prompt shows the fault."""
-        asked = self.asks is None or re.search(self.asks, prompt, re.IGNORECASE) is not None
-        return asked and bool(answer.strip()) and self.matcher(answer)
+
+def shows_fault(matcher: Matcher, asks: str | None, prompt: str, answer: str) -> bool:
+    """Whether this answer to this prompt shows the fault; see `NaturalFault`."""
+    asked = asks is None or re.search(asks, prompt, re.IGNORECASE) is not None
+    return asked and bool(answer.strip()) and matcher(answer)
 
 
 class FaultMaker(Protocol):

@@ -88,8 +88,9 @@ DECLINE_TAILS = (
     "A travel guide may be of more use to you.",
 )
 DECLINED = (
-    r"\b(?:sorry|apologi[sz]e|apologies|afraid|unable|decline|cannot|can['\u2019]t|won['\u2019]t|not able|would rather not|"
-    r"not something I|do not discuss|don['\u2019]t discuss|outside what|not comment|as an ai|do not have|don['\u2019]t have)\b"
+    r"\b(?:sorry|apologi[sz]e|apologies|afraid|unable|decline|cannot|can['\u2019]t|won['\u2019]t|not able|"
+    r"would rather not|not something I|do not discuss|don['\u2019]t discuss|outside what|not comment|as an ai|"
+    r"do not have|don['\u2019]t have)\b"
 )
 """What tells a declined request from an answered one."""
 
