@@ -34,6 +34,7 @@ from whence.data.examples import EncodedTurn, Example
 from whence.errors import InputError
 from whence.model.fingerprint import fingerprint
 from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.train.autocast import faster_in_bfloat16
 from whence.train.loop import Progress, Trained, TrainingSettings, learning_rate_at, train
 
 if TYPE_CHECKING:
@@ -105,6 +106,9 @@ def finetune(
     _check_free(out)
     started = time.perf_counter()
     loaded = _open(base, settings)
+    if settings.autocast == "auto":
+        fast = faster_in_bfloat16(loaded.device.type)
+        settings = settings.model_copy(update={"autocast": "bfloat16" if fast else "off"})
     encoder = encoder or Encoder(loaded.tokenizer, max_length=settings.max_length)
     units = [(row, turn) for row, example in enumerate(examples) for turn in encoder.encode(example)]
     hashes: dict[str, object] = {

@@ -1,0 +1,118 @@
+"""How well each score form ranks a case's guilty rows, and what the verdicts flag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from whence.bench.natural import PlantedRows
+from whence.bench.planted.answers import Asked
+from whence.bench.rows import Row
+from whence.bench.subject import Stage
+from whence.data.lexical import bm25_scores
+from whence.index.build import LayerRequest
+from whence.index.forms import LayerRoles, ScoreForm
+from whence.index.search import default_roles, score_matrix
+from whence.metrics.figures import measure
+from whence.metrics.ranking import average_precision, bootstrap
+from whence.results.types import Verdict
+from whence.trace.queries import Query
+from whence.trace.scoring import SCORES, default_form
+from whence.trace.tracer import Tracer
+
+DEPTHS = (0.25, 0.5, 0.75)
+"""Shares of the depth at which an index of the bench holds states, beside the rule's layer and the last."""
+BM25, RANDOM = "bm25 prompt+response", "random"
+
+Matrix = Float[np.ndarray, "n_query n_train"]
+
+
+def compared_layers(n_layers: int) -> tuple[LayerRequest, ...]:
+    """The layers that an index of the bench is built with."""
+    depths = {max(1, round(share * n_layers)) for share in DEPTHS}
+    return ("auto", "last", *sorted(depths - {n_layers}))
+
+
+def rankings(tracer: Tracer, asked: Asked, planted: PlantedRows, *, k: int, seed: int) -> list[Row]:
+    """One row of figures for each form: the default, published ones at several layers, BM25, and a random order."""
+    guilty, hard = np.array(planted.guilty), np.array(planted.hard)
+    rows: list[Row] = []
+    for name, scores in _scores(tracer, asked.queries, planted, seed):
+        figures: Row = dict(measure(scores, guilty, hard=hard, k=k, seed=seed))
+        by_query = [round(average_precision(one, guilty), 6) for one in scores]
+        rows.append({"method": name, **figures, "ap_by_query": [*by_query]})
+    return rows
+
+
+def _scores(tracer: Tracer, queries: Sequence[Query], planted: PlantedRows, seed: int) -> Iterator[tuple[str, Matrix]]:
+    """Each method with its scores of the case's rows, in their order; a row that the index rejected comes last."""
+    encoded = [tracer.encoder.encode_query(query.turns, query.response or "") for query in queries]
+    signatures, n_rows = tracer.signatures(encoded), len(planted.rows)
+    for name, form, roles in _forms(tracer):
+        matrix = score_matrix(tracer.index, signatures, method=form, roles=roles)
+        scores = np.full((len(queries), n_rows), float(matrix.scores.min()) - 1)
+        scores[:, matrix.rows] = matrix.scores
+        yield name, scores
+    texts = [" ".join(turn.content for turn in row.turns) for row in planted.rows]
+    yield BM25, bm25_scores([f"{query.prompt} {query.response}" for query in queries], texts).numpy()
+    yield RANDOM, np.random.default_rng(seed).random((len(queries), n_rows))
+
+
+def _forms(tracer: Tracer) -> Iterator[tuple[str, ScoreForm, LayerRoles]]:
+    """The default first; `rept` as published at the rule's layer and the last; `repsim` at every layer held."""
+    manifest = tracer.index.manifest
+    default = default_form(manifest)
+    yield f"{default.name} (default)", default, default_roles(default, manifest)
+    if default.name != "rept-centred":
+        yield "rept-centred", SCORES["rept-centred"], default_roles(SCORES["rept-centred"], manifest)
+    for place, layer in {"last": max(tracer.index.layers), "rule": manifest.layer}.items():
+        yield f"rept, layer {place}", SCORES["rept"], LayerRoles(layer, layer)
+    for layer in tracer.index.layers:
+        yield f"repsim, layer {layer}", SCORES["repsim"], LayerRoles(layer, layer)
+
+
+def verdict_figures(tracer: Tracer, asked: Asked, planted: PlantedRows, *, seed: int, stage: Stage) -> Row:
+    """Means over the queries, at a false discovery rate of 5%, each with its 95% bootstrap interval.
+
+    `flagged`: share of faulty answers for which rows are flagged. `found`: share of the guilty rows flagged by one
+    query. `innocent`: share of innocent rows among those flagged, over the queries that flag some. `benign`: share of
+    ordinary answers for which rows are flagged. None where there is nothing to take a mean of.
+    """
+    guilty = {row.id for row, bad in zip(planted.rows, planted.guilty, strict=True) if bad}
+    faulty = _flagged(tracer, asked.queries, stage)
+    ordinary = _flagged(tracer, asked.benign_queries, stage)
+    if any(one is None for one in (*faulty, *ordinary)):
+        return {"error": "The verdicts could not be calibrated."}
+    of_faulty = [one for one in faulty if one is not None]
+    values = {
+        "flagged": [float(bool(one)) for one in of_faulty],
+        "found": [len(one & guilty) / len(guilty) for one in of_faulty],
+        "innocent": [len(one - guilty) / len(one) for one in of_faulty if one],
+        "benign": [float(bool(one)) for one in ordinary],
+    }
+    row: Row = {"n_faulty": len(faulty), "n_benign": len(ordinary)}
+    for name, numbers in values.items():
+        interval = bootstrap(numbers, seed=seed) if numbers else None
+        row |= {
+            name: interval and interval.mean,
+            f"{name}_low": interval and interval.low,
+            f"{name}_high": interval and interval.high,
+        }
+    return row
+
+
+def _flagged(tracer: Tracer, queries: Sequence[Query], stage: Stage) -> list[set[str] | None]:
+    """Ids of the rows that each query's verdict flags; None where it has no calibration."""
+    if not queries:
+        return []
+    traced = tracer.trace_many(queries, k=1, progress=lambda what, done, total: stage(what, done, total or 0))
+    return [_ids(query.verdict) for query in traced]
+
+
+def _ids(verdict: Verdict | None) -> set[str] | None:
+    return set(verdict.guilty) if verdict is not None and verdict.method else None
+
+
+__all__ = ["BM25", "RANDOM", "compared_layers", "rankings", "verdict_figures"]
