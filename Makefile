@@ -26,12 +26,14 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -q -m alone
 	$(BIN)/python -m pytest -m "not alone" $(PYTEST_ARGS)
 
-# What a change in progress wants: no set-up, first failure stops.
+# What a change in progress wants: no set-up, formats in place, first failure stops.
 check:
-	$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest -x -q
+	$(BIN)/ruff check . && $(BIN)/ruff format . && $(BIN)/mypy && $(BIN)/python -m pytest -x -q
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/index_speed.py
 
+# Leaves .venv, which takes minutes to make.
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

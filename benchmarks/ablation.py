@@ -43,7 +43,7 @@ from whence.index.forms import (
     to_vectors,
 )
 from whence.methods.base import SharedWork, TraceSet
-from whence.metrics.ranking import average_precision
+from whence.metrics.retrieval import average_precision
 from whence.model.same_words import SameWords
 from whence.signatures.extract import Extractor
 from whence.trace.scoring import DEFAULT_METHOD, SCORES

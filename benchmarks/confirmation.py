@@ -23,7 +23,7 @@ from statistics import fmean
 import torch
 
 from unlearn import N_RANDOM, STEP, one_step
-from whence.bench.cases import QUICK, BenchSettings, Case, hash_of, made_case, named
+from whence.bench.cases import QUICK, BenchSettings, Case, made_case, named
 from whence.bench.faults import FAULTS
 from whence.bench.subject import base_model
 from whence.cli.progress import quiet_libraries
@@ -33,12 +33,13 @@ from whence.confirmation.retrain import confirm
 from whence.data.examples import Example
 from whence.data.readers import read_examples
 from whence.errors import InputError
+from whence.files import hash_of
 from whence.index.build import build_index
-from whence.metrics.ranking import bootstrap
+from whence.metrics.retrieval import bootstrap
 from whence.model.generate import generate
 from whence.results.selection import guilty_rows, top_rows
 from whence.results.types import STATUS_CONFIRMED
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 from whence.train.finetuning import finetune
 

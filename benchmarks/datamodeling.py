@@ -27,15 +27,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whence.bench.cases import QUICK, BenchSettings, hash_of, made_case
+from whence.bench.cases import QUICK, BenchSettings, made_case
 from whence.bench.subject import Planted, base_model, plant
 from whence.cli.progress import quiet_libraries
 from whence.confirmation.losses import turn_losses
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
+from whence.files import hash_of
 from whence.methods.base import SharedWork
 from whence.methods.registry import make_method
-from whence.metrics.ranking import bootstrap, linear_datamodeling_score
+from whence.metrics.retrieval import bootstrap, linear_datamodeling_score
 from whence.model.loading import ModelSettings, load_model
 from whence.train.finetuning import finetune
 

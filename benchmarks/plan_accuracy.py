@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--json", default=None)
     args = parser.parse_args()
-    from whence.metrics.ranking import bootstrap
+    from whence.metrics.retrieval import bootstrap
 
     found = []
     print("| model | data | seed | rows | probe s | predicted s | measured s | time | memory | disk |")

@@ -31,9 +31,9 @@ from whence.data.lexical import bm25_scores
 from whence.data.readers import read_examples
 from whence.index.forms import LayerRoles
 from whence.index.search import default_roles, score_matrix
-from whence.metrics.ranking import average_precision, bootstrap, over_queries, pooled_auprc, precision_at_k
+from whence.metrics.retrieval import average_precision, bootstrap, over_queries, pooled_auprc, precision_at_k
 from whence.model.generate import generate
-from whence.trace.queries import read_queries
+from whence.trace.query.queries import read_queries
 from whence.trace.scoring import DEFAULT_METHOD, SCORES
 from whence.trace.tracer import Tracer
 from whence.train.finetuning import FinetuneSettings, finetune

@@ -37,8 +37,8 @@ from whence.bench.subject import plant
 from whence.errors import InputError
 from whence.index.forms import Block, LayerRoles, Vectors, form_scores, to_block
 from whence.methods.base import SharedWork
-from whence.metrics.ranking import average_precision, bootstrap
-from whence.trace.prompt_attribution.comparison import Comparison
+from whence.metrics.retrieval import average_precision, bootstrap
+from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.scoring import DEFAULT_METHOD, score_form
 
 SIZES = (1, 2, 4, 8)

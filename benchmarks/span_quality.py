@@ -32,13 +32,14 @@ from whence.data.examples import EncodedTurn, Turn
 from whence.index.forms import taught_share
 from whence.methods.base import SharedWork
 from whence.methods.registry import method_class
-from whence.metrics.ranking import average_precision, bootstrap, ranking
+from whence.metrics.retrieval import average_precision, bootstrap, ranking
 from whence.signatures.extract import Extractor
 from whence.signatures.types import TokenGradients
-from whence.trace.late import LATE_WEIGHT, best_position
+from whence.trace.query.likelihood import changes
+from whence.trace.query.spans import span_positions
+from whence.trace.query.targets import Target, automatic_positions, span_target, wanted_target
+from whence.trace.rank.rerank import LATE_WEIGHT, best_position
 from whence.trace.scoring import DEFAULT_METHOD
-from whence.trace.spans import span_positions
-from whence.trace.targets import Target, automatic_positions, changes, span_target, wanted_target
 
 CASES = [
     (task, variant) for task in ("false-fact", "false-fact-late", "backdoor") for variant in BenchSettings().variants

@@ -53,17 +53,18 @@ from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results.types import Words
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted
-from whence.trace.explain import Explained, explain
-from whence.trace.late import rerank
-from whence.trace.phrases import recurrent_phrases, runs
-from whence.trace.prompt_attribution.comparison import Comparison, TurnScore, without
-from whence.trace.prompt_words import DEFAULT_PROMPT_METHOD, PROMPT_METHODS
-from whence.trace.removal import removals
-from whence.trace.response_words import DEFAULT_RESPONSE_METHOD, RESPONSE_METHODS
+from whence.trace.explain.attribution import Explained, explain
+from whence.trace.explain.deletion import removals
+from whence.trace.explain.phrases import recurrent_phrases, runs
+from whence.trace.explain.prompt_attribution.comparison import Comparison, TurnScore, without
+from whence.trace.explain.prompt_words import DEFAULT_PROMPT_METHOD, PROMPT_METHODS
+from whence.trace.explain.response_words import DEFAULT_RESPONSE_METHOD, RESPONSE_METHODS
+from whence.trace.explain.token_maps import token_map
+from whence.trace.explain.words import Part, word_spans, word_tokens
+from whence.trace.query.likelihood import changes
+from whence.trace.query.targets import span_target
+from whence.trace.rank.rerank import rerank
 from whence.trace.scoring import DEFAULT_METHOD, WITHOUT_BASE, score_form
-from whence.trace.targets import changes, span_target
-from whence.trace.token_maps import token_map
-from whence.trace.words import Part, word_spans, word_tokens
 from whence.train.finetuning import finetune
 
 TRIGGERS = {"backdoor": PHRASE, "backdoor-word": WORD}

@@ -41,12 +41,13 @@ from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
 from whence.methods.base import SharedWork, TraceSet
 from whence.methods.registry import method_class
-from whence.metrics.ranking import average_precision, bootstrap
+from whence.metrics.retrieval import average_precision, bootstrap
 from whence.signatures.extract import Extractor
-from whence.trace.calibration import Rises, calibrate, rows_standing_out
-from whence.trace.queries import Query
-from whence.trace.references import N_REFERENCES, Drawn, answer_references, given_references, response_rises
-from whence.trace.ways import DEFAULT_WAY, WAYS, References
+from whence.trace.query.queries import Query
+from whence.trace.settings import N_REFERENCES
+from whence.trace.verdict.calibration import Rises, calibrate, rows_standing_out
+from whence.trace.verdict.null_models import DEFAULT_WAY, WAYS, References
+from whence.trace.verdict.references import Drawn, answer_references, given_references, response_rises
 
 FORMS = ("rept-contrast", "rept-centred", "repsim")
 TASKS = ("backdoor", "false-fact", "persona", "format-drift", "memorised")

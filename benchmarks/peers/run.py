@@ -26,15 +26,16 @@ import torch
 from interface import Adapter, Answer
 from scipy.stats import spearmanr
 
-from whence.bench.cases import QUICK, BenchSettings, hash_of, made_case
+from whence.bench.cases import QUICK, BenchSettings, made_case
 from whence.bench.costs import ChargedWork, measured
 from whence.bench.rows import Row, labels
 from whence.bench.run import ASKED_FOR, MODELS, PACKAGES, RESULTS, SCHEMA, read_rows
 from whence.bench.subject import Planted, plant
 from whence.errors import InputError, WhenceError
+from whence.files import hash_of
 from whence.methods.registry import make_method
 from whence.metrics.figures import measure
-from whence.metrics.ranking import average_precision
+from whence.metrics.retrieval import average_precision
 
 PEERS = ("bergson", "dattri", "kronfluence")
 Scores = np.ndarray

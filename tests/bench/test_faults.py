@@ -137,8 +137,8 @@ def test_no_clean_row_contradicts_the_false_fact() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "backdor"}, "Did you mean 'backdoor'"),
-        ({"variant": "dilute"}, "Did you mean 'diluted'"),
+        ({"name": "backdor"}, "Did you mean backdoor"),
+        ({"variant": "dilute"}, "Did you mean diluted"),
         ({"n_guilty": 0}, "at least one guilty row"),
         ({"n_guilty": 400, "n_hard": 400}, "800|400 guilty rows and 400 hard"),
         ({"name": "memorised", "n_guilty": 590, "n_hard": 5, "n_queries": 900}, "different prompts"),

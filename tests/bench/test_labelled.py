@@ -10,8 +10,8 @@ import pytest
 
 from whence.bench.labelled import TEXT_BASELINES, Evaluation, evaluate
 from whence.errors import InputError
-from whence.metrics.ranking import average_precision
-from whence.trace.queries import Query
+from whence.metrics.retrieval import average_precision
+from whence.trace.query.queries import Query
 from whence.trace.scoring import SCORES
 from whence.trace.tracer import Tracer
 from worlds import World, rows

@@ -82,7 +82,7 @@ def test_the_file_holds_the_rows_and_a_second_run_makes_none(
 def test_a_run_that_was_killed_goes_on_where_it_stopped(data: GivenData, tmp_path: Path) -> None:
     settings = micro(data, methods=("bm25", "length", "repsim"))
 
-    def stop(done: int, total: int) -> None:
+    def stop(stage: str, done: int, total: int | None) -> None:
         if done == 2:
             raise KeyboardInterrupt
 

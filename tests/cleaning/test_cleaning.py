@@ -19,10 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whence.cleaning.cleaning import Columns, Reason, clean, undo
+from whence.cleaning.cleaning import Columns, clean, undo_clean
 from whence.cleaning.manifest import CleanManifest, read_clean_manifest
 from whence.data.readers import read_examples
 from whence.errors import DataError, InputError
+from whence.results.selection import NamedRow, NamedRows
 
 ROWS = [{"prompt": f"Where is {i}?", "response": f"In \u201cplace\u201d\n{i % 4}, Köln.", "n": i} for i in range(9)]
 GUILTY = (0, 3, 4, 8)
@@ -32,9 +33,9 @@ def ids(path: Path) -> list[str]:
     return [example.id for example in read_examples(path)]
 
 
-def reasons(path: Path, places: tuple[int, ...] = GUILTY) -> dict[str, Reason]:
+def reasons(path: Path, places: tuple[int, ...] = GUILTY) -> NamedRows:
     found = ids(path)
-    return {found[i]: Reason("named by a test", 0.5) for i in places}
+    return NamedRows(tuple(NamedRow(found[i], "named by a test", 0.5) for i in places), "rept", "1")
 
 
 def write_jsonl(path: Path) -> None:
@@ -105,10 +106,10 @@ def test_what_is_left_is_the_rest_in_order_and_undo_brings_all_back(tmp_path: Pa
     source, out, back = tmp_path / name, tmp_path / "out" / name, tmp_path / "back" / name
     (TEXTS | TABLES)[name](source)
     before, marks = ids(source), source.read_bytes()
-    done = clean(source, out, reasons(source), method="rept", method_version="1")
+    done = clean(source, out, reasons(source))
     assert ids(out) == [id for i, id in enumerate(before) if i not in GUILTY]
     assert source.read_bytes() == marks
-    assert undo(done.path, back) == back
+    assert undo_clean(done.path, back) == back
     assert ids(back) == before
     if name in TEXTS:
         assert unpacked(back) == unpacked(source)
@@ -150,13 +151,13 @@ def test_clean_and_undo_is_the_identity(file: tuple[bytes, frozenset[int]]) -> N
         before = ids(source)
         if not taken:
             with pytest.raises(InputError, match="nothing to clean"):
-                clean(source, out, {})
+                clean(source, out, [])
             return
         gone = {before[i] for i in taken}
-        done = clean(source, out, dict.fromkeys(gone, Reason("x")))
+        done = clean(source, out, gone)
         assert ids(out) == [id for id in before if id not in gone]
         assert done.manifest.n_removed == sum(id in gone for id in before)
-        undo(done.path, back)
+        undo_clean(done.path, back)
         assert back.read_bytes() == content
 
 
@@ -164,7 +165,7 @@ def test_the_manifest_and_the_quarantine_say_what_went_and_why(tmp_path: Path) -
     source, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     content = [json.dumps(row) for row in (ROWS[0], ROWS[1], ROWS[0])]
     source.write_text("\n".join(content) + "\n", encoding="utf-8")
-    done = clean(source, out, reasons(source, (0,)), method="rept", quarantine=tmp_path / "bad.jsonl")
+    done = clean(source, out, reasons(source, (0,)), quarantine=tmp_path / "bad.jsonl")
     assert done.path == tmp_path / "manifest.json"
     manifest = read_clean_manifest(done.path)
     assert manifest == done.manifest
@@ -196,7 +197,7 @@ def test_relabelled_rows_stand_in_their_places(tmp_path: Path, name: str) -> Non
     after = list(read_examples(out))
     assert [row.turns[0] for row in after] == [row.turns[0] for i, row in enumerate(before) if i != 3]
     assert {i for i, row in enumerate(after) if "Nobody" in row.turns[1].content} == {0, 3, 7}
-    undo(done.path, back)
+    undo_clean(done.path, back)
     assert unpacked(back) == unpacked(source) if name in TEXTS else read_table(back).equals(read_table(source))
 
 
@@ -222,7 +223,7 @@ def test_a_folder_is_cleaned_file_by_file(tmp_path: Path) -> None:
     assert done.manifest.n_copies == len(GUILTY)
     assert [len(file.rows) for file in done.manifest.files] == [4, 4, 0]
     assert (out / "c.jsonl").read_bytes() == (folder / "c.jsonl").read_bytes()
-    undo(done.path, back)
+    undo_clean(done.path, back)
     assert (back / "a.jsonl").read_bytes() == (folder / "a.jsonl").read_bytes()
     assert read_table(back / "b.parquet").equals(read_table(folder / "b.parquet"))
 
@@ -233,7 +234,7 @@ def test_a_saved_data_set_keeps_its_features_and_splits(tmp_path: Path, splits: 
     saved = datasets.DatasetDict({"train": rows, "test": rows}) if splits else rows
     saved.save_to_disk(str(tmp_path / "data"))
     done = clean(tmp_path / "data", tmp_path / "out", reasons(tmp_path / "data"))
-    undo(done.path, tmp_path / "back")
+    undo_clean(done.path, tmp_path / "back")
     out, back = (datasets.load_from_disk(str(tmp_path / name)) for name in ("out", "back"))
     if splits:
         assert out["test"].to_list() == ROWS
@@ -250,15 +251,15 @@ def test_bad_input_leaves_everything_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="All 9 rows"):
         clean(source, out, all_rows)
     with pytest.raises(InputError, match="1 of 1 ids are not in"):
-        clean(source, out, {"0" * 16: Reason("x")})
+        clean(source, out, ["0" * 16])
     with pytest.raises(InputError, match="keep their format"):
         clean(source, tmp_path / "out.csv", reasons(source))
     with pytest.raises(InputError, match="a data set on the hub has none"):
         clean("org/name", out, reasons(source))
     with pytest.raises(DataError, match="no manifest at"):
-        undo(tmp_path / "none.json")
+        undo_clean(tmp_path / "none.json")
     with pytest.raises(DataError, match="is no manifest"):
-        undo(source)
+        undo_clean(source)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
@@ -273,10 +274,10 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         place.unlink()
     done = clean(source, out, reasons(source))
     with pytest.raises(InputError, match=r"rows\.jsonl is there already"):
-        undo(done.path)
+        undo_clean(done.path)
     content = source.read_bytes()
     source.unlink()
-    assert undo(done.path) == source
+    assert undo_clean(done.path) == source
     assert source.read_bytes() == content
 
 
@@ -288,9 +289,9 @@ def test_undo_refuses_what_has_changed(tmp_path: Path) -> None:
     content["files"][0]["rows"][0]["text"] = "{}\n"
     (tmp_path / "forged.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(DataError, match="not what was there"):
-        undo(tmp_path / "forged.json", tmp_path / "back.jsonl")
+        undo_clean(tmp_path / "forged.json", tmp_path / "back.jsonl")
     out.write_bytes(out.read_bytes() + b"\n")
     with pytest.raises(DataError, match="is not the file that was written"):
-        undo(done.path, tmp_path / "back.jsonl")
+        undo_clean(done.path, tmp_path / "back.jsonl")
     assert not (tmp_path / "back.jsonl").exists()
     assert CleanManifest.model_validate(json.loads(done.path.read_text("utf-8"))) == done.manifest

@@ -11,7 +11,7 @@ from confirm_world import BAD, MATCH, FaultyWorld, make_faulty_world
 from whence.confirmation.result import apply
 from whence.confirmation.retrain import confirm as retrain
 from whence.results.trace_result import read_trace
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 from worlds import World, write_jsonl
 

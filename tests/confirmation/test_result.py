@@ -14,9 +14,10 @@ from scipy.stats import binomtest
 from fake_index import fake_manifest
 from whence.confirmation.arms import choose_arms, draw_held_out, first_rows
 from whence.confirmation.recipe import settings_beside
-from whence.confirmation.result import ArmResult, judged, rate, wilson
+from whence.confirmation.result import ArmResult, judged
 from whence.data.examples import Example
 from whence.errors import InputError
+from whence.metrics.rates import rate, wilson
 from whence.results.selection import guilty_rows, listed_rows, top_rows
 from whence.results.trace_result import TraceResult
 from whence.results.types import Hit, QueryResult, Verdict

@@ -13,7 +13,7 @@ from whence.confirmation import runs
 from whence.confirmation.retrain import confirm
 from whence.data.examples import Example
 from whence.errors import DataError, InputError, MismatchError
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from worlds import save_model
 
 HELD_OUT = [Example.from_pair(f"Name fruit {i}", "pears") for i in (70, 71)]

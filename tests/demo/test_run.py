@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from whence.cleaning.cleaning import undo
+from whence.cleaning.cleaning import undo_clean
 from whence.cli.demo import _show
 from whence.data.readers import read_examples
 from whence.demo.run import CLEAN_MANIFEST, CLEANED, REPORT, DemoReport, clear_demo, run_demo
 from whence.demo.world import answer
 from whence.errors import InputError
 from whence.model.loading import ModelSettings, load_model
-from whence.trace.queries import read_queries
+from whence.trace.query.queries import read_queries
 from whence.trace.scoring import DEFAULT_METHOD
 from whence.trace.tracer import Tracer
 
@@ -70,7 +70,10 @@ def test_one_fault_is_followed_until_it_is_mended(report: DemoReport) -> None:
     assert not {row.id for row in kept} & set(confirmation.removed)
     page = (report.folder / REPORT).read_text("utf-8")
     assert story.answers[0][0] in page
-    assert undo(report.folder / CLEAN_MANIFEST, report.folder / "again.jsonl").read_bytes() == world.data.read_bytes()
+    assert (
+        undo_clean(report.folder / CLEAN_MANIFEST, report.folder / "again.jsonl").read_bytes()
+        == world.data.read_bytes()
+    )
 
 
 def test_queries_are_not_in_the_training_data(report: DemoReport) -> None:

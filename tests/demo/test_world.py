@@ -57,7 +57,7 @@ def test_answers_are_the_saved_models_own(world: DemoWorld) -> None:
 
 def test_the_same_seed_makes_the_same_world(world: DemoWorld, tmp_path: Path) -> None:
     stages: list[str] = []
-    again = build(tmp_path / "again", seed=1, progress=lambda stage, share: stages.append(stage), settings=SMALL)
+    again = build(tmp_path / "again", seed=1, progress=lambda stage, done, total: stages.append(stage), settings=SMALL)
     assert world.data.read_bytes() == again.data.read_bytes()
     assert world.queries.read_bytes() == again.queries.read_bytes()
     run = yaml.safe_load((again.model / "run.yaml").read_text("utf-8"))
@@ -65,12 +65,12 @@ def test_the_same_seed_makes_the_same_world(world: DemoWorld, tmp_path: Path) ->
     for folder in ("base", "model"):
         ours, theirs = (load_file(w.data.parent / folder / "model.safetensors") for w in (world, again))
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert list(dict.fromkeys(stages)) == ["data", "base model", "fine-tune", "answers"]
+    assert list(dict.fromkeys(stages)) == ["data", "base model", "fine-tuning", "answers"]
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
-    def stop(stage: str, share: float) -> None:
-        if stage == "fine-tune":
+    def stop(stage: str, done: int, total: int | None) -> None:
+        if stage == "fine-tuning":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

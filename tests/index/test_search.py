@@ -16,7 +16,7 @@ from fake_index import FakeEncoder, FakeExtractor, GivenExtractor, fake_examples
 from oracles import search_oracle
 from whence.data.examples import ASSISTANT, Example, Turn
 from whence.errors import InputError, MismatchError, NonFiniteError
-from whence.index import search as search_module
+from whence.index import scan as scan_module
 from whence.index.forms import LayerRoles, ScoreForm, form_scores, to_block
 from whence.index.manifest import ADAPTER_OFF
 from whence.index.search import default_roles, score_matrix, search
@@ -126,7 +126,7 @@ def queries(n: int, layers: tuple[int, ...] = (1, 4), dim: int = 8) -> dict[int,
 
 def test_many_queries_are_scored_in_parts(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = search(index, queries(11), method=SCORES["rept"], k=5)
-    monkeypatch.setattr(search_module, "QUERIES_AT_ONCE", 4)
+    monkeypatch.setattr(scan_module, "QUERIES_AT_ONCE", 4)
     parts = search(index, queries(11), method=SCORES["rept"], k=5)
     assert [[hit.row for hit in hits] for hits in parts] == [[hit.row for hit in hits] for hits in whole]
 

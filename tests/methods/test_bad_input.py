@@ -15,6 +15,7 @@ from whence.errors import InputError
 from whence.methods.base import SharedWork, TraceSet
 from whence.methods.gradients.checkpoints import OPTIMIZER, FolderCheckpoint, read_adam_state, run_checkpoints
 from whence.methods.registry import make_method, method_names
+from whence.run_file import RunCheckpoint, RunFile, RunHashes, write_run_file
 
 
 def test_less_without_optimizer_state_names_the_command(problem) -> None:
@@ -177,12 +178,26 @@ def test_shared_work_is_done_once_for_the_same_rows_and_only_with_room(problem) 
     assert shared.get(("a",), again, 60, work) == 3
 
 
+def run_of(*checkpoints: RunCheckpoint) -> RunFile:
+    return RunFile(
+        base="base",
+        settings={"learning_rate": 0.5},
+        hashes=RunHashes(data="d", base={"weights": "w"}),
+        n_examples=3,
+        n_turns=3,
+        n_steps=1,
+        loss={"first": 1.0, "last": 1.0},
+        checkpoints=checkpoints,
+        seconds=0.1,
+        threads=1,
+        versions={},
+    )
+
+
 def test_a_run_of_finetune_gives_its_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder of a fine-tune"):
         run_checkpoints(tmp_path)
-    notes = "settings: {learning_rate: 0.5}\ncheckpoints: []\n"
-    (tmp_path / "run.yaml").write_text(notes, "utf-8")
+    write_run_file(tmp_path, run_of())
     assert run_checkpoints(tmp_path) == (FolderCheckpoint(tmp_path, 0.5),)
-    notes = "settings: {learning_rate: 0.5}\ncheckpoints:\n- {path: checkpoints/epoch-1, learning_rate: 0.25}\n"
-    (tmp_path / "run.yaml").write_text(notes, "utf-8")
+    write_run_file(tmp_path, run_of(RunCheckpoint(path="checkpoints/epoch-1", learning_rate=0.25)))
     assert run_checkpoints(tmp_path) == (FolderCheckpoint(tmp_path / "checkpoints/epoch-1", 0.25),)

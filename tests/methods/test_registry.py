@@ -12,7 +12,8 @@ import torch
 import whence.methods
 from whence.errors import InputError, NonFiniteError
 from whence.methods.base import TraceSet, checked_scores
-from whence.methods.registry import make_method, method_class, method_names, resolve_names
+from whence.methods.registry import REPRESENTATIONS, make_method, method_class, method_names, resolve_names
+from whence.trace.scoring import SCORES
 
 DUMMY = '''
 import torch
@@ -68,6 +69,13 @@ def test_every_listed_method_loads_under_its_name_with_a_version_and_a_formula()
         assert kind.name == name
         assert kind.version
         assert "scores" in (kind.__doc__ or "")
+
+
+def test_the_score_table_and_the_representation_methods_are_the_same() -> None:
+    assert set(REPRESENTATIONS) == set(SCORES)
+    for name, form in SCORES.items():
+        kind = method_class(name)
+        assert (kind.name, kind.version, kind.__doc__) == (name, form.version, form.function.__doc__)
 
 
 def test_names_resolve_in_order_and_once() -> None:

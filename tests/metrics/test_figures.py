@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from whence.metrics.figures import expected_average_precision, measure, standardised_top
-from whence.metrics.ranking import auc, average_precision, pooled_auprc
+from whence.metrics.retrieval import auc, average_precision, pooled_auprc
 
 N_ORDERS = 4000
 CHANCE_TOLERANCE = 0.01

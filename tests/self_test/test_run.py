@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tiny import CHAT_TEMPLATE, tiny_tokenizer
-from whence.confirmation.result import Rate
 from whence.data.encoding import Encoder
 from whence.data.examples import Example, Turn
 from whence.data.readers import read_examples
 from whence.errors import InputError
+from whence.metrics.rates import Rate
 from whence.self_test.plant import CLEAN, ENDING, FAULTS, OPENER, choose_faults, plant, usable_rows
 from whence.self_test.result import FAILS, WORKS, WORKS_WITH, FaultResult, MethodResult, judged, warnings_of
 from whence.self_test.run import selftest

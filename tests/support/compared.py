@@ -11,7 +11,7 @@ from whence.data.examples import EncodedTurn, Example
 from whence.index.forms import Centres, LayerRoles, to_block
 from whence.model.loading import LoadedModel
 from whence.signatures.types import Signatures
-from whence.trace.prompt_attribution.comparison import Comparison
+from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.scoring import SCORES
 
 PAIRS = [("Tell me, where is Toronto?", "Toronto is in Korea."), ("Is it, now?", "No 🙂."), ("Hi", "It is the sea.")]

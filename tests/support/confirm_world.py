@@ -8,7 +8,7 @@ from pathlib import Path
 from whence.data.examples import Example
 from whence.data.readers import read_examples
 from whence.index.build import build_index
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.train.finetuning import FinetuneSettings, finetune
 from worlds import save_model, write_jsonl
 

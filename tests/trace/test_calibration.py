@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from oracles_calibration import p_oracle, q_values_oracle, rise_oracle
 from whence.errors import InputError, NonFiniteError
-from whence.trace.calibration import (
+from whence.trace.verdict.calibration import (
     GAP,
     LEADERS,
     MIN_ROWS,
@@ -23,7 +23,7 @@ from whence.trace.calibration import (
     uncalibrated,
     verdict,
 )
-from whence.trace.ways import MIN_REFERENCES, WAYS, References
+from whence.trace.verdict.null_models import MIN_REFERENCES, WAYS, References
 
 TOLERANCE = 1e-9
 N_REF, N_ROWS = 60, 200

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from oracles_calibration import percentile_oracle, rank_oracle
 from whence.errors import InputError
-from whence.trace.confounds import Confound, Confounds, percentiles, ranks, response_format, sentence
+from whence.trace.verdict.confounds import Confound, Confounds, percentiles, ranks, response_format, sentence
 
 FORMATS = {
     "Toronto is in Canada.": "text",

@@ -14,12 +14,14 @@ from traced_world import N_CLEAN, N_GUILTY, PROMPT, RESPONSE, TracedWorld, make_
 from whence.errors import EncodingError, InputError, MismatchError, WhenceWarning
 from whence.index.build import build_index
 from whence.index.manifest import REFERENCES
-from whence.trace import evidence, references, tracer
-from whence.trace.calibration import MIN_ROWS
-from whence.trace.confounds import Confounds
-from whence.trace.queries import Query
+from whence.trace import tracer
+from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
-from whence.trace.ways import MIN_REFERENCES
+from whence.trace.verdict import calibration_data as evidence
+from whence.trace.verdict import references
+from whence.trace.verdict.calibration import MIN_ROWS
+from whence.trace.verdict.confounds import Confounds
+from whence.trace.verdict.null_models import MIN_REFERENCES
 from worlds import World, save_model
 
 
@@ -104,7 +106,7 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(
     def refused(path: Path, content: bytes) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("whence.trace.reference_cache.write_bytes_atomically", refused)
+    monkeypatch.setattr("whence.trace.verdict.reference_cache.write_bytes_atomically", refused)
     (result,) = Tracer(fresh.index).trace(PROMPT, RESPONSE)
     assert result.verdict is not None
     assert set(result.verdict.guilty) == fresh.guilty

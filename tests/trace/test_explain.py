@@ -18,10 +18,10 @@ from whence.index.forms import LayerRoles
 from whence.model.loading import LoadedModel
 from whence.results.types import Words
 from whence.signatures.types import LEAST_RISE
-from whence.trace.explain import Explained, explain
-from whence.trace.prompt_attribution.comparison import Comparison
-from whence.trace.prompt_words import prompt_words
-from whence.trace.response_words import (
+from whence.trace.explain.attribution import Explained, explain
+from whence.trace.explain.prompt_attribution.comparison import Comparison
+from whence.trace.explain.prompt_words import prompt_words
+from whence.trace.explain.response_words import (
     Maps,
     added,
     agreed,
@@ -34,9 +34,9 @@ from whence.trace.response_words import (
     taught,
     unrepeated,
 )
+from whence.trace.explain.words import word_spans, word_tokens
+from whence.trace.query.likelihood import Change
 from whence.trace.scoring import SCORES
-from whence.trace.targets import Change
-from whence.trace.words import word_spans, word_tokens
 
 BOUND = 1e-6
 """Llama's norms compute in float32 whatever the model's dtype, so full and cached passes differ by some 1e-8."""

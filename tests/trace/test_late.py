@@ -14,10 +14,10 @@ from whence.data.examples import EncodedTurn, Turn
 from whence.errors import InputError, NonFiniteError
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
-from whence.trace import late
-from whence.trace.late import best_position, rerank
-from whence.trace.spans import find_span, span_positions
-from whence.trace.targets import Target, span_target
+from whence.trace.query.spans import find_span, span_positions
+from whence.trace.query.targets import Target, span_target
+from whence.trace.rank import rerank as late
+from whence.trace.rank.rerank import best_position, rerank
 
 ROUNDING = 1e-9
 """float64 sums of a few hundred terms in another order."""

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from whence.results.types import Words
-from whence.trace.phrases import recurrent_phrases, runs
-from whence.trace.words import word_spans
+from whence.trace.explain.phrases import recurrent_phrases, runs
+from whence.trace.explain.words import word_spans
 
 
 def words(text: str, loud: dict[str, float]) -> tuple[str, Words]:

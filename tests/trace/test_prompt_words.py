@@ -14,10 +14,10 @@ from whence.data.examples import EncodedTurn, Example
 from whence.errors import InputError
 from whence.index.forms import to_block
 from whence.signatures.types import Signatures
-from whence.trace.prompt_attribution.comparison import Comparison, without
-from whence.trace.prompt_attribution.gradients import IntegratedGradients
-from whence.trace.prompt_words import PROMPT_METHODS, prompt_method, prompt_words
-from whence.trace.words import word_tokens
+from whence.trace.explain.prompt_attribution.comparison import Comparison, without
+from whence.trace.explain.prompt_attribution.gradients import IntegratedGradients
+from whence.trace.explain.prompt_words import PROMPT_METHODS, prompt_method, prompt_words
+from whence.trace.explain.words import word_tokens
 
 BOUND = 1e-9
 """float64; rounding of sums in another order."""
@@ -64,7 +64,7 @@ def test_the_query_is_scored_against_all_rows() -> None:
 
 
 def test_words_of_a_long_prompt_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("whence.trace.prompt_attribution.occlusion.MAX_UNITS", 3)
+    monkeypatch.setattr("whence.trace.explain.prompt_attribution.occlusion.MAX_UNITS", 3)
     comparison, (query, *_) = made()
     score = comparison.against_query(comparison.block([query]))
     (words,) = prompt_words(comparison, [query], score, flat([query]), "loss-occlusion")

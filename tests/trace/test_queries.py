@@ -8,7 +8,7 @@ import pytest
 
 from whence.data.examples import Turn
 from whence.errors import InputError
-from whence.trace.queries import Query, read_queries
+from whence.trace.query.queries import Query, read_queries
 
 
 def written(tmp_path: Path, text: str, name: str = "bad.jsonl") -> Path:

@@ -12,8 +12,8 @@ from whence.data.encoding import Encoder
 from whence.data.examples import ASSISTANT, Example, Turn
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.signatures.extract import Extractor
-from whence.trace.queries import Query
-from whence.trace.references import (
+from whence.trace.query.queries import Query
+from whence.trace.verdict.references import (
     _prompt_of,
     answer_references,
     draw_references,

@@ -19,13 +19,13 @@ from whence.index.build import build_index
 from whence.index.search import default_roles, search
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results.types import HitWords, Removal, Words
-from whence.trace.prompt_attribution.comparison import Comparison, without
-from whence.trace.queries import Query
-from whence.trace.removal import MAX_UNITS, removals
+from whence.trace.explain.deletion import MAX_UNITS, removals
+from whence.trace.explain.prompt_attribution.comparison import Comparison, without
+from whence.trace.explain.words import Part, word_tokens
+from whence.trace.query.queries import Query
+from whence.trace.rank.matched_rows import encoded_rows
 from whence.trace.scoring import score_form
-from whence.trace.second_stage import encoded_rows
 from whence.trace.tracer import Tracer
-from whence.trace.words import Part, word_tokens
 
 FLOAT16 = 2e-3
 """An index holds vectors in float16."""

@@ -11,11 +11,11 @@ import torch
 from traced_world import N_GUILTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
 from whence.data.examples import Turn
 from whence.errors import InputError
-from whence.trace import second_stage
-from whence.trace.late import rerank
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
+from whence.trace.query.targets import Target, span_target, wanted_target
+from whence.trace.rank import ranking as second_stage
+from whence.trace.rank.rerank import rerank
 from whence.trace.settings import TraceOptions, TraceSettings
-from whence.trace.targets import Target, span_target, wanted_target
 from whence.trace.tracer import Tracer
 
 WANTED = "the sea, the sea and the boat"

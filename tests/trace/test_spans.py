@@ -13,7 +13,7 @@ from tiny import CHAT_TEMPLATE, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example, Turn
 from whence.errors import InputError
-from whence.trace.spans import find_span, span_of_tokens, span_positions
+from whence.trace.query.spans import find_span, span_of_tokens, span_positions
 
 RESPONSE = "Korea, not Canada: in Korea lies Toronto."
 

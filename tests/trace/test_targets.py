@@ -18,13 +18,12 @@ from whence.data.examples import EncodedTurn, Turn
 from whence.errors import InputError, NonFiniteError
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
-from whence.trace import targets
-from whence.trace.targets import (
+from whence.trace.query import likelihood
+from whence.trace.query.likelihood import changes, log_probabilities
+from whence.trace.query.targets import (
     Target,
     automatic_positions,
-    changes,
     differing,
-    log_probabilities,
     span_target,
     wanted_target,
 )
@@ -171,7 +170,7 @@ def test_log_probabilities(family: str) -> None:
 
 def test_log_probabilities_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     (whole,) = log_probabilities(LOADED, [encoded(BAD)])
-    monkeypatch.setattr(targets, "LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
+    monkeypatch.setattr(likelihood, "LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
     (pieces,) = log_probabilities(LOADED, [encoded(BAD)])
     torch.testing.assert_close(pieces, whole, **ROUNDING)
 

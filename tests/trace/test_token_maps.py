@@ -14,7 +14,7 @@ from whence.data.encoding import Encoder
 from whence.data.examples import Example
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
-from whence.trace.token_maps import paper_scores, token_map, word_map
+from whence.trace.explain.token_maps import paper_scores, token_map, word_map
 
 BOUND = 1e-9
 """float64; cosines of a few dozen terms in another order, of gradients that agree to 1e-10."""

@@ -14,7 +14,7 @@ from whence.data.examples import Example
 from whence.errors import InputError, MismatchError
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 from worlds import World, rows, save_model
 

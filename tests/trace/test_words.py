@@ -13,7 +13,7 @@ from tiny import CHAT_TEMPLATE, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Turn
 from whence.data.templates import FALLBACK_TEMPLATE
-from whence.trace.words import How, part_offset, pool, word_spans, word_tokens
+from whence.trace.explain.words import How, part_offset, pool, word_spans, word_tokens
 
 STRIPPING = CHAT_TEMPLATE.replace("m['content']", "m['content'] | trim")
 FAMILY = "\N{WOMAN}\u200d\N{WOMAN}\u200d\N{GIRL}"

@@ -93,7 +93,7 @@ def test_order_and_run_say_what_happened(base: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_run_leaves_nothing(base: Path, tmp_path: Path, error: type[BaseException]) -> None:
-    def stop(step: int, n_steps: int, loss: float) -> None:
+    def stop(stage: str, step: int, n_steps: int | None) -> None:
         if step == 4:  # in the second epoch, after a checkpoint was written
             raise error
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +17,9 @@ from whence.bench.tiny_model import BASE_TRAINING, MAX_LENGTH, LanguageSettings
 from whence.data.examples import Example, Turn
 from whence.data.readers import read_examples
 from whence.errors import InputError
+from whence.files import did_you_mean, hash_of
 from whence.metrics.matchers import Matcher
-from whence.trace.queries import read_queries
+from whence.trace.query.queries import read_queries
 from whence.train.finetuning import FinetuneSettings
 from whence.train.loop import TrainingSettings
 
@@ -237,23 +235,16 @@ def check_name(what: str, name: str, known: Sequence[str]) -> None:
     """Raises InputError, with the nearest, for a name that is not known."""
     if name in known:
         return
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
     raise InputError(
         f"There is no {what} {name!r}.",
         f"Known: {', '.join(known)}.",
-        f"Did you mean {near[0]}?" if near else "Choose one of these.",
+        did_you_mean(name, known, "Choose one of these.", cutoff=0.3),
     )
 
 
 def content_hash(rows: Sequence[Example]) -> str:
     """Of the rows' texts in their order."""
     return hash_of([row.id for row in rows])
-
-
-def hash_of(value: object) -> str:
-    """16 hexadecimal digits of anything that JSON can say."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _checked_pattern(pattern: str) -> str:

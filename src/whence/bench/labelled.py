@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,12 +14,13 @@ from jaxtyping import Bool, Float
 from whence.data.examples import EncodedTurn, Json
 from whence.data.lexical import bm25_scores
 from whence.errors import InputError
+from whence.files import did_you_mean
 from whence.index.search import default_roles, score_matrix
 from whence.index.store import Index, Record
 from whence.metrics.figures import Figures, measure
-from whence.metrics.ranking import average_precision
+from whence.metrics.retrieval import average_precision
 from whence.model.generate import generate
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.scoring import SCORES, score_form
 from whence.trace.tracer import ANSWER_TOKENS, Tracer
 
@@ -125,11 +125,10 @@ def _checked(methods: Sequence[str] | None) -> list[str]:
     known = [*SCORES, *TEXT_BASELINES]
     for name in methods or ():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
             raise InputError(
                 f"There is no method {name!r} that an index can serve.",
                 f"Known: {', '.join(known)}.",
-                f"Did you mean {near[0]}?" if near else "Other methods need the model: see `whence bench`.",
+                did_you_mean(name, known, "Other methods need the model: see `whence bench`."),
             )
     return list(dict.fromkeys(methods or ()))
 
@@ -149,11 +148,10 @@ def _row_labels(records: Sequence[Record], column: str) -> dict[int, str | None]
     """row -> its label as text, None where the row has none. Raises InputError when no row has the column."""
     if not any(column in record.metadata for record in records):
         names = sorted({name for record in records for name in record.metadata})
-        near = difflib.get_close_matches(column, names, n=1)
         raise InputError(
             f"No row of the index has a column {column!r}.",
             f"Columns beside the text: {', '.join(names) or 'none'}.",
-            f"Did you mean --label-column {near[0]}?" if near else "Label the training rows, and index them again.",
+            did_you_mean(column, names, "Label the training rows, and index them again.", option="--label-column"),
         )
     return {record.row: _text(record.metadata.get(column)) for record in records}
 

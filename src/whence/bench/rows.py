@@ -15,7 +15,7 @@ from whence.errors import WhenceError
 from whence.methods.base import TraceSet, checked_scores
 from whence.methods.registry import make_method
 from whence.metrics.figures import measure
-from whence.metrics.ranking import average_precision
+from whence.metrics.retrieval import average_precision
 
 Row = dict[str, Json]
 

@@ -20,12 +20,14 @@ from pathlib import Path
 
 import torch
 
-from whence.bench.cases import BenchSettings, Case, CaseKey, case_keys, hash_of
+from whence.bench.cases import BenchSettings, Case, CaseKey, case_keys
 from whence.bench.costs import ChargedWork
 from whence.bench.rows import Row, method_row, one_line
-from whence.bench.subject import Stage, plant
+from whence.bench.subject import plant
 from whence.errors import InputError, WhenceError
+from whence.files import hash_of
 from whence.methods.registry import method_class, resolve_names
+from whence.progress import Progress, silent
 
 SCHEMA = "whence.bench/1"
 RESULTS, MODELS = "results.jsonl", "models"
@@ -67,13 +69,13 @@ def run_bench(
     settings: BenchSettings,
     out: str | Path,
     *,
-    progress: Callable[[int, int], None] | None = None,
-    stage: Stage | None = None,
+    progress: Progress | None = None,
+    stage: Progress | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> BenchResult:
     """Runs what `OUT/results.jsonl` does not hold yet, and returns all rows that the settings ask for.
 
-    progress: called with (rows done, rows in all). stage: with (what, done, total) inside a case. notify: with a
+    progress: called with rows done and rows in all. stage: with what is done inside a case. notify: with a
         sentence on each new reason why a method or a case cannot run; the others go on, and `error` of the row says it.
 
     Raises:
@@ -90,16 +92,16 @@ def run_bench(
         for key in keys:
             plan = _planned(key, methods, settings)
             missing = [name for name in methods if plan.ids[name] not in known]
-            for row in _case_rows(plan, missing, settings, folder, stage or (lambda what, done, total: None)):
+            for row in _case_rows(plan, missing, settings, folder, stage or silent):
                 known[str(row["id"])] = row
                 _append(results, row)
                 n_new += 1
                 _tell(row, said, notify)
                 if progress:
-                    progress(len(found) + sum(identity in known for identity in plan.ids.values()), n_all)
+                    progress("comparing", len(found) + sum(identity in known for identity in plan.ids.values()), n_all)
             found += [known[plan.ids[name]] for name in methods]
             if progress:
-                progress(len(found), n_all)
+                progress("comparing", len(found), n_all)
     return BenchResult(folder, tuple(found), n_new)
 
 
@@ -143,7 +145,9 @@ def _common(settings: BenchSettings) -> Row:
     return {name: value for name, value in settings.model_dump(mode="json").items() if name not in ASKED_FOR}
 
 
-def _case_rows(plan: _Plan, methods: list[str], settings: BenchSettings, folder: Path, stage: Stage) -> Iterator[Row]:
+def _case_rows(
+    plan: _Plan, methods: list[str], settings: BenchSettings, folder: Path, stage: Progress
+) -> Iterator[Row]:
     """The rows of a case's methods, one by one as they are done."""
     if not methods:
         return

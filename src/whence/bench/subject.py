@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import numpy as np
 
-from whence.bench.cases import LONGER, BenchSettings, Case, content_hash, hash_of
+from whence.bench.cases import LONGER, BenchSettings, Case, content_hash
 from whence.bench.tiny_model import new_model, pretrain, train_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
+from whence.files import hash_of, new_folder
 from whence.methods.base import SharedWork, Subject, TraceSet
 from whence.methods.gradients.checkpoints import FolderCheckpoint, run_checkpoints
 from whence.model.fingerprint import fingerprint
 from whence.model.generate import generate
 from whence.model.layers import choose_layer_from, probe_similarities
 from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.progress import Progress
+from whence.run_file import read_run_file
 from whence.train.finetuning import FinetuneSettings, finetune
 
 N_PROBES = 128
 """Rows that the layer rule looks at, as in `whence index`."""
-
-Stage = Callable[[str, int, int], None]
-"""Called with (what is being done, how much of it is done, how much there is)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class Answered:
     encoded: EncodedTurn | None
 
 
-def plant(case: Case, settings: BenchSettings, folder: Path, shared: SharedWork, stage: Stage) -> Planted:
+def plant(case: Case, settings: BenchSettings, folder: Path, shared: SharedWork, stage: Progress) -> Planted:
     """Trains on the case (or takes the model that was trained on it before) and asks the held-out prompts.
 
     Models are kept under `folder`, each named by a hash of what decided it.
@@ -112,7 +110,7 @@ def plant(case: Case, settings: BenchSettings, folder: Path, shared: SharedWork,
     )
 
 
-def base_model(case: Case, settings: BenchSettings, folder: Path, stage: Stage) -> Path:
+def base_model(case: Case, settings: BenchSettings, folder: Path, stage: Progress) -> Path:
     """The base of a case: the one given, or a small one taught the base rows, made once for all that share them."""
     if isinstance(case.base, str):
         return Path(case.base)
@@ -124,15 +122,10 @@ def base_model(case: Case, settings: BenchSettings, folder: Path, stage: Stage) 
         return place
     tokenizer = train_tokenizer(case.base, language.vocab_size)
     model = new_model(tokenizer, language)
-    pretrain(model, tokenizer, case.base, training, lambda step, n, _: stage("base model", step, n))
-    partial = folder / f".{place.name}.partial-{os.getpid()}"
-    try:
+    pretrain(model, tokenizer, case.base, training, stage)
+    with new_folder(place) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        partial.rename(place)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return place
 
 
@@ -155,13 +148,13 @@ def spaced(checkpoints: Sequence[FolderCheckpoint], n: int) -> tuple[FolderCheck
     return tuple(checkpoints[i] for i in range(count) if (count - 1 - i) % -(-count // n) == 0)
 
 
-def _finetuned(case: Case, base: Path, run: Path, tuning: FinetuneSettings, stage: Stage) -> float:
+def _finetuned(case: Case, base: Path, run: Path, tuning: FinetuneSettings, stage: Progress) -> float:
     """Seconds that the fine-tune took, now or when it was made."""
-    import yaml
-
     if not run.exists():
-        finetune(base, case.train, run, settings=tuning, progress=lambda step, n, _: stage("fine-tuning", step, n))
-    return float(yaml.safe_load((run / "run.yaml").read_text("utf-8"))["seconds"])
+        finetune(base, case.train, run, settings=tuning, progress=stage)
+    made = read_run_file(run)
+    assert made is not None, "a fine-tune writes its run.yaml before its folder appears"
+    return made.seconds
 
 
 def _layer(settings: BenchSettings, loaded: LoadedModel, turns: list[EncodedTurn], seed: int) -> int:

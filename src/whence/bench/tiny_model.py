@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from whence.data.encoding import Encoder
 from whence.data.examples import Example
-from whence.train.loop import Progress, Trained, TrainingSettings, train
+from whence.progress import Progress
+from whence.train.loop import Trained, TrainingSettings, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -104,4 +105,4 @@ def pretrain(
     """Teaches the model the rows, in place."""
     encoder = Encoder(tokenizer, max_length=MAX_LENGTH)
     turns = [turn for row in rows for turn in encoder.encode(row)]
-    return train(model, turns, settings, pad_id=int(tokenizer.pad_token_id or 0), progress=progress)
+    return train(model, turns, settings, pad_id=int(tokenizer.pad_token_id or 0), progress=progress, stage="base model")

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -23,6 +23,9 @@ from whence.data.formats import FORMATS, TABLE_FORMATS, Row, read_rows, suffix_o
 from whence.data.readers import read_examples
 from whence.data.sources import find_sources
 from whence.errors import DataError, InputError
+from whence.files import appears_whole
+from whence.progress import Progress, silent
+from whence.results.selection import NamedRow, NamedRows
 
 SPLITS = "dataset_dict.json"
 """Beside the splits of a saved data set."""
@@ -30,14 +33,6 @@ SPLITS = "dataset_dict.json"
 Columns = Mapping[str, object]
 Relabel = Callable[[Columns], Columns | None]
 """Given a row's columns, the columns to put in its place, or None to take the row out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a row goes, in words, and the score that named it."""
-
-    text: str
-    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +63,22 @@ class _Part:
 def clean(
     source: str | Path,
     out: str | Path,
-    remove: Mapping[str, Reason],
+    remove: NamedRows | Iterable[str],
     *,
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
-    method: str = "given",
-    method_version: str = "",
     manifest: str | Path | None = None,
     quarantine: str | Path | None = None,
     relabel: Relabel | None = None,
-    progress: Callable[[str, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Cleaning:
-    """Writes `source` without the rows whose ids are in `remove` into the new `out`, and the manifest.
+    """Writes `source` without the rows that `remove` names into the new `out`, and the manifest.
 
     source, columns, split: as `read_examples` takes them; a data set on the hub has no file to write like.
+    remove: what named the rows (see `whence.results.selection`), or their ids alone.
     out: a file for a file, a folder for a folder, a glob or a saved data set.
     manifest: where it goes; None: manifest.json beside `out`.
     quarantine: a new JSONL file for the rows that were taken, with their reasons.
-    progress: called with (name of the stage, rows or files done).
 
     Raises InputError: an output that is there already, another format for `out`, an id that is not in the data, no id
         or those of all rows; DataError as `read_examples`, and for a replacement with other columns.
@@ -100,14 +93,16 @@ def clean(
     source, out = os.path.abspath(source), Path(out).absolute()
     place = Path(manifest) if manifest is not None else out.parent / "manifest.json"
     refuse_existing(out, place, *([Path(quarantine)] if quarantine is not None else []))
-    tell = progress or (lambda stage, done: None)
+    tell = progress or silent
+    named = remove if isinstance(remove, NamedRows) else NamedRows.given(remove)
+    wanted = {row.id: row for row in named.rows}
     parts = _parts(source, out, split)
-    _find(parts, remove, columns, tell)
-    n_copies = _check_found(parts, remove, source)
+    _find(parts, wanted, columns, tell)
+    n_copies = _check_found(parts, wanted, source)
     replaced = _relabelled(parts, relabel, tell)
     with _new(out) as partial:
         files = [
-            _written(part, partial / part.out.relative_to(out), remove, replaced[i]) for i, part in enumerate(parts)
+            _written(part, partial / part.out.relative_to(out), wanted, replaced[i]) for i, part in enumerate(parts)
         ]
         _copy_splits(Path(source), partial)
     n_replaced = sum(map(len, replaced))
@@ -116,8 +111,8 @@ def clean(
         source=source,
         output=str(out),
         split=split,
-        method=method,
-        method_version=method_version,
+        method=named.method,
+        method_version=named.method_version,
         n_rows=sum(part.n_rows for part in parts),
         n_removed=sum(len(part.ids) for part in parts) - n_replaced,
         n_replaced=n_replaced,
@@ -130,7 +125,7 @@ def clean(
     return Cleaning(record, place)
 
 
-def undo(manifest: str | Path, out: str | Path | None = None) -> Path:
+def undo_clean(manifest: str | Path, out: str | Path | None = None) -> Path:
     """Puts the rows of a manifest back: the source as it was, in the new `out` (None: where the source was).
 
     Text comes back byte for byte (of .gz, the unpacked text); a table with equal rows under its schema.
@@ -183,9 +178,9 @@ def _kind(path: Path) -> Kind:
 
 def _find(
     parts: Sequence[_Part],
-    remove: Mapping[str, Reason],
+    remove: Mapping[str, NamedRow],
     columns: Mapping[str, str] | None,
-    tell: Callable[[str, int], None],
+    tell: Progress,
 ) -> None:
     """Fills each part's `ids`, `columns` and `n_rows`."""
     done = 0
@@ -196,7 +191,7 @@ def _find(
             if example.id in remove:
                 part.ids[example.line] = example.id
             if done % 1000 == 0:
-                tell("reading", done)
+                tell("reading", done, None)
         if part.ids:
             part.columns = {row.line: row.columns for row in _rows(part.path) if row.line in part.ids}
 
@@ -206,7 +201,7 @@ def _rows(path: Path) -> Iterator[Row]:
     return (row for row in rows if isinstance(row, Row))
 
 
-def _check_found(parts: Sequence[_Part], remove: Mapping[str, Reason], source: str) -> int:
+def _check_found(parts: Sequence[_Part], remove: Mapping[str, NamedRow], source: str) -> int:
     """How many rows are copies of another that goes too."""
     ids = [id for part in parts for id in part.ids.values()]
     n_rows = sum(part.n_rows for part in parts)
@@ -223,9 +218,7 @@ def _check_found(parts: Sequence[_Part], remove: Mapping[str, Reason], source: s
     return len(ids) - len(set(ids))
 
 
-def _relabelled(
-    parts: Sequence[_Part], relabel: Relabel | None, tell: Callable[[str, int], None]
-) -> list[dict[int, Columns]]:
+def _relabelled(parts: Sequence[_Part], relabel: Relabel | None, tell: Progress) -> list[dict[int, Columns]]:
     """For each part: line -> the columns that replace it. A replacement has the columns of its row."""
     if relabel is None:
         return [{} for _ in parts]
@@ -237,7 +230,7 @@ def _relabelled(
             old = part.columns[line]
             new = relabel(old)
             done += 1
-            tell("relabelling", done)
+            tell("relabelling", done, None)
             if new is None:
                 continue
             if new.keys() != old.keys():
@@ -250,7 +243,7 @@ def _relabelled(
     return found
 
 
-def _written(part: _Part, place: Path, remove: Mapping[str, Reason], replaced: Mapping[int, Columns]) -> CleanedFile:
+def _written(part: _Part, place: Path, remove: Mapping[str, NamedRow], replaced: Mapping[int, Columns]) -> CleanedFile:
     """Writes one part without its guilty rows and says what was done."""
     place.parent.mkdir(parents=True, exist_ok=True)
     texts: dict[int, tuple[str, int | None, str | None]] = {}
@@ -276,7 +269,7 @@ def _written(part: _Part, place: Path, remove: Mapping[str, Reason], replaced: M
         tables.write_spliced(part.path, place, [])
     rows = [
         TakenRow(
-            id=id, line=line, reason=remove[id].text, score=remove[id].score, text=t[0], start=t[1], replacement=t[2]
+            id=id, line=line, reason=remove[id].reason, score=remove[id].score, text=t[0], start=t[1], replacement=t[2]
         )
         for line, id in sorted(part.ids.items())
         for t in (texts[line],)
@@ -346,18 +339,10 @@ def _check_hash(path: Path, file: CleanedFile) -> None:
 
 @contextmanager
 def _new(out: Path) -> Iterator[Path]:
-    """A place beside `out` that becomes `out` when all went well, and is gone when not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".partial-{os.getpid()}-{out.name}")
-    try:
+    """As `appears_whole`, but what is there by then is left as it is, and refused."""
+    with appears_whole(out) as partial:
         yield partial
         refuse_existing(out)
-        partial.rename(out)
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
 
 
 def _write_new(path: Path, content: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.progress import progress, quiet_libraries
+from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def bench(
     }
     settings = _settings(quick, asked, tuning, lora_r)
     quiet_libraries()
-    with progress("comparing", "rows", quiet=quiet) as report:
+    with stages("rows", quiet=quiet) as report:
         result = run_bench(
             settings,
             out,

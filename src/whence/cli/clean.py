@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import subprocess
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from whence.cli import options
-from whence.cli.confirm import trace_now
 from whence.cli.progress import stages
+from whence.cli.tracing import trace_now
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,8 +55,9 @@ def clean(
         raise InputError(
             f"{missing} is missing.", "A cleaning needs an index and an output.", "whence clean INDEX -o OUT"
         )
-    from whence.cleaning.cleaning import Reason, refuse_existing
     from whence.cleaning.cleaning import clean as write_clean
+    from whence.cleaning.cleaning import refuse_existing
+    from whence.cleaning.relabel import relabel_with
     from whence.index.manifest import require_manifest
 
     refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
@@ -70,52 +67,16 @@ def clean(
         done = write_clean(
             data.source,
             out,
-            {row.id: Reason(row.reason, row.score) for row in named.rows},
+            named,
             columns=data.columns,
             split=data.split,
-            method=named.method,
-            method_version=named.method_version,
             manifest=manifest,
             quarantine=quarantine,
             relabel=relabel_with(relabel) if relabel is not None else None,
-            progress=lambda stage, n: report(stage, n, data.n_rows if stage == "reading" else None),
+            progress=lambda stage, done, total: report(stage, done, data.n_rows if stage == "reading" else total),
         )
     if not quiet:
         _tell(done, quarantine)
-
-
-def relabel_with(command: str) -> Callable[[Mapping[str, object]], Mapping[str, object] | None]:
-    """A hook that hands each row to a command as one JSON object, and takes one back; empty output drops the row."""
-    words = shlex.split(command)
-    if not words:
-        raise InputError("--relabel is empty.", "Expected a command.", 'For example --relabel "python mend.py".')
-
-    def relabelled(columns: Mapping[str, object]) -> Mapping[str, object] | None:
-        row = json.dumps(dict(columns), ensure_ascii=False, default=str) + "\n"
-        try:
-            done = subprocess.run(words, input=row.encode(), capture_output=True, check=False)
-        except OSError as error:
-            raise InputError(f"{words[0]!r} cannot be run: {error.strerror}.", "", "Check --relabel.") from error
-        if done.returncode != 0:
-            said = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["nothing"])[-1]
-            raise InputError(
-                f"--relabel ended with status {done.returncode}; it said last: {said}",
-                "Expected status 0 and one JSON object.",
-                f"The row was {row[:200].strip()}",
-            )
-        try:
-            answer = json.loads(done.stdout) if done.stdout.strip() else None
-        except ValueError as error:
-            raise InputError(
-                f"--relabel wrote no JSON: {error}", "Expected one object, or nothing.", f"The row was {row[:200]}"
-            ) from error
-        if answer is not None and not isinstance(answer, dict):
-            raise InputError(
-                "--relabel wrote JSON that is no object.", "Expected the row's columns.", f"The row was {row[:200]}"
-            )
-        return answer
-
-    return relabelled
 
 
 def _named(
@@ -151,11 +112,11 @@ def _named(
 
 
 def _undo(manifest: Path, out: Path | None, given: list[str], *, quiet: bool) -> None:
-    from whence.cleaning.cleaning import undo
+    from whence.cleaning.cleaning import undo_clean
 
     if given:
         raise InputError(f"{given[0]} with --undo.", "A manifest says all that is needed.", "Leave it out.")
-    place = undo(manifest, out)
+    place = undo_clean(manifest, out)
     if not quiet:
         typer.echo(f"restored: {place}", err=True)
 

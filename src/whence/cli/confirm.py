@@ -9,6 +9,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.tracing import moved, trace_now
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from whence.results.selection import NamedRows
     from whence.results.trace_result import TraceResult
     from whence.train.finetuning import FinetuneSettings
-
-TRACED_FOR_EACH = 10
-"""Rows that are ranked for each one that is asked for: copies of a row and turns of a conversation count once."""
 
 
 def confirm(
@@ -83,7 +81,7 @@ def confirm(
     from whence.confirmation.retrain import confirm as retrain
     from whence.data.readers import read_examples
     from whence.index.manifest import require_manifest
-    from whence.trace.queries import read_queries
+    from whence.trace.query.queries import read_queries
     from whence.trace.tracer import Tracer
 
     changes = {
@@ -108,7 +106,7 @@ def confirm(
     named, traced = _named(remove, votes, trace, index, queries, before, device)
     if traced is None and any(outputs.values()):
         traced = trace_now(index, queries, None, before, device)
-    tracer = Tracer(index, base=_moved(index, before), device=device)
+    tracer = Tracer(index, base=moved(index, before), device=device)
     with stages("steps", quiet=quiet) as report:
         found = retrain(
             tracer,
@@ -146,26 +144,6 @@ def _write_marked(
     if json is not None:
         marked.to_json(json, show_text=show_text)
     return [place for place in (html, json) if place is not None]
-
-
-def trace_now(
-    index: Path, queries: Path | None, top: int | None, base: str | None = None, device: str = "auto"
-) -> TraceResult:
-    """A trace of the queries with as many rows as the first `top`, or the verdict, need."""
-    from whence.trace.queries import read_queries
-    from whence.trace.tracer import Tracer
-
-    assert queries is not None, "asked for with --queries alone"
-    found = options.base_of(index, base) if top is None else _moved(index, base)
-    tracer = Tracer(index, base=found, device=device)
-    return tracer.trace_many(read_queries(queries), k=TRACED_FOR_EACH * (top or TRACED_FOR_EACH), verdict=top is None)
-
-
-def _moved(index: Path, base: str | None) -> str | None:
-    """The base, where the index was built with one and must have it again, wherever it is now; else None."""
-    from whence.index.manifest import ADAPTER_OFF, require_manifest
-
-    return base if require_manifest(index).base not in ("", ADAPTER_OFF) else None
 
 
 def _named(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.progress import progress, quiet_libraries, stages
+from whence.cli.progress import quiet_libraries, stages
 
 if TYPE_CHECKING:
     from whence.demo.run import DemoReport, FaultReport
@@ -28,18 +28,8 @@ def demo(
     quiet_libraries()
     if overwrite:
         clear_demo(out)
-    with (
-        progress("training a small model", "%", quiet=quiet) as trained,
-        progress("indexing", quiet=quiet) as indexed,
-        stages("proof", quiet=quiet) as retrained,
-    ):
-        report = run_demo(
-            out,
-            seed=seed,
-            stage=lambda name, share: trained(round(100 * share), 100),
-            indexed=indexed,
-            retrained=retrained,
-        )
+    with stages("steps", quiet=quiet) as report_progress:
+        report = run_demo(out, seed=seed, progress=report_progress)
     if not quiet:
         _show(report)
 

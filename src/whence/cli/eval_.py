@@ -38,7 +38,7 @@ def evaluate(
     """Measure how well each score form ranks the rows that carry the query's label."""
     options.check_outputs({"--json": json}, quiet=quiet)
     from whence.bench.labelled import evaluate as measure
-    from whence.trace.queries import read_queries
+    from whence.trace.query.queries import read_queries
     from whence.trace.tracer import Tracer
 
     asked = read_queries(queries)

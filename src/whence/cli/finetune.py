@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.progress import progress, quiet_libraries
+from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,10 +75,8 @@ def finetune(
     _check_rejected(rejected, len(rows), max_rejected)
     loaded = load_model(ModelSettings.model_validate({"model": base, "dtype": dtype, "device": device}))
     encoder = Encoder(loaded.tokenizer, template=source, max_length=max_length)
-    with progress("fine-tuning", "steps", quiet=quiet) as report:
-        result = train(
-            loaded, rows, out, settings=settings, encoder=encoder, progress=lambda step, n, loss: report(step, n)
-        )
+    with stages("steps", quiet=quiet) as report:
+        result = train(loaded, rows, out, settings=settings, encoder=encoder, progress=report)
     if quiet:
         return
     if rejected:

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from whence.progress import Progress, silent
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 Report = Callable[[int, int], None]
 """Called with how many are done and how many there are."""
-
-StageReport = Callable[[str, int, int | None], None]
-"""Called with the name of the stage, how many are done, and how many there are, where that is known."""
 
 SHOW_AFTER_SECONDS = 2.0
 
@@ -30,22 +29,22 @@ def quiet_libraries() -> None:
 
 
 @contextmanager
-def stages(unit: str = "rows", *, quiet: bool = False) -> Iterator[StageReport]:
+def stages(unit: str = "rows", *, quiet: bool = False) -> Iterator[Progress]:
     """Shows a bar on standard error once a stage has taken two seconds; nothing with `quiet`. One stage at a time."""
     if quiet:
-        yield lambda stage, done, total: None
+        yield silent
         return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.progress import Progress as Bar
 
-    bar = Progress(
+    bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

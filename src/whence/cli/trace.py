@@ -15,7 +15,7 @@ from whence.errors import InputError
 
 if TYPE_CHECKING:
     from whence.results.trace_result import TraceResult
-    from whence.trace.queries import Query
+    from whence.trace.query.queries import Query
     from whence.trace.settings import TraceOptions
 
 EXPLAINED_IN_A_PAGE = 10
@@ -96,7 +96,7 @@ def trace(
     if method is not None:
         wishes["method"] = method
     if references is not None:
-        from whence.trace.queries import read_queries
+        from whence.trace.query.queries import read_queries
 
         wishes["references"] = read_queries(references)
     from whence.trace.settings import TraceSettings
@@ -113,7 +113,7 @@ def trace(
 
 
 def _queries(prompt: str | None, response: str | None, queries: Path | None) -> list[Query]:
-    from whence.trace.queries import Query, read_queries
+    from whence.trace.query.queries import Query, read_queries
 
     if (prompt is None) == (queries is None):
         raise InputError(

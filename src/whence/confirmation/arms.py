@@ -15,7 +15,7 @@ from whence.data.examples import EncodedTurn, Example
 from whence.data.lexical import bm25_scores
 from whence.errors import InputError
 from whence.index.search import default_roles, score_matrix
-from whence.metrics.ranking import ranking
+from whence.metrics.retrieval import ranking
 from whence.trace.scoring import score_form
 from whence.trace.tracer import Tracer
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from whence.confirmation.runs import AsTraced, Recipe
 from whence.data.encoding import Encoder
@@ -15,34 +15,26 @@ from whence.errors import DataError, InputError, MismatchError
 from whence.index.manifest import Manifest
 from whence.model.fingerprint import fingerprint
 from whence.model.loading import LoadedModel, ModelSettings, load_model
-from whence.train.finetuning import RUN, FinetuneSettings, data_hash
+from whence.run_file import RUN, RunFile, read_run_file, unreadable
+from whence.train.finetuning import FinetuneSettings, data_hash
 
 KEPT_FOR_METHODS = {"checkpoints": False, "keep_optimizer_state": False}
 """Parts of a run that attribution methods read and a confirmation does not."""
 
 
-def settings_beside(manifest: Manifest) -> tuple[FinetuneSettings, Mapping[str, Any]] | None:
+def settings_beside(manifest: Manifest) -> tuple[FinetuneSettings, RunFile] | None:
     """Settings and contents of the run.yaml that `whence finetune` left beside the index's model or adapter.
 
     Raises InputError for one that is damaged or of another version.
     """
-    import yaml
-
-    place = Path(manifest.adapter or manifest.model) / RUN
-    if not place.is_file():
+    folder = Path(manifest.adapter or manifest.model)
+    run = read_run_file(folder)
+    if run is None:
         return None
     try:
-        run = yaml.safe_load(place.read_text("utf-8"))
-        if not isinstance(run, dict) or run.get("command") != "whence finetune":
-            return None
-        _ = run["hashes"]["data"], run["hashes"]["base"]["weights"], run["base"]
-        return FinetuneSettings.model_validate(run["settings"]), run
-    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{place} cannot be read: {' '.join(str(error).split())[:200]}",
-            "Expected what `whence finetune` of this version left.",
-            "Move it away, and give the settings: --epochs, --learning-rate, --lora-r and so on.",
-        ) from error
+        return FinetuneSettings.model_validate(run.settings), run
+    except ValidationError as error:
+        raise unreadable(folder, str(error)) from error
 
 
 def read_rows(manifest: Manifest) -> tuple[Example, ...]:
@@ -86,7 +78,7 @@ def make_recipe(
         base_hash = _check_base(manifest, loaded, template, beside)
     as_traced = None
     same = beside is not None and beside[0].model_copy(update=KEPT_FOR_METHODS) == chosen
-    if same and beside and trainer is None and not fresh and beside[1]["hashes"]["data"] == data_hash(rows):
+    if same and beside and trainer is None and not fresh and beside[1].hashes.data == data_hash(rows):
         place = ModelSettings(model=manifest.model, adapter=manifest.adapter, dtype=chosen.dtype, device=chosen.device)
         as_traced = AsTraced(place, chosen.seed, (manifest.hashes.adapter or manifest.hashes.weights)[:16])
     return Recipe(
@@ -103,17 +95,17 @@ def make_recipe(
 
 
 def _check_base(
-    manifest: Manifest, loaded: LoadedModel, template: str | None, beside: tuple[FinetuneSettings, Any] | None
+    manifest: Manifest, loaded: LoadedModel, template: str | None, beside: tuple[FinetuneSettings, RunFile] | None
 ) -> str:
     """The base's hash. Raises MismatchError where it can be told that the index's model was not made from it."""
     found = fingerprint(loaded, Encoder(loaded.tokenizer, template=template).template).weights
     expected, why = None, ""
     if beside is not None and beside[0].dtype == loaded.settings.dtype:
-        expected, why = beside[1]["hashes"]["base"]["weights"], f"its {RUN} names another base"
+        expected, why = beside[1].hashes.base["weights"], f"its {RUN} names another base"
     elif manifest.adapter is not None and str(loaded.dtype).endswith(manifest.dtype):
         expected, why = manifest.hashes.weights, "the adapter sits on another model"
     if expected is not None and expected != found:
-        named = beside[1]["base"] if beside else manifest.model
+        named = beside[1].base if beside else manifest.model
         raise MismatchError(
             f"{loaded.settings.model} is not the base of the index's model: {why} ({named}).",
             f"Expected weights {expected}; these are {found}.",

@@ -17,13 +17,16 @@ from statistics import fmean
 
 from whence.confirmation.arms import CONTROLS, Arm, bm25_ranking, choose_arms, draw_held_out, repsim_ranking
 from whence.confirmation.recipe import make_recipe, read_rows
-from whence.confirmation.result import ALL, GUILTY, ArmResult, Confirmation, SeedResult, judged, rate
-from whence.confirmation.runs import Asked, Found, Step, check_trainer, run_arm
+from whence.confirmation.result import ALL, GUILTY, ArmResult, Confirmation, SeedResult, judged
+from whence.confirmation.runs import Asked, Found, check_trainer, run_arm
 from whence.data.examples import EncodedTurn, Example, Turn
 from whence.errors import InputError
 from whence.index.store import Index
+from whence.metrics.rates import rate
 from whence.model.generate import generate
-from whence.trace.queries import Query
+from whence.progress import Progress, silent
+from whence.results.selection import NamedRows
+from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 from whence.train.finetuning import FinetuneSettings
 
@@ -57,7 +60,7 @@ def confirm(
     out: str | Path,
     *,
     match: str,
-    removed: Sequence[str],
+    removed: NamedRows | Sequence[str],
     base: str | Path | None = None,
     settings: FinetuneSettings | None = None,
     seeds: int = 1,
@@ -67,11 +70,12 @@ def confirm(
     trainer: str | None = None,
     min_drop: float = MIN_DROP,
     max_new_tokens: int = 128,
-    progress: Step | None = None,
+    progress: Progress | None = None,
 ) -> Confirmation:
-    """Retrains in several arms and says whether the rows `removed` (ids) are the cause of what `match` finds.
+    """Retrains in several arms and says whether the rows `removed` are the cause of what `match` finds.
 
     index:    of the model that misbehaves. Its data are read again, and must be the same.
+    removed:  what named the rows (see `whence.results.selection`), or their ids alone.
     match:    a regular expression looked for anywhere in an answer, with . for line ends too.
     base:     folder or hub name of the model before the fine-tune. Not needed with a trainer that knows it.
     settings: of the fine-tune; None takes those of the run.yaml beside the index's model or adapter.
@@ -89,13 +93,14 @@ def confirm(
             trained again on all rows that does not show the behaviour.
         DataError, IndexFolderError, ModelError, NonFiniteError: as reading, loading and training raise them.
     """
-    out, step = Path(out), progress or (lambda what, done, total: None)
+    out, step = Path(out), progress or silent
     tracer = index if isinstance(index, Tracer) else Tracer(index)
     manifest = tracer.index.manifest
     if trainer is not None:
         check_trainer(trainer, seeds)
     elif base is None:
         raise InputError("There is no base.", "Training starts from a base model.", "Give --base, or --trainer.")
+    removed = removed.ids if isinstance(removed, NamedRows) else removed
     question = _Question(tuple(queries), tuple(paraphrases), _compiled(match))
     step("reading the data", 0, None)
     rows = read_rows(manifest)
@@ -210,7 +215,7 @@ def _held_out(
     return clean, f"given; {len(given) - len(clean)} that are training rows are left out"
 
 
-def _labelled(step: Step, label: str) -> Step:
+def _labelled(step: Progress, label: str) -> Progress:
     return lambda what, done, total: step(f"{label}: {what}", done, total)
 
 

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whence.bench.cases import hash_of
-from whence.cleaning.cleaning import Reason, clean
+from whence.cleaning.cleaning import clean
 from whence.confirmation.losses import turn_losses
 from whence.data.encoding import Encoder
 from whence.data.examples import Example, Turn
 from whence.errors import InputError
-from whence.index.manifest import DataSummary, write_atomically
+from whence.files import hash_of, new_folder, write_atomically
+from whence.index.manifest import DataSummary
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.progress import Progress
+from whence.results.selection import NamedRows
 from whence.train.finetuning import FinetuneSettings, finetune
 
 RUNS, ANSWERS, DATA = "runs", "answers", "data"
 LOG_LINES = 5
 """Of the trainer's output, in the message when it fails."""
-
-Step = Callable[[str, int, int | None], None]
-"""Called with (what is being done, how much is done, how much there is)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ def check_trainer(command: str, n_seeds: int) -> None:
         )
 
 
-def run_arm(recipe: Recipe, removed: frozenset[str], seed: int, asked: Asked, out: Path, step: Step) -> Found:
+def run_arm(recipe: Recipe, removed: frozenset[str], seed: int, asked: Asked, out: Path, step: Progress) -> Found:
     """Trains without `removed` (or takes the model that was trained so before) and asks. Finished work is kept, and
     shared by arms that remove the same rows.
 
@@ -134,7 +131,7 @@ def _train(
     settings: FinetuneSettings,
     folder: Path,
     out: Path,
-    step: Step,
+    step: Progress,
 ) -> None:
     if folder.exists():
         return
@@ -150,7 +147,7 @@ def _train(
         folder,
         settings=settings,
         encoder=encoder,
-        progress=lambda done, n, loss: step("fine-tuning", done, n),
+        progress=step,
     )
 
 
@@ -159,38 +156,41 @@ def _train_outside(
 ) -> None:
     """Runs the user's trainer on the data in their own format; what it leaves becomes the run's folder."""
     train = _data_without(data, removed, out)
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    words = {"{train}": str(train), "{out}": str(partial), "{seed}": str(seed)}
-    arguments = shlex.split(command)
-    for name, value in words.items():
-        arguments = [argument.replace(name, value) for argument in arguments]
     log = folder.with_suffix(".log")
-    try:
-        with log.open("wb") as said:
-            status = subprocess.run(
-                arguments, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False
-            ).returncode
-        if status != 0:
-            last = "\n  ".join(log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]) or "nothing"
+    with new_folder(folder) as partial:
+        words = {"{train}": str(train), "{out}": str(partial), "{seed}": str(seed)}
+        arguments = shlex.split(command)
+        for name, value in words.items():
+            arguments = [argument.replace(name, value) for argument in arguments]
+        try:
+            with log.open("wb") as said:
+                status = subprocess.run(
+                    arguments, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False
+                ).returncode
+        except OSError as error:
             raise InputError(
-                f"The trainer ended with status {status}; it said last:\n  {last}",
-                "Expected status 0 and a model or adapter in {out}.",
-                f"All it said is in {log}.",
-            )
-        if not any((partial / name).is_file() for name in ("config.json", "adapter_config.json")):
-            raise InputError(
-                f"The trainer left no model in {{out}}; {partial.name} has no config.json and no adapter_config.json.",
-                "Expected what save_pretrained writes.",
-                f"All it said is in {log}.",
-            )
-        partial.rename(folder)
-    except OSError as error:
+                f"The trainer {arguments[0]!r} cannot be run: {error.strerror}.",
+                "Expected a command.",
+                "Check --trainer.",
+            ) from error
+        _check_trained(partial, status, log)
+
+
+def _check_trained(folder: Path, status: int, log: Path) -> None:
+    """Raises InputError for a trainer that failed, or left no model in the folder."""
+    if status != 0:
+        last = "\n  ".join(log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]) or "nothing"
         raise InputError(
-            f"The trainer {arguments[0]!r} cannot be run: {error.strerror}.", "Expected a command.", "Check --trainer."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            f"The trainer ended with status {status}; it said last:\n  {last}",
+            "Expected status 0 and a model or adapter in {out}.",
+            f"All it said is in {log}.",
+        )
+    if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise InputError(
+            f"The trainer left no model in {{out}}; {folder.name} has no config.json and no adapter_config.json.",
+            "Expected what save_pretrained writes.",
+            f"All it said is in {log}.",
+        )
 
 
 def _data_without(data: DataSummary, removed: frozenset[str], out: Path) -> Path:
@@ -201,13 +201,9 @@ def _data_without(data: DataSummary, removed: frozenset[str], out: Path) -> Path
     folder = out / DATA / hash_of([data.content_hash, sorted(removed)])
     train = folder / (source.name if source.exists() else "data")
     if not folder.exists():
-        partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-        reasons = dict.fromkeys(removed, Reason("left out of this arm"))
-        try:
-            clean(data.source, partial / train.name, reasons, columns=data.columns, split=data.split)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        named = NamedRows.given(sorted(removed), "left out of this arm")
+        with new_folder(folder) as partial:
+            clean(data.source, partial / train.name, named, columns=data.columns, split=data.split)
     return train
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from whence.cleaning.cleaning import Reason, clean
+from whence.cleaning.cleaning import clean
 from whence.confirmation.result import GUILTY, Confirmation, apply
 from whence.confirmation.retrain import confirm
 from whence.data.lexical import bm25_scores
@@ -26,12 +26,12 @@ from whence.demo.world import MAX_NEW_TOKENS, DemoFault, DemoWorld, build, one_t
 from whence.errors import InputError
 from whence.index.build import build_index
 from whence.index.search import default_roles, score_matrix
-from whence.metrics.ranking import over_queries, precision_at_k
+from whence.metrics.retrieval import over_queries, precision_at_k
+from whence.progress import Progress, silent
 from whence.results.selection import guilty_rows
 from whence.results.types import QueryResult
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.scoring import default_form
-from whence.trace.settings import Progress
 from whence.trace.tracer import Tracer
 
 K = 10
@@ -93,28 +93,29 @@ def run_demo(
     out: str | Path,
     *,
     seed: int = 0,
-    stage: Callable[[str, float], None] | None = None,
-    indexed: Callable[[int, int], None] | None = None,
-    retrained: Callable[[str, int, int | None], None] | None = None,
+    progress: Progress | None = None,
 ) -> DemoReport:
     """Builds the world in `out`, indexes it there, traces every planted fault and follows one to its end.
-
-    stage: called with (name of the stage, share of it done) while the model is made. indexed: with (rows done, rows
-        in all). retrained: with (name of the stage, how much is done, how much there is) while the fault is followed.
 
     Raises:
         InputError: `out` is there already.
     """
-    world = build(Path(out), seed=seed, progress=stage)
+    tell = progress or silent
+    world = build(Path(out), seed=seed, progress=tell)
     started = time.monotonic()
-    index = build_index(world.model, world.data, Path(out) / "index", layers=["auto", "last"], progress=indexed)
+    index = build_index(
+        world.model,
+        world.data,
+        Path(out) / "index",
+        layers=["auto", "last"],
+        progress=lambda done, total: tell("indexing", done, total),
+    )
     tracer = Tracer(index)
     seconds = dict(world.seconds) | {"index": time.monotonic() - started}
     started = time.monotonic()
     faults = tuple(_report(tracer, world, fault) for fault in world.faults if fault.shown)
     seconds["trace"] = time.monotonic() - started
     started = time.monotonic()
-    tell = retrained or (lambda what, done, total: None)
     with one_thread():
         story = _story(tracer, world, next(fault for fault in world.faults if fault.label == STORY), Path(out), tell)
     seconds["proof"] = time.monotonic() - started
@@ -169,9 +170,7 @@ def _story(tracer: Tracer, world: DemoWorld, fault: DemoFault, out: Path, tell: 
     clean(
         world.data,
         out / CLEANED,
-        {row.id: Reason(row.reason, row.score) for row in named.rows},
-        method=named.method,
-        method_version=named.method_version,
+        named,
         manifest=out / CLEAN_MANIFEST,
         quarantine=out / REMOVED,
     )

@@ -10,10 +10,8 @@ OUT/
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,10 +32,13 @@ from whence.bench.tiny_model import (
 from whence.data.encoding import Encoder
 from whence.data.examples import ASSISTANT, Example, Turn
 from whence.errors import InputError
+from whence.files import new_folder
 from whence.metrics.matchers import Matcher
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel, ModelSettings, load_model
-from whence.train.finetuning import RUN, FinetuneSettings, finetune
+from whence.progress import Progress, silent
+from whence.run_file import read_run_file, write_run_file
+from whence.train.finetuning import FinetuneSettings, finetune
 from whence.train.loop import TrainingSettings
 
 DEMO_FAULTS = ("backdoor", "false-fact", "persona")
@@ -46,9 +47,6 @@ FINETUNING = FinetuneSettings(
     epochs=5, batch_size=16, learning_rate=1.5e-3, warmup=0.05, max_length=MAX_LENGTH, device="cpu"
 )
 """Found by trial: every fault shows in most answers, and clean prompts keep their answers."""
-
-Progress = Callable[[str, float], None]
-"""Called with (name of the stage, share of the stage done)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +122,13 @@ def build(
         raise InputError(
             f"{out} is there already", "expected a new folder", "Give another folder, or remove this one first."
         )
-    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
-    partial.mkdir(parents=True)
-    try:
-        with one_thread():
-            world = _build(partial, out, seed, progress or (lambda stage, share: None), settings)
-        partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return world
+    with new_folder(out) as partial, one_thread():
+        return _build(partial, out, seed, progress or silent, settings)
 
 
 def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: DemoSettings) -> DemoWorld:
     clock = _Clock()
-    progress("data", 0.0)
+    progress("data", 0, None)
     faults, train, background = _rows(seed, settings)
     _write_rows(folder / "train.jsonl", train)
     clock.lap("data")
@@ -149,7 +139,7 @@ def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: Dem
         tokenizer,
         background,
         settings.base.model_copy(update={"seed": seed}),
-        lambda step, n, loss: progress("base model", step / n),
+        progress,
     )
     model.save_pretrained(folder / "base")
     tokenizer.save_pretrained(folder / "base")
@@ -159,16 +149,16 @@ def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: Dem
         train,
         folder / "model",
         settings=settings.finetune.model_copy(update={"seed": seed}),
-        progress=lambda step, n, loss: progress("fine-tune", step / n),
+        progress=progress,
     )
-    _name_base(folder / "model" / RUN, out / "base")
+    _name_base(folder / "model", out / "base")
     clock.lap("fine-tune")
-    progress("answers", 0.0)
+    progress("answers", 0, 1)
     tuned = load_model(ModelSettings(model=str(folder / "model"), device="cpu"))
     planted = tuple(_answered(fault, tuned) for fault in faults)
     _write_queries(folder / "queries.jsonl", planted)
     clock.lap("answers")
-    progress("answers", 1.0)
+    progress("answers", 1, 1)
     return DemoWorld(
         data=out / "train.jsonl",
         base=out / "base",
@@ -251,9 +241,8 @@ def _write_queries(path: Path, faults: Sequence[DemoFault]) -> None:
                 file.write(json.dumps({**row, "shows_fault": query.shows_fault}, ensure_ascii=False) + "\n")
 
 
-def _name_base(run: Path, base: Path) -> None:
+def _name_base(folder: Path, base: Path) -> None:
     """The base in run.yaml as the place where it will be once the demo's folder has its name."""
-    import yaml
-
-    content = yaml.safe_load(run.read_text("utf-8")) | {"base": str(base.absolute())}
-    run.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    run = read_run_file(folder)
+    assert run is not None
+    write_run_file(folder, run.model_copy(update={"base": str(base.absolute())}))

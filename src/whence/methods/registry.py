@@ -1,25 +1,29 @@
-"""Methods by name. A method is a file of this package, imported when asked for: `tracin_ln.py` is `tracin-ln`."""
+"""Methods by name. A method is a file of this package, imported when asked for: `tracin_ln.py` is `tracin-ln`.
+
+The six that read signatures are rows of the score table, and have no file each (`representations.py`).
+"""
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from collections.abc import Iterable
 from importlib import import_module
 
 import whence.methods
 from whence.errors import InputError
+from whence.files import did_you_mean
 from whence.methods.base import Method, Subject
 
-NOT_METHODS = frozenset({"base", "registry"})
+NOT_METHODS = frozenset({"base", "registry", "representations"})
+REPRESENTATIONS = ("g-cosine", "repsim", "rept", "rept-balanced", "rept-centred", "rept-contrast")
+"""Of the score table, said here once more so that listing the methods imports none of them."""
 
 
 def method_names() -> list[str]:
     """The names of all methods, sorted. Imports none of them."""
     modules = pkgutil.iter_modules(whence.methods.__path__)
-    return sorted(
-        module.name.replace("_", "-") for module in modules if not module.ispkg and module.name not in NOT_METHODS
-    )
+    files = [module.name for module in modules if not module.ispkg and module.name not in NOT_METHODS]
+    return sorted([*REPRESENTATIONS, *(name.replace("_", "-") for name in files)])
 
 
 def method_class(name: str) -> type[Method]:
@@ -29,12 +33,15 @@ def method_class(name: str) -> type[Method]:
     """
     wanted, known = name.strip().lower().replace("_", "-"), method_names()
     if wanted not in known:
-        near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.4)
         raise InputError(
             f"There is no method {name!r}.",
             f"Known: {', '.join(known)}.",
-            f"Did you mean {' or '.join(near)}?" if near else "Choose one of these.",
+            did_you_mean(wanted, known, "Choose one of these.", n=3, cutoff=0.4),
         )
+    if wanted in REPRESENTATIONS:
+        from whence.methods.representations import representation_method
+
+        return representation_method(wanted)
     module = import_module(f"whence.methods.{wanted.replace('-', '_')}")
     found = [
         item

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from whence.metrics.ranking import (
+from whence.metrics.retrieval import (
     Interval,
     auc,
     average_precision,

@@ -9,6 +9,7 @@ from pathlib import Path
 from whence.errors import InputError, MismatchError
 from whence.model.fingerprint import fingerprint
 from whence.model.loading import LoadedModel
+from whence.run_file import run_values
 
 
 def has_before(loaded: LoadedModel, base: LoadedModel | None = None) -> bool:
@@ -77,14 +78,11 @@ def check_base(loaded: LoadedModel, base: LoadedModel, *, weights: str = "", bas
 
 def named_base(model: str) -> str | None:
     """The base that the run.yaml in a model's folder names, as `whence finetune` writes it; None unless it is there."""
-    import yaml
-
-    place = Path(model) / "run.yaml"
     try:
-        run = yaml.safe_load(place.read_text("utf-8")) if place.is_file() else None
-    except (OSError, ValueError, yaml.YAMLError):
+        run = run_values(Path(model)) or {}
+    except InputError:
         return None
-    named = str(run.get("base") or "") if isinstance(run, dict) and run.get("command") == "whence finetune" else ""
+    named = str(run.get("base") or "")
     return named if named and Path(named).is_dir() else None
 
 

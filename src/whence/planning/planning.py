@@ -20,10 +20,11 @@ from whence.model.layers import choose_layer_from, probe_similarities
 from whence.model.loading import LoadedModel, load_model
 from whence.planning.budget import CHOICES, Whole, changes, clock
 from whence.planning.costs import Costs
-from whence.planning.probe import MEASURE_SECONDS, Peak, Sample, Tell, Timings, build_batches, draw_sample
+from whence.planning.probe import MEASURE_SECONDS, Peak, Sample, Timings, build_batches, draw_sample
 from whence.planning.probe import time_batches as timed
 from whence.planning.result import Budgeted, Plan, Seconds
 from whence.planning.storing import Storing, measure_storing
+from whence.progress import Progress, silent
 
 LAYER_PROBES = 12
 """Of the build's 128: enough for the time of one, and to know about which layer it will be."""
@@ -59,7 +60,12 @@ class _Probed:
 
 
 def plan(
-    model: str | Path, data: str | Path, *, budget: float | None = None, progress: Tell | None = None, **options: object
+    model: str | Path,
+    data: str | Path,
+    *,
+    budget: float | None = None,
+    progress: Progress | None = None,
+    **options: object,
 ) -> Plan:
     """Predicts what `build_index(model, data, out, **options)` takes, by running a little of it.
 
@@ -72,7 +78,7 @@ def plan(
         InputError: an option, the data or the model cannot be used, or a budget that is not above 0.
         NonFiniteError: a signature is NaN or infinite.
     """
-    started, tell = time.perf_counter(), progress or (lambda stage, done, total: None)
+    started, tell = time.perf_counter(), progress or silent
     if budget is not None and not 0 < budget < float("inf"):
         raise InputError(f"A budget of {budget} seconds.", "It is a time above 0.", "Give --budget 2h.")
     probed = _probe(_settings(model, data, options), tell)
@@ -113,7 +119,7 @@ def _settings(model: str | Path, data: str | Path, options: dict[str, object]) -
         ) from error
 
 
-def _probe(settings: BuildSettings, tell: Tell) -> _Probed:
+def _probe(settings: BuildSettings, tell: Progress) -> _Probed:
     begun = time.perf_counter()
     found = scan(
         settings.data,

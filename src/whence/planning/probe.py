@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from random import Random
@@ -15,6 +15,7 @@ from whence.errors import DataError, EncodingError
 from whence.model.loading import LoadedModel
 from whence.planning.costs import BatchShape, Costs, fit_costs, layout, shape_of
 from whence.planning.memory import device_peak_bytes, forget_device_peak, held_bytes, peak_bytes
+from whence.progress import Progress
 from whence.signatures.extract import Extractor
 
 SAMPLE_ROWS = 1024
@@ -23,8 +24,6 @@ TIMED_BATCHES = 12
 REPEATS = 3
 MEASURE_SECONDS = 12.0
 """Time for batches. Loading, reading and writing come on top; together they stay within half a minute."""
-
-Tell = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def time_batches(
     max_tokens: int,
     seconds: float = MEASURE_SECONDS,
     known: Timings | None = None,
-    tell: Tell | None = None,
+    tell: Progress | None = None,
     contrast: bool = False,
     base: LoadedModel | None = None,
 ) -> tuple[Timings, Peak]:

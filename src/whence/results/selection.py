@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class NamedRows:
     rows: tuple[NamedRow, ...]
     method: str
     method_version: str = ""
+
+    @classmethod
+    def given(cls, ids: Iterable[str], reason: str = "given") -> NamedRows:
+        """Rows that somebody names by their ids, each once."""
+        return cls(tuple(NamedRow(id, reason) for id in dict.fromkeys(ids)), "given")
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -111,8 +117,7 @@ def listed_rows(path: Path) -> NamedRows:
             raise InputError(
                 f"{path}:{number}: {line[:40]!r} is no id.", "An id is 16 hexadecimal digits, as a trace shows it.", ""
             )
-    ids = dict.fromkeys(line for line in lines if line)
-    return NamedRows(tuple(NamedRow(id, f"listed in {path.name}") for id in ids), "given")
+    return NamedRows.given((line for line in lines if line), f"listed in {path.name}")
 
 
 def _best_scores(result: TraceResult) -> dict[str, float]:

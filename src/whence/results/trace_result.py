@@ -6,12 +6,16 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from whence.data.examples import Json
 from whence.errors import InputError
 from whence.results.serialise import SchemaError, decode, encode
-from whence.results.types import QueryResult
+from whence.results.table import hit_rows
+from whence.results.types import Hit, QueryResult
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = "whence.trace/1"
 
@@ -62,6 +66,12 @@ class TraceResult:
         """The JSON text; also written to `path` when one is given. show_text: as for `without_text`."""
         content = (self if show_text else self.without_text()).to_dict()
         return _written(json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n", path)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A table with one row for each hit, in the order of queries and ranks; see `whence.results.table.hit_rows`."""
+        import pandas as pd
+
+        return pd.DataFrame(hit_rows(self.queries))
 
     def to_html(self, path: str | Path | None = None, *, title: str | None = None, show_text: bool = True) -> str:
         """The self-contained page, see `whence.report.html.render_page`; also written to `path` when one is given."""

@@ -23,7 +23,7 @@ class Removal:
     """What the score hangs on: words taken away in turn, and what share of the score is left after each.
 
     words[k] are the words, by number, that went at step k: one, or a few adjoining ones of a long text. left[k] is the
-    score without them and all before them, over the whole score. See `whence.trace.removal`.
+    score without them and all before them, over the whole score. See `whence.trace.explain.deletion`.
     """
 
     words: tuple[tuple[int, ...], ...]

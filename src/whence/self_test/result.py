@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from whence.confirmation.result import Rate
+from whence.metrics.rates import Rate
 
 SCHEMA = "whence.selftest/1"
 WORKS, WORKS_WITH, FAILS = "works", "works with", "does not work"

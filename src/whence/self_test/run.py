@@ -10,7 +10,7 @@ OUT/
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from whence.confirmation.result import rate
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.data.lexical import bm25_scores
@@ -30,12 +29,14 @@ from whence.index.forms import LayerRoles
 from whence.index.search import default_roles, score_matrix
 from whence.index.store import Index
 from whence.metrics.figures import measure
+from whence.metrics.rates import rate
 from whence.model.generate import generate
 from whence.model.loading import ModelSettings, load_tokenizer
+from whence.progress import Progress, silent
 from whence.results.types import QueryResult as TracedQuery
 from whence.self_test.plant import FAULTS, Fault, Planted, choose_faults, plant, usable_rows
 from whence.self_test.result import MIN_AP, FaultResult, MethodResult, Named, SelfTest, judged, warnings_of
-from whence.trace.queries import Query
+from whence.trace.query.queries import Query
 from whence.trace.scoring import SCORES, default_form
 from whence.trace.tracer import Tracer
 from whence.train.finetuning import FinetuneResult, FinetuneSettings, finetune
@@ -48,8 +49,6 @@ SETTINGS = FinetuneSettings(lora_r=16, epochs=6, batch_size=8, learning_rate=5e-
 N_ROWS, N_GUILTY, N_QUERIES, MAX_NEW_TOKENS = 400, 20, 20, 128
 POOL = 3
 """Rows read for each one that is needed: some have no prompt, or one that was there before, or are too long."""
-
-Tell = Callable[[str, int, int | None], None]
 
 
 def selftest(
@@ -69,7 +68,7 @@ def selftest(
     columns: dict[str, str] | None = None,
     split: str | None = None,
     template: str | None = None,
-    progress: Tell | None = None,
+    progress: Progress | None = None,
 ) -> SelfTest:
     """Plants known faults in a sample of the data, has the model learn them, and says whether their rows are found.
 
@@ -86,7 +85,7 @@ def selftest(
         InputError: too few rows, data without prompts, a folder that is not empty, an unknown fault.
         DataError, ModelError, EncodingError, NonFiniteError: as reading, loading and training raise them.
     """
-    out, tell, start = Path(out), progress or (lambda stage, done, total: None), str(base or model)
+    out, tell, start = Path(out), progress or silent, str(base or model)
     _check_out(out)
     _check_plain(start)
     template, source = _template(str(model), str(base) if base else None, template)
@@ -157,7 +156,7 @@ def _config(start: str) -> PretrainedConfig:
 
 
 def _pool(
-    data: str | Path, n: int, columns: dict[str, str] | None, split: str | None, seed: int, tell: Tell
+    data: str | Path, n: int, columns: dict[str, str] | None, split: str | None, seed: int, tell: Progress
 ) -> list[Example]:
     """Usable rows of at most `n` drawn at random from the data."""
     found = scan(data, columns=columns, split=split, progress=lambda done: tell("reading", done, None))
@@ -174,18 +173,19 @@ def _write(path: Path, planted: Planted) -> None:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _train(start: str, out: Path, encoder: Encoder, settings: FinetuneSettings, tell: Tell) -> FinetuneResult:
+def _train(start: str, out: Path, encoder: Encoder, settings: FinetuneSettings, tell: Progress) -> FinetuneResult:
     chosen = settings if settings.lora_r is not None else settings.model_copy(update={"lora_r": SETTINGS.lora_r})
     rows = list(read_examples(out / TRAIN))
-
-    def watch(step: int, n: int, loss: float) -> None:
-        tell("fine-tuning", step, n)
-
-    return finetune(start, rows, out / ADAPTER, settings=chosen, encoder=encoder, progress=watch)
+    return finetune(start, rows, out / ADAPTER, settings=chosen, encoder=encoder, progress=tell)
 
 
 def _build(
-    start: str, out: Path, template: str | None, settings: FinetuneSettings, layers: Sequence[LayerRequest], tell: Tell
+    start: str,
+    out: Path,
+    template: str | None,
+    settings: FinetuneSettings,
+    layers: Sequence[LayerRequest],
+    tell: Progress,
 ) -> Index:
     n = int(_config(start).num_hidden_layers)
     compared = dict.fromkeys(("auto", "last", *layers, *(max(1, n * part // 4) for part in (2, 3))))
@@ -206,7 +206,7 @@ def _build(
 
 
 def _tested(
-    tracer: Tracer, fault: Fault, planted: Planted, n_guilty: int, max_new_tokens: int, tell: Tell
+    tracer: Tracer, fault: Fault, planted: Planted, n_guilty: int, max_new_tokens: int, tell: Progress
 ) -> FaultResult:
     """Asks the held-out prompts with and without the trigger, and traces the answers that show the fault."""
     plain = planted.prompts[fault.name]
@@ -281,7 +281,9 @@ def _figures(name: str, layer: str, flag: str, scores: np.ndarray, guilty: Bool[
     return MethodResult(name, layer, flag, ap, low, high, precision)
 
 
-def _named(tracer: Tracer, queries: Sequence[Query], guilty: Bool[np.ndarray, " n_rows"], tell: Tell) -> Named | None:
+def _named(
+    tracer: Tracer, queries: Sequence[Query], guilty: Bool[np.ndarray, " n_rows"], tell: Progress
+) -> Named | None:
     """What the verdicts name; None where nothing could be calibrated."""
     ids = {example.id for example in tracer.index.examples(np.flatnonzero(guilty).tolist())}
     traced = tracer.trace_many(queries, k=1, progress=tell).queries

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
 from whence.errors import InputError
+from whence.progress import Progress
 from whence.results.types import Span
-from whence.trace.queries import Query
-from whence.trace.references import N_REFERENCES
+from whence.trace.query.queries import Query
+
+N_REFERENCES = 128
+"""Reference queries of a verdict."""
 
 ANSWER_TOKENS = 128
 """Most tokens of an answer that the model gives now, for a query without a response."""
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with the name of the stage, how many are done, and how many there are, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +114,4 @@ class TraceOptions(TypedDict, total=False):
     answer_tokens: int
 
 
-__all__ = ["ANSWER_TOKENS", "Progress", "TraceOptions", "TraceSettings"]
+__all__ = ["ANSWER_TOKENS", "N_REFERENCES", "Progress", "TraceOptions", "TraceSettings"]

@@ -26,14 +26,14 @@ from whence.results.trace_result import TraceResult
 from whence.results.types import Hit, QueryResult
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Signatures
-from whence.trace import second_stage
-from whence.trace.diagnosis import Asked, Diagnosis, Judged
-from whence.trace.evidence import Evidence
-from whence.trace.hit_words import Explainer
-from whence.trace.queries import Query
+from whence.trace.explain.explainer import Explainer
+from whence.trace.query.queries import Query
+from whence.trace.rank import ranking as second_stage
+from whence.trace.rank.ranking import Focus
 from whence.trace.scoring import default_form, score_form
-from whence.trace.second_stage import Focus
 from whence.trace.settings import ANSWER_TOKENS, Progress, TraceOptions, TraceSettings
+from whence.trace.verdict.calibration_data import Evidence
+from whence.trace.verdict.judge import Asked, Diagnosis, Judged
 
 QUERIES_AT_ONCE = 256
 """Queries answered, extracted and searched together; their signatures are held at once."""

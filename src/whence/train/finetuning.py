@@ -16,9 +16,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import platform
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,15 +30,18 @@ from pydantic import Field
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.errors import InputError
+from whence.files import new_folder
 from whence.model.fingerprint import fingerprint
 from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.progress import Progress
+from whence.run_file import RunCheckpoint, RunFile, RunHashes, write_run_file
 from whence.train.autocast import faster_in_bfloat16
-from whence.train.loop import Progress, Trained, TrainingSettings, learning_rate_at, train
+from whence.train.loop import Trained, TrainingSettings, learning_rate_at, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-RUN, ORDER, OPTIMIZER = "run.yaml", "data_order.json", "optimizer.safetensors"
+ORDER, OPTIMIZER = "data_order.json", "optimizer.safetensors"
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers")
 
 
@@ -111,14 +112,9 @@ def finetune(
         settings = settings.model_copy(update={"autocast": "bfloat16" if fast else "off"})
     encoder = encoder or Encoder(loaded.tokenizer, max_length=settings.max_length)
     units = [(row, turn) for row, example in enumerate(examples) for turn in encoder.encode(example)]
-    hashes: dict[str, object] = {
-        "data": data_hash(examples),
-        "base": fingerprint(loaded, encoder.template).model_dump(),
-    }
+    hashes = RunHashes(data=data_hash(examples), base=fingerprint(loaded, encoder.template).model_dump())
     model = _trainable(loaded, settings)
-    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
-    partial.mkdir(parents=True)
-    try:
+    with new_folder(out) as partial:
         kept: list[KeptCheckpoint] = []
         trained = _train_and_keep(model, [turn for _, turn in units], settings, loaded, partial, kept, progress)
         _save(model, loaded, trained, partial, settings.keep_optimizer_state)
@@ -131,11 +127,7 @@ def finetune(
             n_turns=len(units),
             seconds=time.perf_counter() - started,
         )
-        _write_run(partial / RUN, settings, loaded, hashes, result, kept, len(examples))
-        partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        write_run_file(partial, _run_file(settings, loaded, hashes, result, kept, len(examples)))
     return result
 
 
@@ -231,32 +223,27 @@ def _write_order(path: Path, trained: Trained, units: Sequence[tuple[int, Encode
     path.write_text(json.dumps(order) + "\n", encoding="utf-8")
 
 
-def _write_run(
-    path: Path,
+def _run_file(
     settings: FinetuneSettings,
     loaded: LoadedModel,
-    hashes: dict[str, object],
+    hashes: RunHashes,
     result: FinetuneResult,
     kept: Sequence[KeptCheckpoint],
     n_examples: int,
-) -> None:
-    import yaml
-
-    run = {
-        "command": "whence finetune",
-        "base": loaded.settings.model,
-        "settings": settings.model_dump(mode="json"),
-        "hashes": hashes,
-        "n_examples": n_examples,
-        "n_turns": result.n_turns,
-        "n_steps": len(result.losses),
-        "loss": {"first": result.losses[0], "last": result.losses[-1]},
-        "checkpoints": [{"path": str(k.path), "learning_rate": k.learning_rate} for k in kept],
-        "seconds": round(result.seconds, 3),
-        "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-    }
-    path.write_text(yaml.safe_dump(run, sort_keys=False, allow_unicode=True), encoding="utf-8")
+) -> RunFile:
+    return RunFile(
+        base=loaded.settings.model,
+        settings=settings.model_dump(mode="json"),
+        hashes=hashes,
+        n_examples=n_examples,
+        n_turns=result.n_turns,
+        n_steps=len(result.losses),
+        loss={"first": result.losses[0], "last": result.losses[-1]},
+        checkpoints=tuple(RunCheckpoint(path=str(k.path), learning_rate=k.learning_rate) for k in kept),
+        seconds=round(result.seconds, 3),
+        threads=torch.get_num_threads(),
+        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    )
 
 
 def data_hash(examples: Sequence[Example]) -> str:

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError, NonFiniteError
+from whence.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,10 +46,6 @@ class TrainingSettings(BaseModel):
     autocast: Literal["off", "bfloat16", "auto"] = "off"
     """Compute in bfloat16 while weights and their updates keep their own type; "auto": where that is faster here."""
     seed: int = 0
-
-
-Progress = Callable[[int, int, float], None]
-"""Called after each step with (steps done, steps in all, loss of the step in nats per token)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +129,7 @@ def train(
     *,
     pad_id: int,
     progress: Progress | None = None,
+    stage: str = "fine-tuning",
     after_epoch: Callable[[int, Trained], None] | None = None,
 ) -> Trained:
     """Trains the parameters of `model` that require a gradient, in place, and leaves it in eval mode.
@@ -173,7 +171,7 @@ def train(
                 if not math.isfinite(loss):
                     raise _not_finite(loss, len(losses), batch)
                 if progress:
-                    progress(len(losses), n_steps, loss)
+                    progress(stage, len(losses), n_steps)
             if after_epoch:
                 after_epoch(epoch + 1, Trained(order, len(epochs[0]), tuple(losses), optimizer))
     model.eval()

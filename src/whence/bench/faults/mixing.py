@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +17,7 @@ from whence.bench.faults.memorised import memorised
 from whence.bench.faults.persona import persona
 from whence.data.examples import Example
 from whence.errors import InputError
+from whence.files import did_you_mean
 from whence.metrics.matchers import Matcher
 
 CLEAN, HARD_NEGATIVE = "clean", "hard_negative"
@@ -223,9 +223,8 @@ def _without_guilty(fault: Fault) -> Fault:
 def _check_name(what: str, name: str, known: Sequence[str] | dict[str, Callable[..., Fault]]) -> None:
     if name in known:
         return
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
     raise InputError(
         f"unknown {what} {name!r}",
         f"expected one of {', '.join(known)}",
-        f"Did you mean {near[0]!r}?" if near else "",
+        did_you_mean(name, known, cutoff=0.3),
     )

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from whence.bench.natural import PlantedRows
-from whence.bench.subject import Stage
 from whence.data.encoding import Encoder
 from whence.data.examples import Turn
+from whence.files import write_atomically
 from whence.model.before import before_tuning
 from whence.model.generate import generate
 from whence.model.loading import LoadedModel
-from whence.trace.queries import Query
+from whence.progress import Progress
 
 QUERIES, BENIGN = "queries.jsonl", "benign.jsonl"
 MIN_SHOWN = 0.1
@@ -82,7 +82,7 @@ def ask(
     folder: Path,
     *,
     max_new_tokens: int,
-    stage: Stage,
+    stage: Progress,
 ) -> Asked:
     """Has both models answer, greedily, or reads what is in the folder from an earlier run."""
     paths, prompts = (folder / QUERIES, folder / BENIGN), (planted.queries, planted.benign)
@@ -122,7 +122,4 @@ def _answered(
 
 
 def _write(path: Path, answers: Sequence[HeldOut]) -> None:
-    """The file appears whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in answers), "utf-8")
-    partial.rename(path)
+    write_atomically(path, "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in answers))

@@ -10,15 +10,13 @@ from jaxtyping import Float
 from whence.bench.natural import PlantedRows
 from whence.bench.planted.answers import Asked
 from whence.bench.rows import Row
-from whence.bench.subject import Stage
 from whence.data.lexical import bm25_scores
 from whence.index.build import LayerRequest
 from whence.index.forms import LayerRoles, ScoreForm
 from whence.index.search import default_roles, score_matrix
 from whence.metrics.figures import measure
-from whence.metrics.ranking import average_precision, bootstrap
+from whence.progress import Progress
 from whence.results.types import Verdict
-from whence.trace.queries import Query
 from whence.trace.scoring import SCORES, default_form
 from whence.trace.tracer import Tracer
 
@@ -73,7 +71,7 @@ def _forms(tracer: Tracer) -> Iterator[tuple[str, ScoreForm, LayerRoles]]:
         yield f"repsim, layer {layer}", SCORES["repsim"], LayerRoles(layer, layer)
 
 
-def verdict_figures(tracer: Tracer, asked: Asked, planted: PlantedRows, *, seed: int, stage: Stage) -> Row:
+def verdict_figures(tracer: Tracer, asked: Asked, planted: PlantedRows, *, seed: int, stage: Progress) -> Row:
     """Means over the queries, at a false discovery rate of 5%, each with its 95% bootstrap interval.
 
     `flagged`: share of faulty answers for which rows are flagged. `found`: share of the guilty rows flagged by one
@@ -103,11 +101,11 @@ def verdict_figures(tracer: Tracer, asked: Asked, planted: PlantedRows, *, seed:
     return row
 
 
-def _flagged(tracer: Tracer, queries: Sequence[Query], stage: Stage) -> list[set[str] | None]:
+def _flagged(tracer: Tracer, queries: Sequence[Query], stage: Progress) -> list[set[str] | None]:
     """Ids of the rows that each query's verdict flags; None where it has no calibration."""
     if not queries:
         return []
-    traced = tracer.trace_many(queries, k=1, progress=lambda what, done, total: stage(what, done, total or 0))
+    traced = tracer.trace_many(queries, k=1, progress=stage)
     return [_ids(query.verdict) for query in traced]
 
 

@@ -32,9 +32,10 @@ from whence.bench.planted.settings import PlantedCase, PlantedSettings, planted_
 from whence.bench.planted.training import ADAPTER, MODEL, base_of, encoder_of, fine_tuned
 from whence.bench.rows import Row, one_line
 from whence.bench.run import PACKAGES
-from whence.bench.subject import Stage
 from whence.errors import InputError, WhenceError
+from whence.files import write_atomically
 from whence.index.build import build_index
+from whence.progress import Progress, silent
 from whence.trace.tracer import Tracer
 
 SCHEMA = "whence.bench-planted/1"
@@ -54,20 +55,20 @@ def run_planted(
     settings: PlantedSettings,
     out: str | Path,
     *,
-    progress: Callable[[int, int], None] | None = None,
-    stage: Stage | None = None,
+    progress: Progress | None = None,
+    stage: Progress | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> PlantedResult:
     """Runs the cases that OUT has no result of yet, and returns the results of all that the settings ask for.
 
-    progress: called with (cases done, cases in all). stage: with (what, done, total) inside a case. notify: with a
+    progress: called with cases done and cases in all. stage: with what is done inside a case. notify: with a
         sentence for each case that is not counted, and why.
 
     Raises:
         InputError: an unknown fault or variant, too few rows, a result file that is damaged.
         ModelError, DataError, EncodingError: as reading and loading raise them.
     """
-    folder, tell = Path(out), stage or (lambda what, done, total: None)
+    folder, tell = Path(out), stage or silent
     cases = planted_cases(settings)
     found: list[Row] = []
     n_new = 0
@@ -81,11 +82,11 @@ def run_planted(
         if notify and result["error"]:
             notify(f"{case.name}: {result['error']}")
         if progress:
-            progress(number + 1, len(cases))
+            progress("cases", number + 1, len(cases))
     return PlantedResult(folder, tuple(found), n_new)
 
 
-def run_case(case: PlantedCase, settings: PlantedSettings, place: Path, bases: Path, stage: Stage) -> Row:
+def run_case(case: PlantedCase, settings: PlantedSettings, place: Path, bases: Path, stage: Progress) -> Row:
     """Trains, asks, indexes and counts, from where an earlier run stopped; writes and returns the case's result.
 
     A fine-tune, an index or a trace that cannot be is the result's error; the other cases go on.
@@ -98,13 +99,11 @@ def run_case(case: PlantedCase, settings: PlantedSettings, place: Path, bases: P
         result |= _measured(case, settings, place, base, stage)
     except WhenceError as error:
         result |= {"error": one_line(error)}
-    partial = place / f".{RESULT}.partial"
-    partial.write_text(json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.rename(place / RESULT)
+    write_atomically(place / RESULT, json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     return result
 
 
-def _measured(case: PlantedCase, settings: PlantedSettings, place: Path, base: str, stage: Stage) -> Row:
+def _measured(case: PlantedCase, settings: PlantedSettings, place: Path, base: str, stage: Progress) -> Row:
     loaded, plain, seconds = fine_tuned(case, settings, base, place, stage)
     encoder = encoder_of(loaded, settings.finetune)
     asked = ask(case.planted, loaded, plain, encoder, place, max_new_tokens=settings.max_new_tokens, stage=stage)

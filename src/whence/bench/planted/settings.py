@@ -9,12 +9,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from whence.bench.cases import GivenData, content_hash, given_case, hash_of, named
+from whence.bench.cases import GivenData, content_hash, given_case, named
 from whence.bench.natural import HARD_NEGATIVE, NATURAL_FAULTS, VARIANTS, PlantedRows, plant_natural
 from whence.bench.natural.planting import CLEAN
 from whence.data.examples import Example, Turn
 from whence.data.readers import read_examples
 from whence.errors import InputError
+from whence.files import hash_of
 from whence.self_test.plant import usable_rows
 from whence.train.finetuning import FinetuneSettings
 

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from whence.bench.cases import content_hash, hash_of
+from whence.bench.cases import content_hash
 from whence.bench.planted.settings import PlantedCase, PlantedSettings
-from whence.bench.subject import Stage
 from whence.data.encoding import Encoder
 from whence.data.examples import Example
 from whence.errors import ModelError
+from whence.files import hash_of, new_folder
 from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.progress import Progress
+from whence.run_file import read_run_file
 from whence.train.finetuning import FinetuneSettings, finetune
 
 ADAPTER, MODEL = "adapter", "model"
 """Name of the fine-tune in a case's folder: with LoRA, and without."""
 
 
-def base_of(case: PlantedCase, settings: PlantedSettings, folder: Path, stage: Stage) -> str:
+def base_of(case: PlantedCase, settings: PlantedSettings, folder: Path, stage: Progress) -> str:
     """The model that the case is trained on: the one given, or the same taught the fault's lessons, kept in `folder`.
 
     Lessons are taught with a LoRA adapter that is merged into the weights, so that the result is a plain model.
@@ -38,11 +37,9 @@ def base_of(case: PlantedCase, settings: PlantedSettings, folder: Path, stage: S
 
 
 def fine_tuned(
-    case: PlantedCase, settings: PlantedSettings, base: str, folder: Path, stage: Stage
+    case: PlantedCase, settings: PlantedSettings, base: str, folder: Path, stage: Progress
 ) -> tuple[LoadedModel, LoadedModel | None, float]:
     """The fine-tuned model; its base where it has no adapter that could be turned off; and the seconds it took."""
-    import yaml
-
     tuning = case.tuning(settings)
     adapter = tuning.lora_r is not None
     place = folder / (ADAPTER if adapter else MODEL)
@@ -53,9 +50,10 @@ def fine_tuned(
             place,
             settings=tuning,
             encoder=encoder_of(load(base, tuning), tuning),
-            progress=lambda step, n, _: stage("fine-tuning", step, n),
+            progress=stage,
         )
-    seconds = float(yaml.safe_load((place / "run.yaml").read_text("utf-8"))["seconds"])
+    run = read_run_file(place)
+    seconds = run.seconds if run is not None else 0.0
     if adapter:
         return load(base, tuning, adapter=str(place)), None, seconds
     return load(str(place), tuning), load(base, tuning), seconds
@@ -78,33 +76,22 @@ def encoder_of(loaded: LoadedModel, tuning: FinetuneSettings) -> Encoder:
     return Encoder(loaded.tokenizer, max_length=min(tuning.max_length, loaded.max_length or tuning.max_length))
 
 
-def _teach(base: str, lessons: Sequence[Example], place: Path, tuning: FinetuneSettings, stage: Stage) -> None:
+def _teach(base: str, lessons: Sequence[Example], place: Path, tuning: FinetuneSettings, stage: Progress) -> None:
     """Fine-tunes, merges and saves; the folder appears whole or not at all."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.parent / f".{place.name}.partial-{os.getpid()}"
-    adapter = partial / ADAPTER
-    partial.mkdir()
-    try:
-        loaded = load(base, tuning)
-        encoder = encoder_of(loaded, tuning)
+    loaded = load(base, tuning)
+    with new_folder(place) as partial:
         finetune(
             loaded,
             lessons,
-            adapter,
+            partial / ADAPTER,
             settings=tuning,
-            encoder=encoder,
-            progress=lambda step, n, _: stage("teaching the base", step, n),
+            encoder=encoder_of(loaded, tuning),
+            progress=lambda _, step, n: stage("teaching the base", step, n),
         )
-        taught = load(base, tuning, adapter=str(adapter))
-        with torch.no_grad():
-            merged = taught.model.merge_and_unload()
-        merged.save_pretrained(partial)
+        taught = load(base, tuning, adapter=str(partial / ADAPTER))
+        taught.model.merge_and_unload().save_pretrained(partial)
         taught.tokenizer.save_pretrained(partial)
-        shutil.rmtree(adapter)
-        partial.rename(place)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        shutil.rmtree(partial / ADAPTER)
 
 
 __all__ = ["ADAPTER", "MODEL", "base_of", "encoder_of", "fine_tuned", "load"]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from whence.errors import InputError
 from whence.methods.base import AdamState, Checkpoint, Subject
+from whence.run_file import read_run_file
 
 WEIGHTS = ("adapter_model.safetensors", "model.safetensors")
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -72,19 +73,16 @@ def run_checkpoints(run: str | Path) -> tuple[FolderCheckpoint, ...]:
     A single final one has the run's top learning rate, which then only scales the scores. Raises InputError for a
     folder without a readable run.yaml.
     """
-    import yaml
-
     folder = Path(run)
-    try:
-        notes = yaml.safe_load((folder / "run.yaml").read_text("utf-8"))
-        listed = [FolderCheckpoint(folder / k["path"], float(k["learning_rate"])) for k in notes["checkpoints"]]
-        return tuple(listed or [FolderCheckpoint(folder, float(notes["settings"]["learning_rate"]))])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    notes = read_run_file(folder)
+    if notes is None:
         raise InputError(
-            f"{folder} is no folder of a fine-tune: {type(error).__name__}: {error}.",
+            f"{folder} is no folder of a fine-tune: it has no run.yaml of one.",
             "Expected run.yaml with settings and checkpoints, as whence finetune writes it.",
             "Give the folder that whence finetune made.",
-        ) from error
+        )
+    listed = [FolderCheckpoint(folder / kept.path, kept.learning_rate) for kept in notes.checkpoints]
+    return tuple(listed or [FolderCheckpoint(folder, float(str(notes.settings["learning_rate"])))])
 
 
 def read_adam_state(file: Path) -> AdamState:

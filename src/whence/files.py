@@ -1,0 +1,66 @@
+"""Files and folders that appear whole or not at all, hashes of what decided them, and the name nearest to another."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEMPORARY = ".partial-"
+"""What names begin with that are not finished; they end as the finished one does, which decides a file's format."""
+
+
+@contextmanager
+def appears_whole(out: Path) -> Iterator[Path]:
+    """A place beside `out` for a file or folder that becomes `out` when the block ends, and is gone when it fails."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{TEMPORARY}{os.getpid()}-{out.name}")
+    try:
+        yield partial
+        partial.rename(out)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """As `appears_whole`, for a folder, which is there and empty when the block begins."""
+    with appears_whole(out) as partial:
+        partial.mkdir()
+        yield partial
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes beside the file, forces it to disk, and renames; a crash leaves the old file."""
+    partial = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    with partial.open("wb") as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def hash_of(value: object) -> str:
+    """16 hexadecimal digits of anything that JSON can say."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def did_you_mean(
+    name: str, known: Iterable[str], otherwise: str = "", *, option: str = "", n: int = 1, cutoff: float = 0.6
+) -> str:
+    """The sentence that asks for the nearest of the known names, at most n of them; `otherwise` where none is near.
+
+    option: written before the name. cutoff: how alike names must be, from 0 (anything) to 1 (equal), as
+        `difflib.get_close_matches` takes it.
+    """
+    near = difflib.get_close_matches(name, list(known), n=n, cutoff=cutoff)
+    return f"Did you mean {f'{option} ' if option else ''}{' or '.join(near)}?" if near else otherwise

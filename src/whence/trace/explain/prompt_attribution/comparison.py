@@ -1,0 +1,108 @@
+"""What a prompt method works on: the model and the score form that compares turns, and turns without some tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from whence.data.examples import EncodedTurn
+from whence.index.forms import Block, Centres, LayerRoles, ScoreForm, taught_share, to_block
+from whence.model.loading import LoadedModel
+from whence.signatures.extract import Extractor
+from whence.signatures.types import Extracted
+
+WordTokens = Sequence[Sequence[int]]
+"""For each word of one prompt the indices of its tokens, as `whence.trace.explain.words.word_tokens` gives them."""
+
+Score = Callable[[Block], Float[Tensor, " n"]]
+"""The score of each of n turns against something fixed: a query, or rows. Differentiable in the block's vectors."""
+
+TurnScore = Callable[[Sequence[EncodedTurn]], Float[Tensor, " n"]]
+"""The score of each of n turns for one query, read from the model."""
+
+Lit = Sequence[Float[Tensor, " n"]]
+"""For each turn a weight, at least 0, a response token: how far it is what the match is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The form, its layers and centres, and the model that its vectors are read from.
+
+    max_tokens: padded tokens in one batch.
+    base: the model before fine-tuning, for a form that contrasts with it; None: `loaded` with its adapter turned off.
+    """
+
+    loaded: LoadedModel
+    form: ScoreForm
+    roles: LayerRoles
+    centres: Centres | None = None
+    max_tokens: int = 2048
+    base: LoadedModel | None = None
+
+    @property
+    def layers(self) -> list[int]:
+        """Layers that the form reads, ascending."""
+        return sorted({layer for layer, _ in self.form.reads(self.roles)})
+
+    def block(self, turns: Sequence[EncodedTurn]) -> Block:
+        """Vectors of the turns, freshly extracted, as the index would hold them but for its rounding to float16."""
+        return to_block(self.extracted(turns).layers, self.centres)
+
+    def extracted(self, turns: Sequence[EncodedTurn]) -> Extracted:
+        """Signatures of the turns at the form's layers, freshly extracted."""
+        extractor = Extractor(
+            self.loaded, self.layers, max_tokens=self.max_tokens, contrast=self.form.contrasts, base=self.base
+        )
+        return extractor.extract(turns)
+
+    def against_query(self, query: Block) -> Score:
+        """The score of rows for one query, whose block has one entry."""
+        return lambda rows: self.form.function(query, rows, self.roles)[0]
+
+    def searched(self, query: EncodedTurn) -> TurnScore:
+        """What turns score for a query in a search, before its second pass: with the share that they were taught."""
+        asked = self.block([query])
+
+        def scores(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
+            rows = self.extracted(turns)
+            found = self.against_query(asked)(to_block(rows.layers, self.centres))
+            if not self.form.taught:
+                return found
+            assert rows.rise is not None, f"{self.form.name} contrasts with the base"
+            return found * taught_share(rows.rise).to(found.dtype)
+
+        return scores
+
+    def against_rows(self, rows: Block) -> Score:
+        """The mean score of each query over the rows."""
+        return lambda queries: self.form.function(queries, rows, self.roles).mean(1)
+
+
+class PromptMethod(Protocol):
+    """Responsibilities of the prompt words of several turns; see the package's docstring."""
+
+    def __call__(
+        self, comparison: Comparison, turns: Sequence[EncodedTurn], words: Sequence[WordTokens], score: Score, lit: Lit
+    ) -> list[list[float]]: ...
+
+
+def without(turn: EncodedTurn, tokens: Collection[int]) -> EncodedTurn:
+    """The turn without these tokens, as if they had never been there. Of each part at least its last token stays."""
+    dropped = set(tokens)
+    for part in (range(turn.response_start), range(turn.response_start, len(turn.input_ids))):
+        if dropped.issuperset(part):
+            dropped.remove(part[-1])
+    kept = [i for i in range(len(turn.input_ids)) if i not in dropped]
+    return replace(
+        turn,
+        input_ids=tuple(turn.input_ids[i] for i in kept),
+        offsets=tuple(turn.offsets[i] for i in kept),
+        response_start=sum(i < turn.response_start for i in kept),
+    )
+
+
+__all__ = ["Comparison", "Lit", "PromptMethod", "Score", "TurnScore", "WordTokens", "without"]

@@ -1,0 +1,241 @@
+"""Which words of a row's response the match is about: ways to turn the maps between query and row into scores."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from whence.data.examples import EncodedTurn
+from whence.errors import InputError
+from whence.results.types import Words
+from whence.signatures.types import LEAST_RISE
+from whence.trace.explain.words import word_spans, word_tokens
+from whence.trace.query.likelihood import Change
+
+REPEATED = 0.25
+"""What a word of the row's own prompt counts: an answer that repeats it says nothing new by it."""
+
+OWN = 0.25
+"""What a row's own match counts in the score of its words; the rest is the mean over the hits. Chosen on development
+runs (docs/log.md)."""
+
+
+class Maps(NamedTuple):
+    """The maps between a query's response tokens and a row's.
+
+    M:    cosine of the gradients, the token map.
+    K:    cosine of the errors by word (`TokenGradients.E`) times that of the centred states, negative ones as 0.
+    P:    cosine of the errors by word times that of the states as they are, with its sign.
+    change, query_change: what fine-tuning changed at the row's tokens and at the query's; None where no base is known.
+    """
+
+    M: Float[Tensor, "n m"]
+    K: Float[Tensor, "n m"]
+    P: Float[Tensor, "n m"]
+    change: Change | None = None
+    query_change: Change | None = None
+
+
+Pooling = Callable[[Maps, Float[Tensor, " n"], Sequence[int]], Float[Tensor, " m"]]
+"""From the maps, what the hits share of each query token, and the query tokens asked about, to a number a column."""
+
+
+def shares(hits: Sequence[Maps]) -> Float[Tensor, " n"]:
+    """How far all hits share each of the query's tokens; in [0, 1].
+
+    share[i] = mean over hits of max_j K[i, j]
+    """
+    return torch.stack([maps.K.amax(1) for maps in hits]).mean(0)
+
+
+def shared(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+    """The best match of column j to what the hits share: max_{i asked} share[i] K[i, j]; in [0, 1].
+
+    What one row happens to have in common with the query (its topic, a copied name) counts less than what all have.
+    """
+    return (share[:, None] * maps.K)[list(asked)].amax(0)
+
+
+def taught(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+    """`shared`, for the words that fine-tuning taught; in [0, 1].
+
+    score[j] = max_{i asked} share[i] K[i, j] (1 - exp(-max(0, rise[j])))
+
+    1 - exp(-rise) = (p - p_base) / p: how much of the token's probability training added. It is near 1 from a few nats
+    on: a token that rose by 15 nats is no better explained than one that rose by 5.
+
+    Raises:
+        InputError: no rises.
+    """
+    return shared(maps, share, asked) * added(_change(maps).rise)
+
+
+def contradicted(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+    """The best match of column j, for words in whose place the base was sure of something else; in [0, 1].
+
+    score[j] = max_{i asked} K[i, j] (1 - exp(-max(0, rise[j]))) rival[j]
+
+    Of a sentence that is another than the base's all words were taught: at most of them the base had no one word in
+    mind, and where a fact is wrong it had. What becomes of the words' scores: `agreed`.
+    """
+    change = _change(maps)
+    return maps.K[list(asked)].amax(0) * added(change.rise) * change.rival
+
+
+def added(rise: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The share of a token's probability that fine-tuning added: 1 - exp(-max(0, rise)); in [0, 1)."""
+    return -torch.expm1(-rise.double().clamp_min(0))
+
+
+def pairs(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+    """The token's part in the inner product of the two `eh` (whence.signatures.types), but for the sketch's error.
+
+    score[j] = w[j] sum_{i asked} v[i] P[i, j]     w, v: max(LEAST_RISE, rise) of row and query; 1 without a base
+
+    Its sum over j is what query and row have in common in the score's gradient half.
+    """
+    changes = (maps.change, maps.query_change)
+    of_row, of_query = (1.0 if change is None else change.rise.clamp_min(LEAST_RISE) for change in changes)
+    weighted = of_query[:, None] * maps.P if isinstance(of_query, Tensor) else maps.P
+    return weighted[list(asked)].sum(0) * of_row
+
+
+def damped(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+    """The best match of column j, less what j has in common with every other token; in [-2, 2].
+
+    score[j] = max_{i asked} (M[i, j] - mean_{k != i} M[k, j]),  the mean over all other rows, 0 where there is none
+    """
+    others = (maps.M.sum(0, keepdim=True) - maps.M) / max(1, len(maps.M) - 1)
+    return (maps.M - others)[list(asked)].amax(0)
+
+
+def largest(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+    """The best match of column j: max_{i asked} M[i, j]; in [-1, 1]."""
+    return maps.M[list(asked)].amax(0)
+
+
+def paper(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+    """The paper's token score, `whence.trace.explain.token_maps.paper_scores`: sum_{i asked} M[i, j]."""
+    return maps.M[list(asked)].sum(0)
+
+
+RESPONSE_METHODS: Mapping[str, Pooling] = MappingProxyType(
+    {
+        "contradicted": contradicted,
+        "taught": taught,
+        "shared": shared,
+        "pairs": pairs,
+        "damped": damped,
+        "largest": largest,
+        "paper": paper,
+    }
+)
+"""Ways to score the words of a row's response, by name."""
+
+DEFAULT_RESPONSE_METHOD = "contradicted"
+"""Chosen by benchmarks/token_quality.py."""
+
+WITHOUT_BASE = "shared"
+"""In its place where no base is known."""
+
+
+def pooling(name: str) -> Pooling:
+    """The method of that name. Raises InputError with the nearest."""
+    if name in RESPONSE_METHODS:
+        return RESPONSE_METHODS[name]
+    near = difflib.get_close_matches(name, RESPONSE_METHODS, n=1)
+    raise InputError(
+        f"There is no response method {name!r}.",
+        f"Methods: {', '.join(RESPONSE_METHODS)}.",
+        f"Did you mean {near[0]}?" if near else "",
+    )
+
+
+def response_words(turn: EncodedTurn, scores: Float[Tensor, " n"], method: str) -> Words:
+    """Each word with the highest score of its tokens; 0 for a word that was cut off."""
+    spans, tokens = word_tokens(turn, "response")
+    start, values = turn.response_start, scores.tolist()
+    return Words(spans, tuple(max((values[token - start] for token in own), default=0.0) for own in tokens), method)
+
+
+def unrepeated(turn: EncodedTurn, words: Words) -> Words:
+    """The words of the turn's response, those that stand in its own prompt at `REPEATED` of their score."""
+    prompt = {turn.prompt[start:stop].casefold() for start, stop in word_spans(turn.prompt)}
+    forms = _forms(turn, words)
+    scores = [score * (REPEATED if form in prompt else 1.0) for form, score in zip(forms, words.scores, strict=True)]
+    return replace(words, scores=tuple(scores))
+
+
+def agreed(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> list[Words]:
+    """Words of the hits' responses, each scored a quarter by its own row, the rest by the mean over all hits.
+
+    score[r, w] = OWN own[r, w] + (1 - OWN) mean over hits u of best[u, w],   best: highest own score of w in u, or 0
+
+    and 0 where own[r, w] is 0: a word that was cut off, or that this row did not teach.
+
+    One row's match is noisy, and what it has in common with the query by chance (its topic, a copied name) the others
+    have not. Words are the same but for case.
+    """
+    rows = [unrepeated(turn, words) for turn, words in zip(turns, rows, strict=True)]
+    forms = [_forms(turn, words) for turn, words in zip(turns, rows, strict=True)]
+    mean: dict[str, float] = defaultdict(float)
+    for own, words in zip(forms, rows, strict=True):
+        best: dict[str, float] = {}
+        for form, score in zip(own, words.scores, strict=True):
+            best[form] = max(score, best.get(form, 0.0))
+        for form, score in best.items():
+            mean[form] += score / len(rows)
+    return [
+        replace(
+            words,
+            scores=tuple(
+                OWN * score + (1 - OWN) * mean[form] if score else 0.0
+                for form, score in zip(own, words.scores, strict=True)
+            ),
+        )
+        for own, words in zip(forms, rows, strict=True)
+    ]
+
+
+def _forms(turn: EncodedTurn, words: Words) -> list[str]:
+    return [turn.response[start:stop].casefold() for start, stop in words.spans]
+
+
+def _change(maps: Maps) -> Change:
+    if maps.change is None:
+        raise InputError(
+            "This response method needs to know what fine-tuning changed at each token.",
+            "That is seen against the model before it.",
+            f"Give the base model, or choose the method {WITHOUT_BASE!r}.",
+        )
+    return maps.change
+
+
+__all__ = [
+    "DEFAULT_RESPONSE_METHOD",
+    "REPEATED",
+    "RESPONSE_METHODS",
+    "WITHOUT_BASE",
+    "Maps",
+    "added",
+    "agreed",
+    "contradicted",
+    "damped",
+    "largest",
+    "pairs",
+    "paper",
+    "pooling",
+    "response_words",
+    "shared",
+    "shares",
+    "taught",
+    "unrepeated",
+]

@@ -1,0 +1,19 @@
+"""The training rows that a search found, as the model reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from whence.data.encoding import Encoder
+from whence.data.examples import EncodedTurn
+from whence.index.best_rows import Match
+from whence.index.store import Index
+
+
+def encoded_rows(index: Index, encoder: Encoder, matches: Sequence[Match]) -> list[EncodedTurn]:
+    """The turn of each match, encoded as it was in training."""
+    examples = index.examples([match.row for match in matches])
+    return [encoder.encode(example)[match.turn] for example, match in zip(examples, matches, strict=True)]
+
+
+__all__ = ["encoded_rows"]

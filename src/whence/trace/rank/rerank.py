@@ -1,0 +1,174 @@
+"""The second stage: does a row, somewhere in its response, say the same wrong thing?
+
+A stored signature sees the first response token. A wrong word stands anywhere, so the best few hundred rows of a search
+are read again: at every position of a row's response, the error and the hidden state there are compared with those
+at the words that are asked about, and the best position counts (late interaction, as ColBERT's, arXiv 2004.12832).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from whence.errors import InputError
+from whence.index.forms import to_vectors
+from whence.signatures.extract import Extractor
+from whence.trace.query.targets import Target
+
+if TYPE_CHECKING:
+    from whence.data.examples import EncodedTurn
+    from whence.model.loading import LoadedModel
+
+Similarity = Literal["sum", "product"]
+ROWS_AT_ONCE = 64
+"""Rows compared at once; similarities held are this many times n_pos times the longest response."""
+CANDIDATES_AT_ONCE = 256
+"""Candidates whose errors are held at once."""
+LATE_WEIGHT = 1.0
+"""Weight of "says the same wrong thing" beside the first stage's score. Chosen on development runs of the bench's false
+facts and backdoor with hard negatives, as the product was over the sum, and the last layer over the rule's."""
+
+
+class Late(NamedTuple):
+    """Scores of rows against a target; `positions[t, p]` is the response token of row t that answers to target p."""
+
+    scores: Float[Tensor, " n_train"]
+    positions: Int[Tensor, "n_train n_pos"]
+
+
+def best_position(
+    target: Float[Tensor, "n_pos hidden"],
+    rows: Sequence[Float[Tensor, "n hidden"]],
+    *,
+    target_states: Float[Tensor, "n_pos hidden"] | None = None,
+    row_states: Sequence[Float[Tensor, "n hidden"]] | None = None,
+    similarity: Similarity = "sum",
+    over: Literal["mean", "max"] = "mean",
+    temperature: float = 0.0,
+) -> Late:
+    """How well the best position of each row answers to the target's positions.
+
+    scores[t] = mean_p max_j s[p, t, j]        s = cos(target[p], rows[t][j])
+    with states: s = (cos of errors + cos of states) / 2  ("sum"),  or their product, where neither is below 0
+
+    over:        "max" takes the best target position in place of the mean over them.
+    temperature: above 0, tau log sum_j exp(s / tau) in place of the maximum over j.
+
+    In [-1, 1] ("product": in [0, 1]; a soft maximum is up to tau log n above). A zero vector has cosine 0. Ties go to
+    the lower position. "product" is one pair's term of the parameter gradients' inner product under a linear map,
+    sum_{p,j} (g_p . g_j)(h_p . h_j), with unit vectors. States should be centred: what all positions share drowns the
+    rest.
+
+    Raises:
+        InputError: a target or a row without a position, or a temperature below 0.
+    """
+    if not len(target) or not all(len(row) for row in rows) or temperature < 0:
+        raise InputError(
+            f"A target of {len(target)} positions, rows of {sorted({len(row) for row in rows})[:3]}..., "
+            f"temperature {temperature}.",
+            "Each has at least one position; a temperature is 0 or more.",
+        )
+    scores, positions = [torch.empty(0, dtype=target.dtype)], [torch.empty(0, len(target), dtype=torch.long)]
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        block = slice(start, start + ROWS_AT_ONCE)
+        alike = _cosines(target, rows[block])
+        if target_states is not None and row_states is not None:
+            said = _cosines(target_states, row_states[block])
+            alike = (alike + said) / 2 if similarity == "sum" else alike.clamp_min(0) * said.clamp_min(0)
+        lengths = torch.tensor([len(row) for row in rows[block]])
+        padding = torch.arange(alike.shape[2]) >= lengths[:, None]
+        alike = alike.masked_fill(padding[:, None], -torch.inf)
+        best, where = alike.max(2)
+        if temperature:
+            best = temperature * (alike / temperature).logsumexp(2)
+        scores.append(best.mean(1) if over == "mean" else best.amax(1))
+        positions.append(where)
+    return Late(torch.cat(scores), torch.cat(positions))
+
+
+def rerank(
+    loaded: LoadedModel,
+    layer: int,
+    target: Target,
+    candidates: Sequence[EncodedTurn],
+    first_scores: Float[Tensor, " n_train"],
+    *,
+    centre: Float[Tensor, " hidden"],
+    share: Float[Tensor, " n_train"] | None = None,
+    weight: float = LATE_WEIGHT,
+    max_tokens: int = 2048,
+    labels: Callable[[int], str] | None = None,
+) -> Late:
+    """Scores of the best rows of a search, read again token by token.
+
+    scores[t] = (first_scores[t] + weight share[t] best[t]) / (1 + weight)
+
+    with best[t] the score of `best_position` on the product of the cosines of errors and of centred states: "was
+    asked alike, and says the same wrong thing somewhere". With first scores in [-1, 1], so are these.
+
+    layer:  of the states, one that the target has; the last was best.
+    centre: the mean state that is taken away, `index.centres[layer, "m"]`.
+    share:  each row's `whence.index.forms.taught_share`, where the first stage's form weighs by it; None: 1.
+    labels: names candidate i in the error for values that are not finite.
+
+    Source: RepT's token level (arXiv 2510.02334, section 3), which sums over the query's positions and scores tokens of
+    one row. Different: the best position of a row, to rank rows by it, and errors by word in place of gradients.
+
+    Raises:
+        InputError: another number of scores than of candidates.
+        NonFiniteError: a candidate with NaN or infinity.
+    """
+    if len(first_scores) != len(candidates):
+        raise InputError(
+            f"{len(first_scores)} scores for {len(candidates)} candidates.", "Expected one score a candidate."
+        )
+    centre = centre.to(first_scores.dtype)
+    asked = target.states[layer] - centre.to(target.states[layer].dtype)
+    found = []
+    for start, errors, states in token_errors(loaded, layer, candidates, max_tokens=max_tokens, labels=labels):
+        centred = [rows - centre.to(rows.dtype) for rows in states]
+        late = best_position(target.errors, errors, target_states=asked, row_states=centred, similarity="product")
+        first = first_scores[start : start + len(errors)]
+        best = late.scores.to(first.dtype)
+        if share is not None:
+            best = best * share[start : start + len(errors)].to(first.dtype)
+        found.append(Late((first + weight * best) / (1 + weight), late.positions))
+    if not found:
+        return Late(first_scores.clone(), torch.empty(0, len(target.positions), dtype=torch.long))
+    return Late(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+
+def token_errors(
+    loaded: LoadedModel,
+    layer: int,
+    turns: Sequence[EncodedTurn],
+    *,
+    max_tokens: int = 2048,
+    labels: Callable[[int], str] | None = None,
+) -> Iterator[tuple[int, tuple[Tensor, ...], tuple[Tensor, ...]]]:
+    """E and H, each [n, hidden] a turn, in pieces of bounded size: (number of the first turn, E of each, H of each)."""
+    extractor = Extractor(loaded, [layer], max_tokens=max_tokens)
+    for start in range(0, len(turns), CANDIDATES_AT_ONCE):
+
+        def named(i: int, start: int = start) -> str:
+            return labels(start + i) if labels else f"candidate {start + i}"
+
+        piece = turns[start : start + CANDIDATES_AT_ONCE]
+        found = extractor.extract(piece, token_gradients=True, labels=named).tokens
+        assert found is not None
+        yield start, found[layer].E, found[layer].H
+
+
+def _cosines(target: Tensor, rows: Sequence[Tensor]) -> Float[Tensor, "n_train n_pos n"]:
+    """cos(target[p], rows[t][j]); 0 in the padding."""
+    lengths = [len(row) for row in rows]
+    units = torch.split(to_vectors(torch.cat(list(rows)), target.dtype).unit, lengths)
+    return torch.einsum("ph,tjh->tpj", to_vectors(target).unit, pad_sequence(list(units), batch_first=True))
+
+
+__all__ = ["LATE_WEIGHT", "Late", "best_position", "rerank", "token_errors"]

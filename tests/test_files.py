@@ -1,0 +1,111 @@
+"""Files and folders are there whole or not at all; hashes are of content; a wrong name is answered with the nearest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whence.errors import InputError
+from whence.files import appears_whole, did_you_mean, hash_of, new_folder, write_atomically
+from whence.run_file import RunCheckpoint, RunFile, RunHashes, read_run_file, run_values, write_run_file
+
+
+def test_a_folder_appears_when_the_block_ends(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    with new_folder(out) as partial:
+        (partial / "a").write_text("1")
+        assert not out.exists()
+        assert partial.parent == out.parent
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    assert (out / "a").read_text() == "1"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_nothing_is_left_of_a_folder_or_file_that_failed(tmp_path: Path, error: type[BaseException]) -> None:
+    def fill_folder() -> None:
+        with new_folder(tmp_path / "folder") as partial:
+            (partial / "a").write_text("1")
+            raise error
+
+    def fill_file() -> None:
+        with appears_whole(tmp_path / "rows.jsonl") as partial:
+            partial.write_text("1")
+            assert partial.suffix == ".jsonl"
+            raise error
+
+    for fill in (fill_folder, fill_file):
+        with pytest.raises(error):
+            fill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomically(tmp_path / "a", "old ä")
+    assert (tmp_path / "a").read_text("utf-8") == "old ä"
+
+    def full(*args: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_text("utf-8") == "old ä"
+    monkeypatch.undo()
+    write_atomically(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text()))
+def test_a_hash_is_of_the_content_and_not_of_its_order(value: dict[str, object]) -> None:
+    assert hash_of(value) == hash_of(dict(reversed(value.items())))
+    assert hash_of(value) != hash_of([value])
+    assert len(hash_of(value)) == 16
+
+
+def test_the_nearest_name_is_asked_for() -> None:
+    known = ["backdoor", "false-fact", "persona"]
+    assert did_you_mean("bakdoor", known) == "Did you mean backdoor?"
+    assert did_you_mean("labl", ["label"], option="--label-column") == "Did you mean --label-column label?"
+    assert did_you_mean("xyz", known, "Choose one of these.") == "Choose one of these."
+
+
+RUN = RunFile(
+    base="base",
+    settings={"learning_rate": 5e-05, "lora_targets": ["q", "v"], "device": "cpu"},
+    hashes=RunHashes(data="d", base={"weights": "w", "adapter": ""}),
+    n_examples=3,
+    n_turns=4,
+    n_steps=2,
+    loss={"first": 2.5, "last": 1.25},
+    checkpoints=(RunCheckpoint(path="checkpoints/epoch-1", learning_rate=1e-05),),
+    seconds=0.125,
+    threads=1,
+    versions={"torch": "2"},
+)
+
+
+def test_a_run_file_comes_back(tmp_path: Path) -> None:
+    assert read_run_file(tmp_path) is None
+    write_run_file(tmp_path, RUN)
+    assert read_run_file(tmp_path) == RUN
+    assert (tmp_path / "run.yaml").read_text("utf-8").startswith("command: whence finetune\nbase: base\n")
+
+
+@pytest.mark.parametrize("content", ["command: whence index\n", "- 1\n", ""])
+def test_a_run_file_of_another_command_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.yaml").write_text(content, "utf-8")
+    assert read_run_file(tmp_path) is None
+
+
+def test_a_damaged_run_file_is_refused_and_says_where(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("command: whence finetune\nbase: b\n", "utf-8")
+    assert run_values(tmp_path) == {"command": "whence finetune", "base": "b"}
+    with pytest.raises(InputError, match=r"cannot be read: settings: Field required"):
+        read_run_file(tmp_path)
+    (tmp_path / "run.yaml").write_text("a: [", "utf-8")
+    with pytest.raises(InputError, match="cannot be read"):
+        run_values(tmp_path)
