@@ -32,7 +32,7 @@ from whence.bench.planted.settings import PlantedCase, PlantedSettings, planted_
 from whence.bench.planted.training import ADAPTER, MODEL, base_of, encoder_of, fine_tuned
 from whence.bench.rows import Row, one_line
 from whence.bench.run import PACKAGES
-from whence.errors import InputError, WhenceError
+from whence.errors import InputError, ModelError, WhenceError
 from whence.files import write_atomically
 from whence.index.build import build_index
 from whence.progress import Progress, silent
@@ -89,16 +89,18 @@ def run_planted(
 def run_case(case: PlantedCase, settings: PlantedSettings, place: Path, bases: Path, stage: Progress) -> Row:
     """Trains, asks, indexes and counts, from where an earlier run stopped; writes and returns the case's result.
 
-    A fine-tune, an index or a trace that cannot be is the result's error; the other cases go on.
+    A fine-tune, an index or a trace that fails is the result's error, which is not written, so that the next run tries
+    again; the other cases go on. A base that cannot be loaded ends the run.
     """
     place.mkdir(parents=True, exist_ok=True)
     _write_rows(place / TRAIN, case)
     result = _about(case, settings)
-    base = base_of(case, settings, bases, stage)
     try:
-        result |= _measured(case, settings, place, base, stage)
+        result |= _measured(case, settings, place, base_of(case, settings, bases, stage), stage)
+    except ModelError:
+        raise
     except WhenceError as error:
-        result |= {"error": one_line(error)}
+        return result | {"error": one_line(error)}
     write_atomically(place / RESULT, json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     return result
 
