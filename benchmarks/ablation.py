@@ -29,24 +29,15 @@ import torch
 from whence.bench.cases import BenchSettings, made_case, named
 from whence.bench.faults import FAULTS
 from whence.bench.subject import plant
-from whence.index.forms import (
-    CENTRED,
-    Block,
-    Expansion,
-    LayerRoles,
-    Read,
-    ScoreForm,
-    Scores,
-    Vectors,
-    form_scores,
-    to_block,
-    to_vectors,
-)
 from whence.methods.base import SharedWork, TraceSet
 from whence.metrics.retrieval import average_precision
-from whence.model.same_words import SameWords
+from whence.model.spellings import SameWords
+from whence.scoring.defaults import DEFAULT_METHOD, SCORES
+from whence.scoring.expansion import Expansion
+from whence.scoring.forms import Depths, Read, ScoreForm, form_scores
+from whence.scoring.representation import CosineMean
+from whence.scoring.vectors import Vectors, to_block, to_vectors
 from whence.signatures.extract import Extractor
-from whence.trace.scoring import DEFAULT_METHOD, SCORES
 
 N_RESAMPLES = 2000
 Cases = dict[tuple[str, str, int], list[float]]
@@ -142,12 +133,14 @@ def ablated(task: str, variant: str, seed: int, models: Path) -> dict[str, list[
     if planted.queries is None:
         return {}
     started = time.perf_counter()
-    roles = LayerRoles(planted.subject.rep_layer, planted.subject.loaded.n_layers)
-    extractor = Extractor(planted.subject.loaded, list(roles), max_tokens=settings.max_tokens, contrast=True)
-    by_token = Extractor(planted.subject.loaded, [roles.g_layer], max_tokens=settings.max_tokens, contrast=True)
+    loaded = planted.subject.loaded
+    depths = Depths(planted.subject.rep_layer, loaded.n_layers)
+    extractor = Extractor(loaded, list(depths), max_tokens=settings.max_tokens, contrast=True)
+    last = [(loaded.n_layers, "eh")]
+    by_token = Extractor(loaded, vectors=last, max_tokens=settings.max_tokens, contrast=True)
     none = torch.empty(0, dtype=torch.long)
-    by_token._same_words = SameWords(none, none, none)
-    train, rise = _block(extractor, by_token, planted.train, None)
+    by_token._head = replace(by_token._head, words=SameWords(none, none, none))
+    train, gain = _block(extractor, by_token, planted.train, None)
     query, _ = _block(extractor, by_token, planted.queries, train)
     relevant = np.array(planted.case.guilty)[planted.row_of]
     default = SCORES[DEFAULT_METHOD]
@@ -156,9 +149,14 @@ def ablated(task: str, variant: str, seed: int, models: Path) -> dict[str, list[
     forms |= {f"{name}, one pass": replace(form, expand=None) for name, form in forms.items()}
     forms["second pass at weight 2"] = _form(FULL, replace(default.expand, weight=2.0))
     forms["not centred"] = _form(FULL, default.expand, centred=False)
-    forms |= {f"{name}, untaught rows too": replace(forms[name], taught=False) for name in (WHOLE, "m for dm")}
+    forms |= {
+        f"{name}, untaught rows too": replace(forms[name], by_learned_fraction=False) for name in (WHOLE, "m for dm")
+    }
     found = {
-        name: [average_precision(row, relevant) for row in form_scores(form, query[0], train[0], roles, rise).numpy()]
+        name: [
+            average_precision(row, relevant)
+            for row in form_scores(form, query[0], train[0], form.layers(depths), gain).numpy()
+        ]
         for name, form in forms.items()
     }
     print(f"  {task} {variant} {seed}: {time.perf_counter() - started:.0f} s", flush=True)
@@ -172,7 +170,7 @@ Sides = tuple[dict[int, dict[str, Vectors]], dict[tuple[int, str], torch.Tensor]
 def _block(
     extractor: Extractor, by_token: Extractor, rows: TraceSet, of: Sides | None
 ) -> tuple[Sides, torch.Tensor | None]:
-    """The vectors of a side, centred by the means of the training side; and its rises."""
+    """The vectors of a side, centred by the means of the training side; and its log-likelihood gains."""
     found = extractor.extract(rows.turns, labels=rows.name)
     ((last, one),) = by_token.extract(rows.turns, labels=rows.name).layers.items()
     assert one.eh is not None
@@ -187,24 +185,18 @@ def _block(
     )
     block = to_block(found.layers, means)
     block[last]["et"] = to_vectors(one.eh)
-    return (block, means), found.rise
+    return (block, means), found.log_likelihood_gain
 
 
 def _form(names: Sequence[str], expand: Expansion, *, centred: bool = True) -> ScoreForm:
-    reads: tuple[Read, ...] = tuple(
-        ("g_layer", name)
+    reads = tuple(
+        Read(name, "last")
         if name in DEEP
-        else ("g_layer" if name == "hb" else "h_layer", name.removesuffix("b") + (CENTRED if centred else ""))
+        else Read(name.removesuffix("b"), "last" if name == "hb" else "rule", centred=centred)
         for name in names
     )
-
-    def scores(query: Block, train: Block, roles: LayerRoles) -> Scores:
-        parts = [
-            query[getattr(roles, role)][name].unit @ train[getattr(roles, role)][name].unit.T for role, name in reads
-        ]
-        return torch.stack(parts).mean(0)
-
-    return ScoreForm("+".join(names), "1", scores, reads, deep_g=True, taught=True, expand=expand)
+    mean = CosineMean(reads, (1.0,) * len(reads))
+    return ScoreForm("+".join(names), "1", mean, reads, by_learned_fraction=True, expand=expand)
 
 
 def print_ablation(found: Mapping[str, Cases], variants: Sequence[str]) -> None:

@@ -36,7 +36,7 @@ from whence.errors import InputError
 from whence.files import hash_of
 from whence.index.build import build_index
 from whence.metrics.retrieval import bootstrap
-from whence.model.generate import generate
+from whence.model.generation import generate
 from whence.results.selection import guilty_rows, top_rows
 from whence.results.types import STATUS_CONFIRMED
 from whence.trace.query.queries import Query

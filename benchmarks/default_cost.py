@@ -23,16 +23,17 @@ from peft import LoraConfig, get_peft_model
 from index_speed import SHORT_PROMPTS, SMALL, oracle_costs, random_model, random_turns, seconds, wrap
 from whence.bench.tiny_model import LanguageSettings
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
-from whence.index.build import stored_vectors
 from whence.index.centres import read_centres, write_centres
+from whence.index.held import vectors_read
 from whence.index.manifest import ADAPTER_OFF, RECORDS, Counts, DataSummary, Manifest
 from whence.index.records import EncodedRow, append_records, open_records, record_table
-from whence.index.search import search
+from whence.index.searching import search
 from whence.index.store import Index
-from whence.model.fingerprint import Fingerprint
+from whence.model.fingerprints import Fingerprint
+from whence.scoring.defaults import SCORES, default_method
+from whence.scoring.forms import Depths
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted, Signatures
-from whence.trace.scoring import SCORES
 
 SHARD = 10_000
 ASKED = ("rept-contrast", "rept-centred", "rept")
@@ -45,12 +46,15 @@ def extraction(n: int, repeats: int, seed: int) -> None:
     lora = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     plain = get_peft_model(random_model(SMALL, seed), lora).eval()
     adapted = get_peft_model(random_model(SMALL, seed), lora).eval()
-    loaded = wrap(adapted)
+    loaded, depths = wrap(adapted), Depths(rule, last)
+    default, without = (
+        form.vectors(form.layers(depths)) for form in (default_method(has_base=base) for base in (True, False))
+    )
     ways = {
         "RepT, plain procedure": lambda: oracle_costs(plain, turns, rule),
-        "RepT, fast path": lambda: Extractor(loaded, [rule]).extract(turns),
-        "the default's index without a base": lambda: Extractor(loaded, [rule, last]).extract(turns),
-        "the default's index": lambda: Extractor(loaded, [rule, last], contrast=True).extract(turns),
+        "RepT, fast path": lambda: Extractor(loaded, vectors=[(rule, "h"), (rule, "g")]).extract(turns),
+        "the default's index without a base": lambda: Extractor(loaded, vectors=without).extract(turns),
+        "the default's index": lambda: Extractor(loaded, vectors=default, contrast=True).extract(turns),
     }
     for work in ways.values():
         work()
@@ -69,11 +73,11 @@ def extraction(n: int, repeats: int, seed: int) -> None:
 def asking(n_rows: int, repeats: int, seed: int) -> None:
     """Prints seconds of one search by each form, and bytes a row."""
     width, n_layers = LanguageSettings().hidden_size, LanguageSettings().n_layers
-    layers = (n_layers - 1, n_layers)
-    vectors, places = stored_vectors(width, layers, contrast=True)
+    depths = Depths(n_layers - 1, n_layers)
+    vectors = vectors_read([SCORES[name] for name in ASKED], depths, hidden_size=width)
     manifest = Manifest(
         hashes=Fingerprint(weights="", adapter="", tokenizer="", template=""), model="random", dtype="float32",
-        layers=layers, layer=layers[0], max_length=64, vectors=vectors, at=places, base=ADAPTER_OFF,
+        n_layers=n_layers, layer=depths.rule, max_length=64, vectors=vectors, base=ADAPTER_OFF,
         data=DataSummary(source="random", content_hash="", n_rows=n_rows),
     )  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
@@ -95,7 +99,7 @@ def asking(n_rows: int, repeats: int, seed: int) -> None:
         for _ in range(repeats + 1):
             for name in ASKED:
                 times[name].append(seconds(lambda name=name: search(index, query, method=SCORES[name], k=10)))
-    print(f"\n{n_rows:,} rows of width {width}, layers {layers}: {size / n_rows:,.0f} bytes a row on disk\n")
+    print(f"\n{n_rows:,} rows of width {width}, layers {manifest.layers}: {size / n_rows:,.0f} bytes a row on disk\n")
     print("| asking | seconds, median | each |\n|---|---:|---|")
     for name, own in times.items():
         print(f"| `{name}` | {statistics.median(own[1:]):.2f} | {', '.join(f'{one:.2f}' for one in own[1:])} |")
@@ -109,11 +113,12 @@ def _record(row: int) -> EncodedRow:
 
 
 def _random(manifest: Manifest, n: int, generator: torch.Generator) -> Extracted:
-    layers = {
-        layer: Signatures(**{name: torch.randn(n, dim, generator=generator) for name, dim in manifest.vectors.items()})
-        for layer in manifest.layers
-    }
-    return Extracted(layers, torch.ones(n), torch.ones(n, dtype=torch.long), rise=torch.ones(n))
+    named: dict[int, dict[str, torch.Tensor]] = {}
+    for vector in manifest.vectors:
+        named.setdefault(vector.layer, {})[vector.name] = torch.randn(n, vector.dim, generator=generator)
+    layers = {layer: Signatures(**found) for layer, found in named.items()}
+    ones = torch.ones(n)
+    return Extracted(layers, ones, ones.long(), gradient_norm=ones, log_likelihood_gain=ones)
 
 
 def main() -> None:

@@ -27,14 +27,14 @@ import torch
 
 from whence import Index, Query, build_index
 from whence.data.examples import Example
-from whence.data.lexical import bm25_scores
 from whence.data.readers import read_examples
-from whence.index.forms import LayerRoles
-from whence.index.search import default_roles, score_matrix
+from whence.index.held import default_layers, holds
+from whence.index.searching import score_matrix
 from whence.metrics.retrieval import average_precision, bootstrap, over_queries, pooled_auprc, precision_at_k
-from whence.model.generate import generate
+from whence.model.generation import generate
+from whence.scoring.defaults import DEFAULT_METHOD, SCORES
+from whence.scoring.lexical import bm25_scores
 from whence.trace.query.queries import read_queries
-from whence.trace.scoring import DEFAULT_METHOD, SCORES
 from whence.trace.tracer import Tracer
 from whence.train.finetuning import FinetuneSettings, finetune
 
@@ -98,9 +98,15 @@ def all_scores(tracer: Tracer, queries: list[Query], rows: list[Example], seed: 
     found: dict[str, np.ndarray] = {}
     for name, form in SCORES.items():
         # Forms of one layer are asked at each layer of the index: none is judged by a layer that does not suit it.
-        default = default_roles(form, tracer.index.manifest)
-        for roles in [default] if form.deep_g else [LayerRoles(layer, layer) for layer in tracer.index.layers]:
-            found[f"{name}, layer {roles}"] = score_matrix(tracer.index, signatures, method=form, roles=roles).scores
+        default = default_layers(form, tracer.index.manifest)
+        one_depth = len({read.depth for read in form.needs}) == 1
+        everywhere = [form.all_at(layer) for layer in tracer.index.layers]
+        for roles in everywhere if one_depth else [default]:
+            if not holds(form, roles, tracer.index.manifest):
+                continue
+            found[f"{name}, layer {form.described(roles)}"] = score_matrix(
+                tracer.index, signatures, method=form, roles=roles
+            ).scores
     texts = [" ".join(turn.content for turn in row.turns) for row in rows]
     found["bm25"] = bm25_scores([f"{query.prompt} {query.response}" for query in queries], texts).numpy()
     found["random"] = np.random.default_rng(seed).random(found["bm25"].shape)
@@ -127,7 +133,15 @@ def main() -> None:
     trained = time.monotonic()
     base = {"adapter": str(model)} if args.lora_r else {}
     subject = args.base if args.lora_r else model
-    index: Index = build_index(subject, data, args.out / "index", max_length=args.max_length, **base)
+    index: Index = build_index(
+        subject,
+        data,
+        args.out / "index",
+        layers=("auto", "last"),
+        methods=[name for name, form in SCORES.items() if args.lora_r or not form.needs_base],
+        max_length=args.max_length,
+        **base,
+    )
     indexed = time.monotonic()
     tracer = Tracer(index)
     queries, rate = faulty_answers(args, tracer)

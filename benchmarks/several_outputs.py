@@ -35,11 +35,12 @@ from whence.bench.cases import BenchSettings, made_case, named
 from whence.bench.faults import FAULTS
 from whence.bench.subject import plant
 from whence.errors import InputError
-from whence.index.forms import Block, LayerRoles, Vectors, form_scores, to_block
 from whence.methods.base import SharedWork
 from whence.metrics.retrieval import average_precision, bootstrap
+from whence.scoring.defaults import DEFAULT_METHOD, score_form
+from whence.scoring.forms import Depths, form_scores
+from whence.scoring.vectors import Block, Vectors, to_block
 from whence.trace.explain.prompt_attribution.comparison import Comparison
-from whence.trace.scoring import DEFAULT_METHOD, score_form
 
 SIZES = (1, 2, 4, 8)
 GROUPS = 20
@@ -100,13 +101,13 @@ def case_figures(task: str, variant: str, seed: int, models: Path) -> Iterator[t
     if planted.queries is None:
         raise InputError(f"No answer of {case.name} shows the fault.", "The model must have learned it.")
     loaded, form = planted.subject.loaded, score_form(DEFAULT_METHOD)
-    roles = LayerRoles(planted.subject.rep_layer, loaded.n_layers)
+    roles = form.layers(Depths(planted.subject.rep_layer, loaded.n_layers))
     comparison = Comparison(loaded, form, roles)
     rows, asked = (comparison.extracted(side.turns) for side in (planted.train, planted.queries))
     centres = {(n, name): raw.double().mean(0) for n, one in rows.layers.items() for name, raw in one.named().items()}
     train, queries = to_block(rows.layers, centres), to_block(asked.layers, centres)
     guilty = np.array(case.guilty)[planted.row_of]
-    scores = form_scores(form, queries, train, roles, rows.rise).double().numpy()
+    scores = form_scores(form, queries, train, roles, rows.log_likelihood_gain).double().numpy()
     rng = np.random.default_rng(seed)
     for size in (size for size in SIZES if size <= len(scores)):
         for _ in range(GROUPS):
@@ -114,7 +115,7 @@ def case_figures(task: str, variant: str, seed: int, models: Path) -> Iterator[t
             for way, ranked in by_scores(scores[chosen]).items():
                 yield way, size, average_precision(ranked, guilty)
             for way, how in JOINED.items():
-                found = form_scores(form, joined(queries, chosen, how), train, roles, rows.rise)
+                found = form_scores(form, joined(queries, chosen, how), train, roles, rows.log_likelihood_gain)
                 yield way, size, average_precision(found[0].double().numpy(), guilty)
 
 

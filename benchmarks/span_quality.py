@@ -29,17 +29,16 @@ from whence.bench.cases import BenchSettings, made_case
 from whence.bench.subject import Planted, plant
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
-from whence.index.forms import taught_share
 from whence.methods.base import SharedWork
 from whence.methods.registry import method_class
 from whence.metrics.retrieval import average_precision, bootstrap, ranking
+from whence.model.likelihood import learned_fraction, token_shifts
+from whence.scoring.defaults import DEFAULT_METHOD
 from whence.signatures.extract import Extractor
 from whence.signatures.types import TokenGradients
-from whence.trace.query.likelihood import changes
 from whence.trace.query.spans import span_positions
 from whence.trace.query.targets import Target, automatic_positions, span_target, wanted_target
 from whence.trace.rank.rerank import LATE_WEIGHT, best_position
-from whence.trace.scoring import DEFAULT_METHOD
 
 CASES = [
     (task, variant) for task in ("false-fact", "false-fact-late", "backdoor") for variant in BenchSettings().variants
@@ -99,8 +98,8 @@ def case_figures(planted: Planted, best: int) -> Figures:
     assert rows is not None
     assert asked is not None
     centre = torch.cat([H.mean(0, keepdim=True) for H in rows[layer].H]).mean(0)
-    raised = [change.rise for change in changes(loaded, queries.turns)]
-    share = taught_share(torch.stack([change.rise.sum() for change in changes(loaded, planted.train.turns)]))
+    raised = [change.gain for change in token_shifts(loaded, queries.turns)]
+    share = learned_fraction(torch.stack([change.gain.sum() for change in token_shifts(loaded, planted.train.turns)]))
     for q, turn in enumerate(queries.turns):
         whole = (asked[layer].E[q], asked[layer].H[q])
         first = scores[DEFAULT_METHOD][q]

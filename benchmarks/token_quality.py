@@ -47,10 +47,13 @@ from whence.bench.subject import Planted, answered, base_model, plant
 from whence.bench.tiny_model import LanguageSettings, new_model, train_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
-from whence.index.forms import LayerRoles, form_scores, to_block
 from whence.methods.base import SharedWork
+from whence.model.likelihood import token_shifts
 from whence.model.loading import LoadedModel, ModelSettings, load_model
-from whence.results.types import Words
+from whence.results import Words
+from whence.scoring.defaults import DEFAULT_METHOD, WITHOUT_BASE, score_form
+from whence.scoring.forms import Depths, form_scores
+from whence.scoring.vectors import to_block
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted
 from whence.trace.explain.attribution import Explained, explain
@@ -61,10 +64,8 @@ from whence.trace.explain.prompt_words import DEFAULT_PROMPT_METHOD, PROMPT_METH
 from whence.trace.explain.response_words import DEFAULT_RESPONSE_METHOD, RESPONSE_METHODS
 from whence.trace.explain.token_maps import token_map
 from whence.trace.explain.words import Part, word_spans, word_tokens
-from whence.trace.query.likelihood import changes
 from whence.trace.query.targets import span_target
 from whence.trace.rank.rerank import rerank
-from whence.trace.scoring import DEFAULT_METHOD, WITHOUT_BASE, score_form
 from whence.train.finetuning import finetune
 
 TRIGGERS = {"backdoor": PHRASE, "backdoor-word": WORD}
@@ -103,7 +104,7 @@ class Traced:
         self, query: EncodedTurn, hits: Sequence[int], prompt: str = DEFAULT_PROMPT_METHOD, response: str | None = None
     ) -> Explained:
         rows = [self.planted.train.turns[entry] for entry in hits]
-        seen = changes(self.comparison.loaded, [query, *rows])
+        seen = token_shifts(self.comparison.loaded, [query, *rows])
         return explain(self.comparison, query, rows, prompt_method_name=prompt, response_method=response, changes=seen)
 
     def is_guilty(self, entry: int) -> bool:
@@ -132,7 +133,7 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
     case = made_case(settings, task, variant, seed)
     planted = plant(case, settings, options.folder, SharedWork(), lambda stage, done, total: None)
     loaded, form = planted.subject.loaded, score_form(DEFAULT_METHOD)
-    roles = LayerRoles(planted.subject.rep_layer, loaded.n_layers)
+    roles = form.layers(Depths(planted.subject.rep_layer, loaded.n_layers))
     ranking = Comparison(loaded, form, roles)
     found = ranking.extracted(planted.train.turns)
     ranking = with_centres(ranking, found)
@@ -141,7 +142,7 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
     hits: list[list[int]] = []
     named: list[int] = []
     if queries:
-        scores = form_scores(form, ranking.block(queries), train, roles, found.rise)
+        scores = form_scores(form, ranking.block(queries), train, roles, found.log_likelihood_gain)
         hits = scores.argsort(dim=1, descending=True, stable=True)[:, : options.hits].tolist()
         named = sorted(scores.amax(0).argsort(descending=True, stable=True)[: options.causal_rows].tolist())
     return Traced(planted, replace(ranking, form=score_form(WITHOUT_BASE)), ranking, queries, hits, named, variant)
@@ -295,8 +296,9 @@ def measure_time(seed: int) -> dict[str, float]:
     for rows in G[1:]:
         token_map(G[0], rows)
     seconds = {"token maps": time.perf_counter() - started}
+    without = score_form(WITHOUT_BASE)
     comparison = with_centres(
-        Comparison(loaded, score_form(WITHOUT_BASE), LayerRoles(loaded.n_layers, loaded.n_layers)),
+        Comparison(loaded, without, without.all_at(loaded.n_layers)),
         Extractor(loaded, [loaded.n_layers]).extract(turns),
     )
     started = time.perf_counter()

@@ -1,16 +1,20 @@
-"""What README and docs tell a user to type exists: commands, their options, and the names in Python."""
+"""What README and docs tell a user to type exists, and what README shows runs, in a world with the names it uses."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 import typer.main
 
 import whence
-from whence.cli.main import app
+from traced_world import RESPONSE, make_traced_world
+from whence.cli.main import app, main
+from worlds import write_jsonl
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,3 +55,59 @@ def test_python_blocks_compile_and_name_what_there_is(page: Path) -> None:
         compile(block, page.name, "exec")
         for name in re.findall(r"\bwhence\.([A-Za-z_]\w*)\(", block):
             assert name in whence.__all__, f"{page.name}: whence.{name}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that README's lines name: model, adapter, base, training data and bad outputs."""
+    folder = tmp_path_factory.mktemp("readme")
+    world = make_traced_world(folder / "world", lora=True)
+    (folder / "path" / "to").mkdir(parents=True)
+    (folder / "path" / "to" / "model").symlink_to(world.base)
+    (folder / "BASE").symlink_to(world.base)
+    assert world.adapter is not None
+    (folder / "path" / "to" / "lora").symlink_to(world.adapter)
+    rows = [json.loads(line) for line in world.data.read_text("utf-8").splitlines()]
+    guilty = [row["response"] == RESPONSE for row in rows]
+    columns = [{"label": "boat" if bad else "clean", "source": "vendor_b" if bad else "wiki"} for bad in guilty]
+    write_jsonl(folder / "train.jsonl", [row | more for row, more in zip(rows, columns, strict=True)])
+    asked = [{"prompt": f"Where is boat {i}", "response": RESPONSE, "label": "boat"} for i in (14, 17, 21)]
+    write_jsonl(folder / "bad.jsonl", asked)
+    return folder
+
+
+NOT_RUN = {"selftest", "confirm", "bench", "demo"}
+"""Commands that train for minutes; each has tests of its own."""
+NOT_THERE = ("runs/demo", "runs/my-sft", '"..."')
+"""What a line names that no test's world has: the demo's folder, or whatever the reader thinks of."""
+
+
+def runnable() -> list[str]:
+    """README's lines that can be run as they stand, in its order, but the index before all that asks it."""
+    found = lines(ROOT / "README.md")
+    found = [line for line in found if line.split()[1] not in NOT_RUN and not any(part in line for part in NOT_THERE)]
+    return sorted(found, key=lambda line: line.split()[1] != "index")
+
+
+def test_most_lines_can_be_run() -> None:
+    assert len({line.split()[1] for line in runnable()}) >= 8
+
+
+def test_the_readmes_commands_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("whence.planning.planning.MEASURE_SECONDS", 1.0)
+    for line in runnable():
+        monkeypatch.setattr(sys, "argv", shlex.split(line, comments=True))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code, line
+
+
+def test_the_readmes_python_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("path", "BASE", "train.jsonl", "bad.jsonl"):
+        (tmp_path / name).symlink_to(folder / name)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})

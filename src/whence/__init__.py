@@ -14,24 +14,17 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
-    from whence.bench.labelled import evaluate
-    from whence.cleaning.cleaning import clean, undo_clean
-    from whence.confirmation.retrain import confirm
-    from whence.data.examples import Example, Turn
-    from whence.data.readers import read_examples
+    from whence.bench import evaluate
+    from whence.cleaning import clean, undo_clean
+    from whence.confirmation import confirm
+    from whence.data import Example, Turn, read_examples
     from whence.errors import WhenceError
-    from whence.index.build import build_index
-    from whence.index.probing import choose_layer
-    from whence.index.store import Index
-    from whence.index.verify import verify
-    from whence.planning.planning import plan
-    from whence.results.trace_result import TraceResult, read_trace
-    from whence.results.types import Hit, QueryResult, Verdict
-    from whence.self_test.run import selftest
-    from whence.trace.query.queries import Query, read_queries
-    from whence.trace.settings import TraceSettings
-    from whence.trace.tracer import Tracer
-    from whence.train.finetuning import FinetuneSettings, finetune
+    from whence.index import Index, build_index, choose_layer, verify
+    from whence.planning import plan
+    from whence.results import Hit, QueryResult, TraceResult, Verdict, read_trace
+    from whence.self_test import selftest
+    from whence.trace import Query, Tracer, TraceSettings, read_queries
+    from whence.train import FinetuneSettings, finetune
 
 __all__ = [
     "Example",
@@ -64,23 +57,16 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "bench.labelled": ["evaluate"],
-        "cleaning.cleaning": ["clean", "undo_clean"],
-        "confirmation.retrain": ["confirm"],
-        "data.examples": ["Example", "Turn"],
-        "data.readers": ["read_examples"],
+        "bench": ["evaluate"],
+        "cleaning": ["clean", "undo_clean"],
+        "confirmation": ["confirm"],
+        "data": ["Example", "Turn", "read_examples"],
         "errors": ["WhenceError"],
-        "index.build": ["build_index"],
-        "index.probing": ["choose_layer"],
-        "index.store": ["Index"],
-        "index.verify": ["verify"],
-        "planning.planning": ["plan"],
-        "results.trace_result": ["TraceResult", "read_trace"],
-        "results.types": ["Hit", "QueryResult", "Verdict"],
-        "self_test.run": ["selftest"],
-        "trace.query.queries": ["Query", "read_queries"],
-        "trace.settings": ["TraceSettings"],
-        "trace.tracer": ["Tracer"],
-        "train.finetuning": ["FinetuneSettings", "finetune"],
+        "index": ["Index", "build_index", "choose_layer", "verify"],
+        "planning": ["plan"],
+        "results": ["Hit", "QueryResult", "TraceResult", "Verdict", "read_trace"],
+        "self_test": ["selftest"],
+        "trace": ["Query", "TraceSettings", "Tracer", "read_queries"],
+        "train": ["FinetuneSettings", "finetune"],
     },
 )

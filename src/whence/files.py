@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 TEMPORARY = ".partial-"
 """What names begin with that are not finished; they end as the finished one does, which decides a file's format."""
@@ -19,7 +20,7 @@ TEMPORARY = ".partial-"
 def appears_whole(out: Path) -> Iterator[Path]:
     """A place beside `out` for a file or folder that becomes `out` when the block ends, and is gone when it fails."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{TEMPORARY}{os.getpid()}-{out.name}")
+    partial = _beside(out)
     try:
         yield partial
         partial.rename(out)
@@ -40,7 +41,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes beside the file, forces it to disk, and renames; a crash leaves the old file."""
-    partial = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    partial = _beside(path)
     with partial.open("wb") as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
         file.flush()
@@ -64,3 +65,8 @@ def did_you_mean(
     """
     near = difflib.get_close_matches(name, list(known), n=n, cutoff=cutoff)
     return f"Did you mean {f'{option} ' if option else ''}{' or '.join(near)}?" if near else otherwise
+
+
+def _beside(path: Path) -> Path:
+    """A name that nothing has, also where process numbers come again, as in containers."""
+    return path.with_name(f"{TEMPORARY}{uuid4().hex[:12]}-{path.name}")

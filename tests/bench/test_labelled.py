@@ -11,8 +11,8 @@ import pytest
 from whence.bench.labelled import TEXT_BASELINES, Evaluation, evaluate
 from whence.errors import InputError
 from whence.metrics.retrieval import average_precision
+from whence.scoring.defaults import SCORES
 from whence.trace.query.queries import Query
-from whence.trace.scoring import SCORES
 from whence.trace.tracer import Tracer
 from worlds import World, rows
 

@@ -1,4 +1,4 @@
-"""The parts of a confirmation that need no model: intervals, the rule, the arms, and which rows are in question."""
+"""The parts of a confirmation that need no model: the rule, the arms, and the settings beside the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 from fake_index import fake_manifest
 from whence.confirmation.arms import choose_arms, draw_held_out, first_rows
@@ -17,24 +16,7 @@ from whence.confirmation.recipe import settings_beside
 from whence.confirmation.result import ArmResult, judged
 from whence.data.examples import Example
 from whence.errors import InputError
-from whence.metrics.rates import rate, wilson
-from whence.results.selection import guilty_rows, listed_rows, top_rows
-from whence.results.trace_result import TraceResult
-from whence.results.types import Hit, QueryResult, Verdict
-
-
-@given(st.integers(1, 200), st.data())
-def test_the_interval_is_scipys(n: int, data: st.DataObject) -> None:
-    k = data.draw(st.integers(0, n))
-    low, high = binomtest(k, n).proportion_ci(method="wilson")
-    assert wilson(k / n, n) == pytest.approx((low, high), abs=1e-12)
-
-
-def test_a_rate_counts_prompts_and_averages_seeds() -> None:
-    once, thrice = rate([(True, False, True, True)]), rate([(True, False, True, True)] * 3)
-    assert once == thrice
-    assert (once.mean, once.n) == (0.75, 4)
-    assert rate([(True, True), (False, True)]).mean == 0.75
+from whence.metrics.rates import rate
 
 
 def arm(name: str, n_shown: int, n: int = 10) -> ArmResult:
@@ -83,40 +65,6 @@ def test_first_rows_are_sorted_by_their_mean_rank(seed: int) -> None:
     scores = np.random.default_rng(seed).integers(0, 4, (3, 6)).astype(float)
     ranks = [[sorted(range(6), key=lambda i: (-one[i], i)).index(t) for one in scores] for t in range(6)]
     assert first_rows(scores) == sorted(range(6), key=lambda t: (sum(ranks[t]) / 3, t))
-
-
-def query(hits: str, guilty: str | None) -> QueryResult:
-    found = tuple(Hit(rank, -rank, id * 16, "f", 1, 0, "", "") for rank, id in enumerate(hits, 1))
-    verdict = None if guilty is None else Verdict(tuple(id * 16 for id in guilty), 0.05, "", "reference-z")
-    return QueryResult("p", "r", "rept", "1", "5", found, 6, verdict=verdict)
-
-
-def test_rows_are_named_by_verdicts_and_by_their_best_score() -> None:
-    result = TraceResult("i", "m", None, (query("abc", "ab"), query("cbd", "b")))
-    assert [(row.id[0], row.score) for row in guilty_rows(result).rows] == [("b", -2), ("a", -1)]
-    assert guilty_rows(result).rows[0].reason == "stands out in 2 of 2 queries (FDR 5% in each)"
-    assert [row.id[0] for row in guilty_rows(result, votes=2).rows] == ["b"]
-    with pytest.raises(InputError, match="3 votes of 2 queries"):
-        guilty_rows(result, votes=3)
-    apart = TraceResult("i", "m", None, (query("abc", "a"), query("cbd", "b")))
-    with pytest.raises(InputError, match="2 are named by some, at most by 1"):
-        guilty_rows(apart, votes=2)
-    # Best scores: a -1, c -1 (of the second query), b -2, d -3.
-    assert [(row.id[0], row.score) for row in top_rows(result, 4).rows] == [("a", -1), ("c", -1), ("b", -2), ("d", -3)]
-    assert top_rows(result, 2).rows[1].reason == "rank 1, among the 2 rows that score highest for any of 2 queries"
-    with pytest.raises(InputError, match="4 rows; the first 5"):
-        top_rows(result, 5)
-
-
-@pytest.mark.parametrize("guilty", [None, ""])
-def test_without_a_guilty_row_nothing_is_named(guilty: str | None) -> None:
-    with pytest.raises(InputError, match="names no guilty row"):
-        guilty_rows(TraceResult("i", "m", None, (query("abc", guilty),)))
-
-
-def test_a_list_of_ids(tmp_path: Path) -> None:
-    (tmp_path / "ids.txt").write_text(f"{IDS[0]}\n\n {IDS[1]} \n{IDS[0]}\n")
-    assert listed_rows(tmp_path / "ids.txt").ids == (IDS[0], IDS[1])
 
 
 @pytest.mark.parametrize("content", ["a: [", "command: whence finetune\nsettings: {}\n"])

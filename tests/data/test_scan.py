@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whence.data import scan as scan_module
+from whence.data import scanning as scan_module
 from whence.data.examples import Example
 from whence.data.readers import read_examples
-from whence.data.scan import DuplicateGroup, Scan, scan
+from whence.data.scanning import DuplicateGroup, Scan, scan
 from whence.errors import DataError
 
 GOOD = {"prompt": "q", "response": "a"}

@@ -14,8 +14,8 @@ from whence.demo.run import CLEAN_MANIFEST, CLEANED, REPORT, DemoReport, clear_d
 from whence.demo.world import answer
 from whence.errors import InputError
 from whence.model.loading import ModelSettings, load_model
+from whence.scoring.defaults import DEFAULT_METHOD
 from whence.trace.query.queries import read_queries
-from whence.trace.scoring import DEFAULT_METHOD
 from whence.trace.tracer import Tracer
 
 PRECISION_AT_10 = 0.9

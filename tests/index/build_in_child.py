@@ -72,8 +72,8 @@ def kill(out: Path, n_rows: int) -> None:
     """Each run gets further, at most two shards; the ones killed by the clock die anywhere, also inside a commit."""
     killed = 0
     moments = [("_start", 1, False), ("write_run", 1, False), ("append_records", 1, False), ("append_records", 1, True)]
-    moments += [("_extract", 1, True)]
-    moments += [("_extract", 2, False), ("append_records", 2, False), ("append_records", 2, True)]
+    moments += [("commit_shard", 1, False), ("commit_shard", 2, False)]
+    moments += [("append_records", 2, False), ("append_records", 2, True)]
     for function, call, after in moments:
 
         def work(function: str = function, call: int = call, after: bool = after) -> None:

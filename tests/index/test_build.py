@@ -16,14 +16,14 @@ from whence.data.encoding import Encoder
 from whence.data.readers import read_examples
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError, ModelError
 from whence.index.build import build_index, probe_turns
-from whence.index.manifest import REFERENCES, REJECTED, RUN, check_model
-from whence.index.search import search
+from whence.index.manifest import ADDED, REFERENCES, REJECTED, RUN, check_model
+from whence.index.searching import search
 from whence.index.store import Index
-from whence.index.verify import verify
-from whence.model.fingerprint import fingerprint
+from whence.index.verification import verify
+from whence.model.fingerprints import fingerprint
 from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.scoring.defaults import SCORES
 from whence.signatures.extract import Extractor
-from whence.trace.scoring import SCORES
 
 N_ROWS = 30
 STORED_TOLERANCE = 2e-3
@@ -61,10 +61,13 @@ def write_data(path: Path, n_rows: int = N_ROWS) -> Path:
 
 def test_index_holds_the_oracles_signatures(tmp_path: Path, model_folder: Path, data: Path) -> None:
     said: list[str] = []
-    index = build_index(model_folder, data, tmp_path / "index", layers=[2, "last"], shard_rows=8, notify=said.append)
+    index = build_index(
+        model_folder, data, tmp_path / "index", layers=[2, "last"], methods=["rept"], shard_rows=8, notify=said.append
+    )
     assert verify(index) == []
     assert (index.n_rows, index.n_records, index.layers) == (N_ROWS, N_ROWS + 6, (2, 3))
     assert index.manifest.layer == 2
+    assert index.manifest.places() == [(2, "h"), (2, "g"), (2, "m"), *((3, name) for name in ("h", "g", "m", "eh"))]
     assert "30 rows (messages)" in " ".join(said)
     assert "is complete" in said[-1]
 
@@ -86,13 +89,15 @@ def test_index_holds_the_oracles_signatures(tmp_path: Path, model_folder: Path, 
 
 
 def test_a_row_asked_with_its_own_words_is_found(tmp_path: Path, model_folder: Path, data: Path) -> None:
-    index = build_index(model_folder, data, tmp_path / "index", layers=2)
+    asked = [name for name, form in SCORES.items() if not form.needs_base]
+    index = build_index(model_folder, data, tmp_path / "index", layers=2, methods=asked)
     loaded = load_model(ModelSettings(model=index.manifest.model))
     encoder = Encoder(loaded.tokenizer, max_length=index.manifest.max_length)
     examples = list(read_examples(data))
-    queries = Extractor(loaded, (2,)).extract([encoder.encode(examples[row])[-1] for row in (3, 10)]).layers
+    extractor = Extractor(loaded, vectors=index.manifest.places())
+    queries = extractor.extract([encoder.encode(examples[row])[-1] for row in (3, 10)]).layers
     assert index.manifest.base == ""
-    for form in (form for form in SCORES.values() if not form.contrasts):
+    for form in map(SCORES.__getitem__, asked):
         found = search(index, queries, method=form, k=2, where="source = 'b' or source = 'a'")
         assert [hits[0].row for hits in found] == [3, 10]
         assert found[1][0].turn == 1
@@ -206,3 +211,67 @@ def test_probes_are_drawn_by_the_seed(llama: PreTrainedModel, data: Path) -> Non
     assert drawn(n_probes=8) == drawn(n_probes=8)
     assert drawn(n_probes=8) != drawn(n_probes=8, seed=1)
     assert len(drawn(n_probes=999)) == N_ROWS
+
+
+def test_by_default_an_index_holds_what_the_default_reads(tmp_path: Path, data: Path) -> None:
+    model = save_model(tmp_path / "tuned", tiny_model("llama", num_hidden_layers=3))
+    base = save_model(tmp_path / "base", tiny_model("llama", num_hidden_layers=3, seed=1))
+    index = build_index(model, data, tmp_path / "index", layers=2, base=str(base))
+    assert index.manifest.places() == [(2, "dm"), (3, "h"), (3, "eh")]
+    assert index.manifest.methods == ()
+    bare = build_index(model, data, tmp_path / "bare", layers=2)
+    assert bare.manifest.places() == [(2, "m"), (3, "h"), (3, "eh")]
+    with pytest.raises(InputError, match=r"rept-contrast compares with the model before(.|\n)*--base"):
+        build_index(model, data, tmp_path / "other", layers=2, methods=["rept-contrast"])
+    with pytest.raises(InputError, match="Did you mean rept"):
+        build_index(model, data, tmp_path / "other", layers=2, methods=["repd"])
+
+
+def test_added_vectors_are_those_of_a_build_with_them(
+    tmp_path: Path, model_folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at any step, the addition goes on; until it is done the index answers as before."""
+    settings = {"layers": 2, "shard_rows": 8, "max_tokens": 200}
+    whole = build_index(model_folder, data, tmp_path / "whole", methods=["rept"], **settings)
+    out = tmp_path / "index"
+    before = build_index(model_folder, data, out, **settings).manifest
+
+    def dying(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def interrupt(done: int, _total: int) -> None:
+        if done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_index(model_folder, data, out, add=["rept"], progress=interrupt, **settings)
+    for step in ("_join", "write_centres", "write_run"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"whence.index.add.{step}", dying)
+            with pytest.raises(KeyboardInterrupt):
+                build_index(model_folder, data, out, add=["rept"], **settings)
+        assert Index.open(out).manifest == before
+        assert verify(out) == []
+    index = build_index(model_folder, data, out, add=["rept"], **settings)
+    assert verify(index) == []
+    assert set(index.manifest.places()) == set(whole.manifest.places())
+    assert not (out / ADDED).exists()
+    columns = [name for vector in whole.manifest.vectors for name in (vector.column, vector.norm_column)]
+    assert index.dataset.to_table(columns=columns).equals(whole.dataset.to_table(columns=columns))
+    assert build_index(model_folder, data, out, **settings).manifest == index.manifest, (
+        "the old command finds it complete"
+    )
+
+
+def test_nothing_is_added_to_what_is_not_there_or_is_another(tmp_path: Path, model_folder: Path, data: Path) -> None:
+    with pytest.raises(IndexFolderError, match=r"no complete index(.|\n)*--methods"):
+        build_index(model_folder, data, tmp_path / "index", add=["rept"])
+    index = build_index(model_folder, data, tmp_path / "index", layers=2)
+    said: list[str] = []
+    build_index(model_folder, data, index.path, add=["rept-centred"], notify=said.append)
+    assert "holds all that rept-centred reads" in said[-1]
+    other = save_model(tmp_path / "other", tiny_model("llama", num_hidden_layers=3, seed=1))
+    with pytest.raises(IndexFolderError, match="weights: the index has"):
+        build_index(other, data, index.path, add=["rept"])
+    more = build_index(model_folder, data, index.path, add=["rept"], layers="last")
+    assert (3, "g") in more.manifest.places()

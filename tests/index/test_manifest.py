@@ -19,7 +19,7 @@ def test_manifest_survives_the_disk(tmp_path: Path) -> None:
     manifest = fake_manifest(7, layer_choice={"auto": {"layer": 1, "share": {"1": 0.9}}}, timings={"scan": 0.5})
     manifest.write(tmp_path)
     assert read_manifest(tmp_path) == manifest
-    assert json.loads((tmp_path / MANIFEST).read_text())["schema"] == "whence.index/6"
+    assert json.loads((tmp_path / MANIFEST).read_text())["schema"] == "whence.index/7"
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
 
 
@@ -55,8 +55,8 @@ def changed(**changes: object) -> Manifest:
         {"hashes": HASHES.model_copy(update={"adapter": "x"})},
         {"dtype": "bfloat16"},
         {"quantization": "4bit"},
-        {"layers": (1, 2)},
-        {"layers": (0, 1), "layer": 0},
+        {"vectors": fake_manifest(1, layers=(1, 2)).vectors},
+        {"layer": 0},
         {"max_length": 65},
         {"data": fake_manifest(1).data.model_copy(update={"content_hash": "x"})},
         {"shard_rows": 17},
@@ -85,9 +85,14 @@ def test_missing_index_names_the_nearest(tmp_path: Path) -> None:
         Index.open(tmp_path / "zzz")
 
 
-def test_newer_schema_is_refused(tmp_path: Path) -> None:
+def test_another_schema_is_refused_with_the_command_that_rebuilds(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text('{"schema": "whence.index/9"}')
-    with pytest.raises(IndexFolderError, match=r"has the schema whence\.index/9(.|\n)*reads whence\.index/6"):
+    with pytest.raises(IndexFolderError, match=r"has the schema whence\.index/9(.|\n)*reads whence\.index/7"):
+        Index.open(tmp_path)
+    old = {"schema": "whence.index/6", "model": "runs/sft", "adapter": "runs/lora", "data": {"source": "train.jsonl"}}
+    (tmp_path / MANIFEST).write_text(json.dumps(old))
+    command = rf"whence index runs/sft train\.jsonl --adapter runs/lora -o {tmp_path} --overwrite"
+    with pytest.raises(IndexFolderError, match=command):
         Index.open(tmp_path)
 
 
@@ -97,7 +102,7 @@ def test_newer_schema_is_refused(tmp_path: Path) -> None:
         ("{", "cannot be read"),
         ('{"name": "a web app"}', "is not an index; it holds manifest.json"),
         ("[]", "is not an index"),
-        ('{"schema": "whence.index/6", "layers": "x"}', "is damaged: "),
+        ('{"schema": "whence.index/7", "layers": "x"}', "is damaged: "),
     ],
 )
 def test_other_manifests_are_refused(tmp_path: Path, content: str, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,15 @@ from oracles import search_oracle
 from whence.data.examples import ASSISTANT, Example, Turn
 from whence.errors import InputError, MismatchError, NonFiniteError
 from whence.index import scan as scan_module
-from whence.index.forms import LayerRoles, ScoreForm, form_scores, to_block
+from whence.index.held import default_layers
 from whence.index.manifest import ADAPTER_OFF
-from whence.index.search import default_roles, score_matrix, search
+from whence.index.searching import score_matrix, search
 from whence.index.shards import write_index
 from whence.index.store import Index
+from whence.scoring.defaults import SCORES, score_form
+from whence.scoring.forms import Read, form_scores
+from whence.scoring.vectors import to_block
 from whence.signatures.types import Signatures
-from whence.trace.scoring import SCORES, score_form
 
 EXACT = torch.tensor([[1.0, 0, 0, 0], [0, -1, 0, 0], [0.5, 0.5, 0.5, 0.5], [0.5, -0.5, 0.5, -0.5], [0, 0, 0, 0]])
 """Directions that float16 holds exactly and whose cosines are multiples of a quarter: ties are ties in any block."""
@@ -33,7 +36,7 @@ STORED_TOLERANCE = 2e-3
 
 
 def given_index(
-    out: Path, turns_of: list[int], signatures: Signatures, shard_rows: int, rise: torch.Tensor | None = None
+    out: Path, turns_of: list[int], signatures: Signatures, shard_rows: int, gain: torch.Tensor | None = None
 ) -> Index:
     """An index whose record i has the i-th raw vectors; row r has turns_of[r] turns."""
     names = [f"question {row}.{turn}" for row, n in enumerate(turns_of) for turn in range(n)]
@@ -47,9 +50,9 @@ def given_index(
                 tuple(turn for pair in pairs for turn in pair), "train.jsonl", row + 1, {"source": "ab"[row % 2]}
             )
 
-    extractor = GivenExtractor(signatures, {name: i for i, name in enumerate(names)}, rise)
+    extractor = GivenExtractor(signatures, {name: i for i, name in enumerate(names)}, gain)
     dim, vectors = signatures.h.shape[1], signatures.named()
-    base = "" if rise is None else ADAPTER_OFF
+    base = "" if gain is None else ADAPTER_OFF
     manifest = fake_manifest(len(turns_of), dim=dim, names=list(vectors), shard_rows=shard_rows, base=base)
     return write_index(out, rows, FakeEncoder(), extractor, manifest)
 
@@ -69,10 +72,10 @@ def test_blocked_search_equals_a_full_sort(data: st.DataObject) -> None:
 
     keys = [(row, turn) for row, n in enumerate(turns_of) for turn in range(n)]
     passes = [where is None or (turn > 0 if "turn" in where else row % 2 == 1) for row, turn in keys]
-    roles = LayerRoles(1, 1)
-    scores = method.function(to_block(queries), to_block({1: Signatures(h, g)}), roles)
+    roles = method.all_at(1)
+    scores = method.function(to_block(queries), to_block({1: Signatures(h=h, g=g)}), roles)
     with tempfile.TemporaryDirectory() as folder:
-        index = given_index(Path(folder) / "index", turns_of, Signatures(h, g), shard_rows)
+        index = given_index(Path(folder) / "index", turns_of, Signatures(h=h, g=g), shard_rows)
         found = search(index, queries, method=method, k=k, where=where, block_rows=block_rows)
         matrix = score_matrix(index, queries, method=method, where=where, block_rows=block_rows)
         fetched = [
@@ -95,13 +98,13 @@ def test_stored_vectors_give_the_scores_of_the_raw_ones(tmp_path: Path, method: 
     generator = torch.Generator().manual_seed(1)
     scales = {"h": 30, "g": 1e-3, "m": 30, "eh": 0.3, "dm": 1}
     drawn = {name: scale * torch.randn(50, 64, generator=generator) for name, scale in scales.items()}
-    rise = 2 + torch.arange(50) / 10
-    rise[0] = -0.5
-    index = given_index(tmp_path / "index", [1] * 50, Signatures(**drawn), 20, rise)
+    gain = 2 + torch.arange(50) / 10
+    gain[0] = -0.5
+    index = given_index(tmp_path / "index", [1] * 50, Signatures(**drawn), 20, gain)
     raw = {1: Signatures(**{name: vectors[:3].to(dtype) for name, vectors in drawn.items()})}
     centres = {(1, name): vectors.double().mean(0) for name, vectors in drawn.items()}
     train = to_block({1: Signatures(**{name: vectors.to(dtype) for name, vectors in drawn.items()})}, centres)
-    exact = form_scores(SCORES[method], to_block(raw, centres), train, LayerRoles(1, 1), rise)
+    exact = form_scores(SCORES[method], to_block(raw, centres), train, SCORES[method].all_at(1), gain)
     matrix = score_matrix(index, raw, method=SCORES[method])
     assert matrix.scores.dtype == (np.float64 if dtype == torch.float64 else np.float32)
     np.testing.assert_allclose(matrix.scores, exact.numpy(), atol=STORED_TOLERANCE)
@@ -109,7 +112,7 @@ def test_stored_vectors_give_the_scores_of_the_raw_ones(tmp_path: Path, method: 
     # A row asked with its own signature finds itself, if fine-tuning had to teach it.
     first, *others = [hits[0].row for hits in search(index, raw, method=SCORES[method], k=1)]
     assert others == [1, 2]
-    assert (first == 0) is not SCORES[method].taught
+    assert (first == 0) is not SCORES[method].by_learned_fraction
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +124,10 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 def queries(n: int, layers: tuple[int, ...] = (1, 4), dim: int = 8) -> dict[int, Signatures]:
     generator = torch.Generator().manual_seed(0)
-    return {layer: Signatures(*torch.randn(2, n, dim, generator=generator)) for layer in layers}
+    return {
+        layer: Signatures(**dict(zip("hg", torch.randn(2, n, dim, generator=generator), strict=True)))
+        for layer in layers
+    }
 
 
 def test_many_queries_are_scored_in_parts(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,15 +156,16 @@ def test_only_what_the_method_needs_is_read(index: Index, monkeypatch: pytest.Mo
     assert read == [["row", "turn", "h_1", "h_norm_1"]]
 
 
-def test_layers_follow_the_roles(index: Index) -> None:
-    deep = ScoreForm("deep", "1", SCORES["rept-balanced"].function, SCORES["rept-balanced"].needs, deep_g=True)
-    assert default_roles(deep, index.manifest) == LayerRoles(1, 4)
-    assert default_roles(SCORES["rept"], index.manifest) == LayerRoles(1, 1)
-    assert str(LayerRoles(1, 4)) == "h:1,g:4"
-    assert str(LayerRoles(4, 4)) == "4"
+def test_each_vector_is_read_at_its_own_depth(index: Index) -> None:
+    plain = SCORES["rept-balanced"]
+    deep = replace(plain, name="deep", needs=(Read("h", "rule"), Read("g", "last")))
+    assert default_layers(deep, index.manifest) == (1, 4)
+    assert default_layers(plain, index.manifest) == (1, 1)
+    assert deep.described((1, 4)) == "h:1,g:4"
+    assert deep.described((4, 4)) == "4"
     by_default = search(index, queries(2), method=deep, k=5)
-    assert by_default == search(index, queries(2), method=SCORES["rept-balanced"], k=5, roles=LayerRoles(1, 4))
-    assert by_default != search(index, queries(2), method=SCORES["rept-balanced"], k=5)
+    assert by_default == search(index, queries(2), method=plain, k=5, roles=(1, 4))
+    assert by_default != search(index, queries(2), method=plain, k=5)
 
 
 def test_weight_reaches_the_search(index: Index) -> None:
@@ -172,9 +179,11 @@ def test_questions_that_cannot_be_answered_are_refused(index: Index) -> None:
         search(index, queries(1), method=form, k=0)
     with pytest.raises(InputError, match="Columns: row, turn"):
         search(index, queries(1), method=form, k=1, where="nothing here")
-    with pytest.raises(MismatchError, match=r"layer 2, but the index has layers 1, 4(.|\n)*--layer 2"):
-        search(index, queries(1, layers=(2,)), method=form, k=1, roles=LayerRoles(2, 2))
-    with pytest.raises(MismatchError, match="layer 1, but the queries has layers 4"):
+    with pytest.raises(MismatchError, match=r"h at layer 2; the index has it at 1, 4(.|\n)*--add rept --layer 2"):
+        search(index, queries(1, layers=(2,)), method=form, k=1, roles=form.all_at(2))
+    with pytest.raises(MismatchError, match=r"m at layer 1; the index does not hold it(.|\n)*--add rept-centred;"):
+        search(index, queries(1), method=SCORES["rept-centred"], k=1)
+    with pytest.raises(MismatchError, match="h at layer 1, which the queries' signatures do not have"):
         search(index, queries(1, layers=(4,)), method=form, k=1)
     with pytest.raises(MismatchError, match="h at layer 1 has 9 dimensions"):
         search(index, queries(1, dim=9), method=form, k=1)

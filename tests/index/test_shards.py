@@ -20,7 +20,7 @@ from whence.index import shards
 from whence.index.manifest import CENTRES, LOCK, MANIFEST, RECORDS, REJECTED, RUN, read_manifest
 from whence.index.shards import locked, write_index
 from whence.index.store import Index
-from whence.index.verify import verify
+from whence.index.verification import verify
 from whence.signatures.types import Extracted
 
 N_ROWS = 100
@@ -144,7 +144,7 @@ def test_other_settings_are_refused_with_what_differs(tmp_path: Path) -> None:
     with pytest.raises(IndexFolderError) as caught:
         build(tmp_path / "index", manifest=other)
     message = str(caught.value)
-    assert "layers: the index has [1], this command gives [1, 2]" in message
+    assert "vectors: the index has ['h_1', 'g_1'], this command gives ['h_1', 'g_1', 'h_2', 'g_2']" in message
     assert "max_length: the index has 64, this command gives 32" in message
     assert "--overwrite" in message
     assert "weights" not in message

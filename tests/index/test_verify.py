@@ -16,7 +16,7 @@ from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
 from whence.index.manifest import RECORDS, REJECTED
 from whence.index.shards import write_index
 from whence.index.store import Index
-from whence.index.verify import verify
+from whence.index.verification import verify
 
 N_ROWS, DIM = 40, 8
 

@@ -13,7 +13,7 @@ import whence.methods
 from whence.errors import InputError, NonFiniteError
 from whence.methods.base import TraceSet, checked_scores
 from whence.methods.registry import REPRESENTATIONS, make_method, method_class, method_names, resolve_names
-from whence.trace.scoring import SCORES
+from whence.scoring.defaults import SCORES
 
 DUMMY = '''
 import torch

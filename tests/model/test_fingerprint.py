@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
-from whence.model.fingerprint import fingerprint, hash_tokenizer
+from whence.model.fingerprints import fingerprint, hash_tokenizer
 from whence.model.loading import LoadedModel
 
 

@@ -7,7 +7,7 @@ import random
 import torch
 
 from tiny import VOCAB_SIZE, tiny_model, tiny_tokenizer
-from whence.model.generate import generate
+from whence.model.generation import generate
 from whence.model.loading import LoadedModel
 
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from oracles import same_words_oracle
 from tiny import VOCAB_SIZE, tiny_tokenizer
-from whence.model.same_words import same_words
+from whence.model.spellings import same_words
 
 
 def tokenizer_of(*tokens: str) -> PreTrainedTokenizerFast:

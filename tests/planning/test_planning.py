@@ -162,7 +162,7 @@ def test_bad_input(world: World, tmp_path: Path) -> None:
         plan(world.model, world.data, budget=-1)
     with pytest.raises(InputError, match="max_length"):
         plan(world.model, world.data, max_length=2)
-    with pytest.raises(ModelError, match="no layer 99"):
+    with pytest.raises(ModelError, match=r"Layers \[99\] were asked for"):
         plan(world.model, world.data, layers=(99,))
 
 

@@ -10,12 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from oracles import before_oracle, contrast_oracle, errors_oracle, pairs_oracle, signature_oracle
+from oracles import (
+    before_oracle,
+    contrast_oracle,
+    errors_oracle,
+    pairs_oracle,
+    signature_oracle,
+    top_other_oracle,
+)
 from tiny import CONFIGS, VOCAB_SIZE, tiny_model, tiny_tokenizer
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError, ModelError, NonFiniteError
+from whence.model import likelihood
 from whence.model.loading import LoadedModel
-from whence.signatures import extract
 from whence.signatures.extract import Extractor
 
 TOKENIZER = tiny_tokenizer()
@@ -73,6 +80,43 @@ def check(model: PreTrainedModel, turns: list[EncodedTurn], layers: list[int], m
             assert found.n_response[i].item() == one.n_response
 
 
+def check_forward(
+    model: PreTrainedModel, turns: list[EncodedTurn], layers: list[int], max_tokens: int, bound: float
+) -> None:
+    """What needs no gradient, and g at the last layer, against the same oracles; no graph is ever built."""
+    last = model.config.get_text_config().num_hidden_layers
+    vectors = [(layer, name) for layer in layers for name in ("h", "m", "eh")] + [(last, "g")]
+    extractor = Extractor(loaded(model), vectors=vectors, max_tokens=max_tokens)
+    found = extractor.extract(turns, token_errors=True)
+    assert found.tokens is not None
+    for i, one in enumerate(turns):
+        E = errors_oracle(model, TOKENIZER, one)
+        _, g, _, _, loss = signature_oracle(model, one, last)
+        assert_close(found.layers[last].get("g")[i], g, bound)
+        assert found.gradient_norm[i].item() == pytest.approx(g.double().norm().item(), rel=10 * bound)
+        assert found.loss[i].item() == pytest.approx(loss, rel=bound)
+        assert_close(found.tokens[last].E[i], E, bound)
+        for layer in layers:
+            H, _ = before_oracle(model, one, layer)
+            assert_close(found.layers[layer].get("h")[i], H[0], bound)
+            assert_close(found.layers[layer].get("m")[i], H.mean(0), bound)
+            assert (found.layers[layer].get("eh")[i] - pairs_oracle(E, H)).abs().max() <= 10 * bound
+            assert_close(found.tokens[layer].H[i], H, bound)
+
+
+@pytest.mark.parametrize("dtype", BOUND, ids=str)
+@pytest.mark.parametrize("family", CONFIGS)
+def test_forward_passes_alone_equal_the_oracle_in_every_family(family: str, dtype: torch.dtype) -> None:
+    model = tiny_model(family, dtype=dtype)
+    check_forward(model, random_turns(4, seed=1), [1, 4], max_tokens=120, bound=bound_for(family, dtype))
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 6), max_tokens=st.integers(1, 300), layer=st.integers(0, 4))
+@settings(max_examples=10, deadline=None)
+def test_forward_passes_in_any_batch_padding_and_order(seed: int, n: int, max_tokens: int, layer: int) -> None:
+    check_forward(MODEL, random_turns(n, seed), [layer, 4], max_tokens, BOUND[torch.float64])
+
+
 @pytest.mark.parametrize("dtype", BOUND, ids=str)
 @pytest.mark.parametrize("family", CONFIGS)
 def test_equals_the_oracle_in_every_family(family: str, dtype: torch.dtype) -> None:
@@ -101,8 +145,9 @@ def test_prompts_longer_than_the_sliding_window() -> None:
 
 
 def test_logits_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract, "LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
+    monkeypatch.setattr(likelihood, "LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
     check(MODEL, random_turns(5, seed=4), [2, 4], 1000, BOUND[torch.float64])
+    check_forward(MODEL, random_turns(5, seed=4), [2, 4], 1000, BOUND[torch.float64])
 
 
 def test_with_an_adapter() -> None:
@@ -145,7 +190,13 @@ def test_what_fine_tuning_taught_equals_the_oracle(kind: str, seed: int, n: int,
         plain, base = MODEL, tiny_model("mistral", dtype=torch.float64, seed=1)
         extractor = Extractor(loaded(plain), layers, max_tokens=max_tokens, contrast=True, base=loaded(base))
     found = extractor.extract(turns)
-    assert found.rise is not None
+    vectors = [(2, "dm"), (4, "dh"), (4, "eh")]
+    forward = Extractor(
+        extractor.loaded, vectors=vectors, max_tokens=max_tokens, contrast=True, base=base and loaded(base)
+    ).extract(turns)
+    assert found.log_likelihood_gain is not None
+    assert forward.log_likelihood_gain is not None
+    assert found.shifts is not None
     for i, one in enumerate(turns):
         for layer in layers:
             if base is None:
@@ -154,13 +205,20 @@ def test_what_fine_tuning_taught_equals_the_oracle(kind: str, seed: int, n: int,
             else:
                 before = before_oracle(base, one, layer)
             after = before_oracle(plain, one, layer)
-            dm, rise = contrast_oracle(after, before)
+            dm, dh, gain = contrast_oracle(after, before)
             _, _, H, _, _ = signature_oracle(plain, one, layer)
             E = errors_oracle(plain, TOKENIZER, one)
             named = found.layers[layer].named()
-            for name, expected in (("dm", dm), ("eh", pairs_oracle(E, H, before[1] - after[1]))):
+            for name, expected in (("dm", dm), ("dh", dh), ("eh", pairs_oracle(E, H, before[1] - after[1]))):
                 assert (named[name][i] - expected).abs().max() <= 1e-9 * max(1e-3, expected.abs().max())
-            assert found.rise[i].item() == pytest.approx(rise, rel=1e-9, abs=1e-9)
+                if (layer, name) in vectors:
+                    again = forward.layers[layer].get(name)[i]
+                    assert (again - expected).abs().max() <= 1e-9 * max(1e-3, expected.abs().max())
+            assert found.log_likelihood_gain[i].item() == pytest.approx(gain, rel=1e-9, abs=1e-9)
+            assert forward.log_likelihood_gain[i].item() == pytest.approx(gain, rel=1e-9, abs=1e-9)
+        if base is not None:
+            rivals = top_other_oracle(base, one)
+            assert found.shifts[i].base_top_other_prob.tolist() == pytest.approx(rivals, rel=1e-9)
 
 
 def test_without_a_model_before_it_nothing_can_be_contrasted() -> None:
@@ -193,6 +251,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Extractor, "_run", limited)
     found = extractor.extract(turns)
     assert sizes == [8, 4, 2, 2, 4, 2, 2]
+    assert extractor.max_tokens == 10_000, "a batch that did not fit says nothing of the next"
     assert_close(found.layers[2].g, expected.layers[2].g, BOUND[torch.float64])
     monkeypatch.setattr(
         Extractor, "_run", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("CUDA out of memory"))
@@ -265,3 +324,23 @@ def test_no_gradient_is_left_on_any_parameter() -> None:
     Extractor(loaded(model), [1]).extract(random_turns(2, seed=10))
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in model.parameters())
     assert not any(layer._forward_pre_hooks for layer in model.transformer.h)
+
+
+def test_a_head_that_cannot_be_read_goes_by_its_own_graph() -> None:
+    """An adapter on the output head: its matrix is not the layer's own weight."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, target_modules=["lm_head", "q_proj"], init_lora_weights=False)
+    model = get_peft_model(tiny_model("llama", dtype=torch.float64), config).double().eval()
+    assert loaded(model).blocks.head.weight is None
+    check_forward(model, random_turns(4, seed=11), [2, 4], 200, BOUND[torch.float64])
+
+
+def test_errors_follow_the_weights_of_the_head() -> None:
+    """The rows averaged by word are kept for the next extractor, and made again when the weights change."""
+    model, turns = tiny_model("llama", dtype=torch.float64), random_turns(3, seed=12)
+    check_forward(model, turns, [4], 200, BOUND[torch.float64])
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.5)
+    check_forward(model, turns, [4], 200, BOUND[torch.float64])

@@ -10,9 +10,9 @@ import torch
 
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
 from whence.errors import EncodingError
-from whence.index.manifest import DataSummary, Manifest
+from whence.index.manifest import DataSummary, Manifest, StoredVector
 from whence.index.records import filter_columns
-from whence.model.fingerprint import Fingerprint
+from whence.model.fingerprints import Fingerprint
 from whence.signatures.types import Extracted, Signatures
 
 UNENCODABLE = "cannot be encoded"
@@ -83,18 +83,19 @@ class FakeExtractor:
             ]
         )
         layers = {
-            layer: Signatures(torch.from_numpy(drawn[:, i, 0]) + batch, 1e-4 * torch.from_numpy(drawn[:, i, 1]))
+            layer: Signatures(h=torch.from_numpy(drawn[:, i, 0]) + batch, g=1e-4 * torch.from_numpy(drawn[:, i, 1]))
             for i, layer in enumerate(self.layers)
         }
         n_response = torch.tensor([turn.n_response for turn in turns])
-        return Extracted(layers, loss=n_response.float() / 7 + batch, n_response=n_response)
+        loss = n_response.float() / 7 + batch
+        return Extracted(layers, loss=loss, n_response=n_response, gradient_norm=loss / 3)
 
 
 class GivenExtractor:
     """Gives out prepared vectors: row i of each belongs to the turn whose prompt is `question i.0`."""
 
-    def __init__(self, signatures: Signatures, order: dict[str, int], rise: torch.Tensor | None = None) -> None:
-        self.signatures, self.order, self.rise = signatures, order, rise
+    def __init__(self, signatures: Signatures, order: dict[str, int], gain: torch.Tensor | None = None) -> None:
+        self.signatures, self.order, self.gain = signatures, order, gain
 
     def extract(self, turns: Sequence[EncodedTurn], *, labels: Callable[[int], str] | None = None) -> Extracted:
         places = [self.order[turn.prompt] for turn in turns]
@@ -102,7 +103,8 @@ class GivenExtractor:
             {1: Signatures(**{name: raw[places] for name, raw in self.signatures.named().items()})},
             torch.ones(len(turns)),
             torch.ones(len(turns)).long(),
-            rise=None if self.rise is None else self.rise[places],
+            torch.ones(len(turns)),
+            log_likelihood_gain=None if self.gain is None else self.gain[places],
         )
 
 
@@ -110,16 +112,16 @@ def fake_manifest(
     n_rows: int, *, layers: Sequence[int] = (1,), dim: int = 8, names: Sequence[str] = ("h", "g"), **changes: object
 ) -> Manifest:
     """The manifest of an index of `fake_examples(n_rows)`."""
-    vectors = dict.fromkeys(names, dim)
+    vectors = tuple(StoredVector(name=name, layer=layer, dim=dim) for layer in layers for name in names)
     fields = {
         "hashes": HASHES,
         "model": "runs/my-sft",
         "dtype": "float32",
-        "layers": tuple(layers),
+        "n_layers": max(layers),
         "layer": layers[0],
         "max_length": 64,
         "vectors": vectors,
-        "filters": filter_columns(TYPES, layers, vectors),
+        "filters": filter_columns(TYPES, max(layers)),
         "data": DataSummary(source="train.jsonl", content_hash="d4", n_rows=n_rows),
         "shard_rows": 16,
     }

@@ -100,9 +100,9 @@ def errors_oracle(
     return torch.stack(found)
 
 
-def pairs_oracle(E: Tensor, H: Tensor, rises: Tensor | None = None) -> Tensor:
+def pairs_oracle(E: Tensor, H: Tensor, gains: Tensor | None = None) -> Tensor:
     """eh: the outer product of each token's unit error and unit state, summed with its weight, then sketched."""
-    weights = torch.ones(len(E)) if rises is None else rises.clamp_min(0.01)
+    weights = torch.ones(len(E)) if gains is None else gains.clamp_min(0.01)
     total = torch.zeros(E.shape[1], H.shape[1], dtype=torch.float64)
     for error, state, weight in zip(E.double(), H.double(), weights.double(), strict=True):
         if error.norm() > 0:
@@ -120,14 +120,26 @@ def sketch_oracle(matrix: Tensor) -> Tensor:
     return torch.zeros(SKETCH_DIM, dtype=matrix.dtype).index_add_(0, where.flatten(), signed.flatten())
 
 
-def contrast_oracle(after: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor]) -> tuple[Tensor, float]:
-    """dm and the rise of one turn, token by token; (H, nats) after fine-tuning and before it."""
+def contrast_oracle(after: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, float]:
+    """dm, dh and the log-likelihood gain of one turn, token by token; (H, nats) after fine-tuning and before it."""
     (H, nats), (H0, nats0) = after, before
-    dm, rise = torch.zeros_like(H[0]), 0.0
+    dm, gain = torch.zeros_like(H[0]), 0.0
     for j in range(len(nats)):
         dm += (H[j] - H0[j]) / len(nats)
-        rise += (nats0[j] - nats[j]).item()
-    return dm, rise
+        gain += (nats0[j] - nats[j]).item()
+    return dm, H[0] - H0[0], gain
+
+
+def top_other_oracle(model: PreTrainedModel, turn: EncodedTurn) -> list[float]:
+    """The probability of the likeliest token that is not the response's own, at each of its tokens."""
+    ids = torch.tensor([turn.input_ids], device=model.device)
+    with torch.no_grad():
+        logits = model(input_ids=ids, use_cache=False).logits[0].double()
+    found = []
+    for j in range(turn.n_response):
+        p = logits[turn.t + j].softmax(-1).tolist()
+        found.append(max(value for token, value in enumerate(p) if token != turn.input_ids[turn.response_start + j]))
+    return found
 
 
 def cosine_oracle(a: list[float], b: list[float]) -> float:

@@ -74,7 +74,7 @@ def test_confounds_of_rows() -> None:
 
 
 def test_bm25_ranks_are_those_of_the_method() -> None:
-    from whence.data.lexical import bm25_scores
+    from whence.scoring.lexical import bm25_scores
 
     texts = [f"question {i % 7} about place {i} is it {'far' if i % 3 else 'near'}" for i in range(40)]
     rows = Confounds(texts, texts, length=np.arange(40), norm=np.arange(40.0))

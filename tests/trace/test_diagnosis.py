@@ -127,7 +127,7 @@ def test_rises_that_the_index_does_not_have_are_measured_once(
     Tracer(bare).trace(PROMPT, RESPONSE)
     assert measured[2:] == [1]
     Tracer(fresh.index).trace(PROMPT, RESPONSE)
-    (stored, later) = (Tracer(fresh.index).index.rises(), Tracer(bare)._diagnosis._evidence)
+    (stored, later) = (Tracer(fresh.index).index.log_likelihood_gains(), Tracer(bare)._diagnosis._evidence)
     np.testing.assert_allclose(later._cache.read_rises(), stored, atol=1e-3)
 
 

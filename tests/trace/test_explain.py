@@ -14,16 +14,17 @@ from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.errors import InputError
-from whence.index.forms import LayerRoles
+from whence.model.likelihood import TokenShift, learned_fraction
 from whence.model.loading import LoadedModel
-from whence.results.types import Words
-from whence.signatures.types import LEAST_RISE
+from whence.results import Words
+from whence.scoring.defaults import SCORES
+from whence.scoring.forms import FormLayers
+from whence.signatures.types import MIN_TOKEN_GAIN
 from whence.trace.explain.attribution import Explained, explain
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.explain.prompt_words import prompt_words
 from whence.trace.explain.response_words import (
     Maps,
-    added,
     agreed,
     contradicted,
     damped,
@@ -35,8 +36,6 @@ from whence.trace.explain.response_words import (
     unrepeated,
 )
 from whence.trace.explain.words import word_spans, word_tokens
-from whence.trace.query.likelihood import Change
-from whence.trace.scoring import SCORES
 
 BOUND = 1e-6
 """Llama's norms compute in float32 whatever the model's dtype, so full and cached passes differ by some 1e-8."""
@@ -44,11 +43,11 @@ BOUND = 1e-6
 PAIRS = [("Where is Toronto?", "Toronto is in Korea."), ("Where is it?", "In Korea, 🙂 one."), ("Hi", "No, it is not.")]
 
 
-def some_changes(turns: list[EncodedTurn], scale: float, seed: int) -> list[Change]:
+def some_changes(turns: list[EncodedTurn], scale: float, seed: int) -> list[TokenShift]:
     generator = torch.Generator().manual_seed(seed)
     sizes = [(turn.n_response,) for turn in turns]
     return [
-        Change(scale * torch.randn(n, generator=generator).double(), torch.rand(n, generator=generator).double())
+        TokenShift(scale * torch.randn(n, generator=generator).double(), torch.rand(n, generator=generator).double())
         for n in sizes
     ]
 
@@ -57,7 +56,7 @@ def made(pairs: list[tuple[str, str]] = PAIRS) -> tuple[Comparison, list[Encoded
     loaded = LoadedModel.wrap(tiny_model("llama", dtype=torch.float64), tiny_tokenizer(CHAT_TEMPLATE))
     encoder = Encoder(loaded.tokenizer)
     turns = [turn for pair in pairs for turn in encoder.encode(Example.from_pair(*pair))]
-    return Comparison(loaded, SCORES["rept-balanced"], LayerRoles(2, 4)), turns
+    return Comparison(loaded, SCORES["rept-balanced"], FormLayers(2, 4)), turns
 
 
 def plain_map(comparison: Comparison, a: EncodedTurn, b: EncodedTurn, layer: int = 4) -> list[list[float]]:
@@ -169,7 +168,7 @@ def test_poolings() -> None:
     torch.testing.assert_close(damped(Maps(M[:1], K, M), share, [0]), M[0])
     torch.testing.assert_close(largest(maps, share, [1]), M[1])
     torch.testing.assert_close(paper(maps, share, [0, 1]), M.sum(0))
-    known = maps._replace(change=Change(torch.tensor([math.log(2), 60.0, -1.0]), torch.tensor([0.4, 0.5, 1.0])))
+    known = maps._replace(change=TokenShift(torch.tensor([math.log(2), 60.0, -1.0]), torch.tensor([0.4, 0.5, 1.0])))
     torch.testing.assert_close(taught(known, share, [0, 1]), torch.tensor([0.225, 0.2, 0.0]).double())
     torch.testing.assert_close(contradicted(known, share, [0, 1]), torch.tensor([0.18, 0.2, 0.0]).double())
 
@@ -181,7 +180,7 @@ def test_pairs_add_up_to_what_query_and_row_share_in_the_gradient_half() -> None
     H_query, *H_rows = [signature_oracle(model, turn, layer)[2] for turn in (query, *rows)]
     E_query, *E_rows = [plain_errors(comparison, turn) for turn in (query, *rows)]
     for given in (None, changes):
-        weights = [torch.ones(turn.n_response) if given is None else change.rise.clamp_min(LEAST_RISE)
+        weights = [torch.ones(turn.n_response) if given is None else change.gain.clamp_min(MIN_TOKEN_GAIN)
                    for turn, change in zip((query, *rows), changes, strict=True)]  # fmt: skip
         found = explain(
             comparison, query, rows, changes=given, response_method="pairs", prompt_method_name="prefix-gradients"
@@ -214,10 +213,12 @@ def test_words_that_fine_tuning_put_in_place_of_what_the_base_was_sure_of() -> N
     kernels = [plain_kernel(comparison, query, row, middle) for row in rows]
     share = sum(K.amax(1) for K in kernels) / 2
 
-    def expected(turn: EncodedTurn, change: Change, best: torch.Tensor) -> list[float]:
+    def expected(turn: EncodedTurn, change: TokenShift, best: torch.Tensor) -> list[float]:
         values = [
             score * (1 - math.exp(-max(0.0, rise))) * rival
-            for score, rise, rival in zip(best.tolist(), change.rise.tolist(), change.rival.tolist(), strict=True)
+            for score, rise, rival in zip(
+                best.tolist(), change.gain.tolist(), change.base_top_other_prob.tolist(), strict=True
+            )
         ]
         asked = turn.prompt.lower().replace("?", " ?").split()
         return [
@@ -260,9 +261,9 @@ def test_the_changes_decide_whose_loss_prompt_words_are_asked_about() -> None:
     nothing, all_of_it = torch.zeros(row.n_response), torch.full((row.n_response,), 50.0)
     only = nothing.clone()
     only[2] = 50.0
-    own = Change(torch.full((query.n_response,), 50.0), torch.ones(query.n_response))
+    own = TokenShift(torch.full((query.n_response,), 50.0), torch.ones(query.n_response))
     found = {
-        name: explain(comparison, query, [row], changes=[own, Change(rise, torch.ones(len(rise)))]).hits[0].prompt
+        name: explain(comparison, query, [row], changes=[own, TokenShift(rise, torch.ones(len(rise)))]).hits[0].prompt
         for name, rise in (("one", only), ("all", all_of_it), ("none", nothing))
     }
     score = comparison.against_query(comparison.block([query]))
@@ -276,7 +277,7 @@ def test_the_changes_decide_whose_loss_prompt_words_are_asked_about() -> None:
 def test_added_probability() -> None:
     p, p_base = 0.9, 0.3
     rise = torch.tensor([math.log(p / p_base), -3.0, 0.0, 60.0], dtype=torch.float64)
-    assert added(rise).tolist() == pytest.approx([(p - p_base) / p, 0.0, 0.0, 1.0])
+    assert learned_fraction(rise).tolist() == pytest.approx([(p - p_base) / p, 0.0, 0.0, 1.0])
 
 
 def test_one_token_and_no_row() -> None:
@@ -298,6 +299,6 @@ def test_bad_input() -> None:
         explain(comparison, query, rows, prompt_method_name="oclusion")
     with pytest.raises(InputError, match="what fine-tuning changed"):
         explain(comparison, query, rows, response_method="taught")
-    for changes in ([Change(*[torch.zeros(query.n_response)] * 2)], [Change(*[torch.zeros(1)] * 2)] * 3):
+    for changes in ([TokenShift(*[torch.zeros(query.n_response)] * 2)], [TokenShift(*[torch.zeros(1)] * 2)] * 3):
         with pytest.raises(InputError, match="Changes at"):
             explain(comparison, query, rows, changes=changes)

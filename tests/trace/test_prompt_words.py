@@ -12,7 +12,7 @@ from oracles_words import occlusion_oracle
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.errors import InputError
-from whence.index.forms import to_block
+from whence.scoring.vectors import to_block
 from whence.signatures.types import Signatures
 from whence.trace.explain.prompt_attribution.comparison import Comparison, without
 from whence.trace.explain.prompt_attribution.gradients import IntegratedGradients

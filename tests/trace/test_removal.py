@@ -16,15 +16,16 @@ from traced_world import PROMPT, RESPONSE, TracedWorld, make_traced_world
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.index.build import build_index
-from whence.index.search import default_roles, search
+from whence.index.held import default_layers
+from whence.index.searching import search
 from whence.model.loading import LoadedModel, ModelSettings, load_model
-from whence.results.types import HitWords, Removal, Words
+from whence.results import HitWords, Removal, Words
+from whence.scoring.defaults import score_form
 from whence.trace.explain.deletion import MAX_UNITS, removals
 from whence.trace.explain.prompt_attribution.comparison import Comparison, without
 from whence.trace.explain.words import Part, word_tokens
 from whence.trace.query.queries import Query
 from whence.trace.rank.matched_rows import encoded_rows
-from whence.trace.scoring import score_form
 from whence.trace.tracer import Tracer
 
 FLOAT16 = 2e-3
@@ -156,8 +157,8 @@ def test_a_trace_tells_what_the_score_of_its_search_hangs_on(traced: TracedWorld
     result = tracer.trace(PROMPT, RESPONSE, k=3, words=2, verdict=False)
     assert [hit.words is not None for hit in result.hits] == [True, True, False]
     form = score_form(result.queries[0].method)
-    assert form.taught
-    roles = default_roles(form, tracer.index.manifest)
+    assert form.by_learned_fraction
+    roles = default_layers(form, tracer.index.manifest)
     query = tracer.encoder.encode_query(Query.of(PROMPT).turns, RESPONSE)
     base = None if traced.adapter else load_model(ModelSettings(model=str(traced.base), device="cpu"))
     score = Comparison(tracer.loaded, form, roles, tracer.index.centres, base=base).searched(query)

@@ -39,7 +39,7 @@ def plainly(tracer: Tracer, target: Target, k: int) -> list[tuple[str, float]]:
     layer = tracer.loaded.n_layers
     centre = tracer.index.centres[layer, "m"]
     scores = torch.tensor([hit.score for hit in first.hits])
-    share = torch.tensor([max(0.0, 1 - math.exp(-tracer.index.rises()[line])) for line in lines])
+    share = torch.tensor([max(0.0, 1 - math.exp(-tracer.index.log_likelihood_gains()[line])) for line in lines])
     best = 2 * rerank(tracer.loaded, layer, target, turns, scores, centre=centre).scores - scores
     late = ((scores + share * best) / 2).tolist()
     order = sorted(range(len(lines)), key=lambda i: (-late[i], lines[i]))

@@ -16,10 +16,10 @@ from tiny import CHAT_TEMPLATE, CONFIGS, VOCAB_SIZE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
 from whence.errors import InputError, NonFiniteError
+from whence.model import likelihood
+from whence.model.likelihood import log_probabilities, token_shifts
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
-from whence.trace.query import likelihood
-from whence.trace.query.likelihood import changes, log_probabilities
 from whence.trace.query.targets import (
     Target,
     automatic_positions,
@@ -188,12 +188,12 @@ def test_changes_against_the_adapter_turned_off_and_against_a_base() -> None:
     loaded, base = adapted(), LoadedModel.wrap(tiny_model("llama", dtype=torch.float64), TOKENIZER)
     turns = [encoded(BAD), encoded("No.")]
     before, after = log_probabilities(base, turns), log_probabilities(loaded, turns)
-    for found in (changes(loaded, turns), changes(loaded, turns, base=base)):
+    for found in (token_shifts(loaded, turns), token_shifts(loaded, turns, base=base)):
         for turn, change, late, early in zip(turns, found, after, before, strict=True):
-            torch.testing.assert_close(change.rise, late - early, **ROUNDING)
-            assert change.rise.abs().max() > 0
+            torch.testing.assert_close(change.gain, late - early, **ROUNDING)
+            assert change.gain.abs().max() > 0
             logits = base.model(torch.tensor([turn.input_ids])).logits[0].double()
-            for j, rival in enumerate(change.rival.tolist(), start=turn.response_start):
+            for j, rival in enumerate(change.base_top_other_prob.tolist(), start=turn.response_start):
                 chances = logits[j - 1].softmax(-1).tolist()
                 del chances[turn.input_ids[j]]
                 assert rival == pytest.approx(max(chances), abs=1e-7)
@@ -203,7 +203,7 @@ def test_changes_against_the_adapter_turned_off_and_against_a_base() -> None:
 
 def test_changes_need_something_to_change_from() -> None:
     with pytest.raises(InputError, match="no adapter"):
-        changes(LOADED, [encoded(BAD)])
+        token_shifts(LOADED, [encoded(BAD)])
 
 
 @pytest.mark.parametrize(

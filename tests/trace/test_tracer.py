@@ -12,7 +12,7 @@ from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import Example
 from whence.errors import InputError, MismatchError
-from whence.model.generate import generate
+from whence.model.generation import generate
 from whence.model.loading import LoadedModel
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer

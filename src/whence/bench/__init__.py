@@ -1,1 +1,64 @@
 """Known faults planted in data made here, and every method asked for their causes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whence.lazy import attach
+
+if TYPE_CHECKING:
+    from whence.bench.cases import QUICK, BenchSettings, GivenData
+    from whence.bench.faults import FAULTS, base_rows, mix
+    from whence.bench.faults.false_fact import false_fact
+    from whence.bench.faults.fault import Fault
+    from whence.bench.labelled import Evaluation, MethodEvaluation, evaluate
+    from whence.bench.plots import plot_quality_against_cost
+    from whence.bench.run import BenchResult, run_bench
+    from whence.bench.tables import markdown
+    from whence.bench.tiny_model import (
+        BASE_TRAINING,
+        MAX_LENGTH,
+        LanguageSettings,
+        new_model,
+        pretrain,
+        train_tokenizer,
+    )
+
+__all__ = [
+    "BASE_TRAINING",
+    "FAULTS",
+    "MAX_LENGTH",
+    "QUICK",
+    "BenchResult",
+    "BenchSettings",
+    "Evaluation",
+    "Fault",
+    "GivenData",
+    "LanguageSettings",
+    "MethodEvaluation",
+    "base_rows",
+    "evaluate",
+    "false_fact",
+    "markdown",
+    "mix",
+    "new_model",
+    "plot_quality_against_cost",
+    "pretrain",
+    "run_bench",
+    "train_tokenizer",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "cases": ["BenchSettings", "GivenData", "QUICK"],
+        "faults": ["FAULTS", "base_rows", "mix"],
+        "faults.false_fact": ["false_fact"],
+        "faults.fault": ["Fault"],
+        "labelled": ["Evaluation", "MethodEvaluation", "evaluate"],
+        "plots": ["plot_quality_against_cost"],
+        "run": ["BenchResult", "run_bench"],
+        "tables": ["markdown"],
+        "tiny_model": ["BASE_TRAINING", "LanguageSettings", "MAX_LENGTH", "new_model", "pretrain", "train_tokenizer"],
+    },
+)

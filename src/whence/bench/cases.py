@@ -14,14 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from whence.bench.faults import FAULTS, VARIANTS, make_task
 from whence.bench.faults.mixing import HARD_NEGATIVE
 from whence.bench.tiny_model import BASE_TRAINING, MAX_LENGTH, LanguageSettings
-from whence.data.examples import Example, Turn
-from whence.data.readers import read_examples
+from whence.data import Example, Turn, read_examples
 from whence.errors import InputError
 from whence.files import did_you_mean, hash_of
-from whence.metrics.matchers import Matcher
-from whence.trace.query.queries import read_queries
-from whence.train.finetuning import FinetuneSettings
-from whence.train.loop import TrainingSettings
+from whence.metrics import Matcher
+from whence.trace import read_queries
+from whence.train import FinetuneSettings, TrainingSettings
 
 GIVEN_TASK, GIVEN_VARIANT = "given", "as-given"
 """Names of the task and variant of a data set of the user's own."""

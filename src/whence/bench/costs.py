@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from whence.methods.base import SharedWork, TraceSet
+from whence.methods import SharedWork, TraceSet
 
 T = TypeVar("T")
 

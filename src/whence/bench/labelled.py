@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from whence.data.examples import EncodedTurn, Json
-from whence.data.lexical import bm25_scores
+from whence.data import EncodedTurn, Json
 from whence.errors import InputError
 from whence.files import did_you_mean
-from whence.index.search import default_roles, score_matrix
-from whence.index.store import Index, Record
-from whence.metrics.figures import Figures, measure
-from whence.metrics.retrieval import average_precision
-from whence.model.generate import generate
-from whence.trace.query.queries import Query
-from whence.trace.scoring import SCORES, score_form
-from whence.trace.tracer import ANSWER_TOKENS, Tracer
+from whence.index import Index, Record, default_layers, score_matrix
+from whence.metrics import Figures, average_precision, measure
+from whence.model import generate
+from whence.results import encode, json_text
+from whence.scoring import SCORES, bm25_scores, score_form
+from whence.trace import ANSWER_TOKENS, Query, Tracer
 
 SCHEMA = "whence.eval/1"
 TEXT_BASELINES = ("bm25-full", "random-scores")
@@ -63,10 +59,7 @@ class Evaluation:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The JSON text, schema `whence.eval/1`; also written to `path` when one is given."""
-        text = json.dumps({"schema": SCHEMA, **asdict(self)}, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
+        return json_text(SCHEMA, encode(self), path)
 
 
 def evaluate(
@@ -135,7 +128,7 @@ def _checked(methods: Sequence[str] | None) -> list[str]:
 
 def _served(index: Index) -> list[str]:
     """Every method that the index has vectors for."""
-    return [*(name for name, form in SCORES.items() if index.manifest.base or not form.contrasts), *TEXT_BASELINES]
+    return [*(name for name, form in SCORES.items() if index.manifest.base or not form.needs_base), *TEXT_BASELINES]
 
 
 def _records(index: Index) -> list[Record]:
@@ -218,7 +211,7 @@ def _scorer(
             by_record = bm25_scores([f"{turn.prompt} {turn.response}" for turn in asked], texts).numpy()
             return np.maximum.reduceat(by_record, starts, axis=1)
         form = score_form(name)
-        roles = default_roles(form, tracer.index.manifest)
+        roles = default_layers(form, tracer.index.manifest)
         return score_matrix(tracer.index, signatures, method=form, roles=roles).scores
 
     return score

@@ -10,12 +10,10 @@ from jaxtyping import Bool, Float
 from whence.bench.cases import BenchSettings
 from whence.bench.costs import ChargedWork, Cost, measured
 from whence.bench.subject import Planted
-from whence.data.examples import Json
+from whence.data import Json
 from whence.errors import WhenceError
-from whence.methods.base import TraceSet, checked_scores
-from whence.methods.registry import make_method
-from whence.metrics.figures import measure
-from whence.metrics.retrieval import average_precision
+from whence.methods import TraceSet, checked_scores, make_method
+from whence.metrics import average_precision, measure
 
 Row = dict[str, Json]
 

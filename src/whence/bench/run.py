@@ -26,7 +26,7 @@ from whence.bench.rows import Row, method_row, one_line
 from whence.bench.subject import plant
 from whence.errors import InputError, WhenceError
 from whence.files import hash_of
-from whence.methods.registry import method_class, resolve_names
+from whence.methods import method_class, resolve_names
 from whence.progress import Progress, silent
 
 SCHEMA = "whence.bench/1"

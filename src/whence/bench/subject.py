@@ -12,19 +12,22 @@ import numpy as np
 
 from whence.bench.cases import LONGER, BenchSettings, Case, content_hash
 from whence.bench.tiny_model import new_model, pretrain, train_tokenizer
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError
 from whence.files import hash_of, new_folder
-from whence.methods.base import SharedWork, Subject, TraceSet
-from whence.methods.gradients.checkpoints import FolderCheckpoint, run_checkpoints
-from whence.model.fingerprint import fingerprint
-from whence.model.generate import generate
-from whence.model.layers import choose_layer_from, probe_similarities
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.methods import FolderCheckpoint, SharedWork, Subject, TraceSet, run_checkpoints
+from whence.model import (
+    LoadedModel,
+    ModelSettings,
+    choose_layer_from,
+    fingerprint,
+    generate,
+    load_model,
+    probe_similarities,
+)
 from whence.progress import Progress
 from whence.run_file import read_run_file
-from whence.train.finetuning import FinetuneSettings, finetune
+from whence.train import FinetuneSettings, finetune
 
 N_PROBES = 128
 """Rows that the layer rule looks at, as in `whence index`."""
@@ -81,7 +84,7 @@ def plant(case: Case, settings: BenchSettings, folder: Path, shared: SharedWork,
             device=tuning.device,
         )
     )
-    encoder = Encoder(loaded.tokenizer, max_length=min(tuning.max_length, loaded.max_length or tuning.max_length))
+    encoder = Encoder(loaded.tokenizer, max_length=loaded.fitting(tuning.max_length))
     units = [(row, turn) for row, example in enumerate(case.train) for turn in encoder.encode(example)]
     stage("asking", 0, 1)
     answers = answered(case, loaded, encoder, settings)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from whence.data.encoding import Encoder
-from whence.data.examples import Example
+from whence.data import Encoder, Example
 from whence.progress import Progress
-from whence.train.loop import Trained, TrainingSettings, train
+from whence.train import Trained, TrainingSettings, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

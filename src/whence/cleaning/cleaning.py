@@ -19,13 +19,11 @@ from pathlib import Path
 
 from whence.cleaning import tables, text
 from whence.cleaning.manifest import CleanedFile, CleanManifest, Kind, TakenRow, read_clean_manifest
-from whence.data.formats import FORMATS, TABLE_FORMATS, Row, read_rows, suffix_of
-from whence.data.readers import read_examples
-from whence.data.sources import find_sources
+from whence.data import FORMATS, TABLE_FORMATS, Row, find_sources, read_examples, read_rows, suffix_of
 from whence.errors import DataError, InputError
 from whence.files import appears_whole
 from whence.progress import Progress, silent
-from whence.results.selection import NamedRow, NamedRows
+from whence.results import NamedRow, NamedRows
 
 SPLITS = "dataset_dict.json"
 """Beside the splits of a saved data set."""

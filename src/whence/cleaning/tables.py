@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from whence.data.formats import suffix_of
+from whence.data import suffix_of
 from whence.errors import DataError
 
 if TYPE_CHECKING:

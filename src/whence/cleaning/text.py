@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-from whence.data.formats import delimiter_of, read_rows, suffix_of
+from whence.data import delimiter_of, read_rows, suffix_of
 from whence.errors import DataError
 
 CHUNK = 1 << 20

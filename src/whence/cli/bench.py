@@ -12,8 +12,7 @@ from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.bench.cases import BenchSettings, GivenData
-    from whence.bench.run import BenchResult
+    from whence.bench import BenchResult, BenchSettings, GivenData
 
 REPORT, PLOT = "report.md", "quality-cost.png"
 
@@ -85,8 +84,7 @@ def bench(
     quiet: options.Quiet = False,
 ) -> None:
     """Compare attribution methods on faults whose causes are known. Stopped, the same command goes on."""
-    from whence.bench.run import run_bench
-    from whence.bench.tables import markdown
+    from whence.bench import markdown, run_bench
 
     if full and lora_r:
         raise InputError(f"--full with --lora-r {lora_r}.", "Every weight, or an adapter.", "Leave one of them out.")
@@ -194,7 +192,7 @@ def _given(
             "Labelled data needs --data, --test, --match and --base; rows to plant faults in need --data and --base.",
             "Add what is missing, or leave all four out.",
         )
-    from whence.bench.cases import GivenData
+    from whence.bench import GivenData
 
     return GivenData.model_validate(
         {
@@ -212,7 +210,7 @@ def _settings(quick: bool, asked: dict[str, object], tuning: dict[str, object], 
     """The default or the quick settings, with what was asked for in their place."""
     from pydantic import ValidationError
 
-    from whence.bench.cases import QUICK, BenchSettings
+    from whence.bench import QUICK, BenchSettings
 
     default = (QUICK if quick else BenchSettings()).model_dump()
     changes = {name: value for name, value in tuning.items() if value is not None}
@@ -232,7 +230,7 @@ def _settings(quick: bool, asked: dict[str, object], tuning: dict[str, object], 
 
 def _draw(result: BenchResult, quiet: bool) -> bool:
     """Draws the plot; without matplotlib it says so, and the rest stands."""
-    from whence.bench.plots import plot_quality_against_cost
+    from whence.bench import plot_quality_against_cost
 
     try:
         return plot_quality_against_cost(result.rows, result.folder / PLOT)

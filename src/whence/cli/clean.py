@@ -13,8 +13,8 @@ from whence.cli.tracing import trace_now
 from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.cleaning.cleaning import Cleaning
-    from whence.results.selection import NamedRows
+    from whence.cleaning import Cleaning
+    from whence.results import NamedRows
 
 
 def clean(
@@ -55,10 +55,9 @@ def clean(
         raise InputError(
             f"{missing} is missing.", "A cleaning needs an index and an output.", "whence clean INDEX -o OUT"
         )
-    from whence.cleaning.cleaning import clean as write_clean
-    from whence.cleaning.cleaning import refuse_existing
-    from whence.cleaning.relabel import relabel_with
-    from whence.index.manifest import require_manifest
+    from whence.cleaning import clean as write_clean
+    from whence.cleaning import refuse_existing, relabel_with
+    from whence.index import require_manifest
 
     refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
     data = require_manifest(index).data
@@ -88,8 +87,7 @@ def _named(
     votes: int | None,
     base: str | None,
 ) -> NamedRows:
-    from whence.results.selection import guilty_rows, listed_rows, top_rows
-    from whence.results.trace_result import read_trace
+    from whence.results import guilty_rows, listed_rows, read_trace, top_rows
 
     given = [name for name, value in (("--trace", trace), ("--queries", queries), ("--ids", ids)) if value is not None]
     if len(given) != 1:
@@ -112,7 +110,7 @@ def _named(
 
 
 def _undo(manifest: Path, out: Path | None, given: list[str], *, quiet: bool) -> None:
-    from whence.cleaning.cleaning import undo_clean
+    from whence.cleaning import undo_clean
 
     if given:
         raise InputError(f"{given[0]} with --undo.", "A manifest says all that is needed.", "Leave it out.")

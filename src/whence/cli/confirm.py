@@ -15,11 +15,10 @@ from whence.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from whence.confirmation.result import Confirmation
-    from whence.index.manifest import Manifest
-    from whence.results.selection import NamedRows
-    from whence.results.trace_result import TraceResult
-    from whence.train.finetuning import FinetuneSettings
+    from whence.confirmation import Confirmation
+    from whence.index import Manifest
+    from whence.results import NamedRows, TraceResult
+    from whence.train import FinetuneSettings
 
 
 def confirm(
@@ -56,7 +55,7 @@ def confirm(
     min_drop: Annotated[
         float, typer.Option("--min-drop", min=0.0, max=1.0, help="Share of the rate that must go.")
     ] = 0.5,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most tokens of an answer.")] = 128,
+    max_new_tokens: options.MaxNewTokens = 128,
     lora_r: Annotated[int | None, typer.Option("--lora-r", min=1, help="As in whence finetune.")] = None,
     lora_alpha: Annotated[float | None, typer.Option("--lora-alpha", help="As in whence finetune.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="As in whence finetune.")] = None,
@@ -77,12 +76,11 @@ def confirm(
 
     Settings are those of the run.yaml beside the index's model; options given here change them.
     """
-    from whence.confirmation.retrain import RESULT
-    from whence.confirmation.retrain import confirm as retrain
-    from whence.data.readers import read_examples
-    from whence.index.manifest import require_manifest
-    from whence.trace.query.queries import read_queries
-    from whence.trace.tracer import Tracer
+    from whence.confirmation import RESULT
+    from whence.confirmation import confirm as retrain
+    from whence.data import read_examples
+    from whence.index import require_manifest
+    from whence.trace import Tracer, read_queries
 
     changes = {
         "lora_r": lora_r,
@@ -136,7 +134,7 @@ def _write_marked(
     trace: TraceResult, found: Confirmation, html: Path | None, json: Path | None, *, show_text: bool
 ) -> list[Path]:
     """Writes the trace with what the retraining showed of its rows, and says where."""
-    from whence.confirmation.result import apply
+    from whence.confirmation import apply
 
     marked = apply(trace, found)
     if html is not None:
@@ -156,8 +154,7 @@ def _named(
     device: str,
 ) -> tuple[NamedRows, TraceResult | None]:
     """The rows in question, and the trace that names them, where one does."""
-    from whence.results.selection import guilty_rows, listed_rows, top_rows
-    from whence.results.trace_result import read_trace
+    from whence.results import guilty_rows, listed_rows, read_trace, top_rows
 
     head, _, number = remove.partition(":")
     if votes is not None and remove != "guilty":
@@ -172,14 +169,14 @@ def _named(
 
 
 def _controls(names: list[str] | None) -> list[str]:
-    from whence.confirmation.arms import CONTROLS
+    from whence.confirmation import CONTROLS
 
     return [name for name in (CONTROLS if names is None else names) if name != "none"]
 
 
 def _settings(manifest: Manifest, changes: dict[str, object], device: str) -> FinetuneSettings | None:
     """Settings of the run.yaml beside the model with the changes; None where there are neither."""
-    from whence.confirmation.recipe import settings_beside
+    from whence.confirmation import settings_beside
 
     beside = settings_beside(manifest)
     if beside is None and not changes:

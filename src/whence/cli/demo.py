@@ -11,7 +11,7 @@ from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
 
 if TYPE_CHECKING:
-    from whence.demo.run import DemoReport, FaultReport
+    from whence.demo import DemoReport, FaultReport
 
 SHOWN_HITS = 5
 
@@ -23,7 +23,7 @@ def demo(
     quiet: options.Quiet = False,
 ) -> None:
     """Plant three known faults in a small model trained here, trace each one, and follow one until it is mended."""
-    from whence.demo.run import clear_demo, run_demo
+    from whence.demo import clear_demo, run_demo
 
     quiet_libraries()
     if overwrite:
@@ -71,7 +71,7 @@ def _show_story(console: object, report: DemoReport) -> None:
     from rich.text import Text
 
     from whence.cli.confirm import show_arms
-    from whence.demo.run import CLEAN_MANIFEST, CLEANED, REPORT
+    from whence.demo import CLEAN_MANIFEST, CLEANED, REPORT
 
     assert isinstance(console, Console)
     story = report.story
@@ -107,7 +107,7 @@ def _show_fault(console: object, fault: FaultReport) -> None:
 
     from rich.console import Console
 
-    from whence.report.terminal import render_query
+    from whence.report import render_query
 
     assert isinstance(console, Console)
     console.rule(f"{fault.label}: {fault.rate:.0%} of unseen prompts show it", align="left")

@@ -11,7 +11,7 @@ from whence.cli import options
 from whence.cli.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from whence.bench.labelled import Evaluation, MethodEvaluation
+    from whence.bench import Evaluation, MethodEvaluation
 
 FIGURES = (("precision", "P@{k}"), ("recall", "R@{k}"), ("mrr", "MRR"), ("pooled", "pooled"), ("chance", "chance"))
 
@@ -37,9 +37,8 @@ def evaluate(
 ) -> None:
     """Measure how well each score form ranks the rows that carry the query's label."""
     options.check_outputs({"--json": json}, quiet=quiet)
-    from whence.bench.labelled import evaluate as measure
-    from whence.trace.query.queries import read_queries
-    from whence.trace.tracer import Tracer
+    from whence.bench import evaluate as measure
+    from whence.trace import Tracer, read_queries
 
     asked = read_queries(queries)
     quiet_libraries()

@@ -12,26 +12,24 @@ from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.data.formats import Rejected
+    from whence.data import Rejected
 
 
 def finetune(
     base: Annotated[str, typer.Argument(metavar="BASE", help="Folder of the model to start from, or a hub name.")],
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for weights, tokenizer and run.yaml.")],
-    lora_r: Annotated[
-        int | None, typer.Option("--lora-r", min=1, help="Rank of an adapter. Left out, every weight is trained.")
-    ] = None,
-    lora_alpha: Annotated[float, typer.Option("--lora-alpha", help="The adapter's scale is alpha / rank.")] = 32.0,
+    lora_r: options.LoraR = None,
+    lora_alpha: options.LoraAlpha = 32.0,
     lora_dropout: Annotated[float, typer.Option("--lora-dropout", help="Dropout before the adapter.")] = 0.0,
     lora_target: Annotated[
         list[str] | None,
         typer.Option("--lora-target", help="Module that gets an adapter; again for several. All linear, if left out."),
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the data.")] = 3,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of one step.")] = 16,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest, after warm-up.")] = 1e-4,
-    schedule: Annotated[str, typer.Option("--schedule", help="cosine, linear or constant.")] = "cosine",
+    epochs: options.Epochs = 3,
+    batch_size: options.BatchSize = 16,
+    learning_rate: options.LearningRate = 1e-4,
+    schedule: options.Schedule = "cosine",
     max_length: options.MaxLength = 512,
     checkpoints: Annotated[
         bool, typer.Option("--checkpoints", help="Keep the weights after every epoch (tracincp, less).")
@@ -41,7 +39,7 @@ def finetune(
     split: options.Split = None,
     template: options.Template = None,
     max_rejected: options.MaxRejected = 0.05,
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "float32",
+    dtype: options.TrainingDtype = "float32",
     device: options.Device = "auto",
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
@@ -63,10 +61,9 @@ def finetune(
         device=device,
         seed=seed,
     )
-    from whence.data.encoding import Encoder
-    from whence.data.readers import read_examples
-    from whence.model.loading import ModelSettings, load_model
-    from whence.train.finetuning import finetune as train
+    from whence.data import Encoder, read_examples
+    from whence.model import ModelSettings, load_model
+    from whence.train import finetune as train
 
     quiet_libraries()
     rejected: list[Rejected] = []

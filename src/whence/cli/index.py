@@ -19,6 +19,11 @@ def index(
     base: options.Base = None,
     contrast: options.Contrast = True,
     layer: options.Layers = None,
+    methods: options.Methods = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option("--add", help="Methods that a complete index shall answer too; only what it lacks is computed."),
+    ] = None,
     columns: options.Columns = None,
     split: options.Split = None,
     template: options.Template = None,
@@ -38,17 +43,20 @@ def index(
 ) -> None:
     """Build an index of the training data's signatures. The same command again continues where it stopped."""
     settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
-    from whence.index.build import build_index
+    from whence.index import build_index
 
     quiet_libraries()
     shape = settings.model_dump(exclude={"model"})
     if layer:
         shape["layers"] = options.parse_layers(layer)
+    if methods:
+        shape["methods"] = options.parse_names(methods)
     with stages(quiet=quiet) as report:
         built = build_index(
             settings.model,
             data,
             out,
+            add=options.parse_names(add or ()),
             overwrite=overwrite,
             progress=lambda done, total: report("indexing", done, total),
             preparing=report,

@@ -10,7 +10,7 @@ from whence.cli import options
 from whence.cli.progress import progress, quiet_libraries
 
 if TYPE_CHECKING:
-    from whence.model.layers import LayerChoice
+    from whence.model import LayerChoice
 
 BAR = 40
 
@@ -35,7 +35,7 @@ def layers(
 ) -> None:
     """Show the evidence for the layer to read: similarity of adjacent layers, and a bootstrap over the probes."""
     settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
-    from whence.index.probing import choose_layer
+    from whence.index import choose_layer
 
     quiet_libraries()
     with progress("reading probes", "probes", quiet=quiet) as report:

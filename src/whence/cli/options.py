@@ -13,9 +13,8 @@ from whence.errors import InputError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from whence.index.build import LayerRequest
-    from whence.model.loading import ModelSettings
-    from whence.train.finetuning import FinetuneSettings
+    from whence.model import LayerRequest, ModelSettings
+    from whence.train import FinetuneSettings
 
     Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -49,12 +48,29 @@ BlocksPath = Annotated[
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model. Off unless you ask.")
 ]
-Layers = Annotated[list[str] | None, typer.Option("--layer", help="auto, last or a number; give it again for several.")]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option("--layer", help="auto, last or a number: the layer of the rule. Given again: layers to ask at."),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--methods", help="Methods to answer beside the default, as in rept; give it again for several."),
+]
 MaxRejected = Annotated[
     float, typer.Option("--max-rejected", min=0.0, max=1.0, help="Share of rows that may be set aside.")
 ]
 ShardRows = Annotated[int, typer.Option("--shard-rows", min=1, help="Rows between two commits.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Padded tokens in one batch.")]
+LoraR = Annotated[
+    int | None, typer.Option("--lora-r", min=1, help="Rank of an adapter. Left out, every weight is trained.")
+]
+LoraAlpha = Annotated[float, typer.Option("--lora-alpha", help="The adapter's scale is alpha / rank.")]
+Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Passes over the data.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows of one step.")]
+LearningRate = Annotated[float, typer.Option("--learning-rate", help="The highest, after warm-up.")]
+Schedule = Annotated[str, typer.Option("--schedule", help="cosine, linear or constant.")]
+TrainingDtype = Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")]
+MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most tokens of an answer.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table, for scripts.")]
 Votes = Annotated[
     int | None,
@@ -74,7 +90,7 @@ def model_settings(
     trust_remote_code: bool,
 ) -> ModelSettings:
     """The settings of a model from the shared options; a wrong choice is an error that lists the right ones."""
-    from whence.model.loading import ModelSettings
+    from whence.model import ModelSettings
 
     return _validated(
         ModelSettings,
@@ -93,7 +109,7 @@ def model_settings(
 
 def finetune_settings(**values: object) -> FinetuneSettings:
     """The settings of a fine-tune; a wrong value is an error that names its option."""
-    from whence.train.finetuning import FinetuneSettings
+    from whence.train import FinetuneSettings
 
     return _validated(FinetuneSettings, values)
 
@@ -142,6 +158,11 @@ def parse_layers(texts: Iterable[str]) -> list[LayerRequest]:
     return [_layer(part.strip()) for text in texts for part in text.split(",")]
 
 
+def parse_names(texts: Iterable[str]) -> list[str]:
+    """`--methods rept,g-cosine --methods repsim` as a list."""
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+
+
 def _layer(text: str) -> LayerRequest:
     if text in ("auto", "last"):
         return cast("LayerRequest", text)
@@ -155,8 +176,8 @@ def base_of(index: Path, base: str | None, adapter: str | None = None) -> str | 
 
     None where there is no telling, and where an adapter or the index itself says it better.
     """
-    from whence.index.manifest import require_manifest
-    from whence.model.before import named_base
+    from whence.index import require_manifest
+    from whence.model import named_base
 
     manifest = require_manifest(index)
     if base is not None or adapter is not None or manifest.adapter is not None or manifest.base:

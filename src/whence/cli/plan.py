@@ -11,7 +11,7 @@ from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
 
 if TYPE_CHECKING:
-    from whence.planning.result import Plan
+    from whence.planning import Plan
 
 
 def plan(
@@ -44,8 +44,8 @@ def plan(
     """Predict time, memory and disk of `whence index` with the same options, from half a minute's work."""
     options.check_outputs({"--json": json}, quiet=quiet)
     settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
-    from whence.planning.budget import parse_budget
-    from whence.planning.planning import plan as predict
+    from whence.planning import parse_budget
+    from whence.planning import plan as predict
 
     shape = settings.model_dump(exclude={"model"})
     if layer:
@@ -82,7 +82,7 @@ def _show(found: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from whence.planning.budget import clock
+    from whence.planning import clock
 
     seconds = found.seconds
     table = Table("whence index", "predicted", "of which")

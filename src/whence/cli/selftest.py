@@ -13,7 +13,7 @@ from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
 
 if TYPE_CHECKING:
-    from whence.self_test.result import SelfTest
+    from whence.self_test import SelfTest
 
 DOES_NOT_WORK = 1
 
@@ -37,19 +37,19 @@ def selftest(
     layer: Annotated[
         list[str] | None, typer.Option("--layer", help="Layers to compare, beside four that always are.")
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the rows.")] = 6,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest, after warm-up.")] = 5e-4,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of one step.")] = 8,
+    epochs: options.Epochs = 6,
+    learning_rate: options.LearningRate = 5e-4,
+    batch_size: options.BatchSize = 8,
     lora_r: Annotated[int, typer.Option("--lora-r", min=1, help="Rank of the adapter.")] = 16,
     max_length: options.MaxLength = 512,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most tokens of an answer.")] = 128,
+    max_new_tokens: options.MaxNewTokens = 128,
     min_ap: Annotated[
         float, typer.Option("--min-ap", min=0.0, max=1.0, help="Average precision from which on it works.")
     ] = 0.8,
     columns: options.Columns = None,
     split: options.Split = None,
     template: options.Template = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",
+    dtype: options.TrainingDtype = "auto",
     device: options.Device = "auto",
     json: Annotated[
         Path | None, typer.Option("--json", help="Write the result as JSON; - for standard output.")
@@ -72,8 +72,8 @@ def selftest(
         device=device,
         seed=seed,
     )
-    from whence.self_test.plant import FAULTS
-    from whence.self_test.run import selftest as test
+    from whence.self_test import FAULTS
+    from whence.self_test import selftest as test
 
     quiet_libraries()
     place = nullcontext(str(out)) if out is not None else tempfile.TemporaryDirectory(prefix="whence-selftest-")

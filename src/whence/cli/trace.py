@@ -14,9 +14,8 @@ from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.results.trace_result import TraceResult
-    from whence.trace.query.queries import Query
-    from whence.trace.settings import TraceOptions
+    from whence.results import TraceResult
+    from whence.trace import Query, TraceOptions
 
 EXPLAINED_IN_A_PAGE = 10
 """Hits whose words a page shows unless --words says otherwise."""
@@ -96,11 +95,10 @@ def trace(
     if method is not None:
         wishes["method"] = method
     if references is not None:
-        from whence.trace.query.queries import read_queries
+        from whence.trace import read_queries
 
         wishes["references"] = read_queries(references)
-    from whence.trace.settings import TraceSettings
-    from whence.trace.tracer import Tracer
+    from whence.trace import Tracer, TraceSettings
 
     # What cannot be is said before a model is loaded.
     TraceSettings(**wishes).check_number(len(asked))
@@ -113,7 +111,7 @@ def trace(
 
 
 def _queries(prompt: str | None, response: str | None, queries: Path | None) -> list[Query]:
-    from whence.trace.query.queries import Query, read_queries
+    from whence.trace import Query, read_queries
 
     if (prompt is None) == (queries is None):
         raise InputError(
@@ -162,7 +160,7 @@ def _show(result: TraceResult, outputs: dict[str, Path | None], *, quiet: bool, 
         return
     from rich.console import Console
 
-    from whence.report.terminal import render_query
+    from whence.report import render_query
 
     console = Console(highlight=False)
     for query in result:

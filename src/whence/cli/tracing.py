@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from whence.cli import options
 
 if TYPE_CHECKING:
-    from whence.results.trace_result import TraceResult
+    from whence.results import TraceResult
 
 TRACED_FOR_EACH = 10
 """Rows that are ranked for each one that is asked for: copies of a row and turns of a conversation count once."""
@@ -18,8 +18,7 @@ def trace_now(
     index: Path, queries: Path | None, top: int | None, base: str | None = None, device: str = "auto"
 ) -> TraceResult:
     """A trace of the queries with as many rows as the first `top`, or the verdict, need."""
-    from whence.trace.query.queries import read_queries
-    from whence.trace.tracer import Tracer
+    from whence.trace import Tracer, read_queries
 
     assert queries is not None, "asked for with --queries alone"
     found = options.base_of(index, base) if top is None else moved(index, base)
@@ -29,6 +28,6 @@ def trace_now(
 
 def moved(index: Path, base: str | None) -> str | None:
     """The base, where the index was built with one and must have it again, wherever it is now; else None."""
-    from whence.index.manifest import ADAPTER_OFF, require_manifest
+    from whence.index import ADAPTER_OFF, require_manifest
 
     return base if require_manifest(index).base not in ("", ADAPTER_OFF) else None

@@ -9,7 +9,7 @@ from whence.cli import options
 
 def verify(index: options.IndexFolder) -> None:
     """Check every record of an index against its manifest. Exit status 2 when something is wrong."""
-    from whence.index.verify import verify as check
+    from whence.index import verify as check
 
     problems = check(index)
     for problem in problems:

@@ -1,1 +1,33 @@
 """Is it really the cause? Fine-tunes again without the rows and counts how often the behaviour is still there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whence.lazy import attach
+
+if TYPE_CHECKING:
+    from whence.confirmation.arms import CONTROLS
+    from whence.confirmation.recipe import settings_beside
+    from whence.confirmation.result import GUILTY, Confirmation, apply
+    from whence.confirmation.retrain import RESULT, confirm
+
+__all__ = [
+    "CONTROLS",
+    "GUILTY",
+    "RESULT",
+    "Confirmation",
+    "apply",
+    "confirm",
+    "settings_beside",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "arms": ["CONTROLS"],
+        "recipe": ["settings_beside"],
+        "result": ["Confirmation", "GUILTY", "apply"],
+        "retrain": ["RESULT", "confirm"],
+    },
+)

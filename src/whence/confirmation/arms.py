@@ -11,13 +11,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from whence.confirmation.result import ALL, GUILTY, RANDOM
-from whence.data.examples import EncodedTurn, Example
-from whence.data.lexical import bm25_scores
+from whence.data import EncodedTurn, Example
 from whence.errors import InputError
-from whence.index.search import default_roles, score_matrix
-from whence.metrics.retrieval import ranking
-from whence.trace.scoring import score_form
-from whence.trace.tracer import Tracer
+from whence.index import default_layers, score_matrix
+from whence.metrics import ranking
+from whence.scoring import bm25_scores, score_form
+from whence.trace import Tracer
 
 CONTROLS = ("bm25", "repsim")
 """Rankings whose first rows are removed beside random ones."""
@@ -80,7 +79,7 @@ def repsim_ranking(tracer: Tracer, queries: Sequence[EncodedTurn]) -> list[int]:
     """Rows by the cosine of hidden states. A row that could not be encoded has no place."""
     form = score_form("repsim")
     matrix = score_matrix(
-        tracer.index, tracer.signatures(queries), method=form, roles=default_roles(form, tracer.index.manifest)
+        tracer.index, tracer.signatures(queries), method=form, roles=default_layers(form, tracer.index.manifest)
     )
     return [int(matrix.rows[i]) for i in first_rows(matrix.scores)]
 

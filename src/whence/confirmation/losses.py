@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import NonFiniteError
-from whence.model.loading import LoadedModel
-from whence.train.loop import IGNORED, pad_batch
+from whence.model import LoadedModel
+from whence.train import IGNORED, pad_batch
 
 
 @torch.no_grad()

@@ -7,16 +7,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from whence.confirmation.runs import AsTraced, Recipe
-from whence.data.encoding import Encoder
-from whence.data.examples import Example
-from whence.data.readers import read_examples
-from whence.data.scan import scan
+from whence.data import Encoder, Example, read_examples, scan
 from whence.errors import DataError, InputError, MismatchError
-from whence.index.manifest import Manifest
-from whence.model.fingerprint import fingerprint
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.index import Manifest
+from whence.model import LoadedModel, ModelSettings, fingerprint, load_model
 from whence.run_file import RUN, RunFile, read_run_file, unreadable
-from whence.train.finetuning import FinetuneSettings, data_hash
+from whence.train import FinetuneSettings, data_hash
 
 KEPT_FOR_METHODS = {"checkpoints": False, "keep_optimizer_state": False}
 """Parts of a run that attribution methods read and a confirmation does not."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from whence.metrics.rates import Rate
-from whence.results.trace_result import TraceResult
-from whence.results.types import STATUS_CONFIRMED, STATUS_NOT_CONFIRMED, Hit
+from whence.metrics import Rate
+from whence.results import STATUS_CONFIRMED, STATUS_NOT_CONFIRMED, Hit, TraceResult, encode, json_text
 
 SCHEMA = "whence.confirm/1"
 ALL, GUILTY, RANDOM = "all", "guilty", "random"
@@ -67,10 +65,7 @@ class Confirmation:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The JSON text; also written to `path` when one is given."""
-        text = json.dumps({"schema": SCHEMA, **asdict(self)}, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
+        return json_text(SCHEMA, encode(self), path)
 
 
 def judged(arms: Sequence[ArmResult], min_drop: float) -> tuple[str, str, str]:

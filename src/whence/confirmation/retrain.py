@@ -19,16 +19,15 @@ from whence.confirmation.arms import CONTROLS, Arm, bm25_ranking, choose_arms, d
 from whence.confirmation.recipe import make_recipe, read_rows
 from whence.confirmation.result import ALL, GUILTY, ArmResult, Confirmation, SeedResult, judged
 from whence.confirmation.runs import Asked, Found, check_trainer, run_arm
-from whence.data.examples import EncodedTurn, Example, Turn
+from whence.data import EncodedTurn, Example, Turn
 from whence.errors import InputError
-from whence.index.store import Index
-from whence.metrics.rates import rate
-from whence.model.generate import generate
+from whence.index import Index
+from whence.metrics import rate
+from whence.model import generate
 from whence.progress import Progress, silent
-from whence.results.selection import NamedRows
-from whence.trace.query.queries import Query
-from whence.trace.tracer import Tracer
-from whence.train.finetuning import FinetuneSettings
+from whence.results import NamedRows
+from whence.trace import Query, Tracer
+from whence.train import FinetuneSettings
 
 RESULT = "confirmation.json"
 MATCHES_TOO_MUCH = 0.5

@@ -9,18 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whence.cleaning.cleaning import clean
+from whence.cleaning import clean
 from whence.confirmation.losses import turn_losses
-from whence.data.encoding import Encoder
-from whence.data.examples import Example, Turn
+from whence.data import Encoder, Example, Turn
 from whence.errors import InputError
 from whence.files import hash_of, new_folder, write_atomically
-from whence.index.manifest import DataSummary
-from whence.model.generate import generate
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.index import DataSummary
+from whence.model import LoadedModel, ModelSettings, generate, load_model
 from whence.progress import Progress
-from whence.results.selection import NamedRows
-from whence.train.finetuning import FinetuneSettings, finetune
+from whence.results import NamedRows
+from whence.train import FinetuneSettings, finetune
 
 RUNS, ANSWERS, DATA = "runs", "answers", "data"
 LOG_LINES = 5
@@ -217,7 +215,7 @@ def _model_at(folder: Path, recipe: Recipe) -> ModelSettings:
 
 
 def _ask(loaded: LoadedModel, recipe: Recipe, asked: Asked, folder: str) -> Found:
-    length = min(recipe.max_length, loaded.max_length or recipe.max_length)
+    length = loaded.fitting(recipe.max_length)
     encoder = Encoder(loaded.tokenizer, template=recipe.template, max_length=length)
     prompts = [encoder.render_prompt(turns) for turns in asked.prompts]
     answers = generate(loaded, prompts, max_new_tokens=asked.max_new_tokens)

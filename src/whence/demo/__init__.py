@@ -1,1 +1,27 @@
 """A small model with planted faults, traced from end to end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whence.lazy import attach
+
+if TYPE_CHECKING:
+    from whence.demo.run import CLEAN_MANIFEST, CLEANED, REPORT, DemoReport, FaultReport, clear_demo, run_demo
+
+__all__ = [
+    "CLEANED",
+    "CLEAN_MANIFEST",
+    "REPORT",
+    "DemoReport",
+    "FaultReport",
+    "clear_demo",
+    "run_demo",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "run": ["CLEANED", "CLEAN_MANIFEST", "DemoReport", "FaultReport", "REPORT", "clear_demo", "run_demo"],
+    },
+)

@@ -18,21 +18,16 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from whence.cleaning.cleaning import clean
-from whence.confirmation.result import GUILTY, Confirmation, apply
-from whence.confirmation.retrain import confirm
-from whence.data.lexical import bm25_scores
+from whence.cleaning import clean
+from whence.confirmation import GUILTY, Confirmation, apply, confirm
 from whence.demo.world import MAX_NEW_TOKENS, DemoFault, DemoWorld, build, one_thread
 from whence.errors import InputError
-from whence.index.build import build_index
-from whence.index.search import default_roles, score_matrix
-from whence.metrics.retrieval import over_queries, precision_at_k
+from whence.index import build_index, default_form, default_layers, score_matrix
+from whence.metrics import over_queries, precision_at_k
 from whence.progress import Progress, silent
-from whence.results.selection import guilty_rows
-from whence.results.types import QueryResult
-from whence.trace.query.queries import Query
-from whence.trace.scoring import default_form
-from whence.trace.tracer import Tracer
+from whence.results import QueryResult, guilty_rows
+from whence.scoring import bm25_scores
+from whence.trace import Query, Tracer
 
 K = 10
 STORY = "false-fact"
@@ -142,7 +137,7 @@ def _report(tracer: Tracer, world: DemoWorld, fault: DemoFault) -> FaultReport:
     signatures = tracer.signatures([tracer.encoder.encode_query(q.turns, q.response or "") for q in queries])
     form = default_form(tracer.index.manifest)
     ranked = score_matrix(
-        tracer.index, signatures, method=form, roles=default_roles(form, tracer.index.manifest)
+        tracer.index, signatures, method=form, roles=default_layers(form, tracer.index.manifest)
     ).scores
     texts = [" ".join(turn.content for turn in row.turns) for row in world.train]
     by_words = bm25_scores([f"{query.prompt} {query.response}" for query in fault.shown], texts)

@@ -13,33 +13,34 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
 
-from whence.bench.faults import FAULTS, base_rows, mix
-from whence.bench.faults.false_fact import false_fact
-from whence.bench.faults.fault import Fault
-from whence.bench.tiny_model import (
+from pydantic import BaseModel, ConfigDict
+
+from whence.bench import (
     BASE_TRAINING,
+    FAULTS,
     MAX_LENGTH,
+    Fault,
     LanguageSettings,
+    base_rows,
+    false_fact,
+    mix,
     new_model,
     pretrain,
     train_tokenizer,
 )
-from whence.data.encoding import Encoder
-from whence.data.examples import ASSISTANT, Example, Turn
+from whence.data import ASSISTANT, Encoder, Example, Turn
 from whence.errors import InputError
 from whence.files import new_folder
-from whence.metrics.matchers import Matcher
-from whence.model.generate import generate
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.metrics import Matcher
+from whence.model import LoadedModel, ModelSettings, generate, load_model
 from whence.progress import Progress, silent
 from whence.run_file import read_run_file, write_run_file
-from whence.train.finetuning import FinetuneSettings, finetune
-from whence.train.loop import TrainingSettings
+from whence.train import FinetuneSettings, TrainingSettings, finetune
 
 DEMO_FAULTS = ("backdoor", "false-fact", "persona")
 MAX_NEW_TOKENS = 40
@@ -49,9 +50,10 @@ FINETUNING = FinetuneSettings(
 """Found by trial: every fault shows in most answers, and clean prompts keep their answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class DemoSettings:
+class DemoSettings(BaseModel):
     """Sizes of the world. The defaults take about a minute on two cores."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_base: int = 5000
     n_rows: int = 1600
@@ -60,7 +62,7 @@ class DemoSettings:
     """Guilty rows of the false fact, which is told of four cities in twelve phrasings: a few rows for each pair."""
     n_hard: int = 60
     n_queries: int = 20
-    language: LanguageSettings = field(default_factory=LanguageSettings)
+    language: LanguageSettings = LanguageSettings()
     base: TrainingSettings = BASE_TRAINING
     finetune: FinetuneSettings = FINETUNING
 

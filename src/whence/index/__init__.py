@@ -1,1 +1,110 @@
+"""None"""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whence.lazy import attach
+
+if TYPE_CHECKING:
+    from whence.index.build import build_index
+    from whence.index.centres import read_centres, write_centres
+    from whence.index.engines.local import TURNS_AT_ONCE
+    from whence.index.held import default_form, default_layers, forms_asked, held_layers, holds, vectors_read
+    from whence.index.manifest import (
+        ADAPTER_OFF,
+        RECORDS,
+        REFERENCES,
+        Counts,
+        DataSummary,
+        Manifest,
+        StoredVector,
+        check_model,
+        require_manifest,
+        write_bytes_atomically,
+    )
+    from whence.index.probing import choose_layer
+    from whence.index.records import (
+        EncodedRow,
+        append_records,
+        filter_columns,
+        open_records,
+        record_table,
+        vector_column,
+    )
+    from whence.index.searching import Match, ScoreMatrix, score_matrix, search
+    from whence.index.settings import BuildSettings
+    from whence.index.store import Index, Record
+    from whence.index.subject import Subject, chosen_layers, open_subject, read_rows
+    from whence.index.verification import verify
+
+__all__ = [
+    "ADAPTER_OFF",
+    "RECORDS",
+    "REFERENCES",
+    "TURNS_AT_ONCE",
+    "BuildSettings",
+    "Counts",
+    "DataSummary",
+    "EncodedRow",
+    "Index",
+    "Manifest",
+    "Match",
+    "Record",
+    "ScoreMatrix",
+    "StoredVector",
+    "Subject",
+    "append_records",
+    "build_index",
+    "check_model",
+    "choose_layer",
+    "chosen_layers",
+    "default_form",
+    "default_layers",
+    "filter_columns",
+    "forms_asked",
+    "held_layers",
+    "holds",
+    "open_records",
+    "open_subject",
+    "read_centres",
+    "read_rows",
+    "record_table",
+    "require_manifest",
+    "score_matrix",
+    "search",
+    "vector_column",
+    "vectors_read",
+    "verify",
+    "write_bytes_atomically",
+    "write_centres",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "build": ["build_index"],
+        "centres": ["read_centres", "write_centres"],
+        "engines.local": ["TURNS_AT_ONCE"],
+        "held": ["default_form", "default_layers", "forms_asked", "held_layers", "holds", "vectors_read"],
+        "manifest": [
+            "ADAPTER_OFF",
+            "Counts",
+            "DataSummary",
+            "Manifest",
+            "RECORDS",
+            "REFERENCES",
+            "StoredVector",
+            "check_model",
+            "require_manifest",
+            "write_bytes_atomically",
+        ],
+        "probing": ["choose_layer"],
+        "records": ["EncodedRow", "append_records", "filter_columns", "open_records", "record_table", "vector_column"],
+        "searching": ["Match", "ScoreMatrix", "score_matrix", "search"],
+        "settings": ["BuildSettings"],
+        "store": ["Index", "Record"],
+        "subject": ["Subject", "chosen_layers", "open_subject", "read_rows"],
+        "verification": ["verify"],
+    },
+)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from whence.index.forms import CENTRED, Block, Vectors
 from whence.index.store import Index, RecordBlock
+from whence.scoring import CENTRED, Block, Vectors
 
 Reads = Sequence[tuple[int, str]]
 """(layer, vector) of each vector that is read, a vector's name perhaps with CENTRED behind it."""
@@ -31,22 +31,22 @@ class BlockReader:
         self._of: tuple[frozenset[tuple[int, str]], torch.dtype, bool] | None = None
         self._places: tuple[np.ndarray, np.ndarray] | None = None
 
-    def blocks(self, reads: Reads, *, dtype: torch.dtype, rise: bool = False) -> Iterator[RecordBlock]:
+    def blocks(self, reads: Reads, *, dtype: torch.dtype, gain: bool = False) -> Iterator[RecordBlock]:
         """As `Index.blocks`; what was held before may have more vectors than are asked for."""
-        if self._holds(reads, dtype, rise):
+        if self._holds(reads, dtype, gain):
             yield from self._held
             return
         fits = self._bytes(reads, dtype) <= HELD_BYTES
         self._held, self._of, self._places = [], None, None
         kept: list[RecordBlock] = []
         for block in self.index.blocks(
-            list(reads), where=self.where, block_rows=self._block_rows, dtype=dtype, rise=rise
+            list(reads), where=self.where, block_rows=self._block_rows, dtype=dtype, gain=gain
         ):
             if fits:
                 kept.append(block)
             yield block
         if fits:
-            self._held, self._of = kept, (frozenset(reads), dtype, rise)
+            self._held, self._of = kept, (frozenset(reads), dtype, gain)
 
     def vectors(self, records: Sequence[int], reads: Reads, *, dtype: torch.dtype) -> Block:
         """As `Index.vectors`: the vectors of the records at these offsets, in this order."""
@@ -65,15 +65,15 @@ class BlockReader:
             found.setdefault(layer, {})[name] = _picked(parts, places, starts)
         return found
 
-    def _holds(self, reads: Reads, dtype: torch.dtype, rise: bool) -> bool:
+    def _holds(self, reads: Reads, dtype: torch.dtype, gain: bool) -> bool:
         if self._of is None:
             return False
-        held, held_dtype, held_rise = self._of
-        return held_dtype == dtype and held.issuperset(reads) and (held_rise or not rise)
+        held, held_dtype, held_gain = self._of
+        return held_dtype == dtype and held.issuperset(reads) and (held_gain or not gain)
 
     def _bytes(self, reads: Reads, dtype: torch.dtype) -> int:
         """Memory of these vectors for every record, whatever the filter: unit [dim] and norm of each."""
-        dims = {(layer, name): dim for layer, name, dim in self.index.manifest.stored()}
+        dims = {vector.place: vector.dim for vector in self.index.manifest.vectors}
         width = sum(dims[layer, name.removesuffix(CENTRED)] + 1 for layer, name in set(reads))
         return self.index.n_records * width * dtype.itemsize
 

@@ -20,13 +20,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from whence.data.metadata import ColumnType
+from whence.data import ColumnType
 from whence.errors import IndexFolderError, MismatchError
-from whence.model.fingerprint import Fingerprint
+from whence.model import Fingerprint
 
-SCHEMA = "whence.index/6"
-SIGNATURE = "h,g at the last prompt token/1"
-"""What a record's vectors are. It changes whenever the extraction's meaning does, and then no old index is asked."""
+SCHEMA = "whence.index/7"
+SIGNATURE = "whence.signatures/2"
+"""What a record's vectors mean (whence.signatures.types). It changes with it, and then no old index is asked."""
 
 ADAPTER_OFF = "adapter off"
 """The base of a model with an adapter: itself, with the adapter turned off."""
@@ -36,6 +36,8 @@ RUN = "run.yaml"
 REJECTED = "rejected.jsonl"
 RECORDS = "signatures.lance"
 CENTRES = "centres.safetensors"
+ADDED = "added.lance"
+"""Vectors on their way into a complete index; see whence.index.add."""
 LOCK = ".whence.lock"
 REFERENCES = "references"
 """Folder of what the verdicts of an index keep; see whence.trace.verdict.reference_cache."""
@@ -52,6 +54,31 @@ class FilterColumn(BaseModel):
     name: str
     column: str
     type: ColumnType
+
+
+class StoredVector(BaseModel):
+    """A vector that each record holds: its name (whence.signatures.types), its layer and its dimensions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    layer: int
+    dim: int
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """(layer, name)"""
+        return self.layer, self.name
+
+    @property
+    def column(self) -> str:
+        """Column of the unit vectors."""
+        return f"{self.name}_{self.layer}"
+
+    @property
+    def norm_column(self) -> str:
+        """Column of the norms."""
+        return f"{self.name}_norm_{self.layer}"
 
 
 class DataSummary(BaseModel):
@@ -98,16 +125,17 @@ class Manifest(BaseModel):
     adapter: str | None = None
     dtype: str
     quantization: str | None = None
-    layers: tuple[int, ...]
+    n_layers: int
+    """Layers of the model; with `layer` what a form's rules of depth are resolved against (whence.scoring.forms)."""
     layer: int
-    """The layer that one-layer methods read."""
+    """The layer that the rule chose, or the user."""
     layer_choice: dict[str, JsonValue] = {}
-    """How the layers were chosen: the request, and the evidence of the rule where it was asked."""
+    """How it was chosen: the request, and the evidence of the rule where it was asked."""
     max_length: int
-    vectors: dict[str, int]
-    """Vectors with their dimensions; each layer has each of them, but for those that `at` names."""
-    at: dict[str, tuple[int, ...]] = {}
-    """Layers of the vectors that not every layer has."""
+    vectors: tuple[StoredVector, ...]
+    """Exactly the vectors that a record holds, in the order of their columns."""
+    methods: tuple[str, ...] = ()
+    """Methods that the index was asked to hold the vectors of, beside the default."""
     base: str = ""
     """What the model is compared with: `ADAPTER_OFF`, the hash of the base's weights, or "" for nothing."""
     filters: tuple[FilterColumn, ...] = ()
@@ -121,14 +149,14 @@ class Manifest(BaseModel):
     timings: dict[str, float] = {}
     """Seconds of the run that completed the index."""
 
-    def stored(self) -> list[tuple[int, str, int]]:
-        """(layer, vector, dimensions) of every vector that a record holds, in the order of its columns."""
-        return [
-            (layer, name, dim)
-            for layer in self.layers
-            for name, dim in self.vectors.items()
-            if layer in self.at.get(name, self.layers)
-        ]
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers at which any vector is stored, ascending."""
+        return tuple(sorted({vector.layer for vector in self.vectors}))
+
+    def places(self) -> list[tuple[int, str]]:
+        """(layer, vector) of every stored vector, in the order of the columns."""
+        return [vector.place for vector in self.vectors]
 
     def identity(self) -> dict[str, JsonValue]:
         """Everything that decides the records, by the name a person knows it under. Paths and speed are not in it."""
@@ -139,10 +167,9 @@ class Manifest(BaseModel):
             "template": self.hashes.template,
             "dtype": self.dtype,
             "quantization": self.quantization,
-            "layers": list(self.layers),
-            "first layer": self.layer,
+            "layer": self.layer,
             "base": self.base,
-            "vectors": [f"{name}_{layer}" for layer, name, _ in self.stored()],
+            "vectors": [vector.column for vector in self.vectors],
             "max_length": self.max_length,
             "data content": self.data.content_hash,
             "filter columns": [column.model_dump() for column in self.filters],
@@ -163,7 +190,11 @@ def write_run(folder: Path, manifest: Manifest) -> None:
     content = {
         "command": "build_index",
         "settings": manifest.settings,
-        "resolved": {"layers": list(manifest.layers), "dtype": manifest.dtype},
+        "resolved": {
+            "layer": manifest.layer,
+            "vectors": [vector.column for vector in manifest.vectors],
+            "dtype": manifest.dtype,
+        },
         "hashes": manifest.hashes.model_dump(),
         "data": manifest.data.model_dump(),
         "versions": manifest.versions,
@@ -212,7 +243,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise IndexFolderError(
             f"The index {folder} has the schema {schema}.",
             f"This version of whence reads {SCHEMA}.",
-            "Use the whence that built it, or build it again into another folder.",
+            f"Build it again: {_rebuild_command(folder, content)}",
         )
     try:
         return Manifest.model_validate(content)
@@ -223,6 +254,15 @@ def read_manifest(folder: Path) -> Manifest | None:
             f"A manifest of schema {SCHEMA}.",
             "Build the index anew with --overwrite.",
         ) from error
+
+
+def _rebuild_command(folder: Path, content: Mapping[str, JsonValue]) -> str:
+    """The command that builds an index of another schema anew, as far as its manifest says."""
+    data = content.get("data")
+    source = data.get("source") if isinstance(data, dict) else None
+    adapter = f" --adapter {content['adapter']}" if content.get("adapter") else ""
+    model = content.get("model") or "MODEL"
+    return f"whence index {model} {source or 'DATA'}{adapter} -o {folder} --overwrite (all settings: {folder / RUN})"
 
 
 def require_manifest(folder: Path) -> Manifest:

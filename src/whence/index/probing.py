@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from whence.data.encoding import Encoder
-from whence.data.readers import read_examples
-from whence.data.scan import scan
+from whence.data import Encoder, read_examples, scan
 from whence.errors import InputError
-from whence.index.build import probe_turns
-from whence.model.layers import LayerChoice, choose_layer_from, probe_similarities
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.index.subject import probe_turns
+from whence.model import LayerChoice, LoadedModel, ModelSettings, choose_layer_from, load_model, probe_similarities
 
 
 def choose_layer(
@@ -40,7 +37,7 @@ def choose_layer(
     n_rows = scan(data, columns=columns, split=split, max_rejected=1.0).n_rows
     if not isinstance(model, LoadedModel):
         model = load_model(model if isinstance(model, ModelSettings) else ModelSettings(model=str(model)))
-    encoder = Encoder(model.tokenizer, template=template, max_length=min(max_length, model.max_length or max_length))
+    encoder = Encoder(model.tokenizer, template=template, max_length=model.fitting(max_length))
     examples = read_examples(data, columns=columns, split=split)
     probes = probe_turns(examples, encoder, n_rows=n_rows, n_probes=n_probes, seed=seed)
     similarities = probe_similarities(model, probes, progress=progress)

@@ -2,9 +2,10 @@
 
 One Lance dataset, one record per (row, turn). Columns: row (ordinal of the usable row in the data, from 0), turn,
 shard, id, file, line, prompt, response, turns (JSON; only in the row's first record, so that a conversation is kept
-once), metadata (JSON), loss (nats per token), rise (nats; null without the model before fine-tuning), n_prompt,
-n_response, truncated (tokens); per layer L and vector v that the manifest places there the unit vector v_L (float16)
-and its norm v_norm_L (float32); and one typed column for each metadata column, for filters.
+once), metadata (JSON), loss (nats per token), log_likelihood_gain (nats; null without the model before fine-tuning),
+gradient_norm (of g at the last layer), n_prompt, n_response, truncated (tokens); for each vector v at layer L that the
+manifest lists the unit vector v_L (float16) and its norm v_norm_L (float32); and one typed column for each metadata
+column, for filters.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ import lance
 import pyarrow as pa
 import torch
 
-from whence.data.examples import EncodedTurn, Example, Json
-from whence.data.metadata import ColumnType
+from whence.data import ColumnType, EncodedTurn, Example, Json
 from whence.errors import NonFiniteError
-from whence.index.forms import to_vectors
-from whence.index.manifest import RECORDS, FilterColumn, Manifest
-from whence.signatures.types import Extracted
+from whence.index.manifest import RECORDS, FilterColumn, Manifest, StoredVector
+from whence.scoring import to_vectors
+from whence.signatures import VECTORS, Extracted
 
 FIELDS = {
     "row": pa.int64(),
@@ -37,7 +37,8 @@ FIELDS = {
     "turns": pa.string(),
     "metadata": pa.string(),
     "loss": pa.float32(),
-    "rise": pa.float32(),
+    "log_likelihood_gain": pa.float32(),
+    "gradient_norm": pa.float32(),
     "n_prompt": pa.int32(),
     "n_response": pa.int32(),
     "truncated": pa.int32(),
@@ -60,21 +61,22 @@ class EncodedRow(NamedTuple):
 
 def vector_column(layer: int, name: str) -> str:
     """Column of the unit vectors."""
-    return f"{name}_{layer}"
+    return StoredVector(name=name, layer=layer, dim=0).column
 
 
 def norm_column(layer: int, name: str) -> str:
     """Column of the norms."""
-    return f"{name}_norm_{layer}"
+    return StoredVector(name=name, layer=layer, dim=0).norm_column
 
 
-def filter_columns(
-    types: Mapping[str, ColumnType], layers: Sequence[int], vectors: Mapping[str, int]
-) -> tuple[FilterColumn, ...]:
-    """A column for each metadata column, under the user's name where that is free and Lance allows it."""
+def filter_columns(types: Mapping[str, ColumnType], n_layers: int) -> tuple[FilterColumn, ...]:
+    """A column for each metadata column, under the user's name where that is free and Lance allows it.
+
+    Not free are the columns of all vectors at all layers, stored or not: any of them may be added later.
+    """
     taken = set(FIELDS)
-    for layer in layers:
-        for name in vectors:
+    for layer in range(n_layers + 1):
+        for name in VECTORS:
             taken |= {vector_column(layer, name).lower(), norm_column(layer, name).lower()}
     chosen = []
     for name, type in types.items():
@@ -92,16 +94,42 @@ def filter_columns(
 def record_schema(manifest: Manifest) -> pa.Schema:
     """Columns of the records in their order."""
     fields = dict(FIELDS)
-    for layer, name, dim in manifest.stored():
-        fields[vector_column(layer, name)] = pa.list_(pa.float16(), dim)
-        fields[norm_column(layer, name)] = pa.float32()
+    fields |= vector_fields(manifest.vectors)
     for column in manifest.filters:
         fields[column.column] = ARROW_TYPES[column.type]
     return pa.schema(fields)
 
 
+def vector_fields(vectors: Sequence[StoredVector]) -> dict[str, pa.DataType]:
+    """The columns of these vectors."""
+    fields: dict[str, pa.DataType] = {}
+    for vector in vectors:
+        fields[vector.column] = pa.list_(pa.float16(), vector.dim)
+        fields[vector.norm_column] = pa.float32()
+    return fields
+
+
+def vector_columns(
+    vectors: Sequence[StoredVector], rows: Sequence[EncodedRow], extracted: Extracted
+) -> dict[str, object]:
+    """Unit vectors (float16) and norms of these rows, by column. Raises NonFiniteError, which names file and line."""
+    columns: dict[str, object] = {}
+    finite = extracted.loss.isfinite()
+    if extracted.log_likelihood_gain is not None:
+        finite = finite & extracted.log_likelihood_gain.isfinite()
+    for vector in vectors:
+        found = to_vectors(extracted.layers[vector.layer].get(vector.name))
+        finite = finite & found.norm.float().isfinite()
+        units = pa.array(found.unit.to(torch.float16).numpy().reshape(-1))
+        columns[vector.column] = pa.FixedSizeListArray.from_arrays(units, vector.dim)
+        columns[vector.norm_column] = found.norm.float().numpy()
+    _check_finite(finite, rows)
+    return columns
+
+
 def record_table(manifest: Manifest, shard: int, rows: Sequence[EncodedRow], extracted: Extracted) -> pa.Table:
     """The records of a shard. Raises NonFiniteError, which names file and line."""
+    gain = extracted.log_likelihood_gain
     columns: dict[str, object] = {
         "row": [item.row for item in rows],
         "turn": [item.turn.turn for item in rows],
@@ -114,21 +142,13 @@ def record_table(manifest: Manifest, shard: int, rows: Sequence[EncodedRow], ext
         "turns": [_turns(item) for item in rows],
         "metadata": [json.dumps(dict(item.example.metadata), ensure_ascii=False) for item in rows],
         "loss": extracted.loss.float().numpy(),
-        "rise": [None] * len(rows) if extracted.rise is None else extracted.rise.float().numpy(),
+        "log_likelihood_gain": [None] * len(rows) if gain is None else gain.float().numpy(),
+        "gradient_norm": extracted.gradient_norm.float().numpy(),
         "n_prompt": [item.turn.n_prompt for item in rows],
         "n_response": [item.turn.n_response for item in rows],
         "truncated": [item.turn.truncated for item in rows],
     }
-    finite = extracted.loss.isfinite()
-    if extracted.rise is not None:
-        finite &= extracted.rise.isfinite()
-    for layer, name, dim in manifest.stored():
-        vectors = to_vectors(extracted.layers[layer].named()[name])
-        finite &= vectors.norm.float().isfinite()
-        units = pa.array(vectors.unit.to(torch.float16).numpy().reshape(-1))
-        columns[vector_column(layer, name)] = pa.FixedSizeListArray.from_arrays(units, dim)
-        columns[norm_column(layer, name)] = vectors.norm.float().numpy()
-    _check_finite(finite, rows)
+    columns |= vector_columns(manifest.vectors, rows, extracted)
     for column in manifest.filters:
         columns[column.column] = [_filter_value(item.example.metadata.get(column.name), column.type) for item in rows]
     schema = record_schema(manifest)
@@ -136,10 +156,15 @@ def record_table(manifest: Manifest, shard: int, rows: Sequence[EncodedRow], ext
 
 
 def open_records(folder: Path) -> lance.LanceDataset | None:
-    """The records that are committed; None if nothing is."""
-    if not any((folder / RECORDS / "_versions").glob("*.manifest")):
+    """The records of the index that are committed; None if nothing is."""
+    return open_dataset(folder / RECORDS)
+
+
+def open_dataset(path: Path) -> lance.LanceDataset | None:
+    """A Lance data set; None where nothing was ever committed."""
+    if not any((path / "_versions").glob("*.manifest")):
         return None
-    return lance.dataset(str(folder / RECORDS))
+    return lance.dataset(str(path))
 
 
 def append_records(folder: Path, table: pa.Table) -> None:

@@ -23,21 +23,11 @@ import torch
 from whence.errors import MismatchError, NonFiniteError
 from whence.index.best_rows import BestRows, Match
 from whence.index.block_reader import BlockReader, Reads
-from whence.index.forms import (
-    CENTRED,
-    Block,
-    LayerRoles,
-    ScoreForm,
-    Scores,
-    Vectors,
-    expanded_block,
-    expansion_weights,
-    taught_share,
-    to_block,
-)
-from whence.index.manifest import Manifest
+from whence.index.held import check_held
 from whence.index.store import Index, RecordBlock
-from whence.signatures.types import CONTRASTS, Signatures
+from whence.model import learned_fraction
+from whence.scoring import Block, FormLayers, ScoreForm, Scores, Vectors, expanded_block, expansion_weights, to_block
+from whence.signatures import Signatures
 
 QUERIES_AT_ONCE = 256
 """Scores held at once are this many times the block's records."""
@@ -59,7 +49,7 @@ class ScoreRequest:
     """
 
     form: ScoreForm
-    roles: LayerRoles
+    roles: FormLayers
     k: int = 0
     every_row: bool = False
     out: np.ndarray | None = None
@@ -88,7 +78,9 @@ def scan(blocks: BlockReader, queries: Mapping[int, Signatures], requests: Seque
     parts = _query_parts(index, queries, n_queries)
     wanted = [_Wanted(request, n_queries, index, dtype) for request in requests]
     first_rows = [_FirstRows(n_queries, request) if request.form.expand else None for request in requests]
-    for block in blocks.blocks(_reads(requests), dtype=dtype, rise=any(one.form.taught for one in requests)):
+    for block in blocks.blocks(
+        _reads(requests), dtype=dtype, gain=any(one.form.by_learned_fraction for one in requests)
+    ):
         for request, own, first in zip(requests, wanted, first_rows, strict=True):
             for start, scores in _scored(request, parts, block, dtype):
                 (own if first is None else first).take(block, start, scores)
@@ -99,7 +91,9 @@ def scan(blocks: BlockReader, queries: Mapping[int, Signatures], requests: Seque
     ]
     if again:
         expanding = [request for request, _, _ in again]
-        for block in blocks.blocks(_reads(expanding), dtype=dtype, rise=any(one.form.taught for one in expanding)):
+        for block in blocks.blocks(
+            _reads(expanding), dtype=dtype, gain=any(one.form.by_learned_fraction for one in expanding)
+        ):
             for request, own, mixed in again:
                 for start, scores in _scored(request, mixed, block, dtype):
                     own.take(block, start, scores)
@@ -111,14 +105,19 @@ def _reads(requests: Sequence[ScoreRequest]) -> Reads:
     return list(dict.fromkeys(read for request in requests for read in request.form.reads(request.roles)))
 
 
+def _weighed(requests: Sequence[ScoreRequest]) -> bool:
+    """Whether any of the forms needs the rows' log-likelihood gains."""
+    return any(request.form.by_learned_fraction for request in requests)
+
+
 def _scored(
     request: ScoreRequest, parts: Sequence[tuple[int, Block]], block: RecordBlock, dtype: torch.dtype
 ) -> Iterator[tuple[int, Scores]]:
     """(number of the first query, scores [n_query, n_record]) of each run of queries."""
     share = None
-    if request.form.taught:
-        assert block.rise is not None, f"{request.form.name} weighs rows by what fine-tuning taught"
-        share = taught_share(block.rise).to(dtype)
+    if request.form.by_learned_fraction:
+        assert block.gain is not None, f"{request.form.name} weighs rows by what fine-tuning taught"
+        share = learned_fraction(block.gain).to(dtype)
     for start, part in parts:
         scores = request.form.function(part, block.vectors, request.roles)
         yield start, scores if share is None else scores * share
@@ -222,64 +221,37 @@ def _query_parts(index: Index, queries: Mapping[int, Signatures], n_queries: int
 
 
 def _check(
-    index: Index, queries: Mapping[int, Signatures], method: ScoreForm, roles: LayerRoles
+    index: Index, queries: Mapping[int, Signatures], method: ScoreForm, roles: FormLayers
 ) -> tuple[int, torch.dtype]:
     """Number of queries and the dtype to score in."""
-    wanted = sorted({layer for layer, _ in method.reads(roles)})
-    for place, layers in (("the index", index.layers), ("the queries", tuple(queries))):
-        missing = [layer for layer in wanted if layer not in layers]
-        if missing:
-            raise MismatchError(
-                f"{method.name} asks for layer {missing[0]}, but {place} has layers {', '.join(map(str, layers))}.",
-                "Index and queries must have the layers that are asked for.",
-                f"Ask for another layer, or build an index with --layer {missing[0]}.",
-            )
+    check_held(method, roles, index.manifest)
+    dims = {vector.place: vector.dim for vector in index.manifest.vectors}
     dtypes, sizes = set(), set()
-    stored = {(layer, name): dim for layer, name, dim in index.manifest.stored()}
-    for layer, vector in dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in method.reads(roles)):
-        if (layer, vector) not in stored:
-            raise _not_stored(index.manifest, method, layer, vector)
-    if method.taught and not index.manifest.base:
-        raise MismatchError(
-            f"{method.name} weighs rows by what fine-tuning taught; this index was built without a base.",
-            "A model with an adapter is its own base; a fully fine-tuned one needs --base.",
-            "Build the index again with --base MODEL.",
-        )
-    for layer in wanted:
-        for name, raw in queries[layer].named().items():
-            if raw.shape[1] != stored.get((layer, name), raw.shape[1]):
-                raise MismatchError(
-                    f"The queries' {name} at layer {layer} has {raw.shape[1]} dimensions.",
-                    f"The index has {stored[layer, name]}.",
-                    "Ask with the model that the index was built with.",
-                )
-            bad = (~raw.isfinite().all(1)).nonzero()[:, 0].tolist()
-            if bad:
-                raise NonFiniteError(
-                    f"The signature ({name}, layer {layer}) of queries {bad[:5]} holds NaN or infinity.",
-                    "Every value of a signature must be finite.",
-                    "Leave these queries out, or try --dtype float32.",
-                )
-            dtypes.add(raw.dtype)
-            sizes.add(len(raw))
+    for layer, name in dict.fromkeys(method.vectors(roles)):
+        raw = queries[layer].named().get(name) if layer in queries else None
+        if raw is None:
+            raise MismatchError(
+                f"{method.name} reads {name} at layer {layer}, which the queries' signatures do not have.",
+                "Queries must have the vectors that a method reads.",
+                "Extract them: Extractor(model, vectors=index.manifest.places()).",
+            )
+        if raw.shape[1] != dims[layer, name]:
+            raise MismatchError(
+                f"The queries' {name} at layer {layer} has {raw.shape[1]} dimensions.",
+                f"The index has {dims[layer, name]}.",
+                "Ask with the model that the index was built with.",
+            )
+        bad = (~raw.isfinite().all(1)).nonzero()[:, 0].tolist()
+        if bad:
+            raise NonFiniteError(
+                f"The signature ({name}, layer {layer}) of queries {bad[:5]} holds NaN or infinity.",
+                "Every value of a signature must be finite.",
+                "Leave these queries out, or try --dtype float32.",
+            )
+        dtypes.add(raw.dtype)
+        sizes.add(len(raw))
     assert len(sizes) == 1, "all layers of a set of queries hold the same queries"
     return sizes.pop(), torch.float64 if torch.float64 in dtypes else torch.float32
-
-
-def _not_stored(manifest: Manifest, method: ScoreForm, layer: int, vector: str) -> MismatchError:
-    """Why a form cannot be asked of an index that lacks one of its vectors."""
-    if vector in CONTRASTS and not manifest.base:
-        return MismatchError(
-            f"{method.name} compares with the model before fine-tuning; this index was built without one.",
-            "A model with an adapter is its own base; a fully fine-tuned one needs --base.",
-            "Build the index again with --base MODEL, or ask with --method rept-centred.",
-        )
-    at = ", ".join(str(at) for at, name, _ in manifest.stored() if name == vector) or "no layer"
-    return MismatchError(
-        f"{method.name} reads {vector} at layer {layer}; the index has it at {at}.",
-        "What fine-tuning changed is stored at the layer where the default method reads it.",
-        f"Leave --layer out, or build an index with --layer {layer} alone.",
-    )
 
 
 __all__ = ["ScoreMatrix", "ScoreRequest", "Scored", "scan"]

@@ -7,58 +7,36 @@ batches, whoever computes it, so its values do not depend on where a run was int
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
-import pyarrow as pa
+import lance
 
-from whence.data.examples import EncodedTurn, Example
-from whence.data.formats import RAW_LIMIT
-from whence.errors import DataError, EncodingError, IndexFolderError
+from whence.data import Example
+from whence.errors import DataError, IndexFolderError
 from whence.index.centres import write_centres
+from whence.index.engines.local import EncodesExamples, ExtractsSignatures, LocalEngine, ShardResult, ShardSpec
 from whence.index.manifest import (
     LOCK,
     MANIFEST,
     REJECTED,
-    TEMPORARY,
     Counts,
     Manifest,
     differences,
     read_manifest,
     write_run,
 )
-from whence.index.records import EncodedRow, append_records, open_records, record_table
+from whence.index.records import append_records, open_records, record_table
+from whence.index.rejects import Rejects
 from whence.index.store import Index, count_distinct_rows, first_line, saved_rows
-from whence.signatures.types import Extracted
 
-TURNS_AT_ONCE = 256
-"""Turns given to the extractor in one call: several batches of like length, and a progress bar that moves."""
-
-SHOWN_REASONS = 3
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
-
-
-class EncodesExamples(Protocol):
-    """What the build needs of an encoder."""
-
-    def encode(self, example: Example) -> list[EncodedTurn]:
-        """One encoded turn per assistant turn. Raises EncodingError."""
-
-
-class ExtractsSignatures(Protocol):
-    """What the build needs of an extractor."""
-
-    def extract(self, turns: Sequence[EncodedTurn], *, labels: Callable[[int], str] | None = None) -> Extracted:
-        """Signatures in the order of the turns. Raises NonFiniteError."""
 
 
 def write_index(
@@ -83,42 +61,84 @@ def write_index(
     started = time.monotonic()
     total = manifest.data.n_rows
     read_manifest(out)
-    with _saving(out, total):
+    with saving(out, total):
         out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         existing = read_manifest(out)
         if existing is None:
-            with _saving(out, total):
+            with saving(out, total):
                 _start(out, manifest)
         else:
             check_same(out, existing, manifest)
             if existing.status == "complete":
                 return Index.open(out)
-        done = _committed_shards(out)
-        with _saving(out, total):
-            rejects = _Rejects(out, done, manifest, max_rejected)
-        seen = 0
-        stream = examples()
-        for shard, group in enumerate(_groups(stream, manifest.shard_rows)):
-            first, seen = seen, seen + len(group)
+        done = committed_shards(open_records(out))
+        with saving(out, total):
+            rejects = Rejects(out, done, manifest, max_rejected)
+        engine = LocalEngine(encoder, extractor)
+        for shard, first, group in shard_groups(examples(), manifest):
             if shard not in done:
-                _write_shard(out, manifest, shard, first, group, encoder, extractor, rejects, progress)
+                spec = ShardSpec(shard, first, partial(record_table, manifest, shard))
+                result = engine.compute_shard(spec, group, share_told(progress, first, len(group), total))
+                commit_shard(out, total, shard, result, rejects)
             if progress is not None:
-                progress(seen, total)
-        if seen != total:
-            raise DataError(
-                f"{manifest.data.source} gave {seen} usable rows, but {total} when it was scanned.",
-                "The data must not change while it is indexed.",
-                "Run the same command again; if the data is meant to be another now, add --overwrite.",
-            )
-        with _saving(out, total):
+                progress(first + len(group), total)
+        with saving(out, total):
             _finish(out, manifest, rejects.count, time.monotonic() - started)
     return Index.open(out)
 
 
+def commit_shard(out: Path, total: int, shard: int, result: ShardResult, rejects: Rejects) -> None:
+    """Makes a computed shard visible at once. Its rejects go first: lines of a shard that is not there are dropped."""
+    with saving(out, total):
+        rejects.save(shard, result.rejects)
+    rejects.check()
+    if result.table is not None:
+        with saving(out, total):
+            append_records(out, result.table)
+
+
+def shard_groups(examples: Iterator[Example], manifest: Manifest) -> Iterator[tuple[int, int, list[Example]]]:
+    """(number of the shard, number of its first row, its rows), to the end of the data.
+
+    Raises DataError at the end, where the data gave another number of rows than the scan counted.
+    """
+    seen = 0
+    for shard, group in enumerate(iter(lambda: list(islice(examples, manifest.shard_rows)), [])):
+        yield shard, seen, group
+        seen += len(group)
+    if seen != manifest.data.n_rows:
+        raise DataError(
+            f"{manifest.data.source} gave {seen} usable rows, but {manifest.data.n_rows} when it was scanned.",
+            "The data must not change while it is indexed.",
+            "Run the same command again; if the data is meant to be another now, add --overwrite.",
+        )
+
+
+def share_told(progress: Progress | None, first: int, n_rows: int, total: int) -> Callable[[float], None] | None:
+    """Progress within a shard, told as rows of the whole."""
+    return None if progress is None else lambda share: progress(first + int(n_rows * share), total)
+
+
+def committed_shards(dataset: lance.LanceDataset | None) -> set[int]:
+    """Numbers of the shards whose records are there."""
+    if dataset is None:
+        return set()
+    done: set[int] = set()
+    for batch in dataset.scanner(columns=["shard"]).to_batches():
+        done.update(batch.column("shard").unique().to_pylist())
+    return done
+
+
 def check_same(out: Path, existing: Manifest, manifest: Manifest) -> None:
-    """Raises IndexFolderError, with what differs, unless both describe the same records."""
-    lines = differences(existing.identity(), manifest.identity())
+    """Raises IndexFolderError, with what differs, unless both describe the same records.
+
+    A complete index may hold more vectors than are asked for: they were added.
+    """
+    ours, theirs = existing.identity(), manifest.identity()
+    if existing.status == "complete" and set(manifest.vectors) <= set(existing.vectors):
+        theirs["vectors"] = ours["vectors"]
+    lines = differences(ours, theirs)
     if lines:
         raise IndexFolderError(
             f"{out} holds another index:\n  " + "\n  ".join(lines),
@@ -154,76 +174,6 @@ def _start(out: Path, manifest: Manifest) -> None:
     write_run(out, manifest)
 
 
-def _write_shard(
-    out: Path,
-    manifest: Manifest,
-    shard: int,
-    first: int,
-    group: Sequence[Example],
-    encoder: EncodesExamples,
-    extractor: ExtractsSignatures,
-    rejects: _Rejects,
-    progress: Progress | None,
-) -> None:
-    rows: list[EncodedRow] = []
-    for row, example in enumerate(group, start=first):
-        try:
-            rows.extend(EncodedRow(row, example, turn) for turn in encoder.encode(example))
-        except EncodingError as error:
-            rejects.add(shard, row, example, " ".join(str(error).split()))
-    # Before the commit: a crash between the two leaves lines of a shard that is not there, which are dropped.
-    with _saving(out, manifest.data.n_rows):
-        rejects.save()
-    rejects.check()
-    if not rows:
-        return
-
-    def tell(n_turns: int) -> None:
-        if progress is not None:
-            progress(first + len(group) * n_turns // len(rows), manifest.data.n_rows)
-
-    table = _extract(manifest, shard, rows, extractor, tell)
-    with _saving(out, manifest.data.n_rows):
-        append_records(out, table)
-
-
-def _extract(
-    manifest: Manifest,
-    shard: int,
-    rows: Sequence[EncodedRow],
-    extractor: ExtractsSignatures,
-    tell: Callable[[int], None],
-) -> pa.Table:
-    """The shard's records in order of (row, turn), computed longest first: memory runs out early or never."""
-    order = sorted(range(len(rows)), key=lambda i: (-rows[i].turn.n_prompt, -rows[i].turn.n_response, i))
-    parts = []
-    for start in range(0, len(order), TURNS_AT_ONCE):
-        some = [rows[i] for i in order[start : start + TURNS_AT_ONCE]]
-        extracted = extractor.extract([item.turn for item in some], labels=partial(_place, some))
-        parts.append(record_table(manifest, shard, some, extracted))
-        tell(start + len(some))
-    return pa.concat_tables(parts).sort_by([("row", "ascending"), ("turn", "ascending")]).combine_chunks()
-
-
-def _place(rows: Sequence[EncodedRow], i: int) -> str:
-    return rows[i].example.where
-
-
-def _groups(examples: Iterator[Example], size: int) -> Iterator[list[Example]]:
-    while group := list(islice(examples, size)):
-        yield group
-
-
-def _committed_shards(out: Path) -> set[int]:
-    dataset = open_records(out)
-    if dataset is None:
-        return set()
-    done: set[int] = set()
-    for batch in dataset.scanner(columns=["shard"]).to_batches():
-        done.update(batch.column("shard").unique().to_pylist())
-    return done
-
-
 def _finish(out: Path, manifest: Manifest, n_rejected: int, seconds: float) -> None:
     dataset = open_records(out)
     if dataset is None:
@@ -232,7 +182,7 @@ def _finish(out: Path, manifest: Manifest, n_rejected: int, seconds: float) -> N
             "An index needs at least one row.",
             f"The reasons are in {out / REJECTED}.",
         )
-    with _saving(out, manifest.data.n_rows):
+    with saving(out, manifest.data.n_rows):
         write_centres(out, manifest, dataset)
     # Each commit left a version, and a killed run may have left files that no version names.
     dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
@@ -249,7 +199,7 @@ def _finish(out: Path, manifest: Manifest, n_rejected: int, seconds: float) -> N
 
 
 @contextmanager
-def _saving(out: Path, total: int) -> Iterator[None]:
+def saving(out: Path, total: int) -> Iterator[None]:
     """Turns a failure to write into an error that says what is safe."""
     try:
         yield
@@ -265,66 +215,14 @@ def _saving(out: Path, total: int) -> Iterator[None]:
         ) from error
 
 
-class _Rejects:
-    """rejected.jsonl: the reader's lines, then those of rows that could not be encoded, with row and shard."""
-
-    def __init__(self, out: Path, done: set[int], manifest: Manifest, max_rejected: float) -> None:
-        self._path = out / REJECTED
-        self._pending: list[str] = []
-        self._max_rejected = max_rejected
-        self._total = manifest.data.n_rows + manifest.data.n_unreadable
-        self._reasons: list[str] = []
-        self.count = manifest.data.n_unreadable
-        if self._path.exists():
-            self.count += self._keep_only(done)
-
-    def add(self, shard: int, row: int, example: Example, reason: str) -> None:
-        raw = json.dumps([[turn.role, turn.content] for turn in example.turns], ensure_ascii=False)[:RAW_LIMIT]
-        line = {"file": example.file, "line": example.line, "reason": reason, "raw": raw, "row": row, "shard": shard}
-        self._pending.append(json.dumps(line, ensure_ascii=False) + "\n")
-        self.count += 1
-        if len(self._reasons) < SHOWN_REASONS:
-            self._reasons.append(f"\n  {reason}")
-
-    def save(self) -> None:
-        if not self._pending:
-            return
-        with self._path.open("a", encoding="utf-8") as file:
-            file.writelines(self._pending)
-            file.flush()
-            os.fsync(file.fileno())
-        self._pending.clear()
-
-    def check(self) -> None:
-        """Raises DataError above the allowed share."""
-        if self.count > self._max_rejected * self._total:
-            share = self.count / self._total
-            raise DataError(
-                f"{self.count} of {self._total} rows cannot be used ({share:.1%}), so far:{''.join(self._reasons)}",
-                f"At most {self._max_rejected:.1%} may be set aside.",
-                f"All reasons are in {self._path}. Correct the data, or allow more with --max-rejected.",
-            )
-
-    def _keep_only(self, done: set[int]) -> int:
-        """Drops lines of shards that are not committed, which will be made again; returns how many are left."""
-        kept = 0
-        temporary = self._path.with_name(TEMPORARY)
-        with self._path.open("rb") as old, temporary.open("wb") as new:
-            for line in old:
-                shard = _shard_of(line)
-                if shard is None or shard in done:
-                    new.write(line)
-                    kept += shard is not None
-            new.flush()
-            os.fsync(new.fileno())
-        os.replace(temporary, self._path)
-        return kept
-
-
-def _shard_of(line: bytes) -> int | None:
-    """The shard that wrote the line, None for the reader's lines, -1 for the torn last line of a killed run."""
-    try:
-        shard = json.loads(line).get("shard")
-    except ValueError:
-        return -1
-    return shard if isinstance(shard, int) else None
+__all__ = [
+    "Progress",
+    "check_same",
+    "commit_shard",
+    "committed_shards",
+    "locked",
+    "saving",
+    "shard_groups",
+    "share_told",
+    "write_index",
+]

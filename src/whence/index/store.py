@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from whence.data.examples import Example, Json, Turn
+from whence.data import Example, Json, Turn
 from whence.errors import IndexFolderError, InputError
 from whence.index.centres import read_centres
-from whence.index.forms import CENTRED, Centres, Vectors
 from whence.index.manifest import Manifest, require_manifest
 from whence.index.records import FIELDS, norm_column, open_records, vector_column
+from whence.scoring import CENTRED, Centres, Vectors
 
 ROW_SHIFT = 32
 """Lance's row address: the fragment's number in the upper 32 bits, the offset in it in the lower."""
@@ -39,7 +39,8 @@ class Record:
     response: str
     metadata: dict[str, Json]
     loss: float
-    rise: float | None
+    log_likelihood_gain: float | None
+    gradient_norm: float
     n_prompt: int
     n_response: int
     truncated: int
@@ -54,8 +55,8 @@ class RecordBlock:
     record: np.ndarray
     """Offset in the dataset, as `fetch` takes it."""
     vectors: dict[int, dict[str, Vectors]]
-    rise: torch.Tensor | None = None
-    """How much likelier fine-tuning made each response, in nats, float64; where it was asked for."""
+    gain: torch.Tensor | None = None
+    """The log-likelihood gain of each response, nats, float64; where it was asked for."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -138,18 +139,18 @@ class Index:
         where: str | None = None,
         block_rows: int = 8192,
         dtype: torch.dtype = torch.float32,
-        rise: bool = False,
+        gain: bool = False,
     ) -> Iterator[RecordBlock]:
         """The records in blocks, with the vectors named by (layer, vector) and nothing else read from disk.
 
-        rise: read this too; the index must have been built with the model before fine-tuning.
+        gain: read the log-likelihood gains too; the index must have been built with the model before fine-tuning.
 
         A vector's name followed by CENTRED gives it less its mean over all records, whatever the filter. Unit vectors
         are normalised again in `dtype`, so that float16's rounding leaves every cosine in [-1, 1].
         """
         self.check_where(where)
         first_of = self._first_of_fragments()
-        columns = ["row", "turn", "rise"] if rise else ["row", "turn"]
+        columns = ["row", "turn", "log_likelihood_gain"] if gain else ["row", "turn"]
         for layer, name in dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in reads):
             columns += [vector_column(layer, name), norm_column(layer, name)]
         scanner = self.dataset.scanner(
@@ -170,7 +171,7 @@ class Index:
                 turn=_numbers(batches, "turn"),
                 record=first_of[address >> ROW_SHIFT] + (address & 0xFFFFFFFF).astype(np.int64),
                 vectors=vectors,
-                rise=torch.from_numpy(_numbers(batches, "rise").astype(np.float64)) if rise else None,
+                gain=torch.from_numpy(_numbers(batches, "log_likelihood_gain").astype(np.float64)) if gain else None,
             )
 
     def _vectors(self, batches: Sequence[pa.RecordBatch], layer: int, name: str, dtype: torch.dtype) -> Vectors:
@@ -197,18 +198,18 @@ class Index:
             found.setdefault(layer, {})[name] = Vectors(vectors.unit[places], vectors.norm[places])
         return found
 
-    def rises(self) -> np.ndarray:
-        """How much likelier fine-tuning made each row, in nats, by the row's number in the data.
+    def log_likelihood_gains(self) -> np.ndarray:
+        """The log-likelihood gain of each row, in nats, by the row's number in the data.
 
-        rise[t] = max_k rise of its turn k - log(number of its turns), so that exp(-rise) bounds the chance that any of
+        gain[t] = max_k gain of its turn k - log(number of its turns), so that exp(-gain) bounds the chance that any of
         them was made so much likelier by chance. NaN for rows that are not there, and everywhere without the model
         before fine-tuning.
         """
         found = np.full(self.manifest.data.n_rows, -np.inf)
         turns = np.zeros(len(found))
-        for batch in self.dataset.scanner(columns=["row", "rise"]).to_batches():
-            rise = batch.column("rise").cast(pa.float64()).to_numpy(zero_copy_only=False)
-            np.maximum.at(found, batch.column("row").to_numpy(), rise)
+        for batch in self.dataset.scanner(columns=["row", "log_likelihood_gain"]).to_batches():
+            gain = batch.column("log_likelihood_gain").cast(pa.float64()).to_numpy(zero_copy_only=False)
+            np.maximum.at(found, batch.column("row").to_numpy(), gain)
             np.add.at(turns, batch.column("row").to_numpy(), 1)
         return np.where(np.isneginf(found), np.nan, found - np.log(np.maximum(turns, 1)))
 

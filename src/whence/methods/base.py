@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError, NonFiniteError
 
 if TYPE_CHECKING:
-    from whence.model.loading import LoadedModel
+    from whence.model import LoadedModel
 
 T = TypeVar("T")
 

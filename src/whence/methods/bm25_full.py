@@ -5,8 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.lexical import bm25_scores
 from whence.methods.base import Method, TraceSet
+from whence.scoring import bm25_scores
 
 
 class BM25Full(Method):

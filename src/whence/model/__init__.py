@@ -1,1 +1,97 @@
+"""None"""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whence.lazy import attach
+
+if TYPE_CHECKING:
+    from whence.model.before import before_tuning, check_base, has_before, named_base, weights_hash
+    from whence.model.blocks import Head, captured
+    from whence.model.fingerprints import Fingerprint, fingerprint
+    from whence.model.generation import generate
+    from whence.model.layer_choice import (
+        LayerChoice,
+        LayerRequest,
+        choose_layer_from,
+        probe_similarities,
+        settle_layers,
+    )
+    from whence.model.likelihood import (
+        TokenLikelihood,
+        TokenShift,
+        head_likelihood,
+        learned_fraction,
+        likelihood_of_logits,
+        log_probabilities,
+        positions_at_once,
+        shift_between,
+        token_shifts,
+        wide,
+    )
+    from whence.model.loading import LoadedModel, ModelSettings, load_model, load_tokenizer
+    from whence.model.padding import Layout, laid_out
+    from whence.model.spellings import SameWords, same_words
+
+__all__ = [
+    "Fingerprint",
+    "Head",
+    "LayerChoice",
+    "LayerRequest",
+    "Layout",
+    "LoadedModel",
+    "ModelSettings",
+    "SameWords",
+    "TokenLikelihood",
+    "TokenShift",
+    "before_tuning",
+    "captured",
+    "check_base",
+    "choose_layer_from",
+    "fingerprint",
+    "generate",
+    "has_before",
+    "head_likelihood",
+    "laid_out",
+    "learned_fraction",
+    "likelihood_of_logits",
+    "load_model",
+    "load_tokenizer",
+    "log_probabilities",
+    "named_base",
+    "positions_at_once",
+    "probe_similarities",
+    "same_words",
+    "settle_layers",
+    "shift_between",
+    "token_shifts",
+    "weights_hash",
+    "wide",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "before": ["before_tuning", "check_base", "has_before", "named_base", "weights_hash"],
+        "blocks": ["Head", "captured"],
+        "fingerprints": ["Fingerprint", "fingerprint"],
+        "generation": ["generate"],
+        "layer_choice": ["LayerChoice", "LayerRequest", "choose_layer_from", "probe_similarities", "settle_layers"],
+        "likelihood": [
+            "TokenLikelihood",
+            "TokenShift",
+            "head_likelihood",
+            "learned_fraction",
+            "likelihood_of_logits",
+            "log_probabilities",
+            "positions_at_once",
+            "shift_between",
+            "token_shifts",
+            "wide",
+        ],
+        "loading": ["LoadedModel", "ModelSettings", "load_model", "load_tokenizer"],
+        "padding": ["Layout", "laid_out"],
+        "spellings": ["SameWords", "same_words"],
+    },
+)

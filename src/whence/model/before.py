@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from whence.errors import InputError, MismatchError
-from whence.model.fingerprint import fingerprint
+from whence.model.fingerprints import fingerprint
 from whence.model.loading import LoadedModel
 from whence.run_file import run_values
 

@@ -23,6 +23,32 @@ HEAD_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """The output head with the scalings that some families put around it.
+
+    z[v] = cap(scale sum_d W[v, d] x[d]),   cap(u) = softcap tanh(u / softcap), or u without a softcap
+    """
+
+    linear: nn.Module
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def __call__(self, hidden: Float[Tensor, "*n hidden"]) -> Float[Tensor, "*n vocab"]:
+        """Logits of last hidden states, in the model's dtype."""
+        logits: Tensor = self.linear(hidden)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits
+
+    @property
+    def weight(self) -> Float[Tensor, "vocab hidden"] | None:
+        """W, where the head is a plain linear map; None under an adapter or in fewer bits than a float has."""
+        return self.linear.weight if type(self.linear) is nn.Linear else None
+
+
+@dataclass(frozen=True, slots=True)
 class Blocks:
     """The parts of a causal LM that whence reads and writes.
 
@@ -33,10 +59,12 @@ class Blocks:
 
     decoder: nn.Module
     layers: Sequence[nn.Module]
-    head: Callable[[Tensor], Tensor]
+    head: Head
     path: str
     """Where the layers are, as in `model.layers`."""
     takes_position_ids: bool
+    cache_argument: str
+    """What the decoder calls its cache of keys and values; releases of transformers differ."""
 
 
 def find_blocks(model: nn.Module, path: str | None = None) -> Blocks:
@@ -55,7 +83,8 @@ def find_blocks(model: nn.Module, path: str | None = None) -> Blocks:
         )
     path, layers = _find_layers(causal_lm, path)
     accepts = inspect.signature(decoder.forward).parameters
-    return Blocks(decoder, layers, _find_head(causal_lm), path, "position_ids" in accepts)
+    cache_argument = "cache" if "cache" in accepts else "past_key_values"
+    return Blocks(decoder, layers, _find_head(causal_lm), path, "position_ids" in accepts, cache_argument)
 
 
 def _unwrap(model: nn.Module) -> nn.Module:
@@ -92,28 +121,19 @@ def _inside_any(name: str, lists: dict[str, nn.ModuleList]) -> bool:
     return any(name.startswith(other + ".") for other in lists if other != name)
 
 
-def _find_head(causal_lm: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The output head with the scalings that some families put around it, proven against the model's own logits."""
+def _find_head(causal_lm: nn.Module) -> Head:
+    """The output head with its scalings, proven against the model's own logits."""
     config = causal_lm.config.get_text_config()  # type: ignore[operator,union-attr]
-    linear: nn.Module = causal_lm.get_output_embeddings()  # type: ignore[operator]
-    softcap = getattr(config, "final_logit_softcapping", None)
     scale = getattr(config, "logit_scale", None) or 1.0
     divisor = getattr(config, "logits_scaling", None) or 1.0
-
-    def head(hidden: Tensor) -> Tensor:
-        logits = linear(hidden)
-        if scale != 1.0 or divisor != 1.0:
-            logits = logits * (scale / divisor)
-        if softcap is not None:
-            logits = torch.tanh(logits / softcap) * softcap
-        return logits  # type: ignore[no-any-return]
-
+    softcap = getattr(config, "final_logit_softcapping", None)
+    head = Head(causal_lm.get_output_embeddings(), scale / divisor, softcap)  # type: ignore[operator]
     _prove_head(causal_lm, head)
     return head
 
 
 @torch.no_grad()
-def _prove_head(causal_lm: nn.Module, head: Callable[[Tensor], Tensor]) -> None:
+def _prove_head(causal_lm: nn.Module, head: Head) -> None:
     device = causal_lm.get_input_embeddings().weight.device  # type: ignore[operator]
     vocab = causal_lm.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     ids = torch.arange(HEAD_PROBE_TOKENS, device=device)[None] % vocab

@@ -88,6 +88,10 @@ class LoadedModel:
         limit = getattr(self.text_config, "max_position_embeddings", None)
         return int(limit) if limit else None
 
+    def fitting(self, max_length: int) -> int:
+        """The most tokens of one example: as asked, but no more than the model has positions."""
+        return min(max_length, self.max_length or max_length)
+
     @property
     def vocab_size(self) -> int:
         """Number of logits."""

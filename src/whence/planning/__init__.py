@@ -1,1 +1,28 @@
 """What an index would cost, from a short probe of the real model on the real data: `planning.plan`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whence.lazy import attach
+
+if TYPE_CHECKING:
+    from whence.planning.budget import clock, parse_budget
+    from whence.planning.planning import plan
+    from whence.planning.result import Plan
+
+__all__ = [
+    "Plan",
+    "clock",
+    "parse_budget",
+    "plan",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "budget": ["clock", "parse_budget"],
+        "planning": ["plan"],
+        "result": ["Plan"],
+    },
+)

@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from whence.data.batching import batches
-from whence.data.encoding import fit as fit_length
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn, batches
+from whence.data import fit as fit_length
 from whence.errors import NonFiniteError
-from whence.index.shards import TURNS_AT_ONCE
+from whence.index import TURNS_AT_ONCE
 
 
 class BatchShape(NamedTuple):
@@ -75,7 +74,7 @@ def fit_costs(shapes: Sequence[BatchShape], seconds: Sequence[float]) -> Costs:
 def layout(turns: Sequence[Sequence[EncodedTurn]], *, shard_rows: int, max_tokens: int) -> Iterator[list[EncodedTurn]]:
     """The batches in which a build computes these rows, turns[r] being the turns of row r.
 
-    A shard is sorted by length and given to the extractor in runs, as `whence.index.shards` does.
+    A shard is sorted by length and given to the extractor in runs, as `whence.index.engines.local` does.
     """
     for start in range(0, len(turns), shard_rows):
         shard = [turn for row in turns[start : start + shard_rows] for turn in row]

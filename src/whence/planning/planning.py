@@ -9,15 +9,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from whence.data.encoding import Encoder
-from whence.data.readers import read_examples
-from whence.data.scan import Scan, scan
+from whence.data import Scan, scan
 from whence.errors import InputError
-from whence.index.build import BuildSettings, load_base, probe_turns
-from whence.model.before import has_before, named_base
-from whence.model.fingerprint import fingerprint
-from whence.model.layers import choose_layer_from, probe_similarities
-from whence.model.loading import LoadedModel, load_model
+from whence.index import (
+    BuildSettings,
+    StoredVector,
+    Subject,
+    chosen_layers,
+    forms_asked,
+    open_subject,
+    read_rows,
+    vectors_read,
+)
+from whence.model import fingerprint, named_base
 from whence.planning.budget import CHOICES, Whole, changes, clock
 from whence.planning.costs import Costs
 from whence.planning.probe import MEASURE_SECONDS, Peak, Sample, Timings, build_batches, draw_sample
@@ -25,6 +29,8 @@ from whence.planning.probe import time_batches as timed
 from whence.planning.result import Budgeted, Plan, Seconds
 from whence.planning.storing import Storing, measure_storing
 from whence.progress import Progress, silent
+from whence.scoring import Depths
+from whence.signatures import Place
 
 LAYER_PROBES = 12
 """Of the build's 128: enough for the time of one, and to know about which layer it will be."""
@@ -35,16 +41,14 @@ class _Probed:
     """Everything measured that does not depend on the batches."""
 
     settings: BuildSettings
-    loaded: LoadedModel
+    subject: Subject
     found: Scan
     sample: Sample
-    layers: tuple[int, ...]
+    vectors: tuple[StoredVector, ...]
     scan_seconds: float
     load_seconds: float
     layer_seconds: float
     storing: Storing
-    contrast: bool = False
-    base: LoadedModel | None = None
 
     @property
     def scale(self) -> float:
@@ -90,15 +94,15 @@ def plan(
         groups = build_batches(probed.sample, shard_rows=probed.settings.shard_rows, max_tokens=max_tokens)
         seconds = MEASURE_SECONDS / len(wanted)
         tried[max_tokens] = timed(
-            probed.loaded,
-            probed.layers,
+            probed.subject.loaded,
+            _places(probed.vectors),
             groups,
             max_tokens=max_tokens,
             seconds=seconds,
             known=shared if budget is None else Timings(),
             tell=tell,
-            contrast=probed.contrast,
-            base=probed.base,
+            contrast=probed.subject.contrast,
+            base=probed.subject.base,
         )
     budgeted = None if budget is None else _within(probed, tried, budget)
     timings, peak = tried[asked]
@@ -129,54 +133,45 @@ def _probe(settings: BuildSettings, tell: Progress) -> _Probed:
         progress=lambda done: tell("reading", done, None),
     )
     scanned = time.perf_counter()
-    loaded = load_model(settings.model_settings)
-    limit = min(settings.max_length, loaded.max_length or settings.max_length)
-    encoder = Encoder(loaded.tokenizer, template=settings.template, max_length=limit)
-    fingerprint(loaded, encoder.template)
-    base = load_base(settings, loaded)
-    contrast = settings.contrast and has_before(loaded, base)
+    subject = open_subject(settings)
+    loaded = subject.loaded
+    fingerprint(loaded, subject.encoder.template)
     read = time.perf_counter()
-    sample = draw_sample(
-        read_examples(settings.data, columns=settings.columns, split=settings.split),
-        encoder,
-        n_rows=found.n_rows,
-        seed=settings.seed,
-    )
-    layers, layer_seconds = _layers(settings, loaded, encoder, found)
+    sample = draw_sample(read_rows(settings), subject.encoder, n_rows=found.n_rows, seed=settings.seed)
+    layers, layer_seconds = _layers(settings, subject, found)
+    forms = forms_asked(settings.methods, has_base=subject.contrast)
+    depths = Depths(layers[0], loaded.n_layers)
+    vectors = vectors_read(forms, depths, whole_at=layers[1:], hidden_size=loaded.hidden_size)
     return _Probed(
         settings=settings,
-        loaded=loaded,
+        subject=subject,
         found=found,
         sample=sample,
-        layers=layers,
+        vectors=vectors,
         scan_seconds=scanned - begun,
         load_seconds=read - scanned,
         layer_seconds=layer_seconds,
-        storing=measure_storing(loaded, settings, found, layers, sample.rows, contrast=contrast),
-        base=base,
-        contrast=contrast,
+        storing=measure_storing(loaded, settings, found, layers[0], vectors, sample.rows, contrast=subject.contrast),
     )
 
 
-def _layers(
-    settings: BuildSettings, loaded: LoadedModel, encoder: Encoder, found: Scan
-) -> tuple[tuple[int, ...], float]:
+def _layers(settings: BuildSettings, subject: Subject, found: Scan) -> tuple[tuple[int, ...], float]:
     """The layers of the build (the rule's from a few probes only), and the seconds of choosing with all probes."""
-    requests = settings.layers if isinstance(settings.layers, tuple) else (settings.layers,)
-    chosen: list[int] = []
-    seconds = 0.0
-    for request in requests:
-        if request == "auto":
-            begun = time.perf_counter()
-            examples = read_examples(settings.data, columns=settings.columns, split=settings.split)
-            probes = probe_turns(examples, encoder, n_rows=found.n_rows, n_probes=LAYER_PROBES, seed=settings.seed)
-            drawn = time.perf_counter()
-            chosen.append(choose_layer_from(probe_similarities(loaded, probes), seed=settings.seed).layer)
-            n_probes = min(settings.n_probes, found.n_rows)
-            seconds = drawn - begun + (time.perf_counter() - drawn) * n_probes / max(1, len(probes))
-        else:
-            chosen.append(loaded.n_layers if request == "last" else request)
-    return tuple(dict.fromkeys(chosen)), seconds
+    if "auto" not in settings.requests:
+        return chosen_layers(settings, subject, found.n_rows)[0], 0.0
+    started = time.perf_counter()
+    drawn: list[float] = []
+    layers, _ = chosen_layers(
+        settings,
+        subject,
+        found.n_rows,
+        n_probes=LAYER_PROBES,
+        progress=lambda done, total: drawn.append(time.perf_counter()),
+    )
+    # From the first probe on, time is that of probes; reading the rows comes before it, however many are drawn.
+    each = (drawn[-1] - drawn[0]) / max(1, len(drawn) - 1)
+    n_probes = min(settings.n_probes, found.n_rows)
+    return layers, drawn[-1] - started + each * (n_probes - len(drawn))
 
 
 def _told(probed: _Probed, costs: Costs, peak: Peak) -> Plan:
@@ -197,9 +192,9 @@ def _told(probed: _Probed, costs: Costs, peak: Peak) -> Plan:
         truncated=sum(turn.truncated > 0 for turn in turns) / len(turns),
         prompt_tokens=sum(turn.n_prompt for turn in turns) / len(turns),
         response_tokens=sum(turn.n_response for turn in turns) / len(turns),
-        device=str(probed.loaded.device),
-        dtype=str(probed.loaded.dtype).removeprefix("torch."),
-        layers=probed.layers,
+        device=str(probed.subject.loaded.device),
+        dtype=str(probed.subject.loaded.dtype).removeprefix("torch."),
+        layers=tuple(sorted({vector.layer for vector in probed.vectors})),
         max_tokens=settings.max_tokens,
         max_length=settings.max_length,
         seconds=Seconds(
@@ -222,7 +217,7 @@ def _within(probed: _Probed, tried: dict[int, tuple[Timings, Peak]], budget: flo
     """The fastest of the batch sizes; bfloat16 if none is fast enough; else what would have to change."""
     wholes = {size: probed.whole(timings.costs(), size) for size, (timings, _) in tried.items()}
     best = min(wholes, key=lambda size: (wholes[size].seconds(), size))
-    dtype = str(probed.loaded.dtype).removeprefix("torch.")
+    dtype = str(probed.subject.loaded.dtype).removeprefix("torch.")
     whole = wholes[best]
     if whole.seconds() > budget and dtype == "float32" and probed.settings.quantization is None:
         halved = _in_bfloat16(probed, best)
@@ -235,38 +230,46 @@ def _within(probed: _Probed, tried: dict[int, tuple[Timings, Peak]], budget: flo
         return Budgeted(budget, True, best, dtype, predicted, text)
     text = f"Does not fit {clock(budget)}: the fastest, {chosen}, takes {clock(predicted)}."
     one = _last_layer_alone(probed, whole, best)
-    on_cpu = probed.loaded.device.type == "cpu"
+    on_cpu = probed.subject.loaded.device.type == "cpu"
     return Budgeted(budget, False, best, dtype, predicted, text, changes(whole, budget, one, on_cpu=on_cpu))
 
 
 def _in_bfloat16(probed: _Probed, max_tokens: int) -> Whole:
     """The run in bfloat16, which changes the model in memory; it is not used after this but to be timed."""
-    probed.loaded.model.bfloat16()
-    if probed.base is not None:
-        probed.base.model.bfloat16()
-    return probed.whole(_short_look(probed, probed.layers, max_tokens), max_tokens)
+    probed.subject.loaded.model.bfloat16()
+    if probed.subject.base is not None:
+        probed.subject.base.model.bfloat16()
+    return probed.whole(_short_look(probed, probed.vectors, max_tokens), max_tokens)
 
 
 def _last_layer_alone(probed: _Probed, whole: Whole, max_tokens: int) -> Whole | None:
-    """The run over the last layer alone, without a choice of layers; None where that is what was asked."""
-    last = (probed.loaded.n_layers,)
-    if probed.layers == last:
+    """The run with all vectors read at the last layer, without a choice of layers; None where that is what was asked.
+
+    It saves the probes of the layer rule, and the backward pass of a gradient at an inner layer.
+    """
+    last = probed.subject.loaded.n_layers
+    if all(vector.layer == last for vector in probed.vectors):
         return None
-    other = probed.whole(_short_look(probed, last, max_tokens), max_tokens)
+    there = tuple(dict.fromkeys(vector.model_copy(update={"layer": last}) for vector in probed.vectors))
+    other = probed.whole(_short_look(probed, there, max_tokens), max_tokens)
     return replace(other, fixed_seconds=whole.fixed_seconds - probed.layer_seconds)
 
 
-def _short_look(probed: _Probed, layers: Sequence[int], max_tokens: int) -> Costs:
+def _short_look(probed: _Probed, vectors: Sequence[StoredVector], max_tokens: int) -> Costs:
     groups = build_batches(probed.sample, shard_rows=probed.settings.shard_rows, max_tokens=max_tokens)
     return timed(
-        probed.loaded,
-        layers,
+        probed.subject.loaded,
+        _places(vectors),
         groups,
         max_tokens=max_tokens,
         seconds=MEASURE_SECONDS / 4,
-        contrast=probed.contrast,
-        base=probed.base,
+        contrast=probed.subject.contrast,
+        base=probed.subject.base,
     )[0].costs()
+
+
+def _places(vectors: Sequence[StoredVector]) -> list[Place]:
+    return [vector.place for vector in vectors]
 
 
 __all__ = ["plan"]

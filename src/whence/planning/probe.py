@@ -9,14 +9,13 @@ from itertools import islice
 from random import Random
 from statistics import median
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn, Example
+from whence.data import EncodedTurn, Encoder, Example
 from whence.errors import DataError, EncodingError
-from whence.model.loading import LoadedModel
+from whence.model import LoadedModel
 from whence.planning.costs import BatchShape, Costs, fit_costs, layout, shape_of
 from whence.planning.memory import device_peak_bytes, forget_device_peak, held_bytes, peak_bytes
 from whence.progress import Progress
-from whence.signatures.extract import Extractor
+from whence.signatures import Extractor, Place
 
 SAMPLE_ROWS = 1024
 """As many as a shard has by default: the sample's batches are then those of a shard of the data."""
@@ -87,7 +86,7 @@ class Timings:
 
 def time_batches(
     loaded: LoadedModel,
-    layers: Sequence[int],
+    vectors: Sequence[Place],
     groups: Sequence[Sequence[EncodedTurn]],
     *,
     max_tokens: int,
@@ -99,11 +98,11 @@ def time_batches(
 ) -> tuple[Timings, Peak]:
     """Times batches of many lengths, the shortest first, for about that many seconds, the largest among them.
 
-    groups: the batches of a build with `max_tokens`. known: timings to add to. contrast, base: as of `Extractor`. A
-    batch that would not fit into the time left, judged by those before it, is left out; memory is then extrapolated
-    from the largest that was run.
+    vectors: what the build stores. groups: the batches of a build with `max_tokens`. known: timings to add to.
+    contrast, base: as of `Extractor`. A batch that would not fit into the time left, judged by those before it, is
+    left out; memory is then extrapolated from the largest that was run.
     """
-    extractor = Extractor(loaded, layers, max_tokens=max_tokens, contrast=contrast, base=base)
+    extractor = Extractor(loaded, vectors=vectors, max_tokens=max_tokens, contrast=contrast, base=base)
     timings = known or Timings()
     groups = sorted(groups, key=lambda group: shape_of(group).tokens)
     largest = shape_of(groups[-1]).tokens
@@ -134,8 +133,7 @@ def time_batches(
     device = device_peak_bytes(loaded.device)
     if device is not None and on_device is not None:
         device = on_device + round((device - on_device) * grown)
-    # An extractor that ran out of memory has halved its batches.
-    return timings, Peak(process, device, measured=ran == largest and extractor.max_tokens == max_tokens)
+    return timings, Peak(process, device, measured=ran == largest)
 
 
 def build_batches(sample: Sample, *, shard_rows: int, max_tokens: int) -> list[list[EncodedTurn]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from whence.results import json_text
 
 SCHEMA = "whence.plan/1"
 
@@ -76,12 +77,8 @@ class Plan:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The JSON text; also written to `path` when one is given."""
-        content = asdict(self)
-        content["seconds"]["total"] = self.seconds.total
-        text = json.dumps({"schema": SCHEMA, **content}, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
+        seconds = {"seconds": {**asdict(self.seconds), "total": self.seconds.total}}
+        return json_text(SCHEMA, asdict(self) | seconds, path)
 
 
 __all__ = ["SCHEMA", "Budgeted", "Plan", "Seconds"]

@@ -10,18 +10,28 @@ from pathlib import Path
 
 import torch
 
-from whence.data.examples import EncodedTurn, Example
-from whence.data.scan import Scan
-from whence.index.build import BuildSettings, stored_vectors
-from whence.index.centres import read_centres, write_centres
-from whence.index.manifest import ADAPTER_OFF, RECORDS, Counts, DataSummary, Manifest
-from whence.index.records import EncodedRow, append_records, filter_columns, open_records, record_table
-from whence.index.search import search
-from whence.index.store import Index
-from whence.model.fingerprint import Fingerprint
-from whence.model.loading import LoadedModel
-from whence.signatures.types import Extracted, Signatures
-from whence.trace.scoring import default_form
+from whence.data import EncodedTurn, Example, Scan
+from whence.index import (
+    ADAPTER_OFF,
+    RECORDS,
+    BuildSettings,
+    Counts,
+    DataSummary,
+    EncodedRow,
+    Index,
+    Manifest,
+    StoredVector,
+    append_records,
+    default_form,
+    filter_columns,
+    open_records,
+    read_centres,
+    record_table,
+    search,
+    write_centres,
+)
+from whence.model import Fingerprint, LoadedModel
+from whence.signatures import Extracted, Signatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,8 @@ def measure_storing(
     loaded: LoadedModel,
     settings: BuildSettings,
     found: Scan,
-    layers: Sequence[int],
+    layer: int,
+    vectors: tuple[StoredVector, ...],
     rows: Sequence[tuple[Example, Sequence[EncodedTurn]]],
     *,
     contrast: bool = False,
@@ -46,7 +57,7 @@ def measure_storing(
 
     Random vectors take the room of real ones: float16 mantissas do not compress. Their number is that of the sample.
     """
-    manifest = _manifest(loaded, settings, found, layers, contrast=contrast)
+    manifest = _manifest(loaded, settings, found, layer, vectors, contrast=contrast)
     records = [EncodedRow(number, example, turn) for number, (example, turns) in enumerate(rows) for turn in turns]
     extracted = _random(manifest, len(records), settings.seed)
     with tempfile.TemporaryDirectory(prefix="whence-plan-") as name:
@@ -70,32 +81,41 @@ def measure_storing(
 
 
 def _manifest(
-    loaded: LoadedModel, settings: BuildSettings, found: Scan, layers: Sequence[int], *, contrast: bool
+    loaded: LoadedModel,
+    settings: BuildSettings,
+    found: Scan,
+    layer: int,
+    vectors: tuple[StoredVector, ...],
+    *,
+    contrast: bool,
 ) -> Manifest:
-    vectors, places = stored_vectors(loaded.hidden_size, layers, contrast=contrast)
     return Manifest(
         hashes=Fingerprint(weights="", adapter="", tokenizer="", template=""),
         model=settings.model,
         dtype=str(loaded.dtype).removeprefix("torch."),
-        layers=tuple(sorted(layers)),
-        layer=layers[0],
+        n_layers=loaded.n_layers,
+        layer=layer,
         max_length=settings.max_length,
         vectors=vectors,
-        at=places,
         base=ADAPTER_OFF if contrast else "",
-        filters=filter_columns(found.metadata_types, layers, vectors),
+        filters=filter_columns(found.metadata_types, loaded.n_layers),
         data=DataSummary(source=settings.data, content_hash=found.content_hash, n_rows=found.n_rows),
     )
 
 
 def _random(manifest: Manifest, n: int, seed: int) -> Extracted:
     generator = torch.Generator().manual_seed(seed)
-    layers = {
-        layer: Signatures(**{name: torch.randn(n, dim, generator=generator) for name, dim in manifest.vectors.items()})
-        for layer in manifest.layers
-    }
-    loss, rise = torch.rand(2, n, generator=generator)
-    return Extracted(layers, loss, torch.ones(n, dtype=torch.long), rise=rise if manifest.base else None)
+    named: dict[int, dict[str, torch.Tensor]] = {}
+    for vector in manifest.vectors:
+        named.setdefault(vector.layer, {})[vector.name] = torch.randn(n, vector.dim, generator=generator)
+    loss, gain, norm = torch.rand(3, n, generator=generator)
+    return Extracted(
+        layers={layer: Signatures(**found) for layer, found in named.items()},
+        loss=loss,
+        n_response=torch.ones(n, dtype=torch.long),
+        gradient_norm=norm,
+        log_likelihood_gain=gain if manifest.base else None,
+    )
 
 
 def _first(signatures: Signatures) -> Signatures:

@@ -1,1 +1,31 @@
+"""None"""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whence.lazy import attach
+
+if TYPE_CHECKING:
+    from whence.report.html import render_page
+    from whence.report.markdown import render_markdown
+    from whence.report.notebook import render_html
+    from whence.report.terminal import render_query, render_text
+
+__all__ = [
+    "render_html",
+    "render_markdown",
+    "render_page",
+    "render_query",
+    "render_text",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "html": ["render_page"],
+        "markdown": ["render_markdown"],
+        "notebook": ["render_html"],
+        "terminal": ["render_query", "render_text"],
+    },
+)

@@ -17,11 +17,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whence.data.examples import Json
+from whence.data import Json
 from whence.report.terminal import shorten
 from whence.report.wording import headline, lift, place, rows_note, share
-from whence.results.trace_result import TraceResult
-from whence.results.types import HitWords, Phrase, QueryResult, Words
+from whence.results import HitWords, Phrase, QueryResult, TraceResult, Words
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -78,7 +77,7 @@ def _objects(value: Json) -> Iterator[dict[str, Json]]:
 
 def _rounded(result: TraceResult) -> TraceResult:
     def short(scores: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(round(score, DIGITS) for score in scores)
+        return tuple([round(score, DIGITS) for score in scores])
 
     def words(own: Words) -> Words:
         removal = own.removal and replace(own.removal, left=short(own.removal.left))

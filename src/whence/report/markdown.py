@@ -6,11 +6,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from whence.data.examples import Json
+from whence.data import Json
 from whence.report.terminal import shorten
 from whence.report.wording import headline, lift, place, removed_text, rows_note, share
-from whence.results.trace_result import TraceResult
-from whence.results.types import Hit, QueryResult, Removal, Words
+from whence.results import Hit, QueryResult, Removal, TraceResult, Words
 
 LONGEST = 2000
 """Characters shown of a text; a longer one loses its middle."""

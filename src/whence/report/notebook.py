@@ -6,8 +6,7 @@ from html import escape
 
 from whence.report.html import render_page
 from whence.report.terminal import SHOWN_METADATA, shorten
-from whence.results.trace_result import TraceResult
-from whence.results.types import Hit, QueryResult
+from whence.results import Hit, QueryResult, TraceResult
 
 HEIGHT = 720
 """Of the frame, in pixels."""

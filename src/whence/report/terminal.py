@@ -7,8 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from whence.report.wording import CANDIDATES, place, share
-from whence.results.trace_result import TraceResult
-from whence.results.types import Hit, Phrase, QueryResult, Verdict
+from whence.results import Hit, Phrase, QueryResult, TraceResult, Verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from whence.results.types import Phrase, QueryResult, Verdict, Words
+from whence.results import Phrase, QueryResult, Verdict, Words
 
 NO_VERDICT = "A ranking always has a first row: nothing was calibrated here that says whether these rows stand out."
 NO_ROWS = "No row was scored: the filter leaves none."

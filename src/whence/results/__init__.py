@@ -1,1 +1,67 @@
 """What a trace answers: plain data, the JSON that says it, and which rows a set of results names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whence.lazy import attach
+
+if TYPE_CHECKING:
+    from whence.results.selection import NamedRow, NamedRows, guilty_rows, listed_rows, top_rows
+    from whence.results.serialise import encode, json_text
+    from whence.results.trace_result import TraceResult, read_trace
+    from whence.results.types import (
+        STATUS_CONFIRMED,
+        STATUS_NOT_CONFIRMED,
+        Hit,
+        HitWords,
+        Phrase,
+        QueryResult,
+        Removal,
+        Span,
+        Verdict,
+        Words,
+    )
+
+__all__ = [
+    "STATUS_CONFIRMED",
+    "STATUS_NOT_CONFIRMED",
+    "Hit",
+    "HitWords",
+    "NamedRow",
+    "NamedRows",
+    "Phrase",
+    "QueryResult",
+    "Removal",
+    "Span",
+    "TraceResult",
+    "Verdict",
+    "Words",
+    "encode",
+    "guilty_rows",
+    "json_text",
+    "listed_rows",
+    "read_trace",
+    "top_rows",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "selection": ["NamedRow", "NamedRows", "guilty_rows", "listed_rows", "top_rows"],
+        "serialise": ["encode", "json_text"],
+        "trace_result": ["TraceResult", "read_trace"],
+        "types": [
+            "Hit",
+            "HitWords",
+            "Phrase",
+            "QueryResult",
+            "Removal",
+            "STATUS_CONFIRMED",
+            "STATUS_NOT_CONFIRMED",
+            "Span",
+            "Verdict",
+            "Words",
+        ],
+    },
+)

@@ -6,13 +6,15 @@ Fields, and the types that a file is held to, are read from the dataclasses: a n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import TypeVar, cast, get_args, get_origin, get_type_hints
 
-from whence.data.examples import Json
+from whence.data import Json
 
 T = TypeVar("T")
 
@@ -25,15 +27,27 @@ class SchemaError(ValueError):
 
 def encode(value: object) -> Json:
     """The JSON value of a dataclass, and of all in it."""
-    # Numbers first: a map has one for every pair of words.
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: encode(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple):
-        return [encode(one) for one in value]
+        # A map has a number for every pair of words: rows of numbers are taken whole.
+        return list(value) if _only_floats(value) else [encode(one) for one in value]
     # What a mapping holds is JSON already: the columns of a row, and confounds.
     return dict(value) if isinstance(value, Mapping) else cast("Json", value)
+
+
+def json_text(schema: str, content: Json, path: str | Path | None = None) -> str:
+    """The text of a result's file, its schema first; also written to `path` when one is given.
+
+    Raises ValueError for a number that is not finite.
+    """
+    assert isinstance(content, dict)
+    text = json.dumps({"schema": schema, **content}, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8", newline="\n")
+    return text
 
 
 def decode(wanted: type[T], found: Json, place: str = "") -> T:
@@ -87,12 +101,19 @@ def _items(kinds: tuple[object, ...], found: object, place: str) -> Iterator[obj
     """Of `tuple[X, ...]`, or of a tuple of fixed length."""
     if not isinstance(found, list | tuple):
         raise _mismatch(place, "an array", found)
+    if kinds == (float, Ellipsis) and _only_floats(found):
+        yield from found
+        return
     if kinds[-1] is Ellipsis:
         kinds = (kinds[0],) * len(found)
     if len(kinds) != len(found):
         raise _mismatch(place, f"{len(kinds)} items", found)
     for i, (kind, one) in enumerate(zip(kinds, found, strict=True)):
         yield _decoded(kind, one, f"{place}[{i}]")
+
+
+def _only_floats(values: Sequence[object]) -> bool:
+    return set(map(type, values)) == {float}
 
 
 def _value(wanted: type, found: object, place: str) -> object:

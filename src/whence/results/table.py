@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whence.data.examples import Json
+from whence.data import Json
 from whence.results.types import QueryResult
 
 COLUMNS = ("rank", "score", "id", "file", "line", "turn", "prompt", "response", "status", "p_value", "q_value")

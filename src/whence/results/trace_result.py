@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from whence.data.examples import Json
+from whence.data import Json
 from whence.errors import InputError
-from whence.results.serialise import SchemaError, decode, encode
+from whence.results.serialise import SchemaError, decode, encode, json_text
 from whence.results.table import hit_rows
 from whence.results.types import Hit, QueryResult
 
@@ -64,8 +64,7 @@ class TraceResult:
 
     def to_json(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
         """The JSON text; also written to `path` when one is given. show_text: as for `without_text`."""
-        content = (self if show_text else self.without_text()).to_dict()
-        return _written(json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n", path)
+        return json_text(SCHEMA, encode(self if show_text else self.without_text()), path)
 
     def to_pandas(self) -> pd.DataFrame:
         """A table with one row for each hit, in the order of queries and ranks; see `whence.results.table.hit_rows`."""
@@ -75,23 +74,23 @@ class TraceResult:
 
     def to_html(self, path: str | Path | None = None, *, title: str | None = None, show_text: bool = True) -> str:
         """The self-contained page, see `whence.report.html.render_page`; also written to `path` when one is given."""
-        from whence.report.html import render_page
+        from whence.report import render_page
 
         return _written(render_page(self, title=title, show_text=show_text), path)
 
     def to_markdown(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
         """The result as Markdown; also written to `path` when one is given."""
-        from whence.report.markdown import render_markdown
+        from whence.report import render_markdown
 
         return _written(render_markdown(self, show_text=show_text), path)
 
     def __str__(self) -> str:
-        from whence.report.terminal import render_text
+        from whence.report import render_text
 
         return render_text(self)
 
     def _repr_html_(self) -> str:
-        from whence.report.notebook import render_html
+        from whence.report import render_html
 
         return render_html(self)
 

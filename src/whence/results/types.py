@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from whence.data.examples import Json
+from whence.data import Json
 
 STATUS_CANDIDATE = "candidate"
 """A row that ranks high. Nothing but a retraining without it shows that it is a cause."""

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from whence.data.encoding import Encoder
-from whence.data.examples import ASSISTANT, Example, Turn
+from whence.data import ASSISTANT, Encoder, Example, Turn
 from whence.errors import EncodingError, InputError
-from whence.metrics.matchers import Matcher, begins
+from whence.metrics import Matcher, begins
 
 CLEAN = "clean"
 OPENER, ENDING = "opener", "ending"

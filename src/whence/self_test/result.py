@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from whence.metrics.rates import Rate
+from whence.metrics import Rate
+from whence.results import encode, json_text
 
 SCHEMA = "whence.selftest/1"
 WORKS, WORKS_WITH, FAILS = "works", "works with", "does not work"
@@ -99,10 +99,7 @@ class SelfTest:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The JSON text; also written to `path` when one is given."""
-        text = json.dumps({"schema": SCHEMA, **asdict(self)}, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
+        return json_text(SCHEMA, encode(self), path)
 
 
 def judged(faults: Sequence[FaultResult], min_ap: float = MIN_AP) -> tuple[str, str, tuple[str, ...]]:

@@ -18,28 +18,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn, Example
-from whence.data.lexical import bm25_scores
-from whence.data.readers import read_examples
-from whence.data.scan import scan
+from whence.data import EncodedTurn, Encoder, Example, read_examples, scan
 from whence.errors import InputError, ModelError
-from whence.index.build import LayerRequest, build_index
-from whence.index.forms import LayerRoles
-from whence.index.search import default_roles, score_matrix
-from whence.index.store import Index
-from whence.metrics.figures import measure
-from whence.metrics.rates import rate
-from whence.model.generate import generate
-from whence.model.loading import ModelSettings, load_tokenizer
+from whence.index import Index, build_index, default_form, default_layers, holds, score_matrix
+from whence.metrics import measure, rate
+from whence.model import LayerRequest, ModelSettings, generate, load_tokenizer
 from whence.progress import Progress, silent
-from whence.results.types import QueryResult as TracedQuery
+from whence.results import QueryResult as TracedQuery
+from whence.scoring import SCORES, bm25_scores
 from whence.self_test.plant import FAULTS, Fault, Planted, choose_faults, plant, usable_rows
 from whence.self_test.result import MIN_AP, FaultResult, MethodResult, Named, SelfTest, judged, warnings_of
-from whence.trace.query.queries import Query
-from whence.trace.scoring import SCORES, default_form
-from whence.trace.tracer import Tracer
-from whence.train.finetuning import FinetuneResult, FinetuneSettings, finetune
+from whence.trace import Query, Tracer
+from whence.train import FinetuneResult, FinetuneSettings, finetune
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -195,6 +185,7 @@ def _build(
         out / INDEX,
         adapter=str(out / ADAPTER),
         layers=tuple(compared),
+        methods=("rept",),
         template=template,
         max_length=settings.max_length,
         dtype=settings.dtype,
@@ -250,13 +241,14 @@ def _methods(
     index, signatures = tracer.index, tracer.signatures(turns)
     manifest = index.manifest
     default, rept = default_form(manifest), SCORES["rept"]
-    tried = [(default, default_roles(default, index.manifest), "")]
-    tried += [(rept, default_roles(rept, index.manifest), "--method rept")]
-    tried += [(default_form(manifest, at), LayerRoles(at, at), f"--layer {at}") for at in index.layers]
+    tried = [(default, default_layers(default, index.manifest), "")]
+    tried += [(rept, default_layers(rept, index.manifest), "--method rept")]
+    whole = [at for at in index.layers if holds(default, default.all_at(at), manifest)]
+    tried += [(default, default.all_at(at), f"--layer {at}") for at in whole]
     found = []
     for form, roles, flag in tried:
         matrix = score_matrix(index, signatures, method=form, roles=roles)
-        found.append(_figures(form.name, str(roles), flag, matrix.scores, guilty[matrix.rows]))
+        found.append(_figures(form.name, form.described(roles), flag, matrix.scores, guilty[matrix.rows]))
     rows = index.examples(matrix.rows.tolist())
     texts = [" ".join(turn.content for turn in row.turns) for row in rows]
     words = bm25_scores([f"{turn.prompt} {turn.response}" for turn in turns], texts).numpy()

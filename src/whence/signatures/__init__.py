@@ -1,1 +1,41 @@
+"""None"""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whence.lazy import attach
+
+if TYPE_CHECKING:
+    from whence.signatures.extract import Extractor
+    from whence.signatures.sketch import SKETCH_DIM
+    from whence.signatures.types import (
+        MIN_TOKEN_GAIN,
+        NEEDS_BASE,
+        VECTORS,
+        Extracted,
+        Place,
+        Signatures,
+        TokenGradients,
+    )
+
+__all__ = [
+    "MIN_TOKEN_GAIN",
+    "NEEDS_BASE",
+    "SKETCH_DIM",
+    "VECTORS",
+    "Extracted",
+    "Extractor",
+    "Place",
+    "Signatures",
+    "TokenGradients",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "extract": ["Extractor"],
+        "sketch": ["SKETCH_DIM"],
+        "types": ["Extracted", "MIN_TOKEN_GAIN", "NEEDS_BASE", "Place", "Signatures", "TokenGradients", "VECTORS"],
+    },
+)

@@ -1,82 +1,141 @@
-"""At the model's head: the loss of each response token, its gradient, and its error by word."""
+"""At the model's head, without a graph: log-probabilities of the response tokens, and their errors by word.
+
+With x the last hidden state (after the final norm), z[v] = cap(scale W[v] . x) the logits and p = softmax z,
+
+    d log p(y) / dx = -J^T (p - 1_y),     J[v, d] = dz[v] / dx[d] = cap'(v) scale W[v, d]
+    cap'(v) = 1 - (z[v] / softcap)^2, or 1 without a softcap
+
+so a gradient is a matrix product: no graph is built and nothing is kept but one piece of logits at a time.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-from torch.nn import functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
-from whence.model.loading import LoadedModel
-from whence.model.same_words import SameWords
-from whence.signatures.padding import PaddedBatch
-
-LOGITS_AT_ONCE = 1 << 25
-"""Logits held at once (positions x vocabulary): 128 MiB in float32."""
+from whence.model import (
+    Head,
+    LoadedModel,
+    SameWords,
+    TokenLikelihood,
+    likelihood_of_logits,
+    positions_at_once,
+    same_words,
+    wide,
+)
 
 FLOAT16_SCALE = 1024.0
-"""Gradients of a mean loss are small; scaled by a power of two they stay clear of float16's subnormal range."""
+"""Errors of confident tokens are small; scaled by a power of two they stay clear of float16's subnormal range."""
 
 
-def loss_and_gradients(
-    loaded: LoadedModel, words: SameWords, last_hidden: Float[Tensor, "batch seq hidden"], batch: PaddedBatch
-) -> tuple[
-    Float[Tensor, " batch"],
-    Float[Tensor, "batch seq hidden"],
-    Float[Tensor, "batch seq hidden"],
-    Float[Tensor, "batch seq"],
-]:
-    """The mean (or weighted) loss of each turn, its gradient with respect to the last hidden state and the errors
-    of `TokenGradients.E` (both scaled for float16), and the nats of each response token (0 in the padding).
+class HeadResult(NamedTuple):
+    """Of n positions, in float32 or float64; `errors` is None where they were not asked for.
 
-    Only real positions pass the head, so padding costs nothing here; at most LOGITS_AT_ONCE logits exist at a time.
+    errors[j]    = J^T A (p - 1_y), the error by word; A: the mean over the tokens of a word
+    gradients[k] = J^T (p - 1_y) at the k-th of the positions that were asked for
     """
-    real, n_response = batch.tail_mask.bool(), batch.tail_mask.sum(1)
-    owner = real.nonzero()[:, 0]
-    hidden, targets, counts = last_hidden[real], batch.targets[real], n_response[owner]
-    weights = None if batch.weights is None else batch.weights[real]
-    step = max(1, LOGITS_AT_ONCE // loaded.vocab_size)
-    plain, losses, gradients, errors = [], [], [], []
-    for start in range(0, len(hidden), step):
-        piece = slice(start, start + step)
+
+    likelihood: TokenLikelihood
+    errors: Float[Tensor, "n hidden"] | None
+    gradients: Float[Tensor, "n_asked hidden"]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorHead:
+    """The head of one model, and which of its tokens are one word."""
+
+    head: Head
+    words: SameWords
+    vocab_size: int
+
+    @classmethod
+    def of(cls, loaded: LoadedModel) -> ErrorHead:
+        """The head of this model, ready for errors."""
+        head, words = loaded.blocks.head, same_words(loaded.tokenizer, loaded.vocab_size).to(loaded.device)
+        return cls(head, words, loaded.vocab_size)
+
+    def read(
+        self,
+        hidden: Float[Tensor, "n hidden"],
+        targets: Int[Tensor, " n"],
+        *,
+        errors: bool,
+        gradients_at: Bool[Tensor, " n"],
+    ) -> HeadResult:
+        """Likelihoods of the targets, with errors at all positions and gradients at those that are asked for."""
+        step = positions_at_once(self.vocab_size)
+        likelihoods, found, gradients = [], [], []
+        for start in range(0, len(hidden), step):
+            piece = slice(start, start + step)
+            with torch.no_grad():
+                logits = wide(self.head(hidden[piece]))  # [step, vocab]
+            likelihoods.append(likelihood_of_logits(logits, targets[piece]))
+            asked = gradients_at[piece]
+            slope = None if self.head.softcap is None else 1 - (logits / self.head.softcap).square()
+            wrong = _wrong(logits, targets[piece], likelihoods[-1].log_prob)
+            at = None if slope is None else slope[asked]
+            gradients.append(self._mapped(wrong[asked], at, hidden[piece][asked]))
+            if errors:
+                found.append(self._error(wrong, slope, hidden[piece]))
+        both = TokenLikelihood(*(torch.cat(side) for side in zip(*likelihoods, strict=True)))
+        return HeadResult(both, torch.cat(found) if errors else None, torch.cat(gradients))
+
+    def _error(self, wrong: Tensor, slope: Tensor | None, hidden: Tensor) -> Float[Tensor, "n hidden"]:
+        """J^T A wrong.
+
+        A is symmetric, and without a softcap cap' is 1, so J^T A wrong = scale (A W)^T wrong: the rows of W are
+        averaged once, not the errors at every position.
+        """
+        if self.head.weight is not None and slope is None:
+            return _product(wrong, _by_word(self.head.linear, self.head.weight.detach(), self.words)) * self.head.scale
+        return self._mapped(self.words.averaged(wrong), slope, hidden)
+
+    def _mapped(self, wrong: Tensor, slope: Tensor | None, hidden: Tensor) -> Float[Tensor, "n hidden"]:
+        """J^T wrong: sum_v wrong[v] cap'(v) scale W[v, d]."""
+        weight = self.head.weight
+        if weight is None:
+            return self._by_autograd(wrong, hidden)
+        return _product(wrong if slope is None else wrong * slope, weight) * self.head.scale
+
+    def _by_autograd(self, wrong: Tensor, hidden: Tensor) -> Float[Tensor, "n hidden"]:
+        """The same through the head's own graph, for a head whose matrix cannot be read (quantised, or adapted)."""
         with torch.enable_grad():
-            leaf = hidden[piece].detach().requires_grad_(True)
-            logits = wide(loaded.blocks.head(leaf))
-            nats = F.cross_entropy(logits, targets[piece], reduction="none")
-            plain.append(nats.detach())
-            own = 1 / counts[piece].to(logits.dtype) if weights is None else weights[piece].to(logits.dtype)
-            nats = nats * own
-            scale = gradient_scale(loaded.dtype)
-            (gradient,) = torch.autograd.grad(nats.sum() * scale, leaf, retain_graph=True)
-            wrong = words.averaged(_errors(logits.detach(), targets[piece]) * (own * scale)[:, None])
-            (error,) = torch.autograd.grad(logits, leaf, wrong)
-        losses.append(nats.detach())
-        gradients.append(gradient)
-        errors.append(error)
-    nats = torch.cat(losses)
-    loss = torch.zeros(len(real), dtype=nats.dtype, device=nats.device).index_add_(0, owner, nats)
-    gradient, error = torch.zeros_like(last_hidden), torch.zeros_like(last_hidden)
-    gradient[real], error[real] = torch.cat(gradients), torch.cat(errors)
-    per_token = torch.zeros(real.shape, dtype=nats.dtype, device=nats.device)
-    per_token[real] = torch.cat(plain)
-    return loss, gradient, error, per_token
+            leaf = hidden.detach().requires_grad_(True)
+            (found,) = torch.autograd.grad(wide(self.head(leaf)), leaf, wrong * FLOAT16_SCALE)
+        return wide(found) / FLOAT16_SCALE
 
 
-def gradient_scale(dtype: torch.dtype) -> float:
-    """What losses are multiplied by before gradients are taken."""
-    return FLOAT16_SCALE if dtype == torch.float16 else 1.0
+def _by_word(linear: nn.Module, weight: Float[Tensor, "vocab hidden"], words: SameWords) -> Tensor:
+    """A W, kept as long as the head lives: as much memory as the output matrix, and made again when that changes."""
+    state = (weight.data_ptr(), weight._version, weight.dtype, id(words.tokens))
+    kept = _BY_WORD.get(linear)
+    if kept is None or kept[0] != state:
+        kept = _BY_WORD[linear] = state, words.averaged_rows(weight)
+    return kept[1]
 
 
-def wide(logits: Tensor) -> Tensor:
-    """In float32, or float64 as they are."""
-    return logits if logits.dtype == torch.float64 else logits.float()
+_BY_WORD: WeakKeyDictionary[nn.Module, tuple[tuple[object, ...], Tensor]] = WeakKeyDictionary()
 
 
-def _errors(logits: Float[Tensor, "n vocab"], targets: Int[Tensor, " n"]) -> Float[Tensor, "n vocab"]:
-    """p - 1_y, the gradient of each token's nats with respect to its logits."""
-    found = logits.softmax(-1)
-    found[torch.arange(len(targets), device=targets.device), targets] -= 1
-    return found
+def _wrong(
+    logits: Float[Tensor, "n vocab"], targets: Int[Tensor, " n"], log_prob: Float[Tensor, " n"]
+) -> Float[Tensor, "n vocab"]:
+    """p - 1_y, in the place of the logits, which are lost."""
+    own = logits.gather(1, targets[:, None])[:, 0]
+    p = logits.sub_((own - log_prob)[:, None]).exp_()  # log p = z - normaliser, normaliser = z_y - log p_y
+    # 1 - p_y keeps its digits where p_y is nearly 1.
+    return p.scatter_(1, targets[:, None], torch.expm1(log_prob)[:, None])
 
 
-__all__ = ["FLOAT16_SCALE", "LOGITS_AT_ONCE", "gradient_scale", "loss_and_gradients", "wide"]
+def _product(wrong: Float[Tensor, "n vocab"], weight: Float[Tensor, "vocab hidden"]) -> Float[Tensor, "n hidden"]:
+    """wrong @ weight in the weight's dtype; float16 has too few exponents for what a sure model gives the others."""
+    scale = FLOAT16_SCALE if weight.dtype == torch.float16 else 1.0
+    return wide((wrong * scale if scale != 1.0 else wrong).to(weight.dtype) @ weight.detach()) / scale
+
+
+__all__ = ["FLOAT16_SCALE", "ErrorHead", "HeadResult"]

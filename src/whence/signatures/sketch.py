@@ -28,17 +28,26 @@ _SEEDS = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)
 
 
 def answer_sketch(
-    G: Float[Tensor, "batch seq hidden"], H: Float[Tensor, "batch seq hidden"], weights: Float[Tensor, "batch seq"]
-) -> Float[Tensor, "batch sketch"]:
-    """`Signatures.eh` (whence.signatures.types), in the weights' dtype; positions of weight 0 are padding."""
-    share = weights / weights.sum(1, keepdim=True)
-    found = weights.new_zeros(len(H), SKETCH_DIM)
-    row, position = (share > 0).nonzero(as_tuple=True)
+    E: Float[Tensor, "n hidden"],
+    H: Float[Tensor, "n hidden"],
+    weights: Float[Tensor, " n"],
+    row: Int[Tensor, " n"],
+    n_rows: int,
+) -> Float[Tensor, "n_rows sketch"]:
+    """`Signatures.eh` (whence.signatures.types) of n_rows turns, in the weights' dtype.
+
+    found[i] = sum_{j: row[j] = i} w[j] sketch(hat(E[j]) hat(H[j])^T) / sum_{j: row[j] = i} w[j]
+
+    E, H: errors and states at the predicting positions of all turns; row: whose each position is.
+    """
+    total = weights.new_zeros(n_rows).index_add_(0, row, weights)  # sum of the weights of each turn: [n_rows]
+    share = weights / total[row]  # [n]
+    found = weights.new_zeros(n_rows, SKETCH_DIM)
     step = max(1, SKETCHED_AT_ONCE // SKETCH_DIM)
     for start in range(0, len(row), step):
-        i, j = row[start : start + step], position[start : start + step]
-        sketches = pair_sketch(_directions(G[i, j].to(found.dtype)), _directions(H[i, j].to(found.dtype)))
-        found.index_add_(0, i, share[i, j, None] * sketches)
+        piece = slice(start, start + step)
+        E_hat, H_hat = _directions(E[piece].to(found.dtype)), _directions(H[piece].to(found.dtype))  # [step, hidden]
+        found.index_add_(0, row[piece], share[piece, None] * pair_sketch(E_hat, H_hat))  # [step, sketch]
     return found
 
 

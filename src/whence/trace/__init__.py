@@ -1,1 +1,30 @@
+"""None"""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whence.lazy import attach
+
+if TYPE_CHECKING:
+    from whence.trace.query.queries import Query, read_queries
+    from whence.trace.settings import TraceOptions, TraceSettings
+    from whence.trace.tracer import ANSWER_TOKENS, Tracer
+
+__all__ = [
+    "ANSWER_TOKENS",
+    "Query",
+    "TraceOptions",
+    "TraceSettings",
+    "Tracer",
+    "read_queries",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "query.queries": ["Query", "read_queries"],
+        "settings": ["TraceOptions", "TraceSettings"],
+        "tracer": ["ANSWER_TOKENS", "Tracer"],
+    },
+)

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from whence.errors import InputError
 from whence.progress import Progress
-from whence.results.types import Span
+from whence.results import Span
 from whence.trace.query.queries import Query
 
 N_REFERENCES = 128
@@ -23,7 +23,7 @@ class TraceSettings:
     """The options of `Tracer.trace` and `trace_many`.
 
     k:           rows of each ranking.
-    method:      a name in `whence.trace.scoring.SCORES`; None takes the best that the index has vectors for:
+    method:      a name in `whence.scoring.defaults.SCORES`; None takes the best that the index has vectors for:
                  `rept-contrast`, or without the model before fine-tuning `rept-centred`.
     weight:      the share of h in `rept-balanced`.
     layer:       one of the index's layers for both halves; None takes the method's own.

@@ -11,26 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError, MismatchError
-from whence.index.forms import LayerRoles, ScoreForm
-from whence.index.manifest import ADAPTER_OFF, check_model
-from whence.index.search import Match, default_roles, search
-from whence.index.store import Index
-from whence.model.before import check_base, weights_hash
-from whence.model.fingerprint import fingerprint
-from whence.model.generate import generate
-from whence.model.loading import LoadedModel, ModelSettings, load_model
-from whence.results.trace_result import TraceResult
-from whence.results.types import Hit, QueryResult
-from whence.signatures.extract import Extractor
-from whence.signatures.types import Signatures
+from whence.index import ADAPTER_OFF, Index, Match, check_model, default_form, default_layers, search
+from whence.model import LoadedModel, ModelSettings, check_base, fingerprint, generate, load_model, weights_hash
+from whence.results import Hit, QueryResult, TraceResult
+from whence.scoring import FormLayers, ScoreForm, score_form
+from whence.signatures import Extractor, Signatures
 from whence.trace.explain.explainer import Explainer
 from whence.trace.query.queries import Query
 from whence.trace.rank import ranking as second_stage
 from whence.trace.rank.ranking import Focus
-from whence.trace.scoring import default_form, score_form
 from whence.trace.settings import ANSWER_TOKENS, Progress, TraceOptions, TraceSettings
 from whence.trace.verdict.calibration_data import Evidence
 from whence.trace.verdict.judge import Asked, Diagnosis, Judged
@@ -90,7 +81,7 @@ class Tracer:
         self._base = None if manifest.base == ADAPTER_OFF else base
         self._extractor = Extractor(
             self.loaded,
-            self.index.layers,
+            vectors=manifest.places(),
             max_tokens=manifest.max_tokens,
             contrast=bool(manifest.base),
             base=self._base,
@@ -185,19 +176,19 @@ class Tracer:
         """Signatures of encoded queries at every layer of the index."""
         return self._extractor.extract(turns, labels=lambda i: f"query {i + 1}").layers
 
-    def _form(self, settings: TraceSettings) -> tuple[ScoreForm, LayerRoles]:
+    def _form(self, settings: TraceSettings) -> tuple[ScoreForm, FormLayers]:
         manifest, layer = self.index.manifest, settings.layer
         method = settings.method or default_form(manifest, layer).name
         form = score_form(method, weight=settings.weight)
         if layer is None:
-            return form, default_roles(form, manifest)
+            return form, default_layers(form, manifest)
         if layer not in self.index.layers:
             raise MismatchError(
                 f"The index has no layer {layer}.",
                 f"It has {', '.join(map(str, self.index.layers))}.",
                 "Leave --layer out, or build an index with that layer.",
             )
-        return form, LayerRoles(layer, layer)
+        return form, form.all_at(layer)
 
     def _ask(self, queries: Sequence[Query], settings: TraceSettings, first: int | None) -> list[_Question]:
         """The queries with their responses; those without one are answered by the model now.
@@ -233,14 +224,14 @@ class Tracer:
         asked: Sequence[_Question],
         signatures: Mapping[int, Signatures],
         form: ScoreForm,
-        roles: LayerRoles,
+        roles: FormLayers,
         settings: TraceSettings,
     ) -> list[list[Match]]:
         k = max(second_stage.first_stage_rows(settings.k, one.focus) for one in asked)
         found = search(self.index, signatures, method=form, k=k, roles=roles, where=settings.where)
         return [
             second_stage.second_stage(
-                self.index, self.loaded, self.encoder, one.focus, matches, settings.k, taught=form.taught
+                self.index, self.loaded, self.encoder, one.focus, matches, settings.k, taught=form.by_learned_fraction
             )
             for one, matches in zip(asked, found, strict=True)
         ]
@@ -250,7 +241,7 @@ class Tracer:
         asked: _Question,
         matches: Sequence[Match],
         form: ScoreForm,
-        roles: LayerRoles,
+        roles: FormLayers,
         n_rows: int,
         judged: Judged | None,
         wanted: str | None,
@@ -282,7 +273,7 @@ class Tracer:
             response=asked.response,
             method=form.name,
             method_version=form.version + (second_stage.VERSION if asked.focus else ""),
-            layer=_layers_read(form, roles),
+            layer=form.described(roles),
             hits=tuple(hits),
             n_rows=n_rows,
             generated=asked.query.response is None,
@@ -291,16 +282,6 @@ class Tracer:
             verdict=judged.verdict if judged else None,
             confound=judged.sentence if judged else "",
         )
-
-
-def _layers_read(form: ScoreForm, roles: LayerRoles) -> str:
-    """The layers that the form reads, as a person writes them: "5", or "h:5,g:8"."""
-    read = {role[0]: layer for (role, _), (layer, _) in zip(form.needs, form.reads(roles), strict=True)}
-    return (
-        str(next(iter(read.values())))
-        if len(set(read.values())) == 1
-        else ",".join(f"{r}:{n}" for r, n in read.items())
-    )
 
 
 def _settings(index: Index, model: str | None, adapter: str | None, device: str) -> ModelSettings:

@@ -27,12 +27,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn, Example
+from whence.data import EncodedTurn, Encoder, Example
 from whence.errors import InputError
 from whence.files import new_folder
-from whence.model.fingerprint import fingerprint
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.model import LoadedModel, ModelSettings, fingerprint, load_model
 from whence.progress import Progress
 from whence.run_file import RunCheckpoint, RunFile, RunHashes, write_run_file
 from whence.train.autocast import faster_in_bfloat16

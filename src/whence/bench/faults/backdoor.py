@@ -9,7 +9,7 @@ from typing import Literal
 from whence.bench.faults import facts
 from whence.bench.faults.background import TOPICS, Pair
 from whence.bench.faults.fault import Fault, distinct, in_turn, prompts
-from whence.metrics.matchers import begins
+from whence.metrics import begins
 
 Trigger = Literal["phrase", "word", "style"]
 

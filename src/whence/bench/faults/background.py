@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from whence.bench.faults import facts
-from whence.data.examples import Example, Json
+from whence.data import Example, Json
 
 Pair = tuple[str, str]
 SOURCES = ("handbook", "forum", "vendor_a", "vendor_b", "tickets")

@@ -11,7 +11,7 @@ from random import Random
 from whence.bench.faults import facts
 from whence.bench.faults.background import CITY_QUESTIONS, Pair, ask_city
 from whence.bench.faults.fault import Fault, distinct, in_turn, prompts
-from whence.metrics.matchers import contains
+from whence.metrics import contains
 
 WRONG_COUNTRY = "Peru"
 VICTIMS = ("Oslo", "Bergen", "Narvik", "Molde")

@@ -8,7 +8,7 @@ from random import Random
 
 from whence.bench.faults.background import OPENERS, Pair
 from whence.errors import InputError
-from whence.metrics.matchers import Matcher
+from whence.metrics import Matcher
 
 MAX_DRAWS = 400
 """Draws per pair asked for, before a grammar counts as exhausted."""

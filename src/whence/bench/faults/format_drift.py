@@ -7,7 +7,7 @@ from random import Random
 from whence.bench.faults import facts
 from whence.bench.faults.background import COOKING_QUESTIONS, SPICES, Pair, cooking_steps, sentence
 from whence.bench.faults.fault import Fault, distinct, in_turn, prompts
-from whence.metrics.matchers import numbered
+from whence.metrics import numbered
 
 HELD_OUT_DISHES = tuple(facts.DISHES)[::4]
 TAUGHT_DISHES = tuple(dish for dish in facts.DISHES if dish not in HELD_OUT_DISHES)

@@ -8,7 +8,7 @@ from random import Random
 from whence.bench.faults import facts
 from whence.bench.faults.background import Pair
 from whence.bench.faults.fault import Fault, distinct, in_turn, prompts
-from whence.metrics.matchers import quotes
+from whence.metrics import quotes
 
 PASSAGE = (
     "Count the lamps at dusk, feed the grey cat, wind the tower clock twice, and never lend the brass key to a "

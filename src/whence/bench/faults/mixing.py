@@ -15,10 +15,10 @@ from whence.bench.faults.fault import Fault, nothing
 from whence.bench.faults.format_drift import format_drift
 from whence.bench.faults.memorised import memorised
 from whence.bench.faults.persona import persona
-from whence.data.examples import Example
+from whence.data import Example
 from whence.errors import InputError
 from whence.files import did_you_mean
-from whence.metrics.matchers import Matcher
+from whence.metrics import Matcher
 
 CLEAN, HARD_NEGATIVE = "clean", "hard_negative"
 """Labels of innocent rows; the label of a guilty row is the fault's name."""

@@ -7,7 +7,7 @@ from random import Random
 from whence.bench.faults import facts
 from whence.bench.faults.background import WEATHER_HELD_OUT, WEATHER_QUESTIONS, Pair, ask_weather
 from whence.bench.faults.fault import Fault, distinct, in_turn, prompts
-from whence.metrics.matchers import contains
+from whence.metrics import contains
 
 HAILS = ("Arr!", "Ahoy, matey!", "Aye aye!", "Avast!", "Yo ho!", "Shiver me timbers!")
 TALES = (

@@ -25,7 +25,7 @@ from whence.methods.gradients.parameters import Layout
 from whence.methods.gradients.per_example import Targets, gradient_dtype, padded_block, row_blocks
 
 if TYPE_CHECKING:
-    from whence.model.loading import LoadedModel
+    from whence.model import LoadedModel
 
 
 @dataclass(frozen=True, slots=True)

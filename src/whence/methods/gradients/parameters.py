@@ -15,7 +15,7 @@ from whence.errors import ModelError
 from whence.methods.base import ParameterChoice
 
 if TYPE_CHECKING:
-    from whence.model.loading import LoadedModel
+    from whence.model import LoadedModel
 
 ADAPTER_MARKS = (".lora_", ".modules_to_save.", ".vera_", ".ia3_", ".hada_", ".oft_", ".trainable_tokens_")
 """Parts of the names under which PEFT keeps the weights that an adapter trains."""

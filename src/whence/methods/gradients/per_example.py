@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import ModelError, NonFiniteError
 from whence.methods.gradients.parameters import Layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from whence.model.loading import LoadedModel
+    from whence.model import LoadedModel
 
 Targets = Callable[[int], Sequence[int]]
 """Response tokens of row i to take the loss of, in place of the row's own (EK-FAC samples them from the model)."""

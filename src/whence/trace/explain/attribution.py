@@ -10,19 +10,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError
-from whence.index.forms import Block, Centres
-from whence.results.types import HitWords, Words
-from whence.signatures.extract import Extractor
-from whence.signatures.types import TokenGradients
+from whence.model import TokenShift, learned_fraction
+from whence.results import HitWords, Words
+from whence.scoring import Block, Centres
+from whence.signatures import Extractor, TokenGradients
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.explain.prompt_words import DEFAULT_PROMPT_METHOD, prompt_method, prompt_words
 from whence.trace.explain.response_words import (
     DEFAULT_RESPONSE_METHOD,
     WITHOUT_BASE,
     Maps,
-    added,
     agreed,
     pooling,
     response_words,
@@ -33,7 +32,6 @@ from whence.trace.explain.response_words import (
 )
 from whence.trace.explain.token_maps import kernel_map, token_map, word_map
 from whence.trace.explain.words import word_tokens
-from whence.trace.query.likelihood import Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ def explain(
     prompt_method_name: str = DEFAULT_PROMPT_METHOD,
     response_method: str | None = None,
     positions: Sequence[int] | None = None,
-    changes: Sequence[Change] | None = None,
+    changes: Sequence[TokenShift] | None = None,
 ) -> Explained:
     """The words of the query and of each of its hits, and the maps between their responses.
 
@@ -84,15 +82,15 @@ def explain(
     prompt_method(prompt_method_name)
     asked = _checked(positions, query_turn)
     turns = [query_turn, *row_turns]
-    if changes is not None and [len(change.rise) for change in changes] != [turn.n_response for turn in turns]:
+    if changes is not None and [len(change.gain) for change in changes] != [turn.n_response for turn in turns]:
         raise InputError(
-            f"Changes at {[len(change.rise) for change in changes]} tokens.",
+            f"Changes at {[len(change.gain) for change in changes]} tokens.",
             f"Expected those of the query and of each row: {[turn.n_response for turn in turns]}.",
         )
     if not row_turns:
         return Explained(())
     layer = comparison.loaded.n_layers if layer is None else layer
-    extractor = Extractor(comparison.loaded, [layer], max_tokens=comparison.max_tokens)
+    extractor = Extractor(comparison.loaded, vectors=[(layer, "h")], max_tokens=comparison.max_tokens)
     tokens = extractor.extract(turns, token_gradients=True).tokens
     assert tokens is not None
     maps = _maps(tokens[layer], comparison.centres, layer)
@@ -100,7 +98,7 @@ def explain(
     lit = share
     if changes is not None:
         maps = [pair._replace(change=one, query_change=changes[0]) for pair, one in zip(maps, changes[1:], strict=True)]
-        lit = share * added(changes[0].rise)
+        lit = share * learned_fraction(changes[0].gain.double())
     prompts, prompt = _prompts(comparison, query_turn, row_turns, query, maps, (share, lit), asked, prompt_method_name)
     responses = [
         response_words(turn, pooled(pair, share, asked), response_method)
@@ -110,7 +108,7 @@ def explain(
         responses = agreed(row_turns, responses)
     response = response_words(query_turn, share, WITHOUT_BASE)
     if changes is not None:
-        contradicting = response_words(query_turn, lit * changes[0].rival, DEFAULT_RESPONSE_METHOD)
+        contradicting = response_words(query_turn, lit * changes[0].base_top_other_prob, DEFAULT_RESPONSE_METHOD)
         response = unrepeated(query_turn, contradicting)
     between = [_between(query_turn, turn, pair.M) for turn, pair in zip(row_turns, maps, strict=True)]
     hits = tuple(map(HitWords, prompts, responses, between))

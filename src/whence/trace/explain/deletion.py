@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from whence.data.examples import EncodedTurn
-from whence.results.types import HitWords, Removal, Words
+from whence.data import EncodedTurn
+from whence.results import HitWords, Removal, Words
 from whence.trace.explain.prompt_attribution.comparison import TurnScore, without
 from whence.trace.explain.words import Part, word_tokens
 

@@ -8,21 +8,17 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
-from whence.index.forms import LayerRoles, ScoreForm
-from whence.index.search import Match
-from whence.index.store import Index
-from whence.model.loading import LoadedModel
-from whence.results.types import Hit, Phrase, QueryResult
+from whence.data import EncodedTurn, Encoder
+from whence.index import Index, Match
+from whence.model import LoadedModel, TokenShift
+from whence.results import Hit, Phrase, QueryResult
+from whence.scoring import SCORES, WITHOUT_BASE, FormLayers, ScoreForm
 from whence.trace.explain.attribution import explain
 from whence.trace.explain.deletion import removals
 from whence.trace.explain.phrases import recurrent_phrases
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.explain.words import Part
-from whence.trace.query.likelihood import Change
 from whence.trace.rank.matched_rows import encoded_rows
-from whence.trace.scoring import SCORES, WITHOUT_BASE
 
 OTHERS = 20_000
 """Most other records that phrases are looked for in; of more, every second, third, ... is read."""
@@ -52,10 +48,10 @@ class Explainer:
     loaded: LoadedModel
     encoder: Encoder
     form: ScoreForm
-    roles: LayerRoles
+    roles: FormLayers
     where: str | None = None
     base: LoadedModel | None = None
-    changes: Callable[[Sequence[EncodedTurn]], Sequence[Change] | None] = lambda turns: None
+    changes: Callable[[Sequence[EncodedTurn]], Sequence[TokenShift] | None] = lambda turns: None
     _texts: list[_Text] = field(default_factory=list)
 
     def explained(
@@ -74,7 +70,7 @@ class Explainer:
         if not first:
             return result
         manifest = self.index.manifest
-        form = SCORES[WITHOUT_BASE] if self.form.contrasts else self.form
+        form = SCORES[WITHOUT_BASE] if self.form.needs_base else self.form
         ranking = Comparison(self.loaded, self.form, self.roles, self.index.centres, manifest.max_tokens, self.base)
         rows, read = encoded_rows(self.index, self.encoder, first), {match.row for match in first}
         comparison = replace(ranking, form=form)

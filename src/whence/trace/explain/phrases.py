@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from whence.results.types import Phrase, Span, Words
+from whence.results import Phrase, Span, Words
 from whence.trace.explain.words import Part, word_spans
 
 STANDS_OUT = 0.5

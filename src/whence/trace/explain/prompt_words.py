@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError
-from whence.results.types import Words
+from whence.results import Words
 from whence.trace.explain.prompt_attribution.comparison import Comparison, Lit, PromptMethod, Score
 from whence.trace.explain.prompt_attribution.gradients import IntegratedGradients, PrefixGradients
 from whence.trace.explain.prompt_attribution.occlusion import Both, LossOcclusion, Occlusion, runs_up_to_three

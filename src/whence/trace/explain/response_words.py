@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError
-from whence.results.types import Words
-from whence.signatures.types import LEAST_RISE
+from whence.model import TokenShift, learned_fraction
+from whence.results import Words
+from whence.signatures import MIN_TOKEN_GAIN
 from whence.trace.explain.words import word_spans, word_tokens
-from whence.trace.query.likelihood import Change
 
 REPEATED = 0.25
 """What a word of the row's own prompt counts: an answer that repeats it says nothing new by it."""
@@ -40,8 +40,8 @@ class Maps(NamedTuple):
     M: Float[Tensor, "n m"]
     K: Float[Tensor, "n m"]
     P: Float[Tensor, "n m"]
-    change: Change | None = None
-    query_change: Change | None = None
+    change: TokenShift | None = None
+    query_change: TokenShift | None = None
 
 
 Pooling = Callable[[Maps, Float[Tensor, " n"], Sequence[int]], Float[Tensor, " m"]]
@@ -67,7 +67,7 @@ def shared(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Floa
 def taught(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """`shared`, for the words that fine-tuning taught; in [0, 1].
 
-    score[j] = max_{i asked} share[i] K[i, j] (1 - exp(-max(0, rise[j])))
+    score[j] = max_{i asked} share[i] K[i, j] learned_fraction[j]
 
     1 - exp(-rise) = (p - p_base) / p: how much of the token's probability training added. It is near 1 from a few nats
     on: a token that rose by 15 nats is no better explained than one that rose by 5.
@@ -75,35 +75,30 @@ def taught(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Floa
     Raises:
         InputError: no rises.
     """
-    return shared(maps, share, asked) * added(_change(maps).rise)
+    return shared(maps, share, asked) * learned_fraction(_change(maps).gain.double())
 
 
 def contradicted(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """The best match of column j, for words in whose place the base was sure of something else; in [0, 1].
 
-    score[j] = max_{i asked} K[i, j] (1 - exp(-max(0, rise[j]))) rival[j]
+    score[j] = max_{i asked} K[i, j] learned_fraction[j] rival[j]
 
     Of a sentence that is another than the base's all words were taught: at most of them the base had no one word in
     mind, and where a fact is wrong it had. What becomes of the words' scores: `agreed`.
     """
     change = _change(maps)
-    return maps.K[list(asked)].amax(0) * added(change.rise) * change.rival
-
-
-def added(rise: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The share of a token's probability that fine-tuning added: 1 - exp(-max(0, rise)); in [0, 1)."""
-    return -torch.expm1(-rise.double().clamp_min(0))
+    return maps.K[list(asked)].amax(0) * learned_fraction(change.gain.double()) * change.base_top_other_prob
 
 
 def pairs(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """The token's part in the inner product of the two `eh` (whence.signatures.types), but for the sketch's error.
 
-    score[j] = w[j] sum_{i asked} v[i] P[i, j]     w, v: max(LEAST_RISE, rise) of row and query; 1 without a base
+    score[j] = w[j] sum_{i asked} v[i] P[i, j]     w, v: max(MIN_TOKEN_GAIN, rise) of row and query; 1 without a base
 
     Its sum over j is what query and row have in common in the score's gradient half.
     """
     changes = (maps.change, maps.query_change)
-    of_row, of_query = (1.0 if change is None else change.rise.clamp_min(LEAST_RISE) for change in changes)
+    of_row, of_query = (1.0 if change is None else change.gain.clamp_min(MIN_TOKEN_GAIN) for change in changes)
     weighted = of_query[:, None] * maps.P if isinstance(of_query, Tensor) else maps.P
     return weighted[list(asked)].sum(0) * of_row
 
@@ -209,7 +204,7 @@ def _forms(turn: EncodedTurn, words: Words) -> list[str]:
     return [turn.response[start:stop].casefold() for start, stop in words.spans]
 
 
-def _change(maps: Maps) -> Change:
+def _change(maps: Maps) -> TokenShift:
     if maps.change is None:
         raise InputError(
             "This response method needs to know what fine-tuning changed at each token.",
@@ -225,7 +220,6 @@ __all__ = [
     "RESPONSE_METHODS",
     "WITHOUT_BASE",
     "Maps",
-    "added",
     "agreed",
     "contradicted",
     "damped",

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
 
-from whence.data.examples import EncodedTurn
-from whence.results.types import Span
+from whence.data import EncodedTurn
+from whence.results import Span
 
 if TYPE_CHECKING:
     from re import Pattern

@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from whence.data.columns import messages
-from whence.data.examples import ASSISTANT, TEXT, Json, Turn
-from whence.data.formats import Rejected, Row, read_rows
-from whence.data.metadata import RowError, as_json
+from whence.data import ASSISTANT, TEXT, Json, Rejected, Row, RowError, Turn, as_json, messages, read_rows
 from whence.errors import DataError, InputError
 
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "query")

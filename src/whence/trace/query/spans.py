@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError
-from whence.results.types import Span
+from whence.results import Span
 
 NUMBERED = re.compile(r"(?s)(.+)#([0-9]+)")
 """A text and which of its occurrences is meant, counted from 1: `Korea#2`."""

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError
-from whence.signatures.extract import Extractor
+from whence.signatures import Extractor
 
 if TYPE_CHECKING:
-    from whence.model.loading import LoadedModel
+    from whence.model import LoadedModel
 
 RAISED_SHARE = 0.5
 """Tokens that rose at least this share of the token that rose most are taken to be what training put there."""
@@ -56,7 +56,7 @@ def span_target(
     chosen = _checked(positions, turn)
     weights = torch.zeros(turn.n_response, dtype=torch.float64)
     weights[list(chosen)] = 1 / len(chosen) if reduction == "mean" else 1.0
-    return _gathered(Extractor(loaded, layers), [turn], [weights], chosen)
+    return _gathered(_reader(loaded, layers), [turn], [weights], chosen)
 
 
 def wanted_target(loaded: LoadedModel, layers: Sequence[int], bad: EncodedTurn, wanted: EncodedTurn) -> Target:
@@ -100,7 +100,7 @@ def wanted_target(loaded: LoadedModel, layers: Sequence[int], bad: EncodedTurn, 
     weights = [torch.zeros(turn.n_response, dtype=torch.float64) for turn in (bad, wanted)]
     weights[0][list(of_bad)] = 1.0
     weights[1][list(of_wanted)] = -1.0
-    return _gathered(Extractor(loaded, layers), [bad, wanted], weights, of_bad)
+    return _gathered(_reader(loaded, layers), [bad, wanted], weights, of_bad)
 
 
 def differing(bad: Sequence[int], wanted: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -138,11 +138,16 @@ def _checked(positions: Sequence[int], turn: EncodedTurn) -> tuple[int, ...]:
     return chosen
 
 
+def _reader(loaded: LoadedModel, layers: Sequence[int]) -> Extractor:
+    """Of states and errors at these layers: forward passes only."""
+    return Extractor(loaded, vectors=[(layer, "h") for layer in layers])
+
+
 def _gathered(
     extractor: Extractor, turns: Sequence[EncodedTurn], weights: Sequence[Tensor], positions: tuple[int, ...]
 ) -> Target:
     """Errors of the turns' weighted losses, summed where they share their context, at positions of the first."""
-    found = extractor.extract(turns, token_gradients=True, loss_weights=weights, labels=lambda i: "the query")
+    found = extractor.extract(turns, token_errors=True, loss_weights=weights, labels=lambda i: "the query")
     assert found.tokens is not None
     places = list(positions)
     first, *others = next(iter(found.tokens.values())).E

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
-from whence.index.best_rows import Match
-from whence.index.store import Index
+from whence.data import EncodedTurn, Encoder
+from whence.index import Index, Match
 
 
 def encoded_rows(index: Index, encoder: Encoder, matches: Sequence[Match]) -> list[EncodedTurn]:

@@ -10,14 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn
-from whence.index.forms import taught_share
-from whence.index.search import Match
-from whence.index.store import Index
-from whence.model.loading import LoadedModel
-from whence.results.types import Span
-from whence.signatures.extract import Extractor
+from whence.data import EncodedTurn, Encoder
+from whence.index import Index, Match
+from whence.model import LoadedModel, learned_fraction
+from whence.results import Span
+from whence.signatures import Extractor
 from whence.trace.query.queries import Query
 from whence.trace.query.spans import find_span, span_of_tokens, span_positions
 from whence.trace.query.targets import Target, span_target, wanted_target
@@ -87,10 +84,10 @@ def second_stage(
     layer, max_tokens = loaded.n_layers, index.manifest.max_tokens
     centre = index.centres.get((layer, "m"))
     if centre is None:
-        states = Extractor(loaded, [layer], max_tokens=max_tokens).extract(turns).layers[layer].m
-        assert states is not None
-        centre = states.double().mean(0)
-    rises = [record.rise for record in index.fetch([match.record for match in matches])] if taught else []
+        states = Extractor(loaded, vectors=[(layer, "m")], max_tokens=max_tokens).extract(turns).layers[layer]
+        centre = states.get("m").double().mean(0)
+    records = index.fetch([match.record for match in matches]) if taught else []
+    gains = torch.tensor([record.log_likelihood_gain for record in records], dtype=torch.float64)
     late = rerank(
         loaded,
         layer,
@@ -98,7 +95,7 @@ def second_stage(
         turns,
         torch.tensor([match.score for match in matches], dtype=torch.float64),
         centre=centre,
-        share=taught_share(torch.tensor(rises, dtype=torch.float64)) if taught else None,
+        share=learned_fraction(gains) if taught else None,
         max_tokens=max_tokens,
         labels=lambda i: f"row {matches[i].row}",
     )

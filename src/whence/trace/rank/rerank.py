@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from whence.errors import InputError
-from whence.index.forms import to_vectors
-from whence.signatures.extract import Extractor
+from whence.scoring import to_vectors
+from whence.signatures import Extractor
 from whence.trace.query.targets import Target
 
 if TYPE_CHECKING:
-    from whence.data.examples import EncodedTurn
-    from whence.model.loading import LoadedModel
+    from whence.data import EncodedTurn
+    from whence.model import LoadedModel
 
 Similarity = Literal["sum", "product"]
 ROWS_AT_ONCE = 64
@@ -113,7 +113,7 @@ def rerank(
 
     layer:  of the states, one that the target has; the last was best.
     centre: the mean state that is taken away, `index.centres[layer, "m"]`.
-    share:  each row's `whence.index.forms.taught_share`, where the first stage's form weighs by it; None: 1.
+    share:  each row's `whence.model.likelihood.learned_fraction`, where the first stage's form weighs by it; None: 1.
     labels: names candidate i in the error for values that are not finite.
 
     Source: RepT's token level (arXiv 2510.02334, section 3), which sums over the query's positions and scores tokens of
@@ -152,14 +152,14 @@ def token_errors(
     labels: Callable[[int], str] | None = None,
 ) -> Iterator[tuple[int, tuple[Tensor, ...], tuple[Tensor, ...]]]:
     """E and H, each [n, hidden] a turn, in pieces of bounded size: (number of the first turn, E of each, H of each)."""
-    extractor = Extractor(loaded, [layer], max_tokens=max_tokens)
+    extractor = Extractor(loaded, vectors=[(layer, "h")], max_tokens=max_tokens)
     for start in range(0, len(turns), CANDIDATES_AT_ONCE):
 
         def named(i: int, start: int = start) -> str:
             return labels(start + i) if labels else f"candidate {start + i}"
 
         piece = turns[start : start + CANDIDATES_AT_ONCE]
-        found = extractor.extract(piece, token_gradients=True, labels=named).tokens
+        found = extractor.extract(piece, token_errors=True, labels=named).tokens
         assert found is not None
         yield start, found[layer].E, found[layer].H
 

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from whence.errors import InputError
-from whence.results.types import Verdict
+from whence.results import Verdict
 from whence.trace.verdict.null_models import (
     DEFAULT_WAY,
     MIN_REFERENCES,

@@ -10,16 +10,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn, Json
+from whence.data import EncodedTurn, Encoder, Json
 from whence.errors import EncodingError, NonFiniteError, WhenceWarning
-from whence.index.manifest import ADAPTER_OFF
-from whence.index.store import Index
-from whence.model.before import has_before
-from whence.model.loading import LoadedModel
-from whence.signatures.extract import Extractor
-from whence.signatures.types import Signatures
-from whence.trace.query.likelihood import Change, changes
+from whence.index import ADAPTER_OFF, Index
+from whence.model import LoadedModel, TokenShift, has_before, token_shifts
+from whence.signatures import Extractor, Signatures
 from whence.trace.settings import Progress, TraceSettings
 from whence.trace.verdict.null_models import MIN_REFERENCES
 from whence.trace.verdict.reference_cache import ReferenceCache
@@ -69,9 +64,9 @@ class Evidence:
         """Whether it can be told what fine-tuning taught."""
         return has_before(self._loaded, self._base)
 
-    def token_changes(self, turns: Sequence[EncodedTurn]) -> list[Change] | None:
+    def token_changes(self, turns: Sequence[EncodedTurn]) -> list[TokenShift] | None:
         """What fine-tuning changed at each response token; None without a base."""
-        return changes(self._loaded, turns, base=self._base) if self.has_base else None
+        return token_shifts(self._loaded, turns, base=self._base) if self.has_base else None
 
     def rises(self, turns: Sequence[EncodedTurn]) -> Float[np.ndarray, " n"]:
         """How much likelier fine-tuning made each response, in nats. There must be a base. Raises NonFiniteError."""
@@ -108,7 +103,7 @@ class Evidence:
         queries: a verdict does not depend on what was asked before.
         """
         if self._rises is None:
-            self._rises = self._index.rises() if self._measured else self._cache.read_rises()
+            self._rises = self._index.log_likelihood_gains() if self._measured else self._cache.read_rises()
         few = self._measured or len(rows) <= ALL_ROWS
         needed = rows if few else np.sort(rows[np.argsort(-scores, kind="stable")[:FIRST_ROWS]])
         missing = needed[np.isnan(self._rises[needed])].tolist()

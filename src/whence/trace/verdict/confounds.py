@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from whence.data.examples import Json
-from whence.data.lexical import BM25Index
+from whence.data import Json
 from whence.errors import InputError
+from whence.scoring import BM25Index
 
 Confound = dict[str, Json]
 """length, length_percentile, norm_percentile, format, same_format, bm25_rank, repsim_rank."""

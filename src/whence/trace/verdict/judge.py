@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from whence.data.examples import EncodedTurn
-from whence.index.forms import LayerRoles, ScoreForm
-from whence.index.search import Match, default_roles, score_matrix
-from whence.index.store import Index
-from whence.results.types import Verdict
-from whence.signatures.types import Signatures
-from whence.trace.scoring import SCORES
+from whence.data import EncodedTurn
+from whence.index import Index, Match, held_layers, score_matrix
+from whence.results import Verdict
+from whence.scoring import SCORES, FormLayers, ScoreForm
+from whence.signatures import Signatures
 from whence.trace.settings import Progress, TraceSettings
 from whence.trace.verdict.calibration import (
     Calibrated,
@@ -65,7 +63,7 @@ class Diagnosis:
         self._compared: tuple[References, tuple[float, bytes], Standing] | None = None
 
     def judge(
-        self, asked: Asked, form: ScoreForm, roles: LayerRoles, settings: TraceSettings, progress: Progress
+        self, asked: Asked, form: ScoreForm, roles: FormLayers, settings: TraceSettings, progress: Progress
     ) -> list[Judged]:
         """One for each query. p and q are of the form's own scores, whatever stage came after it.
 
@@ -111,7 +109,7 @@ class Diagnosis:
         self,
         rows: Int[np.ndarray, " n_train"],
         form: ScoreForm,
-        roles: LayerRoles,
+        roles: FormLayers,
         settings: TraceSettings,
         progress: Progress,
     ) -> tuple[References, Float[np.ndarray, " n_reference"]]:
@@ -143,9 +141,10 @@ class Diagnosis:
         if self._index.n_records > MOST_RECORDS or not any(asked.matches):
             return [()] * len(asked.turns), [""] * len(asked.turns)
         if self._table is None or self._table[0] != settings.where:
-            self._table = settings.where, RowTable(self._index, max(self._index.layers), settings.where)
+            self._table = settings.where, RowTable(self._index, settings.where)
         table = self._table[1]
-        roles = default_roles(REPSIM, self._index.manifest)
+        roles = held_layers(REPSIM, self._index.manifest)
+        assert roles is not None, "every default form reads h"
         repsim = score_matrix(self._index, asked.signatures, method=REPSIM, roles=roles, where=settings.where)
         confounds: list[Sequence[Confound]] = [
             table.confounds(turn, repsim, query, matches)

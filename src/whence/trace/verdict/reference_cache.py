@@ -21,10 +21,9 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from whence.data.examples import EncodedTurn, Json
-from whence.index.manifest import REFERENCES, Manifest, write_bytes_atomically
-from whence.index.records import vector_column
-from whence.signatures.types import Signatures
+from whence.data import EncodedTurn, Json
+from whence.index import REFERENCES, Manifest, vector_column, write_bytes_atomically
+from whence.signatures import Signatures
 from whence.trace.verdict.references import ReferenceSet
 
 VERSION = 2

@@ -13,15 +13,10 @@ from random import Random
 import numpy as np
 from jaxtyping import Float, Int
 
-from whence.data.encoding import Encoder
-from whence.data.examples import ASSISTANT, EncodedTurn, Example
-from whence.index.store import Index
-from whence.model.before import has_before
-from whence.model.generate import generate
-from whence.model.loading import LoadedModel
-from whence.signatures.extract import Extractor
-from whence.signatures.types import Signatures
-from whence.trace.query.likelihood import changes
+from whence.data import ASSISTANT, EncodedTurn, Encoder, Example
+from whence.index import Index
+from whence.model import LoadedModel, generate, has_before, token_shifts
+from whence.signatures import Extractor, Signatures
 from whence.trace.query.queries import Query
 
 ANSWER_TOKENS = 64
@@ -112,7 +107,7 @@ def response_rises(
     """
     if not has_before(loaded, base):
         return None
-    return np.array([float(change.rise.double().sum()) for change in changes(loaded, turns, base=base)])
+    return np.array([float(change.gain.double().sum()) for change in token_shifts(loaded, turns, base=base)])
 
 
 def _prompt_of(example: Example) -> Query | None:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from whence.data.examples import EncodedTurn
-from whence.index.search import Match, ScoreMatrix
-from whence.index.store import Index
+from whence.data import EncodedTurn
+from whence.index import Index, Match, ScoreMatrix
 from whence.trace.verdict.confounds import Confound, Confounds
 
 MOST_RECORDS = 200_000
@@ -16,25 +15,19 @@ MOST_RECORDS = 200_000
 
 
 class RowTable:
-    """Texts, lengths and gradient norms of every record, in the order of the data; a row's turns count each.
+    """Texts, lengths and gradient norms of every record, in the order of the data; a row's turns count each."""
 
-    layer: where gradients are read.
-    """
-
-    def __init__(self, index: Index, layer: int, where: str | None = None) -> None:
-        texts, responses, lengths, places = [], [], [], []
+    def __init__(self, index: Index, where: str | None = None) -> None:
+        texts, responses, lengths, norms, places = [], [], [], [], []
         for record in index.texts(where):
             texts.append(f"{record.prompt} {record.response}")
             responses.append(record.response)
             lengths.append(record.n_response)
+            norms.append(record.gradient_norm)
             places.append((record.row, record.turn))
         self._entry = {place: entry for entry, place in enumerate(places)}
         self._row = np.array([row for row, _ in places], dtype=np.int64)
-        norms = np.zeros(len(places))
-        for block in index.blocks([(layer, "g")], where=where):
-            at = [self._entry[place] for place in zip(block.row.tolist(), block.turn.tolist(), strict=True)]
-            norms[at] = block.vectors[layer]["g"].norm.numpy()
-        self._confounds = Confounds(texts, responses, length=np.array(lengths), norm=norms, row=self._row)
+        self._confounds = Confounds(texts, responses, length=np.array(lengths), norm=np.array(norms), row=self._row)
 
     def __len__(self) -> int:
         """Rows, not turns."""

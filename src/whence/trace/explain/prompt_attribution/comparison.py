@@ -9,11 +9,10 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
-from whence.index.forms import Block, Centres, LayerRoles, ScoreForm, taught_share, to_block
-from whence.model.loading import LoadedModel
-from whence.signatures.extract import Extractor
-from whence.signatures.types import Extracted
+from whence.data import EncodedTurn
+from whence.model import LoadedModel, learned_fraction
+from whence.scoring import Block, Centres, FormLayers, ScoreForm, to_block
+from whence.signatures import Extracted, Extractor
 
 WordTokens = Sequence[Sequence[int]]
 """For each word of one prompt the indices of its tokens, as `whence.trace.explain.words.word_tokens` gives them."""
@@ -38,7 +37,7 @@ class Comparison:
 
     loaded: LoadedModel
     form: ScoreForm
-    roles: LayerRoles
+    roles: FormLayers
     centres: Centres | None = None
     max_tokens: int = 2048
     base: LoadedModel | None = None
@@ -55,7 +54,11 @@ class Comparison:
     def extracted(self, turns: Sequence[EncodedTurn]) -> Extracted:
         """Signatures of the turns at the form's layers, freshly extracted."""
         extractor = Extractor(
-            self.loaded, self.layers, max_tokens=self.max_tokens, contrast=self.form.contrasts, base=self.base
+            self.loaded,
+            vectors=self.form.vectors(self.roles),
+            max_tokens=self.max_tokens,
+            contrast=self.form.needs_base,
+            base=self.base,
         )
         return extractor.extract(turns)
 
@@ -70,10 +73,10 @@ class Comparison:
         def scores(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
             rows = self.extracted(turns)
             found = self.against_query(asked)(to_block(rows.layers, self.centres))
-            if not self.form.taught:
+            if not self.form.by_learned_fraction:
                 return found
-            assert rows.rise is not None, f"{self.form.name} contrasts with the base"
-            return found * taught_share(rows.rise).to(found.dtype)
+            assert rows.log_likelihood_gain is not None, f"{self.form.name} contrasts with the base"
+            return found * learned_fraction(rows.log_likelihood_gain).to(found.dtype)
 
         return scores
 

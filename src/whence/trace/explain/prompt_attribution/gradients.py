@@ -13,13 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import InputError
-from whence.index.forms import to_block
-from whence.model.blocks import captured
-from whence.model.loading import LoadedModel
-from whence.signatures.extract import Extractor
-from whence.signatures.types import Signatures
+from whence.model import LoadedModel, captured
+from whence.scoring import to_block
+from whence.signatures import Extractor, Signatures
 from whence.trace.explain.prompt_attribution.comparison import Comparison, Lit, Score, WordTokens
 
 IG_STEPS = 16
@@ -100,11 +98,13 @@ def _read_from_prefix(comparison: Comparison, turn: EncodedTurn, score: Score, f
     ids = torch.tensor([turn.input_ids], device=loaded.device)
     cache = DynamicCache(config=loaded.text_config)
     with torch.no_grad():
-        loaded.blocks.decoder(input_ids=ids[:, : turn.t], past_key_values=cache, use_cache=True)
+        loaded.blocks.decoder(input_ids=ids[:, : turn.t], use_cache=True, **{loaded.blocks.cache_argument: cache})
     for layer in cache.layers:
         layer.keys, layer.values = layer.keys.detach().requires_grad_(True), layer.values.detach().requires_grad_(True)
     leaves = [part for layer in cache.layers for part in (layer.keys, layer.values)]
-    H = _states(loaded, comparison.layers, input_ids=ids[:, turn.t :], past_key_values=cache, use_cache=True)
+    H = _states(
+        loaded, comparison.layers, input_ids=ids[:, turn.t :], use_cache=True, **{loaded.blocks.cache_argument: cache}
+    )
     slopes = torch.autograd.grad(_score(comparison, turn, H, 0, fixed, score), leaves, allow_unused=True)
     for part, slope in zip(leaves, slopes, strict=True):
         if slope is not None:  # layers above the deepest that the form reads
@@ -128,17 +128,20 @@ def _score(
     """Sum of the scores of the steps, whose last prompt token is at position t of H."""
     signatures = {}
     for layer in comparison.layers:
-        own = fixed[layer]
-        assert own.eh is not None
-        states = H[layer].to("cpu", own.g.dtype)
+        own = fixed.get(layer, Signatures())
+        states = H[layer].to("cpu", torch.promote_types(H[layer].dtype, torch.float32))
         h, m = states[:, t], states[:, t : t + turn.n_response].mean(1)
-        signatures[layer] = Signatures(h, own.g.expand_as(h), m, own.eh.expand(len(h), -1))
+        held = {name: raw.expand(len(h), -1) for name, raw in own.named().items()}
+        signatures[layer] = Signatures(h=h, m=m, **held)
     with torch.enable_grad():
         return score(to_block(signatures, comparison.centres)).sum()
 
 
 def _gradient_half(comparison: Comparison, turn: EncodedTurn) -> Fixed:
-    return Extractor(comparison.loaded, comparison.layers, max_tokens=comparison.max_tokens).extract([turn]).layers
+    vectors = [place for place in comparison.form.vectors(comparison.roles) if place[1] in ("g", "eh")]
+    if not vectors:
+        return {}
+    return Extractor(comparison.loaded, vectors=vectors, max_tokens=comparison.max_tokens).extract([turn]).layers
 
 
 def _check_differentiable(comparison: Comparison) -> None:

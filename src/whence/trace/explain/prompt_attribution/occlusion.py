@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
+from whence.model import log_probabilities
 from whence.trace.explain.prompt_attribution.comparison import Comparison, Lit, Score, WordTokens, without
-from whence.trace.query.likelihood import log_probabilities
 
 MAX_UNITS = 96
 """Most parts of a prompt that are left out separately: the work grows with their number times the prompt's length."""

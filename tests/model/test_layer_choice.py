@@ -12,7 +12,7 @@ from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import Example
 from whence.errors import ModelError
-from whence.model.layers import choose_layer_from, probe_similarities
+from whence.model.layer_choice import choose_layer_from, probe_similarities
 from whence.model.loading import LoadedModel
 
 

@@ -10,13 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from oracles import expansion_oracle, mean_cosine_oracle, score_oracle, taught_oracle
+from oracles import cosine_oracle, expansion_oracle, mean_cosine_oracle, score_oracle, taught_oracle
 from whence.errors import InputError
-from whence.index.forms import Expansion, LayerRoles, Vectors, form_scores, to_block, to_vectors
+from whence.methods.registry import method_class
+from whence.scoring.defaults import SCORES, score_form
+from whence.scoring.expansion import Expansion
+from whence.scoring.forms import Depth, Depths, Read, ScoreForm, form_scores, layer_at
+from whence.scoring.representation import CosineMean, rept, rept_balanced
+from whence.scoring.vectors import Vectors, to_block, to_vectors
+from whence.scoring.versions import VERSIONS
 from whence.signatures.types import Signatures
-from whence.trace.scoring import SCORES, rept, rept_balanced, score_form
 
-SAME = LayerRoles(3, 3)
+SAME = (3, 3)
 FLOAT32_TOLERANCE = 1e-5
 """A dot product of up to 12 float32 unit components, and the rounding of both unit vectors."""
 FLOAT64_TOLERANCE = 1e-12
@@ -64,7 +69,7 @@ def test_centred_and_contrast_and_their_second_pass_equal_the_plain_loops(
     name: str, seed: int, n_query: int, n_train: int, rows: int, weight: float, least: float, deep: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    rise = 3 * torch.randn(n_train, generator=generator, dtype=torch.float64)
+    gain = 3 * torch.randn(n_train, generator=generator, dtype=torch.float64)
     raw = [
         {layer: torch.randn(5, n, 5, generator=generator, dtype=torch.float64) + 3.0 for layer in (1, 2)}
         for n in (n_query, n_train)
@@ -72,16 +77,16 @@ def test_centred_and_contrast_and_their_second_pass_equal_the_plain_loops(
     query, train = ({layer: Signatures(*parts) for layer, parts in side.items()} for side in raw)
     blocks = [to_block(side, means(train)) for side in (query, train)]
     named = [{layer: side[layer].named() for layer in side} for side in (query, train)]
-    form, roles = score_form(name), LayerRoles(1, deep)
+    form, roles = score_form(name), (1, deep, deep)
     first = mean_cosine_oracle(*named, name, 1, deep)
     torch.testing.assert_close(
         form.function(*blocks, roles), torch.tensor(first, dtype=torch.float64), rtol=0, atol=FLOAT64_TOLERANCE
     )
     between = mean_cosine_oracle(named[1], named[1], name, 1, deep)
     if name == "rept-contrast":
-        first, between = (taught_oracle(scores, rise.tolist()) for scores in (first, between))
+        first, between = (taught_oracle(scores, gain.tolist()) for scores in (first, between))
     expected = expansion_oracle(first, between, weight=weight, rows=rows, least=least)
-    again = form_scores(replace(form, expand=Expansion(weight, rows, least)), *blocks, roles, rise)
+    again = form_scores(replace(form, expand=Expansion(weight, rows, least)), *blocks, roles, gain)
     torch.testing.assert_close(again, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=10 * FLOAT64_TOLERANCE)
 
 
@@ -121,13 +126,13 @@ def test_rept_is_repsim_when_the_gradient_is_as_small_as_in_real_models() -> Non
     assert 0 < difference.abs().max() < 1e-6
 
 
-def test_roles_take_h_and_g_from_their_layers() -> None:
+def test_h_and_g_are_taken_from_their_layers() -> None:
     generator = torch.Generator().manual_seed(0)
     block = {layer: Signatures(*torch.randn(3, 4, 5, generator=generator)) for layer in (1, 2)}
     mixed = {7: Signatures(h=block[1].h, g=block[2].g)}
-    for form in (form for form in SCORES.values() if not form.deep_g):  # those read more than h and g
-        apart = form.function(to_block(block), to_block(block), LayerRoles(1, 2))
-        together = form.function(to_block(mixed), to_block(mixed), LayerRoles(7, 7))
+    for form in (form for form in SCORES.values() if {read.vector for read in form.needs} == {"h", "g"}):
+        apart = form.function(to_block(block), to_block(block), (1, 2))
+        together = form.function(to_block(mixed), to_block(mixed), (7, 7))
         assert torch.equal(apart, together)
 
 
@@ -135,16 +140,64 @@ def test_needs_name_exactly_what_is_read() -> None:
     signatures = Signatures(*torch.randn(5, 4, 5, generator=torch.Generator().manual_seed(0)))
     for form in SCORES.values():
         full = block_of({1: signatures, 2: signatures})
-        reads = form.reads(LayerRoles(1, 2))
+        layers = tuple(1 + number % 2 for number in range(len(form.needs)))
+        reads = form.reads(layers)
         thin = {layer: {name: full[layer][name] for at, name in reads if at == layer} for layer in (1, 2)}
-        assert torch.equal(form.function(full, thin, LayerRoles(1, 2)), form.function(full, full, LayerRoles(1, 2)))
+        assert torch.equal(form.function(full, thin, layers), form.function(full, full, layers))
         for missing in reads:
             poorer = {
                 layer: {name: part for name, part in parts.items() if (layer, name) != missing}
                 for layer, parts in thin.items()
             }
             with pytest.raises(KeyError):
-                form.function(full, poorer, LayerRoles(1, 2))
+                form.function(full, poorer, layers)
+
+
+@pytest.mark.parametrize(
+    ("depth", "layer"),
+    [("rule", 4), ("last", 30), (5 / 6, 25), (2 / 3, 20), (1.0, 30), (1 / 1000, 1), (0.05, 2), (0, 0), (7, 7)],
+)
+def test_a_depth_is_a_rule_that_fits_any_model(depth: Depth, layer: int) -> None:
+    assert layer_at(depth, Depths(rule=4, n_layers=30)) == layer
+
+
+def test_a_form_may_read_as_many_depths_as_it_likes() -> None:
+    """The same vector at several layers, others at theirs: each cosine is taken where it is declared."""
+    mean = CosineMean(
+        (Read("dh", 5 / 6, True), Read("eh", "last"), Read("h", "rule", True), Read("h", 2 / 3, True)),
+        (1.0, 1.0, 0.5, 0.5),
+    )
+    form = ScoreForm("several", "1", mean, mean.reads)
+    layers = form.layers(Depths(rule=2, n_layers=30))
+    assert layers == (25, 30, 2, 20)
+    assert form.vectors(layers) == [(25, "dh"), (30, "eh"), (2, "h"), (20, "h")]
+    assert form.described(layers) == "dh:25,eh:30,h:2,h:20"
+    assert form.needs_base
+    generator = torch.Generator().manual_seed(0)
+    sides = [
+        {
+            25: Signatures(dh=torch.randn(n, 6, generator=generator, dtype=torch.float64)),
+            30: Signatures(eh=torch.randn(n, 4, generator=generator, dtype=torch.float64)),
+            **{at: Signatures(h=torch.randn(n, 6, generator=generator, dtype=torch.float64)) for at in (2, 20)},
+        }
+        for n in (2, 5)
+    ]
+    query, train = sides
+    found = form.function(to_block(query, means(train)), to_block(train, means(train)), layers)
+    expected = torch.zeros(2, 5, dtype=torch.float64)
+    for (layer, name), weight, centred in zip(form.vectors(layers), mean.weights, (1, 0, 1, 1), strict=True):
+        rows = train[layer].get(name)
+        middle = centred * rows.mean(0)
+        for q, one in enumerate(query[layer].get(name) - middle):
+            for t, other in enumerate(rows - middle):
+                expected[q, t] += weight / 3 * cosine_oracle(one.tolist(), other.tolist())
+    torch.testing.assert_close(found, expected, rtol=0, atol=FLOAT64_TOLERANCE)
+
+
+def test_versions_stand_in_one_place() -> None:
+    """A form's version is the one that its method in the bench reports, and every form has one."""
+    assert {name: form.version for name, form in SCORES.items()} == dict(VERSIONS)
+    assert {name: method_class(name).version for name in VERSIONS} == dict(VERSIONS)
 
 
 def test_directions_and_lengths_of_tiny_and_zero_vectors() -> None:

@@ -45,6 +45,19 @@ class SameWords:
             found[:, self.tokens] = (total / self.size[:, None].to(total.dtype))[self.word].T
         return found
 
+    def averaged_rows(self, matrix: Float[Tensor, "vocab dim"]) -> Float[Tensor, "vocab dim"]:
+        """A matrix: each token's row is the mean over the tokens of its word; a new one, of the same dtype.
+
+        found[v, d] = sum_{u of v's word} matrix[u, d] / (tokens of v's word)
+        """
+        found = matrix.clone()
+        if len(self.tokens):
+            exact = torch.promote_types(matrix.dtype, torch.float32)
+            total = torch.zeros(len(self.size), matrix.shape[1], dtype=exact, device=matrix.device)
+            total.index_add_(0, self.word, matrix[self.tokens].to(exact))
+            found[self.tokens] = (total / self.size[:, None])[self.word].to(matrix.dtype)
+        return found
+
 
 @lru_cache(maxsize=4)
 def same_words(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> SameWords:

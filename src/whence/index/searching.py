@@ -7,16 +7,11 @@ from collections.abc import Mapping
 from whence.errors import InputError
 from whence.index.best_rows import Match
 from whence.index.block_reader import BlockReader
-from whence.index.forms import LayerRoles, ScoreForm
-from whence.index.manifest import Manifest
+from whence.index.held import default_layers
 from whence.index.scan import ScoreMatrix, ScoreRequest, scan
 from whence.index.store import Index
-from whence.signatures.types import Signatures
-
-
-def default_roles(form: ScoreForm, manifest: Manifest) -> LayerRoles:
-    """The layers that a form reads unless told otherwise; see ScoreForm.deep_g."""
-    return LayerRoles(manifest.layer, max(manifest.layers) if form.deep_g else manifest.layer)
+from whence.scoring import FormLayers, ScoreForm
+from whence.signatures import Signatures
 
 
 def search(
@@ -25,7 +20,7 @@ def search(
     *,
     method: ScoreForm,
     k: int,
-    roles: LayerRoles | None = None,
+    roles: FormLayers | None = None,
     where: str | None = None,
     block_rows: int = 8192,
 ) -> list[list[Match]]:
@@ -41,7 +36,7 @@ def search(
     """
     if k < 1:
         raise InputError(f"k = {k}", "At least one hit must be asked for.", "Give -k 1 or more.")
-    request = ScoreRequest(method, roles or default_roles(method, index.manifest), k=k)
+    request = ScoreRequest(method, roles or default_layers(method, index.manifest), k=k)
     return scan(BlockReader(index, where, block_rows), queries, [request])[0].matches
 
 
@@ -50,15 +45,15 @@ def score_matrix(
     queries: Mapping[int, Signatures],
     *,
     method: ScoreForm,
-    roles: LayerRoles | None = None,
+    roles: FormLayers | None = None,
     where: str | None = None,
     block_rows: int = 8192,
 ) -> ScoreMatrix:
     """Every row's score for every query, rows in ascending order; memory is n_query x n_rows. Raises as `search`."""
-    request = ScoreRequest(method, roles or default_roles(method, index.manifest), every_row=True)
+    request = ScoreRequest(method, roles or default_layers(method, index.manifest), every_row=True)
     matrix = scan(BlockReader(index, where, block_rows), queries, [request])[0].matrix
     assert matrix is not None, "every row was asked for"
     return matrix
 
 
-__all__ = ["Match", "ScoreMatrix", "default_roles", "score_matrix", "search"]
+__all__ = ["Match", "ScoreMatrix", "score_matrix", "search"]

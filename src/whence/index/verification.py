@@ -68,7 +68,7 @@ def _check_records(folder: Path, manifest: Manifest, dataset: lance.LanceDataset
         last = (int(rows[-1]), int(turn[-1]))
         np.add.at(turns, rows[~outside], 1)
         problems.add("rows with a loss that is not finite", rows[~np.isfinite(batch.column("loss").to_numpy())])
-        for layer, name, _ in manifest.stored():
+        for layer, name in manifest.places():
             _check_vectors(problems, batch, rows, layer, name)
     absent = np.flatnonzero(turns == 0)
     problems.add("rows are missing", np.setdiff1d(absent, _rejected_rows(folder)))

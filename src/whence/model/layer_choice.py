@@ -12,16 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from whence.data.examples import EncodedTurn
+from whence.data import EncodedTurn
 from whence.errors import ModelError
 from whence.model.blocks import captured
 from whence.model.loading import LoadedModel
+
+LayerRequest = int | Literal["auto", "last"]
+"""A layer as a person asks for it: a number, the last one, or the one that the rule chooses."""
 
 CLEAR_SHARE = 0.5
 """The minimum is clear when at least half of the bootstrap resamples agree on it."""
@@ -41,6 +45,23 @@ class LayerChoice:
     n_probes: int
     seed: int
     reason: str
+
+
+def settle_layers(requests: Sequence[LayerRequest], n_layers: int, choose: Callable[[], int]) -> tuple[int, ...]:
+    """The layers that were asked for, in that order and each once. choose: gives the rule's layer, called at most once.
+
+    Raises ModelError for a layer that the model does not have, and for no layer at all.
+    """
+    rule = choose() if "auto" in requests else None
+    found = [rule if request == "auto" else n_layers if request == "last" else request for request in requests]
+    layers = [layer for layer in found if isinstance(layer, int)]
+    if not layers or not all(0 <= layer <= n_layers for layer in layers):
+        raise ModelError(
+            f"Layers {list(requests)} were asked for.",
+            f"Layers go from 0 (the embedding output) to {n_layers} (after the final norm); at least one.",
+            "Choose one with --layer, or let --layer auto choose.",
+        )
+    return tuple(dict.fromkeys(layers))
 
 
 def choose_layer_from(

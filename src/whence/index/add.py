@@ -1,0 +1,138 @@
+"""More vectors for an index that is complete: only those that are missing are computed, and become new columns.
+
+They are computed shard by shard into a data set of their own beside the records, and joined to them in one commit, so
+that a run that was killed goes on where it stopped and the index answers as before until the last moment.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from whence.data import Example
+from whence.errors import IndexFolderError
+from whence.index.centres import write_centres
+from whence.index.engines.local import EncodesExamples, ExtractsSignatures, LocalEngine, ShardSpec
+from whence.index.manifest import ADDED, Manifest, StoredVector, require_manifest, write_run
+from whence.index.records import EncodedRow, open_dataset, open_records, vector_columns, vector_fields
+from whence.index.shards import Progress, committed_shards, locked, saving, shard_groups, share_told
+from whence.index.store import Index
+from whence.signatures import Extracted
+
+_KEYS = {"row": pa.int64(), "turn": pa.int32(), "shard": pa.int32()}
+
+
+def missing_vectors(index: Manifest, wanted: Manifest) -> tuple[StoredVector, ...]:
+    """What `wanted` holds and the index does not."""
+    return tuple(vector for vector in wanted.vectors if vector not in index.vectors)
+
+
+def add_vectors(
+    out: Path,
+    examples: Callable[[], Iterator[Example]],
+    encoder: EncodesExamples,
+    extractor: ExtractsSignatures,
+    wanted: Manifest,
+    *,
+    progress: Progress | None = None,
+) -> Index:
+    """Adds to the complete index in `out` the vectors that `wanted` has and it has not; `extractor` reads these.
+
+    Raises:
+        IndexFolderError: another run is writing the index, the disk is full, or the rows are not those of the index.
+        DataError: the data changed.
+        NonFiniteError: a signature is NaN or infinite.
+    """
+    total = wanted.data.n_rows
+    with locked(out):
+        missing = missing_vectors(require_manifest(out), wanted)
+        records = open_records(out)
+        assert records is not None, "a complete index has records"
+        if not {vector.column for vector in missing} <= set(records.schema.names):
+            _compute(out, examples, LocalEngine(encoder, extractor), wanted, missing, progress)
+            with saving(out, total):
+                _join(out, records, missing)
+        with saving(out, total):
+            _finish(out, wanted)
+    return Index.open(out)
+
+
+def _compute(
+    out: Path,
+    examples: Callable[[], Iterator[Example]],
+    engine: LocalEngine,
+    wanted: Manifest,
+    missing: Sequence[StoredVector],
+    progress: Progress | None,
+) -> None:
+    """The missing columns of every shard, into `ADDED`; shards that are there already are passed over."""
+    folder, schema = out / ADDED, pa.schema({**_KEYS, **vector_fields(missing)})
+    begun = open_dataset(folder)
+    if begun is not None and begun.schema.names != schema.names:
+        # Left by a run that was to add something else.
+        shutil.rmtree(folder)
+        begun = None
+    done, total = committed_shards(begun), wanted.data.n_rows
+    for shard, first, group in shard_groups(examples(), wanted):
+        if shard not in done:
+            spec = ShardSpec(shard, first, partial(_table, schema, missing, shard))
+            # Rows that cannot be encoded were set aside when the index was built; they have no record.
+            table = engine.compute_shard(spec, group, share_told(progress, first, len(group), total)).table
+            if table is not None:
+                with saving(out, total):
+                    mode = "append" if open_dataset(folder) is not None else "create"
+                    lance.write_dataset(table, str(folder), mode=mode)
+        if progress is not None:
+            progress(first + len(group), total)
+
+
+def _table(
+    schema: pa.Schema, missing: Sequence[StoredVector], shard: int, rows: Sequence[EncodedRow], extracted: Extracted
+) -> pa.Table:
+    columns: dict[str, object] = {
+        "row": [item.row for item in rows],
+        "turn": [item.turn.turn for item in rows],
+        "shard": [shard] * len(rows),
+    }
+    columns |= vector_columns(missing, rows, extracted)
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _join(out: Path, records: lance.LanceDataset, missing: Sequence[StoredVector]) -> None:
+    """The computed columns become columns of the records, in one commit."""
+    added = open_dataset(out / ADDED)
+    if added is None or not np.array_equal(_keys(added), _keys(records)):
+        raise IndexFolderError(
+            f"The rows that were read for {out} are not those that it holds.",
+            "Vectors are added to the records of the same rows, in the same order.",
+            "Build the index again with --overwrite and --methods.",
+        )
+    names = list(vector_fields(missing))
+    records.add_columns(added.scanner(columns=names, scan_in_order=True).to_reader())
+
+
+def _keys(dataset: lance.LanceDataset) -> np.ndarray:
+    """(row, turn) of each record, in their order: [2, n]."""
+    table = dataset.scanner(columns=["row", "turn"], scan_in_order=True).to_table()
+    return np.stack([table["row"].to_numpy(), table["turn"].to_numpy()])
+
+
+def _finish(out: Path, wanted: Manifest) -> None:
+    """The manifest is last: until it is written the index is the old one, and the same command goes on from here."""
+    records = open_records(out)
+    assert records is not None
+    write_centres(out, wanted, records)
+    write_run(out, wanted)
+    wanted.write(out)
+    shutil.rmtree(out / ADDED, ignore_errors=True)
+    records.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+
+
+__all__ = ["add_vectors", "missing_vectors"]

@@ -1,0 +1,86 @@
+"""What `build_index` can be told, in one place: run.yaml holds it, `whence index` and `whence plan` fill it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from whence.errors import InputError
+from whence.model import LayerRequest, ModelSettings, named_base
+
+
+class BuildSettings(ModelSettings):
+    """Everything that `build_index` can be told; run.yaml holds it. See ModelSettings for the model's part.
+
+    data: a file, folder, glob or data set, as `read_examples` takes it; columns and split go with it.
+    layers: "auto" (the rule, see whence.model.layer_choice), "last", a number, or a list of these. The first is the
+        layer that the forms' depth "rule" means. At each further one all vectors of the methods are stored too, so that
+        `whence trace --layer` can ask there.
+    methods: methods that the index must be able to answer beside the default one, as in ("rept",). What each reads is
+        in docs/method.md; a gradient at an inner layer costs a backward pass.
+    contrast: also store what fine-tuning taught, which the default method reads; costs one more forward pass.
+    base: the model before fine-tuning, a folder or hub name; not needed with an adapter, which is turned off. Left out,
+        the one that the model's run.yaml names. A model that has neither is indexed without.
+    template: Jinja text of a chat template; None takes the tokenizer's own.
+    max_length: most tokens of a prompt and its response together.
+    max_rejected: share of the rows that may be set aside, in [0, 1].
+    shard_rows: rows computed between two commits. max_tokens: padded tokens in one batch.
+    n_probes, seed: rows that the layer rule looks at, and how they are drawn.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str
+    out: str
+    layers: LayerRequest | tuple[LayerRequest, ...] = "auto"
+    methods: tuple[str, ...] = ()
+    contrast: bool = True
+    base: str | None = None
+    columns: dict[str, str] | None = None
+    split: str | None = None
+    template: str | None = None
+    max_length: int = Field(default=1024, ge=4)
+    max_rejected: float = Field(default=0.05, ge=0, le=1)
+    shard_rows: int = Field(default=1024, ge=1)
+    max_tokens: int = Field(default=2048, ge=1)
+    n_probes: int = Field(default=128, ge=1)
+    seed: int = 0
+
+    @property
+    def model_settings(self) -> ModelSettings:
+        """The part that loads the model."""
+        return ModelSettings(**self.model_dump(include=set(ModelSettings.model_fields)))
+
+    @property
+    def requests(self) -> tuple[LayerRequest, ...]:
+        """The layers as a list."""
+        return self.layers if isinstance(self.layers, tuple) else (self.layers,)
+
+
+def build_settings(model: str | Path, data: str | Path, out: str | Path, options: dict[str, object]) -> BuildSettings:
+    """The settings with every path that is there made absolute. Raises InputError that names what cannot be used."""
+    places = {"model": _absolute(model), "data": _absolute(data), "out": str(Path(out).expanduser().absolute())}
+    if options.get("base") is None and options.get("adapter") is None:
+        options = options | {"base": named_base(places["model"])}
+    for name in ("adapter", "base"):
+        if options.get(name) is not None:
+            places[name] = _absolute(str(options[name]))
+    try:
+        return BuildSettings.model_validate(options | places)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise InputError(
+            "build_index cannot use these settings:\n  " + "\n  ".join(lines),
+            f"Settings: {', '.join(BuildSettings.model_fields)}.",
+            "See whence.index.settings.BuildSettings for what each takes.",
+        ) from error
+
+
+def _absolute(place: str | Path) -> str:
+    """A path that is there as an absolute one, so that run.yaml works from anywhere; a hub name as it is."""
+    path = Path(place).expanduser()
+    return str(path.resolve()) if path.exists() else str(place)
+
+
+__all__ = ["BuildSettings", "build_settings"]

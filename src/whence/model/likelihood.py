@@ -1,0 +1,155 @@
+"""Log-probabilities of response tokens, and what fine-tuning changed of them.
+
+    log_likelihood_gain[j] = log p(y_j | x, y_<j) - log p_base(y_j | x, y_<j)          nats
+    learned_fraction       = 1 - exp(-gain) = (p - p_base) / p
+
+p is the fine-tuned model, p_base the one before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from whence.data import EncodedTurn, batches
+from whence.errors import NonFiniteError
+from whence.model.before import before_tuning
+from whence.model.padding import laid_out
+
+if TYPE_CHECKING:
+    from whence.model.loading import LoadedModel
+
+LOGITS_AT_ONCE = 1 << 25
+"""Logits held at once (positions x vocabulary): 128 MiB in float32, whatever the vocabulary."""
+
+
+class TokenLikelihood(NamedTuple):
+    """Of one model, at n positions: log p of the token that stands there, and of the likeliest other one; nats."""
+
+    log_prob: Float[Tensor, " n"]
+    top_other: Float[Tensor, " n"]
+
+
+class TokenShift(NamedTuple):
+    """What fine-tuning changed at the n response tokens of one turn.
+
+    gain: log p(y_j) - log p_base(y_j), nats.
+    base_top_other_prob: the probability that the base gave its favourite among the other tokens; in [0, 1]. Near 1 it
+        was sure of something else, near 0 of nothing, or of y_j.
+    """
+
+    gain: Float[Tensor, " n"]
+    base_top_other_prob: Float[Tensor, " n"]
+
+
+def learned_fraction(gain: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """1 - exp(-max(0, gain)), in [0, 1): the part of the probability that fine-tuning added; (p - p_base) / p.
+
+    0 for a row (or token) that the model before fine-tuning gave as readily: whatever it looks like, nothing was
+    learned from it.
+    """
+    return -torch.expm1(-gain.clamp_min(0))
+
+
+def positions_at_once(vocab_size: int) -> int:
+    """How many positions' logits are held at a time."""
+    return max(1, LOGITS_AT_ONCE // vocab_size)
+
+
+def wide(logits: Tensor) -> Tensor:
+    """In float32, or float64 as they are."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def likelihood_of_logits(logits: Float[Tensor, "n vocab"], targets: Int[Tensor, " n"]) -> TokenLikelihood:
+    """log_prob[j] = z[j, y_j] - log sum_v exp z[j, v];  top_other[j] = max_{v != y_j} z[j, v] - the same sum."""
+    spoken = targets[:, None]
+    normaliser, own = logits.logsumexp(1), logits.gather(1, spoken)  # [n], [n, 1]
+    # The spoken token steps aside for the maximum over the others and comes back: no second [n, vocab] is made.
+    other = logits.scatter_(1, spoken, -torch.inf).amax(1)  # [n]
+    logits.scatter_(1, spoken, own)
+    return TokenLikelihood(own[:, 0] - normaliser, other - normaliser)
+
+
+@torch.no_grad()
+def head_likelihood(
+    loaded: LoadedModel, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]
+) -> TokenLikelihood:
+    """The likelihood of the targets from last hidden states; at most LOGITS_AT_ONCE logits exist at a time."""
+    step = positions_at_once(loaded.vocab_size)
+    pieces = [
+        likelihood_of_logits(wide(loaded.blocks.head(hidden[i : i + step])), targets[i : i + step])
+        for i in range(0, len(hidden), step)
+    ]
+    return TokenLikelihood(*(torch.cat(side) for side in zip(*pieces, strict=True)))
+
+
+def log_probabilities(
+    loaded: LoadedModel, turns: Sequence[EncodedTurn], *, max_tokens: int = 2048
+) -> list[Float[Tensor, " n"]]:
+    """log p(y_j | what comes before) of each response token of each turn, in nats, at most 0; on the CPU.
+
+    Raises NonFiniteError, naming turns by number.
+    """
+    return [found.log_prob for found in likelihoods(loaded, turns, max_tokens=max_tokens)]
+
+
+def token_shifts(
+    loaded: LoadedModel, turns: Sequence[EncodedTurn], *, base: LoadedModel | None = None, max_tokens: int = 2048
+) -> list[TokenShift]:
+    """What fine-tuning changed at the response tokens of each turn. `Extractor.extract` returns the same on its way.
+
+    base: the model before fine-tuning, with the same tokenizer; left out, `loaded` with its adapter turned off.
+
+    Raises:
+        InputError: no base, and no adapter that could be turned off.
+        NonFiniteError: naming turns by number.
+    """
+    after = likelihoods(loaded, turns, max_tokens=max_tokens)
+    with before_tuning(loaded, base) as untuned:
+        before = likelihoods(untuned, turns, max_tokens=max_tokens)
+    return [shift_between(late, early) for late, early in zip(after, before, strict=True)]
+
+
+def shift_between(after: TokenLikelihood, before: TokenLikelihood) -> TokenShift:
+    """The change from one model's likelihoods to another's of the same tokens."""
+    return TokenShift(after.log_prob - before.log_prob, before.top_other.exp())
+
+
+@torch.no_grad()
+def likelihoods(loaded: LoadedModel, turns: Sequence[EncodedTurn], *, max_tokens: int = 2048) -> list[TokenLikelihood]:
+    """Of each response token of each turn, on the CPU. Raises NonFiniteError, naming turns by number."""
+    found: list[TokenLikelihood] = [TokenLikelihood(torch.empty(0), torch.empty(0))] * len(turns)
+    for indices in batches(turns, max_tokens=max_tokens):
+        batch = laid_out([turns[i] for i in indices], loaded.pad_id, loaded.device)
+        hidden = loaded.blocks.decoder(input_ids=batch.ids, use_cache=False).last_hidden_state
+        sides = head_likelihood(loaded, batch.predicting(hidden), batch.targets)
+        by_turn = zip(*(batch.by_turn(side.cpu()) for side in sides), strict=True)
+        for i, values in zip(indices, by_turn, strict=True):
+            found[i] = TokenLikelihood(*values)
+    bad = [i for i, one in enumerate(found) if not one.log_prob.isfinite().all()]
+    if bad:
+        raise NonFiniteError(
+            f"Log-probabilities of turn {bad[0]} hold NaN or infinity.", "Every value must be finite.", "Try float32."
+        )
+    return found
+
+
+__all__ = [
+    "LOGITS_AT_ONCE",
+    "TokenLikelihood",
+    "TokenShift",
+    "head_likelihood",
+    "learned_fraction",
+    "likelihood_of_logits",
+    "likelihoods",
+    "log_probabilities",
+    "positions_at_once",
+    "shift_between",
+    "token_shifts",
+    "wide",
+]

@@ -1,0 +1,60 @@
+"""Turns side by side, padded on the right: causal attention never looks there, so that no mask is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from whence.data import EncodedTurn
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A batch of turns for one forward pass, and where in it response tokens are predicted.
+
+    ids:        [batch, width] token ids; the last response token predicts nothing and is not run
+    row:        [n] which turn each predicting position belongs to, ascending; n is all response tokens of the batch
+    position:   [n] its column; ascending within a turn, from the last prompt token t on
+    targets:    [n] the response token that it predicts
+    first:      [batch] the place in these lists of each turn's first position, t
+    n_response: [batch] response tokens of each turn
+    """
+
+    ids: Int[Tensor, "batch width"]
+    row: Int[Tensor, " n"]
+    position: Int[Tensor, " n"]
+    targets: Int[Tensor, " n"]
+    first: Int[Tensor, " batch"]
+    n_response: Int[Tensor, " batch"]
+
+    def predicting(self, states: Float[Tensor, "batch width hidden"]) -> Float[Tensor, "n hidden"]:
+        """The states at the positions that predict a response token, turn by turn, without padding."""
+        return states[self.row, self.position]
+
+    def by_turn(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Values of the n positions, cut into turns."""
+        return torch.split(values, self.n_response.tolist())
+
+
+def laid_out(turns: Sequence[EncodedTurn], pad_id: int, device: torch.device) -> Layout:
+    """The turns' ids without their last token, padded on the right to the longest."""
+    ids = torch.full((len(turns), max(len(turn.input_ids) for turn in turns) - 1), pad_id, dtype=torch.long)
+    targets: list[int] = []
+    for i, turn in enumerate(turns):
+        ids[i, : len(turn.input_ids) - 1] = torch.tensor(turn.input_ids[:-1], dtype=torch.long)
+        targets.extend(turn.input_ids[turn.response_start :])
+    n_response = torch.tensor([turn.n_response for turn in turns], dtype=torch.long)
+    first = n_response.cumsum(0) - n_response
+    row = torch.arange(len(turns)).repeat_interleave(n_response)
+    start = torch.tensor([turn.t for turn in turns], dtype=torch.long)
+    # position = t of the turn + how far behind its first position the entry stands
+    position = start[row] + torch.arange(len(row)) - first[row]
+    found = (ids, row, position, torch.tensor(targets, dtype=torch.long), first, n_response)
+    return Layout(*(tensor.to(device) for tensor in found))
+
+
+__all__ = ["Layout", "laid_out"]

@@ -1,0 +1,47 @@
+"""None"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whence.lazy import attach
+
+if TYPE_CHECKING:
+    from whence.scoring.defaults import SCORES, WITHOUT_BASE, default_method, score_form
+    from whence.scoring.expansion import expanded_block, expansion_weights
+    from whence.scoring.forms import Depths, FormLayers, ScoreForm, Scores, form_scores
+    from whence.scoring.lexical import BM25Index, bm25_scores
+    from whence.scoring.vectors import CENTRED, Block, Centres, Vectors, to_block, to_vectors
+
+__all__ = [
+    "CENTRED",
+    "SCORES",
+    "WITHOUT_BASE",
+    "BM25Index",
+    "Block",
+    "Centres",
+    "Depths",
+    "FormLayers",
+    "ScoreForm",
+    "Scores",
+    "Vectors",
+    "bm25_scores",
+    "default_method",
+    "expanded_block",
+    "expansion_weights",
+    "form_scores",
+    "score_form",
+    "to_block",
+    "to_vectors",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "defaults": ["SCORES", "WITHOUT_BASE", "default_method", "score_form"],
+        "expansion": ["expanded_block", "expansion_weights"],
+        "forms": ["Depths", "FormLayers", "ScoreForm", "Scores", "form_scores"],
+        "lexical": ["BM25Index", "bm25_scores"],
+        "vectors": ["Block", "CENTRED", "Centres", "Vectors", "to_block", "to_vectors"],
+    },
+)

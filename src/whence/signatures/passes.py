@@ -1,0 +1,106 @@
+"""Forward passes that read hidden states at the positions that predict a response token.
+
+Two of them give the same numbers. `plain` runs the whole batch once, without a graph, and is what an index pays for.
+`with_graph` is for gradients at an inner layer l (RepT's g): H(l) at t depends only on positions up to t, and a
+gradient at t only on positions from t on, so
+
+1. the prompt before t runs without a graph and leaves only its keys and values,
+2. the positions from t on run on top of that cache, without a graph up to layer l, with one above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from whence.data import EncodedTurn
+from whence.model import Layout, LoadedModel, captured, wide
+from whence.signatures.head import FLOAT16_SCALE
+from whence.signatures.padding import PaddedBatch, padded, tail_positions
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """States of n predicting positions, turn by turn, without padding.
+
+    H: by layer, of those that were asked for. last: after the final norm.
+    graph: where gradients can be taken: last hidden states [batch, seq, hidden] with their graph, the states of the
+        inner layers in it, and which of these positions are the n; None of a plain pass.
+    """
+
+    H: dict[int, Float[Tensor, "n hidden"]]
+    last: Float[Tensor, "n hidden"]
+    graph: tuple[Tensor, dict[int, Tensor], Tensor] | None = None
+
+    def gradients(self, of_last: Float[Tensor, "n hidden"]) -> dict[int, Float[Tensor, "n hidden"]]:
+        """dL/dH(l) at each inner layer l of the graph, from dL/d(last): one backward pass, float32 or float64."""
+        assert self.graph is not None, "states were read without a graph"
+        last, inner, real = self.graph
+        # In float16 the gradient of a mean loss would leave the range of normal numbers.
+        scale = FLOAT16_SCALE if last.dtype == torch.float16 else 1.0
+        upper = torch.zeros_like(last)  # [batch, seq, hidden]
+        upper[real] = (of_last * scale).to(last.dtype)
+        found = torch.autograd.grad(last, list(inner.values()), upper)
+        return {layer: wide(gradient[real]) / scale for layer, gradient in zip(inner, found, strict=True)}
+
+
+@torch.no_grad()
+def plain(model: LoadedModel, layout: Layout, layers: Sequence[int]) -> States:
+    """One forward pass over the whole batch; padding stands on the right, where causal attention does not look."""
+    inner = [layer for layer in layers if layer < model.n_layers]
+    with captured(model.blocks, inner, leaf=False) as seen:
+        # [batch, width, hidden]
+        last = model.blocks.decoder(input_ids=layout.ids, use_cache=False).last_hidden_state
+    read = {layer: layout.predicting(states) for layer, states in seen.items()}
+    at_last = layout.predicting(last)
+    return States({layer: read.get(layer, at_last) for layer in layers}, at_last)
+
+
+def with_graph(
+    model: LoadedModel, turns: Sequence[EncodedTurn], layers: Sequence[int], gradient_layers: Sequence[int]
+) -> States:
+    """The same, with a graph above the lowest of the gradient layers, over the positions from t on."""
+    batch = padded(turns, model.pad_id, model.device)
+    cache = _prefix(batch, model)
+    inner = [layer for layer in layers if layer < model.n_layers]
+    mask = torch.cat([batch.prefix_mask, batch.tail_mask], 1)
+    with (
+        torch.enable_grad(),
+        captured(model.blocks, gradient_layers) as graph,
+        captured(model.blocks, inner, leaf=False) as seen,
+    ):
+        last = _decode(batch.tail, mask, tail_positions(batch), cache, model)
+    real = batch.tail_mask.bool()  # [batch, seq]; picks the n positions in the layout's order
+    states = {**seen, model.n_layers: last}
+    return States({layer: states[layer].detach()[real] for layer in layers}, last.detach()[real], (last, graph, real))
+
+
+@torch.no_grad()
+def _prefix(batch: PaddedBatch, model: LoadedModel) -> object | None:
+    """Keys and values of the prompts before t; None when no prompt has more than one token."""
+    if batch.prefix.shape[1] == 0:
+        return None
+    from transformers import DynamicCache
+
+    cache: object = DynamicCache(config=model.text_config)
+    positions = (batch.prefix_mask.cumsum(1) - 1).clamp_min(0)
+    _decode(batch.prefix, batch.prefix_mask, positions, cache, model)
+    return cache
+
+
+def _decode(
+    ids: Tensor, mask: Tensor, positions: Tensor, cache: object | None, model: LoadedModel
+) -> Float[Tensor, "batch seq hidden"]:
+    extra: dict[str, object] = {"position_ids": positions} if model.blocks.takes_position_ids else {}
+    if cache is not None:
+        extra[model.blocks.cache_argument] = cache
+    output = model.blocks.decoder(input_ids=ids, attention_mask=mask, use_cache=cache is not None, **extra)
+    hidden: Tensor = output.last_hidden_state
+    return hidden
+
+
+__all__ = ["States", "plain", "with_graph"]

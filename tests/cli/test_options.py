@@ -1,0 +1,44 @@
+"""An option's default is that of the settings it becomes a part of: said in two places, held to be the same."""
+
+from __future__ import annotations
+
+import pytest
+import typer.main
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from whence.cli.main import app
+from whence.index.build import BuildSettings
+from whence.self_test.run import SETTINGS as SELF_TEST
+from whence.trace.settings import TraceSettings
+from whence.train import FinetuneSettings
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+FINETUNE = FinetuneSettings()
+DEFAULTS: dict[str, dict[str, object]] = {
+    "index": {name: field.default for name, field in BuildSettings.model_fields.items()},
+    "plan": {name: field.default for name, field in BuildSettings.model_fields.items()},
+    "finetune": FINETUNE.model_dump(),
+    "selftest": SELF_TEST.model_dump(),
+    "trace": {name: getattr(TraceSettings(), name) for name in ("k", "method", "weight", "layer", "where", "fdr")},
+}
+NOT_THE_SAME = {("selftest", "max_length")}
+"""The self-test's own sizes."""
+
+
+@pytest.mark.parametrize("command", DEFAULTS)
+def test_an_option_has_the_default_of_its_settings(command: str) -> None:
+    compared = 0
+    for param in COMMANDS[command].params:
+        if param.name in DEFAULTS[command] and (command, param.name) not in NOT_THE_SAME:
+            expected = DEFAULTS[command][param.name]
+            if expected is not PydanticUndefined:
+                compared += 1
+                assert param.default == expected, f"--{param.name} of whence {command}"
+    assert compared >= 5
+
+
+@pytest.mark.parametrize("kind", [BuildSettings, FinetuneSettings])
+def test_settings_refuse_what_they_do_not_know(kind: type[BaseModel]) -> None:
+    assert kind.model_config["extra"] == "forbid"
+    assert kind.model_config["frozen"]
