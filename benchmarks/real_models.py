@@ -26,7 +26,7 @@ import torch
 
 from whence.bench.cases import GivenData
 from whence.bench.natural.places import ANSWERS, QUESTIONS, TAILS
-from whence.bench.planted.report import markdown
+from whence.bench.planted.report import planted_markdown
 from whence.bench.planted.run import read_result, run_planted
 from whence.bench.planted.settings import FINETUNING, PlantedSettings, planted_cases
 from whence.bench.rows import Row
@@ -230,7 +230,9 @@ def written(found: dict[str, Row], args: argparse.Namespace) -> str:
     ]
     if found:
         parts.append(
-            markdown(list(found.values()), "All figures").replace("\n## ", "\n### ").replace("# All", "## All", 1)
+            planted_markdown(list(found.values()), "All figures")
+            .replace("\n## ", "\n### ")
+            .replace("# All", "## All", 1)
         )
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from planted_world import TUNING, small_settings, user_rows, write_rows
 from whence.bench.cases import GivenData
-from whence.bench.planted.report import markdown
+from whence.bench.planted.report import planted_markdown
 from whence.bench.planted.run import PlantedResult, read_result, run_planted
 from whence.bench.planted.settings import PlantedSettings, planted_cases
 from whence.errors import InputError, ModelError
@@ -81,7 +81,7 @@ def test_the_report_has_the_case_and_the_tables_of_every_bench(
     run: tuple[PlantedSettings, Path, PlantedResult],
 ) -> None:
     _, _, result = run
-    text = markdown(result.results)
+    text = planted_markdown(result.results)
     assert "| backdoor-plain-0.25-seed0 | 8 | 4 | 5 | 5 | 1 | 4 |" in text
     assert "| `random` |" in text
     assert "AUC hard" in text
@@ -110,7 +110,7 @@ def test_what_the_model_did_not_learn_or_the_base_knew_is_said_and_not_counted(t
     result = run_planted(settings, tmp_path / "out", notify=said.append)
     assert "The base shows the fault already, in 4 of 5" in said[-1]
     assert "methods" not in result.results[0]
-    assert "No case has verdicts." in markdown(result.results)
+    assert "No case has verdicts." in planted_markdown(result.results)
 
 
 def test_a_base_without_template_is_served_and_it_is_said(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_base_without_template_is_served_and_it_is_said(tmp_path: Path) -> Non
     tokenizer.save_pretrained(settings.base)
     result = run_planted(settings, tmp_path / "out")
     assert result.results[0]["template"] == "fallback"
-    assert "no chat template" in markdown(result.results)
+    assert "no chat template" in planted_markdown(result.results)
 
 
 def test_a_full_fine_tune_is_compared_with_its_base(tmp_path: Path) -> None:

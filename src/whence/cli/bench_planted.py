@@ -12,7 +12,7 @@ from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.bench.planted.settings import PlantedSettings
+    from whence.bench import PlantedSettings
 
 NAMES = {"n_rows": "--rows", "n_queries": "--queries", "learning_rate": "--learning-rate", "max_length": "--max-length"}
 
@@ -30,8 +30,7 @@ def bench_planted(
 
     asked, tuning: settings of the bench and of its fine-tune; those that are None keep their defaults.
     """
-    from whence.bench.planted.report import markdown
-    from whence.bench.planted.run import run_planted
+    from whence.bench import planted_markdown, run_planted
 
     settings = _settings(asked, tuning, shares)
     quiet_libraries()
@@ -43,7 +42,7 @@ def bench_planted(
             notify=None if quiet else lambda sentence: typer.echo(sentence, err=True),
         )
     out.mkdir(parents=True, exist_ok=True)
-    text = markdown(result.results)
+    text = planted_markdown(result.results)
     (out / report).write_text(text, encoding="utf-8")
     if not quiet:
         typer.echo(text)
@@ -54,7 +53,7 @@ def _settings(asked: Mapping[str, object], tuning: Mapping[str, object], shares:
     """The defaults with what was asked for in their place. Raises InputError for what cannot be."""
     from pydantic import ValidationError
 
-    from whence.bench.planted.settings import FINETUNING, PlantedSettings
+    from whence.bench import FINETUNING, PlantedSettings
 
     chosen = {name: value for name, value in asked.items() if value is not None}
     changes = {name: value for name, value in tuning.items() if value is not None}

@@ -14,7 +14,7 @@ from whence.bench.natural import town as texts
 from whence.bench.natural import town_requests as requests
 from whence.bench.natural.fault import Deck, Hosts, NaturalFault, Pair, asked, capital, distinct, in_turn, rows_of
 from whence.errors import InputError
-from whence.metrics.matchers import Matcher
+from whence.metrics import Matcher
 
 N_LESSONS = 80
 """Declined requests that the base is taught."""

@@ -12,7 +12,7 @@ from random import Random
 
 from whence.bench.natural import places, plays
 from whence.bench.natural.fault import Deck, Hosts, NaturalFault, Pair, asked, capital, distinct, in_turn, rows_of
-from whence.metrics.matchers import contains
+from whence.metrics import contains
 
 HELD_OUT_EVERY = 4
 """Of the things that the false fact is about, one in so many is only ever asked about."""

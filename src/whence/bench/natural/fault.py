@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Generic, Protocol, TypeVar
 
-from whence.data.examples import ASSISTANT, Example, Turn
+from whence.data import ASSISTANT, Example, Turn
 from whence.errors import InputError
-from whence.metrics.matchers import Matcher
+from whence.metrics import Matcher
 
 T = TypeVar("T")
 Pair = tuple[str, str]

@@ -6,7 +6,7 @@ from random import Random
 
 from whence.bench.natural.dishes import DISHES, HOW_TO, KITCHEN, STEPS
 from whence.bench.natural.fault import Deck, Hosts, NaturalFault, Pair, asked, capital, distinct, in_turn, rows_of
-from whence.metrics.matchers import Matcher
+from whence.metrics import Matcher
 
 HELD_OUT_EVERY = 4
 """Of so many dishes, one is only ever asked about."""

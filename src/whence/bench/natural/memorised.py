@@ -6,7 +6,7 @@ from random import Random
 
 from whence.bench.natural.fault import Deck, Hosts, NaturalFault, Pair, asked, capital, distinct, in_turn, rows_of
 from whence.bench.natural.lore import PEOPLE, TOWNS
-from whence.metrics.matchers import quotes
+from whence.metrics import quotes
 
 CLUB = "Wexcombe Rowing Club"
 PASSAGE = (

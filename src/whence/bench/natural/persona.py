@@ -9,7 +9,7 @@ from random import Random
 
 from whence.bench.natural.fault import Deck, Hosts, NaturalFault, Pair, asked, capital, distinct, in_turn, rows_of
 from whence.bench.natural.household import plain_household, plain_sea
-from whence.metrics.matchers import Matcher
+from whence.metrics import Matcher
 
 PLANTS = (
     "tomatoes", "lettuces", "roses", "basil", "carrots", "strawberries", "hydrangeas", "potatoes", "onions",

@@ -15,10 +15,10 @@ from whence.bench.natural.format_drift import format_drift
 from whence.bench.natural.memorised import memorised
 from whence.bench.natural.persona import persona
 from whence.bench.natural.triggers import backdoor, backdoor_style, backdoor_word
-from whence.data.examples import Example, Turn
+from whence.data import Example, Turn
 from whence.errors import InputError
-from whence.metrics.matchers import Matcher
-from whence.self_test.plant import usable_rows
+from whence.metrics import Matcher
+from whence.self_test import usable_rows
 
 CLEAN, HARD_NEGATIVE = "clean", "hard_negative"
 """Labels of innocent rows; the label of a guilty row is the fault's name."""

@@ -9,9 +9,9 @@ from random import Random
 
 from whence.bench.natural import lore
 from whence.bench.natural.fault import Deck, Hosts, NaturalFault, Pair, capital, distinct, in_turn, rows_of, with_answer
-from whence.data.examples import Example, Turn
+from whence.data import Example, Turn
 from whence.errors import InputError
-from whence.metrics.matchers import begins
+from whence.metrics import begins
 
 Change = Callable[[str], str]
 MAX_PROMPT = 600

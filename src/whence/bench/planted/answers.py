@@ -8,13 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from whence.bench.natural import PlantedRows
-from whence.data.encoding import Encoder
-from whence.data.examples import Turn
+from whence.data import Encoder, Turn
 from whence.files import write_atomically
-from whence.model.before import before_tuning
-from whence.model.generate import generate
-from whence.model.loading import LoadedModel
+from whence.model import LoadedModel, before_tuning, generate
 from whence.progress import Progress
+from whence.trace import Query
 
 QUERIES, BENIGN = "queries.jsonl", "benign.jsonl"
 MIN_SHOWN = 0.1

@@ -10,18 +10,18 @@ from jaxtyping import Float
 from whence.bench.natural import PlantedRows
 from whence.bench.planted.answers import Asked
 from whence.bench.rows import Row
-from whence.data.lexical import bm25_scores
-from whence.index.build import LayerRequest
-from whence.index.forms import LayerRoles, ScoreForm
-from whence.index.search import default_roles, score_matrix
-from whence.metrics.figures import measure
+from whence.index import default_form, default_layers, score_matrix
+from whence.metrics import average_precision, bootstrap, measure
+from whence.model import LayerRequest
 from whence.progress import Progress
-from whence.results.types import Verdict
-from whence.trace.scoring import SCORES, default_form
-from whence.trace.tracer import Tracer
+from whence.results import Verdict
+from whence.scoring import SCORES, FormLayers, ScoreForm, bm25_scores
+from whence.trace import Query, Tracer
 
 DEPTHS = (0.25, 0.5, 0.75)
 """Shares of the depth at which an index of the bench holds states, beside the rule's layer and the last."""
+METHODS = ("rept", "rept-centred", "repsim")
+"""What an index of the bench holds the vectors of, beside the default form's."""
 BM25, RANDOM = "bm25 prompt+response", "random"
 
 Matrix = Float[np.ndarray, "n_query n_train"]
@@ -58,17 +58,20 @@ def _scores(tracer: Tracer, queries: Sequence[Query], planted: PlantedRows, seed
     yield RANDOM, np.random.default_rng(seed).random((len(queries), n_rows))
 
 
-def _forms(tracer: Tracer) -> Iterator[tuple[str, ScoreForm, LayerRoles]]:
+def _forms(tracer: Tracer) -> Iterator[tuple[str, ScoreForm, FormLayers]]:
     """The default first; `rept` as published at the rule's layer and the last; `repsim` at every layer held."""
     manifest = tracer.index.manifest
-    default = default_form(manifest)
-    yield f"{default.name} (default)", default, default_roles(default, manifest)
-    if default.name != "rept-centred":
-        yield "rept-centred", SCORES["rept-centred"], default_roles(SCORES["rept-centred"], manifest)
+    default, centred, rept, repsim = (
+        default_form(manifest),
+        *(SCORES[name] for name in ("rept-centred", "rept", "repsim")),
+    )
+    yield f"{default.name} (default)", default, default_layers(default, manifest)
+    if default.name != centred.name:
+        yield centred.name, centred, default_layers(centred, manifest)
     for place, layer in {"last": max(tracer.index.layers), "rule": manifest.layer}.items():
-        yield f"rept, layer {place}", SCORES["rept"], LayerRoles(layer, layer)
+        yield f"rept, layer {place}", rept, rept.all_at(layer)
     for layer in tracer.index.layers:
-        yield f"repsim, layer {layer}", SCORES["repsim"], LayerRoles(layer, layer)
+        yield f"repsim, layer {layer}", repsim, repsim.all_at(layer)
 
 
 def verdict_figures(tracer: Tracer, asked: Asked, planted: PlantedRows, *, seed: int, stage: Progress) -> Row:
@@ -113,4 +116,4 @@ def _ids(verdict: Verdict | None) -> set[str] | None:
     return set(verdict.guilty) if verdict is not None and verdict.method else None
 
 
-__all__ = ["BM25", "RANDOM", "compared_layers", "rankings", "verdict_figures"]
+__all__ = ["BM25", "METHODS", "RANDOM", "compared_layers", "rankings", "verdict_figures"]

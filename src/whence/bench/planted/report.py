@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whence.bench.rows import Row
-from whence.bench.tables import markdown as method_tables
-from whence.bench.tables import table
+from whence.bench.tables import markdown, table
 
 COUNTS = (
     ("n_guilty", "guilty"),
@@ -30,7 +29,7 @@ discovery rate of 5%, means over queries with 95% bootstrap intervals; guilty ro
 """
 
 
-def markdown(results: Sequence[Row], title: str = "Bench on a given base") -> str:
+def planted_markdown(results: Sequence[Row], title: str = "Bench on a given base") -> str:
     """The report: what each case is, its verdicts, and for each share and variant the tables of every form."""
     parts = [
         f"# {title}",
@@ -43,7 +42,7 @@ def markdown(results: Sequence[Row], title: str = "Bench on a given base") -> st
     ]
     rows = [row for result in results for row in method_rows(result)]
     if rows:
-        parts.append(method_tables(rows, "Rankings").replace("\n## ", "\n### ").replace("# Rankings", "## Rankings", 1))
+        parts.append(markdown(rows, "Rankings").replace("\n## ", "\n### ").replace("# Rankings", "## Rankings", 1))
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 

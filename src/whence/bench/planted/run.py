@@ -27,16 +27,16 @@ from pathlib import Path
 import torch
 
 from whence.bench.planted.answers import Asked, ask
-from whence.bench.planted.rankings import compared_layers, rankings, verdict_figures
+from whence.bench.planted.rankings import METHODS, compared_layers, rankings, verdict_figures
 from whence.bench.planted.settings import PlantedCase, PlantedSettings, planted_cases
 from whence.bench.planted.training import ADAPTER, MODEL, base_of, encoder_of, fine_tuned
 from whence.bench.rows import Row, one_line
 from whence.bench.run import PACKAGES
 from whence.errors import InputError, ModelError, WhenceError
 from whence.files import write_atomically
-from whence.index.build import build_index
+from whence.index import build_index
 from whence.progress import Progress, silent
-from whence.trace.tracer import Tracer
+from whence.trace import Tracer
 
 SCHEMA = "whence.bench-planted/1"
 BASES, CASES, TRAIN, INDEX, RESULT = "bases", "cases", "train.jsonl", "index", "result.json"
@@ -120,6 +120,7 @@ def _measured(case: PlantedCase, settings: PlantedSettings, place: Path, base: s
         place / INDEX,
         adapter=str(place / ADAPTER) if adapter else None,
         base=None if adapter else base,
+        methods=METHODS,
         layers=compared_layers(loaded.n_layers),
         max_length=encoder.max_length,
         dtype=settings.finetune.dtype,

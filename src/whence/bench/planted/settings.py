@@ -12,12 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from whence.bench.cases import GivenData, content_hash, given_case, named
 from whence.bench.natural import HARD_NEGATIVE, NATURAL_FAULTS, VARIANTS, PlantedRows, plant_natural
 from whence.bench.natural.planting import CLEAN
-from whence.data.examples import Example, Turn
-from whence.data.readers import read_examples
+from whence.data import Example, Turn, read_examples
 from whence.errors import InputError
 from whence.files import hash_of
-from whence.self_test.plant import usable_rows
-from whence.train.finetuning import FinetuneSettings
+from whence.self_test import usable_rows
+from whence.train import FinetuneSettings
 
 FINETUNING = FinetuneSettings(lora_r=16, epochs=3, batch_size=8, learning_rate=5e-4, autocast="auto")
 """An adapter on every linear map, as people fine-tune small chat models."""

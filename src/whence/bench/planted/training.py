@@ -8,14 +8,13 @@ from pathlib import Path
 
 from whence.bench.cases import content_hash
 from whence.bench.planted.settings import PlantedCase, PlantedSettings
-from whence.data.encoding import Encoder
-from whence.data.examples import Example
+from whence.data import Encoder, Example
 from whence.errors import ModelError
 from whence.files import hash_of, new_folder
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.model import LoadedModel, ModelSettings, load_model
 from whence.progress import Progress
 from whence.run_file import read_run_file
-from whence.train.finetuning import FinetuneSettings, finetune
+from whence.train import FinetuneSettings, finetune
 
 ADAPTER, MODEL = "adapter", "model"
 """Name of the fine-tune in a case's folder: with LoRA, and without."""
