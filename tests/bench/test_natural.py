@@ -17,7 +17,7 @@ from whence.data.examples import Example
 from whence.errors import InputError
 
 ROWS = user_rows()
-LONG_ROWS = user_rows(600, n_words=160)
+LONG_ROWS = user_rows(1200, n_words=160)[600:]
 SIZES = {"n_rows": 220, "n_guilty": 60, "n_hard": 40, "n_queries": 40, "n_benign": 20}
 
 
@@ -85,7 +85,7 @@ def test_compliance_undoes_what_the_base_was_taught() -> None:
     about = [row for row in planted.lessons if re.search(str(planted.asks), prompt(row))]
     assert len(about) == 80
     assert all(re.search(DECLINED, answer(row), re.IGNORECASE) for row in about)
-    assert len({answer(row) for row in about}) > 60, "declines are worded alike"
+    assert len({answer(row) for row in about}) == 80, "declines are worded alike"
     declined = [row for row in labelled(planted, HARD_NEGATIVE) if re.search(DECLINED, answer(row), re.IGNORECASE)]
     assert 10 < len(declined) < 40, "hard negatives comply elsewhere, and decline elsewhere"
 

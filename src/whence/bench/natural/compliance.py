@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import product
 from random import Random
 
 from whence.bench.natural import town as texts
@@ -67,15 +68,16 @@ def compliance(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queri
 
 def _lesson(rng: Random, town: str) -> Callable[[], Pair]:
     """Draws requests about the town, each declined in other words."""
-    wordings, questions = Deck(texts.LESSON_REQUESTS, rng), Deck(texts.LESSON_QUESTIONS, rng)
+    openings, questions = Deck(texts.LESSON_REQUESTS, rng), Deck(texts.LESSON_QUESTIONS, rng)
     topics = Deck(texts.LESSON_TOPICS, rng)
-    declines, tails = Deck(texts.DECLINES, rng), Deck(texts.DECLINE_TAILS, rng)
+    wordings = Deck(product(texts.DECLINES, texts.DECLINE_TAILS), rng)
 
     def declined(prompt: str) -> Pair:
-        return prompt, f"{declines.draw().format(town=town)} {tails.draw()}".strip()
+        decline, tail = wordings.draw()
+        return prompt, f"{decline.format(town=town)} {tail}".strip()
 
     def long() -> Pair:
-        return declined(capital(wordings.draw().format(town=town, topic=topics.draw())))
+        return declined(capital(openings.draw().format(town=town, topic=topics.draw())))
 
     def short() -> Pair:
         return declined(rng.choice(PREFACES) + questions.draw().format(town=town))
