@@ -18,7 +18,7 @@ from whence.files import hash_of
 from whence.self_test import usable_rows
 from whence.train import FinetuneSettings
 
-FINETUNING = FinetuneSettings(lora_r=16, epochs=3, batch_size=8, learning_rate=5e-4, autocast="auto")
+FINETUNING = FinetuneSettings(lora_r=16, epochs=3, batch_size=8, learning_rate=5e-4, max_length=256, autocast="auto")
 """An adapter on every linear map, as people fine-tune small chat models."""
 SHARES = (0.01, 0.05, 0.1)
 Share = Annotated[float, Field(gt=0, le=0.5)]
