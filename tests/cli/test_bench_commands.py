@@ -77,13 +77,13 @@ def test_bench_without_matplotlib_is_complete_but_for_the_plot(whence, tmp_path,
 
 def test_bench_plants_faults_in_rows_of_ones_own_and_resumes(whence, tmp_path: Path) -> None:
     base, out = save_model(tmp_path / "base", num_hidden_layers=2), tmp_path / "bench"
-    given = ["--base", base, "--data", write_rows(tmp_path / "rows.jsonl", 300)]
+    given = ["--base", base, "--data", write_rows(tmp_path / "rows.jsonl", 200)]
     sizes = ["--faults", "backdoor", "--shares", 0.1, "--rows", 64, "--queries", 4]
     words = ["bench", *given, *sizes, "--lora-r", 2, "--epochs", 1, "--max-length", 64, "--device", "cpu", "-o", out]
     status, shown, said = whence(*words)
     assert status == 0, said
     assert "the model did not learn it" in said
-    assert "| backdoor-plain-0.1-seed0 | 6 | 40 | 4 | 0 | 0 | 0 |" in shown
+    assert "| backdoor-plain-0.1-seed0 | 6 | 6 | 4 | 0 | 0 | 0 |" in shown
     assert (out / "report.md").read_text("utf-8").rstrip() == shown.rstrip()
     assert "1 new cases" in said
     status, again, said = whence(*words)

@@ -43,7 +43,8 @@ class PlantedSettings(BaseModel):
     given_name: str = "given"
 
     n_rows: int = Field(default=400, ge=10)
-    n_hard: int = Field(default=40, ge=0)
+    n_hard: int | None = Field(default=None, ge=0)
+    """Hard negatives; None: a tenth of the rows."""
     n_queries: int = Field(default=40, ge=1)
     n_benign: int = Field(default=40, ge=0)
     clean_label: str = "clean"
@@ -127,7 +128,7 @@ def planted_cases(settings: PlantedSettings) -> list[PlantedCase]:
                 variant=variant,
                 n_rows=settings.n_rows,
                 n_guilty=n_guilty(settings, share),
-                n_hard=settings.n_hard,
+                n_hard=n_hard(settings),
                 n_queries=settings.n_queries,
                 n_benign=settings.n_benign,
                 seed=seed,
@@ -145,6 +146,11 @@ def n_guilty(settings: PlantedSettings, share: float) -> int:
     return max(1, round(share * settings.n_rows))
 
 
+def n_hard(settings: PlantedSettings) -> int:
+    """Hard negatives among the rows."""
+    return settings.n_rows // 10 if settings.n_hard is None else settings.n_hard
+
+
 def clean_rows(settings: PlantedSettings) -> list[Example]:
     """The user's rows, without those that are labelled as anything but clean."""
     label = settings.label_column
@@ -157,7 +163,7 @@ def _given(settings: PlantedSettings, data: GivenData, share: float, seed: int) 
     kinds: dict[str, list[Example]] = {settings.given_name: [], HARD_NEGATIVE: [], CLEAN: []}
     for row, guilty, hard in zip(case.train, case.guilty, case.hard, strict=True):
         kinds[settings.given_name if guilty else HARD_NEGATIVE if hard else CLEAN].append(row)
-    n_bad, hard_rows = n_guilty(settings, share), kinds[HARD_NEGATIVE][: settings.n_hard]
+    n_bad, hard_rows = n_guilty(settings, share), kinds[HARD_NEGATIVE][: n_hard(settings)]
     n_clean = settings.n_rows - n_bad - len(hard_rows)
     clean = usable_rows(kinds[CLEAN])
     found, needed = (len(kinds[settings.given_name]), len(clean)), (n_bad, n_clean + settings.n_benign)
