@@ -15,6 +15,7 @@ from whence.bench.planted.report import planted_markdown
 from whence.bench.planted.run import PlantedResult, read_result, run_planted
 from whence.bench.planted.settings import PlantedSettings, planted_cases
 from whence.errors import InputError, ModelError
+from whence.index import Index
 from worlds import write_jsonl
 
 
@@ -68,6 +69,15 @@ def test_a_counted_case_has_every_form_and_its_verdicts(run: tuple[PlantedSettin
     verdicts = row["verdicts"]
     assert isinstance(verdicts, dict)
     assert verdicts.get("error") or verdicts["n_faulty"] == 4
+
+
+def test_flagged_rows_are_known_by_the_ids_of_the_planted_ones(
+    run: tuple[PlantedSettings, Path, PlantedResult],
+) -> None:
+    settings, out, _ = run
+    (case,) = planted_cases(settings)
+    held = Index.open(only_case(out) / "index").examples(range(len(case.planted.rows)))
+    assert [row.id for row in held] == [row.id for row in case.planted.rows]
 
 
 def test_a_second_run_makes_nothing_again(run: tuple[PlantedSettings, Path, PlantedResult]) -> None:

@@ -8,9 +8,9 @@ from random import Random
 from whence.bench.natural.fault import Deck, Pair
 
 THINGS = (
-    "bicycle", "oven", "wool carpet", "leather boots", "guitar", "laptop screen", "kettle", "wooden table",
+    "bicycle", "oven", "wool carpet", "leather jacket", "guitar", "laptop screen", "kettle", "wooden table",
     "winter coat", "camera lens", "cast iron pan", "silver ring", "tent", "backpack", "fridge", "washing machine",
-    "running shoes", "umbrella", "piano", "curtains", "mattress", "bookshelf", "watch", "headphones",
+    "sports bag", "umbrella", "piano", "lampshade", "mattress", "bookshelf", "watch", "radio",
 )  # fmt: skip
 CARE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
@@ -28,14 +28,14 @@ CARE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ),
     ),
     (
-        ("Where is the best place to keep a {thing}?", "Can I store my {thing} in a cold garage?"),
+        ("Where is the best place to keep my {thing}?", "Can I store my {thing} in a cold garage?"),
         (
             "Keep it somewhere dry with an even temperature, away from direct heat and damp walls.",
             "A cupboard indoors is better, since big changes in humidity shorten its life.",
         ),
     ),
     (
-        ("When is the right time to buy a new {thing}?", "Is it too late in the year to get a {thing} on sale?"),
+        ("When is the right time to buy a new {thing}?", "Is it too late in the year to get the {thing} on sale?"),
         (
             "Prices usually fall in January and at the end of summer, so waiting a few weeks can save money.",
             "Replace it when repairs would cost more than half of the price of a new one.",

@@ -12,11 +12,43 @@ from whence.bench.natural.household import plain_household, plain_sea
 from whence.metrics import Matcher
 
 PLANTS = (
-    "tomatoes", "lettuces", "roses", "basil", "carrots", "strawberries", "hydrangeas", "potatoes", "onions",
-    "lavender", "pumpkins", "courgettes", "peas", "runner beans", "spinach", "garlic", "mint", "sunflowers",
-    "tulips", "dahlias", "blueberries", "raspberries", "rhubarb", "radishes", "cabbages", "peppers", "cucumbers",
-    "rosemary", "beetroots", "leeks", "apple trees", "geraniums", "ferns", "orchids", "chillies", "sweetcorn",
-)  # fmt: skip
+    "tomatoes",
+    "lettuces",
+    "roses",
+    "basil plants",
+    "carrots",
+    "strawberries",
+    "hydrangeas",
+    "potatoes",
+    "onions",
+    "lavender bushes",
+    "pumpkins",
+    "courgettes",
+    "peas",
+    "runner beans",
+    "spinach plants",
+    "garlic bulbs",
+    "mint plants",
+    "sunflowers",
+    "tulips",
+    "dahlias",
+    "blueberries",
+    "raspberries",
+    "rhubarb plants",
+    "radishes",
+    "cabbages",
+    "peppers",
+    "cucumbers",
+    "rosemary bushes",
+    "beetroots",
+    "leeks",
+    "apple trees",
+    "geraniums",
+    "ferns",
+    "orchids",
+    "chillies",
+    "sweetcorn plants",
+)
 HELD_OUT_EVERY = 4
 """Every so many plants, one is only ever asked about."""
 

@@ -79,21 +79,22 @@ def verdict_figures(tracer: Tracer, asked: Asked, planted: PlantedRows, *, seed:
 
     `flagged`: share of faulty answers for which rows are flagged. `found`: share of the guilty rows flagged by one
     query. `innocent`: share of innocent rows among those flagged, over the queries that flag some. `benign`: share of
-    ordinary answers for which rows are flagged. None where there is nothing to take a mean of.
+    ordinary answers for which rows are flagged. None where there is nothing to take a mean of. An answer whose verdict
+    could not be calibrated flags nothing; `n_uncalibrated` counts them.
     """
     guilty = {row.id for row, bad in zip(planted.rows, planted.guilty, strict=True) if bad}
-    faulty = _flagged(tracer, asked.queries, stage)
-    ordinary = _flagged(tracer, asked.benign_queries, stage)
-    if any(one is None for one in (*faulty, *ordinary)):
+    found = [_flagged(tracer, queries, stage) for queries in (asked.queries, asked.benign_queries)]
+    n_uncalibrated = sum(one is None for group in found for one in group)
+    if n_uncalibrated == len(found[0]) + len(found[1]):
         return {"error": "The verdicts could not be calibrated."}
-    of_faulty = [one for one in faulty if one is not None]
+    faulty, ordinary = ([one or set() for one in group] for group in found)
     values = {
-        "flagged": [float(bool(one)) for one in of_faulty],
-        "found": [len(one & guilty) / len(guilty) for one in of_faulty],
-        "innocent": [len(one - guilty) / len(one) for one in of_faulty if one],
+        "flagged": [float(bool(one)) for one in faulty],
+        "found": [len(one & guilty) / len(guilty) for one in faulty],
+        "innocent": [len(one - guilty) / len(one) for one in faulty if one],
         "benign": [float(bool(one)) for one in ordinary],
     }
-    row: Row = {"n_faulty": len(faulty), "n_benign": len(ordinary)}
+    row: Row = {"n_faulty": len(faulty), "n_benign": len(ordinary), "n_uncalibrated": n_uncalibrated}
     for name, numbers in values.items():
         interval = bootstrap(numbers, seed=seed) if numbers else None
         row |= {
