@@ -102,6 +102,7 @@ BAD = [
     (["finetune", "{tmp}/none", "{data}", "-o", "{tmp}/ft"], "no model folder"),
     (["finetune", "{model}", "{data}", "-o", "{tmp}"], "is there already"),
     (["finetune", "{model}", "{data}", "-o", "{tmp}/ft", "--schedule", "square"], "--schedule 'square'"),
+    (["finetune", "{model}", "{data}", "-o", "{tmp}/ft", "--autocast", "int8"], "--autocast 'int8'"),
     (["finetune", "{model}", "{tmp}/half.jsonl", "-o", "{tmp}/ft"], "1 of 2 rows cannot be used"),
     (["bench", "--tasks", "bakdoor", "-o", "{tmp}/b"], "Did you mean backdoor"),
     (["bench", "--methods", "les", "-o", "{tmp}/b"], "Did you mean less"),
