@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from whence.cli.main import app
-from whence.index.build import BuildSettings
+from whence.index.settings import BuildSettings, IndexOptions
 from whence.self_test.run import SETTINGS as SELF_TEST
 from whence.trace.settings import TraceSettings
 from whence.train import FinetuneSettings
@@ -42,3 +42,7 @@ def test_an_option_has_the_default_of_its_settings(command: str) -> None:
 def test_settings_refuse_what_they_do_not_know(kind: type[BaseModel]) -> None:
     assert kind.model_config["extra"] == "forbid"
     assert kind.model_config["frozen"]
+
+
+def test_the_keywords_of_an_index_are_its_settings() -> None:
+    assert set(IndexOptions.__annotations__) == set(BuildSettings.model_fields) - {"model", "data", "out"}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from whence.cli import progress as module
-from whence.cli.progress import progress, stages
+from whence.cli.progress import stages
 
 
 def test_quick_work_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress("counting") as report:
-        report(1, 2)
-        report(2, 2)
+    with stages() as report:
+        report("counting", 1, 2)
+        report("counting", 2, 2)
     assert capsys.readouterr().err == ""
 
 
@@ -35,6 +35,6 @@ def test_rate_counts_from_a_stages_first_report(
 
 def test_quiet_shows_nothing_however_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(module, "SHOW_AFTER_SECONDS", -1.0)
-    with progress("counting", quiet=True) as report:
-        report(1, 2)
+    with stages(quiet=True) as report:
+        report("counting", 1, 2)
     assert capsys.readouterr().err == ""

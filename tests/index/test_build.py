@@ -104,8 +104,8 @@ def test_a_row_asked_with_its_own_words_is_found(tmp_path: Path, model_folder: P
 
 
 def test_interrupted_and_continued_equals_uninterrupted(tmp_path: Path, model_folder: Path, data: Path) -> None:
-    def interrupt(done: int, _total: int) -> None:
-        if done >= 20:
+    def interrupt(stage: str, done: int, _total: int | None) -> None:
+        if stage == "indexing" and done >= 20:
             raise KeyboardInterrupt
 
     settings = {"layers": ["auto", "last"], "shard_rows": 8, "max_tokens": 64, "n_probes": 5}
@@ -239,8 +239,8 @@ def test_added_vectors_are_those_of_a_build_with_them(
     def dying(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    def interrupt(done: int, _total: int) -> None:
-        if done >= 16:
+    def interrupt(stage: str, done: int, _total: int | None) -> None:
+        if stage == "indexing" and done >= 16:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.progress import progress, quiet_libraries
+from whence.cli.progress import quiet_libraries, stages
 
 if TYPE_CHECKING:
     from whence.model import LayerChoice
@@ -38,7 +38,7 @@ def layers(
     from whence.index import choose_layer
 
     quiet_libraries()
-    with progress("reading probes", "probes", quiet=quiet) as report:
+    with stages("probes", quiet=quiet) as report:
         choice = choose_layer(
             settings,
             data,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,6 @@ from whence.progress import Progress, silent
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
-
-Report = Callable[[int, int], None]
-"""Called with how many are done and how many there are."""
 
 SHOW_AFTER_SECONDS = 2.0
 
@@ -71,13 +68,6 @@ def stages(unit: str = "rows", *, quiet: bool = False) -> Iterator[Progress]:
     finally:
         if bar.live.is_started:
             bar.stop()
-
-
-@contextmanager
-def progress(what: str, unit: str = "rows", *, quiet: bool = False) -> Iterator[Report]:
-    """As `stages`, for work of a single stage."""
-    with stages(unit, quiet=quiet) as report:
-        yield lambda done, total: report(what, done, total)
 
 
 class _StageClock:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from whence.data.formats import Rejected
 from whence.data.metadata import ColumnType, unify
 from whence.data.readers import read_examples
 from whence.errors import DataError
+from whence.progress import Progress
 
 MAX_REJECTED = 0.05
 MAX_GROUPS = 20
@@ -65,12 +66,12 @@ def scan(
     split: str | None = None,
     max_rejected: float = MAX_REJECTED,
     rejects_path: str | Path | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Scan:
     """Read all of `source` once (see `read_examples`) and report on it; memory does not grow with the rows.
 
     Rejected rows are written to `rejects_path`, one JSON object a line with file, line, reason and raw; the file
-    appears whole, at the end, and only when there are any. `progress` is called with the usable rows so far.
+    appears whole, at the end, and only when there are any. `progress` counts the usable rows.
 
     Raises DataError when more than the share `max_rejected` of the rows is rejected, or all of them (the rejects
     are written all the same), and for whatever `read_examples` raises.
@@ -88,7 +89,7 @@ def scan(
             tally.take(example)
             seen.take(example)
             if progress is not None and tally.n_rows % PROGRESS_ROWS == 0:
-                progress(tally.n_rows)
+                progress("reading", tally.n_rows, None)
         rejects.publish()
     if tally.n_rejected and (tally.n_rows == 0 or tally.n_rejected > max_rejected * (tally.n_rows + tally.n_rejected)):
         raise _too_many(source, tally, max_rejected, rejects_path)

@@ -103,7 +103,7 @@ def run_demo(
         world.data,
         Path(out) / "index",
         layers=["auto", "last"],
-        progress=lambda done, total: tell("indexing", done, total),
+        progress=tell,
     )
     tracer = Tracer(index)
     seconds = dict(world.seconds) | {"index": time.monotonic() - started}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         vector_column,
     )
     from whence.index.searching import Match, ScoreMatrix, score_matrix, search
-    from whence.index.settings import BuildSettings
+    from whence.index.settings import BuildSettings, IndexOptions
     from whence.index.store import Index, Record
     from whence.index.subject import Subject, chosen_layers, open_subject, read_rows
     from whence.index.verification import verify
@@ -48,6 +48,7 @@ __all__ = [
     "DataSummary",
     "EncodedRow",
     "Index",
+    "IndexOptions",
     "Manifest",
     "Match",
     "Record",
@@ -102,7 +103,7 @@ __getattr__, __dir__ = attach(
         "probing": ["choose_layer"],
         "records": ["EncodedRow", "append_records", "filter_columns", "open_records", "record_table", "vector_column"],
         "searching": ["Match", "ScoreMatrix", "score_matrix", "search"],
-        "settings": ["BuildSettings"],
+        "settings": ["BuildSettings", "IndexOptions"],
         "store": ["Index", "Record"],
         "subject": ["Subject", "chosen_layers", "open_subject", "read_rows"],
         "verification": ["verify"],

@@ -22,8 +22,9 @@ from whence.index.centres import write_centres
 from whence.index.engines.local import EncodesExamples, ExtractsSignatures, LocalEngine, ShardSpec
 from whence.index.manifest import ADDED, Manifest, StoredVector, require_manifest, write_run
 from whence.index.records import EncodedRow, open_dataset, open_records, vector_columns, vector_fields
-from whence.index.shards import Progress, committed_shards, locked, saving, shard_groups, share_told
+from whence.index.shards import committed_shards, locked, saving, shard_groups, share_told
 from whence.index.store import Index
+from whence.progress import Count
 from whence.signatures import Extracted
 
 _KEYS = {"row": pa.int64(), "turn": pa.int32(), "shard": pa.int32()}
@@ -41,7 +42,7 @@ def add_vectors(
     extractor: ExtractsSignatures,
     wanted: Manifest,
     *,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> Index:
     """Adds to the complete index in `out` the vectors that `wanted` has and it has not; `extractor` reads these.
 
@@ -70,7 +71,7 @@ def _compute(
     engine: LocalEngine,
     wanted: Manifest,
     missing: Sequence[StoredVector],
-    progress: Progress | None,
+    progress: Count | None,
 ) -> None:
     """The missing columns of every shard, into `ADDED`; shards that are there already are passed over."""
     folder, schema = out / ADDED, pa.schema({**_KEYS, **vector_fields(missing)})

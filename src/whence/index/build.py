@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Unpack
 
 from pydantic import JsonValue
 
@@ -33,11 +34,12 @@ from whence.index.manifest import (
     refuse_others,
 )
 from whence.index.records import filter_columns
-from whence.index.settings import BuildSettings, build_settings
-from whence.index.shards import Progress, check_same, locked, write_index
+from whence.index.settings import BuildSettings, IndexOptions, build_settings
+from whence.index.shards import check_same, locked, write_index
 from whence.index.store import Index
 from whence.index.subject import Subject, chosen_layers, open_subject, probe_turns, read_rows
 from whence.model import fingerprint, settle_layers
+from whence.progress import Progress, counted
 from whence.scoring import Depths
 from whence.signatures import NEEDS_BASE, Extractor
 
@@ -57,9 +59,8 @@ def build_index(
     add: Sequence[str] = (),
     overwrite: bool = False,
     progress: Progress | None = None,
-    preparing: Callable[[str, int, int | None], None] | None = None,
     notify: Callable[[str], None] | None = None,
-    **options: object,
+    **options: Unpack[IndexOptions],
 ) -> Index:
     """Builds an index of the training data's signatures, continues an unfinished one, or opens a complete one.
 
@@ -68,8 +69,7 @@ def build_index(
         computed. The other options are those it was built with; `layers`, if given, are layers at which the methods
         read all their vectors.
     overwrite: replace the index in `out`, once model and data have proven usable.
-    progress: called with (rows done, rows in all). preparing: called before that, with (name of the stage, rows done,
-        rows in all where that is known). notify: called with a sentence at each stage.
+    notify: called with a sentence at each stage.
 
     Raises:
         InputError: an option, the data, the model or the folder cannot be used; see its subclasses.
@@ -84,8 +84,7 @@ def build_index(
 
     started = time.monotonic()
     tell(f"Reading {settings.data}")
-    watch = preparing or (lambda stage, done, total: None)
-    found = _scan(settings, folder, existing, overwrite, lambda done: watch("reading", done, None))
+    found = _scan(settings, folder, existing, overwrite, progress)
     timings["scan"] = round(time.monotonic() - started, 3)
     tell(_about_data(found))
 
@@ -100,7 +99,7 @@ def build_index(
         subject,
         found.n_rows,
         known=existing.layer_choice.get("auto") if existing else None,
-        progress=lambda done, total: watch("choosing the layer", done, total),
+        progress=counted(progress, "choosing the layer"),
     )
     manifest = _manifest(settings, subject, found, layers, choice)
     tell(f"Storing {_described(manifest.vectors)}, of {subject.loaded.n_layers} layers")
@@ -117,7 +116,7 @@ def build_index(
         _extractor(settings, subject, manifest.vectors, contrast=subject.contrast),
         manifest,
         max_rejected=settings.max_rejected,
-        progress=progress,
+        progress=counted(progress, "indexing"),
     )
     state = "was already complete" if existing and existing.status == "complete" else "is complete"
     tell(f"The index {folder} {state}: {index.n_rows} rows, {index.n_records} records")
@@ -155,7 +154,9 @@ def _add(
     tell(f"Adding {_described(missing)}")
     contrast = bool(existing.base) and any(vector.name in (*NEEDS_BASE, "eh") for vector in missing)
     extractor = _extractor(settings, subject, missing, contrast=contrast)
-    index = add_vectors(folder, lambda: read_rows(settings), subject.encoder, extractor, wanted, progress=progress)
+    index = add_vectors(
+        folder, lambda: read_rows(settings), subject.encoder, extractor, wanted, progress=counted(progress, "indexing")
+    )
     tell(f"The index {folder} is complete: {index.n_rows} rows, {index.n_records} records")
     return index
 
@@ -207,7 +208,7 @@ def _scan(
     folder: Path,
     existing: Manifest | None,
     overwrite: bool,
-    progress: Callable[[int], None],
+    progress: Progress | None,
 ) -> Scan:
     """An index that is there keeps its rejected.jsonl: equal data has equal rejects, and other data is refused."""
     rejects = None if existing else folder / (NEW_REJECTED if overwrite and folder.exists() else REJECTED)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from whence.data import Encoder, read_examples, scan
 from whence.errors import InputError
 from whence.index.subject import probe_turns
 from whence.model import LayerChoice, LoadedModel, ModelSettings, choose_layer_from, load_model, probe_similarities
+from whence.progress import Progress, counted
 
 
 def choose_layer(
@@ -22,7 +23,7 @@ def choose_layer(
     n_probes: int = 128,
     n_bootstrap: int = 1000,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> LayerChoice:
     """The layer that the paper's rule chooses for this model on this data, with its evidence.
 
@@ -40,5 +41,5 @@ def choose_layer(
     encoder = Encoder(model.tokenizer, template=template, max_length=model.fitting(max_length))
     examples = read_examples(data, columns=columns, split=split)
     probes = probe_turns(examples, encoder, n_rows=n_rows, n_probes=n_probes, seed=seed)
-    similarities = probe_similarities(model, probes, progress=progress)
+    similarities = probe_similarities(model, probes, progress=counted(progress, "reading probes"))
     return choose_layer_from(similarities, n_bootstrap=n_bootstrap, seed=seed)

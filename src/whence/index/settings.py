@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -58,16 +60,43 @@ class BuildSettings(ModelSettings):
         return self.layers if isinstance(self.layers, tuple) else (self.layers,)
 
 
-def build_settings(model: str | Path, data: str | Path, out: str | Path, options: dict[str, object]) -> BuildSettings:
+class IndexOptions(TypedDict, total=False):
+    """The settings as keywords of `build_index` and `plan`; what is left out has its default. See `BuildSettings`."""
+
+    adapter: str | None
+    dtype: str
+    device: str
+    quantization: str | None
+    revision: str | None
+    blocks: str | None
+    trust_remote_code: bool
+    layers: LayerRequest | Sequence[LayerRequest]
+    methods: Sequence[str]
+    contrast: bool
+    base: str | None
+    columns: Mapping[str, str] | None
+    split: str | None
+    template: str | None
+    max_length: int
+    max_rejected: float
+    shard_rows: int
+    max_tokens: int
+    n_probes: int
+    seed: int
+
+
+def build_settings(
+    model: str | Path, data: str | Path, out: str | Path, options: Mapping[str, object]
+) -> BuildSettings:
     """The settings with every path that is there made absolute. Raises InputError that names what cannot be used."""
     places = {"model": _absolute(model), "data": _absolute(data), "out": str(Path(out).expanduser().absolute())}
     if options.get("base") is None and options.get("adapter") is None:
-        options = options | {"base": named_base(places["model"])}
+        options = {**options, "base": named_base(places["model"])}
     for name in ("adapter", "base"):
         if options.get(name) is not None:
             places[name] = _absolute(str(options[name]))
     try:
-        return BuildSettings.model_validate(options | places)
+        return BuildSettings.model_validate({**options, **places})
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise InputError(
@@ -83,4 +112,4 @@ def _absolute(place: str | Path) -> str:
     return str(path.resolve()) if path.exists() else str(place)
 
 
-__all__ = ["BuildSettings", "build_settings"]
+__all__ = ["BuildSettings", "IndexOptions", "build_settings"]

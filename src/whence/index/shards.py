@@ -34,8 +34,8 @@ from whence.index.manifest import (
 from whence.index.records import append_records, open_records, record_table
 from whence.index.rejects import Rejects
 from whence.index.store import Index, count_distinct_rows, first_line, saved_rows
+from whence.progress import Count
 
-Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
 
 
@@ -47,7 +47,7 @@ def write_index(
     manifest: Manifest,
     *,
     max_rejected: float = 0.05,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> Index:
     """Builds the index that `manifest` describes, or continues it; a complete one is opened as it is.
 
@@ -115,7 +115,7 @@ def shard_groups(examples: Iterator[Example], manifest: Manifest) -> Iterator[tu
         )
 
 
-def share_told(progress: Progress | None, first: int, n_rows: int, total: int) -> Callable[[float], None] | None:
+def share_told(progress: Count | None, first: int, n_rows: int, total: int) -> Callable[[float], None] | None:
     """Progress within a shard, told as rows of the whole."""
     return None if progress is None else lambda share: progress(first + int(n_rows * share), total)
 
@@ -216,7 +216,6 @@ def saving(out: Path, total: int) -> Iterator[None]:
 
 
 __all__ = [
-    "Progress",
     "check_same",
     "commit_shard",
     "committed_shards",

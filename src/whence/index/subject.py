@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from typing import NamedTuple
@@ -24,9 +24,7 @@ from whence.model import (
     settle_layers,
     weights_hash,
 )
-
-Progress = Callable[[int, int], None]
-"""Called with (how many are done, how many there are)."""
+from whence.progress import Count
 
 
 class Subject(NamedTuple):
@@ -74,7 +72,7 @@ def chosen_layers(
     *,
     known: JsonValue = None,
     n_probes: int | None = None,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> tuple[tuple[int, ...], dict[str, JsonValue]]:
     """The layers asked for, in that order, and how they were chosen.
 
@@ -91,7 +89,7 @@ def chosen_layers(
 
 
 def _evidence(
-    settings: BuildSettings, subject: Subject, n_rows: int, n_probes: int | None, progress: Progress | None
+    settings: BuildSettings, subject: Subject, n_rows: int, n_probes: int | None, progress: Count | None
 ) -> dict[str, JsonValue]:
     """The rule's choice with its evidence, as JSON."""
     n_probes = n_probes or settings.n_probes

@@ -23,6 +23,7 @@ from whence.data import EncodedTurn
 from whence.errors import ModelError
 from whence.model.blocks import captured
 from whence.model.loading import LoadedModel
+from whence.progress import Count
 
 LayerRequest = int | Literal["auto", "last"]
 """A layer as a person asks for it: a number, the last one, or the one that the rule chooses."""
@@ -87,7 +88,7 @@ def choose_layer_from(
 
 
 def probe_similarities(
-    loaded: LoadedModel, probes: Sequence[EncodedTurn], *, progress: Callable[[int, int], None] | None = None
+    loaded: LoadedModel, probes: Sequence[EncodedTurn], *, progress: Count | None = None
 ) -> Float[Tensor, "n_probes pairs"]:
     """cos(H(i)[t], H(i + 1)[t]) for each probe and each adjacent pair of layers."""
     if not probes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Unpack
 
 from pydantic import ValidationError
 
@@ -13,6 +14,7 @@ from whence.data import Scan, scan
 from whence.errors import InputError
 from whence.index import (
     BuildSettings,
+    IndexOptions,
     StoredVector,
     Subject,
     chosen_layers,
@@ -69,11 +71,11 @@ def plan(
     *,
     budget: float | None = None,
     progress: Progress | None = None,
-    **options: object,
+    **options: Unpack[IndexOptions],
 ) -> Plan:
     """Predicts what `build_index(model, data, out, **options)` takes, by running a little of it.
 
-    options: see `whence.index.build.BuildSettings`. budget: seconds; the fastest of a few batch sizes (and bfloat16
+    options: see `whence.index.BuildSettings`. budget: seconds; the fastest of a few batch sizes (and bfloat16
     where float32 is too slow) is then chosen, or it is said what would have to change.
 
     The prediction holds for this machine as busy as it is now, and for `n_rows` rows like the sampled ones.
@@ -109,11 +111,11 @@ def plan(
     return replace(_told(probed, timings.costs(), peak), budget=budgeted, probe_seconds=time.perf_counter() - started)
 
 
-def _settings(model: str | Path, data: str | Path, options: dict[str, object]) -> BuildSettings:
+def _settings(model: str | Path, data: str | Path, options: Mapping[str, object]) -> BuildSettings:
     try:
         base = options.get("base") or (None if options.get("adapter") else named_base(str(model)))
         places = {"model": str(model), "data": str(data), "out": "", "base": base}
-        return BuildSettings.model_validate(options | places)
+        return BuildSettings.model_validate({**options, **places})
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(
@@ -130,7 +132,7 @@ def _probe(settings: BuildSettings, tell: Progress) -> _Probed:
         columns=settings.columns,
         split=settings.split,
         max_rejected=settings.max_rejected,
-        progress=lambda done: tell("reading", done, None),
+        progress=tell,
     )
     scanned = time.perf_counter()
     subject = open_subject(settings)

@@ -149,7 +149,7 @@ def _pool(
     data: str | Path, n: int, columns: dict[str, str] | None, split: str | None, seed: int, tell: Progress
 ) -> list[Example]:
     """Usable rows of at most `n` drawn at random from the data."""
-    found = scan(data, columns=columns, split=split, progress=lambda done: tell("reading", done, None))
+    found = scan(data, columns=columns, split=split, progress=tell)
     drawn = set(Random(seed).sample(range(found.n_rows), min(n, found.n_rows)))
     rows = read_examples(data, columns=columns, split=split)
     return usable_rows(row for number, row in enumerate(rows) if number in drawn)
@@ -191,8 +191,7 @@ def _build(
         dtype=settings.dtype,
         device=settings.device,
         seed=settings.seed,
-        progress=lambda done, total: tell("indexing", done, total),
-        preparing=tell,
+        progress=tell,
     )
 
 
