@@ -125,7 +125,7 @@ def _measured(case: PlantedCase, settings: PlantedSettings, place: Path, base: s
         max_length=encoder.max_length,
         dtype=settings.finetune.dtype,
         device=settings.finetune.device,
-        progress=lambda done, total: stage("indexing", done, total),
+        progress=stage,
     )
     found |= {"seconds_index": round(time.monotonic() - started, 1), "layer": index.manifest.layer}
     tracer = Tracer(index, model=loaded, base=plain, device=settings.finetune.device)
