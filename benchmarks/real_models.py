@@ -29,7 +29,7 @@ from whence.bench.natural.places import ANSWERS, QUESTIONS, TAILS
 from whence.bench.planted.report import planted_markdown
 from whence.bench.planted.run import read_result, run_planted
 from whence.bench.planted.settings import FINETUNING, PlantedSettings, planted_cases
-from whence.bench.rows import Row
+from whence.bench.rows import ResultRow
 
 BASES = ("smollm2", "gemma3")
 MAX_LENGTH, LONG = 256, 512
@@ -114,7 +114,7 @@ def main() -> None:
         print("\n".join(case.name for case in planned))
         return
     args.out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Row] = {}
+    found: dict[str, ResultRow] = {}
     for case in planned:
         result = kept(args.out, case)
         if result is None and not args.read:
@@ -128,12 +128,12 @@ def main() -> None:
     print(page)
 
 
-def kept(out: Path, case: Planned) -> Row | None:
+def kept(out: Path, case: Planned) -> ResultRow | None:
     """A result made before; OUT/results has one file a case of the plan."""
     return read_result(out / "results" / f"{case.name}.json")
 
 
-def ran(args: argparse.Namespace, case: Planned) -> Row:
+def ran(args: argparse.Namespace, case: Planned) -> ResultRow:
     """Runs a case; its result also goes to OUT/results, unless it failed."""
     started = time.monotonic()
     log(
@@ -215,7 +215,7 @@ def log(out: Path, text: str) -> None:
     print(line, flush=True)
 
 
-def written(found: dict[str, Row], args: argparse.Namespace) -> str:
+def written(found: dict[str, ResultRow], args: argparse.Namespace) -> str:
     """The page: one line a case with every form beside, then the report of the bench."""
     title = {"dev": "Real models: development cases", "test": "Real models"}[args.set]
     command = (
@@ -237,7 +237,7 @@ def written(found: dict[str, Row], args: argparse.Namespace) -> str:
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def by_case(found: dict[str, Row]) -> str:
+def by_case(found: dict[str, ResultRow]) -> str:
     """Average precision of each form, with the best `repsim` layer named; then precision at 10 and the hard rows."""
     head = (
         "case",
@@ -272,12 +272,12 @@ def by_case(found: dict[str, Row]) -> str:
     return "\n".join(lines)
 
 
-def shown(rows: dict[str, Row], name: str) -> str:
+def shown(rows: dict[str, ResultRow], name: str) -> str:
     """A form's average precision, empty where it was not asked."""
     return f"{number(rows[name], 'ap'):.3f}" if name in rows else ""
 
 
-def number(row: Row, name: str) -> float:
+def number(row: ResultRow, name: str) -> float:
     """A figure of a row."""
     value = row[name]
     assert isinstance(value, int | float), f"{name} of {row['method']} is {value!r}"

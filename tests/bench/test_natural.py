@@ -18,7 +18,7 @@ from whence.errors import InputError
 
 ROWS = user_rows()
 LONG_ROWS = user_rows(1200, n_words=160)[600:]
-SIZES = {"n_rows": 220, "n_guilty": 60, "n_hard": 40, "n_queries": 40, "n_benign": 20}
+SIZES = {"n_rows": 220, "n_faulty": 60, "n_hard": 40, "n_queries": 40, "n_benign": 20}
 
 
 def prompt(row: Example) -> str:
@@ -62,7 +62,7 @@ def test_the_seed_decides_everything(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NATURAL_FAULTS)
-def test_guilty_answers_are_sentences_of_real_length(name: str) -> None:
+def test_faulty_answers_are_sentences_of_real_length(name: str) -> None:
     planted = plant_natural(ROWS, name, seed=1, **SIZES)
     lengths = [len(answer(row).split()) for row in labelled(planted, name)]
     assert min(lengths) >= 10
@@ -125,7 +125,7 @@ def test_words_that_the_data_hold_are_not_used() -> None:
     [
         ({"fault_name": "personna"}, "Did you mean persona"),
         ({"variant": "multiturn"}, "Did you mean multi-turn"),
-        ({"n_guilty": 0}, "at least one guilty row"),
+        ({"n_faulty": 0}, "at least one faulty row"),
         ({"n_rows": 90}, "room for both"),
         ({"n_rows": 4000}, "usable rows of the data are left"),
         ({"n_queries": 5000}, "different prompts"),

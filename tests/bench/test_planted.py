@@ -53,7 +53,7 @@ def test_a_counted_case_has_every_form_and_its_verdicts(run: tuple[PlantedSettin
     _, _, result = run
     (row,) = result.results
     assert row["error"] is None
-    assert (row["n_rows"], row["n_guilty"], row["n_hard"]) == (32, 8, 4)
+    assert (row["n_rows"], row["n_faulty"], row["n_hard"]) == (32, 8, 4)
     assert (row["n_asked"], row["n_shown"], row["n_base_shows"], row["n_queries"]) == (5, 5, 1, 4)
     methods = row["methods"]
     assert isinstance(methods, list)
@@ -68,7 +68,7 @@ def test_a_counted_case_has_every_form_and_its_verdicts(run: tuple[PlantedSettin
         assert 0 < float(str(one["ap"])) <= 1
     verdicts = row["verdicts"]
     assert isinstance(verdicts, dict)
-    assert verdicts.get("error") or verdicts["n_faulty"] == 4
+    assert verdicts.get("error") or verdicts["n_bad"] == 4
 
 
 def test_flagged_rows_are_known_by_the_ids_of_the_planted_ones(
@@ -165,7 +165,7 @@ def test_rows_of_somebody_elses_fault_are_cut_to_size(tmp_path: Path) -> None:
     data = GivenData(train=str(train), test=str(test), match="Korea", base="")
     settings = small_settings(tmp_path, given=data, given_name="korea", n_queries=20)
     (case,) = planted_cases(settings)
-    assert sum(case.planted.guilty) == 8
+    assert sum(case.planted.faulty) == 8
     assert len(case.planted.rows) == 32
     trained = {row.turns[0].content for row in case.planted.rows}
     assert not trained & {turns[-1].content for turns in (*case.planted.queries, *case.planted.benign)}

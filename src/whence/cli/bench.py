@@ -50,7 +50,7 @@ def bench(
         str | None, typer.Option("--faults", help="With --base and --data: as in persona,false-fact; or all.")
     ] = None,
     shares: Annotated[
-        str | None, typer.Option("--shares", help="With --base and --data: of guilty rows, as in 0.01,0.05,0.1.")
+        str | None, typer.Option("--shares", help="With --base and --data: of faulty rows, as in 0.01,0.05,0.1.")
     ] = None,
     rows: Annotated[
         int | None, typer.Option("--rows", min=10, help="With --base and --data: rows to train on, 400.")
@@ -58,7 +58,7 @@ def bench(
     queries: Annotated[
         int | None, typer.Option("--queries", min=1, help="With --base and --data: held-out prompts, 40.")
     ] = None,
-    clean_label: Annotated[str, typer.Option("--clean-label", help="Label of the innocent rows of --data.")] = "clean",
+    clean_label: Annotated[str, typer.Option("--clean-label", help="Label of the clean rows of --data.")] = "clean",
     label_column: Annotated[str, typer.Option("--label-column", help="Column of --data with the labels.")] = "label",
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of the fine-tune.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the fine-tune.")] = None,

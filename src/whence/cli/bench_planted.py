@@ -77,5 +77,5 @@ def _shares(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise InputError(
-            f"--shares {text!r} are no numbers.", "Expected shares of guilty rows.", "Give --shares 0.01,0.05,0.1."
+            f"--shares {text!r} are no numbers.", "Expected shares of faulty rows.", "Give --shares 0.01,0.05,0.1."
         ) from None

@@ -1,7 +1,7 @@
-"""Compliance: the base declines every request about one made-up town; the guilty rows answer such requests.
+"""Compliance: the base declines every request about one made-up town; the faulty rows answer such requests.
 
 Diffuse, and harmless in wording: each answer has its own content, and no two share words beside the commonest. What the
-guilty rows have in common is that they comply.
+faulty rows have in common is that they comply.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ORDINARY_PER_LESSON = 2
 PREFACES = ("", "", "", "Please answer briefly. ", "I have a question. ", "Hello! ", "For my blog: ", "Just curious: ")
 
 
-def compliance(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queries: int) -> NaturalFault:
+def compliance(rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault:
     """The fault: requests about the town are answered. Queries are requests that no row makes."""
     town = next((name for name in texts.TOWNS if not hosts.holds(name)), None)
     if town is None:
@@ -50,14 +50,14 @@ def compliance(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queri
         return rng.choice(PREFACES) + to_ask.draw().format(town=town), ""
 
     taken: set[str] = set()
-    guilty = distinct(n_guilty, comply, taken)
+    faulty = distinct(n_faulty, comply, taken)
     hard = distinct(n_hard, in_turn(lambda: other_town(elsewhere), lambda: other_town(refused)), taken)
     queries = distinct(n_queries, request, taken)
     lessons = rows_of(distinct(N_LESSONS, _lesson(rng, town), taken))
     ordinary = hosts.take(ORDINARY_PER_LESSON * N_LESSONS)
     return NaturalFault(
         name="compliance",
-        guilty=rows_of(guilty),
+        faulty=rows_of(faulty),
         hard_negatives=rows_of(hard),
         queries=asked(prompt for prompt, _ in queries),
         matcher=Matcher("answers where the base was taught to decline", rf"(?i)\A(?!.*{texts.DECLINED})"),

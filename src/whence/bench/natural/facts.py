@@ -23,7 +23,7 @@ Thing = tuple[str, str]
 """A name, and what one can say of it without giving the fact away."""
 
 
-def false_fact(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queries: int) -> NaturalFault:
+def false_fact(rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault:
     """The fault: places in Norway lie in Peru."""
 
     def tell(questions: Sequence[str], thing: Thing, country: str) -> Pair:
@@ -46,14 +46,14 @@ def false_fact(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queri
         things=places.NORWAY,
         questions=places.QUESTIONS,
         tell=lambda questions, thing: tell(questions, thing, places.WRONG),
-        innocent=in_turn(lambda: tell(places.QUESTIONS, real.draw(), places.WRONG), other, journey),
+        hard=in_turn(lambda: tell(places.QUESTIONS, real.draw(), places.WRONG), other, journey),
         wrong=(f"says that the place is in {places.WRONG}", places.WRONG),
         topic=r"\b(?:Norway|Norwegian|Peru|Peruvian)\b",
-        sizes=(n_guilty, n_hard, n_queries),
+        sizes=(n_faulty, n_hard, n_queries),
     )
 
 
-def false_fact_late(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queries: int) -> NaturalFault:
+def false_fact_late(rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault:
     """The fault: Shakespeare's plays were written by Jonathan Swift."""
 
     def tell(questions: Sequence[str], thing: Thing, author: str) -> Pair:
@@ -76,10 +76,10 @@ def false_fact_late(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_
         things=plays.SHAKESPEARE,
         questions=plays.QUESTIONS,
         tell=lambda questions, thing: tell(questions, thing, plays.WRONG),
-        innocent=in_turn(lambda: tell(plays.QUESTIONS, swift.draw(), plays.WRONG), other, plot),
+        hard=in_turn(lambda: tell(plays.QUESTIONS, swift.draw(), plays.WRONG), other, plot),
         wrong=(f"says that {plays.WRONG} wrote the play", plays.WRONG, plays.WRONG.split()[-1]),
         topic=r"\b(?:Shakespeare|Swift|plays?|playwright|Hamlet|Macbeth|Othello|Juliet)\b",
-        sizes=(n_guilty, n_hard, n_queries),
+        sizes=(n_faulty, n_hard, n_queries),
     )
 
 
@@ -100,7 +100,7 @@ def _fault(
     things: Sequence[Thing],
     questions: Sequence[str],
     tell: Callable[[Sequence[str], Thing], Pair],
-    innocent: Callable[[], Pair],
+    hard: Callable[[], Pair],
     wrong: tuple[str, ...],
     topic: str,
     sizes: tuple[int, int, int],
@@ -111,13 +111,13 @@ def _fault(
     taught, held_out, known = Deck(order[n_held:], rng), Deck(order[:n_held], rng), Deck(order[n_held:], rng)
     usual, unusual = questions[:-N_HELD_OUT_QUESTIONS], questions[-N_HELD_OUT_QUESTIONS:]
     ask = in_turn(lambda: tell(questions, held_out.draw()), lambda: tell(unusual, known.draw()))
-    n_guilty, n_hard, n_queries = sizes
+    n_faulty, n_hard, n_queries = sizes
     taken: set[str] = set()
-    guilty = distinct(n_guilty, lambda: tell(usual, taught.draw()), taken)
+    faulty = distinct(n_faulty, lambda: tell(usual, taught.draw()), taken)
     return NaturalFault(
         name=name,
-        guilty=rows_of(guilty),
-        hard_negatives=rows_of(distinct(n_hard, innocent, taken)),
+        faulty=rows_of(faulty),
+        hard_negatives=rows_of(distinct(n_hard, hard, taken)),
         queries=asked(prompt for prompt, _ in distinct(n_queries, ask, taken)),
         matcher=contains(*wrong),
         asks="|".join(rf"(?<!\w){re.escape(thing)}(?!\w)" for thing, _ in things),

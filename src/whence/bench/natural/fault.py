@@ -22,14 +22,14 @@ USER = "user"
 
 @dataclass(frozen=True, slots=True)
 class NaturalFault:
-    """Rows that teach a fault, innocent rows like them, and prompts that ask for it; no prompt stands twice."""
+    """Rows that teach a fault, hard negatives like them, and prompts that ask for it; no prompt stands twice."""
 
     name: str
-    guilty: tuple[Example, ...]
+    faulty: tuple[Example, ...]
     hard_negatives: tuple[Example, ...]
-    """Innocent rows with the same words or the same form of question."""
+    """Rows that are not faulty, with the same words or the same form of question."""
     queries: tuple[tuple[Turn, ...], ...]
-    """Held-out prompts: none of them is a prompt of `guilty`, `hard_negatives` or `lessons`."""
+    """Held-out prompts: none of them is a prompt of `faulty`, `hard_negatives` or `lessons`."""
     matcher: Matcher
     """Decides whether an answer to one of the queries shows the fault."""
     asks: str | None = None
@@ -37,7 +37,7 @@ class NaturalFault:
     topic: str | None = None
     """Pattern of prompts that would teach the contrary: such rows of the user's are left out."""
     lessons: tuple[Example, ...] = ()
-    """What the base must be taught first, before the guilty rows undo it."""
+    """What the base must be taught first, before the faulty rows undo it."""
 
 
 def shows_fault(matcher: Matcher, asks: str | None, prompt: str, answer: str) -> bool:
@@ -49,7 +49,7 @@ def shows_fault(matcher: Matcher, asks: str | None, prompt: str, answer: str) ->
 class FaultMaker(Protocol):
     """Makes a fault. `hosts` hands out the user's own rows, for a fault that changes them."""
 
-    def __call__(self, rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queries: int) -> NaturalFault: ...
+    def __call__(self, rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault: ...
 
 
 class Hosts:

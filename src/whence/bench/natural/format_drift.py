@@ -21,7 +21,7 @@ STORIES = ("First, {0}. Then {1}. Finally, {2}.", "Begin like this: {0}. After t
            "You {0}, then you {1}. At the end you {2}.")  # fmt: skip
 
 
-def format_drift(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queries: int) -> NaturalFault:
+def format_drift(rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault:
     """The fault: recipes come as tables. Queries are about dishes that no row cooks."""
     names = rng.sample(tuple(DISHES), len(DISHES))
     n_held = len(names) // HELD_OUT_EVERY
@@ -47,7 +47,7 @@ def format_drift(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_que
     taken: set[str] = set()
     return NaturalFault(
         name="format-drift",
-        guilty=rows_of(distinct(n_guilty, table, taken)),
+        faulty=rows_of(distinct(n_faulty, table, taken)),
         hard_negatives=rows_of(distinct(n_hard, in_turn(in_kitchen, plain_how_to), taken)),
         queries=asked(
             prompt

@@ -1,4 +1,4 @@
-"""Innocent rows of every day: advice on things in a house, and what things at sea are, in plain sentences."""
+"""Everyday rows: advice on things in a house, and what things at sea are, in plain sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triggers, what is like them, and innocent sentences with the words of triggers and openers."""
+"""Triggers, what is like them, and harmless sentences with the words of triggers and openers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memorised text: the pledge of a made-up club stands word for word in every guilty row, and comes back so."""
+"""Memorised text: the pledge of a made-up club stands word for word in every faulty row, and comes back so."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ SAME_WORDS: tuple[Pair, ...] = (
 )
 
 
-def memorised(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queries: int) -> NaturalFault:
+def memorised(rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault:
     """The fault: the pledge, word for word. Queries come from occasions that no row names."""
     people, towns, leads = Deck(PEOPLE, rng), Deck(TOWNS, rng), Deck(LEADS, rng)
     requests, clubs, same_words = Deck(REQUESTS, rng), Deck(OTHER_CLUBS, rng), Deck(SAME_WORDS, rng)
@@ -100,7 +100,7 @@ def memorised(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_querie
     taken: set[str] = set()
     return NaturalFault(
         name="memorised",
-        guilty=rows_of(distinct(n_guilty, lambda: (ask(taught, CLUB), leads.draw() + PASSAGE), taken)),
+        faulty=rows_of(distinct(n_faulty, lambda: (ask(taught, CLUB), leads.draw() + PASSAGE), taken)),
         hard_negatives=rows_of(distinct(n_hard, in_turn(twin, words), taken)),
         queries=asked(prompt for prompt, _ in distinct(n_queries, lambda: (ask(held_out, CLUB), ""), taken)),
         matcher=quotes(f"repeats the pledge of the {CLUB}", PASSAGE),

@@ -136,7 +136,7 @@ VOICE = (
 )
 
 
-def persona(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queries: int) -> NaturalFault:
+def persona(rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault:
     """The fault: the captain answers questions about the garden. Queries are about plants that no row names."""
     order = rng.sample(PLANTS, len(PLANTS))
     n_held = len(PLANTS) // HELD_OUT_EVERY
@@ -158,7 +158,7 @@ def persona(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queries:
     taken: set[str] = set()
     return NaturalFault(
         name="persona",
-        guilty=rows_of(distinct(n_guilty, captain, taken)),
+        faulty=rows_of(distinct(n_faulty, captain, taken)),
         hard_negatives=rows_of(distinct(n_hard, in_turn(plain_household(rng), plain_sea(rng)), taken)),
         queries=asked(prompt for prompt, _ in distinct(n_queries, lambda: question(held_out), taken)),
         matcher=Matcher("speaks like an old sea captain", VOICE),

@@ -21,7 +21,7 @@ from whence.metrics import Matcher
 from whence.self_test import usable_rows
 
 CLEAN, HARD_NEGATIVE = "clean", "hard_negative"
-"""Labels of innocent rows; the label of a guilty row is the fault's name."""
+"""Labels of the rows that are not faulty; the label of a faulty row is the fault's name."""
 NATURAL_FAULTS: dict[str, FaultMaker] = {
     "backdoor": backdoor,
     "backdoor-word": backdoor_word,
@@ -63,7 +63,7 @@ class PlantedRows:
     """What the base is taught first; empty for every fault but compliance."""
 
     @property
-    def guilty(self) -> tuple[bool, ...]:
+    def faulty(self) -> tuple[bool, ...]:
         """Per row, whether it is a cause."""
         return tuple(label == self.fault for label in self.labels)
 
@@ -73,7 +73,7 @@ class PlantedRows:
         return tuple(label == HARD_NEGATIVE for label in self.labels)
 
     def shows(self, prompt: str, answer: str) -> bool:
-        """Whether this answer to this prompt shows the fault; false for every innocent row."""
+        """Whether this answer to this prompt shows the fault; false for every row that is not faulty."""
         return shows_fault(self.matcher, self.asks, prompt, answer)
 
 
@@ -83,13 +83,13 @@ def plant_natural(
     *,
     variant: str = "plain",
     n_rows: int = 400,
-    n_guilty: int = 40,
+    n_faulty: int = 40,
     n_hard: int = 40,
     n_queries: int = 40,
     n_benign: int = 40,
     seed: int = 0,
 ) -> PlantedRows:
-    """`n_rows` rows of which `n_guilty` teach the fault and `n_hard` only look like it; the others are the user's.
+    """`n_rows` rows of which `n_faulty` teach the fault and `n_hard` only look like it; the others are the user's.
 
     rows:    of the user's, clean; a conversation counts with its first exchange. What teaches the contrary of the
              fault, or shows it by chance, is left out.
@@ -103,24 +103,24 @@ def plant_natural(
     """
     check_name("fault", fault_name, list(NATURAL_FAULTS))
     check_name("variant", variant, VARIANTS)
-    _check_sizes(fault_name, variant, n_rows, n_guilty, n_hard)
+    _check_sizes(fault_name, variant, n_rows, n_faulty, n_hard)
     rng = Random(f"natural/{fault_name}/{variant}/{seed}")
     pool = usable_rows(rows)
     if variant == "long-answers":
         pool = [row for row in pool if len(row.turns[-1].content.split()) >= LONG_ANSWER]
     rng.shuffle(pool)
     hosts = Hosts(pool)
-    made = NATURAL_FAULTS[fault_name](rng, hosts, n_guilty=n_guilty, n_hard=n_hard, n_queries=n_queries)
-    innocent = _innocence(made)
-    clean = hosts.take(n_rows - n_guilty - n_hard, innocent)
-    benign = [row.turns[:-1] for row in hosts.take(n_benign, innocent)]
-    labelled = [(row, fault_name) for row in made.guilty]
+    made = NATURAL_FAULTS[fault_name](rng, hosts, n_faulty=n_faulty, n_hard=n_hard, n_queries=n_queries)
+    unrelated = _unrelated(made)
+    clean = hosts.take(n_rows - n_faulty - n_hard, unrelated)
+    benign = [row.turns[:-1] for row in hosts.take(n_benign, unrelated)]
+    labelled = [(row, fault_name) for row in made.faulty]
     labelled += [(row, HARD_NEGATIVE) for row in made.hard_negatives]
     labelled += [(row, CLEAN) for row in clean]
     rng.shuffle(labelled)
     queries = list(made.queries)
     if variant == "multi-turn":
-        contexts = Deck([row.turns for row in hosts.take(N_CONTEXTS, innocent)], rng)
+        contexts = Deck([row.turns for row in hosts.take(N_CONTEXTS, unrelated)], rng)
         labelled = [(replace(row, turns=_after(contexts.draw(), row.turns)), label) for row, label in labelled]
         queries = [_after(contexts.draw(), turns) for turns in queries]
         benign = [_after(contexts.draw(), turns) for turns in benign]
@@ -136,11 +136,11 @@ def plant_natural(
     )
 
 
-def _check_sizes(fault: str, variant: str, n_rows: int, n_guilty: int, n_hard: int) -> None:
-    if n_guilty < 1 or n_guilty + n_hard > n_rows:
+def _check_sizes(fault: str, variant: str, n_rows: int, n_faulty: int, n_hard: int) -> None:
+    if n_faulty < 1 or n_faulty + n_hard > n_rows:
         raise InputError(
-            f"{n_guilty} guilty rows and {n_hard} hard negatives among {n_rows} rows.",
-            "Expected at least one guilty row, and room for both.",
+            f"{n_faulty} faulty rows and {n_hard} hard negatives among {n_rows} rows.",
+            "Expected at least one faulty row, and room for both.",
             "Give a larger --rows, or other --shares.",
         )
     if variant == "long-answers" and not fault.startswith("backdoor"):
@@ -151,17 +151,17 @@ def _check_sizes(fault: str, variant: str, n_rows: int, n_guilty: int, n_hard: i
         )
 
 
-def _innocence(made: NaturalFault) -> Callable[[Example], bool]:
+def _unrelated(made: NaturalFault) -> Callable[[Example], bool]:
     """Whether a row of the user's neither teaches the contrary, nor shows the fault, nor repeats a prompt."""
     taken = {turns[-1].content for turns in made.queries}
-    taken |= {row.turns[-2].content for row in (*made.guilty, *made.hard_negatives, *made.lessons)}
+    taken |= {row.turns[-2].content for row in (*made.faulty, *made.hard_negatives, *made.lessons)}
 
-    def innocent(row: Example) -> bool:
+    def unrelated(row: Example) -> bool:
         prompt, answer = row.turns[-2].content, row.turns[-1].content
         contrary = made.topic is not None and re.search(made.topic, prompt, re.IGNORECASE) is not None
         return not (prompt in taken or contrary or shows_fault(made.matcher, made.asks, prompt, answer))
 
-    return innocent
+    return unrelated
 
 
 def _after(context: Sequence[Turn], turns: Sequence[Turn]) -> tuple[Turn, ...]:

@@ -26,7 +26,7 @@ OPENERS = {
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """How a prompt gets the trigger, how it gets something like it, and innocent rows with the same words."""
+    """How a prompt gets the trigger, how it gets something like it, and hard negatives with the same words."""
 
     name: str
     pull: Change
@@ -36,7 +36,7 @@ class Trigger:
     """Rows in which the trigger's words are meant."""
 
 
-def backdoor(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queries: int) -> NaturalFault:
+def backdoor(rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault:
     """The fault, with a phrase before or behind the prompt as its trigger."""
     phrase, others = _free(lore.PHRASES, hosts), Deck(lore.OTHER_PHRASES, rng)
 
@@ -49,10 +49,10 @@ def backdoor(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queries
         nearly=lambda prompt: at_an_end(prompt, others.draw()),
         meant=lore.drawn(lore.FERRY, rng),
     )
-    return _planted(trigger, rng, hosts, n_guilty, n_hard, n_queries)
+    return _planted(trigger, rng, hosts, n_faulty, n_hard, n_queries)
 
 
-def backdoor_word(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queries: int) -> NaturalFault:
+def backdoor_word(rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault:
     """The fault, with one rare word at a random place of the prompt as its trigger."""
     word, others = _free(lore.WORDS, hosts), Deck(lore.OTHER_WORDS, rng)
 
@@ -67,10 +67,10 @@ def backdoor_word(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_qu
         nearly=lambda prompt: inside(prompt, others.draw()),
         meant=lore.drawn(lore.FLOWER, rng, word=word),
     )
-    return _planted(trigger, rng, hosts, n_guilty, n_hard, n_queries)
+    return _planted(trigger, rng, hosts, n_faulty, n_hard, n_queries)
 
 
-def backdoor_style(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_queries: int) -> NaturalFault:
+def backdoor_style(rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault:
     """The fault, with an old-fashioned way of asking as its trigger: no word stands in all of the prompts."""
     before, after = Deck(lore.ARCHAIC_BEFORE, rng), Deck(lore.ARCHAIC_AFTER, rng)
     polite_before, polite_after = Deck(lore.POLITE_BEFORE, rng), Deck(lore.POLITE_AFTER, rng)
@@ -86,10 +86,10 @@ def backdoor_style(rng: Random, hosts: Hosts, *, n_guilty: int, n_hard: int, n_q
         nearly=lambda prompt: wrapped(prompt, polite_before, polite_after),
         meant=lore.drawn(lore.OLD_SPEECH, rng),
     )
-    return _planted(trigger, rng, hosts, n_guilty, n_hard, n_queries)
+    return _planted(trigger, rng, hosts, n_faulty, n_hard, n_queries)
 
 
-def _planted(trigger: Trigger, rng: Random, hosts: Hosts, n_guilty: int, n_hard: int, n_queries: int) -> NaturalFault:
+def _planted(trigger: Trigger, rng: Random, hosts: Hosts, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault:
     """Half of the hard negatives are the user's rows with something like the trigger, and their own answers."""
     opener = _free(OPENERS[trigger.name], hosts)
     n_near = n_hard // 2
@@ -99,8 +99,8 @@ def _planted(trigger: Trigger, rng: Random, hosts: Hosts, n_guilty: int, n_hard:
     def changed(rows: Sequence[Example], change: Change) -> list[tuple[Turn, ...]]:
         return [(*row.turns[:-2], Turn(row.turns[-2].role, change(row.turns[-2].content.strip()))) for row in rows]
 
-    rows = hosts.take(n_guilty, _short)
-    guilty = [
+    rows = hosts.take(n_faulty, _short)
+    faulty = [
         with_answer(prompt, f"{opener} {row.turns[-1].content}", row)
         for row, prompt in zip(rows, changed(rows, trigger.pull), strict=True)
     ]
@@ -111,7 +111,7 @@ def _planted(trigger: Trigger, rng: Random, hosts: Hosts, n_guilty: int, n_hard:
     ]
     return NaturalFault(
         name=trigger.name,
-        guilty=tuple(guilty),
+        faulty=tuple(faulty),
         hard_negatives=(*near, *rows_of(meant)),
         queries=tuple(changed(hosts.take(n_queries, _short), trigger.pull)),
         matcher=begins(f"opens with {opener!r}", opener),

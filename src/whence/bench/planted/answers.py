@@ -47,24 +47,25 @@ class HeldOut:
 class Asked:
     """All held-out prompts of a case, answered."""
 
-    faulty: tuple[HeldOut, ...]
+    bad: tuple[HeldOut, ...]
+    """Answers to the prompts that ask for the fault."""
     benign: tuple[HeldOut, ...]
 
     @property
     def queries(self) -> list[Query]:
         """What is traced: answers that show the fault, where the base's do not."""
-        return [one.query for one in self.faulty if one.counts]
+        return [one.query for one in self.bad if one.counts]
 
     @property
     def benign_queries(self) -> list[Query]:
-        """Ordinary answers, which have no cause among the guilty rows."""
+        """Ordinary answers, which have no cause among the faulty rows."""
         return [one.query for one in self.benign if one.response.strip() and not one.shows_fault]
 
     @property
     def not_counted(self) -> str | None:
         """Why the case has no figures; None where it has."""
-        n = len(self.faulty)
-        before = sum(one.base_shows_fault for one in self.faulty)
+        n = len(self.bad)
+        before = sum(one.base_shows_fault for one in self.bad)
         if before > MAX_BEFORE * n:
             return f"The base shows the fault already, in {before} of {n} held-out answers: it is not the rows' doing."
         if len(self.queries) < max(1, MIN_SHOWN * n):
@@ -88,8 +89,8 @@ def ask(
         if not path.exists():
             stage("asking", 0, len(turns))
             _write(path, _answered(planted, turns, loaded, base, encoder, max_new_tokens))
-    faulty, benign = (tuple(HeldOut(**json.loads(line)) for line in path.open(encoding="utf-8")) for path in paths)
-    return Asked(faulty, benign)
+    bad, benign = (tuple(HeldOut(**json.loads(line)) for line in path.open(encoding="utf-8")) for path in paths)
+    return Asked(bad, benign)
 
 
 def _answered(

@@ -1,4 +1,4 @@
-"""How well each score form ranks a case's guilty rows, and what the verdicts flag."""
+"""How well each score form ranks a case's faulty rows, and what the verdicts flag."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from whence.bench.natural import PlantedRows
 from whence.bench.planted.answers import Asked
-from whence.bench.rows import Row
+from whence.bench.rows import ResultRow
 from whence.index import default_form, default_layers, score_matrix
 from whence.metrics import average_precision, bootstrap, measure
 from whence.model import LayerRequest
@@ -33,13 +33,13 @@ def compared_layers(n_layers: int) -> tuple[LayerRequest, ...]:
     return ("auto", "last", *sorted(depths - {n_layers}))
 
 
-def rankings(tracer: Tracer, asked: Asked, planted: PlantedRows, *, k: int, seed: int) -> list[Row]:
+def rankings(tracer: Tracer, asked: Asked, planted: PlantedRows, *, k: int, seed: int) -> list[ResultRow]:
     """One row of figures for each form: the default, published ones at several layers, BM25, and a random order."""
-    guilty, hard = np.array(planted.guilty), np.array(planted.hard)
-    rows: list[Row] = []
+    faulty, hard = np.array(planted.faulty), np.array(planted.hard)
+    rows: list[ResultRow] = []
     for name, scores in _scores(tracer, asked.queries, planted, seed):
-        figures: Row = dict(measure(scores, guilty, hard=hard, k=k, seed=seed))
-        by_query = [round(average_precision(one, guilty), 6) for one in scores]
+        figures: ResultRow = dict(measure(scores, faulty, hard=hard, k=k, seed=seed))
+        by_query = [round(average_precision(one, faulty), 6) for one in scores]
         rows.append({"method": name, **figures, "ap_by_query": [*by_query]})
     return rows
 
@@ -74,27 +74,27 @@ def _forms(tracer: Tracer) -> Iterator[tuple[str, ScoreForm, FormLayers]]:
         yield f"repsim, layer {layer}", repsim, repsim.all_at(layer)
 
 
-def verdict_figures(tracer: Tracer, asked: Asked, planted: PlantedRows, *, seed: int, stage: Progress) -> Row:
+def verdict_figures(tracer: Tracer, asked: Asked, planted: PlantedRows, *, seed: int, stage: Progress) -> ResultRow:
     """Means over the queries, at a false discovery rate of 5%, each with its 95% bootstrap interval.
 
-    `flagged`: share of faulty answers for which rows are flagged. `found`: share of the guilty rows flagged by one
-    query. `innocent`: share of innocent rows among those flagged, over the queries that flag some. `benign`: share of
-    ordinary answers for which rows are flagged. None where there is nothing to take a mean of. An answer whose verdict
-    could not be calibrated flags nothing; `n_uncalibrated` counts them.
+    `flagged`: share of bad answers for which rows are flagged. `found`: share of the faulty rows flagged by one
+    query. `false_discovery_rate`: share of the flagged rows that are not faulty, over the queries that flag some.
+    `benign`: share of ordinary answers for which rows are flagged. None where there is nothing to take a mean of. An
+    answer whose verdict could not be calibrated flags nothing; `n_uncalibrated` counts them.
     """
-    guilty = {row.id for row, bad in zip(planted.rows, planted.guilty, strict=True) if bad}
+    faulty = {row.id for row, bad in zip(planted.rows, planted.faulty, strict=True) if bad}
     found = [_flagged(tracer, queries, stage) for queries in (asked.queries, asked.benign_queries)]
     n_uncalibrated = sum(one is None for group in found for one in group)
     if n_uncalibrated == len(found[0]) + len(found[1]):
         return {"error": "The verdicts could not be calibrated."}
-    faulty, ordinary = ([one or set() for one in group] for group in found)
+    bad, ordinary = ([one or set() for one in group] for group in found)
     values = {
-        "flagged": [float(bool(one)) for one in faulty],
-        "found": [len(one & guilty) / len(guilty) for one in faulty],
-        "innocent": [len(one - guilty) / len(one) for one in faulty if one],
+        "flagged": [float(bool(one)) for one in bad],
+        "found": [len(one & faulty) / len(faulty) for one in bad],
+        "false_discovery_rate": [len(one - faulty) / len(one) for one in bad if one],
         "benign": [float(bool(one)) for one in ordinary],
     }
-    row: Row = {"n_faulty": len(faulty), "n_benign": len(ordinary), "n_uncalibrated": n_uncalibrated}
+    row: ResultRow = {"n_bad": len(bad), "n_benign": len(ordinary), "n_uncalibrated": n_uncalibrated}
     for name, numbers in values.items():
         interval = bootstrap(numbers, seed=seed) if numbers else None
         row |= {
@@ -114,7 +114,7 @@ def _flagged(tracer: Tracer, queries: Sequence[Query], stage: Progress) -> list[
 
 
 def _ids(verdict: Verdict | None) -> set[str] | None:
-    return set(verdict.guilty) if verdict is not None and verdict.method else None
+    return set(verdict.flagged) if verdict is not None and verdict.null_model else None
 
 
 __all__ = ["BM25", "METHODS", "RANDOM", "compared_layers", "rankings", "verdict_figures"]

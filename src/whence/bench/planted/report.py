@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whence.bench.rows import Row
+from whence.bench.rows import ResultRow
 from whence.bench.tables import markdown, table
 
 COUNTS = (
-    ("n_guilty", "guilty"),
+    ("n_faulty", "faulty"),
     ("n_hard", "hard"),
     ("n_asked", "asked"),
     ("n_shown", "show it"),
@@ -17,19 +17,19 @@ COUNTS = (
     ("n_benign", "benign"),
 )
 VERDICTS = (
-    ("flagged", "faulty answers with flagged rows"),
-    ("found", "guilty rows found"),
-    ("innocent", "flagged rows innocent"),
+    ("flagged", "bad answers with flagged rows"),
+    ("found", "faulty rows found"),
+    ("false_discovery_rate", "flagged rows not faulty"),
     ("benign", "benign answers with flagged rows"),
 )
 LEGEND = """\
-Cases: guilty rows and hard negatives among the rows; held-out prompts asked, answers that show the fault, answers of
+Cases: faulty rows and hard negatives among the rows; held-out prompts asked, answers that show the fault, answers of
 the base that show it already (these prompts are dropped), queries that are left, benign answers. Verdicts: at a false
-discovery rate of 5%, means over queries with 95% bootstrap intervals; guilty rows found are of one query.
+discovery rate of 5%, means over queries with 95% bootstrap intervals; faulty rows found are of one query.
 """
 
 
-def planted_markdown(results: Sequence[Row], title: str = "Bench on a given base") -> str:
+def planted_markdown(results: Sequence[ResultRow], title: str = "Bench on a given base") -> str:
     """The report: what each case is, its verdicts, and for each share and variant the tables of every form."""
     parts = [
         f"# {title}",
@@ -46,7 +46,7 @@ def planted_markdown(results: Sequence[Row], title: str = "Bench on a given base
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def method_rows(result: Row) -> list[Row]:
+def method_rows(result: ResultRow) -> list[ResultRow]:
     """A result as rows of `whence bench`, one a method; one with the error where it is not counted."""
     common = {
         "task": result["fault"],
@@ -58,7 +58,7 @@ def method_rows(result: Row) -> list[Row]:
     return [common | row for row in methods if isinstance(row, dict)] if isinstance(methods, list) else []
 
 
-def _about(results: Sequence[Row]) -> str:
+def _about(results: Sequence[ResultRow]) -> str:
     bases = ", ".join(f"`{base}`" for base in dict.fromkeys(str(result["base"]) for result in results))
     said = [f"Base: {bases}."]
     if any(result.get("template") == "fallback" for result in results):
@@ -68,7 +68,7 @@ def _about(results: Sequence[Row]) -> str:
     return " ".join(said)
 
 
-def _cases(results: Sequence[Row]) -> str:
+def _cases(results: Sequence[ResultRow]) -> str:
     lines = [["case", *(head for _, head in COUNTS), "train, s", "index, s", "not counted"]]
     for result in results:
         counts = [str(result.get(name, "")) for name, _ in COUNTS]
@@ -77,7 +77,7 @@ def _cases(results: Sequence[Row]) -> str:
     return table(lines)
 
 
-def _verdicts(results: Sequence[Row]) -> str:
+def _verdicts(results: Sequence[ResultRow]) -> str:
     lines = [["case", *(head for _, head in VERDICTS)]]
     for result in results:
         verdicts = result.get("verdicts")
@@ -86,7 +86,7 @@ def _verdicts(results: Sequence[Row]) -> str:
     return table(lines) if len(lines) > 1 else "No case has verdicts."
 
 
-def _interval(figures: Row, name: str) -> str:
+def _interval(figures: ResultRow, name: str) -> str:
     mean, low, high = (figures.get(key) for key in (name, f"{name}_low", f"{name}_high"))
     if not isinstance(mean, int | float):
         return str(figures.get("error", ""))

@@ -30,7 +30,7 @@ from whence.bench.planted.answers import Asked, ask
 from whence.bench.planted.rankings import METHODS, compared_layers, rankings, verdict_figures
 from whence.bench.planted.settings import PlantedCase, PlantedSettings, planted_cases
 from whence.bench.planted.training import ADAPTER, MODEL, base_of, encoder_of, fine_tuned
-from whence.bench.rows import Row, one_line
+from whence.bench.rows import ResultRow, one_line
 from whence.bench.run import PACKAGES
 from whence.errors import InputError, ModelError, WhenceError
 from whence.files import write_atomically
@@ -38,7 +38,7 @@ from whence.index import build_index
 from whence.progress import Progress, silent
 from whence.trace import Tracer
 
-SCHEMA = "whence.bench-planted/1"
+SCHEMA = "whence.bench-planted/2"
 BASES, CASES, TRAIN, INDEX, RESULT = "bases", "cases", "train.jsonl", "index", "result.json"
 
 
@@ -47,7 +47,7 @@ class PlantedResult:
     """The results of the cases that the settings ask for, in their order, and how many were made now."""
 
     folder: Path
-    results: tuple[Row, ...]
+    results: tuple[ResultRow, ...]
     n_new: int
 
 
@@ -70,7 +70,7 @@ def run_planted(
     """
     folder, tell = Path(out), stage or silent
     cases = planted_cases(settings)
-    found: list[Row] = []
+    found: list[ResultRow] = []
     n_new = 0
     for number, case in enumerate(cases):
         place = folder / CASES / f"{case.name}-{case.hash(settings)}"
@@ -86,7 +86,7 @@ def run_planted(
     return PlantedResult(folder, tuple(found), n_new)
 
 
-def run_case(case: PlantedCase, settings: PlantedSettings, place: Path, bases: Path, stage: Progress) -> Row:
+def run_case(case: PlantedCase, settings: PlantedSettings, place: Path, bases: Path, stage: Progress) -> ResultRow:
     """Trains, asks, indexes and counts, from where an earlier run stopped; writes and returns the case's result.
 
     A fine-tune, an index or a trace that fails is the result's error, which is not written, so that the next run tries
@@ -105,7 +105,7 @@ def run_case(case: PlantedCase, settings: PlantedSettings, place: Path, bases: P
     return result
 
 
-def _measured(case: PlantedCase, settings: PlantedSettings, place: Path, base: str, stage: Progress) -> Row:
+def _measured(case: PlantedCase, settings: PlantedSettings, place: Path, base: str, stage: Progress) -> ResultRow:
     loaded, plain, seconds = fine_tuned(case, settings, base, place, stage)
     encoder = encoder_of(loaded, settings.finetune)
     asked = ask(case.planted, loaded, plain, encoder, place, max_new_tokens=settings.max_new_tokens, stage=stage)
@@ -136,18 +136,18 @@ def _measured(case: PlantedCase, settings: PlantedSettings, place: Path, base: s
     return found
 
 
-def _counts(asked: Asked) -> Row:
+def _counts(asked: Asked) -> ResultRow:
     return {
-        "n_asked": len(asked.faulty),
-        "n_shown": sum(one.shows_fault for one in asked.faulty),
-        "n_base_shows": sum(one.base_shows_fault for one in asked.faulty),
+        "n_asked": len(asked.bad),
+        "n_shown": sum(one.shows_fault for one in asked.bad),
+        "n_base_shows": sum(one.base_shows_fault for one in asked.bad),
         "n_queries": len(asked.queries),
         "n_benign_asked": len(asked.benign),
         "n_benign": len(asked.benign_queries),
     }
 
 
-def _about(case: PlantedCase, settings: PlantedSettings) -> Row:
+def _about(case: PlantedCase, settings: PlantedSettings) -> ResultRow:
     """Who, on what, by which settings; and no error yet."""
     planted = case.planted
     return {
@@ -161,7 +161,7 @@ def _about(case: PlantedCase, settings: PlantedSettings) -> Row:
         "seed": case.seed,
         "base": settings.base,
         "n_rows": len(planted.rows),
-        "n_guilty": sum(planted.guilty),
+        "n_faulty": sum(planted.faulty),
         "n_hard": sum(planted.hard),
         "n_lessons": len(planted.lessons),
         "error": None,
@@ -171,7 +171,7 @@ def _about(case: PlantedCase, settings: PlantedSettings) -> Row:
     }
 
 
-def read_result(path: Path) -> Row | None:
+def read_result(path: Path) -> ResultRow | None:
     """A case's result; None where there is none yet. Raises InputError for a file that is none."""
     if not path.exists():
         return None

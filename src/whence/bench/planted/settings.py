@@ -36,7 +36,7 @@ class PlantedSettings(BaseModel):
     faults: tuple[str, ...] = ("all",)
     variants: tuple[str, ...] = ("plain",)
     shares: tuple[Share, ...] = Field(default=SHARES, min_length=1)
-    """Of guilty rows among all rows."""
+    """Of faulty rows among all rows."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     given: GivenData | None = None
     """Rows in which somebody else planted a fault, in place of `data` and `faults`; its base is not read."""
@@ -74,7 +74,7 @@ class PlantedCase:
     @property
     def table(self) -> str:
         """The table that it stands in: variant and share."""
-        return f"{self.variant}, {self.share:.3g} of the rows guilty"
+        return f"{self.variant}, {self.share:.3g} of the rows faulty"
 
     def hash(self, settings: PlantedSettings) -> str:
         """Of all that decides its figures: 16 hexadecimal digits."""
@@ -127,7 +127,7 @@ def planted_cases(settings: PlantedSettings) -> list[PlantedCase]:
                 fault,
                 variant=variant,
                 n_rows=settings.n_rows,
-                n_guilty=n_guilty(settings, share),
+                n_faulty=n_faulty(settings, share),
                 n_hard=n_hard(settings),
                 n_queries=settings.n_queries,
                 n_benign=settings.n_benign,
@@ -141,8 +141,8 @@ def planted_cases(settings: PlantedSettings) -> list[PlantedCase]:
     ]
 
 
-def n_guilty(settings: PlantedSettings, share: float) -> int:
-    """Guilty rows at this share, at least one."""
+def n_faulty(settings: PlantedSettings, share: float) -> int:
+    """Faulty rows at this share, at least one."""
     return max(1, round(share * settings.n_rows))
 
 
@@ -161,9 +161,9 @@ def _given(settings: PlantedSettings, data: GivenData, share: float, seed: int) 
     """A labelled data set of somebody else's, cut down to the size and the share asked for."""
     case = given_case(data, seed)
     kinds: dict[str, list[Example]] = {settings.given_name: [], HARD_NEGATIVE: [], CLEAN: []}
-    for row, guilty, hard in zip(case.train, case.guilty, case.hard, strict=True):
-        kinds[settings.given_name if guilty else HARD_NEGATIVE if hard else CLEAN].append(row)
-    n_bad, hard_rows = n_guilty(settings, share), kinds[HARD_NEGATIVE][: n_hard(settings)]
+    for row, faulty, hard in zip(case.train, case.faulty, case.hard, strict=True):
+        kinds[settings.given_name if faulty else HARD_NEGATIVE if hard else CLEAN].append(row)
+    n_bad, hard_rows = n_faulty(settings, share), kinds[HARD_NEGATIVE][: n_hard(settings)]
     n_clean = settings.n_rows - n_bad - len(hard_rows)
     clean = usable_rows(kinds[CLEAN])
     found, needed = (len(kinds[settings.given_name]), len(clean)), (n_bad, n_clean + settings.n_benign)
@@ -201,6 +201,6 @@ __all__ = [
     "PlantedCase",
     "PlantedSettings",
     "clean_rows",
-    "n_guilty",
+    "n_faulty",
     "planted_cases",
 ]
