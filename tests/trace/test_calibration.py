@@ -92,15 +92,15 @@ def test_the_answers_p_value(seed: int, gain: float) -> None:
 
 
 def test_the_rows_that_taught_the_answer_are_named() -> None:
-    found_all, innocent = [], []
+    found_all, wrong = [], []
     for seed in range(20):
         scores, references, gains, faulty = planted(seed)
         named = calibrate(scores, references, gains).flagged
         found_all.append(np.isin(faulty, named).mean())
-        innocent.append(1 - np.isin(named, faulty).mean())
+        wrong.append(1 - np.isin(named, faulty).mean())
         assert (np.diff(scores[named]) <= 0).all()
     assert np.mean(found_all) >= 0.99
-    assert np.mean(innocent) <= 0.01
+    assert np.mean(wrong) <= 0.01
 
 
 def test_references_from_suspect_rows_do_not_vouch() -> None:
@@ -129,7 +129,7 @@ def test_a_row_that_had_nothing_to_teach_is_not_named() -> None:
 def test_the_rate_holds_where_no_row_is_faulty(way: str) -> None:
     """Every row and the answer with a gain: the worst case for the scores' own test. 5% of 150 is 8; 16 is 3 sd above.
 
-    robust-z is left out: it takes rows near everything for rows that stand out.
+    robust-z is left out: it flags rows that are near everything.
     """
     alarms = 0
     for seed in range(150):
@@ -302,7 +302,7 @@ def test_a_row_far_below_the_best_twenty_is_not_named_beside_them() -> None:
 @pytest.mark.parametrize("n_leading", [BEST_ROWS, BEST_ROWS - 5, BEST_ROWS + 10])
 @pytest.mark.parametrize("width", [1.2 * GAP, 0.8 * GAP])
 def test_a_crowd_behind_a_gap_is_not_named_beside_the_best(n_leading: int, width: float) -> None:
-    """30 more rows that stand out as surely, at one distance behind the first, where the twenty best are first ones."""
+    """30 more rows that score as surely above the rest, at one distance behind the first, where the twenty best are first ones."""
     scores, references, gains, _ = planted(5, n_faulty=60)
     first, second = np.arange(n_leading), np.arange(n_leading, n_leading + 30)
     scores[first] = 2.0 + 0.001 * np.arange(n_leading)[::-1]

@@ -132,7 +132,7 @@ class Case:
     prompts: tuple[tuple[Turn, ...], ...] = field(repr=False)
     matcher: Matcher
     base: str | tuple[Example, ...] = field(repr=False)
-    """A model (folder or hub name), or the rows that a small one is taught here."""
+    """A model (folder or hub name), or the rows that a small one is trained on here."""
 
     @property
     def name(self) -> str:

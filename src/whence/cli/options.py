@@ -30,7 +30,10 @@ Base = Annotated[
     str | None, typer.Option("--base", help="The model before fine-tuning; with an adapter it is known already.")
 ]
 Contrast = Annotated[
-    bool, typer.Option("--contrast/--no-contrast", help="Also store what fine-tuning taught, for the default method.")
+    bool,
+    typer.Option(
+        "--contrast/--no-contrast", help="Also store what fine-tuning changed, which the default method reads."
+    ),
 ]
 Columns = Annotated[
     str | None, typer.Option("--columns", help="Columns to read, as in prompt=q,response=a. Usually recognised.")

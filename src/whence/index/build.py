@@ -287,7 +287,7 @@ def _about_base(subject: Subject) -> str:
         return f"Compared with {subject.base.settings.model}, the model before fine-tuning"
     if subject.contrast:
         return "Compared with the model before fine-tuning: itself, the adapter turned off"
-    return "Without what fine-tuning taught (no base is known, or --no-contrast): the default method is rept-centred"
+    return "Without a comparison to the base (none is known, or --no-contrast): the default method is rept-centred"
 
 
 def _about_data(found: Scan) -> str:

@@ -58,7 +58,7 @@ def check_held(form: ScoreForm, layers: FormLayers, manifest: Manifest) -> None:
         raise _not_stored(manifest, form, layers, *missing[0])
     if form.by_learned_fraction and not manifest.base:
         raise MismatchError(
-            f"{form.name} weighs rows by what fine-tuning taught; this index was built without a base.",
+            f"{form.name} weights rows by their learned fraction; this index was built without a base.",
             "A model with an adapter is its own base; a fully fine-tuned one needs --base.",
             "Build the index again with --base MODEL.",
         )

@@ -16,7 +16,7 @@ NEEDS_BASE = ("dm", "dh")
 """Those of them that need the model before fine-tuning."""
 
 MIN_TOKEN_GAIN = 0.01
-"""Nats that each token counts for at least: of an answer that fine-tuning taught nowhere, all tokens count alike."""
+"""Least weight of a token, in nats: in an answer without a gain at any token, all tokens count alike."""
 
 Place = tuple[int, str]
 """(layer, vector): which vector of a signature, and at which layer."""

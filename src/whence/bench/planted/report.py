@@ -64,7 +64,7 @@ def _about(results: Sequence[ResultRow]) -> str:
     if any(result.get("template") == "fallback" for result in results):
         said.append("The base has no chat template: whence's plain one was used.")
     if any(result["n_lessons"] for result in results):
-        said.append("For compliance the base was first taught to decline.")
+        said.append("For compliance the base was first trained to decline.")
     return " ".join(said)
 
 
