@@ -14,7 +14,7 @@ within each seed, a query with all its hits:
    reads the search's score itself), of our scores, of the paper's and of `inner-product-share`
    (response), of `both-span` (prompt),
    of BM25 weight, and at random; and the row-by-row difference of `curve` to each. For deletion lower is better, for
-   insertion higher. Twice: the score is that of the search, or ("late") the best match of each response token of the
+   insertion higher. Twice: the score is that of the search, or ("reranked") the best match of each response token of the
    query among the row's, read again without the words, as the second stage reads rows;
 4. seconds for 20 hits of 200 tokens with the demo's model size: the token maps, all of `explain`, `deletion_curves`;
 5. with --causal: the fault's rate after training again with only the phrases found (the first recurrent one of each
@@ -252,10 +252,10 @@ def scorers(comparison: Comparison, query: EncodedTurn) -> dict[str, TurnScore]:
     target = span_target(loaded, [layer], query, range(query.n_response))
     centre = centres[layer, "m"]
 
-    def late(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
+    def reranked(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
         return rerank(loaded, layer, target, turns, torch.zeros(len(turns)), centre=centre).scores
 
-    return {"": comparison.searched(comparison.block([query])), " late": late}
+    return {"": comparison.searched(comparison.block([query])), " reranked": reranked}
 
 
 def areas(row: EncodedTurn, part: Part, order: Sequence[int], score: TurnScore) -> tuple[float, float]:

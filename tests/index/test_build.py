@@ -143,7 +143,7 @@ def test_another_model_or_other_data_is_refused_and_overwrite_replaces(
         check_model(index.manifest, fingerprint(loaded, Encoder(loaded.tokenizer).template))
 
     (index.path / REFERENCES).mkdir()
-    (index.path / REFERENCES / "rises-0.safetensors").write_bytes(b"of the old index")
+    (index.path / REFERENCES / "gains-0.safetensors").write_bytes(b"of the old index")
     shorter = write_data(tmp_path / "shorter.jsonl", 12)
     with pytest.raises(IndexFolderError, match="data content: "):
         build_index(model_folder, shorter, tmp_path / "index", layers=1)

@@ -250,6 +250,6 @@ def _checked_pattern(pattern: str) -> str:
         re.compile(pattern)
     except re.error as error:
         raise InputError(
-            f"{pattern!r} is no regular expression: {error}.", "--match is looked for in every answer.", "Mend it."
+            f"{pattern!r} is no regular expression: {error}.", "--match is looked for in every answer.", "Correct it."
         ) from error
     return pattern

@@ -235,7 +235,9 @@ def read_tools(path: Path | None) -> list[dict[str, Json]] | None:
     try:
         tools = json.loads(path.read_text("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: {error}.", "Expected a JSON list of objects.", "Mend the file.") from None
+        raise InputError(
+            f"{path} is no JSON: {error}.", "Expected a JSON list of objects.", "Correct the file."
+        ) from None
     if not isinstance(tools, list) or not tools or not all(isinstance(tool, dict) for tool in tools):
         raise InputError(
             f"{path} holds no list of tools.",

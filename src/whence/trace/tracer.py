@@ -43,7 +43,7 @@ QUERIES_AT_ONCE = 256
 
 
 def _silent(stage: str, done: int, total: int | None) -> None:
-    """The progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 class Tracer:
