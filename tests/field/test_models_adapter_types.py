@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, PeftModelForCausalLM, get_peft_model
-from whence.model.fingerprint import fingerprint
+from whence.model.fingerprints import fingerprint
 
 from adapters import SETTINGS, TYPES, make_adapter, shake
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer

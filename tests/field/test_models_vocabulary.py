@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
-from whence.model.fingerprint import fingerprint
+from whence.model.fingerprints import fingerprint
 
 from adapters import shake
 from tiny import CHAT_TEMPLATE, tiny_tokenizer
