@@ -184,8 +184,9 @@ def test_joined_references_are_those_made_together(fresh: TracedWorld) -> None:
     assert (joined.turns, joined.rows.tolist()) == (parts[0].turns, parts[0].rows.tolist())
     np.testing.assert_allclose(joined.gains, parts[0].gains, atol=1e-4)
     for layer, one in parts[0].signatures.items():
-        np.testing.assert_allclose(joined.signatures[layer].h, one.h, atol=1e-4)
-        np.testing.assert_allclose(joined.signatures[layer].m, one.m, atol=1e-4)
+        assert one.named()
+        for name, raw in one.named().items():
+            np.testing.assert_allclose(joined.signatures[layer].get(name), raw, atol=1e-4)
 
 
 def test_of_a_large_index_only_the_first_rows_are_measured(

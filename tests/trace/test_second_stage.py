@@ -91,7 +91,7 @@ def test_only_the_first_rows_are_read_again(tracer: Tracer, monkeypatch: pytest.
     assert first.method_version == "6"
 
 
-def test_without_the_last_layer_in_the_index_the_candidates_own_mean_is_the_centre(
+def test_without_a_centre_in_the_index_the_candidates_own_mean_is_taken(
     tracer: Tracer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     centres: list[torch.Tensor] = []

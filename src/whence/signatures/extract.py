@@ -178,7 +178,7 @@ class Extractor:
         of_last = torch.zeros_like(states.last, dtype=weights.dtype)  # [n, hidden]
         of_last[at] = found.gradients * weights[at, None]
         G = {last: of_last} | (states.gradients(of_last) if inner else {})
-        return Read(states.H, E, G, of_last[layout.first].double().norm(dim=1), weights, found.likelihood)
+        return Read(states.H, E, G, states.last, of_last[layout.first].double().norm(dim=1), weights, found.likelihood)
 
     @torch.no_grad()
     def _before(self, layout: Layout) -> tuple[TokenLikelihood, dict[int, Float[Tensor, "n hidden"]]]:
