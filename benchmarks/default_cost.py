@@ -118,7 +118,10 @@ def _random(manifest: Manifest, n: int, generator: torch.Generator) -> Extracted
         named.setdefault(vector.layer, {})[vector.name] = torch.randn(n, vector.dim, generator=generator)
     layers = {layer: Signatures(**found) for layer, found in named.items()}
     ones = torch.ones(n)
-    return Extracted(layers, ones, ones.long(), gradient_norm=ones, log_likelihood_gain=ones)
+    width = LanguageSettings().hidden_size
+    return Extracted(
+        layers, ones, ones.long(), gradient_norm=ones, mean_state=torch.zeros(n, width), log_likelihood_gain=ones
+    )
 
 
 def main() -> None:

@@ -37,8 +37,8 @@ from whence.scoring.defaults import DEFAULT_METHOD
 from whence.signatures.extract import Extractor
 from whence.signatures.types import TokenGradients
 from whence.trace.query.spans import span_positions
-from whence.trace.query.targets import Target, automatic_positions, span_target, wanted_target
-from whence.trace.rank.rerank import LATE_WEIGHT, best_position
+from whence.trace.query.targets import QueryTarget, automatic_positions, span_target, wanted_target
+from whence.trace.rank.reranking import RERANK_WEIGHT, best_position
 
 CASES = [
     (task, variant) for task in ("false-fact", "false-fact-late", "backdoor") for variant in BenchSettings().variants
@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def targets(planted: Planted, turn: EncodedTurn, rise: Tensor, whole: tuple[Tensor, Tensor]) -> dict[str, Target]:
+def targets(planted: Planted, turn: EncodedTurn, rise: Tensor, whole: tuple[Tensor, Tensor]) -> dict[str, QueryTarget]:
     """The ways of asking about one answer, at the last layer; no wanted one where only the fault was said."""
     loaded = planted.subject.loaded
     layer = loaded.n_layers
@@ -69,8 +69,8 @@ def targets(planted: Planted, turn: EncodedTurn, rise: Tensor, whole: tuple[Tens
     wanted = turn.response.replace(WRONG, TRUE) if planted.case.task.startswith("false-fact") else answer
     E, H = whole
     found = {
-        "first token": Target((0,), E[:1], {layer: H[:1]}),
-        "whole response": Target(tuple(range(len(E))), E, {layer: H}),
+        "first token": QueryTarget((0,), E[:1], {layer: H[:1]}),
+        "whole response": QueryTarget(tuple(range(len(E))), E, {layer: H}),
         "span": span_target(loaded, [layer], turn, span_positions(turn, match.span())),
         "automatic": span_target(loaded, [layer], turn, automatic_positions(rise)),
     }
@@ -98,8 +98,8 @@ def case_figures(planted: Planted, best: int) -> Figures:
     assert rows is not None
     assert asked is not None
     centre = torch.cat([H.mean(0, keepdim=True) for H in rows[layer].H]).mean(0)
-    raised = [change.gain for change in token_shifts(loaded, queries.turns)]
-    share = learned_fraction(torch.stack([change.gain.sum() for change in token_shifts(loaded, planted.train.turns)]))
+    raised = [shift.gain for shift in token_shifts(loaded, queries.turns)]
+    share = learned_fraction(torch.stack([shift.gain.sum() for shift in token_shifts(loaded, planted.train.turns)]))
     for q, turn in enumerate(queries.turns):
         whole = (asked[layer].E[q], asked[layer].H[q])
         first = scores[DEFAULT_METHOD][q]
@@ -111,7 +111,7 @@ def case_figures(planted: Planted, best: int) -> Figures:
 
 
 def rankings(
-    asked: Mapping[str, Target], rows: TokenGradients, centre: Tensor, share: Tensor, first: Tensor, best: int
+    asked: Mapping[str, QueryTarget], rows: TokenGradients, centre: Tensor, share: Tensor, first: Tensor, best: int
 ) -> dict[str, Tensor]:
     """Scores of all rows for each way of asking: best position alone, second stage over the best rows and over all."""
     found = {}
@@ -123,7 +123,7 @@ def rankings(
         alike = best_position(
             target.errors, rows.E, target_states=states - centre, row_states=centred, similarity="product"
         ).scores
-        both = (first + LATE_WEIGHT * (share * alike).to(first.dtype)) / (1 + LATE_WEIGHT)
+        both = (first + RERANK_WEIGHT * (share * alike).to(first.dtype)) / (1 + RERANK_WEIGHT)
         # Rows that are not read again stay behind those that are, in the order of the first stage.
         moved = first - 10
         moved[front] = both[front]

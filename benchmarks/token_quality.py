@@ -15,7 +15,7 @@ within each seed, a query with all its hits:
    of BM25 weight, and at random; and the row-by-row difference of `removal` to each. For deletion lower is better, for
    insertion higher. Twice: the score is that of the search, or ("late") the best match of each response token of the
    query among the row's, read again without the words, as the second stage reads rows;
-4. seconds for 20 hits of 200 tokens with the demo's model size: the token maps alone, all of `explain`, and `removals`;
+4. seconds for 20 hits of 200 tokens with the demo's model size: the token maps, all of `explain`, `deletion_curves`;
 5. with --causal: the fault's rate after training again with only the named phrases (the first recurrent one of each
    part) left out of the named rows (the --causal-rows that score highest for any query), and with as many random words
    of the same rows left out.
@@ -57,7 +57,7 @@ from whence.scoring.vectors import to_block
 from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted
 from whence.trace.explain.attribution import Explained, explain
-from whence.trace.explain.deletion import removals
+from whence.trace.explain.deletion import deletion_curves
 from whence.trace.explain.phrases import recurrent_phrases, runs
 from whence.trace.explain.prompt_attribution.comparison import Comparison, TurnScore, without
 from whence.trace.explain.prompt_words import DEFAULT_PROMPT_METHOD, PROMPT_METHODS
@@ -65,7 +65,7 @@ from whence.trace.explain.response_words import DEFAULT_RESPONSE_METHOD, RESPONS
 from whence.trace.explain.token_maps import token_map
 from whence.trace.explain.words import Part, word_spans, word_tokens
 from whence.trace.query.targets import span_target
-from whence.trace.rank.rerank import rerank
+from whence.trace.rank.reranking import rerank
 from whence.train.finetuning import finetune
 
 TRIGGERS = {"backdoor": PHRASE, "backdoor-word": WORD}
@@ -105,7 +105,7 @@ class Traced:
     ) -> Explained:
         rows = [self.planted.train.turns[entry] for entry in hits]
         seen = token_shifts(self.comparison.loaded, [query, *rows])
-        return explain(self.comparison, query, rows, prompt_method_name=prompt, response_method=response, changes=seen)
+        return explain(self.comparison, query, rows, prompt_method_name=prompt, response_method=response, shifts=seen)
 
     def is_guilty(self, entry: int) -> bool:
         return bool(self.planted.case.guilty[self.planted.row_of[entry]])
@@ -204,7 +204,7 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
         others = case.explained(query, entries, "both-span", "paper")
         paired = case.explained(query, entries, "prefix-gradients", "pairs")
         rows = [case.planted.train.turns[entry] for entry in entries]
-        hung = removals(case.ranking.searched(query), rows, ours.hits)
+        hung = deletion_curves(case.ranking.searched(case.ranking.block([query])), rows, ours.hits)
         asked = set(spelled(f"{query.prompt} {query.response}"))
         for place, entry in enumerate(entries):
             row = case.planted.train.turns[entry]
@@ -252,7 +252,7 @@ def scorers(comparison: Comparison, query: EncodedTurn) -> dict[str, TurnScore]:
     def late(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
         return rerank(loaded, layer, target, turns, torch.zeros(len(turns)), centre=centre).scores
 
-    return {"": comparison.searched(query), " late": late}
+    return {"": comparison.searched(comparison.block([query])), " late": late}
 
 
 def areas(row: EncodedTurn, part: Part, order: Sequence[int], score: TurnScore) -> tuple[float, float]:
@@ -305,7 +305,7 @@ def measure_time(seed: int) -> dict[str, float]:
     found = explain(comparison, turns[0], turns[1:])
     seconds["explain"] = time.perf_counter() - started
     started = time.perf_counter()
-    removals(comparison.searched(turns[0]), turns[1:], found.hits)
+    deletion_curves(comparison.searched(comparison.block([turns[0]])), turns[1:], found.hits)
     return seconds | {"removals": time.perf_counter() - started}
 
 

@@ -45,9 +45,10 @@ from whence.metrics.retrieval import average_precision, bootstrap
 from whence.signatures.extract import Extractor
 from whence.trace.query.queries import Query
 from whence.trace.settings import N_REFERENCES
-from whence.trace.verdict.calibration import Rises, calibrate, rows_standing_out
-from whence.trace.verdict.null_models import DEFAULT_WAY, WAYS, References
-from whence.trace.verdict.references import Drawn, answer_references, given_references, response_rises
+from whence.trace.verdict.calibration import Gains, calibrate, reference_flags
+from whence.trace.verdict.null_models import DEFAULT_NULL_MODEL, NULL_MODELS
+from whence.trace.verdict.reference_scores import ReferenceScores
+from whence.trace.verdict.references import ReferenceQuery, answer_references, given_references, response_gains
 
 FORMS = ("rept-contrast", "rept-centred", "repsim")
 TASKS = ("backdoor", "false-fact", "persona", "format-drift", "memorised")
@@ -97,28 +98,28 @@ def measured(task: str, variant: str, seed: int, share: float | None, args: argp
     extractor = Extractor(loaded, [planted.subject.rep_layer])
     rng = Random(f"references/{task}/{variant}/{seed}")
     numbers = sorted(rng.sample(range(len(case.train)), N_REFERENCES))
-    drawn = [Drawn(Query(case.train[row].turns[:-1]), row) for row in numbers]
+    drawn = [ReferenceQuery(Query(case.train[row].turns[:-1]), row) for row in numbers]
     answered = answer_references(drawn, loaded, encoder, extractor, answer_tokens=settings.max_new_tokens)
     own = np.searchsorted(planted.row_of, answered.rows)
-    row_rises = response_rises(loaded, planted.train.turns)
-    assert answered.rises is not None
+    row_rises = response_gains(loaded, planted.train.turns)
+    assert answered.gains is not None
     assert row_rises is not None
     for form in args.forms:
         method = method_class(form)(planted.subject)
         method.fit(planted.train)
-        references = References(method.score(TraceSet.of(answered.turns)).double().numpy(), own)
+        references = ReferenceScores(method.score(TraceSet.of(answered.turns)).double().numpy(), own)
         for group, turns in groups.items():
             scores = method.score(TraceSet.of(turns)).double().numpy()
             yield from _named(
-                scores, response_rises(loaded, turns), references, answered.rises, row_rises, guilty, args.fdr,
+                scores, response_gains(loaded, turns), references, answered.gains, row_rises, guilty, args.fdr,
                 {"task": task, "variant": variant, "seed": seed, "share": share, "form": form, "group": group},
             )  # fmt: skip
         generator = np.random.default_rng(seed)
         null = np.flatnonzero(~planted_rows[own])
         shuffled = np.take_along_axis(references.scores, _drawn(generator, null, own, (100, len(guilty))), axis=0)
-        rises = answered.rises[generator.choice(null, 100)]
+        rises = answered.gains[generator.choice(null, 100)]
         yield from _named(
-            shuffled, rises, references, answered.rises, row_rises, guilty, args.fdr,
+            shuffled, rises, references, answered.gains, row_rises, guilty, args.fdr,
             {"task": task, "variant": variant, "seed": seed, "share": share, "form": form, "group": "shuffled"},
         )  # fmt: skip
 
@@ -155,7 +156,7 @@ def asked(case: Case, planted: Planted, settings: BenchSettings, n: int = 60) ->
 def _named(
     scores: np.ndarray,
     rises: np.ndarray | None,
-    references: References,
+    references: ReferenceScores,
     reference_rises: np.ndarray,
     row_rises: np.ndarray,
     guilty: np.ndarray,
@@ -164,15 +165,16 @@ def _named(
 ) -> Iterator[Row]:
     assert rises is not None
     # Every way for the default form, the default way for the others.
-    ways = list(WAYS) if where["form"] == FORMS[0] else [DEFAULT_WAY]
+    ways = list(NULL_MODELS) if where["form"] == FORMS[0] else [DEFAULT_NULL_MODEL]
     standing = {
-        way: rows_standing_out(references, Rises(0.0, reference_rises, row_rises), fdr=fdr, way=way) for way in ways
+        way: reference_flags(references, Gains(0.0, reference_rises, row_rises), fdr=fdr, null_model=way)
+        for way in ways
     }
     for query, (row, rise) in enumerate(zip(scores, rises, strict=True)):
         for way in ways:
-            for known in (Rises(float(rise), reference_rises, row_rises, standing[way]), None):
-                found = calibrate(row, references, known, fdr=fdr, way=way)
-                n_named, n_hit = len(found.named), int(guilty[found.named].sum())
+            for known in (Gains(float(rise), reference_rises, row_rises, standing[way]), None):
+                found = calibrate(row, references, known, fdr=fdr, null_model=way)
+                n_named, n_hit = len(found.flagged), int(guilty[found.flagged].sum())
                 fault = where["group"] == "fault"
                 yield where | {
                     "query": query,
@@ -182,8 +184,8 @@ def _named(
                     "power": n_hit / int(guilty.sum()) if fault else None,
                     "innocent": (n_named - n_hit) / max(1, n_named) if fault else None,
                     "ap": average_precision(row, guilty) if fault else None,
-                    "hits": _listed(found.named[guilty[found.named]]) if fault else None,
-                    "strangers": _listed(found.named[~guilty[found.named]]) if fault else None,
+                    "hits": _listed(found.flagged[guilty[found.flagged]]) if fault else None,
+                    "strangers": _listed(found.flagged[~guilty[found.flagged]]) if fault else None,
                     "n_guilty": int(guilty.sum()),
                 }
 
@@ -193,7 +195,7 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
     print(f"Share of queries with a named row, FDR {fdr:.0%}; means with 95% intervals over queries\n")
     print("| form | way | rises | benign | no-cause | shuffled | fault: named | guilty found | named innocent |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for form, way, known in ((f, w, k) for f in FORMS for w in WAYS for k in (False, True)):
+    for form, way, known in ((f, w, k) for f in FORMS for w in NULL_MODELS for k in (False, True)):
         mine = [row for row in rows if (row["form"], row["way"], row["rises"]) == (form, way, known)]
         if not mine:
             continue
@@ -201,7 +203,7 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
         cells += [_mean([float(r[key] or 0) for r in mine if r["group"] == "fault"]) for key in ("power", "innocent")]
         print(f"| {form} | {way} | {'yes' if known else 'no'} | " + " | ".join(cells) + " |")
     by_share = [(share, [r for r in shown_rows(rows) if r["share"] == share]) for share in sorted(shares_of(rows))]
-    print(f"\n{FORMS[0]}, {DEFAULT_WAY}, with rises, by share of guilty rows (plain)\n")
+    print(f"\n{FORMS[0]}, {DEFAULT_NULL_MODEL}, with rises, by share of guilty rows (plain)\n")
     print("| share | AP | found | innocent | queries |\n|---|---|---|---|---|")
     for share, mine in by_share:
         ap, power, innocent = (_mean([float(r[k] or 0) for r in mine]) for k in ("ap", "power", "innocent"))
@@ -210,7 +212,7 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
     print("\nPower by task, with rises\n\n| task | variant | share | form | AP | way | found | innocent | queries |")
     print("|---|---|---|---|---|---|---|---|---|")
     faults = [row for row in rows if row["group"] == "fault" and row["rises"]]
-    shown = [r for r in faults if (r["form"], r["way"]) == (FORMS[0], DEFAULT_WAY)]
+    shown = [r for r in faults if (r["form"], r["way"]) == (FORMS[0], DEFAULT_NULL_MODEL)]
     for key in dict.fromkeys((r["task"], r["variant"], r["share"], r["form"], r["way"]) for r in shown):
         mine = [r for r in faults if (r["task"], r["variant"], r["share"], r["form"], r["way"]) == key]
         ap, power, innocent = (_mean([float(r[k] or 0) for r in mine]) for k in ("ap", "power", "innocent"))
@@ -220,7 +222,7 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
 
 def print_joined(rows: Sequence[Row]) -> None:
     """Rows that the queries of a case name together, guilty and innocent, by how many of them must name a row."""
-    wanted = ("fault", FORMS[0], DEFAULT_WAY, True)
+    wanted = ("fault", FORMS[0], DEFAULT_NULL_MODEL, True)
     by_case: dict[tuple[str, float], dict[tuple[str, int], list[Row]]] = {}
     for row in rows:
         if (row["group"], row["form"], row["way"], row["rises"]) == wanted and row.get("hits") is not None:
@@ -250,7 +252,7 @@ def _listed(rows: np.ndarray) -> str:
 
 def shown_rows(rows: Sequence[Row]) -> list[Row]:
     """Queries that show a plain fault, under the default form and way with rises."""
-    wanted = ("fault", FORMS[0], DEFAULT_WAY, True, "plain")
+    wanted = ("fault", FORMS[0], DEFAULT_NULL_MODEL, True, "plain")
     return [r for r in rows if (r["group"], r["form"], r["way"], r["rises"], r["variant"]) == wanted]
 
 

@@ -118,6 +118,7 @@ def test_no_module_imports_a_later_one() -> None:
 @pytest.mark.parametrize("init", [ROOT / "__init__.py", *INITS], ids=module_of)
 def test_a_surface_lists_what_can_be_imported(init: Path) -> None:
     package = import_module(module_of(init))
+    assert len(str(package.__doc__)) > 20, "a room says what it is for"
     names = set(package.__all__)
     assert names == set(homes(init)), "__all__ and the imports for types"
     assert names == set(dir(package)), "__all__ and what is attached"

@@ -39,9 +39,12 @@ def new_folder(out: Path) -> Iterator[Path]:
         yield partial
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes beside the file, forces it to disk, and renames; a crash leaves the old file."""
-    partial = _beside(path)
+def write_atomically(path: Path, content: str | bytes, *, temporary: str = "") -> None:
+    """Writes beside the file, forces it to disk, and renames; a crash leaves the old file.
+
+    temporary: name of what is written first, for folders that know what a crash may leave in them.
+    """
+    partial = path.with_name(temporary) if temporary else _beside(path)
     with partial.open("wb") as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
         file.flush()
@@ -55,6 +58,11 @@ def hash_of(value: object) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
+def nearest(name: str, known: Iterable[str], *, n: int = 1, cutoff: float = 0.6) -> list[str]:
+    """The known names most like a name, at most n, best first; none where none is alike enough."""
+    return difflib.get_close_matches(name, list(known), n=n, cutoff=cutoff)
+
+
 def did_you_mean(
     name: str, known: Iterable[str], otherwise: str = "", *, option: str = "", n: int = 1, cutoff: float = 0.6
 ) -> str:
@@ -63,7 +71,7 @@ def did_you_mean(
     option: written before the name. cutoff: how alike names must be, from 0 (anything) to 1 (equal), as
         `difflib.get_close_matches` takes it.
     """
-    near = difflib.get_close_matches(name, list(known), n=n, cutoff=cutoff)
+    near = nearest(name, known, n=n, cutoff=cutoff)
     return f"Did you mean {f'{option} ' if option else ''}{' or '.join(near)}?" if near else otherwise
 
 

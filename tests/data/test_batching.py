@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whence.data.batching import batches, padding_share
+from whence.data.batching import batches, length_batches, padding_share
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
 
@@ -32,6 +32,20 @@ def test_a_partition_within_the_budget(lengths: list[tuple[int, int]], max_token
         assert cost <= max_tokens or len(group) == 1
     assert groups == list(batches(turns, max_tokens=max_tokens, max_batch=max_batch))
     assert 0 <= padding_share(turns, groups) < 1
+
+
+@given(LENGTHS, st.integers(1, 400), st.integers(1, 9))
+def test_whole_lengths_are_a_partition_within_the_budget_too(
+    lengths: list[tuple[int, int]], max_tokens: int, max_batch: int
+) -> None:
+    turns = [turn(*pair) for pair in lengths]
+    groups = list(length_batches(turns, max_tokens=max_tokens, max_batch=max_batch))
+    assert sorted(i for group in groups for i in group) == list(range(len(turns)))
+    for group in groups:
+        assert 1 <= len(group) <= max_batch
+        assert len(group) * max(sum(lengths[i]) for i in group) <= max_tokens or len(group) == 1
+    together = [sum(lengths[i]) for group in groups for i in group]
+    assert together == sorted(together)
 
 
 @given(LENGTHS, st.randoms(use_true_random=False))

@@ -17,7 +17,7 @@ from fake_index import FakeEncoder, FakeExtractor, GivenExtractor, fake_examples
 from oracles import search_oracle
 from whence.data.examples import ASSISTANT, Example, Turn
 from whence.errors import InputError, MismatchError, NonFiniteError
-from whence.index import scan as scan_module
+from whence.index import scanning as scan_module
 from whence.index.held import default_layers
 from whence.index.manifest import ADAPTER_OFF
 from whence.index.searching import score_matrix, search

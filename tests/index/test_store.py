@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
 from whence.errors import IndexFolderError, InputError
@@ -119,3 +120,11 @@ def test_texts_are_every_record_in_the_order_of_the_data(index: Index) -> None:
     assert [(record.row, record.turn) for record in found] == expected
     assert found[4].prompt == "question 2.1"
     assert {record.metadata["source"] for record in index.texts("source = 'b'")} == {"b"}
+
+
+def test_the_mean_last_state_is_kept_where_m_is_not(index: Index) -> None:
+    """Sums are stored with the shards that they are made in; here the state of each record is its h."""
+    (block,) = index.blocks([(1, "h")])
+    raw = block.vectors[1]["h"].unit * block.vectors[1]["h"].norm[:, None]
+    assert (1, "m") not in index.manifest.places()
+    torch.testing.assert_close(index.centres[1, "m"], raw.double().mean(0), rtol=0, atol=5e-3)

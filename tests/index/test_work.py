@@ -4,7 +4,7 @@ backward passes, bytes a row."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -43,14 +43,17 @@ def counted(*models: LoadedModel) -> Iterator[Counter[str]]:
 
         handles += [first.register_forward_pre_hook(tokens, with_kwargs=True)]
         handles += [linear.register_forward_pre_hook(positions)]
-    grad = torch.autograd.grad
 
-    def backward(*args: object, **kwargs: object) -> object:
-        work["backward"] += 1
-        return grad(*args, **kwargs)
+    def counting(original: Callable[..., object]) -> Callable[..., object]:
+        def backward(*args: object, **kwargs: object) -> object:
+            work["backward"] += 1
+            return original(*args, **kwargs)
 
+        return backward
+
+    grad, backward = counting(torch.autograd.grad), counting(torch.Tensor.backward)
     try:
-        with mock.patch("torch.autograd.grad", backward), mock.patch("torch.Tensor.backward", backward):
+        with mock.patch("torch.autograd.grad", grad), mock.patch("torch.Tensor.backward", backward):
             yield work
     finally:
         for handle in handles:

@@ -175,7 +175,7 @@ def asked_twice(problem, form: str, *, taught: bool = False) -> Tensor:
     )
     first, between = (mean_cosine_oracle(side, train, form, layer, layer) for side in (query, train))
     if taught:
-        rises = train[layer]["rise"][:, 0].tolist()
+        rises = train[layer]["gain"][:, 0].tolist()
         first, between = (taught_oracle(scores, rises) for scores in (first, between))
     again = expansion_oracle(first, between, weight=4.0 if taught else 2.0, rows=60, least=0.3)
     return torch.tensor(again, dtype=torch.float64)
@@ -193,15 +193,15 @@ def vectors(problem, rows: TraceSet, layer: int, *, contrast: bool) -> dict[str,
         else:
             before = before_oracle(problem.subject.base.model, turn, layer)
         after = before_oracle(model, turn, layer)
-        dm, rise = contrast_oracle(after, before)
-        rises = before[1] - after[1] if contrast else None
+        dm, _, gain = contrast_oracle(after, before)
+        gains = before[1] - after[1] if contrast else None
         found.append(
             {
                 "h": h,
                 "m": H.mean(0),
-                "eh": pairs_oracle(E, H, rises),
+                "eh": pairs_oracle(E, H, gains),
                 "dm": dm,
-                "rise": torch.tensor([rise], dtype=torch.float64),
+                "gain": torch.tensor([gain], dtype=torch.float64),
             }
         )
     return {name: torch.stack([row[name] for row in found]) for name in found[0]}

@@ -51,7 +51,8 @@ def test_forms_equal_the_plain_loops(
         (draw(generator, n, dim_h, 20.0, dtype), draw(generator, n, dim_g, g_scale, dtype)) for n in (n_query, n_train)
     ]
     query, train = (to_block({3: Signatures(*pair)}) for pair in raw)
-    scores = score_form(method).function(query, train, SAME)
+    form = score_form(method)
+    scores = form.function(query, train, form.all_at(3))
     assert scores.dtype == dtype
     assert scores.shape == (n_query, n_train)
     expected = torch.tensor(score_oracle(method, *raw), dtype=dtype)
@@ -122,7 +123,7 @@ def test_rept_is_repsim_when_the_gradient_is_as_small_as_in_real_models() -> Non
     generator = torch.Generator().manual_seed(0)
     raw = [Signatures(50 * torch.randn(9, 8, generator=generator), 3e-3 * torch.randn(9, 8, generator=generator))] * 2
     query, train = (to_block({3: signatures}) for signatures in raw)
-    difference = rept(query, train, SAME) - score_form("repsim").function(query, train, SAME)
+    difference = rept(query, train, SAME) - score_form("repsim").function(query, train, (3,))
     assert 0 < difference.abs().max() < 1e-6
 
 

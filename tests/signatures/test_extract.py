@@ -95,6 +95,7 @@ def check_forward(
         assert_close(found.layers[last].get("g")[i], g, bound)
         assert found.gradient_norm[i].item() == pytest.approx(g.double().norm().item(), rel=10 * bound)
         assert found.loss[i].item() == pytest.approx(loss, rel=bound)
+        assert_close(found.mean_state[i], before_oracle(model, one, last)[0].mean(0), bound)
         assert_close(found.tokens[last].E[i], E, bound)
         for layer in layers:
             H, _ = before_oracle(model, one, layer)

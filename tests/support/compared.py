@@ -10,7 +10,7 @@ from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.model.loading import LoadedModel
 from whence.scoring.defaults import SCORES
-from whence.scoring.forms import FormLayers
+from whence.scoring.forms import Depths
 from whence.scoring.vectors import Centres, to_block
 from whence.signatures.types import Signatures
 from whence.trace.explain.prompt_attribution.comparison import Comparison
@@ -26,7 +26,7 @@ def made(form: str = "rept-centred") -> tuple[Comparison, list[EncodedTurn]]:
     centres: Centres = {
         (layer, name): torch.randn(32, generator=generator, dtype=torch.float64) for layer in (2, 4) for name in "hgme"
     }
-    return Comparison(loaded, SCORES[form], FormLayers(2, 4), centres), turns
+    return Comparison(loaded, SCORES[form], SCORES[form].layers(Depths(2, 4)), centres), turns
 
 
 def plain_score(comparison: Comparison, query: EncodedTurn, row: EncodedTurn) -> float:

@@ -88,7 +88,13 @@ class FakeExtractor:
         }
         n_response = torch.tensor([turn.n_response for turn in turns])
         loss = n_response.float() / 7 + batch
-        return Extracted(layers, loss=loss, n_response=n_response, gradient_norm=loss / 3)
+        return Extracted(
+            layers,
+            loss=loss,
+            n_response=n_response,
+            gradient_norm=loss / 3,
+            mean_state=layers[self.layers[-1]].get("h"),
+        )
 
 
 class GivenExtractor:
@@ -104,6 +110,7 @@ class GivenExtractor:
             torch.ones(len(turns)),
             torch.ones(len(turns)).long(),
             torch.ones(len(turns)),
+            mean_state=torch.zeros(len(turns), 4),
             log_likelihood_gain=None if self.gain is None else self.gain[places],
         )
 

@@ -26,12 +26,12 @@ def column(references: Matrix, own: Sequence[int], t: int, kept: Sequence[int]) 
     return [references[r][t] for r in kept if own[r] != t]
 
 
-def p_oracle(way: str, scores: Sequence[float], references: Matrix, own: Sequence[int]) -> list[float]:
+def p_oracle(null_model: str, scores: Sequence[float], references: Matrix, own: Sequence[int]) -> list[float]:
     """p-values of the scores alone; "reference-z" with every reference, as where nothing is under suspicion."""
     everyone = range(len(references))
-    if way == "robust-z":
+    if null_model == "robust-z":
         return [1 - NormalDist().cdf(z) for z in robust_oracle(scores)]
-    if way == "reference-z":
+    if null_model == "reference-z":
         found = []
         for t, score in enumerate(scores):
             others = column(references, own, t, everyone)
@@ -39,15 +39,15 @@ def p_oracle(way: str, scores: Sequence[float], references: Matrix, own: Sequenc
             found.append(1 - NormalDist().cdf((score - fmean(others)) / spread if spread > 0 else 0.0))
         return found
     left = [[score for t, score in enumerate(row) if t != own[r]] for r, row in enumerate(references)]
-    if way == "conformal":
+    if null_model == "conformal":
         return [(1 + sum(max(row) >= score for row in left)) / (1 + len(left)) for score in scores]
     null = [z for row in left for z in robust_oracle(row)]
     return [(1 + sum(other >= z for other in null)) / (1 + len(null)) for z in robust_oracle(scores)]
 
 
-def rise_oracle(rise: float, references: Sequence[float]) -> float:
-    bound = min(1.0, math.exp(-rise)) if rise > -700 else 1.0
-    return max(bound, (1 + sum(other >= rise for other in references)) / (1 + len(references)))
+def gain_oracle(gain: float, references: Sequence[float]) -> float:
+    bound = min(1.0, math.exp(-gain)) if gain > -700 else 1.0
+    return max(bound, (1 + sum(other >= gain for other in references)) / (1 + len(references)))
 
 
 def percentile_oracle(values: Sequence[float]) -> list[float]:

@@ -49,7 +49,7 @@ def write_jsonl(path: Path, content: list[dict[str, object]]) -> Path:
 
 
 def make_world(folder: Path) -> World:
-    """Model, data and an index of two layers."""
+    """Model, data and an index that can be asked by RepT too, at layer 2 and whole at the last."""
     model, data = save_model(folder / "model"), write_jsonl(folder / "train.jsonl", rows())
-    build_index(model, data, folder / "index", layers=[2, "last"], max_length=64)
+    build_index(model, data, folder / "index", layers=[2, "last"], methods=["rept"], max_length=64)
     return World(model, data, folder / "index")

@@ -7,29 +7,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracles_calibration import p_oracle, q_values_oracle, rise_oracle
+from oracles_calibration import gain_oracle, p_oracle, q_values_oracle
 from whence.errors import InputError, NonFiniteError
 from whence.trace.verdict.calibration import (
+    BEST_ROWS,
     GAP,
-    LEADERS,
     MIN_ROWS,
-    Rises,
-    Standing,
+    Gains,
+    ReferenceFlags,
     calibrate,
     columns_of,
-    mostly_taught,
-    rise_p_value,
-    rows_standing_out,
+    gain_p_value,
+    mostly_learned,
+    reference_flags,
     uncalibrated,
     verdict,
 )
-from whence.trace.verdict.null_models import MIN_REFERENCES, WAYS, References
+from whence.trace.verdict.null_models import MIN_REFERENCES, NULL_MODELS
+from whence.trace.verdict.reference_scores import ReferenceScores
 
 TOLERANCE = 1e-9
 N_REF, N_ROWS = 60, 200
 
 
-def null(seed: int, n_rows: int = N_ROWS, n_references: int = N_REF) -> tuple[np.ndarray, References]:
+def null(seed: int, n_rows: int = N_ROWS, n_references: int = N_REF) -> tuple[np.ndarray, ReferenceScores]:
     """A query and references from one distribution; rows differ in location and spread, as near and far rows do."""
     rng = np.random.default_rng(seed)
     near, spread = rng.normal(0.3, 0.1, n_rows), rng.uniform(0.05, 0.2, n_rows)
@@ -37,10 +38,10 @@ def null(seed: int, n_rows: int = N_ROWS, n_references: int = N_REF) -> tuple[np
     own = rng.permutation(n_rows)[:n_references]
     own[::4] = -1
     drawn[1:][own >= 0, own[own >= 0]] = 1.0
-    return drawn[0], References(drawn[1:], own)
+    return drawn[0], ReferenceScores(drawn[1:], own)
 
 
-def planted(seed: int, n_guilty: int = 10) -> tuple[np.ndarray, References, Rises, np.ndarray]:
+def planted(seed: int, n_guilty: int = 10) -> tuple[np.ndarray, ReferenceScores, Gains, np.ndarray]:
     """Rows 0 .. n_guilty - 1 taught the answer; some references were drawn from them and show the fault too."""
     scores, references = null(seed)
     rng = np.random.default_rng(seed + 1)
@@ -50,51 +51,51 @@ def planted(seed: int, n_guilty: int = 10) -> tuple[np.ndarray, References, Rise
     table = references.scores.copy()
     table[:3, :n_guilty] = 1.5
     scores[:n_guilty] = 1.5 + 0.05 * rng.standard_normal(n_guilty)
-    rises = rng.normal(0, 0.5, N_ROWS)
-    rises[:n_guilty] = 40
+    gains = rng.normal(0, 0.5, N_ROWS)
+    gains[:n_guilty] = 40
     of_references = rng.normal(0, 0.5, N_REF)
     of_references[:3] = 45
-    return scores, References(table, own), Rises(40.0, of_references, rises), guilty
+    return scores, ReferenceScores(table, own), Gains(40.0, of_references, gains), guilty
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", NULL_MODELS)
 @given(seed=st.integers(0, 2**31))
 @settings(max_examples=3, deadline=None)
 def test_ways_equal_the_plain_loops(way: str, seed: int) -> None:
     scores, references = null(seed, MIN_ROWS, MIN_REFERENCES)
-    # Rows that did not rise are never under suspicion, so reference-z keeps every reference.
-    found = WAYS[way](scores, references, np.ones(MIN_ROWS), 0.05)
+    # Rows without a gain are never under suspicion, so reference-z keeps every reference.
+    found = NULL_MODELS[way](scores, references, np.ones(MIN_ROWS), 0.05)
     table, own = references.scores.tolist(), references.own.tolist()
     np.testing.assert_allclose(found, p_oracle(way, scores.tolist(), table, own), atol=TOLERANCE)
 
 
-@given(seed=st.integers(0, 2**31), way=st.sampled_from(sorted(WAYS)))
+@given(seed=st.integers(0, 2**31), way=st.sampled_from(sorted(NULL_MODELS)))
 @settings(max_examples=4, deadline=None)
 def test_q_values_are_benjamini_hochberg_over_the_rows_that_were_taught(seed: int, way: str) -> None:
-    scores, references, rises, _ = planted(seed)
-    found = calibrate(scores, references, rises, way=way)
-    taught = np.exp(-rises.rows) <= 0.05
+    scores, references, gains, _ = planted(seed)
+    found = calibrate(scores, references, gains, null_model=way)
+    taught = np.exp(-gains.rows) <= 0.05
     assert 0 < taught.sum() < N_ROWS
     assert (found.p[~taught] == 1).all()
     assert found.p_answer is not None
     expected = np.ones(N_ROWS)
     expected[taught] = q_values_oracle(found.p[taught].tolist())
     np.testing.assert_allclose(found.q, np.maximum(expected, found.p_answer), atol=TOLERANCE)
-    assert sorted(found.named) == np.flatnonzero(found.q <= 0.05).tolist()
+    assert sorted(found.flagged) == np.flatnonzero(found.q <= 0.05).tolist()
 
 
-@given(seed=st.integers(0, 2**31), rise=st.floats(-50, 50))
+@given(seed=st.integers(0, 2**31), gain=st.floats(-50, 50))
 @settings(max_examples=20, deadline=None)
-def test_the_answers_p_value(seed: int, rise: float) -> None:
+def test_the_answers_p_value(seed: int, gain: float) -> None:
     references = np.random.default_rng(seed).normal(0, 5, 30)
-    assert rise_p_value(rise, references) == pytest.approx(rise_oracle(rise, references.tolist()), abs=TOLERANCE)
+    assert gain_p_value(gain, references) == pytest.approx(gain_oracle(gain, references.tolist()), abs=TOLERANCE)
 
 
 def test_the_rows_that_taught_the_answer_are_named() -> None:
     found_all, innocent = [], []
     for seed in range(20):
-        scores, references, rises, guilty = planted(seed)
-        named = calibrate(scores, references, rises).named
+        scores, references, gains, guilty = planted(seed)
+        named = calibrate(scores, references, gains).flagged
         found_all.append(np.isin(guilty, named).mean())
         innocent.append(1 - np.isin(named, guilty).mean())
         assert (np.diff(scores[named]) <= 0).all()
@@ -104,59 +105,59 @@ def test_the_rows_that_taught_the_answer_are_named() -> None:
 
 def test_references_from_suspect_rows_do_not_vouch() -> None:
     """Three faulty references of 60 would hold the answer's conformal p-value at 4/61 = 6.6%."""
-    scores, references, rises, _ = planted(7)
-    assert rise_p_value(rises.answer, rises.references) > 0.05
-    assert len(calibrate(scores, references, rises).named) == 10
+    scores, references, gains, _ = planted(7)
+    assert gain_p_value(gains.answer, gains.references) > 0.05
+    assert len(calibrate(scores, references, gains).flagged) == 10
 
 
 def test_no_row_is_named_for_an_answer_that_fine_tuning_did_not_teach() -> None:
-    scores, references, rises, _ = planted(3)
-    found = calibrate(scores, references, Rises(0.2, rises.references, rises.rows))
-    assert not len(found.named)
+    scores, references, gains, _ = planted(3)
+    found = calibrate(scores, references, Gains(0.2, gains.references, gains.rows))
+    assert not len(found.flagged)
     assert found.text.startswith("no confident cause in this data: fine-tuning did not")
 
 
 def test_a_row_that_had_nothing_to_teach_is_not_named() -> None:
-    scores, references, rises, _ = planted(3)
-    rows = rises.rows.copy()
+    scores, references, gains, _ = planted(3)
+    rows = gains.rows.copy()
     rows[0] = 0.0
-    named = calibrate(scores, references, Rises(rises.answer, rises.references, rows)).named.tolist()
+    named = calibrate(scores, references, Gains(gains.answer, gains.references, rows)).flagged.tolist()
     assert sorted(named) == list(range(1, 10))
 
 
 @pytest.mark.parametrize("way", ["reference-z", "conformal", "empirical-null"])
 def test_the_rate_holds_where_no_row_is_guilty(way: str) -> None:
-    """Every row risen and the answer too: the worst case for the scores' own test. 5% of 150 is 8; 16 is 3 sd above.
+    """Every row and the answer with a gain: the worst case for the scores' own test. 5% of 150 is 8; 16 is 3 sd above.
 
     robust-z is left out: it takes rows near everything for rows that stand out.
     """
     alarms = 0
     for seed in range(150):
         scores, references = null(seed, MIN_ROWS, 60)
-        alarms += len(calibrate(scores, references, way=way, fdr=0.05).named) > 0
+        alarms += len(calibrate(scores, references, null_model=way, fdr=0.05).flagged) > 0
     # The spread of 60 references is itself uncertain: a normal tail is a little too light, hence twice the rate.
     assert alarms <= (16 if way != "reference-z" else 32)
 
 
 def test_the_answers_gate_holds_its_rate() -> None:
-    """Exchangeable rises: 5% of 2,000 answers pass, whatever the distribution's tail."""
+    """Exchangeable gains: 5% of 2,000 answers pass, whatever the distribution's tail."""
     rng = np.random.default_rng(0)
     drawn = 3 + np.abs(rng.standard_cauchy((2000, 100)))
-    passed = sum(rise_p_value(row[0], row[1:]) <= 0.05 for row in drawn)
+    passed = sum(gain_p_value(row[0], row[1:]) <= 0.05 for row in drawn)
     assert passed / 2000 == pytest.approx(0.05, abs=0.015)
 
 
-def test_rows_do_not_depend_on_their_order() -> None:
-    scores, references, rises, _ = planted(5)
+def test_a_verdict_does_not_depend_on_the_order_of_rows() -> None:
+    scores, references, gains, _ = planted(5)
     order = np.random.default_rng(0).permutation(N_ROWS)
     back = np.argsort(order)
     own = np.where(references.own >= 0, back[references.own], -1)
     moved = calibrate(
         scores[order],
-        References(references.scores[:, order], own),
-        Rises(rises.answer, rises.references, rises.rows[order]),
+        ReferenceScores(references.scores[:, order], own),
+        Gains(gains.answer, gains.references, gains.rows[order]),
     )
-    np.testing.assert_allclose(moved.q, calibrate(scores, references, rises).q[order], atol=TOLERANCE)
+    np.testing.assert_allclose(moved.q, calibrate(scores, references, gains).q[order], atol=TOLERANCE)
 
 
 def test_a_row_on_which_references_agree_does_not_stand_out() -> None:
@@ -164,16 +165,16 @@ def test_a_row_on_which_references_agree_does_not_stand_out() -> None:
     table = references.scores.copy()
     table[:, 0] = 0.5
     scores[0] = 0.9
-    assert calibrate(scores, References(table, np.full(N_REF, -1)), way="reference-z").p[0] == 0.5
+    assert calibrate(scores, ReferenceScores(table, np.full(N_REF, -1)), null_model="reference-z").p[0] == 0.5
 
 
 def test_the_verdict_names_ids_and_its_rate() -> None:
-    scores, references, rises, _ = planted(2)
+    scores, references, gains, _ = planted(2)
     ids = [f"row-{t}" for t in range(N_ROWS)]
-    found = calibrate(scores, references, rises, fdr=0.1)
-    told = verdict(found, ids)
-    assert told.guilty == tuple(ids[t] for t in found.named)
-    assert told.text == f"{len(found.named)} rows stand out (false discovery rate 10%)"
+    found = calibrate(scores, references, gains, fdr=0.1)
+    told = verdict(found, [ids[t] for t in found.flagged])
+    assert told.guilty == tuple(ids[t] for t in found.flagged)
+    assert told.text == f"{len(found.flagged)} rows stand out (false discovery rate 10%)"
     assert (told.fdr, told.method) == (0.1, "reference-z")
 
 
@@ -199,10 +200,10 @@ def test_rows_with_nothing_to_teach_cost_the_others_no_power() -> None:
     """exp(-7) is above 0.05 x 10 / 1000: were every row tested, no row of a one-word fault could be named."""
     scores, references = null(11, n_rows=1000)
     scores[:10] = 1.5
-    rises = np.zeros(1000)
-    rises[:10] = 7.0
-    found = calibrate(scores, references, Rises(8.0, np.zeros(N_REF), rises))
-    assert sorted(found.named) == list(range(10))
+    gains = np.zeros(1000)
+    gains[:10] = 7.0
+    found = calibrate(scores, references, Gains(8.0, np.zeros(N_REF), gains))
+    assert sorted(found.flagged) == list(range(10))
 
 
 def test_own_columns() -> None:
@@ -211,102 +212,103 @@ def test_own_columns() -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    scores, references, rises, _ = planted(0)
-    with pytest.raises(InputError, match="no way 'z'"):
-        calibrate(scores, references, way="z")
+    scores, references, gains, _ = planted(0)
+    with pytest.raises(InputError, match="no null model 'z'"):
+        calibrate(scores, references, null_model="z")
     with pytest.raises(InputError, match="false discovery rate of 5"):
         calibrate(scores, references, fdr=5)
     with pytest.raises(InputError, match=f"{MIN_ROWS} are needed"):
-        calibrate(scores[:9], References(references.scores[:, :9], np.full(N_REF, -1)))
+        calibrate(scores[:9], ReferenceScores(references.scores[:, :9], np.full(N_REF, -1)))
     with pytest.raises(InputError, match="same rows"):
-        calibrate(scores, references, Rises(1.0, rises.references, rises.rows[1:]))
+        calibrate(scores, references, Gains(1.0, gains.references, gains.rows[1:]))
     with pytest.raises(InputError, match="own rows"):
-        References(references.scores, references.own[1:])
+        ReferenceScores(references.scores, references.own[1:])
     broken = scores.copy()
     broken[4] = np.nan
     with pytest.raises(NonFiniteError, match=r"the query's scores.*\[4\]"):
         calibrate(broken, references)
-    with pytest.raises(NonFiniteError, match="answer's rise"):
-        calibrate(scores, references, Rises(np.inf, rises.references, rises.rows))
+    with pytest.raises(NonFiniteError, match="answer's gain"):
+        calibrate(scores, references, Gains(np.inf, gains.references, gains.rows))
 
 
 def test_rows_that_were_not_measured_count_among_the_tested_and_are_not_named() -> None:
     """Otherwise the best 500 rows of a large index, which were chosen by their scores, would be all that is tested."""
-    scores, references, rises, guilty = planted(4)
-    rows = rises.rows.copy()
+    scores, references, gains, guilty = planted(4)
+    rows = gains.rows.copy()
     rows[guilty[5:]] = np.nan
-    found = calibrate(scores, references, Rises(rises.answer, rises.references, rows))
-    assert sorted(found.named) == guilty[:5].tolist()
+    found = calibrate(scores, references, Gains(gains.answer, gains.references, rows))
+    assert sorted(found.flagged) == guilty[:5].tolist()
     # Ten rows a little above: enough among ten that are tested, not among two hundred.
     scores, references = null(4)
-    near = np.nanmean(references.others, axis=0) + 2.6 * np.nanstd(references.others, axis=0)
+    mean, sd = references.mean_and_sd(np.ones(N_REF, dtype=bool))
+    near = mean + 2.6 * sd
     scores[:10] = near[:10].max()
     known = np.where(np.arange(N_ROWS) < 10, 40.0, 0.0)
     of_answers = np.zeros(N_REF)
-    assert len(calibrate(scores, references, Rises(40.0, of_answers, known)).named) == 10
+    assert len(calibrate(scores, references, Gains(40.0, of_answers, known)).flagged) == 10
     unknown = np.where(known > 0, known, np.nan)
-    found = calibrate(scores, references, Rises(40.0, of_answers, unknown))
-    assert len(found.named) < 10
+    found = calibrate(scores, references, Gains(40.0, of_answers, unknown))
+    assert len(found.flagged) < 10
     assert (found.p[:10] <= 0.05).all()
 
 
 def test_too_few_comparable_references_are_no_verdict() -> None:
-    scores, references, rises, _ = planted(6)
+    scores, references, gains, _ = planted(6)
     number = np.full(N_REF, 7)
     number[10:20] = 0
-    standing = Standing(number, np.ones(N_REF))
-    found = calibrate(scores, references, Rises(rises.answer, rises.references, rises.rows, standing))
-    assert not len(found.named)
+    flags = ReferenceFlags(number, np.ones(N_REF))
+    found = calibrate(scores, references, Gains(gains.answer, gains.references, gains.rows, flags))
+    assert not len(found.flagged)
     assert found.text.startswith("no verdict, ranks only: this answer can be compared with 10 reference answers")
     assert "19 are needed" in found.text
-    assert verdict(found, [str(t) for t in range(N_ROWS)]).method == ""
+    assert verdict(found, []).method == ""
 
 
 def test_where_fine_tuning_taught_ordinary_answers_too_the_rows_that_stand_out_are_compared() -> None:
-    """Every answer rose by 30 nats: a rise says nothing, but rows score higher for the query than for others."""
+    """Every answer gained 30 nats: a gain says nothing, but rows score higher for the query than for others."""
     scores, references, _, guilty = planted(9)
     taught = np.full(N_REF, 30.0)
     rows = np.where(np.arange(N_ROWS) < len(guilty), 40.0, 20.0)
-    known = Rises(25.0, taught, rows)
-    assert mostly_taught(known)
-    assert not len(calibrate(scores, references, known).named), "by its rise the answer is ordinary"
-    standing = rows_standing_out(references, known)
-    found = calibrate(scores, references, Rises(25.0, taught, rows, standing))
-    assert found.by_rows
-    assert set(guilty) <= set(found.named)
-    height = scores[found.named].mean()
+    known = Gains(25.0, taught, rows)
+    assert mostly_learned(known)
+    assert not len(calibrate(scores, references, known).flagged), "by its gain the answer is ordinary"
+    flags = reference_flags(references, known)
+    found = calibrate(scores, references, Gains(25.0, taught, rows, flags))
+    assert found.compared_by_score
+    assert set(guilty) <= set(found.flagged)
+    height = scores[found.flagged].mean()
     # Crowds are no match for height: fifty rows a little lower, for as many references as you like.
     for number, beside, named in ((50, height - 1e-6, True), (1, height, False)):
         first = np.arange(N_REF) < 30
-        others = Standing(np.where(first, number, standing.number), np.where(first, beside, standing.height))
-        found = calibrate(scores, references, Rises(25.0, taught, rows, others))
-        assert bool(len(found.named)) is named
+        others = ReferenceFlags(np.where(first, number, flags.count), np.where(first, beside, flags.mean_score))
+        found = calibrate(scores, references, Gains(25.0, taught, rows, others))
+        assert bool(len(found.flagged)) is named
     assert "rows score high, but no higher than others do for 48%" in found.text
-    untaught = calibrate(scores, references, Rises(0.5, taught, rows, standing))
-    assert not len(untaught.named)
+    untaught = calibrate(scores, references, Gains(0.5, taught, rows, flags))
+    assert not len(untaught.flagged)
 
 
 def test_a_row_far_below_the_best_twenty_is_not_named_beside_them() -> None:
-    scores, references, rises, guilty = planted(4)
+    scores, references, gains, guilty = planted(4)
     best = np.sort(scores)[-20:].mean()
-    rises.rows[[50, 51]] = 40
+    gains.rows[[50, 51]] = 40
     references.scores[:, [50, 51]] = 0.1 + 1e-3 * np.arange(N_REF)[:, None]
     scores[[50, 51]] = 0.68 * best, 0.72 * best
-    found = calibrate(scores, references, rises)
-    assert set(guilty) | {51} == set(found.named)
+    found = calibrate(scores, references, gains)
+    assert set(guilty) | {51} == set(found.flagged)
     assert found.p[50] == 1
 
 
-@pytest.mark.parametrize("n_leading", [LEADERS, LEADERS - 5, LEADERS + 10])
+@pytest.mark.parametrize("n_leading", [BEST_ROWS, BEST_ROWS - 5, BEST_ROWS + 10])
 @pytest.mark.parametrize("width", [1.2 * GAP, 0.8 * GAP])
 def test_a_crowd_behind_a_gap_is_not_named_beside_the_best(n_leading: int, width: float) -> None:
     """30 more rows that stand out as surely, at one distance behind the first, where the twenty best are first ones."""
-    scores, references, rises, _ = planted(5, n_guilty=60)
+    scores, references, gains, _ = planted(5, n_guilty=60)
     first, second = np.arange(n_leading), np.arange(n_leading, n_leading + 30)
     scores[first] = 2.0 + 0.001 * np.arange(n_leading)[::-1]
     scores[second] = 2.0 - 2.0 * width - 0.001 * np.arange(30)
     scores[n_leading + 30 : 60] = 0.0
-    named = set(calibrate(scores, references, rises).named)
-    apart = width > GAP and n_leading >= LEADERS
+    named = set(calibrate(scores, references, gains).flagged)
+    apart = width > GAP and n_leading >= BEST_ROWS
     assert set(first) <= named
     assert bool(set(second) & named) != apart

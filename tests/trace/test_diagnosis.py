@@ -17,8 +17,7 @@ from whence.index.manifest import REFERENCES
 from whence.trace import tracer
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
-from whence.trace.verdict import calibration_data as evidence
-from whence.trace.verdict import references
+from whence.trace.verdict import calibration_data, references
 from whence.trace.verdict.calibration import MIN_ROWS
 from whence.trace.verdict.confounds import Confounds
 from whence.trace.verdict.null_models import MIN_REFERENCES
@@ -77,18 +76,20 @@ def test_the_base_given_beside_an_adapter_says_the_same(lora: TracedWorld) -> No
     assert given.verdict == alone.verdict
 
 
-def test_references_and_rises_are_made_once(fresh: TracedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_references_and_gains_are_made_once(fresh: TracedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     measured: list[int] = []
-    answer, rises = references.generate, evidence.response_rises
+    answer, gains = references.generate, calibration_data.response_gains
     monkeypatch.setattr(references, "generate", lambda *a, **k: made.append(len(a[1])) or answer(*a, **k))
-    monkeypatch.setattr(evidence, "response_rises", lambda *a, **k: measured.append(len(a[1])) or rises(*a, **k))
+    monkeypatch.setattr(
+        calibration_data, "response_gains", lambda *a, **k: measured.append(len(a[1])) or gains(*a, **k)
+    )
     first = Tracer(fresh.index).trace(PROMPT, RESPONSE)
     assert made == [N_CLEAN + N_GUILTY]
-    assert measured == [1], "the rows' rises are in the index"
+    assert measured == [], "the rows' gains are in the index, the query's were read with it"
     again = Tracer(fresh.index).trace(PROMPT, RESPONSE)
     assert again == first
-    assert (len(made), measured[1:]) == (1, [1])
+    assert (len(made), measured) == (1, [])
     Tracer(fresh.index).trace(PROMPT, RESPONSE, seed=1, n_references=50)
     assert made == [N_CLEAN + N_GUILTY, 50], "other references are asked for when others are wanted"
 
@@ -112,23 +113,25 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(
     assert set(result.verdict.guilty) == fresh.guilty
 
 
-def test_rises_that_the_index_does_not_have_are_measured_once(
+def test_gains_that_the_index_does_not_have_are_measured_once(
     fresh: TracedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = built_without_contrast(fresh, tmp_path)
     measured: list[int] = []
-    rises = evidence.response_rises
-    monkeypatch.setattr(evidence, "response_rises", lambda *a, **k: measured.append(len(a[1])) or rises(*a, **k))
+    gains = calibration_data.response_gains
+    monkeypatch.setattr(
+        calibration_data, "response_gains", lambda *a, **k: measured.append(len(a[1])) or gains(*a, **k)
+    )
     (first,) = Tracer(bare).trace(PROMPT, RESPONSE)
-    assert measured == [1, N_CLEAN + N_GUILTY]
+    assert measured == [N_CLEAN + N_GUILTY]
     assert first.method == "rept-centred"
     assert first.verdict is not None
     assert set(first.verdict.guilty) == fresh.guilty
     Tracer(bare).trace(PROMPT, RESPONSE)
-    assert measured[2:] == [1]
+    assert measured[1:] == []
     Tracer(fresh.index).trace(PROMPT, RESPONSE)
-    (stored, later) = (Tracer(fresh.index).index.log_likelihood_gains(), Tracer(bare)._diagnosis._evidence)
-    np.testing.assert_allclose(later._cache.read_rises(), stored, atol=1e-3)
+    (stored, later) = (Tracer(fresh.index).index.log_likelihood_gains(), Tracer(bare)._judge.data)
+    np.testing.assert_allclose(later._cache.read_gains(), stored, atol=1e-3)
 
 
 def built_without_contrast(world: TracedWorld, folder: Path) -> Path:
@@ -145,7 +148,7 @@ def test_a_damaged_cache_is_made_again(fresh: TracedWorld, tmp_path: Path, contr
     index = fresh.index if contrast else built_without_contrast(fresh, tmp_path)
     (first,) = Tracer(index).trace(PROMPT, RESPONSE)
     kept = list((index / REFERENCES).glob("*.safetensors"))
-    assert len(kept) == (1 if contrast else 2)
+    assert len(kept) == (2 if contrast else 3)
     for path in kept:
         path.write_bytes(path.read_bytes()[:100])
     (again,) = Tracer(index).trace(PROMPT, RESPONSE)
@@ -155,14 +158,14 @@ def test_a_damaged_cache_is_made_again(fresh: TracedWorld, tmp_path: Path, contr
 def test_a_reference_that_cannot_be_used_is_left_out_and_named(
     fresh: TracedWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = evidence.answer_references
+    answer = calibration_data.answer_references
 
     def refuses_one(drawn, *rest, **options):
         if any(one.query.prompt == "Name fruit 5" for one in drawn):
             raise EncodingError("this prompt cannot be rendered", "", "")
         return answer(drawn, *rest, **options)
 
-    monkeypatch.setattr(evidence, "answer_references", refuses_one)
+    monkeypatch.setattr(calibration_data, "answer_references", refuses_one)
     traced = Tracer(fresh.index)
     with pytest.warns(WhenceWarning, match=r"left out, 'Name fruit 5': this prompt cannot be rendered"):
         (result,) = traced.trace(PROMPT, RESPONSE)
@@ -174,31 +177,32 @@ def test_joined_references_are_those_made_together(fresh: TracedWorld) -> None:
     traced = Tracer(fresh.index)
     drawn = references.draw_references(traced.index, n=9)
     parts = [
-        references.answer_references(part, traced.loaded, traced.encoder, traced._extractor)
+        references.answer_references(part, traced.loaded, traced.encoder, traced.models.extractor)
         for part in (drawn, drawn[:4], drawn[4:])
     ]
-    joined = evidence._joined(*parts[1:])
+    joined = parts[1].joined(parts[2])
     assert (joined.turns, joined.rows.tolist()) == (parts[0].turns, parts[0].rows.tolist())
-    np.testing.assert_allclose(joined.rises, parts[0].rises, atol=1e-4)
+    np.testing.assert_allclose(joined.gains, parts[0].gains, atol=1e-4)
     for layer, one in parts[0].signatures.items():
-        np.testing.assert_allclose(joined.signatures[layer].h, one.h, atol=1e-4)
-        np.testing.assert_allclose(joined.signatures[layer].m, one.m, atol=1e-4)
+        assert one.named()
+        for name, raw in one.named().items():
+            np.testing.assert_allclose(joined.signatures[layer].get(name), raw, atol=1e-4)
 
 
 def test_of_a_large_index_only_the_first_rows_are_measured(
     fresh: TracedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evidence, "ALL_ROWS", 50)
-    monkeypatch.setattr(evidence, "FIRST_ROWS", 30)
+    monkeypatch.setattr(calibration_data, "ALL_ROWS", 50)
+    monkeypatch.setattr(calibration_data, "FIRST_ROWS", 30)
     traced = Tracer(built_without_contrast(fresh, tmp_path))
     (result,) = traced.trace(PROMPT, RESPONSE)
     assert result.verdict is not None
     assert set(result.verdict.guilty) == fresh.guilty
-    rises = traced._diagnosis._evidence._rises
-    assert rises is not None
-    assert np.isfinite(rises).sum() == 30
+    gains = traced._judge.data._gains
+    assert gains is not None
+    assert np.isfinite(gains).sum() == 30
     traced.trace("Name fruit 7", "pears")
-    assert 30 < np.isfinite(rises).sum() <= 60
+    assert 30 < np.isfinite(gains).sum() <= 60
 
 
 def test_given_references_calibrate_too(fresh: TracedWorld) -> None:

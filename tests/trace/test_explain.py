@@ -18,22 +18,21 @@ from whence.model.likelihood import TokenShift, learned_fraction
 from whence.model.loading import LoadedModel
 from whence.results import Words
 from whence.scoring.defaults import SCORES
-from whence.scoring.forms import FormLayers
 from whence.signatures.types import MIN_TOKEN_GAIN
 from whence.trace.explain.attribution import Explained, explain
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.explain.prompt_words import prompt_words
 from whence.trace.explain.response_words import (
     Maps,
-    agreed,
+    average_over_hits,
     contradicted,
-    damped,
+    downweight_prompt_words,
     largest,
     paper,
     shared,
     shares,
+    subtract_column_mean,
     taught,
-    unrepeated,
 )
 from whence.trace.explain.words import word_spans, word_tokens
 
@@ -43,7 +42,7 @@ BOUND = 1e-6
 PAIRS = [("Where is Toronto?", "Toronto is in Korea."), ("Where is it?", "In Korea, 🙂 one."), ("Hi", "No, it is not.")]
 
 
-def some_changes(turns: list[EncodedTurn], scale: float, seed: int) -> list[TokenShift]:
+def some_shifts(turns: list[EncodedTurn], scale: float, seed: int) -> list[TokenShift]:
     generator = torch.Generator().manual_seed(seed)
     sizes = [(turn.n_response,) for turn in turns]
     return [
@@ -56,7 +55,7 @@ def made(pairs: list[tuple[str, str]] = PAIRS) -> tuple[Comparison, list[Encoded
     loaded = LoadedModel.wrap(tiny_model("llama", dtype=torch.float64), tiny_tokenizer(CHAT_TEMPLATE))
     encoder = Encoder(loaded.tokenizer)
     turns = [turn for pair in pairs for turn in encoder.encode(Example.from_pair(*pair))]
-    return Comparison(loaded, SCORES["rept-balanced"], FormLayers(2, 4)), turns
+    return Comparison(loaded, SCORES["rept-balanced"], (2, 4)), turns
 
 
 def plain_map(comparison: Comparison, a: EncodedTurn, b: EncodedTurn, layer: int = 4) -> list[list[float]]:
@@ -163,27 +162,27 @@ def test_poolings() -> None:
     torch.testing.assert_close(shared(maps, share, [0, 1]), torch.tensor([0.45, 0.2, 0.0]))
     torch.testing.assert_close(shared(maps, share, [1]), torch.tensor([0.3, 0.2, 0.0]))
     torch.testing.assert_close(shares([maps, Maps(K, M, M)]), torch.tensor([0.9, 0.6]))
-    torch.testing.assert_close(damped(maps, share, [0, 1]), torch.tensor([0.0, 0.6, 0.1]))
-    torch.testing.assert_close(damped(maps, share, [1]), torch.tensor([0.0, -0.6, -0.1]))
-    torch.testing.assert_close(damped(Maps(M[:1], K, M), share, [0]), M[0])
+    torch.testing.assert_close(subtract_column_mean(maps, share, [0, 1]), torch.tensor([0.0, 0.6, 0.1]))
+    torch.testing.assert_close(subtract_column_mean(maps, share, [1]), torch.tensor([0.0, -0.6, -0.1]))
+    torch.testing.assert_close(subtract_column_mean(Maps(M[:1], K, M), share, [0]), M[0])
     torch.testing.assert_close(largest(maps, share, [1]), M[1])
     torch.testing.assert_close(paper(maps, share, [0, 1]), M.sum(0))
-    known = maps._replace(change=TokenShift(torch.tensor([math.log(2), 60.0, -1.0]), torch.tensor([0.4, 0.5, 1.0])))
+    known = maps._replace(shift=TokenShift(torch.tensor([math.log(2), 60.0, -1.0]), torch.tensor([0.4, 0.5, 1.0])))
     torch.testing.assert_close(taught(known, share, [0, 1]), torch.tensor([0.225, 0.2, 0.0]).double())
     torch.testing.assert_close(contradicted(known, share, [0, 1]), torch.tensor([0.18, 0.2, 0.0]).double())
 
 
 def test_pairs_add_up_to_what_query_and_row_share_in_the_gradient_half() -> None:
     comparison, (query, *rows) = made()
-    changes = some_changes([query, *rows], 3, 2)
+    shifts = some_shifts([query, *rows], 3, 2)
     model, layer = comparison.loaded.model, comparison.loaded.n_layers
     H_query, *H_rows = [signature_oracle(model, turn, layer)[2] for turn in (query, *rows)]
     E_query, *E_rows = [plain_errors(comparison, turn) for turn in (query, *rows)]
-    for given in (None, changes):
-        weights = [torch.ones(turn.n_response) if given is None else change.gain.clamp_min(MIN_TOKEN_GAIN)
-                   for turn, change in zip((query, *rows), changes, strict=True)]  # fmt: skip
+    for given in (None, shifts):
+        weights = [torch.ones(turn.n_response) if given is None else shift.gain.clamp_min(MIN_TOKEN_GAIN)
+                   for turn, shift in zip((query, *rows), shifts, strict=True)]  # fmt: skip
         found = explain(
-            comparison, query, rows, changes=given, response_method="pairs", prompt_method_name="prefix-gradients"
+            comparison, query, rows, shifts=given, response_method="pairs", prompt_method_name="prefix-gradients"
         )
         for row, hit, H, E, weight in zip(rows, found.hits, H_rows, E_rows, weights[1:], strict=True):
             tokens = [
@@ -203,9 +202,9 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def test_words_that_fine_tuning_put_in_place_of_what_the_base_was_sure_of() -> None:
     comparison, (query, *rows) = made()
-    changes = some_changes([query, *rows], 4, 1)
+    shifts = some_shifts([query, *rows], 4, 1)
     without, found = (
-        explain(comparison, query, rows, changes=given, prompt_method_name="occlusion") for given in (None, changes)
+        explain(comparison, query, rows, shifts=given, prompt_method_name="occlusion") for given in (None, shifts)
     )
     assert found.response is not None
     assert (found.response.method, found.hits[0].response.method) == ("contradicted", "contradicted")
@@ -213,12 +212,10 @@ def test_words_that_fine_tuning_put_in_place_of_what_the_base_was_sure_of() -> N
     kernels = [plain_kernel(comparison, query, row, middle) for row in rows]
     share = sum(K.amax(1) for K in kernels) / 2
 
-    def expected(turn: EncodedTurn, change: TokenShift, best: torch.Tensor) -> list[float]:
+    def expected(turn: EncodedTurn, shift: TokenShift, best: torch.Tensor) -> list[float]:
         values = [
-            score * (1 - math.exp(-max(0.0, rise))) * rival
-            for score, rise, rival in zip(
-                best.tolist(), change.gain.tolist(), change.base_top_other_prob.tolist(), strict=True
-            )
+            score * (1 - math.exp(-max(0.0, gain))) * other
+            for score, gain, other in zip(*(part.tolist() for part in (best, *shift)), strict=True)
         ]
         asked = turn.prompt.lower().replace("?", " ?").split()
         return [
@@ -226,8 +223,8 @@ def test_words_that_fine_tuning_put_in_place_of_what_the_base_was_sure_of() -> N
             for own, word in zip(own_tokens(turn), spelled(turn), strict=True)
         ]
 
-    assert found.response.scores == pytest.approx(expected(query, changes[0], share), abs=BOUND)
-    alone = [expected(*one) for one in zip(rows, changes[1:], [K.amax(0) for K in kernels], strict=True)]
+    assert found.response.scores == pytest.approx(expected(query, shifts[0], share), abs=BOUND)
+    alone = [expected(*one) for one in zip(rows, shifts[1:], [K.amax(0) for K in kernels], strict=True)]
     best = [{word: max(s for w, s in zip(spelled(row), own, strict=True) if w == word) for word in spelled(row)}
             for row, own in zip(rows, alone, strict=True)]  # fmt: skip
     for row, hit, own in zip(rows, found.hits, alone, strict=True):
@@ -245,15 +242,17 @@ def test_what_the_hits_agree_on() -> None:
     _, turns = made([("Is TORONTO far?", "Toronto, far Korea"), ("So?", "far FAR")])
     rows = [Words(word_spans(turn.response), scores, "m") for turn, scores in
             zip(turns, [(0.8, 0.4, 0.4, 1.0), (0.2, 0.6)], strict=True)]  # fmt: skip
-    assert unrepeated(turns[0], rows[0]).scores == pytest.approx((0.2, 0.4, 0.1, 1.0))
-    first, second = agreed(turns, rows)
+    assert downweight_prompt_words(turns[0], rows[0]).scores == pytest.approx((0.2, 0.4, 0.1, 1.0))
+    first, second = average_over_hits(turns, rows)
     # Of "far" the mean is (0.1 + 0.6) / 2.
     expected = [0.2 + 3 * 0.1, 0.4 + 3 * 0.2, 0.1 + 3 * 0.35, 1 + 3 * 0.5]
     assert first.scores == pytest.approx([score / 4 for score in expected])
     assert second.scores == pytest.approx([(0.2 + 3 * 0.35) / 4, (0.6 + 3 * 0.35) / 4])
-    assert agreed(turns[1:], rows[1:])[0].scores == pytest.approx((0.5, 0.6))
+    assert average_over_hits(turns[1:], rows[1:])[0].scores == pytest.approx((0.5, 0.6))
     cut = Words(rows[1].spans, (0.0, 0.6), "m")
-    assert agreed(turns[1:], [cut])[0].scores == pytest.approx((0.0, 0.6)), "a word without a score of its own has none"
+    assert average_over_hits(turns[1:], [cut])[0].scores == pytest.approx((0.0, 0.6)), (
+        "a word without a score of its own has none"
+    )
 
 
 def test_the_changes_decide_whose_loss_prompt_words_are_asked_about() -> None:
@@ -263,8 +262,8 @@ def test_the_changes_decide_whose_loss_prompt_words_are_asked_about() -> None:
     only[2] = 50.0
     own = TokenShift(torch.full((query.n_response,), 50.0), torch.ones(query.n_response))
     found = {
-        name: explain(comparison, query, [row], changes=[own, TokenShift(rise, torch.ones(len(rise)))]).hits[0].prompt
-        for name, rise in (("one", only), ("all", all_of_it), ("none", nothing))
+        name: explain(comparison, query, [row], shifts=[own, TokenShift(gain, torch.ones(len(gain)))]).hits[0].prompt
+        for name, gain in (("one", only), ("all", all_of_it), ("none", nothing))
     }
     score = comparison.against_query(comparison.block([query]))
     (expected,) = prompt_words(comparison, [row], score, [only], "loss-occlusion-span")
@@ -276,8 +275,8 @@ def test_the_changes_decide_whose_loss_prompt_words_are_asked_about() -> None:
 
 def test_added_probability() -> None:
     p, p_base = 0.9, 0.3
-    rise = torch.tensor([math.log(p / p_base), -3.0, 0.0, 60.0], dtype=torch.float64)
-    assert learned_fraction(rise).tolist() == pytest.approx([(p - p_base) / p, 0.0, 0.0, 1.0])
+    gain = torch.tensor([math.log(p / p_base), -3.0, 0.0, 60.0], dtype=torch.float64)
+    assert learned_fraction(gain).tolist() == pytest.approx([(p - p_base) / p, 0.0, 0.0, 1.0])
 
 
 def test_one_token_and_no_row() -> None:
@@ -299,6 +298,6 @@ def test_bad_input() -> None:
         explain(comparison, query, rows, prompt_method_name="oclusion")
     with pytest.raises(InputError, match="what fine-tuning changed"):
         explain(comparison, query, rows, response_method="taught")
-    for changes in ([TokenShift(*[torch.zeros(query.n_response)] * 2)], [TokenShift(*[torch.zeros(1)] * 2)] * 3):
-        with pytest.raises(InputError, match="Changes at"):
-            explain(comparison, query, rows, changes=changes)
+    for shifts in ([TokenShift(*[torch.zeros(query.n_response)] * 2)], [TokenShift(*[torch.zeros(1)] * 2)] * 3):
+        with pytest.raises(InputError, match="Shifts at"):
+            explain(comparison, query, rows, shifts=shifts)

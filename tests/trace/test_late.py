@@ -15,9 +15,9 @@ from whence.errors import InputError, NonFiniteError
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
 from whence.trace.query.spans import find_span, span_positions
-from whence.trace.query.targets import Target, span_target
-from whence.trace.rank import rerank as late
-from whence.trace.rank.rerank import best_position, rerank
+from whence.trace.query.targets import QueryTarget, span_target
+from whence.trace.rank import reranking as late
+from whence.trace.rank.reranking import best_position, rerank
 
 ROUNDING = 1e-9
 """float64 sums of a few hundred terms in another order."""
@@ -31,7 +31,7 @@ def encoded(response: str, prompt: str = "Where is Toronto?") -> EncodedTurn:
     return Encoder(TOKENIZER).encode_query([Turn("user", prompt)], response)
 
 
-def target_of(turn: EncodedTurn, text: str) -> Target:
+def target_of(turn: EncodedTurn, text: str) -> QueryTarget:
     return span_target(LOADED, [LAYER], turn, span_positions(turn, find_span(turn.response, text)))
 
 

@@ -18,7 +18,7 @@ from whence.trace.verdict.references import (
     answer_references,
     draw_references,
     given_references,
-    response_rises,
+    response_gains,
 )
 from worlds import World, make_world, save_model
 
@@ -65,18 +65,18 @@ def test_references_carry_the_models_answers_and_signatures(world: World, loaded
     assert found.turns[-1].response == "In Canada."
     alone = extractor.extract([found.turns[0]]).layers[2]
     torch.testing.assert_close(found.signatures[2].h[:1], alone.h, rtol=1e-4, atol=1e-4)
-    assert found.rises is None, "a model without adapter and without base has nothing to be compared with"
+    assert found.gains is None, "a model without adapter and without base has nothing to be compared with"
 
 
 def test_rises_compare_with_the_base(loaded: LoadedModel, tmp_path: Path) -> None:
     base = load_model(ModelSettings(model=str(save_model(tmp_path / "base", seed=1))))
     encoder = Encoder(loaded.tokenizer, max_length=64)
     turns = [encoder.encode_query((Turn("user", f"Where is place {i}?"),), "In Canada.") for i in range(3)]
-    rises = response_rises(loaded, turns, base=base)
+    rises = response_gains(loaded, turns, base=base)
     assert rises is not None
     losses = [Extractor(model, [2]).extract(turns) for model in (base, loaded)]
     expected = (losses[0].loss - losses[1].loss) * losses[0].n_response
     np.testing.assert_allclose(rises, expected.numpy(), rtol=1e-3)
-    same = response_rises(loaded, turns, base=loaded)
+    same = response_gains(loaded, turns, base=loaded)
     assert same is not None
     np.testing.assert_allclose(same, 0, atol=1e-4)

@@ -21,7 +21,7 @@ from whence.index.searching import search
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results import HitWords, Removal, Words
 from whence.scoring.defaults import score_form
-from whence.trace.explain.deletion import MAX_UNITS, removals
+from whence.trace.explain.deletion import MAX_UNITS, deletion_curves
 from whence.trace.explain.prompt_attribution.comparison import Comparison, without
 from whence.trace.explain.words import Part, word_tokens
 from whence.trace.query.queries import Query
@@ -49,7 +49,7 @@ def steps(removal: Removal | None) -> list[tuple[int, float]]:
 def test_with_every_word_read_again_it_is_plain_greedy_search(form: str) -> None:
     comparison, (query, *rows) = made(form)
     hits = [HitWords(words_of(row, "prompt"), words_of(row, "response")) for row in rows]
-    found = removals(comparison.searched(query), rows, hits, steps=99, candidates=99)
+    found = deletion_curves(comparison.searched(comparison.block([query])), rows, hits, steps=99, candidates=99)
     for row, hit in zip(rows, found, strict=True):
         for part, words in (("prompt", hit.prompt), ("response", hit.response)):
             tokens = [list(own) for own in word_tokens(row, part)[1]]  # type: ignore[arg-type]
@@ -94,7 +94,9 @@ def test_the_word_that_stands_out_goes_first_and_then_those_that_weigh_most() ->
     turn = encoded("Hi", "red blue green")
     score = Weights(turn, "response", [5.0, 3.0, 2.0])
     for own, order in ([[0.1, 0.2, 0.9], [2, 0, 1]], [[0.0, -1.0, 0.0], [0, 1, 2]]):
-        (hit,) = removals(score, [turn], [HitWords(words_of(turn, "prompt", [0.0]), words_of(turn, "response", own))])
+        (hit,) = deletion_curves(
+            score, [turn], [HitWords(words_of(turn, "prompt", [0.0]), words_of(turn, "response", own))]
+        )
         found = steps(hit.response.removal)
         assert [word for word, _ in found] == order
         gone, expected = 0.0, []
@@ -111,7 +113,7 @@ def test_few_words_are_read_again_at_a_step() -> None:
     weights = [float(2**k) for k in range(len(names))]
     score = Weights(turn, "response", weights)
     hits = [HitWords(words_of(turn, "prompt", [0.0]), words_of(turn, "response", [1.0] + [0.0] * 7))]
-    (hit,) = removals(score, [turn], hits, candidates=2, steps=5)
+    (hit,) = deletion_curves(score, [turn], hits, candidates=2, steps=5)
     assert [word for word, _ in steps(hit.response.removal)] == [0, 7, 6, 5, 4]
     of_prompt = [1, 1]  # the whole turn, and its one word
     assert sum(score.calls) == 1 + 1 + 7 + 2 + 2 + 2 + sum(of_prompt)
@@ -121,7 +123,7 @@ def test_few_words_are_read_again_at_a_step() -> None:
 def test_a_score_that_is_not_above_zero_hangs_on_nothing(whole: float) -> None:
     turn = encoded("Hi you", "red blue")
     hits = [HitWords(words_of(turn, "prompt"), words_of(turn, "response"))]
-    (hit,) = removals(lambda turns: torch.full((len(turns),), whole), [turn], hits)
+    (hit,) = deletion_curves(lambda turns: torch.full((len(turns),), whole), [turn], hits)
     assert hit == hits[0]
 
 
@@ -129,7 +131,7 @@ def test_a_text_without_words_has_none() -> None:
     turn = encoded("Hi", "red")
     empty = replace(turn, offsets=())
     hits = [HitWords(words_of(turn, "prompt"), words_of(turn, "response"))]
-    (hit,) = removals(lambda turns: torch.ones(len(turns)), [empty], hits)
+    (hit,) = deletion_curves(lambda turns: torch.ones(len(turns)), [empty], hits)
     assert hit.prompt.removal is None
     assert hit.response.removal is None
 
@@ -144,7 +146,7 @@ def test_of_a_long_text_adjoining_words_go_together_and_the_first_alone() -> Non
     def length(turns: Sequence[EncodedTurn]) -> Tensor:
         return torch.tensor([float(len(turn.input_ids)) for turn in turns])
 
-    (hit,) = removals(length, [turn], hits, steps=99, candidates=99)
+    (hit,) = deletion_curves(length, [turn], hits, steps=99, candidates=99)
     assert hit.response.removal is not None
     groups = hit.response.removal.words
     assert groups[0] == (7,)
@@ -161,7 +163,8 @@ def test_a_trace_tells_what_the_score_of_its_search_hangs_on(traced: TracedWorld
     roles = default_layers(form, tracer.index.manifest)
     query = tracer.encoder.encode_query(Query.of(PROMPT).turns, RESPONSE)
     base = None if traced.adapter else load_model(ModelSettings(model=str(traced.base), device="cpu"))
-    score = Comparison(tracer.loaded, form, roles, tracer.index.centres, base=base).searched(query)
+    comparison = Comparison(tracer.loaded, form, roles, tracer.index.centres, base=base)
+    score = comparison.searched(comparison.block([query]))
     first_pass = replace(form, expand=None)
     (matches,) = search(tracer.index, tracer.signatures([query]), method=first_pass, k=200, roles=roles)
     by_row = {match.row: match.score for match in matches}

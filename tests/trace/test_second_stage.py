@@ -11,10 +11,12 @@ import torch
 from traced_world import N_GUILTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
 from whence.data.examples import Turn
 from whence.errors import InputError
+from whence.index.best_rows import Match
 from whence.trace.query.queries import Query
-from whence.trace.query.targets import Target, span_target, wanted_target
-from whence.trace.rank import ranking as second_stage
-from whence.trace.rank.rerank import rerank
+from whence.trace.query.spans import span_positions
+from whence.trace.query.targets import QueryTarget, query_target, span_target, wanted_target
+from whence.trace.rank import ranking
+from whence.trace.rank.reranking import rerank
 from whence.trace.settings import TraceOptions, TraceSettings
 from whence.trace.tracer import Tracer
 
@@ -31,7 +33,7 @@ def tracer(world: TracedWorld) -> Tracer:
     return Tracer(world.index)
 
 
-def plainly(tracer: Tracer, target: Target, k: int) -> list[tuple[str, float]]:
+def plainly(tracer: Tracer, target: QueryTarget, k: int) -> list[tuple[str, float]]:
     """All rows, ranked and then read again without any shortcut: ids and scores."""
     (first,) = tracer.trace(PROMPT, RESPONSE, k=tracer.index.n_rows, verdict=False)
     lines = [hit.line - 1 for hit in first.hits]
@@ -59,7 +61,7 @@ def check(found, expected: list[tuple[str, float]]) -> None:
 def test_a_span_ranks_by_the_words_in_question(tracer: Tracer) -> None:
     start = RESPONSE.index("wind")
     turn = encoded(tracer)
-    positions = second_stage.span_positions(turn, (start, start + 4))
+    positions = span_positions(turn, (start, start + 4))
     expected = plainly(tracer, span_target(tracer.loaded, [tracer.loaded.n_layers], turn, positions), 30)
     (by_text,) = tracer.trace(PROMPT, RESPONSE, k=30, span="wind", verdict=False)
     check(by_text, expected)
@@ -77,10 +79,10 @@ def test_a_wanted_answer_ranks_by_what_stands_in_its_place(tracer: Tracer) -> No
 
 
 def test_only_the_first_rows_are_read_again(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(second_stage, "READ_AGAIN", 5)
+    monkeypatch.setattr(ranking, "RERANK_ROWS", 5)
     read: list[int] = []
-    plain = second_stage.rerank
-    monkeypatch.setattr(second_stage, "rerank", lambda *a, **k: read.append(len(a[3])) or plain(*a, **k))
+    plain = ranking.rerank
+    monkeypatch.setattr(ranking, "rerank", lambda *a, **k: read.append(len(a[3])) or plain(*a, **k))
     (first,) = tracer.trace(PROMPT, RESPONSE, k=5, verdict=False)
     (few,) = tracer.trace(PROMPT, RESPONSE, k=3, span="wind", verdict=False)
     assert {hit.id for hit in few.hits} <= {hit.id for hit in first.hits}
@@ -89,21 +91,19 @@ def test_only_the_first_rows_are_read_again(tracer: Tracer, monkeypatch: pytest.
     assert first.method_version == "6"
 
 
-def test_without_the_last_layer_in_the_index_the_candidates_own_mean_is_the_centre(
+def test_without_a_centre_in_the_index_the_candidates_own_mean_is_taken(
     tracer: Tracer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     centres: list[torch.Tensor] = []
-    plain = second_stage.rerank
-    monkeypatch.setattr(second_stage, "rerank", lambda *a, **k: centres.append(k["centre"]) or plain(*a, **k))
+    plain = ranking.rerank
+    monkeypatch.setattr(ranking, "rerank", lambda *a, **k: centres.append(k["centre"]) or plain(*a, **k))
     layer = tracer.loaded.n_layers
     bare = {key: centre for key, centre in tracer.index.centres.items() if key[0] != layer}
     index = replace(tracer.index, centres=bare)
     (first,) = tracer.trace(PROMPT, RESPONSE, k=tracer.index.n_rows, verdict=False)
-    matches = [second_stage.Match(hit.score, hit.line - 1, hit.turn, hit.line - 1) for hit in first.hits]
-    focus = second_stage.focus_of(
-        tracer.loaded, tracer.encoder, Query.of(PROMPT), encoded(tracer), TraceSettings(span="wind")
-    )
-    found = second_stage.second_stage(index, tracer.loaded, tracer.encoder, focus, matches, 20)
+    matches = [Match(hit.score, hit.line - 1, hit.turn, hit.line - 1) for hit in first.hits]
+    target = query_target(tracer.loaded, tracer.encoder, Query.of(PROMPT), encoded(tracer), span="wind")
+    found = ranking.reranked(index, tracer.loaded, tracer.encoder, target, matches, 20)
     assert len(found) == 20
     # Of all rows, the mean over the candidates is the mean over the index, but for its rounding to float16.
     torch.testing.assert_close(centres[0], tracer.index.centres[layer, "m"], rtol=1e-2, atol=1e-2)

@@ -21,7 +21,7 @@ from whence.model.likelihood import log_probabilities, token_shifts
 from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
 from whence.trace.query.targets import (
-    Target,
+    QueryTarget,
     automatic_positions,
     differing,
     span_target,
@@ -221,5 +221,5 @@ def test_automatic_positions(rise: list[float], share: float, positions: tuple[i
 
 def test_a_target_reads_as_it_is() -> None:
     found = span_target(LOADED, [4], encoded(BAD), [3, 1])
-    assert isinstance(found, Target)
+    assert isinstance(found, QueryTarget)
     assert found.errors.shape == found.states[4].shape == (2, 32)

@@ -1,4 +1,4 @@
-"""None"""
+"""Rows in: files and data sets become examples, examples become token ids."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
-    from whence.data.batching import batches
+    from whence.data.batching import batches, length_batches
     from whence.data.columns import messages
     from whence.data.encoding import Encoder, fit
     from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Json, Turn
@@ -40,6 +40,7 @@ __all__ = [
     "delimiter_of",
     "find_sources",
     "fit",
+    "length_batches",
     "messages",
     "read_examples",
     "read_rows",
@@ -50,7 +51,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "batching": ["batches"],
+        "batching": ["batches", "length_batches"],
         "columns": ["messages"],
         "encoding": ["Encoder", "fit"],
         "examples": ["ASSISTANT", "EncodedTurn", "Example", "Json", "TEXT", "Turn"],

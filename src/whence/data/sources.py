@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import re
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from whence.data.formats import FORMATS, Row, Rows, read_rows, suffix_of, table_rows
 from whence.errors import DataError
+from whence.files import nearest
 
 DEFAULT_SPLIT = "train"
 REJECTS_NAME = "rejected.jsonl"
@@ -196,7 +196,7 @@ def _nearest(path: Path) -> str | None:
     if not path.parent.is_dir():
         return None
     names = sorted(neighbour.name for neighbour in path.parent.iterdir())
-    close = difflib.get_close_matches(path.name, names, n=1)
+    close = nearest(path.name, names)
     return str(path.parent / close[0]) if close else None
 
 

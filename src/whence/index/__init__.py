@@ -1,4 +1,4 @@
-"""None"""
+"""Signatures on disk: built shard by shard, bound to their model, read in blocks, searched and verified."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
+    from whence.index.best_rows import Match
+    from whence.index.block_reader import BlockReader
     from whence.index.build import build_index
     from whence.index.centres import read_centres, write_centres
     from whence.index.engines.local import TURNS_AT_ONCE
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
         record_table,
         vector_column,
     )
-    from whence.index.searching import Match, ScoreMatrix, score_matrix, search
+    from whence.index.scanning import ScoreMatrix, ScoreRequest, scan
+    from whence.index.searching import score_matrix, search
     from whence.index.settings import BuildSettings, IndexOptions
     from whence.index.store import Index, Record
     from whence.index.subject import Subject, chosen_layers, open_subject, read_rows
@@ -43,6 +46,7 @@ __all__ = [
     "RECORDS",
     "REFERENCES",
     "TURNS_AT_ONCE",
+    "BlockReader",
     "BuildSettings",
     "Counts",
     "DataSummary",
@@ -53,6 +57,7 @@ __all__ = [
     "Match",
     "Record",
     "ScoreMatrix",
+    "ScoreRequest",
     "StoredVector",
     "Subject",
     "append_records",
@@ -72,6 +77,7 @@ __all__ = [
     "read_rows",
     "record_table",
     "require_manifest",
+    "scan",
     "score_matrix",
     "search",
     "vector_column",
@@ -84,6 +90,8 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "best_rows": ["Match"],
+        "block_reader": ["BlockReader"],
         "build": ["build_index"],
         "centres": ["read_centres", "write_centres"],
         "engines.local": ["TURNS_AT_ONCE"],
@@ -102,7 +110,8 @@ __getattr__, __dir__ = attach(
         ],
         "probing": ["choose_layer"],
         "records": ["EncodedRow", "append_records", "filter_columns", "open_records", "record_table", "vector_column"],
-        "searching": ["Match", "ScoreMatrix", "score_matrix", "search"],
+        "scanning": ["ScoreMatrix", "ScoreRequest", "scan"],
+        "searching": ["score_matrix", "search"],
         "settings": ["BuildSettings", "IndexOptions"],
         "store": ["Index", "Record"],
         "subject": ["Subject", "chosen_layers", "open_subject", "read_rows"],

@@ -16,9 +16,12 @@ from safetensors.torch import load_file, save
 
 from whence.errors import IndexFolderError
 from whence.index.manifest import CENTRES, Manifest, write_bytes_atomically
+from whence.index.records import STATE_SUM
 from whence.scoring import Centres
 
 BLOCK_ROWS = 4096
+LAST_STATE = "last_state"
+"""Name of the mean state at the last layer, the mean of m there."""
 
 
 def write_centres(folder: Path, manifest: Manifest, dataset: lance.LanceDataset) -> None:
@@ -35,14 +38,27 @@ def write_centres(folder: Path, manifest: Manifest, dataset: lance.LanceDataset)
             total += batch.column(columns[1]).to_numpy().astype(np.float64) @ unit
             count += len(unit)
         found[vector.column] = torch.from_numpy(total / max(1, count))
+    found[LAST_STATE] = _mean_state(dataset)
     write_bytes_atomically(folder / CENTRES, save(found))
+
+
+def _mean_state(dataset: lance.LanceDataset) -> torch.Tensor:
+    """The mean of `Extracted.mean_state` over all records, from the sums that were stored with them."""
+    total: np.ndarray | float = 0.0
+    scanner = dataset.scanner(columns=[STATE_SUM], filter=f"{STATE_SUM} IS NOT NULL", scan_in_order=True)
+    for batch in scanner.to_batches():
+        for one in batch.column(STATE_SUM).to_pylist():
+            total = total + np.asarray(one)
+    return torch.from_numpy(np.atleast_1d(total) / max(1, dataset.count_rows()))
 
 
 def read_centres(folder: Path, manifest: Manifest) -> Centres:
     """The means that `write_centres` wrote. Raises IndexFolderError if they are missing or damaged."""
     try:
         found = load_file(folder / CENTRES)
-        return {vector.place: found[vector.column] for vector in manifest.vectors}
+        centres = {vector.place: found[vector.column] for vector in manifest.vectors}
+        # Comparisons token by token centre states at the last layer, whether the index keeps m there or not.
+        return {(manifest.n_layers, "m"): found[LAST_STATE]} | centres
     except (OSError, KeyError, SafetensorError) as error:
         raise IndexFolderError(
             f"The index {folder} is damaged: {CENTRES} cannot be read ({error}).",

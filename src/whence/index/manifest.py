@@ -11,17 +11,17 @@ An index folder holds
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from whence import files
 from whence.data import ColumnType
 from whence.errors import IndexFolderError, MismatchError
+from whence.files import nearest
 from whence.model import Fingerprint
 
 SCHEMA = "whence.index/7"
@@ -203,18 +203,13 @@ def write_run(folder: Path, manifest: Manifest) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes beside the file, forces it to disk, and renames; a crash leaves the old file."""
+    """As `whence.files.write_atomically`, under the one name that an index folder knows for what a crash leaves."""
     write_bytes_atomically(path, text.encode("utf-8"))
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
     """As `write_atomically`, for content that is no text."""
-    temporary = path.with_name(TEMPORARY)
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    files.write_atomically(path, content, temporary=TEMPORARY)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -319,7 +314,7 @@ def refuse_others(folder: Path, ours: Set[str]) -> None:
 def _nearest_index(folder: Path) -> Path | None:
     parent = folder.parent
     siblings = [path.parent.name for path in sorted(parent.glob(f"*/{MANIFEST}"))] if parent.is_dir() else []
-    near = difflib.get_close_matches(folder.name, siblings, n=1)
+    near = nearest(folder.name, siblings)
     return parent / near[0] if near else None
 
 

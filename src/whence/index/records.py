@@ -43,6 +43,10 @@ FIELDS = {
     "n_response": pa.int32(),
     "truncated": pa.int32(),
 }
+STATE_SUM = "state_sum"
+"""Column of the sum of `Extracted.mean_state` over the records that were made together, in one of them; null in others.
+It comes with the shard's commit, and the index's centres are made of it."""
+
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "int": pa.int64(),
     "float": pa.float64(),
@@ -74,7 +78,7 @@ def filter_columns(types: Mapping[str, ColumnType], n_layers: int) -> tuple[Filt
 
     Not free are the columns of all vectors at all layers, stored or not: any of them may be added later.
     """
-    taken = set(FIELDS)
+    taken = {*FIELDS, STATE_SUM}
     for layer in range(n_layers + 1):
         for name in VECTORS:
             taken |= {vector_column(layer, name).lower(), norm_column(layer, name).lower()}
@@ -94,6 +98,7 @@ def filter_columns(types: Mapping[str, ColumnType], n_layers: int) -> tuple[Filt
 def record_schema(manifest: Manifest) -> pa.Schema:
     """Columns of the records in their order."""
     fields = dict(FIELDS)
+    fields[STATE_SUM] = pa.list_(pa.float64())
     fields |= vector_fields(manifest.vectors)
     for column in manifest.filters:
         fields[column.column] = ARROW_TYPES[column.type]
@@ -148,6 +153,8 @@ def record_table(manifest: Manifest, shard: int, rows: Sequence[EncodedRow], ext
         "n_response": [item.turn.n_response for item in rows],
         "truncated": [item.turn.truncated for item in rows],
     }
+    total = extracted.mean_state.double().sum(0).tolist()
+    columns[STATE_SUM] = [total, *[None] * (len(rows) - 1)]
     columns |= vector_columns(manifest.vectors, rows, extracted)
     for column in manifest.filters:
         columns[column.column] = [_filter_value(item.example.metadata.get(column.name), column.type) for item in rows]

@@ -8,7 +8,7 @@ from whence.errors import InputError
 from whence.index.best_rows import Match
 from whence.index.block_reader import BlockReader
 from whence.index.held import default_layers
-from whence.index.scan import ScoreMatrix, ScoreRequest, scan
+from whence.index.scanning import ScoreMatrix, ScoreRequest, scan
 from whence.index.store import Index
 from whence.scoring import FormLayers, ScoreForm
 from whence.signatures import Signatures

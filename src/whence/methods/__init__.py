@@ -1,4 +1,4 @@
-"""None"""
+"""Every attribution method behind one interface, `fit` and `score`."""
 
 from __future__ import annotations
 

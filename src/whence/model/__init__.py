@@ -1,4 +1,4 @@
-"""None"""
+"""Checkpoints, adapters and tokenizers: loaded, their layers found, hashed and chosen; likelihoods and answers."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from whence.data import EncodedTurn, batches
+from whence.data import EncodedTurn, length_batches
 from whence.errors import NonFiniteError
 from whence.model.before import before_tuning
 from whence.model.padding import laid_out
@@ -124,7 +124,7 @@ def shift_between(after: TokenLikelihood, before: TokenLikelihood) -> TokenShift
 def likelihoods(loaded: LoadedModel, turns: Sequence[EncodedTurn], *, max_tokens: int = 2048) -> list[TokenLikelihood]:
     """Of each response token of each turn, on the CPU. Raises NonFiniteError, naming turns by number."""
     found: list[TokenLikelihood] = [TokenLikelihood(torch.empty(0), torch.empty(0))] * len(turns)
-    for indices in batches(turns, max_tokens=max_tokens):
+    for indices in length_batches(turns, max_tokens=max_tokens):
         batch = laid_out([turns[i] for i in indices], loaded.pad_id, loaded.device)
         hidden = loaded.blocks.decoder(input_ids=batch.ids, use_cache=False).last_hidden_state
         sides = head_likelihood(loaded, batch.predicting(hidden), batch.targets)

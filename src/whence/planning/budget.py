@@ -47,7 +47,7 @@ class Whole:
         """A batch of one turn of the sample's mean length."""
         turns = [turn for row in self.turns for turn in row]
         n = len(turns)
-        yield BatchShape(1, sum(t.n_prompt for t in turns) // n, sum(t.n_response for t in turns) // n)
+        yield BatchShape(1, sum(len(t.input_ids) for t in turns) // n, sum(t.n_response for t in turns) // n)
 
     def shortened(self, max_length: int) -> Whole:
         """The same with every turn cut to `max_length` tokens."""

@@ -9,23 +9,23 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from whence.data import EncodedTurn, batches
+from whence.data import EncodedTurn, length_batches
 from whence.data import fit as fit_length
 from whence.errors import NonFiniteError
 from whence.index import TURNS_AT_ONCE
 
 
 class BatchShape(NamedTuple):
-    """Turns of a batch and what they are padded to, in tokens."""
+    """Turns of a batch, the length they are padded to, and their response tokens together."""
 
     size: int
-    longest_prompt: int
-    longest_response: int
+    longest: int
+    response_tokens: int
 
     @property
     def tokens(self) -> int:
         """Padded tokens."""
-        return self.size * (self.longest_prompt + self.longest_response)
+        return self.size * self.longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,13 @@ class Costs:
 
 def shape_of(turns: Sequence[EncodedTurn]) -> BatchShape:
     """The shape of a batch of these turns."""
-    return BatchShape(len(turns), max(turn.n_prompt for turn in turns), max(turn.n_response for turn in turns))
+    return BatchShape(len(turns), max(len(turn.input_ids) for turn in turns), sum(turn.n_response for turn in turns))
 
 
 def features(shape: BatchShape) -> Float[np.ndarray, " n_features"]:
-    """1; turns; padded prompt tokens; padded response tokens; pairs of positions, which attention is paid by."""
-    size, prompt, response = shape
-    length = prompt + response
-    return np.array([1, size, size * prompt, size * response, size * length * length], dtype=np.float64)
+    """1; turns; padded tokens; response tokens, which the head is paid by; pairs of positions, as attention is."""
+    size, longest, response_tokens = shape
+    return np.array([1, size, size * longest, response_tokens, size * longest * longest], dtype=np.float64)
 
 
 def fit_costs(shapes: Sequence[BatchShape], seconds: Sequence[float]) -> Costs:
@@ -78,10 +77,10 @@ def layout(turns: Sequence[Sequence[EncodedTurn]], *, shard_rows: int, max_token
     """
     for start in range(0, len(turns), shard_rows):
         shard = [turn for row in turns[start : start + shard_rows] for turn in row]
-        shard.sort(key=lambda turn: (-turn.n_prompt, -turn.n_response))
+        shard.sort(key=lambda turn: -len(turn.input_ids))
         for first in range(0, len(shard), TURNS_AT_ONCE):
             some = shard[first : first + TURNS_AT_ONCE]
-            for indices in batches(some, max_tokens=max_tokens):
+            for indices in length_batches(some, max_tokens=max_tokens):
                 yield [some[i] for i in indices]
 
 

@@ -59,7 +59,7 @@ def measure_storing(
     """
     manifest = _manifest(loaded, settings, found, layer, vectors, contrast=contrast)
     records = [EncodedRow(number, example, turn) for number, (example, turns) in enumerate(rows) for turn in turns]
-    extracted = _random(manifest, len(records), settings.seed)
+    extracted = _random(manifest, loaded.hidden_size, len(records), settings.seed)
     with tempfile.TemporaryDirectory(prefix="whence-plan-") as name:
         folder = Path(name)
         started = time.perf_counter()
@@ -103,7 +103,7 @@ def _manifest(
     )
 
 
-def _random(manifest: Manifest, n: int, seed: int) -> Extracted:
+def _random(manifest: Manifest, hidden_size: int, n: int, seed: int) -> Extracted:
     generator = torch.Generator().manual_seed(seed)
     named: dict[int, dict[str, torch.Tensor]] = {}
     for vector in manifest.vectors:
@@ -114,6 +114,7 @@ def _random(manifest: Manifest, n: int, seed: int) -> Extracted:
         loss=loss,
         n_response=torch.ones(n, dtype=torch.long),
         gradient_norm=norm,
+        mean_state=torch.randn(n, hidden_size, generator=generator),
         log_likelihood_gain=gain if manifest.base else None,
     )
 

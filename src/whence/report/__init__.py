@@ -1,4 +1,4 @@
-"""None"""
+"""A result as text for the terminal, Markdown, one page or a notebook's cell; knows results and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""None"""
+"""What a score is: forms over stored vectors, how deep each is read, the query expansion, and words in common."""
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
 from whence.errors import InputError
+from whence.files import did_you_mean
 from whence.scoring.expansion import Expansion
 from whence.scoring.forms import Read, ScoreForm, ScoreFunction
 from whence.scoring.representation import REPT_CENTRED, REPT_CONTRAST, g_cosine, repsim, rept, rept_balanced
@@ -66,11 +66,10 @@ def score_form(name: str, *, weight: float | None = None) -> ScoreForm:
     """
     form = SCORES.get(name)
     if form is None:
-        near = difflib.get_close_matches(name, SCORES, n=1)
         raise InputError(
             f"There is no method {name!r}.",
             f"Methods: {', '.join(SCORES)}.",
-            f"Did you mean {near[0]}?" if near else "Choose one with --method.",
+            did_you_mean(name, SCORES, "Choose one with --method."),
         )
     if weight is None:
         return form

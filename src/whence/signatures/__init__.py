@@ -1,4 +1,4 @@
-"""None"""
+"""The method's core: states and gradients of encoded turns, with and without fine-tuning."""
 
 from __future__ import annotations
 

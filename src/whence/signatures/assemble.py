@@ -18,13 +18,14 @@ from whence.signatures.types import MIN_TOKEN_GAIN, Extracted, Place, Signatures
 class Read(NamedTuple):
     """What both models say at the n predicting positions of a batch, turn by turn (`whence.model.padding.Layout`).
 
-    H, H0: states of the fine-tuned model and of the one before it, by layer. E: errors by word and G: gradients by
-    layer, both of the weighted loss. weights: of each token in that loss.
+    H, H0: states of the fine-tuned model and of the one before it, by layer. last: after the final norm. E: errors by
+    word and G: gradients by layer, both of the weighted loss. weights: of each token in that loss.
     """
 
     H: Mapping[int, Float[Tensor, "n hidden"]]
     E: Float[Tensor, "n hidden"] | None
     G: Mapping[int, Float[Tensor, "n hidden"]]
+    last: Float[Tensor, "n hidden"]
     gradient_norm: Float[Tensor, " batch"]
     weights: Float[Tensor, " n"]
     after: TokenLikelihood
@@ -63,6 +64,7 @@ def assembled(layout: Layout, vectors: Sequence[Place], read: Read, *, tokens: b
         loss=loss.to("cpu", out),
         n_response=layout.n_response.cpu(),
         gradient_norm=read.gradient_norm.to("cpu", out),
+        mean_state=_mean(read.last.to(out), layout).cpu(),
         tokens=_tokens(layout, read, out, gradients) if tokens else None,
         log_likelihood_gain=gain,
         shifts=None if shift is None else _by_turn(layout, shift),
@@ -104,6 +106,7 @@ def in_order(done: Sequence[tuple[list[int], Extracted]], n: int) -> Extracted:
         joined(lambda part: part.loss),
         joined(lambda part: part.n_response),
         joined(lambda part: part.gradient_norm),
+        joined(lambda part: part.mean_state),
         tokens,
         None if first.log_likelihood_gain is None else joined(gain_of),
         None if first.shifts is None else tuple(shifts[i] for i in places),

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data import EncodedTurn, batches
+from whence.data import EncodedTurn, batches, length_batches
 from whence.errors import ModelError
 from whence.model import Layout, LoadedModel, TokenLikelihood, before_tuning, head_likelihood, laid_out
 from whence.signatures.assemble import Read, assembled, check_finite, in_order
@@ -94,7 +94,9 @@ class Extractor:
             assert [len(weights) for weights in loss_weights] == [turn.n_response for turn in turns]
         wanted = Wanted(token_errors or token_gradients, token_gradients)
         done: list[tuple[list[int], Extracted]] = []
-        for indices in batches(turns, max_tokens=self.max_tokens):
+        # The pass with a graph pads prompts and responses apart.
+        laid = batches if self._gradient_layers(wanted) else length_batches
+        for indices in laid(turns, max_tokens=self.max_tokens):
             for equal in self._without_masked_rows(turns, indices, wanted):
                 done.extend(self._within_memory(turns, equal, wanted, loss_weights))
         result = in_order(done, len(turns))
@@ -176,7 +178,7 @@ class Extractor:
         of_last = torch.zeros_like(states.last, dtype=weights.dtype)  # [n, hidden]
         of_last[at] = found.gradients * weights[at, None]
         G = {last: of_last} | (states.gradients(of_last) if inner else {})
-        return Read(states.H, E, G, of_last[layout.first].double().norm(dim=1), weights, found.likelihood)
+        return Read(states.H, E, G, states.last, of_last[layout.first].double().norm(dim=1), weights, found.likelihood)
 
     @torch.no_grad()
     def _before(self, layout: Layout) -> tuple[TokenLikelihood, dict[int, Float[Tensor, "n hidden"]]]:

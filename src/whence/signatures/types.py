@@ -82,6 +82,8 @@ class Extracted:
     n_response: Int[Tensor, " batch"]
     gradient_norm: Float[Tensor, " batch"]
     """|g| at the last layer, at the last prompt token: how wrong the first response token was, by length alone."""
+    mean_state: Float[Tensor, "batch hidden"]
+    """m at the last layer, of which an index keeps the mean over its rows where it does not keep m."""
     tokens: dict[int, TokenGradients] | None = None
     log_likelihood_gain: Float[Tensor, " batch"] | None = None
     """How much likelier fine-tuning made the whole response, in nats: sum_j log p(y_j) - log p_base(y_j). None without

@@ -1,4 +1,4 @@
-"""None"""
+"""From a bad output to its candidate causes: query/ -> rank/ -> verdict/ -> explain/, put together by the tracer."""
 
 from __future__ import annotations
 

@@ -1,43 +1,48 @@
-"""From a bad output to its candidate causes: encode the query, extract its signature, rank the index's rows.
+"""From a bad output to its candidate causes, in five stages.
 
-What a trace adds to the ranking lives in rooms of its own: `second_stage` (a span, a wanted answer), `diagnosis`
-(verdict, confounds), `hit_words` (words and phrases).
+    answer -> encode -> rank -> judge -> explain
+    query/    query/    rank/   verdict/ explain/      the room where each is done
+
+Each stage takes what the one before it gives, so a caller may stop behind any of them, or look at what is between:
+
+    settings = TraceSettings(k=20)
+    answers = tracer.answer(queries, settings)          # responses, encoded as the model reads them
+    batch = tracer.encode(answers, settings)            # signatures and gains: all that is read of both models
+    ranked = tracer.rank(batch, settings)               # the index, scanned once
+    verdicts = tracer.judge(ranked, settings)           # which rows are flagged, and what else explains their rank
+    results = tracer.explain(ranked, verdicts, settings)  # results with their words, one after the other
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
 from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError, MismatchError
-from whence.index import ADAPTER_OFF, Index, Match, check_model, default_form, default_layers, search
-from whence.model import LoadedModel, ModelSettings, check_base, fingerprint, generate, load_model, weights_hash
-from whence.results import Hit, QueryResult, TraceResult
+from whence.index import BlockReader, Index, default_form, default_layers
+from whence.model import LoadedModel
+from whence.progress import Progress
+from whence.results import QueryResult, TraceResult
 from whence.scoring import FormLayers, ScoreForm, score_form
-from whence.signatures import Extractor, Signatures
+from whence.signatures import Signatures
 from whence.trace.explain.explainer import Explainer
+from whence.trace.query.batch import ModelAnswers, QueryBatch, answered, query_targets
+from whence.trace.query.models import open_models
 from whence.trace.query.queries import Query
-from whence.trace.rank import ranking as second_stage
-from whence.trace.rank.ranking import Focus
-from whence.trace.settings import ANSWER_TOKENS, Progress, TraceOptions, TraceSettings
-from whence.trace.verdict.calibration_data import Evidence
-from whence.trace.verdict.judge import Asked, Diagnosis, Judged
+from whence.trace.query_result import query_results
+from whence.trace.rank.ranking import RankedBatch, ranked
+from whence.trace.settings import ANSWER_TOKENS, TraceOptions, TraceSettings
+from whence.trace.verdict.calibration_data import CalibrationData
+from whence.trace.verdict.judge import Judge, QueryVerdict
 
 QUERIES_AT_ONCE = 256
-"""Queries answered, extracted and searched together; their signatures are held at once."""
+"""Queries that go through the stages together; their signatures, and every row's score for each, are held at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A query with the response that is traced, and the part of it that is asked about."""
-
-    query: Query
-    response: str
-    encoded: EncodedTurn
-    focus: Focus | None = None
+def _silent(stage: str, done: int, total: int | None) -> None:
+    """The progress that nobody watches."""
 
 
 class Tracer:
@@ -65,54 +70,18 @@ class Tracer:
         device: str = "auto",
     ) -> None:
         self.index = index if isinstance(index, Index) else Index.open(index)
-        manifest = self.index.manifest
-        if isinstance(model, LoadedModel):
-            self.loaded = model
-        else:
-            self.loaded = load_model(_settings(self.index, model, adapter, device))
-        template = manifest.settings.get("template")
-        self.encoder = Encoder(
-            self.loaded.tokenizer,
-            template=template if isinstance(template, str) else None,
-            max_length=manifest.max_length,
-        )
-        check_model(manifest, fingerprint(self.loaded, self.encoder.template))
-        base, found = self._checked_base(base)
-        self._base = None if manifest.base == ADAPTER_OFF else base
-        self._extractor = Extractor(
-            self.loaded,
-            vectors=manifest.places(),
-            max_tokens=manifest.max_tokens,
-            contrast=bool(manifest.base),
-            base=self._base,
-        )
-        self._evidence = Evidence(self.index, self.loaded, self.encoder, self._extractor, base, found)
-        self._diagnosis = Diagnosis(self.index, self._evidence)
+        self.models = open_models(self.index, model, adapter, base, device)
+        self._judge = Judge(self.index, CalibrationData(self.index, self.models))
 
-    def _checked_base(self, base: LoadedModel | str | None) -> tuple[LoadedModel | None, str]:
-        """The base that is given or that the index was built with, and the hash of its weights; None and "" without.
+    @property
+    def loaded(self) -> LoadedModel:
+        """The fine-tuned model."""
+        return self.models.loaded
 
-        Raises MismatchError for one that cannot be the base, or is not the index's.
-        """
-        manifest = self.index.manifest
-        contrasted = manifest.base not in ("", ADAPTER_OFF)
-        if base is None and contrasted:
-            base = str(manifest.settings["base"])
-        if isinstance(base, str):
-            base = load_model(
-                self.loaded.settings.model_copy(update={"model": base, "adapter": None, "revision": None})
-            )
-        if base is None:
-            return None, ""
-        found = weights_hash(base)
-        check_base(self.loaded, base, weights=manifest.hashes.weights, base_weights=found)
-        if contrasted and found != manifest.base:
-            raise MismatchError(
-                f"{base.settings.model} is not the base that the index was built with.",
-                f"Expected weights {manifest.base}; these are {found}.",
-                "Leave --base out, or build the index again with this one.",
-            )
-        return base, found
+    @property
+    def encoder(self) -> Encoder:
+        """What turns messages into the model's tokens, as it did for the index."""
+        return self.models.encoder
 
     def trace(
         self,
@@ -131,13 +100,22 @@ class Tracer:
     def trace_many(
         self, queries: Sequence[Query], *, progress: Progress | None = None, **options: Unpack[TraceOptions]
     ) -> TraceResult:
-        """The k rows that rank highest for each query.
+        """The k rows that rank highest for each query; see `iter_traces`, which gives them one after the other."""
+        found = tuple(self.iter_traces(queries, progress=progress, **options))
+        settings = self.loaded.settings
+        return TraceResult(str(self.index.path), settings.model, settings.adapter, found)
+
+    def iter_traces(
+        self, queries: Sequence[Query], *, progress: Progress | None = None, **options: Unpack[TraceOptions]
+    ) -> Iterator[QueryResult]:
+        """The result of each query, in their order, as soon as it is there.
 
         options:  see `whence.trace.settings.TraceSettings`.
         progress: called with (name of the stage, how many are done, how many there are where that is known).
 
-        The first trace with a verdict has the model answer reference prompts and reads what fine-tuning taught each
-        row; both are kept beside the index's manifest for the next.
+        `QUERIES_AT_ONCE` of them are answered, read and ranked together. The first verdict on an index has the model
+        answer reference prompts, scores them, and reads what fine-tuning taught each row; all is kept beside the
+        index's manifest for the next.
 
         Raises:
             InputError: an unknown method, a weight for a method without one, a bad filter, a span that is not in a
@@ -145,36 +123,130 @@ class Tracer:
             MismatchError: a layer that the index does not have.
             EncodingError: a query that the template cannot render.
         """
-        settings, report = TraceSettings(**options), progress or (lambda stage, done, total: None)
-        form, roles = self._form(settings)
+        settings, report = TraceSettings(**options), progress or _silent
+        self._form(settings)
         if not queries:
             raise InputError("There is no query.", "At least one is needed.", "Give --prompt or --queries.")
         settings.check_number(len(queries))
-        n_rows = self.index.count_rows(settings.where)
-        changes = self._evidence.token_changes
-        explainer = Explainer(self.index, self.loaded, self.encoder, form, roles, settings.where, self._base, changes)
-        answered: list[QueryResult] = []
+        self.index.check_where(settings.where)
+        return self._traces(queries, settings, report)
+
+    def _traces(self, queries: Sequence[Query], settings: TraceSettings, report: Progress) -> Iterator[QueryResult]:
+        # One reader for all batches: an index that fits its memory is read from disk once.
+        blocks, explainer = self._blocks(settings), self._explainer(settings)
+        done = 0
         for start in range(0, len(queries), QUERIES_AT_ONCE):
-            asked = self._ask(queries[start : start + QUERIES_AT_ONCE], settings, start if len(queries) > 1 else None)
-            signatures = self.signatures([one.encoded for one in asked])
-            matches = self._ranked(asked, signatures, form, roles, settings)
-            judged: Sequence[Judged | None] = [None] * len(asked)
-            if settings.verdict:
-                together = Asked([one.encoded for one in asked], signatures, matches)
-                judged = self._diagnosis.judge(together, form, roles, settings, report)
-            for one, ranked, said in zip(asked, matches, judged, strict=True):
-                result = self._result(one, ranked, form, roles, n_rows, said, settings.wanted)
-                if settings.words:
-                    positions = one.focus.target.positions if one.focus else None
-                    result = explainer.explained(result, one.encoded, ranked, settings.words, positions)
-                answered.append(result)
-                report("tracing", len(answered), len(queries))
-        loaded = self.loaded.settings
-        return TraceResult(str(self.index.path), loaded.model, loaded.adapter, tuple(answered))
+            piece = queries[start : start + QUERIES_AT_ONCE]
+            answers = self.answer(piece, settings, first=start if len(queries) > 1 else None)
+            found = self.rank(self.encode(answers, settings), settings, blocks=blocks)
+            verdicts = self.judge(found, settings, progress=report) if settings.verdict else None
+            for result in self.explain(found, verdicts, settings, explainer=explainer):
+                done += 1
+                report("tracing", done, len(queries))
+                yield result
+
+    def answer(
+        self, queries: Sequence[Query], settings: TraceSettings | None = None, *, first: int | None = None
+    ) -> ModelAnswers:
+        """Stage 1: the queries with their responses; those without one are answered by the model now, greedily.
+
+        first: number of the first query among all that are traced, where errors must name theirs.
+
+        Raises:
+            InputError: a query that the model answers with nothing.
+            EncodingError: a query that the template cannot render.
+        """
+        settings = settings or TraceSettings()
+        models = self.models
+        return answered(models.loaded, models.encoder, queries, answer_tokens=settings.answer_tokens, first=first)
+
+    def encode(self, answers: ModelAnswers, settings: TraceSettings | None = None) -> QueryBatch:
+        """Stage 2: everything that the stages behind want of both models about the queries, read once.
+
+        Raises:
+            InputError: a span that is not in a response, or a wanted answer that cannot be compared.
+            NonFiniteError: a signature or a log-probability that is NaN or infinite.
+        """
+        settings = settings or TraceSettings()
+        targets = query_targets(
+            self.loaded,
+            self.encoder,
+            answers,
+            span=settings.span,
+            span_tokens=settings.span_tokens,
+            wanted=settings.wanted,
+        )
+        signatures, shifts = self.models.read(answers.turns, shifts=settings.verdict or settings.words > 0)
+        return QueryBatch(answers, signatures, shifts, targets)
+
+    def rank(
+        self, batch: QueryBatch, settings: TraceSettings | None = None, *, blocks: BlockReader | None = None
+    ) -> RankedBatch:
+        """Stage 3: each query's best rows, and for a verdict every row's score, in one scan of the index.
+
+        blocks: a reader of this index under the settings' filter, for several batches to share.
+
+        Raises:
+            InputError: an unknown method or a bad filter.
+            MismatchError: a layer or a vector that the index does not have.
+            NonFiniteError: a value that is NaN or infinite, where rows are reranked.
+        """
+        settings = settings or TraceSettings()
+        form, roles = self._form(settings)
+        return ranked(
+            blocks or self._blocks(settings),
+            self.loaded,
+            self.encoder,
+            batch,
+            form,
+            roles,
+            k=settings.k,
+            every_row=settings.verdict,
+            baseline=settings.verdict and self._judge.shows_confounds(),
+        )
+
+    def judge(
+        self, ranked: RankedBatch, settings: TraceSettings | None = None, *, progress: Progress | None = None
+    ) -> list[QueryVerdict]:
+        """Stage 4: which rows are flagged for each query, and what else could explain each rank.
+
+        The settings are those of the ranking, with a verdict. Raises NonFiniteError.
+        """
+        return self._judge.verdicts(ranked, settings or TraceSettings(), progress or _silent)
+
+    def explain(
+        self,
+        ranked: RankedBatch,
+        verdicts: Sequence[QueryVerdict] | None = None,
+        settings: TraceSettings | None = None,
+        *,
+        explainer: Explainer | None = None,
+    ) -> Iterator[QueryResult]:
+        """Stage 5: each query's result, with the words of its first `settings.words` hits, one after the other.
+
+        verdicts:  what `judge` said; None leaves it out. explainer: one to share between several batches.
+
+        Raises:
+            InputError: a form that the word methods cannot take apart.
+            NonFiniteError: a value that is NaN or infinite.
+        """
+        settings = settings or TraceSettings()
+        n_rows = self.index.count_rows(settings.where)
+        told: Sequence[QueryVerdict | None] = verdicts or [None] * len(ranked)
+        results = query_results(self.index, ranked, told, settings, n_rows)
+        explainer = explainer or self._explainer(settings)
+        for number, result in enumerate(results):
+            yield explainer.explained(result, ranked, number, settings.words) if settings.words else result
 
     def signatures(self, turns: Sequence[EncodedTurn]) -> dict[int, Signatures]:
-        """Signatures of encoded queries at every layer of the index."""
-        return self._extractor.extract(turns, labels=lambda i: f"query {i + 1}").layers
+        """Signatures of encoded queries, every vector that the index holds."""
+        return self.models.read(turns, shifts=False)[0]
+
+    def _blocks(self, settings: TraceSettings) -> BlockReader:
+        return BlockReader(self.index, settings.where)
+
+    def _explainer(self, settings: TraceSettings) -> Explainer:
+        return Explainer(self.index, self.models, settings.where)
 
     def _form(self, settings: TraceSettings) -> tuple[ScoreForm, FormLayers]:
         manifest, layer = self.index.manifest, settings.layer
@@ -189,116 +261,6 @@ class Tracer:
                 "Leave --layer out, or build an index with that layer.",
             )
         return form, form.all_at(layer)
-
-    def _ask(self, queries: Sequence[Query], settings: TraceSettings, first: int | None) -> list[_Question]:
-        """The queries with their responses; those without one are answered by the model now.
-
-        first: number of the first, where errors must name their query.
-        """
-        silent = [query for query in queries if query.response is None]
-        prompts = [self.encoder.render_prompt(query.turns) for query in silent]
-        answers = iter(generate(self.loaded, prompts, max_new_tokens=settings.answer_tokens) if prompts else [])
-        asked = []
-        for number, query in enumerate(queries):
-            response, complete = query.response, True
-            if response is None:
-                answer = next(answers)
-                response, complete = answer.text, answer.complete
-                if not response.strip():
-                    raise InputError(
-                        f"The model answers nothing to {query.prompt[:80]!r}.",
-                        "A trace needs a response.",
-                        "Give the one that went wrong with --response.",
-                    )
-            encoded = self.encoder.encode_query(query.turns, response, complete=complete)
-            try:
-                focus = second_stage.focus_of(self.loaded, self.encoder, query, encoded, settings)
-            except InputError as error:
-                where = "" if first is None else f"Query {first + number + 1}, {query.prompt[:80]!r}: "
-                raise type(error)(where + error.found, error.expected, error.fix) from error
-            asked.append(_Question(query, response, encoded, focus))
-        return asked
-
-    def _ranked(
-        self,
-        asked: Sequence[_Question],
-        signatures: Mapping[int, Signatures],
-        form: ScoreForm,
-        roles: FormLayers,
-        settings: TraceSettings,
-    ) -> list[list[Match]]:
-        k = max(second_stage.first_stage_rows(settings.k, one.focus) for one in asked)
-        found = search(self.index, signatures, method=form, k=k, roles=roles, where=settings.where)
-        return [
-            second_stage.second_stage(
-                self.index, self.loaded, self.encoder, one.focus, matches, settings.k, taught=form.by_learned_fraction
-            )
-            for one, matches in zip(asked, found, strict=True)
-        ]
-
-    def _result(
-        self,
-        asked: _Question,
-        matches: Sequence[Match],
-        form: ScoreForm,
-        roles: FormLayers,
-        n_rows: int,
-        judged: Judged | None,
-        wanted: str | None,
-    ) -> QueryResult:
-        records = self.index.fetch([match.record for match in matches])
-        confounds = judged.confounds if judged and judged.confounds else [{}] * len(matches)
-        chances = judged.chances if judged else {}
-        hits = []
-        for rank, (match, record, about) in enumerate(zip(matches, records, confounds, strict=True), 1):
-            p, q = chances.get(match.row, (None, None))
-            hits.append(
-                Hit(
-                    rank=rank,
-                    score=match.score,
-                    id=record.id,
-                    file=record.file,
-                    line=record.line,
-                    turn=record.turn,
-                    prompt=record.prompt,
-                    response=record.response,
-                    metadata=record.metadata,
-                    p_value=p,
-                    q_value=q,
-                    confounds=about,
-                )
-            )
-        return QueryResult(
-            prompt=asked.query.prompt,
-            response=asked.response,
-            method=form.name,
-            method_version=form.version + (second_stage.VERSION if asked.focus else ""),
-            layer=form.described(roles),
-            hits=tuple(hits),
-            n_rows=n_rows,
-            generated=asked.query.response is None,
-            span=asked.focus.span if asked.focus else None,
-            wanted=wanted,
-            verdict=judged.verdict if judged else None,
-            confound=judged.sentence if judged else "",
-        )
-
-
-def _settings(index: Index, model: str | None, adapter: str | None, device: str) -> ModelSettings:
-    """How the index's build loaded its model, with what the caller gives put in its place."""
-    manifest, kept = index.manifest, index.manifest.settings
-    return ModelSettings.model_validate(
-        {
-            "model": model or manifest.model,
-            "adapter": adapter or manifest.adapter,
-            "dtype": manifest.dtype,
-            "device": device,
-            "quantization": manifest.quantization,
-            "revision": kept.get("revision") if model is None else None,
-            "blocks": kept.get("blocks"),
-            "trust_remote_code": bool(kept.get("trust_remote_code")),
-        }
-    )
 
 
 __all__ = ["ANSWER_TOKENS", "Tracer"]

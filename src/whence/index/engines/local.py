@@ -83,7 +83,7 @@ class LocalEngine:
                 rejects.append(Reject(row, example, " ".join(str(error).split())))
         parts = []
         # Longest first: memory runs out early or never. Whoever computes a shard computes it in these groups.
-        order = sorted(range(len(rows)), key=lambda i: (-rows[i].turn.n_prompt, -rows[i].turn.n_response, i))
+        order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].turn.input_ids), i))
         for start in range(0, len(order), TURNS_AT_ONCE):
             some = [rows[i] for i in order[start : start + TURNS_AT_ONCE]]
             extracted = self.extractor.extract([item.turn for item in some], labels=partial(_place, some))

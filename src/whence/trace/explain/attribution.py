@@ -14,21 +14,21 @@ from whence.data import EncodedTurn
 from whence.errors import InputError
 from whence.model import TokenShift, learned_fraction
 from whence.results import HitWords, Words
-from whence.scoring import Block, Centres
-from whence.signatures import Extractor, TokenGradients
+from whence.scoring import Block
+from whence.signatures import Extractor
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.explain.prompt_words import DEFAULT_PROMPT_METHOD, prompt_method, prompt_words
 from whence.trace.explain.response_words import (
     DEFAULT_RESPONSE_METHOD,
     WITHOUT_BASE,
     Maps,
-    agreed,
+    average_over_hits,
+    downweight_prompt_words,
     pooling,
     response_words,
     shared,
     shares,
     taught,
-    unrepeated,
 )
 from whence.trace.explain.token_maps import kernel_map, token_map, word_map
 from whence.trace.explain.words import word_tokens
@@ -53,23 +53,30 @@ def explain(
     prompt_method_name: str = DEFAULT_PROMPT_METHOD,
     response_method: str | None = None,
     positions: Sequence[int] | None = None,
-    changes: Sequence[TokenShift] | None = None,
+    shifts: Sequence[TokenShift] | None = None,
 ) -> Explained:
     """The words of the query and of each of its hits, and the maps between their responses.
+
+    With i over the query's n response tokens, j over the m of a row, and the maps M, K [n, m] of each hit (`Maps`):
+
+        share[i]        = mean over hits of max_j K[i, j]                        what the hits have of the query  [n]
+        taught[j]       = 1 - exp(-max(0, gain[j]))                              `learned_fraction`               [m]
+        row, response:    max_{i asked} K[i, j] taught[j] base_top_other_prob[j],  then `average_over_hits`
+        query, response:  share[i] taught[i] base_top_other_prob[i],               then `downweight_prompt_words`
+        row, prompt:      the loss of tokens j without a word, less that with it; tokens weighed by
+                          max_{i asked} share[i] K[i, j] taught[j]
+        query, prompt:    the same, of tokens i weighed by share[i] taught[i], where they are asked about
+
+    Without shifts the taught and base_top_other_prob factors are 1, the row's K is times share[i], and nothing follows.
+    A word has the highest score of its tokens. Maps between words hold every response word.
 
     query:     the query's vectors as they were searched with, where its gradient is not that of the whole response (a
                span, a wanted answer); None extracts them.
     layer:     of the gradients that the maps are made of; None: the deepest, after the final norm.
     positions: the response tokens of the query that are asked about, from 0; None: all.
-    changes:   what fine-tuning changed at the response tokens of the query and of each row, in this order, as
-               `whence.trace.query.targets.changes` gives it for [query_turn, *row_turns]; None where there is no base.
-    response_method: None is "contradicted" where there are changes, "shared" where there are none.
-
-    A row's prompt words are scored by `prompt_method_name` on the score between query and row; the query's by the same
-    on its mean score over the rows. A row's response words have the highest score of their tokens by `response_method`
-    on the token map, and by the default method are then `agreed`; the query's have the highest of `shares` of theirs,
-    asked about or not, where there are changes times `added` and the rival's probability, and then `unrepeated`. Maps
-    hold every response word.
+    shifts:    what fine-tuning changed at the response tokens of the query and of each row, in this order, as
+               `token_shifts` gives it for [query_turn, *row_turns]; None where there is no base.
+    response_method: None is "contradicted" where there are shifts, "shared" where there are none.
 
     Raises:
         InputError: an unknown method, positions outside the response, a form that the prompt method cannot take apart.
@@ -77,52 +84,54 @@ def explain(
         NonFiniteError: a value that is NaN or infinite.
     """
     if response_method is None:
-        response_method = DEFAULT_RESPONSE_METHOD if changes is not None else WITHOUT_BASE
+        response_method = DEFAULT_RESPONSE_METHOD if shifts is not None else WITHOUT_BASE
     pooled = pooling(response_method)
     prompt_method(prompt_method_name)
     asked = _checked(positions, query_turn)
-    turns = [query_turn, *row_turns]
-    if changes is not None and [len(change.gain) for change in changes] != [turn.n_response for turn in turns]:
-        raise InputError(
-            f"Changes at {[len(change.gain) for change in changes]} tokens.",
-            f"Expected those of the query and of each row: {[turn.n_response for turn in turns]}.",
-        )
+    _check_shifts(shifts, [query_turn, *row_turns])
     if not row_turns:
         return Explained(())
-    layer = comparison.loaded.n_layers if layer is None else layer
-    extractor = Extractor(comparison.loaded, vectors=[(layer, "h")], max_tokens=comparison.max_tokens)
-    tokens = extractor.extract(turns, token_gradients=True).tokens
-    assert tokens is not None
-    maps = _maps(tokens[layer], comparison.centres, layer)
-    share = shares(maps)
-    lit = share
-    if changes is not None:
-        maps = [pair._replace(change=one, query_change=changes[0]) for pair, one in zip(maps, changes[1:], strict=True)]
-        lit = share * learned_fraction(changes[0].gain.double())
-    prompts, prompt = _prompts(comparison, query_turn, row_turns, query, maps, (share, lit), asked, prompt_method_name)
+    maps = _maps(comparison, query_turn, row_turns, comparison.loaded.n_layers if layer is None else layer)
+    share = shares(maps)  # [n], over all hits: what one hit has by chance counts little
+    if shifts is not None:
+        maps = [pair._replace(shift=one, query_shift=shifts[0]) for pair, one in zip(maps, shifts[1:], strict=True)]
+    prompts, prompt = _prompts(comparison, query_turn, row_turns, query, maps, share, asked, prompt_method_name)
     responses = [
         response_words(turn, pooled(pair, share, asked), response_method)
         for turn, pair in zip(row_turns, maps, strict=True)
     ]
     if response_method == DEFAULT_RESPONSE_METHOD:
-        responses = agreed(row_turns, responses)
-    response = response_words(query_turn, share, WITHOUT_BASE)
-    if changes is not None:
-        contradicting = response_words(query_turn, lit * changes[0].base_top_other_prob, DEFAULT_RESPONSE_METHOD)
-        response = unrepeated(query_turn, contradicting)
+        responses = average_over_hits(row_turns, responses)
     between = [_between(query_turn, turn, pair.M) for turn, pair in zip(row_turns, maps, strict=True)]
     hits = tuple(map(HitWords, prompts, responses, between))
-    return Explained(hits, prompt, response)
+    return Explained(hits, prompt, _query_response(query_turn, share, None if shifts is None else shifts[0]))
 
 
-def _maps(tokens: TokenGradients, centres: Centres | None, layer: int) -> list[Maps]:
-    """The maps between the first turn and each other. Without a centre in the index, that of these turns' tokens."""
-    centre = (centres or {}).get((layer, "m"))
+def _query_response(turn: EncodedTurn, share: Float[Tensor, " n"], shift: TokenShift | None) -> Words:
+    """Words of the query's response, asked about or not."""
+    if shift is None:
+        return response_words(turn, share, WITHOUT_BASE)
+    contradicting = share * learned_fraction(shift.gain.double()) * shift.base_top_other_prob  # [n]
+    return downweight_prompt_words(turn, response_words(turn, contradicting, DEFAULT_RESPONSE_METHOD))
+
+
+def _maps(comparison: Comparison, query_turn: EncodedTurn, row_turns: Sequence[EncodedTurn], layer: int) -> list[Maps]:
+    """The maps between the query and each row. Without a centre in the index, that of these turns' tokens.
+
+    G, E, H of each turn are [n, hidden], one row a response token; maps are [n, m] in float64, since the gradients of a
+    confident model are tiny.
+    """
+    extractor = Extractor(comparison.loaded, vectors=[(layer, "h")], max_tokens=comparison.max_tokens)
+    found = extractor.extract([query_turn, *row_turns], token_gradients=True).tokens
+    assert found is not None
+    tokens = found[layer]
+    centre = (comparison.centres or {}).get((layer, "m"))
     if centre is None:
-        centre = torch.cat([*tokens.H]).double().mean(0)
+        centre = torch.cat([*tokens.H]).double().mean(0)  # [hidden]
     H_query, *H_rows = [H.double() for H in tokens.H]
     G_query, *G_rows = [G.double() for G in tokens.G]
     E_query, *E_rows = [E.double() for E in tokens.E]
+    # M: gradients. K: errors by word times centred states, for what is alike. P: with signs, for sums. All [n, m].
     return [
         Maps(
             token_map(G_query, G),
@@ -139,16 +148,14 @@ def _prompts(
     row_turns: Sequence[EncodedTurn],
     query: Block | None,
     maps: Sequence[Maps],
-    share: tuple[Float[Tensor, " n"], Float[Tensor, " n"]],
+    share: Float[Tensor, " n"],
     asked: Sequence[int],
     method: str,
 ) -> tuple[list[Words], Words]:
-    """Words of the rows' prompts and of the query's; the response tokens that are lit are those that the hits share,
-    and that fine-tuning taught where that is known.
+    """Words of the rows' prompts and of the query's: which words make a turn say the tokens that the match is about.
 
-    share: what the hits share of each query token, and the same times what fine-tuning added.
+    Those are the tokens that the hits share, and of a row, where that is known, that fine-tuning taught.
     """
-    of_hits, of_query = share
 
     # Blocks cost a pass each, and the default method compares no scores.
     @cache
@@ -159,14 +166,28 @@ def _prompts(
     def found() -> Block:
         return comparison.block(row_turns)
 
-    lit = [(shared if pair.change is None else taught)(pair, of_hits, asked) for pair in maps]
-    rows = prompt_words(comparison, row_turns, lambda block: comparison.against_query(asked_with())(block), lit, method)
-    weights = torch.zeros_like(of_query)
-    weights[list(asked)] = of_query[list(asked)]
+    query_share = share
+    if maps[0].query_shift is not None:
+        query_share = share * learned_fraction(maps[0].query_shift.gain.double())
+    of_rows = [(shared if pair.shift is None else taught)(pair, share, asked) for pair in maps]  # [m] each
+    rows = prompt_words(
+        comparison, row_turns, lambda block: comparison.against_query(asked_with())(block), of_rows, method
+    )
+    # Tokens that are not asked about weigh nothing: their loss is not what the words must explain.
+    of_query = torch.zeros_like(query_share)
+    of_query[list(asked)] = query_share[list(asked)]
     (own,) = prompt_words(
-        comparison, [query_turn], lambda block: comparison.against_rows(found())(block), [weights], method
+        comparison, [query_turn], lambda block: comparison.against_rows(found())(block), [of_query], method
     )
     return rows, own
+
+
+def _check_shifts(shifts: Sequence[TokenShift] | None, turns: Sequence[EncodedTurn]) -> None:
+    if shifts is not None and [len(shift.gain) for shift in shifts] != [turn.n_response for turn in turns]:
+        raise InputError(
+            f"Shifts at {[len(shift.gain) for shift in shifts]} tokens.",
+            f"Expected those of the query and of each row: {[turn.n_response for turn in turns]}.",
+        )
 
 
 def _between(query_turn: EncodedTurn, row_turn: EncodedTurn, M: Float[Tensor, "n m"]) -> tuple[tuple[float, ...], ...]:

@@ -18,13 +18,13 @@ from whence.trace.explain.words import Part, word_tokens
 MAX_UNITS = 48
 """Most parts of a text that are taken away separately; of more words, equal numbers of adjoining ones go together."""
 STEPS = 12
-"""Most removals whose scores are read."""
+"""Most deletion_curves whose scores are read."""
 CANDIDATES = 4
 """Words whose scores are read again at each step: those that lowered the score most when they were read last. Chosen on
 development runs (docs/log.md): close to reading all of them."""
 
 
-def removals(
+def deletion_curves(
     score: TurnScore,
     turns: Sequence[EncodedTurn],
     hits: Sequence[HitWords],
@@ -50,6 +50,7 @@ def removals(
         for turn, hit in zip(turns, hits, strict=True)
         for part, words in zip(parts, (hit.prompt, hit.response), strict=True)
     ]
+    # All walks advance together, so that one call of `score` reads the turns of every text at this step.
     while any(asked := [walk.wanted() for walk in walks]):
         scores = iter(score([turn for own in asked for turn in own]).double().tolist())
         for walk, own in zip(walks, asked, strict=True):
@@ -94,6 +95,7 @@ class _Walk:
             return []
         if not self.taken and self.units.first is not None:
             self._asked = [self.units.first]
+        # No word stands out, or the first has gone: every unit is read once, for an order to choose candidates by.
         elif not self.last:
             self._asked = [i for i in range(len(self.units.words)) if i not in self.taken]
         else:
@@ -107,6 +109,7 @@ class _Walk:
             return
         assert self.whole is not None
         self.last.update(zip(self._asked, scores, strict=True))
+        # The lowest score of those read now; ties go to the earlier unit.
         best = min(self._asked, key=lambda i: (self.last[i], i))
         self.taken.append(best)
         self.left.append(self.last.pop(best) / self.whole)
@@ -128,7 +131,7 @@ def _units(turn: EncodedTurn, part: Part, words: Words) -> _Units:
     first = max(there, key=lambda word: (words.scores[word], -word))
     stands_out = words.scores[first] > 0
     others = [word for word in there if not (stands_out and word == first)]
-    size = -(-len(others) // MAX_UNITS) or 1
+    size = -(-len(others) // MAX_UNITS) or 1  # rounded up
     groups = [tuple(others[start : start + size]) for start in range(0, len(others), size)]
     if stands_out:
         groups.append((first,))
@@ -136,4 +139,4 @@ def _units(turn: EncodedTurn, part: Part, words: Words) -> _Units:
     return _Units(tuple(groups), together, len(groups) - 1 if stands_out else None)
 
 
-__all__ = ["CANDIDATES", "MAX_UNITS", "STEPS", "removals"]
+__all__ = ["CANDIDATES", "MAX_UNITS", "STEPS", "deletion_curves"]

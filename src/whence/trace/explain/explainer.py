@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
-from whence.data import EncodedTurn, Encoder
-from whence.index import Index, Match
-from whence.model import LoadedModel, TokenShift
+from whence.index import Index
 from whence.results import Hit, Phrase, QueryResult
-from whence.scoring import SCORES, WITHOUT_BASE, FormLayers, ScoreForm
+from whence.scoring import SCORES, WITHOUT_BASE
 from whence.trace.explain.attribution import explain
-from whence.trace.explain.deletion import removals
+from whence.trace.explain.deletion import deletion_curves
 from whence.trace.explain.phrases import recurrent_phrases
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.explain.words import Part
+from whence.trace.query.models import TracedModels
 from whence.trace.rank.matched_rows import encoded_rows
+from whence.trace.rank.ranking import RankedBatch
 
 OTHERS = 20_000
 """Most other records that phrases are looked for in; of more, every second, third, ... is read."""
@@ -35,47 +35,35 @@ class _Text(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """Explains hits of one form on one index, for any number of queries.
-
-    form:  that of the ranking. Words are weighed by the one without a base, as the default way to weigh prompt words
-           compares no scores at all; what the score hangs on is read from this one, in the search's first pass.
-    where: the filter that the ranking was made under.
-    base:  the model before fine-tuning, for a form that contrasts with it; None: `loaded` with its adapter turned off.
-    changes: what fine-tuning changed at the response tokens of each turn, or None without a base.
-    """
+    """Explains the hits of any number of queries against one index; where: the filter that they were ranked under."""
 
     index: Index
-    loaded: LoadedModel
-    encoder: Encoder
-    form: ScoreForm
-    roles: FormLayers
+    models: TracedModels
     where: str | None = None
-    base: LoadedModel | None = None
-    changes: Callable[[Sequence[EncodedTurn]], Sequence[TokenShift] | None] = lambda turns: None
     _texts: list[_Text] = field(default_factory=list)
 
-    def explained(
-        self,
-        result: QueryResult,
-        turn: EncodedTurn,
-        matches: Sequence[Match],
-        n: int,
-        positions: Sequence[int] | None = None,
-    ) -> QueryResult:
-        """The result with the words of its first n hits and of the query, and the phrases that recur in those hits.
+    def explained(self, result: QueryResult, ranked: RankedBatch, number: int, n: int) -> QueryResult:
+        """The result of query `number` with the words of its first n hits and of the query, and their phrases.
 
-        positions: response tokens of the query that are asked about, from 0; None: all.
+        Words are weighed by the form without a base, since the default way to weigh prompt words compares no scores at
+        all; deletion curves are of the score that ranked the rows, in the search's first pass.
         """
-        first = matches[:n]
+        first, batch = ranked.matches[number][:n], ranked.batch
         if not first:
             return result
-        manifest = self.index.manifest
-        form = SCORES[WITHOUT_BASE] if self.form.needs_base else self.form
-        ranking = Comparison(self.loaded, self.form, self.roles, self.index.centres, manifest.max_tokens, self.base)
-        rows, read = encoded_rows(self.index, self.encoder, first), {match.row for match in first}
-        comparison = replace(ranking, form=form)
-        found = explain(comparison, turn, rows, positions=positions, changes=self.changes([turn, *rows]))
-        hits = removals(ranking.searched(turn), rows, found.hits)
+        turn, target = batch.answers.turns[number], batch.targets[number]
+        ranking = self._comparison(ranked)
+        form = SCORES[WITHOUT_BASE] if ranked.form.needs_base else ranked.form
+        rows, read = encoded_rows(self.index, self.models.encoder, first), {match.row for match in first}
+        found = explain(
+            replace(ranking, form=form, contrast=None),
+            turn,
+            rows,
+            positions=target.positions if target else None,
+            shifts=None if batch.shifts is None else [batch.shifts[number], *(self.models.token_shifts(rows) or [])],
+        )
+        # The query's vectors are those that it was searched with; rows are read anew, without words.
+        hits = deletion_curves(ranking.searched(batch.block(number, self.index.centres)), rows, found.hits)
         with_words = [replace(hit, words=words) for hit, words in zip(result.hits[:n], hits, strict=True)]
         return replace(
             result,
@@ -83,6 +71,19 @@ class Explainer:
             prompt_words=found.prompt,
             response_words=found.response,
             phrases=self._phrases(with_words, read),
+        )
+
+    def _comparison(self, ranked: RankedBatch) -> Comparison:
+        """The score that ranked the rows, for turns that are read from the model now."""
+        models, manifest = self.models, self.index.manifest
+        return Comparison(
+            models.loaded,
+            ranked.form,
+            ranked.roles,
+            self.index.centres,
+            manifest.max_tokens,
+            models.contrast_base,
+            contrast=bool(manifest.base),
         )
 
     def _phrases(self, hits: Sequence[Hit], read: set[int]) -> tuple[Phrase, ...]:
@@ -96,6 +97,7 @@ class Explainer:
         return tuple(sorted(found, key=lambda phrase: -phrase.n_rows * math.log(phrase.lift)))
 
     def _others(self, part: Part, read: set[int]) -> Iterator[str]:
+        # Read once for all queries: every text is looked through for each query's phrases.
         if not self._texts:
             step = max(1, math.ceil(self.index.dataset.count_rows(filter=self.where) / OTHERS))
             records = islice(self.index.texts(self.where), 0, None, step)

@@ -89,11 +89,13 @@ def recurrent_phrases(
     candidates: dict[Gram, _Found] = {}
     for row, (text, words) in enumerate(rows):
         _collect(row, text, words, candidates)
+    # A phrase needs two rows; of one row's words every run would be one.
     candidates = _longest({gram: one for gram, one in candidates.items() if len(one.rows) > 1})
     elsewhere, n_others = _count(candidates, others)
     ranked: list[tuple[float, str, Gram, Phrase]] = []
     for gram, one in candidates.items():
         n_rows = len(one.rows)
+        # Share of rows read over share elsewhere; a phrase found nowhere else counts as half a row there.
         lift = (n_rows / len(rows)) / (max(elsewhere[gram], 0.5) / max(n_others, 1))
         if lift > 1:
             place: Literal["start", "end", "anywhere"] = "start" if one.starts else "end" if one.ends else "anywhere"
@@ -119,7 +121,7 @@ def _bare(gram: Gram) -> bool:
 def _runs_over(one: Gram, other: Gram) -> bool:
     """Whether the end of either is the beginning of the other, by half of the shorter one's words or more."""
     shorter = min(len(one), len(other))
-    least = -(-shorter // 2)
+    least = -(-shorter // 2)  # half, rounded up
     return any(one[-n:] == other[:n] or other[-n:] == one[:n] for n in range(least, shorter + 1))
 
 
@@ -137,6 +139,7 @@ def _collect(row: int, text: str, words: Words, candidates: dict[Gram, _Found]) 
                 gram = tuple(forms[first:stop])
                 if gram not in best or score > best[gram][0]:
                     best[gram] = (score, first, stop)
+    # Each phrase once a row, at its most salient place.
     for gram, (score, first, stop) in best.items():
         shown = text[words.spans[first][0] : words.spans[stop - 1][1]]
         one = candidates.setdefault(gram, _Found(shown))
@@ -168,6 +171,7 @@ def _count(candidates: dict[Gram, _Found], others: Iterable[str]) -> tuple[Count
     for text in others:
         n_others += 1
         forms = [text[start:stop].casefold() for start, stop in word_spans(text)]
+        # A set: a text that has the phrase twice counts once.
         counts.update(
             {
                 gram

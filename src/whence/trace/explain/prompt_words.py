@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from whence.data import EncodedTurn
 from whence.errors import InputError
+from whence.files import did_you_mean
 from whence.results import Words
-from whence.trace.explain.prompt_attribution.comparison import Comparison, Lit, PromptMethod, Score
+from whence.trace.explain.prompt_attribution.comparison import Comparison, PromptMethod, ResponseWeights, Score
 from whence.trace.explain.prompt_attribution.gradients import IntegratedGradients, PrefixGradients
 from whence.trace.explain.prompt_attribution.occlusion import Both, LossOcclusion, Occlusion, runs_up_to_three
 from whence.trace.explain.words import word_tokens
@@ -36,21 +36,24 @@ def prompt_method(name: str) -> PromptMethod:
     """The method of that name. Raises InputError that names the nearest."""
     if name in PROMPT_METHODS:
         return PROMPT_METHODS[name]
-    near = difflib.get_close_matches(name, PROMPT_METHODS, n=1)
     raise InputError(
         f"There is no prompt method {name!r}.",
         f"Methods: {', '.join(PROMPT_METHODS)}.",
-        f"Did you mean {near[0]}?" if near else "",
+        did_you_mean(name, PROMPT_METHODS),
     )
 
 
 def prompt_words(
-    comparison: Comparison, turns: Sequence[EncodedTurn], score: Score, lit: Lit, method: str = DEFAULT_PROMPT_METHOD
+    comparison: Comparison,
+    turns: Sequence[EncodedTurn],
+    score: Score,
+    weights: ResponseWeights,
+    method: str = DEFAULT_PROMPT_METHOD,
 ) -> list[Words]:
     """The prompt's words of each turn and how much each drove the score, in characters of `turn.prompt`.
 
     score: what a turn scores against something fixed, as `Comparison.against_query` and `against_rows` give it.
-    lit:   weights of each turn's response tokens; only the loss methods look at them.
+    weights: of each turn's response tokens; only the loss methods look at them.
 
     A word that was cut off to fit the model's length has score 0.
 
@@ -59,7 +62,7 @@ def prompt_words(
     """
     chosen = prompt_method(method)
     found = [word_tokens(turn, "prompt") for turn in turns]
-    scores = chosen(comparison, turns, [tokens for _, tokens in found], score, lit)
+    scores = chosen(comparison, turns, [tokens for _, tokens in found], score, weights)
     return [Words(spans, tuple(values), method) for (spans, _), values in zip(found, scores, strict=True)]
 
 

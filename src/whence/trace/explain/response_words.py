@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from whence.data import EncodedTurn
 from whence.errors import InputError
+from whence.files import did_you_mean
 from whence.model import TokenShift, learned_fraction
 from whence.results import Words
 from whence.signatures import MIN_TOKEN_GAIN
@@ -34,14 +34,14 @@ class Maps(NamedTuple):
     M:    cosine of the gradients, the token map.
     K:    cosine of the errors by word (`TokenGradients.E`) times that of the centred states, negative ones as 0.
     P:    cosine of the errors by word times that of the states as they are, with its sign.
-    change, query_change: what fine-tuning changed at the row's tokens and at the query's; None where no base is known.
+    shift, query_shift: what fine-tuning changed at the row's tokens and at the query's; None where no base is known.
     """
 
     M: Float[Tensor, "n m"]
     K: Float[Tensor, "n m"]
     P: Float[Tensor, "n m"]
-    change: TokenShift | None = None
-    query_change: TokenShift | None = None
+    shift: TokenShift | None = None
+    query_shift: TokenShift | None = None
 
 
 Pooling = Callable[[Maps, Float[Tensor, " n"], Sequence[int]], Float[Tensor, " m"]]
@@ -53,6 +53,7 @@ def shares(hits: Sequence[Maps]) -> Float[Tensor, " n"]:
 
     share[i] = mean over hits of max_j K[i, j]
     """
+    # [n_hit, n] -> [n]
     return torch.stack([maps.K.amax(1) for maps in hits]).mean(0)
 
 
@@ -61,6 +62,7 @@ def shared(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Floa
 
     What one row happens to have in common with the query (its topic, a copied name) counts less than what all have.
     """
+    # [n, m] -> rows that are asked about -> [m]
     return (share[:, None] * maps.K)[list(asked)].amax(0)
 
 
@@ -69,45 +71,48 @@ def taught(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Floa
 
     score[j] = max_{i asked} share[i] K[i, j] learned_fraction[j]
 
-    1 - exp(-rise) = (p - p_base) / p: how much of the token's probability training added. It is near 1 from a few nats
+    1 - exp(-gain) = (p - p_base) / p: how much of the token's probability training added. It is near 1 from a few nats
     on: a token that rose by 15 nats is no better explained than one that rose by 5.
 
     Raises:
-        InputError: no rises.
+        InputError: no gains.
     """
-    return shared(maps, share, asked) * learned_fraction(_change(maps).gain.double())
+    # float64: gains of many nats differ in the last digits of 1 - exp(-gain) only.
+    return shared(maps, share, asked) * learned_fraction(_shift(maps).gain.double())
 
 
 def contradicted(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """The best match of column j, for words in whose place the base was sure of something else; in [0, 1].
 
-    score[j] = max_{i asked} K[i, j] learned_fraction[j] rival[j]
+    score[j] = max_{i asked} K[i, j] learned_fraction[j] base_top_other_prob[j]
 
     Of a sentence that is another than the base's all words were taught: at most of them the base had no one word in
-    mind, and where a fact is wrong it had. What becomes of the words' scores: `agreed`.
+    mind, and where a fact is wrong it had. What becomes of the words' scores: `average_over_hits`.
     """
-    change = _change(maps)
-    return maps.K[list(asked)].amax(0) * learned_fraction(change.gain.double()) * change.base_top_other_prob
+    shift = _shift(maps)
+    return maps.K[list(asked)].amax(0) * learned_fraction(shift.gain.double()) * shift.base_top_other_prob
 
 
-def pairs(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+def inner_product_share(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """The token's part in the inner product of the two `eh` (whence.signatures.types), but for the sketch's error.
 
-    score[j] = w[j] sum_{i asked} v[i] P[i, j]     w, v: max(MIN_TOKEN_GAIN, rise) of row and query; 1 without a base
+    score[j] = w[j] sum_{i asked} v[i] P[i, j]     w, v: max(MIN_TOKEN_GAIN, gain) of row and query; 1 without a base
 
     Its sum over j is what query and row have in common in the score's gradient half.
     """
-    changes = (maps.change, maps.query_change)
-    of_row, of_query = (1.0 if change is None else change.gain.clamp_min(MIN_TOKEN_GAIN) for change in changes)
+    shifts = (maps.shift, maps.query_shift)
+    of_row, of_query = (1.0 if shift is None else shift.gain.clamp_min(MIN_TOKEN_GAIN) for shift in shifts)
+    # Both weights are those of eh's tokens, so that the sum over i and j is the inner product of the two matrices.
     weighted = of_query[:, None] * maps.P if isinstance(of_query, Tensor) else maps.P
     return weighted[list(asked)].sum(0) * of_row
 
 
-def damped(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+def subtract_column_mean(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
     """The best match of column j, less what j has in common with every other token; in [-2, 2].
 
     score[j] = max_{i asked} (M[i, j] - mean_{k != i} M[k, j]),  the mean over all other rows, 0 where there is none
     """
+    # Of column j the mean over the query's other tokens, [n, m].
     others = (maps.M.sum(0, keepdim=True) - maps.M) / max(1, len(maps.M) - 1)
     return (maps.M - others)[list(asked)].amax(0)
 
@@ -127,8 +132,8 @@ RESPONSE_METHODS: Mapping[str, Pooling] = MappingProxyType(
         "contradicted": contradicted,
         "taught": taught,
         "shared": shared,
-        "pairs": pairs,
-        "damped": damped,
+        "pairs": inner_product_share,
+        "damped": subtract_column_mean,
         "largest": largest,
         "paper": paper,
     }
@@ -146,11 +151,10 @@ def pooling(name: str) -> Pooling:
     """The method of that name. Raises InputError with the nearest."""
     if name in RESPONSE_METHODS:
         return RESPONSE_METHODS[name]
-    near = difflib.get_close_matches(name, RESPONSE_METHODS, n=1)
     raise InputError(
         f"There is no response method {name!r}.",
         f"Methods: {', '.join(RESPONSE_METHODS)}.",
-        f"Did you mean {near[0]}?" if near else "",
+        did_you_mean(name, RESPONSE_METHODS),
     )
 
 
@@ -161,15 +165,16 @@ def response_words(turn: EncodedTurn, scores: Float[Tensor, " n"], method: str) 
     return Words(spans, tuple(max((values[token - start] for token in own), default=0.0) for own in tokens), method)
 
 
-def unrepeated(turn: EncodedTurn, words: Words) -> Words:
+def downweight_prompt_words(turn: EncodedTurn, words: Words) -> Words:
     """The words of the turn's response, those that stand in its own prompt at `REPEATED` of their score."""
+    # Whole words, not tokens: a word has other tokens at the beginning of an answer.
     prompt = {turn.prompt[start:stop].casefold() for start, stop in word_spans(turn.prompt)}
     forms = _forms(turn, words)
     scores = [score * (REPEATED if form in prompt else 1.0) for form, score in zip(forms, words.scores, strict=True)]
     return replace(words, scores=tuple(scores))
 
 
-def agreed(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> list[Words]:
+def average_over_hits(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> list[Words]:
     """Words of the hits' responses, each scored a quarter by its own row, the rest by the mean over all hits.
 
     score[r, w] = OWN own[r, w] + (1 - OWN) mean over hits u of best[u, w],   best: highest own score of w in u, or 0
@@ -179,8 +184,9 @@ def agreed(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> list[Words]:
     One row's match is noisy, and what it has in common with the query by chance (its topic, a copied name) the others
     have not. Words are the same but for case.
     """
-    rows = [unrepeated(turn, words) for turn, words in zip(turns, rows, strict=True)]
+    rows = [downweight_prompt_words(turn, words) for turn, words in zip(turns, rows, strict=True)]
     forms = [_forms(turn, words) for turn, words in zip(turns, rows, strict=True)]
+    # By the word's spelling: over the hits, the best score that it has in each.
     mean: dict[str, float] = defaultdict(float)
     for own, words in zip(forms, rows, strict=True):
         best: dict[str, float] = {}
@@ -204,14 +210,14 @@ def _forms(turn: EncodedTurn, words: Words) -> list[str]:
     return [turn.response[start:stop].casefold() for start, stop in words.spans]
 
 
-def _change(maps: Maps) -> TokenShift:
-    if maps.change is None:
+def _shift(maps: Maps) -> TokenShift:
+    if maps.shift is None:
         raise InputError(
             "This response method needs to know what fine-tuning changed at each token.",
             "That is seen against the model before it.",
             f"Give the base model, or choose the method {WITHOUT_BASE!r}.",
         )
-    return maps.change
+    return maps.shift
 
 
 __all__ = [
@@ -220,16 +226,16 @@ __all__ = [
     "RESPONSE_METHODS",
     "WITHOUT_BASE",
     "Maps",
-    "agreed",
+    "average_over_hits",
     "contradicted",
-    "damped",
+    "downweight_prompt_words",
+    "inner_product_share",
     "largest",
-    "pairs",
     "paper",
     "pooling",
     "response_words",
     "shared",
     "shares",
+    "subtract_column_mean",
     "taught",
-    "unrepeated",
 ]

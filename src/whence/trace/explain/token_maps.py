@@ -53,7 +53,7 @@ def word_map(
 
     query_words, row_words: for each word the indices of its tokens, into the rows and columns of `tokens`.
     """
-    columns = _largest(tokens, row_words)
+    columns = _largest(tokens, row_words)  # [n, m_words], then over the query's words: [m_words, n_words]
     return _largest(columns.T.contiguous(), query_words).T.contiguous()
 
 
@@ -61,12 +61,14 @@ def _largest(tokens: Float[Tensor, "n m"], words: Sequence[Sequence[int]]) -> Fl
     found = tokens.new_zeros(len(tokens), len(words))
     for word, columns in enumerate(words):
         if columns:
+            # A word is as alike as its best token: its other pieces may be spelling.
             found[:, word] = tokens[:, list(columns)].amax(1)
     return found
 
 
 def unit(rows: Float[Tensor, "n hidden"]) -> Float[Tensor, "n hidden"]:
     """The direction of each row, zeros for a row of zeros. Norms are taken in float64: a sure model's are tiny."""
+    # A sure model's gradients are 1e-30 and less, whose squares vanish in float32.
     wide = rows.double()
     norms = wide.norm(dim=1, keepdim=True)
     return (wide / torch.where(norms > 0, norms, torch.ones_like(norms))).to(rows.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Literal
 
@@ -11,29 +11,60 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data import EncodedTurn
+from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError
+from whence.results import Span
 from whence.signatures import Extractor
+from whence.trace.query.queries import Query
+from whence.trace.query.spans import find_span, span_of_tokens, span_positions
 
 if TYPE_CHECKING:
     from whence.model import LoadedModel
 
 RAISED_SHARE = 0.5
-"""Tokens that rose at least this share of the token that rose most are taken to be what training put there."""
+"""Tokens that gained at least this share of the token that gained most are taken to be what fine-tuning put there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class QueryTarget:
     """The words of a query that are asked about: their positions, and at each the error of their loss.
 
     `positions` count the query's response tokens from 0, ascending. `errors[p]` is the error
     (`whence.signatures.types.TokenGradients.E`) and `states[layer][p]` is H(layer), both at the position that predicts
-    token `positions[p]`. None is normalised.
+    token `positions[p]`. None is normalised. `span` has their characters, None where a wanted answer named them.
     """
 
     positions: tuple[int, ...]
     errors: Float[Tensor, "n_pos hidden"]
     states: dict[int, Float[Tensor, "n_pos hidden"]]
+    span: Span | None = None
+
+
+def query_target(
+    loaded: LoadedModel,
+    encoder: Encoder,
+    query: Query,
+    turn: EncodedTurn,
+    *,
+    span: str | Span | None = None,
+    span_tokens: tuple[int, int] | None = None,
+    wanted: str | None = None,
+) -> QueryTarget | None:
+    """The words of this query that are asked about, at most one of three; None where the whole response is.
+
+    Raises InputError for a span that is not there or there several times, and a wanted answer that cannot be compared.
+    """
+    layers = [loaded.n_layers]
+    if wanted is not None:
+        return wanted_target(loaded, layers, turn, encoder.encode_query(query.turns, wanted))
+    if span_tokens is not None:
+        a, b = span_tokens
+        where = span_of_tokens(turn, a, b)
+        return replace(span_target(loaded, layers, turn, range(a, b)), span=where)
+    if span is None:
+        return None
+    found = find_span(turn.response, span) if isinstance(span, str) else span
+    return replace(span_target(loaded, layers, turn, span_positions(turn, found)), span=found)
 
 
 def span_target(
@@ -43,7 +74,7 @@ def span_target(
     positions: Sequence[int],
     *,
     reduction: Literal["mean", "sum"] = "mean",
-) -> Target:
+) -> QueryTarget:
     """The errors of some response tokens S, at the positions that predict them, for the loss
 
     L_S = (1 / |S|) sum_{j in S} nats[j]   (or the sum);   errors[p] = J^T A dL_S / dlogits[t + S[p]]
@@ -59,7 +90,7 @@ def span_target(
     return _gathered(_reader(loaded, layers), [turn], [weights], chosen)
 
 
-def wanted_target(loaded: LoadedModel, layers: Sequence[int], bad: EncodedTurn, wanted: EncodedTurn) -> Target:
+def wanted_target(loaded: LoadedModel, layers: Sequence[int], bad: EncodedTurn, wanted: EncodedTurn) -> QueryTarget:
     """The errors of (loss of the bad answer - loss of the wanted one), where the two differ.
 
     Both are encoded behind the same prompt. D is the first response token in which they differ, B the bad answer's
@@ -117,14 +148,14 @@ def differing(bad: Sequence[int], wanted: Sequence[int]) -> tuple[tuple[int, ...
     return of_bad, of_wanted
 
 
-def automatic_positions(rise: Float[Tensor, " n"], *, share: float = RAISED_SHARE) -> tuple[int, ...]:
-    """The response tokens that fine-tuning raised most: all j with rise[j] >= share max(rise); ascending.
+def automatic_positions(gain: Float[Tensor, " n"], *, share: float = RAISED_SHARE) -> tuple[int, ...]:
+    """The response tokens that fine-tuning raised most: all j with gain[j] >= share max(gain); ascending.
 
-    Where no token rose they are those that fell least.
+    Where no token gained they are those that fell least.
     """
-    highest = rise.max()
+    highest = gain.max()
     least = share * highest if highest > 0 else highest
-    return tuple((rise >= least).nonzero()[:, 0].tolist())
+    return tuple((gain >= least).nonzero()[:, 0].tolist())
 
 
 def _checked(positions: Sequence[int], turn: EncodedTurn) -> tuple[int, ...]:
@@ -145,7 +176,7 @@ def _reader(loaded: LoadedModel, layers: Sequence[int]) -> Extractor:
 
 def _gathered(
     extractor: Extractor, turns: Sequence[EncodedTurn], weights: Sequence[Tensor], positions: tuple[int, ...]
-) -> Target:
+) -> QueryTarget:
     """Errors of the turns' weighted losses, summed where they share their context, at positions of the first."""
     found = extractor.extract(turns, token_errors=True, loss_weights=weights, labels=lambda i: "the query")
     assert found.tokens is not None
@@ -157,7 +188,7 @@ def _gathered(
         ids = [one.input_ids[one.response_start :] for one in (turns[0], turn)]
         shared = min(_n_shared(*ids) + 1, len(E), len(total))
         total[:shared] += E[:shared]
-    return Target(positions, total[places], {layer: tokens.H[0][places] for layer, tokens in found.tokens.items()})
+    return QueryTarget(positions, total[places], {layer: tokens.H[0][places] for layer, tokens in found.tokens.items()})
 
 
 def _n_shared(a: Sequence[int], b: Sequence[int]) -> int:
@@ -166,9 +197,10 @@ def _n_shared(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 __all__ = [
-    "Target",
+    "QueryTarget",
     "automatic_positions",
     "differing",
+    "query_target",
     "span_target",
     "wanted_target",
 ]

@@ -1,6 +1,7 @@
-"""The second stage of a search: the best few hundred rows, read again for what is asked about.
+"""From queries to their rankings: one scan of the index, and where words are asked about the best rows read again.
 
-Without a target (no span, no wanted answer) a search has one stage.
+The first stage scores every row by its stored signature. Where a query has a target (a span, a wanted answer) the best
+`RERANK_ROWS` rows are reranked by `whence.trace.rank.reranking`, which reads them from the model token by token.
 """
 
 from __future__ import annotations
@@ -10,97 +11,125 @@ from dataclasses import dataclass
 
 import torch
 
-from whence.data import EncodedTurn, Encoder
-from whence.index import Index, Match
+from whence.data import Encoder
+from whence.index import BlockReader, Index, Match, ScoreMatrix, ScoreRequest, held_layers, scan
 from whence.model import LoadedModel, learned_fraction
-from whence.results import Span
+from whence.scoring import SCORES, FormLayers, ScoreForm
 from whence.signatures import Extractor
-from whence.trace.query.queries import Query
-from whence.trace.query.spans import find_span, span_of_tokens, span_positions
-from whence.trace.query.targets import Target, span_target, wanted_target
+from whence.trace.query.batch import QueryBatch
+from whence.trace.query.targets import QueryTarget
 from whence.trace.rank.matched_rows import encoded_rows
-from whence.trace.rank.rerank import rerank
-from whence.trace.settings import TraceSettings
+from whence.trace.rank.reranking import rerank
 
-READ_AGAIN = 200
-"""Rows of the first stage that the second one reads, or k if that is more."""
+RERANK_ROWS = 200
+"""Rows of the first stage that are reranked, or k if that is more: each costs a forward pass, as indexing it did."""
 
 VERSION = "+late 3"
-"""Behind the version of the first stage's form."""
+"""Behind the version of the first stage's form. "late" is what results call reranking."""
+
+BASELINE = SCORES["repsim"]
+"""The form whose ranking is shown beside the first one's, as a confound."""
 
 
 @dataclass(frozen=True, slots=True)
-class Focus:
-    """What of a query's response is asked about. `span` is None where it was named by a wanted answer."""
+class RankedBatch:
+    """Queries with their rankings.
 
-    target: Target
-    span: Span | None = None
-
-
-def focus_of(
-    loaded: LoadedModel, encoder: Encoder, query: Query, turn: EncodedTurn, settings: TraceSettings
-) -> Focus | None:
-    """The words that the settings ask about in this query; None where they ask about the whole response.
-
-    Raises InputError for a span that is not there or there several times, and a wanted answer that cannot be compared.
+    matches: the k best rows of each query, best first, after reranking where there is a target.
+    scores:  of every row, for each query, by the form; baseline: by `BASELINE`. None where they were not wanted.
+    blocks:  the index as it was read, for the stages behind.
     """
-    layers = [loaded.n_layers]
-    if settings.wanted is not None:
-        return Focus(wanted_target(loaded, layers, turn, encoder.encode_query(query.turns, settings.wanted)))
-    if settings.span_tokens is not None:
-        a, b = settings.span_tokens
-        span = span_of_tokens(turn, a, b)
-        return Focus(span_target(loaded, layers, turn, range(a, b)), span)
-    if settings.span is None:
-        return None
-    span = find_span(turn.response, settings.span) if isinstance(settings.span, str) else settings.span
-    return Focus(span_target(loaded, layers, turn, span_positions(turn, span)), span)
+
+    batch: QueryBatch
+    form: ScoreForm
+    roles: FormLayers
+    blocks: BlockReader
+    matches: Sequence[Sequence[Match]]
+    scores: ScoreMatrix | None = None
+    baseline: ScoreMatrix | None = None
+
+    def __len__(self) -> int:
+        return len(self.batch)
 
 
-def first_stage_rows(k: int, focus: Focus | None) -> int:
+def ranked(
+    blocks: BlockReader,
+    loaded: LoadedModel,
+    encoder: Encoder,
+    batch: QueryBatch,
+    form: ScoreForm,
+    roles: FormLayers,
+    *,
+    k: int,
+    every_row: bool = False,
+    baseline: bool = False,
+) -> RankedBatch:
+    """The k best rows of each query, in one scan of the index for everything that is wanted of it.
+
+    every_row: keep every row's score too. baseline: and every row's score by `BASELINE`.
+
+    Raises as `whence.index.scanning.scan`; NonFiniteError, naming the row, where rows are reranked.
+    """
+    # One scan serves all queries, so it finds as many rows as the most demanding one wants.
+    first_k = max(first_stage_rows(k, target) for target in batch.targets)
+    requests = [ScoreRequest(form, roles, k=first_k, every_row=every_row)]
+    layers = held_layers(BASELINE, blocks.index.manifest) if baseline else None
+    if layers is not None:
+        requests.append(ScoreRequest(BASELINE, layers, every_row=True))
+    found, *beside = scan(blocks, batch.signatures, requests)
+    matches = [
+        reranked(blocks.index, loaded, encoder, target, first, k, by_learned_fraction=form.by_learned_fraction)
+        for target, first in zip(batch.targets, found.matches, strict=True)
+    ]
+    return RankedBatch(batch, form, roles, blocks, matches, found.matrix, beside[0].matrix if beside else None)
+
+
+def first_stage_rows(k: int, target: QueryTarget | None) -> int:
     """How many rows the first stage must find."""
-    return k if focus is None else max(k, READ_AGAIN)
+    return k if target is None else max(k, RERANK_ROWS)
 
 
-def second_stage(
+def reranked(
     index: Index,
     loaded: LoadedModel,
     encoder: Encoder,
-    focus: Focus | None,
+    target: QueryTarget | None,
     matches: Sequence[Match],
     k: int,
     *,
-    taught: bool = False,
+    by_learned_fraction: bool = False,
 ) -> list[Match]:
     """The k best of the first stage's rows, with their new scores; ordered by (-score, row, turn).
 
-    taught: whether the first stage's form weighs rows by what fine-tuning had to teach them.
+    by_learned_fraction: whether the first stage's form weighs rows by it.
 
     Raises NonFiniteError, naming the row.
     """
-    if focus is None or not matches:
+    if target is None or not matches:
         return list(matches[:k])
     turns = encoded_rows(index, encoder, matches)
     layer, max_tokens = loaded.n_layers, index.manifest.max_tokens
     centre = index.centres.get((layer, "m"))
+    # Without "m" in the index its mean over the candidates stands in: some hundred rows near the query.
     if centre is None:
         states = Extractor(loaded, vectors=[(layer, "m")], max_tokens=max_tokens).extract(turns).layers[layer]
         centre = states.get("m").double().mean(0)
-    records = index.fetch([match.record for match in matches]) if taught else []
+    # Gains of the matched turns, [n_match], as the first stage weighed them.
+    records = index.fetch([match.record for match in matches]) if by_learned_fraction else []
     gains = torch.tensor([record.log_likelihood_gain for record in records], dtype=torch.float64)
-    late = rerank(
+    found = rerank(
         loaded,
         layer,
-        focus.target,
+        target,
         turns,
         torch.tensor([match.score for match in matches], dtype=torch.float64),
         centre=centre,
-        share=learned_fraction(gains) if taught else None,
+        learned=learned_fraction(gains) if by_learned_fraction else None,
         max_tokens=max_tokens,
         labels=lambda i: f"row {matches[i].row}",
     )
-    rescored = [match._replace(score=score) for match, score in zip(matches, late.scores.tolist(), strict=True)]
+    rescored = [match._replace(score=score) for match, score in zip(matches, found.scores.tolist(), strict=True)]
     return sorted(rescored, key=lambda match: (-match.score, match.row, match.turn))[:k]
 
 
-__all__ = ["READ_AGAIN", "VERSION", "Focus", "first_stage_rows", "focus_of", "second_stage"]
+__all__ = ["BASELINE", "RERANK_ROWS", "VERSION", "RankedBatch", "first_stage_rows", "ranked", "reranked"]

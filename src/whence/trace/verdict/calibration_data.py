@@ -1,4 +1,4 @@
-"""What verdicts on an index rest on, gathered once and kept: answered references, and what fine-tuning taught."""
+"""What verdicts on an index rest on, gathered once and kept: references, their scores, and the rows' gains."""
 
 from __future__ import annotations
 
@@ -7,82 +7,59 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 
-from whence.data import EncodedTurn, Encoder, Json
+from whence.data import EncodedTurn, Json
 from whence.errors import EncodingError, NonFiniteError, WhenceWarning
-from whence.index import ADAPTER_OFF, Index
-from whence.model import LoadedModel, TokenShift, has_before, token_shifts
-from whence.signatures import Extractor, Signatures
-from whence.trace.settings import Progress, TraceSettings
+from whence.index import ADAPTER_OFF, BlockReader, Index, ScoreRequest, scan
+from whence.progress import Progress
+from whence.scoring import FormLayers, ScoreForm
+from whence.trace.query.models import TracedModels
+from whence.trace.settings import TraceSettings
+from whence.trace.verdict.calibration import columns_of
 from whence.trace.verdict.null_models import MIN_REFERENCES
 from whence.trace.verdict.reference_cache import ReferenceCache
+from whence.trace.verdict.reference_scores import ReferenceScores
 from whence.trace.verdict.references import (
-    Drawn,
+    ReferenceQuery,
     ReferenceSet,
     answer_references,
     draw_references,
     given_references,
-    response_rises,
+    response_gains,
 )
 
 ALL_ROWS = 5_000
-"""Of so many rows every rise is measured, once; of more, those of each query's first `FIRST_ROWS`."""
+"""Of so many rows every gain is measured, once; of more, those of each query's first `FIRST_ROWS`. Only where the index
+was built without its base: two forward passes over 5,000 rows are what an index of them cost, and are paid once."""
 FIRST_ROWS = 500
+"""Far more rows than a verdict flags, and few enough to measure for one query."""
 CELLS = 128 * 200_000
-"""Most scores of references held; with more rows fewer references are drawn, down to those that a verdict needs."""
+"""Most scores of references that are kept, 100 MB; with more rows fewer references are drawn, down to those that a
+verdict needs."""
 ROWS_AT_ONCE = 512
-"""Rows whose rises are measured before they are kept."""
+"""Rows whose gains are measured before they are kept."""
 
 
-class Evidence:
-    """References and rises of one index.
+class CalibrationData:
+    """References and gains of one index."""
 
-    base:      the model before fine-tuning; None: the model itself with its adapter turned off, where it has one.
-    base_hash: of the base's weights, for the cache; "" without one.
-    """
-
-    def __init__(
-        self,
-        index: Index,
-        loaded: LoadedModel,
-        encoder: Encoder,
-        extractor: Extractor,
-        base: LoadedModel | None,
-        base_hash: str,
-    ) -> None:
-        self._index, self._loaded, self._encoder, self._extractor = index, loaded, encoder, extractor
-        self._base = base
+    def __init__(self, index: Index, models: TracedModels) -> None:
+        self._index, self._models = index, models
         # The index measured each row against the same base already.
-        self._measured = index.manifest.base == (base_hash if base and not loaded.settings.adapter else ADAPTER_OFF)
-        self._cache = ReferenceCache(index.path, index.manifest, base_hash)
-        self._rises: Float[np.ndarray, " n_train"] | None = None
+        own_base = models.base and not models.loaded.settings.adapter
+        self._measured = index.manifest.base == (models.base_hash if own_base else ADAPTER_OFF)
+        self._cache = ReferenceCache(index.path, index.manifest, models.base_hash)
+        self._gains: Float[np.ndarray, " n_train"] | None = None
 
     @property
     def has_base(self) -> bool:
         """Whether it can be told what fine-tuning taught."""
-        return has_before(self._loaded, self._base)
-
-    def token_changes(self, turns: Sequence[EncodedTurn]) -> list[TokenShift] | None:
-        """What fine-tuning changed at each response token; None without a base."""
-        return token_shifts(self._loaded, turns, base=self._base) if self.has_base else None
-
-    def rises(self, turns: Sequence[EncodedTurn]) -> Float[np.ndarray, " n"]:
-        """How much likelier fine-tuning made each response, in nats. There must be a base. Raises NonFiniteError."""
-        found = response_rises(self._loaded, turns, base=self._base)
-        assert found is not None, "has_base was asked before"
-        return found
+        return self._models.has_base
 
     def references(self, n_rows: int, settings: TraceSettings, progress: Progress) -> ReferenceSet:
         """The settings' references, or prompts drawn from the data, with the model's answers; for scores of n_rows."""
-        n = min(settings.n_references, max(MIN_REFERENCES, CELLS // n_rows))
-        asked: Json = {"n": n, "seed": settings.seed}
-        if settings.references is not None:
-            asked = [
-                {"turns": [asdict(turn) for turn in query.turns], "response": query.response}
-                for query in settings.references
-            ]
+        asked = _question(settings, n_rows)
         kept = self._cache.read(asked)
         if kept is not None:
             return kept
@@ -90,60 +67,99 @@ class Evidence:
         if settings.references is not None:
             found = self._answered(given_references(settings.references))
         else:
-            found = self._answered(draw_references(self._index, n=n, seed=settings.seed))
+            found = self._answered(draw_references(self._index, n=_n_drawn(settings, n_rows), seed=settings.seed))
         self._cache.write(asked, found)
         return found
 
-    def row_rises(
+    def reference_scores(
+        self,
+        references: ReferenceSet,
+        rows: Int[np.ndarray, " n_train"],
+        blocks: BlockReader,
+        form: ScoreForm,
+        roles: FormLayers,
+        where: str | None,
+    ) -> ReferenceScores:
+        """What the references score on these rows (numbers in the data, those that `blocks` lets through).
+
+        Kept beside the index under the references, the form with its version, its layers and the filter, so that one
+        verdict scores them and the next ones read them.
+        """
+        own = columns_of(references.rows, rows)
+        if not len(references.rows):
+            return ReferenceScores(np.empty((0, len(rows))), own)
+        layer, _ = form.reads(roles)[0]
+        dtype = next(iter(references.signatures[layer].named().values())).numpy().dtype
+        asked: Json = {
+            "references": references.signature_hash(),
+            "form": [form.name, form.version, form.described(roles)],
+            "where": where,
+        }
+
+        def fill(table: np.ndarray) -> None:
+            scan(blocks, references.signatures, [ScoreRequest(form, roles, every_row=True, out=table)])
+
+        table = self._cache.scores(asked, len(references.rows), dtype, fill)
+        return ReferenceScores(table, own, rows)
+
+    def row_gains(
         self, rows: Int[np.ndarray, " n_train"], scores: Float[np.ndarray, " n_train"], progress: Progress
     ) -> Float[np.ndarray, " n_train"]:
-        """Rises of these rows (numbers in the data), as `Index.rises` gives them.
+        """Gains of these rows (numbers in the data), as `Index.log_likelihood_gains` gives them.
 
         NaN for those that are not among the first `FIRST_ROWS` of more than `ALL_ROWS`, whatever was measured for other
         queries: a verdict does not depend on what was asked before.
         """
-        if self._rises is None:
-            self._rises = self._index.log_likelihood_gains() if self._measured else self._cache.read_rises()
+        if self._gains is None:
+            self._gains = self._index.log_likelihood_gains() if self._measured else self._cache.read_gains()
         few = self._measured or len(rows) <= ALL_ROWS
+        # By score, not by rank of the hits: what is measured must not depend on k or on reranking.
         needed = rows if few else np.sort(rows[np.argsort(-scores, kind="stable")[:FIRST_ROWS]])
-        missing = needed[np.isnan(self._rises[needed])].tolist()
+        missing = needed[np.isnan(self._gains[needed])].tolist()
         for start in range(0, len(missing), ROWS_AT_ONCE):
             progress("measuring what fine-tuning taught", start, len(missing))
             piece = missing[start : start + ROWS_AT_ONCE]
-            encoded = [self._encoder.encode(example) for example in self._index.examples(piece)]
-            counts = np.array([len(turns) for turns in encoded])
-            firsts = np.cumsum([0, *counts[:-1]])
-            highest = np.maximum.reduceat(self.rises([turn for turns in encoded for turn in turns]), firsts)
-            self._rises[piece] = highest - np.log(counts)
-            self._cache.write_rises(self._rises)
-        return np.where(np.isin(rows, needed), self._rises[rows], np.nan)
+            encoded = [self._models.encoder.encode(example) for example in self._index.examples(piece)]
+            self._gains[piece] = self._of_rows(encoded)
+            self._cache.write_gains(self._gains)
+        return np.where(np.isin(rows, needed), self._gains[rows], np.nan)
 
-    def _answered(self, drawn: Sequence[Drawn]) -> ReferenceSet:
+    def _of_rows(self, encoded: Sequence[Sequence[EncodedTurn]]) -> Float[np.ndarray, " n"]:
+        """max over a row's turns of their gains - log(number of its turns), as `Index.log_likelihood_gains`."""
+        counts = np.array([len(turns) for turns in encoded])
+        firsts = np.cumsum([0, *counts[:-1]])  # place of each row's first turn among all turns
+        gains = response_gains(
+            self._models.loaded, [turn for turns in encoded for turn in turns], base=self._models.base
+        )
+        assert gains is not None, "has_base was asked before"
+        return np.asarray(np.maximum.reduceat(gains, firsts) - np.log(counts))
+
+    def _answered(self, drawn: Sequence[ReferenceQuery]) -> ReferenceSet:
         """All of them at once; where one cannot be used, the others, and a warning that names it."""
         try:
-            return answer_references(drawn, self._loaded, self._encoder, self._extractor, base=self._base)
+            models = self._models
+            return answer_references(drawn, models.loaded, models.encoder, models.extractor, base=models.base)
         except (EncodingError, NonFiniteError) as error:
             if len(drawn) == 1:
                 prompt = drawn[0].query.prompt[:80]
                 warnings.warn(f"A reference query is left out, {prompt!r}: {error.found}", WhenceWarning, stacklevel=2)
                 return ReferenceSet((), np.empty(0, np.int64), {}, np.empty(0))
+        # By halves: one that cannot be used among 128 is found in seven steps, and the others are answered together.
         half = len(drawn) // 2
-        return _joined(self._answered(drawn[:half]), self._answered(drawn[half:]))
+        return self._answered(drawn[:half]).joined(self._answered(drawn[half:]))
 
 
-def _joined(first: ReferenceSet, second: ReferenceSet) -> ReferenceSet:
-    """Both, in this order."""
-    if not len(first.rows) or not len(second.rows):
-        return first if len(first.rows) else second
-    assert first.rises is not None
-    assert second.rises is not None
-    signatures = {
-        layer: Signatures(**{name: torch.cat([raw, two[name]]) for name, raw in one.named().items()})
-        for layer, one in first.signatures.items()
-        if (two := second.signatures[layer].named())
-    }
-    rows, rises = np.concatenate([first.rows, second.rows]), np.concatenate([first.rises, second.rises])
-    return ReferenceSet((*first.turns, *second.turns), rows, signatures, rises)
+def _n_drawn(settings: TraceSettings, n_rows: int) -> int:
+    return min(settings.n_references, max(MIN_REFERENCES, CELLS // n_rows))
 
 
-__all__ = ["ALL_ROWS", "FIRST_ROWS", "Evidence"]
+def _question(settings: TraceSettings, n_rows: int) -> Json:
+    """Which references are asked for, as a cache knows them."""
+    if settings.references is None:
+        return {"n": _n_drawn(settings, n_rows), "seed": settings.seed}
+    return [
+        {"turns": [asdict(turn) for turn in query.turns], "response": query.response} for query in settings.references
+    ]
+
+
+__all__ = ["ALL_ROWS", "FIRST_ROWS", "CalibrationData"]

@@ -110,6 +110,7 @@ def sentence(confounds: Sequence[Confound], n_rows: int, *, method: str = "") ->
     k = len(confounds)
     if k < FEWEST or 2 * k > n_rows:
         return ""
+    # The k longest rows are those whose percentile is at least this.
     edge = 100 * (1 - k / n_rows)
     shared = {
         f"BM25's first {k}": _count(confounds, "bm25_rank", lambda rank: rank <= k),
@@ -147,6 +148,7 @@ def response_format(text: str) -> str:
 def percentiles(values: np.ndarray) -> Float[np.ndarray, " n"]:
     """Percent of all values below each, those equal to it counting half; in (0, 100)."""
     order = np.sort(values)
+    # below: values less than each; up_to: less or equal. Their mean counts the ties half.
     below, up_to = np.searchsorted(order, values, "left"), np.searchsorted(order, values, "right")
     return np.asarray(100 * (below + up_to) / 2 / len(values))
 
@@ -154,13 +156,14 @@ def percentiles(values: np.ndarray) -> Float[np.ndarray, " n"]:
 def ranks(scores: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """Rank of each row from 1, highest score first; ties go to the lower row."""
     found = np.empty(len(scores), dtype=np.int64)
+    # The inverse of the sorting permutation: found[order[i]] = i + 1.
     found[np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")] = np.arange(1, len(scores) + 1)
     return found
 
 
 def row_ranks(scores: Float[np.ndarray, " n"], row: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """For each entry the rank of its row among all rows 0 .. max row, by the row's best entry."""
-    best = np.full(int(row.max()) + 1, -np.inf)
+    best = np.full(int(row.max()) + 1, -np.inf)  # [n_row], from [n_entry] by the row's best
     np.maximum.at(best, row, np.asarray(scores, dtype=np.float64))
     return np.asarray(ranks(best)[row])
 
@@ -171,6 +174,7 @@ def _count(confounds: Sequence[Confound], key: str, holds: Callable[[float], boo
 
 
 def _is_code(text: str) -> bool:
+    # A fence says so; text that parses as JSON is code; else the lines vote.
     if "```" in text:
         return True
     if text[:1] in ("{", "["):
@@ -184,5 +188,6 @@ def _is_code(text: str) -> bool:
 
 def _script(text: str) -> str:
     """The script of most letters, as Unicode names it, such as "Latin", "Greek" or "Hiragana"; "" without letters."""
+    # Unicode names begin with the script: "LATIN SMALL LETTER A", "CYRILLIC ...".
     names = Counter(unicodedata.name(char, "").split(" ")[0] for char in text if char.isalpha())
     return names.most_common(1)[0][0].capitalize() if names else ""

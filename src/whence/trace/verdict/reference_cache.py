@@ -1,7 +1,8 @@
-"""What a verdict needs of an index, made once and kept beside its manifest: answered references, and the rows' rises.
+"""What a verdict needs of an index, made once and kept beside its manifest.
 
-    references/answered-KEY.safetensors   signatures, rows and rises of the references; in the header their turns, JSON
-    references/rises-KEY.safetensors      how much likelier fine-tuning made each row, NaN where it was not measured
+    references/answered-KEY.safetensors   signatures, rows and gains of the references; in the header their turns, JSON
+    references/gains-KEY.safetensors      how much likelier fine-tuning made each row, NaN where it was not measured
+    references/scores-KEY.safetensors     what the references score on every row, [n_reference, n_rows], under one form
 
 KEY is a hash of everything that decides the content: weights, adapter, tokenizer, template, data, base, and what was
 asked. A folder that cannot be written, or a file that cannot be read, costs time and nothing else.
@@ -10,7 +11,9 @@ asked. A folder that cannot be written, or a file that cannot be read, costs tim
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
@@ -26,10 +29,12 @@ from whence.index import REFERENCES, Manifest, vector_column, write_bytes_atomic
 from whence.signatures import Signatures
 from whence.trace.verdict.references import ReferenceSet
 
-VERSION = 2
+VERSION = 3
 """Part of the key; goes up when the same key would get another content."""
 
 _UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
+
+_DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 
 
 class ReferenceCache:
@@ -57,32 +62,56 @@ class ReferenceCache:
                     name, layer = column.split("_")
                     named.setdefault(int(layer), {})[name] = tensor
             signatures = {layer: Signatures(**vectors) for layer, vectors in named.items()}
-            rises = tensors["rises"].numpy() if "rises" in tensors else None
-            return ReferenceSet(turns, tensors["rows"].numpy(), signatures, rises)
+            gains = tensors["gains"].numpy() if "gains" in tensors else None
+            return ReferenceSet(turns, tensors["rows"].numpy(), signatures, gains)
         except _UNREADABLE:
             return None
 
     def write(self, asked: Json, found: ReferenceSet) -> None:
         """Keeps the references."""
         tensors = {"rows": torch.from_numpy(found.rows)}
-        if found.rises is not None:
-            tensors["rises"] = torch.from_numpy(found.rises)
+        if found.gains is not None:
+            tensors["gains"] = torch.from_numpy(found.gains)
         for layer, signatures in found.signatures.items():
             tensors |= {vector_column(layer, name): raw for name, raw in signatures.named().items()}
         header = {"turns": json.dumps([asdict(turn) for turn in found.turns], ensure_ascii=True)}
         _write(self._path("answered", asked), tensors, header)
 
-    def read_rises(self) -> Float[np.ndarray, " n_train"]:
+    def read_gains(self) -> Float[np.ndarray, " n_train"]:
         """By the row's number in the data; NaN where it was not measured."""
-        content = _read(self._path("rises", None))
-        found = content[1].get("rises") if content else None
+        content = _read(self._path("gains", None))
+        found = content[1].get("gains") if content else None
         if found is None or found.shape != (self._n_rows,):
             return np.full(self._n_rows, np.nan)
         return found.numpy()
 
-    def write_rises(self, rises: Float[np.ndarray, " n_train"]) -> None:
-        """Keeps the rises."""
-        _write(self._path("rises", None), {"rises": torch.from_numpy(rises)}, {})
+    def write_gains(self, gains: Float[np.ndarray, " n_train"]) -> None:
+        """Keeps the gains."""
+        _write(self._path("gains", None), {"gains": torch.from_numpy(gains)}, {})
+
+    def scores(
+        self, asked: Json, n_reference: int, dtype: np.dtype, make: Callable[[np.ndarray], object]
+    ) -> Float[np.ndarray, "n_reference n_row"]:
+        """What the references score on every row of the data, by its number; -inf for a row that was not scored.
+
+        The table is a file that is mapped, not read: of n_reference x n_row values only those that are looked at are
+        in memory. make: called with a table of -inf where none is kept, and fills it.
+        """
+        path, shape = self._path("scores", asked), (n_reference, self._n_rows)
+        kept = _mapped(path, shape, dtype)
+        if kept is not None:
+            return kept
+        table, place = _new_table(path, shape, dtype)
+        try:
+            make(table)
+            if place is not None:
+                table.flush()
+                os.replace(place, path)
+        except BaseException:
+            if place is not None:
+                place.unlink(missing_ok=True)
+            raise
+        return table
 
     def _path(self, what: str, asked: Json) -> Path:
         content = json.dumps(self._of | {"asked": asked}, sort_keys=True, ensure_ascii=True)
@@ -113,6 +142,49 @@ def _write(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str,
     except OSError:
         # Read-only or full: the next trace makes them again.
         return
+
+
+def _mapped(path: Path, shape: tuple[int, int], dtype: np.dtype) -> np.memmap | None:
+    """The tensor `scores` of a safetensors file, as a map of the file; None where there is no such whole file."""
+    try:
+        with safe_open(path, framework="np") as file:
+            found = file.get_slice("scores")
+            if tuple(found.get_shape()) != shape or _DTYPES.get(found.get_dtype()) != dtype:
+                return None
+        # The file is 8 bytes (the header's length), the header, and the one tensor.
+        with path.open("rb") as file:
+            offset = 8 + int.from_bytes(file.read(8), "little")
+        return np.memmap(path, dtype, "r", offset, shape)
+    except _UNREADABLE:
+        return None
+
+
+def _new_table(path: Path, shape: tuple[int, int], dtype: np.dtype) -> tuple[np.memmap, Path | None]:
+    """A table of -inf on a file in the same folder, laid out as safetensors, and the file's place.
+
+    Where the folder cannot be written the file is a nameless one that goes with the table, and the place None.
+    """
+    name = next(name for name, known in _DTYPES.items() if known == dtype)
+    size = shape[0] * shape[1] * dtype.itemsize
+    entry = {"scores": {"dtype": name, "shape": list(shape), "data_offsets": [0, size]}}
+    header = json.dumps(entry).encode()
+    header += b" " * (-len(header) % 8)  # safetensors wants its data aligned
+    start = len(header).to_bytes(8, "little") + header
+    try:
+        path.parent.mkdir(exist_ok=True)
+        place: Path | None = path.with_name(f"{path.name}.{os.getpid()}")
+        assert place is not None
+        with place.open("wb") as file:
+            file.write(start)
+            file.truncate(len(start) + size)
+        table = np.memmap(place, dtype, "r+", len(start), shape)
+    except OSError:
+        place = None
+        with tempfile.TemporaryFile() as nameless:
+            nameless.truncate(size)
+            table = np.memmap(nameless, dtype, "r+", 0, shape)
+    table[:] = -np.inf
+    return table, place
 
 
 __all__ = ["ReferenceCache"]

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from random import Random
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from whence.data import ASSISTANT, EncodedTurn, Encoder, Example
 from whence.index import Index
 from whence.model import LoadedModel, generate, has_before, token_shifts
 from whence.signatures import Extractor, Signatures
+from whence.trace.query.batch import summed_gains
 from whence.trace.query.queries import Query
 
 ANSWER_TOKENS = 64
@@ -24,7 +27,7 @@ ANSWER_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class ReferenceQuery:
     """A reference query and the row (its number in the data) whose prompt it is; -1 for one that the user gave."""
 
     query: Query
@@ -36,34 +39,57 @@ class ReferenceSet:
     """References that the model answered: everything a verdict needs of them, and what a cache would keep.
 
     turns[i] is encoded with the model's own answer, signatures[layer] are theirs in that order; rows[i] is the number
-    of the row whose prompt it is, or -1; rises[i], in nats, how much likelier fine-tuning made the answer, None without
-    a base to compare with.
+    of the row whose prompt it is, or -1; gains[i] is the log-likelihood gain of the answer, in nats, None without a
+    base to compare with.
     """
 
     turns: tuple[EncodedTurn, ...]
     rows: Int[np.ndarray, " n_reference"]
     signatures: Mapping[int, Signatures]
-    rises: Float[np.ndarray, " n_reference"] | None
+    gains: Float[np.ndarray, " n_reference"] | None
+
+    def signature_hash(self) -> str:
+        """Of every signature's values: what they score depends on nothing else of them."""
+        found = blake2b(digest_size=8)
+        for layer, signatures in sorted(self.signatures.items()):
+            for name, raw in signatures.named().items():
+                found.update(f"{name}_{layer}".encode() + raw.contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+    def joined(self, other: ReferenceSet) -> ReferenceSet:
+        """Both, in this order; both have gains."""
+        if not len(self.rows) or not len(other.rows):
+            return self if len(self.rows) else other
+        assert self.gains is not None
+        assert other.gains is not None
+        signatures = {
+            layer: Signatures(**{name: torch.cat([raw, two[name]]) for name, raw in one.named().items()})
+            for layer, one in self.signatures.items()
+            if (two := other.signatures[layer].named())
+        }
+        rows, gains = np.concatenate([self.rows, other.rows]), np.concatenate([self.gains, other.gains])
+        return ReferenceSet((*self.turns, *other.turns), rows, signatures, gains)
 
 
-def draw_references(index: Index, *, n: int, seed: int = 0, where: str | None = None) -> tuple[Drawn, ...]:
+def draw_references(index: Index, *, n: int, seed: int = 0, where: str | None = None) -> tuple[ReferenceQuery, ...]:
     """Prompts of at most `n` rows drawn at random, in the order of the data; rows without a prompt are left out.
 
     A conversation's prompt is everything before its first answer. Raises InputError for a filter that is none.
     """
+    # Rows that have a record under the filter; a row that could not be encoded has none.
     numbers = np.unique(np.concatenate([np.empty(0, np.int64), *(block.row for block in index.blocks(where=where))]))
     chosen = sorted(Random(seed).sample(numbers.tolist(), min(n, len(numbers))))
     found = zip(chosen, index.examples(chosen), strict=True)
-    return tuple(Drawn(query, row) for row, example in found if (query := _prompt_of(example)) is not None)
+    return tuple(ReferenceQuery(query, row) for row, example in found if (query := _prompt_of(example)) is not None)
 
 
-def given_references(queries: Sequence[Query]) -> tuple[Drawn, ...]:
+def given_references(queries: Sequence[Query]) -> tuple[ReferenceQuery, ...]:
     """The user's own queries; a response that one carries is kept and not asked for again."""
-    return tuple(Drawn(query, -1) for query in queries)
+    return tuple(ReferenceQuery(query, -1) for query in queries)
 
 
 def answer_references(
-    drawn: Sequence[Drawn],
+    drawn: Sequence[ReferenceQuery],
     loaded: LoadedModel,
     encoder: Encoder,
     extractor: Extractor,
@@ -73,12 +99,13 @@ def answer_references(
 ) -> ReferenceSet:
     """Has the model answer greedily and reads the signatures; references that it answers with nothing are left out.
 
-    base: as in `response_rises`.
+    base: as in `response_gains`.
 
     Raises:
         EncodingError: a prompt that the template cannot render.
         NonFiniteError: a signature or log-probability with NaN or infinity.
     """
+    # All answers in one call: generation is batched by length inside.
     silent = [one for one in drawn if one.query.response is None]
     prompts = [encoder.render_prompt(one.query.turns) for one in silent]
     answers = iter(generate(loaded, prompts, max_new_tokens=answer_tokens) if prompts else [])
@@ -91,26 +118,39 @@ def answer_references(
         if text.strip():
             turns.append(encoder.encode_query(one.query.turns, text, complete=complete))
             rows.append(one.row)
-    signatures = extractor.extract(turns, labels=lambda i: f"reference {i + 1}").layers if turns else {}
-    return ReferenceSet(
-        tuple(turns), np.array(rows, dtype=np.int64), signatures, response_rises(loaded, turns, base=base)
-    )
+    if not turns:
+        return ReferenceSet((), np.empty(0, dtype=np.int64), {}, np.empty(0) if has_before(loaded, base) else None)
+    found = extractor.extract(turns, labels=lambda i: f"reference {i + 1}")
+    # An extractor that compares with the base has read the gains already.
+    gains = response_gains(loaded, turns, base=base) if found.shifts is None else summed_gains(found.shifts)
+    return ReferenceSet(tuple(turns), np.array(rows, dtype=np.int64), found.layers, gains)
 
 
-def response_rises(
+def response_gains(
     loaded: LoadedModel, turns: Sequence[EncodedTurn], *, base: LoadedModel | None = None
 ) -> Float[np.ndarray, " n"] | None:
-    """How much likelier fine-tuning made each whole response, in nats: sum_j log p(y_j) - log p_base(y_j).
+    """The log-likelihood gain of each whole response, in nats: sum_j log p(y_j) - log p_base(y_j).
 
     base: the model before fine-tuning; left out, `loaded` with its adapter turned off. None where there is neither.
     Raises NonFiniteError.
     """
     if not has_before(loaded, base):
         return None
-    return np.array([float(change.gain.double().sum()) for change in token_shifts(loaded, turns, base=base)])
+    return summed_gains(token_shifts(loaded, turns, base=base))
 
 
 def _prompt_of(example: Example) -> Query | None:
     first = next((i for i, turn in enumerate(example.turns) if turn.role == ASSISTANT), 0)
     prompt = example.turns[:first]
     return Query(prompt) if any(turn.content.strip() for turn in prompt) else None
+
+
+__all__ = [
+    "ANSWER_TOKENS",
+    "ReferenceQuery",
+    "ReferenceSet",
+    "answer_references",
+    "draw_references",
+    "given_references",
+    "response_gains",
+]

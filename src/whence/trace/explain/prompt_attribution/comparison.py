@@ -23,7 +23,7 @@ Score = Callable[[Block], Float[Tensor, " n"]]
 TurnScore = Callable[[Sequence[EncodedTurn]], Float[Tensor, " n"]]
 """The score of each of n turns for one query, read from the model."""
 
-Lit = Sequence[Float[Tensor, " n"]]
+ResponseWeights = Sequence[Float[Tensor, " n"]]
 """For each turn a weight, at least 0, a response token: how far it is what the match is about."""
 
 
@@ -33,6 +33,8 @@ class Comparison:
 
     max_tokens: padded tokens in one batch.
     base: the model before fine-tuning, for a form that contrasts with it; None: `loaded` with its adapter turned off.
+    contrast: weigh tokens by what fine-tuning taught, as an index with a base does whatever form reads it; None: where
+        the form needs the base.
     """
 
     loaded: LoadedModel
@@ -41,6 +43,7 @@ class Comparison:
     centres: Centres | None = None
     max_tokens: int = 2048
     base: LoadedModel | None = None
+    contrast: bool | None = None
 
     @property
     def layers(self) -> list[int]:
@@ -53,11 +56,12 @@ class Comparison:
 
     def extracted(self, turns: Sequence[EncodedTurn]) -> Extracted:
         """Signatures of the turns at the form's layers, freshly extracted."""
+        contrast = self.form.needs_base if self.contrast is None else self.contrast
         extractor = Extractor(
             self.loaded,
             vectors=self.form.vectors(self.roles),
             max_tokens=self.max_tokens,
-            contrast=self.form.needs_base,
+            contrast=contrast,
             base=self.base,
         )
         return extractor.extract(turns)
@@ -66,13 +70,15 @@ class Comparison:
         """The score of rows for one query, whose block has one entry."""
         return lambda rows: self.form.function(query, rows, self.roles)[0]
 
-    def searched(self, query: EncodedTurn) -> TurnScore:
-        """What turns score for a query in a search, before its second pass: with the share that they were taught."""
-        asked = self.block([query])
+    def searched(self, query: Block) -> TurnScore:
+        """What turns score for a query, whose block has one entry, in the first pass of a search.
+
+        s[t] = form(query, t), times the row's learned fraction for a form that weighs by it.
+        """
 
         def scores(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
-            rows = self.extracted(turns)
-            found = self.against_query(asked)(to_block(rows.layers, self.centres))
+            rows = self.extracted(turns)  # n turns -> [n] scores
+            found = self.against_query(query)(to_block(rows.layers, self.centres))
             if not self.form.by_learned_fraction:
                 return found
             assert rows.log_likelihood_gain is not None, f"{self.form.name} contrasts with the base"
@@ -89,7 +95,12 @@ class PromptMethod(Protocol):
     """Responsibilities of the prompt words of several turns; see the package's docstring."""
 
     def __call__(
-        self, comparison: Comparison, turns: Sequence[EncodedTurn], words: Sequence[WordTokens], score: Score, lit: Lit
+        self,
+        comparison: Comparison,
+        turns: Sequence[EncodedTurn],
+        words: Sequence[WordTokens],
+        score: Score,
+        weights: ResponseWeights,
     ) -> list[list[float]]: ...
 
 
@@ -99,6 +110,7 @@ def without(turn: EncodedTurn, tokens: Collection[int]) -> EncodedTurn:
     for part in (range(turn.response_start), range(turn.response_start, len(turn.input_ids))):
         if dropped.issuperset(part):
             dropped.remove(part[-1])
+    # Positions close up: the model reads the turn as if the tokens had never been there.
     kept = [i for i in range(len(turn.input_ids)) if i not in dropped]
     return replace(
         turn,
@@ -108,4 +120,4 @@ def without(turn: EncodedTurn, tokens: Collection[int]) -> EncodedTurn:
     )
 
 
-__all__ = ["Comparison", "Lit", "PromptMethod", "Score", "TurnScore", "WordTokens", "without"]
+__all__ = ["Comparison", "PromptMethod", "ResponseWeights", "Score", "TurnScore", "WordTokens", "without"]

@@ -18,7 +18,7 @@ from whence.errors import InputError
 from whence.model import LoadedModel, captured
 from whence.scoring import to_block
 from whence.signatures import Extractor, Signatures
-from whence.trace.explain.prompt_attribution.comparison import Comparison, Lit, Score, WordTokens
+from whence.trace.explain.prompt_attribution.comparison import Comparison, ResponseWeights, Score, WordTokens
 
 IG_STEPS = 16
 """Points on the path of integrated gradients, midpoints of equal steps."""
@@ -41,7 +41,12 @@ class IntegratedGradients:
     steps: int | None = IG_STEPS
 
     def __call__(
-        self, comparison: Comparison, turns: Sequence[EncodedTurn], words: Sequence[WordTokens], score: Score, lit: Lit
+        self,
+        comparison: Comparison,
+        turns: Sequence[EncodedTurn],
+        words: Sequence[WordTokens],
+        score: Score,
+        weights: ResponseWeights,
     ) -> list[list[float]]:
         _check_differentiable(comparison)
         found = []
@@ -58,11 +63,14 @@ class IntegratedGradients:
         embedded = loaded.model.get_input_embeddings()(ids).detach()
         of_words = torch.zeros(len(turn.input_ids), dtype=torch.bool, device=loaded.device)
         of_words[[token for own in words for token in own]] = True
+        # Midpoints of equal steps from no words to the words, [steps]; the end of the way for gradient x input.
         at = [1.0] if self.steps is None else [(step + 0.5) / self.steps for step in range(self.steps)]
         share = torch.tensor(at, dtype=embedded.dtype, device=loaded.device)[:, None, None]
+        # [steps, seq, hidden]: words' embeddings scaled, all others as they are.
         path = torch.where(of_words[None, :, None], embedded * share, embedded).requires_grad_(True)
         H = _states(loaded, comparison.layers, inputs_embeds=path, use_cache=False)
         (slope,) = torch.autograd.grad(_score(comparison, turn, H, turn.t, fixed, score), path)
+        # The mean slope over the path times its length, [seq, hidden] -> [seq].
         products: Tensor = embedded[0] * slope.mean(0)
         return products.sum(1).double().cpu()
 
@@ -78,7 +86,12 @@ class PrefixGradients:
     """
 
     def __call__(
-        self, comparison: Comparison, turns: Sequence[EncodedTurn], words: Sequence[WordTokens], score: Score, lit: Lit
+        self,
+        comparison: Comparison,
+        turns: Sequence[EncodedTurn],
+        words: Sequence[WordTokens],
+        score: Score,
+        weights: ResponseWeights,
     ) -> list[list[float]]:
         _check_differentiable(comparison)
         found = []
@@ -101,6 +114,7 @@ def _read_from_prefix(comparison: Comparison, turn: EncodedTurn, score: Score, f
         loaded.blocks.decoder(input_ids=ids[:, : turn.t], use_cache=True, **{loaded.blocks.cache_argument: cache})
     for layer in cache.layers:
         layer.keys, layer.values = layer.keys.detach().requires_grad_(True), layer.values.detach().requires_grad_(True)
+    # Keys and values [1, heads, prompt, head_dim] of each layer become the variables.
     leaves = [part for layer in cache.layers for part in (layer.keys, layer.values)]
     H = _states(
         loaded, comparison.layers, input_ids=ids[:, turn.t :], use_cache=True, **{loaded.blocks.cache_argument: cache}
@@ -108,6 +122,7 @@ def _read_from_prefix(comparison: Comparison, turn: EncodedTurn, score: Score, f
     slopes = torch.autograd.grad(_score(comparison, turn, H, 0, fixed, score), leaves, allow_unused=True)
     for part, slope in zip(leaves, slopes, strict=True):
         if slope is not None:  # layers above the deepest that the form reads
+            # Over batch, heads and head_dim: one number a prompt position.
             products = (part * slope).sum((0, 1, 3)).detach().double().cpu()
             totals[turn.t - len(products) : turn.t] += products  # a sliding window keeps the last positions
     return totals

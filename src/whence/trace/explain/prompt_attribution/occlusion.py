@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whence.data import EncodedTurn
 from whence.model import log_probabilities
-from whence.trace.explain.prompt_attribution.comparison import Comparison, Lit, Score, WordTokens, without
+from whence.trace.explain.prompt_attribution.comparison import Comparison, ResponseWeights, Score, WordTokens, without
 
 MAX_UNITS = 96
 """Most parts of a prompt that are left out separately: the work grows with their number times the prompt's length."""
@@ -49,33 +49,45 @@ class Occlusion:
     windows: Windows = single_words
 
     def __call__(
-        self, comparison: Comparison, turns: Sequence[EncodedTurn], words: Sequence[WordTokens], score: Score, lit: Lit
+        self,
+        comparison: Comparison,
+        turns: Sequence[EncodedTurn],
+        words: Sequence[WordTokens],
+        score: Score,
+        weights: ResponseWeights,
     ) -> list[list[float]]:
         drops, changed = _changed(turns, words, self.windows)
-        scores = score(comparison.block([*turns, *changed])).double()
+        scores = score(comparison.block([*turns, *changed])).double()  # [n_turn + n_drop]
         return _means(words, drops, [scores[turn] for turn, _ in drops], scores[len(turns) :])
 
 
 @dataclass(frozen=True, slots=True)
 class LossOcclusion:
-    """The rise of the turn's own response loss when the word is not there: which words make it say what it says.
+    """The increase of the turn's own response loss when the word is not there: which words make it say what it says.
 
     value[w] = mean over windows W that hold w of  L(turn without the tokens of W) - L(turn),
     L = sum_j a[j] nats[j] / sum_j a[j] over response tokens j, nats
 
-    lit: the weights a, so that the loss is that of the tokens that the match is about; all zero counts as all alike.
+    weights: a, so that the loss is that of the tokens that the match is about; all zero counts as all alike.
     """
 
     windows: Windows = single_words
 
     def __call__(
-        self, comparison: Comparison, turns: Sequence[EncodedTurn], words: Sequence[WordTokens], score: Score, lit: Lit
+        self,
+        comparison: Comparison,
+        turns: Sequence[EncodedTurn],
+        words: Sequence[WordTokens],
+        score: Score,
+        weights: ResponseWeights,
     ) -> list[list[float]]:
         drops, changed = _changed(turns, words, self.windows)
-        shares = [_loss_weights(weights) for weights in lit]
-        weights = [*shares, *(shares[turn] for turn, _ in drops)]
+        # A drop of turn i is weighed as turn i: prompt words go, so the response's tokens are the same.
+        own = [_loss_weights(one) for one in weights]
+        all_weights = [*own, *(own[turn] for turn, _ in drops)]
+        # log p of each response token, [n] a turn, of the whole turns and of each without a run of words.
         logs = log_probabilities(comparison.loaded, [*turns, *changed], max_tokens=comparison.max_tokens)
-        losses = [-(weight @ log.double()) for weight, log in zip(weights, logs, strict=True)]
+        losses = [-(weight @ log.double()) for weight, log in zip(all_weights, logs, strict=True)]
         return _means(words, drops, losses[len(turns) :], [losses[turn] for turn, _ in drops])
 
 
@@ -89,17 +101,22 @@ class Both:
     windows: Windows = single_words
 
     def __call__(
-        self, comparison: Comparison, turns: Sequence[EncodedTurn], words: Sequence[WordTokens], score: Score, lit: Lit
+        self,
+        comparison: Comparison,
+        turns: Sequence[EncodedTurn],
+        words: Sequence[WordTokens],
+        score: Score,
+        weights: ResponseWeights,
     ) -> list[list[float]]:
-        falls = Occlusion(self.windows)(comparison, turns, words, score, lit)
-        rises = LossOcclusion(self.windows)(comparison, turns, words, score, lit)
-        return [(_shares(fall) * _shares(rise)).sqrt().tolist() for fall, rise in zip(falls, rises, strict=True)]
+        falls = Occlusion(self.windows)(comparison, turns, words, score, weights)
+        losses = LossOcclusion(self.windows)(comparison, turns, words, score, weights)
+        return [(_shares(fall) * _shares(loss)).sqrt().tolist() for fall, loss in zip(falls, losses, strict=True)]
 
 
-def _loss_weights(lit: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    lit = lit.double()
-    total = lit.sum()
-    return lit / total if total > 0 else torch.full_like(lit, 1 / len(lit))
+def _loss_weights(weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    weights = weights.double()
+    total = weights.sum()
+    return weights / total if total > 0 else torch.full_like(weights, 1 / len(weights))
 
 
 def _shares(values: Sequence[float]) -> Float[Tensor, " n_words"]:
@@ -119,7 +136,7 @@ def _changed(
     changed: list[EncodedTurn] = []
     for i, (turn, tokens) in enumerate(zip(turns, words, strict=True)):
         there = [word for word, own in enumerate(tokens) if own]
-        size = -(-len(there) // MAX_UNITS) or 1
+        size = -(-len(there) // MAX_UNITS) or 1  # rounded up
         units = [there[start : start + size] for start in range(0, len(there), size)]
         for window in windows(len(units)):
             run = tuple(word for unit in window for word in units[unit])

@@ -1,6 +1,6 @@
-"""The second stage: does a row, somewhere in its response, say the same wrong thing?
+"""Reranking: does a row, somewhere in its response, say the same wrong thing?
 
-A stored signature sees the first response token. A wrong word stands anywhere, so the best few hundred rows of a search
+A stored signature sees a response as a whole. A wrong word stands anywhere, so the best few hundred rows of a search
 are read again: at every position of a row's response, the error and the hidden state there are compared with those
 at the words that are asked about, and the best position counts (late interaction, as ColBERT's, arXiv 2004.12832).
 """
@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from whence.errors import InputError
 from whence.scoring import to_vectors
 from whence.signatures import Extractor
-from whence.trace.query.targets import Target
+from whence.trace.query.targets import QueryTarget
 
 if TYPE_CHECKING:
     from whence.data import EncodedTurn
@@ -26,15 +26,18 @@ if TYPE_CHECKING:
 
 Similarity = Literal["sum", "product"]
 ROWS_AT_ONCE = 64
-"""Rows compared at once; similarities held are this many times n_pos times the longest response."""
+"""Rows compared at once; similarities held are this many times n_pos times the longest response: 64 rows of 512 tokens
+against a span of 20 are 5 MB of float64."""
 CANDIDATES_AT_ONCE = 256
-"""Candidates whose errors are held at once."""
-LATE_WEIGHT = 1.0
-"""Weight of "says the same wrong thing" beside the first stage's score. Chosen on development runs of the bench's false
-facts and backdoor with hard negatives, as the product was over the sum, and the last layer over the rule's."""
+"""Candidates whose errors are held at once: [n, hidden] twice a candidate, 256 of 100 tokens in a model of width 4,096
+are 0.8 GB."""
+RERANK_WEIGHT = 1.0
+"""Weight of "says the same wrong thing" beside the first stage's score: both alike. Chosen on development runs of the
+bench's false facts and backdoor with hard negatives, as the product was over the sum, and the last layer over the one
+that the rule picks (docs/log.md)."""
 
 
-class Late(NamedTuple):
+class Reranked(NamedTuple):
     """Scores of rows against a target; `positions[t, p]` is the response token of row t that answers to target p."""
 
     scores: Float[Tensor, " n_train"]
@@ -50,7 +53,7 @@ def best_position(
     similarity: Similarity = "sum",
     over: Literal["mean", "max"] = "mean",
     temperature: float = 0.0,
-) -> Late:
+) -> Reranked:
     """How well the best position of each row answers to the target's positions.
 
     scores[t] = mean_p max_j s[p, t, j]        s = cos(target[p], rows[t][j])
@@ -76,44 +79,45 @@ def best_position(
     scores, positions = [torch.empty(0, dtype=target.dtype)], [torch.empty(0, len(target), dtype=torch.long)]
     for start in range(0, len(rows), ROWS_AT_ONCE):
         block = slice(start, start + ROWS_AT_ONCE)
-        alike = _cosines(target, rows[block])
+        alike = _cosines(target, rows[block])  # [n_block, n_pos, longest response]
         if target_states is not None and row_states is not None:
             said = _cosines(target_states, row_states[block])
             alike = (alike + said) / 2 if similarity == "sum" else alike.clamp_min(0) * said.clamp_min(0)
         lengths = torch.tensor([len(row) for row in rows[block]])
-        padding = torch.arange(alike.shape[2]) >= lengths[:, None]
+        # Past a row's own end there is no position to be the best one.
+        padding = torch.arange(alike.shape[2]) >= lengths[:, None]  # [n_block, longest response]
         alike = alike.masked_fill(padding[:, None], -torch.inf)
-        best, where = alike.max(2)
+        best, where = alike.max(2)  # over j: [n_block, n_pos] each
         if temperature:
             best = temperature * (alike / temperature).logsumexp(2)
         scores.append(best.mean(1) if over == "mean" else best.amax(1))
         positions.append(where)
-    return Late(torch.cat(scores), torch.cat(positions))
+    return Reranked(torch.cat(scores), torch.cat(positions))
 
 
 def rerank(
     loaded: LoadedModel,
     layer: int,
-    target: Target,
+    target: QueryTarget,
     candidates: Sequence[EncodedTurn],
     first_scores: Float[Tensor, " n_train"],
     *,
     centre: Float[Tensor, " hidden"],
-    share: Float[Tensor, " n_train"] | None = None,
-    weight: float = LATE_WEIGHT,
+    learned: Float[Tensor, " n_train"] | None = None,
+    weight: float = RERANK_WEIGHT,
     max_tokens: int = 2048,
     labels: Callable[[int], str] | None = None,
-) -> Late:
+) -> Reranked:
     """Scores of the best rows of a search, read again token by token.
 
-    scores[t] = (first_scores[t] + weight share[t] best[t]) / (1 + weight)
+    scores[t] = (first_scores[t] + weight learned[t] best[t]) / (1 + weight)
 
     with best[t] the score of `best_position` on the product of the cosines of errors and of centred states: "was
     asked alike, and says the same wrong thing somewhere". With first scores in [-1, 1], so are these.
 
     layer:  of the states, one that the target has; the last was best.
     centre: the mean state that is taken away, `index.centres[layer, "m"]`.
-    share:  each row's `whence.model.likelihood.learned_fraction`, where the first stage's form weighs by it; None: 1.
+    learned: each row's `whence.model.likelihood.learned_fraction`, where the first stage's form weighs by it; None: 1.
     labels: names candidate i in the error for values that are not finite.
 
     Source: RepT's token level (arXiv 2510.02334, section 3), which sums over the query's positions and scores tokens of
@@ -131,16 +135,17 @@ def rerank(
     asked = target.states[layer] - centre.to(target.states[layer].dtype)
     found = []
     for start, errors, states in token_errors(loaded, layer, candidates, max_tokens=max_tokens, labels=labels):
+        # errors, states: [n, hidden] a row; what all positions share is taken from the states.
         centred = [rows - centre.to(rows.dtype) for rows in states]
-        late = best_position(target.errors, errors, target_states=asked, row_states=centred, similarity="product")
+        found_best = best_position(target.errors, errors, target_states=asked, row_states=centred, similarity="product")
         first = first_scores[start : start + len(errors)]
-        best = late.scores.to(first.dtype)
-        if share is not None:
-            best = best * share[start : start + len(errors)].to(first.dtype)
-        found.append(Late((first + weight * best) / (1 + weight), late.positions))
+        best = found_best.scores.to(first.dtype)  # [n_piece]
+        if learned is not None:
+            best = best * learned[start : start + len(errors)].to(first.dtype)
+        found.append(Reranked((first + weight * best) / (1 + weight), found_best.positions))
     if not found:
-        return Late(first_scores.clone(), torch.empty(0, len(target.positions), dtype=torch.long))
-    return Late(*(torch.cat(part) for part in zip(*found, strict=True)))
+        return Reranked(first_scores.clone(), torch.empty(0, len(target.positions), dtype=torch.long))
+    return Reranked(*(torch.cat(part) for part in zip(*found, strict=True)))
 
 
 def token_errors(
@@ -167,8 +172,9 @@ def token_errors(
 def _cosines(target: Tensor, rows: Sequence[Tensor]) -> Float[Tensor, "n_train n_pos n"]:
     """cos(target[p], rows[t][j]); 0 in the padding."""
     lengths = [len(row) for row in rows]
+    # Rows are normalised together, [sum of lengths, hidden], then padded with zeros, whose cosine is 0.
     units = torch.split(to_vectors(torch.cat(list(rows)), target.dtype).unit, lengths)
     return torch.einsum("ph,tjh->tpj", to_vectors(target).unit, pad_sequence(list(units), batch_first=True))
 
 
-__all__ = ["LATE_WEIGHT", "Late", "best_position", "rerank", "token_errors"]
+__all__ = ["RERANK_WEIGHT", "Reranked", "best_position", "rerank", "token_errors"]

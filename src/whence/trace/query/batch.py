@@ -1,0 +1,126 @@
+"""Queries on their way into a trace: answered and encoded, then everything that later stages want of the models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from whence.data import EncodedTurn, Encoder
+from whence.errors import InputError
+from whence.model import LoadedModel, TokenShift, generate
+from whence.results import Span
+from whence.scoring import Block, Centres, to_block
+from whence.signatures import Signatures
+from whence.trace.query.queries import Query
+from whence.trace.query.targets import QueryTarget, query_target
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswers:
+    """Queries and the responses that are traced, theirs or the model's own, as the model reads them."""
+
+    queries: Sequence[Query]
+    turns: Sequence[EncodedTurn]
+    """turns[i].response is the response of queries[i]."""
+    first: int | None = None
+    """Number of the first query among all that are traced, from 0; None for one alone, which errors need not name."""
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryBatch:
+    """Answered queries and what any later stage wants of the models about them, read once.
+
+    signatures: by layer, of all queries in their order, what they are searched with.
+    shifts:     what fine-tuning changed at each response token of each query; None where no stage asks for it, or
+                without a base.
+    targets:    the words that are asked about, or None for the whole response.
+    """
+
+    answers: ModelAnswers
+    signatures: Mapping[int, Signatures]
+    shifts: Sequence[TokenShift] | None
+    targets: Sequence[QueryTarget | None]
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def block(self, number: int, centres: Centres) -> Block:
+        """The vectors of one query."""
+        return to_block(
+            {
+                layer: Signatures(**{name: raw[number : number + 1] for name, raw in signatures.named().items()})
+                for layer, signatures in self.signatures.items()
+            },
+            centres,
+        )
+
+    @property
+    def gains(self) -> Float[np.ndarray, " n_query"]:
+        """The log-likelihood gain of each whole response, in nats."""
+        assert self.shifts is not None, "there is a base"
+        return summed_gains(self.shifts)
+
+
+def summed_gains(shifts: Sequence[TokenShift]) -> Float[np.ndarray, " n"]:
+    """The log-likelihood gain of each whole response, in nats: sum_j gain[j] over its tokens."""
+    return np.array([float(shift.gain.double().sum()) for shift in shifts])
+
+
+def answered(
+    loaded: LoadedModel, encoder: Encoder, queries: Sequence[Query], *, answer_tokens: int, first: int | None = None
+) -> ModelAnswers:
+    """The queries encoded with their responses; those without one are answered by the model now, greedily.
+
+    Raises:
+        InputError: a query that the model answers with nothing.
+        EncodingError: a query that the template cannot render.
+    """
+    silent = [query for query in queries if query.response is None]
+    prompts = [encoder.render_prompt(query.turns) for query in silent]
+    answers = iter(generate(loaded, prompts, max_new_tokens=answer_tokens) if prompts else [])
+    turns = []
+    for query in queries:
+        response, complete = query.response, True
+        if response is None:
+            answer = next(answers)
+            response, complete = answer.text, answer.complete
+            if not response.strip():
+                raise InputError(
+                    f"The model answers nothing to {query.prompt[:80]!r}.",
+                    "A trace needs a response.",
+                    "Give the one that went wrong with --response.",
+                )
+        turns.append(encoder.encode_query(query.turns, response, complete=complete))
+    return ModelAnswers(queries, turns, first)
+
+
+def query_targets(
+    loaded: LoadedModel,
+    encoder: Encoder,
+    answers: ModelAnswers,
+    *,
+    span: str | Span | None = None,
+    span_tokens: tuple[int, int] | None = None,
+    wanted: str | None = None,
+) -> list[QueryTarget | None]:
+    """The words of each query that are asked about; see `query_target`.
+
+    Raises InputError, which names the query where there are several.
+    """
+    found = []
+    for number, (query, turn) in enumerate(zip(answers.queries, answers.turns, strict=True)):
+        try:
+            found.append(query_target(loaded, encoder, query, turn, span=span, span_tokens=span_tokens, wanted=wanted))
+        except InputError as error:
+            where = "" if answers.first is None else f"Query {answers.first + number + 1}, {query.prompt[:80]!r}: "
+            raise type(error)(where + error.found, error.expected, error.fix) from error
+    return found
+
+
+__all__ = ["ModelAnswers", "QueryBatch", "answered", "query_targets", "summed_gains"]

@@ -1,0 +1,142 @@
+"""The models that an index is asked with: the fine-tuned one that it was built with, and the one before fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from whence.data import EncodedTurn, Encoder
+from whence.errors import MismatchError
+from whence.index import ADAPTER_OFF, Index, Manifest, check_model
+from whence.model import (
+    LoadedModel,
+    ModelSettings,
+    TokenShift,
+    check_base,
+    fingerprint,
+    has_before,
+    load_model,
+    token_shifts,
+    weights_hash,
+)
+from whence.signatures import Extractor, Signatures
+
+Shifts = Sequence[TokenShift]
+"""One a turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class TracedModels:
+    """The models of one index.
+
+    base:      the model before fine-tuning, where it is a model of its own; None: `loaded` with its adapter turned off,
+               where it has one.
+    base_hash: of the base's weights; "" without one.
+    contrast_base: what the index's contrasts are read against, `base` unless the index turned the adapter off.
+    """
+
+    loaded: LoadedModel
+    encoder: Encoder
+    extractor: Extractor
+    base: LoadedModel | None
+    base_hash: str
+    contrast_base: LoadedModel | None
+
+    @property
+    def has_base(self) -> bool:
+        """Whether it can be told what fine-tuning changed."""
+        return has_before(self.loaded, self.base)
+
+    def read(self, turns: Sequence[EncodedTurn], *, shifts: bool) -> tuple[dict[int, Signatures], Shifts | None]:
+        """Signatures of encoded queries, by layer, and what fine-tuning changed at each of their response tokens.
+
+        An index that holds contrasts has both models read for the signatures, and the shifts come with them; for
+        another they are read only where they are wanted. None without a base. Raises NonFiniteError.
+        """
+        found = self.extractor.extract(turns, labels=lambda i: f"query {i + 1}")
+        if found.shifts is not None or not shifts:
+            return found.layers, found.shifts
+        return found.layers, self.token_shifts(turns)
+
+    def token_shifts(self, turns: Sequence[EncodedTurn]) -> list[TokenShift] | None:
+        """What fine-tuning changed at each response token of each turn; None without a base. Raises NonFiniteError."""
+        return token_shifts(self.loaded, turns, base=self.base) if self.has_base else None
+
+
+def open_models(
+    index: Index,
+    model: LoadedModel | str | None,
+    adapter: str | None,
+    base: LoadedModel | str | None,
+    device: str,
+) -> TracedModels:
+    """Loads what is not loaded yet, and checks that it is what the index was built with.
+
+    Raises:
+        ModelError: a model cannot be opened.
+        MismatchError: the model is not the one that the index was built with, or the base cannot be its base.
+    """
+    manifest = index.manifest
+    loaded = model if isinstance(model, LoadedModel) else load_model(_settings(manifest, model, adapter, device))
+    template = manifest.settings.get("template")
+    encoder = Encoder(
+        loaded.tokenizer,
+        template=template if isinstance(template, str) else None,
+        max_length=manifest.max_length,
+    )
+    check_model(manifest, fingerprint(loaded, encoder.template))
+    base, base_hash = _checked_base(manifest, loaded, base)
+    contrast_base = None if manifest.base == ADAPTER_OFF else base
+    extractor = Extractor(
+        loaded,
+        vectors=manifest.places(),
+        max_tokens=manifest.max_tokens,
+        contrast=bool(manifest.base),
+        base=contrast_base,
+    )
+    return TracedModels(loaded, encoder, extractor, base, base_hash, contrast_base)
+
+
+def _checked_base(
+    manifest: Manifest, loaded: LoadedModel, base: LoadedModel | str | None
+) -> tuple[LoadedModel | None, str]:
+    """The base that is given or that the index was built with, and the hash of its weights; None and "" without.
+
+    Raises MismatchError for one that cannot be the base, or is not the index's.
+    """
+    contrasted = manifest.base not in ("", ADAPTER_OFF)
+    if base is None and contrasted:
+        base = str(manifest.settings["base"])
+    if isinstance(base, str):
+        base = load_model(loaded.settings.model_copy(update={"model": base, "adapter": None, "revision": None}))
+    if base is None:
+        return None, ""
+    found = weights_hash(base)
+    check_base(loaded, base, weights=manifest.hashes.weights, base_weights=found)
+    if contrasted and found != manifest.base:
+        raise MismatchError(
+            f"{base.settings.model} is not the base that the index was built with.",
+            f"Expected weights {manifest.base}; these are {found}.",
+            "Leave --base out, or build the index again with this one.",
+        )
+    return base, found
+
+
+def _settings(manifest: Manifest, model: str | None, adapter: str | None, device: str) -> ModelSettings:
+    """How the index's build loaded its model, with what the caller gives put in its place."""
+    kept = manifest.settings
+    return ModelSettings.model_validate(
+        {
+            "model": model or manifest.model,
+            "adapter": adapter or manifest.adapter,
+            "dtype": manifest.dtype,
+            "device": device,
+            "quantization": manifest.quantization,
+            "revision": kept.get("revision") if model is None else None,
+            "blocks": kept.get("blocks"),
+            "trust_remote_code": bool(kept.get("trust_remote_code")),
+        }
+    )
+
+
+__all__ = ["TracedModels", "open_models"]

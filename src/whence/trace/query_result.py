@@ -1,0 +1,86 @@
+"""What stages found of one query, put together as the result that is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from whence.data import Json
+from whence.index import Index, Match, Record
+from whence.results import Hit, QueryResult
+from whence.trace.rank.ranking import VERSION, RankedBatch
+from whence.trace.settings import TraceSettings
+from whence.trace.verdict.judge import QueryVerdict
+
+
+def query_results(
+    index: Index,
+    ranked: RankedBatch,
+    verdicts: Sequence[QueryVerdict | None],
+    settings: TraceSettings,
+    n_rows: int,
+) -> list[QueryResult]:
+    """The result of each query; n_rows: training rows that the filter lets through."""
+    # All records at once: each fetch costs a look-up in the dataset.
+    records = iter(index.fetch([match.record for matches in ranked.matches for match in matches]))
+    return [
+        _result(ranked, number, [next(records) for _ in ranked.matches[number]], told, settings, n_rows)
+        for number, told in enumerate(verdicts)
+    ]
+
+
+def _result(
+    ranked: RankedBatch,
+    number: int,
+    records: Sequence[Record],
+    told: QueryVerdict | None,
+    settings: TraceSettings,
+    n_rows: int,
+) -> QueryResult:
+    answers, target, form = ranked.batch.answers, ranked.batch.targets[number], ranked.form
+    query = answers.queries[number]
+    return QueryResult(
+        prompt=query.prompt,
+        response=answers.turns[number].response,
+        method=form.name,
+        method_version=form.version + (VERSION if target else ""),
+        layer=form.described(ranked.roles),
+        hits=_hits(ranked.matches[number], records, told),
+        n_rows=n_rows,
+        generated=query.response is None,
+        span=target.span if target else None,
+        wanted=settings.wanted,
+        verdict=told.verdict if told else None,
+        confound=told.sentence if told else "",
+    )
+
+
+def _hits(matches: Sequence[Match], records: Sequence[Record], told: QueryVerdict | None) -> tuple[Hit, ...]:
+    confounds = told.confounds if told and told.confounds else [{}] * len(matches)
+    p_and_q: Mapping[int, tuple[float, float]] = told.p_and_q if told else {}
+    hits = []
+    for rank, (match, record, about) in enumerate(zip(matches, records, confounds, strict=True), 1):
+        p, q = p_and_q.get(match.row, (None, None))
+        hits.append(_hit(rank, match.score, record, p, q, about))
+    return tuple(hits)
+
+
+def _hit(
+    rank: int, score: float, record: Record, p: float | None, q: float | None, confounds: Mapping[str, Json]
+) -> Hit:
+    return Hit(
+        rank=rank,
+        score=score,
+        id=record.id,
+        file=record.file,
+        line=record.line,
+        turn=record.turn,
+        prompt=record.prompt,
+        response=record.response,
+        metadata=record.metadata,
+        p_value=p,
+        q_value=q,
+        confounds=confounds,
+    )
+
+
+__all__ = ["query_results"]
