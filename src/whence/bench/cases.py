@@ -224,13 +224,20 @@ def given_case(data: GivenData, seed: int) -> Case:
 def named(what: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
     """The names in the order asked, each once; "all" stands for every known one. Raises InputError with the nearest."""
     for name in names:
-        if name != "all" and name not in known:
-            raise InputError(
-                f"There is no {what} {name!r}.",
-                f"Known: {', '.join(known)}.",
-                did_you_mean(name, known, "Choose one of these.", cutoff=0.3),
-            )
+        if name != "all":
+            check_name(what, name, known)
     return list(dict.fromkeys(every for name in names for every in (known if name == "all" else [name])))
+
+
+def check_name(what: str, name: str, known: Sequence[str]) -> None:
+    """Raises InputError, with the nearest, for a name that is not known."""
+    if name in known:
+        return
+    raise InputError(
+        f"There is no {what} {name!r}.",
+        f"Known: {', '.join(known)}.",
+        did_you_mean(name, known, "Choose one of these.", cutoff=0.3),
+    )
 
 
 def content_hash(rows: Sequence[Example]) -> str:

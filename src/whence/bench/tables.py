@@ -59,7 +59,7 @@ def _about(rows: Sequence[Row]) -> str:
 def _quality(rows: Sequence[Row], notes: dict[str, int]) -> str:
     tasks, methods = _values(rows, "task"), _ordered(rows)
     best = {task: max((_mean(_where(rows, task, m), "ap") or 0.0 for m in methods), default=0.0) for task in tasks}
-    table = [["method", *tasks, "mean", "fit, s", "ask, s", "bytes", "peak, MB"]]
+    lines = [["method", *tasks, "mean", "fit, s", "ask, s", "bytes", "peak, MB"]]
     for method in methods:
         mine = [row for row in rows if row["method"] == method]
         cells = [_cell(_where(rows, task, method), best[task], notes) for task in tasks]
@@ -70,18 +70,18 @@ def _quality(rows: Sequence[Row], notes: dict[str, int]) -> str:
             _number(_mean(mine, "bytes_per_row"), "{:,.0f}"),
             _number(_average(mine, _megabytes), "{:,.0f}"),
         ]
-        table.append([f"`{method}`", *cells, _number(overall, "{:.3f}"), *costs])
+        lines.append([f"`{method}`", *cells, _number(overall, "{:.3f}"), *costs])
     chance = [_number(_mean([row for row in rows if row["task"] == task], "chance"), "{:.3f}") for task in tasks]
-    table.append(["chance", *chance, _number(_mean_over_tasks(rows, "chance"), "{:.3f}"), "", "", "", ""])
-    return _table(table)
+    lines.append(["chance", *chance, _number(_mean_over_tasks(rows, "chance"), "{:.3f}"), "", "", "", ""])
+    return table(lines)
 
 
 def _means(rows: Sequence[Row]) -> str:
-    table = [["method", *(head for _, head in MEANS)]]
+    lines = [["method", *(head for _, head in MEANS)]]
     for method in _ordered(rows):
         mine = [row for row in rows if row["method"] == method]
-        table.append([f"`{method}`", *(_number(_mean_over_tasks(mine, name), "{:.3f}") for name, _ in MEANS)])
-    return _table(table)
+        lines.append([f"`{method}`", *(_number(_mean_over_tasks(mine, name), "{:.3f}") for name, _ in MEANS)])
+    return table(lines)
 
 
 def _cell(rows: Sequence[Row], best: float, notes: dict[str, int]) -> str:
@@ -154,7 +154,8 @@ def _number(value: float | None, shape: str) -> str:
     return "" if value is None else shape.format(value)
 
 
-def _table(lines: Sequence[Sequence[str]]) -> str:
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its first line the head, its first column text and the others numbers."""
     head, *body = lines
     rule = ["---", *("---:" for _ in head[1:])]
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *body))
