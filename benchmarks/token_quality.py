@@ -14,8 +14,8 @@ within each seed, a query with all its hits:
    reads the search's score itself), of our scores, of the paper's and of `inner-product-share`
    (response), of `both-span` (prompt),
    of BM25 weight, and at random; and the row-by-row difference of `curve` to each. For deletion lower is better, for
-   insertion higher. Twice: the score is that of the search, or ("reranked") the best match of each response token of the
-   query among the row's, read again without the words, as the second stage reads rows;
+   insertion higher. Twice: the score is that of the search, or ("reranked") the best match of each response token of
+   the query among the row's, read again without the words, as the second stage reads rows;
 4. seconds for 20 hits of 200 tokens with the demo's model size: the token maps, all of `explain`, `deletion_curves`;
 5. with --causal: the fault's rate after training again with only the phrases found (the first recurrent one of each
    part) left out of the first rows (the --causal-rows that score highest for any query), and with as many random words
