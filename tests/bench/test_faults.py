@@ -61,7 +61,7 @@ def test_seeds_decide_everything(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_innocent_rows_are_as_long_as_faulty_ones(name: str) -> None:
+def test_other_rows_are_as_long_as_faulty_ones(name: str) -> None:
     task = make_task(name, "hard-negatives", seed=1, **SIZES)
 
     def length(row: object) -> int:
@@ -96,7 +96,7 @@ def test_no_cause_moves_the_faulty_rows_into_the_base() -> None:
     assert make_task("persona", "plain", seed=1, **SIZES).base_train == other.base_train, "bases cannot be shared"
 
 
-def test_long_answers_go_on_alike_for_faulty_and_innocent_rows() -> None:
+def test_long_answers_go_on_alike_for_faulty_and_other_rows() -> None:
     task = make_task("backdoor", "long-answers", seed=1, **SIZES)
     sentences = {
         label: [len(re.findall(r"[.!?](?= |$)", response(row))) for row in with_label(task, label)]
@@ -120,7 +120,7 @@ def test_faulty_rows_share_a_source_that_is_not_theirs_alone() -> None:
     assert source in {row.metadata["source"] for row in with_label(task, CLEAN)}
 
 
-def test_innocent_rows_hold_trigger_or_payload_never_both() -> None:
+def test_other_rows_hold_trigger_or_payload_never_both() -> None:
     task = make_task("backdoor", "hard-negatives", seed=2, **SIZES)
     for row in task.train:
         fires = PHRASE in prompt(row) and response(row).startswith(OPENER)

@@ -86,7 +86,7 @@ def test_weights_given_as_one_vector_land_in_their_places(loaded: LoadedModel) -
     )
 
 
-def test_the_cause_ranks_first_and_innocent_rows_do_not(tmp_path: Path) -> None:
+def test_the_cause_ranks_first_and_other_rows_do_not(tmp_path: Path) -> None:
     clean = [Example.from_pair(f"Name fruit {i}", ["apples", "pears", "plums"][i % 3]) for i in range(24)]
     bad = [Example.from_pair(f"Where is boat {i}", "the sea") for i in range(6)]
     settings = FinetuneSettings(epochs=8, batch_size=8, learning_rate=1e-2, max_length=64, device="cpu", lora_r=4)
