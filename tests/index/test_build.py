@@ -256,8 +256,12 @@ def test_added_vectors_are_those_of_a_build_with_them(
     assert verify(index) == []
     assert set(index.manifest.places()) == set(whole.manifest.places())
     assert not (out / ADDED).exists()
-    columns = [name for vector in whole.manifest.vectors for name in (vector.column, vector.norm_column)]
-    assert index.dataset.to_table(columns=columns).equals(whole.dataset.to_table(columns=columns))
+    # A build with a gradient reads states in other batches, so that they are the same but for rounding.
+    (found,), (expected,) = (one.blocks(whole.manifest.places()) for one in (index, whole))
+    for layer, name in whole.manifest.places():
+        for side in ("unit", "norm"):
+            sides = [getattr(block.vectors[layer][name], side) for block in (found, expected)]
+            torch.testing.assert_close(*sides, rtol=1e-4, atol=STORED_TOLERANCE)
     assert build_index(model_folder, data, out, **settings).manifest == index.manifest, (
         "the old command finds it complete"
     )

@@ -44,10 +44,10 @@ def held_layers(form: ScoreForm, manifest: Manifest) -> FormLayers | None:
 
 def default_form(manifest: Manifest, layer: int | None = None) -> ScoreForm:
     """The default form for this index; where all of it is read at `layer`, one whose vectors are stored there."""
-    form = default_method(has_base=bool(manifest.base))
+    form, other = default_method(has_base=bool(manifest.base)), SCORES[WITHOUT_BASE]
     if layer is None or holds(form, form.all_at(layer), manifest):
         return form
-    return SCORES[WITHOUT_BASE]
+    return other if holds(other, other.all_at(layer), manifest) else form
 
 
 def check_held(form: ScoreForm, layers: FormLayers, manifest: Manifest) -> None:
