@@ -38,15 +38,17 @@ def reference_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr
 
     1.  z0[t] = (s[t] - median_r R[r, t]) / (1.4826 MAD_r R[r, t]),   suspects = {t: q0[t] <= fdr},  q0 of 1 - Phi(z0)
     2.  p[t] = 1 - Phi((s[t] - mean_r R[r, t]) / sd_r R[r, t]),       over the references r with own[r] no suspect
+                                                                      that share few of their best rows with the query
 
     Median and MAD bear suspects among the references, so the first step finds the rows under suspicion; a reference
-    drawn from such a row shows the same behaviour as the query and cannot vouch for it. Mean and standard deviation
+    drawn from such a row, or answered from the query's own best rows, shows the same behaviour as the query and is no
+    null for it. Mean and standard deviation
     have less spread of their own. Where fewer than half of `MIN_REFERENCES` would be left, all count.
     """
     of_rows = references.statistics
     # Step 1: [n_train] booleans, robust to the suspects among the references themselves.
     suspects = q_values(_normal_tail(_ratio(scores - of_rows.median, of_rows.spread)), p_rows) <= fdr
-    kept = unsuspected(references, suspects)  # [n_reference]
+    kept = unsuspected(references, suspects) & ~references.related(scores)  # [n_reference]
     # Twenty references give a mean and a spread to a fifth of the spread; below that all of them are the lesser evil.
     if kept.sum() < MIN_REFERENCES // 2:
         kept = np.ones_like(kept)
