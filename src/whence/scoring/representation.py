@@ -114,11 +114,11 @@ some share; state and gradient are read over the whole answer, not where it begi
 states are alike; each part is a cosine of its own. Derivation and ablation are in docs/method.md."""
 
 REPT_CONTRAST = CosineMean(
-    (Read("dm", ANSWER_DEPTH, centred=True), Read("h", "last", centred=True), Read("eh", "last")), (2.0, 1.0, 2.0)
+    (Read("dm", ANSWER_DEPTH, centred=True), Read("h", "last", centred=True), Read("eh", "last")), (2.0, 0.5, 2.5)
 )
 """What fine-tuning changed where it answers, the errors in their states, and what is asked.
 
-scores[q, t] = (2 cos(dm_a - mean dm_a) + cos(h_b - mean h_b) + 2 cos(eh_b))[q, t] / 5
+scores[q, t] = (4 cos(dm_a - mean dm_a) + cos(h_b - mean h_b) + 5 cos(eh_b))[q, t] / 10
 
 with a the layer at five sixths of the depth, b the last. dm: m less that of the model before fine-tuning; in eh a token
 counts for as many nats as fine-tuning made it likelier (whence.signatures.types). The form then multiplies by the row's
