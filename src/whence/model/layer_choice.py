@@ -78,8 +78,8 @@ def early_note(layer: int, n_layers: int) -> str:
     if layer > EARLY * n_layers:
         return ""
     return (
-        f"The layer rule picks layer {layer} of {n_layers}, in the first fifth of the depth. On real models methods that "
-        "read such a layer found fewer of the causes than at the last one (--layer last, the default)."
+        f"The layer rule picks layer {layer} of {n_layers}, in the first fifth of the depth. On a real model methods "
+        "that read such a layer found fewer of the causes than at the last one (--layer last, the default)."
     )
 
 
