@@ -177,7 +177,7 @@ def asked_twice(problem, form: str, *, taught: bool = False) -> Tensor:
     if taught:
         rises = train[layer]["gain"][:, 0].tolist()
         first, between = (taught_oracle(scores, rises) for scores in (first, between))
-    again = expansion_oracle(first, between, weight=4.0 if taught else 2.0, rows=60, least=0.3)
+    again = expansion_oracle(first, between, weight=2.0, rows=60, least=0.3)
     return torch.tensor(again, dtype=torch.float64)
 
 

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from whence.index.held import default_form, default_layers, forms_asked, held_layers, holds, vectors_read
     from whence.index.manifest import (
         ADAPTER_OFF,
+        RECORDS,
+        REFERENCES,
         Counts,
         DataSummary,
         Manifest,
-        RECORDS,
-        REFERENCES,
         StoredVector,
         check_model,
         require_manifest,
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADAPTER_OFF",
+    "RECORDS",
+    "REFERENCES",
+    "TURNS_AT_ONCE",
     "BlockReader",
     "BuildSettings",
     "Counts",
@@ -52,14 +55,11 @@ __all__ = [
     "IndexOptions",
     "Manifest",
     "Match",
-    "RECORDS",
-    "REFERENCES",
     "Record",
     "ScoreMatrix",
     "ScoreRequest",
     "StoredVector",
     "Subject",
-    "TURNS_AT_ONCE",
     "append_records",
     "build_index",
     "check_model",

@@ -21,8 +21,8 @@ from whence.trace import Query, Tracer
 DEPTHS = (0.25, 0.5, 0.75)
 """Shares of the depth at which an index of the bench holds states, beside the rule's layer and the last."""
 METHODS = ("rept-centred", "repsim")
-"""What an index of the bench holds the vectors of, beside the default form's. `rept` is left out: its gradient changes no
-rank, so it ranks as `repsim` at the same layer to three decimals (docs/method.md), and costs a backward pass."""
+"""What an index of the bench holds the vectors of, beside the default form's. `rept` is left out: its gradient changes
+no rank, so it ranks as `repsim` at the same layer to three decimals (docs/method.md), and costs a backward pass."""
 BM25, RANDOM = "bm25 prompt+response", "random"
 
 Matrix = Float[np.ndarray, "n_query n_train"]

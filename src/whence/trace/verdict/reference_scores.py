@@ -130,14 +130,16 @@ class ReferenceScores:
     def related(self, scores: PerRow) -> Bool[np.ndarray, " n_reference"]:
         """Which references are answered from the same rows as the query whose scores these are.
 
-            related[r] = |best(r) and best(query)| >= RELATED_SHARE BEST_ROWS
+            related[r] = |best(r) and best(query)| >= RELATED_SHARE BEST_ROWS, unless that holds for most references
 
         References are drawn from training prompts: where one row in ten is faulty, one reference in ten shows the
         fault, and is no null for it.
         """
         asked = best_rows(scores, self.best_rows.shape[1])
         shared = np.isin(self.best_rows, asked).sum(1)
-        return np.asarray(shared >= RELATED_SHARE * max(1, len(asked)))
+        related = np.asarray(shared >= RELATED_SHARE * max(1, len(asked)))
+        # What most ordinary prompts share with the query is no fault; these are the answers to compare it with.
+        return related if related.mean() <= 0.5 else np.zeros_like(related)
 
     def mean_and_sd(self, kept: Bool[np.ndarray, " n_reference"]) -> tuple[PerRow, PerRow]:
         """Mean and standard deviation of each row over the references that are kept.
