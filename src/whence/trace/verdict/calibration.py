@@ -5,8 +5,8 @@ they score as high as the rows that cause a fault (docs/verdicts.md has the figu
 each with a p-value, and a row is flagged where all three are answered yes.
 
 1. Was this answer learned in fine-tuning, and more than ordinary ones? Its gain, log p(y | x) - log p_base(y | x),
-   against zero; and how high its best rows score, times the gain of its few most changed tokens, against the same of the
-   model's own answers to reference prompts. References that share the query's best rows are left out: drawn from
+   against zero; and how high its best rows score, times the gain of its few most changed tokens, against the same of
+   the model's own answers to reference prompts. References that share the query's best rows are left out: drawn from
    training prompts, some of them show the same fault.
 2. Did fine-tuning change the model's answer to this row? The row's own gain against zero. Rows that the base already
    answered are set aside before the third question is asked of the others, so that they cost it no power.
