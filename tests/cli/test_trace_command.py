@@ -63,7 +63,7 @@ def test_a_base_that_is_nowhere_leaves_ranks_only(whence, full: TracedWorld, tmp
     _, _, said = whence(*build)
     assert "give the model before fine-tuning with --base to have it" in said
     shown = whence("trace", index, *ASK)[1]
-    assert shown.startswith("No verdict, ranks only: log-likelihood gains need the base model.")
+    assert shown.startswith("No verdict, ranks only: log-likelihood gains cannot be measured without the base model.")
     assert "rept-centred 6" in shown
     assert whence("trace", index, *ASK, "--base", full.base)[1].startswith(f"{N_FAULTY} rows flagged")
     status, _, said = whence("trace", index, *ASK, "--method", "rept-contrast")

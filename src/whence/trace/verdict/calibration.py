@@ -291,7 +291,7 @@ def uncalibrated(n_rows: int, n_references: int, *, has_base: bool, fdr: float =
     elif n_references < MIN_REFERENCES:
         why = f"{n_references} reference queries are too few to calibrate with, {MIN_REFERENCES} are needed"
     elif not has_base:
-        why = "log-likelihood gains need the base model"
+        why = "log-likelihood gains cannot be measured without the base model"
     else:
         return None
     return Verdict((), fdr, f"no verdict, ranks only: {why}", "")
