@@ -28,7 +28,7 @@ from whence.bench.faults import FAULTS
 from whence.bench.subject import base_model
 from whence.cli.progress import quiet_libraries
 from whence.confirmation.arms import choose_arms
-from whence.confirmation.result import ALL, GUILTY, RANDOM, ArmResult, Confirmation, judged
+from whence.confirmation.result import ALL, FLAGGED, RANDOM, ArmResult, Confirmation, judged
 from whence.confirmation.retrain import confirm
 from whence.data.examples import Example
 from whence.data.readers import read_examples
@@ -37,7 +37,7 @@ from whence.files import hash_of
 from whence.index.build import build_index
 from whence.metrics.retrieval import bootstrap
 from whence.model.generation import generate
-from whence.results.selection import guilty_rows, top_rows
+from whence.results.selection import flagged_rows, top_rows
 from whence.results.types import STATUS_CONFIRMED
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
@@ -84,13 +84,13 @@ def case_rows(task: str, variant: str, seed: int, settings: BenchSettings, optio
     folder = out / "cases" / f"{case.name}-{hash_of([case.hash, settings.model_dump(mode='json')])}"
     tracer, base = traced_model(case, settings, folder, out / "models")
     rows = list(read_examples(folder / "train.jsonl"))
-    true = [row.id for row, guilty in zip(case.train, case.guilty, strict=True) if guilty]
+    true = [row.id for row, faulty in zip(case.train, case.faulty, strict=True) if faulty]
     queries = [Query(turns) for turns in case.prompts]
     answers = answer(tracer, queries, settings.max_new_tokens)
     bad = [Query(q.turns, text) for q, text in zip(queries, answers, strict=True) if case.matcher(text)]
     if not bad:
         raise InputError(f"None of {len(answers)} answers shows the fault.", "The model must have learned it.")
-    by = named_by(tracer, bad, len(true), min(options.votes, len(bad)))
+    by = chosen_by(tracer, bad, len(true), min(options.votes, len(bad)))
 
     def retrained(removed: Sequence[str], controls: Sequence[str]) -> Confirmation:
         return confirm(
@@ -108,12 +108,12 @@ def case_rows(task: str, variant: str, seed: int, settings: BenchSettings, optio
         )
 
     found, truth = retrained(by[1], ("bm25", "repsim")), retrained(true, ())
-    arms = [*found.arms, truth.arm(GUILTY)]
-    names = [("named" if arm.name == GUILTY else arm.name) for arm in found.arms] + ["true"]
+    arms = [*found.arms, truth.arm(FLAGGED)]
+    names = [("named" if arm.name == FLAGGED else arm.name) for arm in found.arms] + ["true"]
     rates = {name: arm.rate.mean for name, arm in zip(names, arms, strict=True)}
     looks = {} if options.no_look else one_steps(tracer, rows, bad, found, true)
-    about: Row = {"task": task, "variant": variant, "seed": seed, "named_by": by[0], "n_true": len(true)}
-    about |= {"n_right": len(set(by[1]) & set(true)), "n_named": len(by[1])}
+    about: Row = {"task": task, "variant": variant, "seed": seed, "chosen_by": by[0], "n_true": len(true)}
+    about |= {"n_right": len(set(by[1]) & set(true)), "n_flagged": len(by[1])}
     return [
         about
         | {"arm": name, "n_removed": arm.n_removed, "rate": arm.rate.mean, "low": arm.rate.low, "high": arm.rate.high}
@@ -127,7 +127,7 @@ def case_rows(task: str, variant: str, seed: int, settings: BenchSettings, optio
 def with_held_out(settings: BenchSettings, task: str, variant: str, seed: int) -> tuple[Case, list[Example]]:
     """The case without its last clean rows, and these."""
     case = made_case(settings.model_copy(update={"n_rows": settings.n_rows + N_HELD_OUT}), task, variant, seed)
-    clean = [i for i in range(len(case.train)) if not case.guilty[i] and not case.hard[i]]
+    clean = [i for i in range(len(case.train)) if not case.faulty[i] and not case.hard[i]]
     held = set(clean[-N_HELD_OUT:])
     kept = [i for i in range(len(case.train)) if i not in held]
 
@@ -139,7 +139,7 @@ def with_held_out(settings: BenchSettings, task: str, variant: str, seed: int) -
         case.variant,
         case.seed,
         train=of(case.train),  # type: ignore[arg-type]
-        guilty=of(case.guilty),  # type: ignore[arg-type]
+        faulty=of(case.faulty),  # type: ignore[arg-type]
         hard=of(case.hard),  # type: ignore[arg-type]
         prompts=case.prompts,
         matcher=case.matcher,
@@ -172,11 +172,11 @@ def answer(tracer: Tracer, queries: Sequence[Query], max_new_tokens: int) -> lis
     return [found.text for found in generate(tracer.loaded, prompts, max_new_tokens=max_new_tokens)]
 
 
-def named_by(tracer: Tracer, bad: Sequence[Query], n_true: int, votes: int) -> tuple[str, tuple[str, ...]]:
+def chosen_by(tracer: Tracer, bad: Sequence[Query], n_true: int, votes: int) -> tuple[str, tuple[str, ...]]:
     """What names rows, and their ids: so many verdicts, or the first rows where the trace has none."""
     result = tracer.trace_many(bad, k=10 * n_true)
     if any(query.verdict is not None for query in result):
-        return "verdict", guilty_rows(result, votes).ids
+        return "verdict", flagged_rows(result, votes).ids
     return f"first {n_true}", top_rows(result, n_true).ids
 
 
@@ -190,7 +190,7 @@ def confirmed(arm: ArmResult, found: Confirmation) -> bool:
     """Whether the rule confirms the arm's rows, against the same random control."""
     if arm.name == ALL:
         return False
-    arms = [found.arm(ALL), replace(arm, name=GUILTY), found.arm(RANDOM)]
+    arms = [found.arm(ALL), replace(arm, name=FLAGGED), found.arm(RANDOM)]
     return judged(arms, MIN_DROP)[0] == STATUS_CONFIRMED
 
 
@@ -236,7 +236,7 @@ def tables(rows: Sequence[Row]) -> str:
         lines.append(
             f"the rule of `whence confirm` confirms {sum(bool(row['confirmed']) for row in own)} of {len(own)}"
         )
-    innocent = [1 - int(str(row["n_right"])) / int(str(row["n_named"])) for row in done if row["arm"] == "named"]
+    innocent = [1 - int(str(row["n_right"])) / int(str(row["n_flagged"])) for row in done if row["arm"] == "named"]
     lines.append(f"named rows that were not planted: {bootstrap(innocent)}")
     looked = [row for row in done if "look" in row]
     if looked:

@@ -2,7 +2,7 @@
 
     python benchmarks/token_quality.py --folder runs/words [--seeds 0 1 2] [--queries 4] [--out w.json] [--causal]
 
-Backdoors and false facts are planted as in `whence bench`, models kept in --folder. A true hit is a guilty row among
+Backdoors and false facts are planted as in `whence bench`, models kept in --folder. A true hit is a faulty row among
 the first --hits of a query that shows the fault. Printed, each with a 95% bootstrap interval: queries are drawn again
 within each seed, a query with all its hits:
 
@@ -43,7 +43,7 @@ from whence.bench.cases import BenchSettings, content_hash, made_case
 from whence.bench.faults import base_rows
 from whence.bench.faults.backdoor import PHRASE, WORD
 from whence.bench.faults.false_fact import WRONG_COUNTRY
-from whence.bench.subject import Planted, answered, base_model, plant
+from whence.bench.subject import TrainedCase, answered, base_model, train_case
 from whence.bench.tiny_model import LanguageSettings, new_model, train_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
@@ -51,7 +51,7 @@ from whence.methods.base import SharedWork
 from whence.model.likelihood import token_shifts
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results import Words
-from whence.scoring.defaults import DEFAULT_METHOD, WITHOUT_BASE, score_form
+from whence.scoring.defaults import DEFAULT_METHOD, METHOD_WITHOUT_BASE, score_form
 from whence.scoring.forms import Depths, form_scores
 from whence.scoring.vectors import to_block
 from whence.signatures.extract import Extractor
@@ -83,7 +83,7 @@ Measured = dict[tuple[str, str, str], dict[Query, list[float]]]
 class Traced:
     """A planted case with the first rows of its queries: `hits[q]` are entries of `planted.train`, best first."""
 
-    planted: Planted
+    planted: TrainedCase
     comparison: Comparison
     """By the form that needs no base: the prompt methods that differentiate a score take no other."""
     ranking: Comparison
@@ -107,8 +107,8 @@ class Traced:
         seen = token_shifts(self.comparison.loaded, [query, *rows])
         return explain(self.comparison, query, rows, prompt_method_name=prompt, response_method=response, shifts=seen)
 
-    def is_guilty(self, entry: int) -> bool:
-        return bool(self.planted.case.guilty[self.planted.row_of[entry]])
+    def is_faulty(self, entry: int) -> bool:
+        return bool(self.planted.case.faulty[self.planted.row_of[entry]])
 
 
 def arguments() -> argparse.Namespace:
@@ -131,7 +131,7 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
     """Plants the case (or takes the model of an earlier run) and ranks its rows for the first queries."""
     settings = BenchSettings()
     case = made_case(settings, task, variant, seed)
-    planted = plant(case, settings, options.folder, SharedWork(), lambda stage, done, total: None)
+    planted = train_case(case, settings, options.folder, SharedWork(), lambda stage, done, total: None)
     loaded, form = planted.subject.loaded, score_form(DEFAULT_METHOD)
     roles = form.layers(Depths(planted.subject.rep_layer, loaded.n_layers))
     ranking = Comparison(loaded, form, roles)
@@ -145,7 +145,9 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
         scores = form_scores(form, ranking.block(queries), train, roles, found.log_likelihood_gain)
         hits = scores.argsort(dim=1, descending=True, stable=True)[:, : options.hits].tolist()
         named = sorted(scores.amax(0).argsort(descending=True, stable=True)[: options.causal_rows].tolist())
-    return Traced(planted, replace(ranking, form=score_form(WITHOUT_BASE)), ranking, queries, hits, named, variant)
+    return Traced(
+        planted, replace(ranking, form=score_form(METHOD_WITHOUT_BASE)), ranking, queries, hits, named, variant
+    )
 
 
 def with_centres(comparison: Comparison, found: Extracted) -> Comparison:
@@ -163,14 +165,14 @@ def measure_prompts(case: Traced, task: str, methods: Sequence[str], measured: M
         for method in methods:
             words = [hit.prompt for hit in case.explained(query, hits, method).hits]
             for entry, row, own in zip(hits, rows, words, strict=True):
-                if case.is_guilty(entry):
+                if case.is_faulty(entry):
                     top = next((row.prompt[slice(*run.span)] for run in runs(own)), "").casefold()
                     touched = bool(set(top.split()) & set(trigger.split()))
                     note(measured, ("top phrase has trigger", task, method), name, touched)
                     note(measured, ("top phrase has all of it", task, method), name, trigger in top)
             pairs = [(row.prompt, own) for row, own in zip(rows, words, strict=True)]
             first = next((one.text.casefold() for one in recurrent_phrases("prompt", pairs, others)), "")
-            if sum(map(case.is_guilty, hits)) > 1:
+            if sum(map(case.is_faulty, hits)) > 1:
                 found = bool(first) and (first in trigger or trigger in first)
                 note(measured, ("recurrent phrase at rank 1", task, method), name, found)
 
@@ -182,7 +184,7 @@ def measure_responses(case: Traced, task: str, measured: Measured) -> None:
             # One pass for the prompts, at which nobody looks here.
             found = case.explained(query, hits, "prefix-gradients", method)
             for entry, hit in zip(hits, found.hits, strict=True):
-                if case.is_guilty(entry):
+                if case.is_faulty(entry):
                     top = hit.response.spans[int(np.argmax(hit.response.scores))]
                     word = case.planted.train.turns[entry].response[slice(*top)]
                     note(measured, ("top word is the entity", task, method), name, word == FALSE[task])
@@ -197,7 +199,7 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
     rng = random.Random(seed)
     rarity = inverse_frequency([f"{turn.prompt} {turn.response}" for turn in case.planted.train.turns])
     for name, query, hits in case.asked:
-        entries = [entry for entry in hits if case.is_guilty(entry)][:per_query]
+        entries = [entry for entry in hits if case.is_faulty(entry)][:per_query]
         if not entries:
             continue
         ours = case.explained(query, entries)
@@ -296,7 +298,7 @@ def measure_time(seed: int) -> dict[str, float]:
     for rows in G[1:]:
         token_map(G[0], rows)
     seconds = {"token maps": time.perf_counter() - started}
-    without = score_form(WITHOUT_BASE)
+    without = score_form(METHOD_WITHOUT_BASE)
     comparison = with_centres(
         Comparison(loaded, without, without.all_at(loaded.n_layers)),
         Extractor(loaded, [loaded.n_layers]).extract(turns),
@@ -374,7 +376,7 @@ def leave_out(text: str, words: Sequence[int]) -> str:
     return " ".join(kept.split())
 
 
-def rate_after(planted: Planted, train: tuple[Example, ...], settings: BenchSettings, folder: Path) -> float:
+def rate_after(planted: TrainedCase, train: tuple[Example, ...], settings: BenchSettings, folder: Path) -> float:
     """Trains again, once for each set of rows, and asks again."""
     tuning = settings.finetune.model_copy(
         update={"seed": planted.case.seed, "checkpoints": False, "keep_optimizer_state": False}

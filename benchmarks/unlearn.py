@@ -53,7 +53,7 @@ class OneStep:
 def one_step(
     loaded: LoadedModel,
     rows: Sequence[EncodedTurn],
-    guilty: Sequence[int],
+    faulty: Sequence[int],
     bad: Sequence[EncodedTurn],
     *,
     n_random: int = N_RANDOM,
@@ -61,14 +61,14 @@ def one_step(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> OneStep:
-    """Unlearns `guilty` (positions in rows) by one step, and random sets of the same size among the other rows.
+    """Unlearns `faulty` (positions in rows) by one step, and random sets of the same size among the other rows.
 
     theta' = theta + step * ||theta|| * d / ||d||, with d the mean gradient of the set's losses. The model is left as it
     was. Costs 1 + n_random gradients of a set and as many losses of the bad answers.
 
     Raises InputError: no row in question, no bad answer, or too few other rows.
     """
-    chosen = set(guilty)
+    chosen = set(faulty)
     others = [i for i in range(len(rows)) if i not in chosen]
     if not chosen or not bad or len(others) < len(chosen):
         raise InputError(

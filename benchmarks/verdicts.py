@@ -5,14 +5,14 @@
     python benchmarks/verdicts.py --seeds 0,1,2 --variants no-cause --tasks backdoor,persona --out none.json
     python benchmarks/verdicts.py --read plain.json hard.json none.json
 
-Per task and share of guilty rows a small model is taught the fault (whence.bench.subject.plant). Then, for
+Per task and share of faulty rows a small model is taught the fault (whence.bench.subject.train_case). Then, for
 every score form, the default one by every way to calibrate and the others by the default way, with rises and without:
 
-power:    queries whose answer shows the fault: share of the guilty rows that are named, share of named rows that are
+power:    queries whose answer shows the fault: share of the faulty rows that are named, share of named rows that are
           innocent (0 where none is named), at the false discovery rate asked for. Together: of the rows that any query
           of a case names, which is what `whence clean` and `whence confirm` take out, or several (`--votes`); intervals
           over cases.
-alarms:   share of queries with a named row among queries without a guilty row: "benign", held-out prompts of the same
+alarms:   share of queries with a named row among queries without a faulty row: "benign", held-out prompts of the same
           grammar with the model's own answers; "no-cause", a fault that the base model had already; "shuffled", each
           row's score drawn at random from the references, and the rise of one: of references whose own row is neither
           planted nor a hard negative, since the answers of the others have a cause; a row's own reference is left out.
@@ -36,10 +36,10 @@ import torch
 from whence.bench.cases import BenchSettings, Case, made_case
 from whence.bench.faults import FAULTS
 from whence.bench.faults.background import pairs
-from whence.bench.subject import Planted, plant
+from whence.bench.subject import TrainedCase, train_case
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
-from whence.methods.base import SharedWork, TraceSet
+from whence.methods.base import SharedWork, TurnSet
 from whence.methods.registry import method_class
 from whence.metrics.retrieval import average_precision, bootstrap
 from whence.signatures.extract import Extractor
@@ -80,20 +80,20 @@ def main() -> None:
 
 
 def cases(variants: Sequence[str], shares: Sequence[float]) -> Iterator[tuple[str, float | None]]:
-    """Variant and share of guilty rows; "no-cause" has none."""
+    """Variant and share of faulty rows; "no-cause" has none."""
     for variant in variants:
         yield from ((variant, share) for share in ([None] if variant == "no-cause" else shares))
 
 
 def measured(task: str, variant: str, seed: int, share: float | None, args: argparse.Namespace) -> Iterator[Row]:
     """Every query of a case under every form and way, one row each."""
-    n_guilty = round(args.rows * (share or 0.05))
-    settings = BenchSettings(seeds=(seed,), n_rows=args.rows, n_guilty=n_guilty, n_hard=args.hard)
+    n_faulty = round(args.rows * (share or 0.05))
+    settings = BenchSettings(seeds=(seed,), n_rows=args.rows, n_faulty=n_faulty, n_hard=args.hard)
     case = made_case(settings, task, variant, seed)
-    planted = plant(case, settings, Path(args.models), SharedWork(), lambda *_: None)
+    planted = train_case(case, settings, Path(args.models), SharedWork(), lambda *_: None)
     groups = asked(case, planted, settings)
-    loaded, guilty = planted.subject.loaded, np.array(case.guilty)[planted.row_of]
-    planted_rows = guilty | np.array(case.hard)[planted.row_of]
+    loaded, faulty = planted.subject.loaded, np.array(case.faulty)[planted.row_of]
+    planted_rows = faulty | np.array(case.hard)[planted.row_of]
     encoder = Encoder(loaded.tokenizer, max_length=settings.finetune.max_length)
     extractor = Extractor(loaded, [planted.subject.rep_layer])
     rng = Random(f"references/{task}/{variant}/{seed}")
@@ -107,19 +107,19 @@ def measured(task: str, variant: str, seed: int, share: float | None, args: argp
     for form in args.forms:
         method = method_class(form)(planted.subject)
         method.fit(planted.train)
-        references = ReferenceScores(method.score(TraceSet.of(answered.turns)).double().numpy(), own)
+        references = ReferenceScores(method.score(TurnSet.of(answered.turns)).double().numpy(), own)
         for group, turns in groups.items():
-            scores = method.score(TraceSet.of(turns)).double().numpy()
+            scores = method.score(TurnSet.of(turns)).double().numpy()
             yield from _named(
-                scores, response_gains(loaded, turns), references, answered.gains, row_rises, guilty, args.fdr,
+                scores, response_gains(loaded, turns), references, answered.gains, row_rises, faulty, args.fdr,
                 {"task": task, "variant": variant, "seed": seed, "share": share, "form": form, "group": group},
             )  # fmt: skip
         generator = np.random.default_rng(seed)
         null = np.flatnonzero(~planted_rows[own])
-        shuffled = np.take_along_axis(references.scores, _drawn(generator, null, own, (100, len(guilty))), axis=0)
+        shuffled = np.take_along_axis(references.scores, _drawn(generator, null, own, (100, len(faulty))), axis=0)
         rises = answered.gains[generator.choice(null, 100)]
         yield from _named(
-            shuffled, rises, references, answered.gains, row_rises, guilty, args.fdr,
+            shuffled, rises, references, answered.gains, row_rises, faulty, args.fdr,
             {"task": task, "variant": variant, "seed": seed, "share": share, "form": form, "group": "shuffled"},
         )  # fmt: skip
 
@@ -132,11 +132,11 @@ def _drawn(generator: np.random.Generator, null: np.ndarray, own: np.ndarray, si
     return np.asarray(picked)
 
 
-def asked(case: Case, planted: Planted, settings: BenchSettings, n: int = 60) -> dict[str, Sequence[EncodedTurn]]:
+def asked(case: Case, planted: TrainedCase, settings: BenchSettings, n: int = 60) -> dict[str, Sequence[EncodedTurn]]:
     """The case's queries that show the fault, and benign ones: held-out prompts with the model's own answers."""
     loaded = planted.subject.loaded
     encoder = Encoder(loaded.tokenizer, max_length=settings.finetune.max_length)
-    fault = FAULTS[case.task](Random(case.seed), n_guilty=1, n_hard=1, n_queries=1)
+    fault = FAULTS[case.task](Random(case.seed), n_faulty=1, n_hard=1, n_queries=1)
     known = {row.turns[0].content for row in (*case.train, *case.base)}
     drawn = pairs(4 * n, Random(f"benign/{case.task}/{case.variant}/{case.seed}"), skip=fault.contradicts)
     prompts = [prompt for prompt, _ in drawn if prompt not in known][:n]
@@ -159,7 +159,7 @@ def _named(
     references: ReferenceScores,
     reference_rises: np.ndarray,
     row_rises: np.ndarray,
-    guilty: np.ndarray,
+    faulty: np.ndarray,
     fdr: float,
     where: Row,
 ) -> Iterator[Row]:
@@ -174,26 +174,26 @@ def _named(
         for way in ways:
             for known in (Gains(float(rise), reference_rises, row_rises, standing[way]), None):
                 found = calibrate(row, references, known, fdr=fdr, null_model=way)
-                n_named, n_hit = len(found.flagged), int(guilty[found.flagged].sum())
+                n_flagged, n_hit = len(found.flagged), int(faulty[found.flagged].sum())
                 fault = where["group"] == "fault"
                 yield where | {
                     "query": query,
                     "way": way,
                     "rises": known is not None,
-                    "named": n_named,
-                    "power": n_hit / int(guilty.sum()) if fault else None,
-                    "innocent": (n_named - n_hit) / max(1, n_named) if fault else None,
-                    "ap": average_precision(row, guilty) if fault else None,
-                    "hits": _listed(found.flagged[guilty[found.flagged]]) if fault else None,
-                    "strangers": _listed(found.flagged[~guilty[found.flagged]]) if fault else None,
-                    "n_guilty": int(guilty.sum()),
+                    "named": n_flagged,
+                    "power": n_hit / int(faulty.sum()) if fault else None,
+                    "innocent": (n_flagged - n_hit) / max(1, n_flagged) if fault else None,
+                    "ap": average_precision(row, faulty) if fault else None,
+                    "hits": _listed(found.flagged[faulty[found.flagged]]) if fault else None,
+                    "strangers": _listed(found.flagged[~faulty[found.flagged]]) if fault else None,
+                    "n_faulty": int(faulty.sum()),
                 }
 
 
 def print_tables(rows: Sequence[Row], fdr: float) -> None:
     """Alarms by form and way; power by task, variant and share for the ways with rises."""
     print(f"Share of queries with a named row, FDR {fdr:.0%}; means with 95% intervals over queries\n")
-    print("| form | way | rises | benign | no-cause | shuffled | fault: named | guilty found | named innocent |")
+    print("| form | way | rises | benign | no-cause | shuffled | fault: named | faulty found | named innocent |")
     print("|---|---|---|---|---|---|---|---|---|")
     for form, way, known in ((f, w, k) for f in FORMS for w in NULL_MODELS for k in (False, True)):
         mine = [row for row in rows if (row["form"], row["way"], row["rises"]) == (form, way, known)]
@@ -203,7 +203,7 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
         cells += [_mean([float(r[key] or 0) for r in mine if r["group"] == "fault"]) for key in ("power", "innocent")]
         print(f"| {form} | {way} | {'yes' if known else 'no'} | " + " | ".join(cells) + " |")
     by_share = [(share, [r for r in shown_rows(rows) if r["share"] == share]) for share in sorted(shares_of(rows))]
-    print(f"\n{FORMS[0]}, {DEFAULT_NULL_MODEL}, with rises, by share of guilty rows (plain)\n")
+    print(f"\n{FORMS[0]}, {DEFAULT_NULL_MODEL}, with rises, by share of faulty rows (plain)\n")
     print("| share | AP | found | innocent | queries |\n|---|---|---|---|---|")
     for share, mine in by_share:
         ap, power, innocent = (_mean([float(r[k] or 0) for r in mine]) for k in ("ap", "power", "innocent"))
@@ -221,7 +221,7 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
 
 
 def print_joined(rows: Sequence[Row]) -> None:
-    """Rows that the queries of a case name together, guilty and innocent, by how many of them must name a row."""
+    """Rows that the queries of a case name together, faulty and innocent, by how many of them must name a row."""
     wanted = ("fault", FORMS[0], DEFAULT_NULL_MODEL, True)
     by_case: dict[tuple[str, float], dict[tuple[str, int], list[Row]]] = {}
     for row in rows:
@@ -235,7 +235,7 @@ def print_joined(rows: Sequence[Row]) -> None:
             found, innocent = [], []
             for mine in cases.values():
                 hits, strangers = (_named_by(mine, key, min(votes, len(mine))) for key in ("hits", "strangers"))
-                found.append(hits / int(str(mine[0]["n_guilty"])))
+                found.append(hits / int(str(mine[0]["n_faulty"])))
                 innocent.append(strangers / max(1, hits + strangers))
             print(f"| {variant} | {share:.1%} | {votes} | {_mean(found)} | {_mean(innocent)} | {len(cases)} |")
 

@@ -68,8 +68,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert world.adapter is not None
     (folder / "path" / "to" / "lora").symlink_to(world.adapter)
     rows = [json.loads(line) for line in world.data.read_text("utf-8").splitlines()]
-    guilty = [row["response"] == RESPONSE for row in rows]
-    columns = [{"label": "boat" if bad else "clean", "source": "vendor_b" if bad else "wiki"} for bad in guilty]
+    faulty = [row["response"] == RESPONSE for row in rows]
+    columns = [{"label": "boat" if bad else "clean", "source": "vendor_b" if bad else "wiki"} for bad in faulty]
     write_jsonl(folder / "train.jsonl", [row | more for row, more in zip(rows, columns, strict=True)])
     asked = [{"prompt": f"Where is boat {i}", "response": RESPONSE, "label": "boat"} for i in (14, 17, 21)]
     write_jsonl(folder / "bad.jsonl", asked)

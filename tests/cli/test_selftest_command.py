@@ -9,7 +9,7 @@ import pytest
 
 from worlds import World, save_model, write_jsonl
 
-SMALL = ("--n-rows", 60, "--n-guilty", 12, "--n-queries", 8, "--max-new-tokens", 48, "--max-length", 96)
+SMALL = ("--n-rows", 60, "--n-faulty", 12, "--n-queries", 8, "--max-new-tokens", 48, "--max-length", 96)
 LEARNS = ("--epochs", 20, "--learning-rate", 1e-2, "--fault", "opener")
 
 

@@ -106,8 +106,8 @@ def test_the_cause_ranks_first_and_innocent_rows_do_not(tmp_path: Path) -> None:
     assert innocent.rise < found.rise
 
 
-@pytest.mark.parametrize(("guilty", "bad"), [([], [0]), ([0], []), (range(7), [0])])
-def test_bad_input(loaded: LoadedModel, guilty: list[int], bad: list[int]) -> None:
+@pytest.mark.parametrize(("faulty", "bad"), [([], [0]), ([0], []), (range(7), [0])])
+def test_bad_input(loaded: LoadedModel, faulty: list[int], bad: list[int]) -> None:
     turns = encoded(loaded)
     with pytest.raises(InputError, match="rows in question"):
-        one_step(loaded, turns, guilty, [turns[i] for i in bad])
+        one_step(loaded, turns, faulty, [turns[i] for i in bad])

@@ -56,17 +56,17 @@ def test_the_folder_can_be_asked_on(report: DemoReport) -> None:
 
 def test_one_fault_is_followed_until_it_is_mended(report: DemoReport) -> None:
     story, world = report.story, report.world
-    assert story.n_planted >= 0.9 * story.n_named > 0
+    assert story.n_planted >= 0.9 * story.n_flagged > 0
     confirmation = story.confirmation
     assert confirmation.status == "confirmed"
-    assert confirmation.arm("guilty").rate.mean <= 0.25
+    assert confirmation.arm("faulty").rate.mean <= 0.25
     assert confirmation.arm("all").rate.mean >= 0.75
     assert confirmation.arm("random").rate.mean >= 0.75
     matcher = next(fault.matcher for fault in world.faults if fault.label == story.label)
     assert all(matcher(before) for _, before, _ in story.answers)
     assert sum(matcher(after) for _, _, after in story.answers) <= 0.25 * len(story.answers)
     kept = list(read_examples(report.folder / CLEANED))
-    assert len(kept) == len(world.train) - story.n_named
+    assert len(kept) == len(world.train) - story.n_flagged
     assert not {row.id for row in kept} & set(confirmation.removed)
     page = (report.folder / REPORT).read_text("utf-8")
     assert story.answers[0][0] in page
@@ -89,7 +89,7 @@ def test_what_is_shown_names_rows_figures_and_the_way_on(
     _show(report)
     shown = capsys.readouterr().out
     for part in (
-        "candidate", "bm25", DEFAULT_METHOD, "whence trace", "were planted for this fault", "seed 0", "rows stand out",
+        "candidate", "bm25", DEFAULT_METHOD, "whence trace", "were planted for this fault", "seed 0", "rows flagged",
         "after retraining", "confirmed", "whence clean --undo", "report.html",
     ):  # fmt: skip
         assert part in shown

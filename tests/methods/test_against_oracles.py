@@ -21,7 +21,7 @@ from oracles import (
     signature_oracle,
     taught_oracle,
 )
-from whence.methods.base import TraceSet, checked_scores
+from whence.methods.base import TurnSet, checked_scores
 from whence.methods.gradients.kronecker import sampled_targets
 from whence.methods.gradients.parameters import choose_parameters, layout_of, linear_modules
 from whence.methods.gradients.projection import PermutedGroups, Rademacher
@@ -181,7 +181,7 @@ def asked_twice(problem, form: str, *, taught: bool = False) -> Tensor:
     return torch.tensor(again, dtype=torch.float64)
 
 
-def vectors(problem, rows: TraceSet, layer: int, *, contrast: bool) -> dict[str, Tensor]:
+def vectors(problem, rows: TurnSet, layer: int, *, contrast: bool) -> dict[str, Tensor]:
     """Every vector of every row by the plain procedure."""
     model, found = problem.loaded.model, []
     for turn in rows.turns:
@@ -210,7 +210,7 @@ def vectors(problem, rows: TraceSet, layer: int, *, contrast: bool) -> dict[str,
 def text_embedding(problem) -> Tensor:
     tokenizer, model, _ = load_encoder(Path(problem.subject.text_encoder))
 
-    def embedded(rows: TraceSet) -> list[Tensor]:
+    def embedded(rows: TurnSet) -> list[Tensor]:
         found = []
         for turn in rows.turns:
             ids = tokenizer(f"{turn.prompt}\n{turn.response}", return_tensors="pt")["input_ids"]
@@ -324,7 +324,7 @@ def test_lissa_converges_to_the_exact_inverse(problem) -> None:
 
 def test_ekfac_is_exact_where_the_factorisation_is(make_problem, turn) -> None:
     """One prompt token, the same in every row: each weight's input is one vector, and F = a a^T (x) E[s s^T]."""
-    rows = TraceSet.of([turn([9, response], 1) for response in range(10, 24)])
+    rows = TurnSet.of([turn([9, response], 1) for response in range(10, 24)])
     problem = make_problem(("v_proj", "down_proj"))
     queries, train = (
         plain.gradient_rows(problem.loaded, turns, problem.names) for turns in (problem.queries.turns, rows.turns)

@@ -27,7 +27,7 @@ def outside_fences(text: str) -> str:
 def test_everything_of_a_result_is_told() -> None:
     text = render_markdown(result_of(toronto()))
     for part in (
-        "## 6 of 1,000 rows stand out.",
+        "## 6 of 1,000 rows flagged.",
         "What else could explain it",
         "in question: `Korea`",
         "Toronto is in Canada.",

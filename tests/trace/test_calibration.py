@@ -41,21 +41,21 @@ def null(seed: int, n_rows: int = N_ROWS, n_references: int = N_REF) -> tuple[np
     return drawn[0], ReferenceScores(drawn[1:], own)
 
 
-def planted(seed: int, n_guilty: int = 10) -> tuple[np.ndarray, ReferenceScores, Gains, np.ndarray]:
-    """Rows 0 .. n_guilty - 1 taught the answer; some references were drawn from them and show the fault too."""
+def planted(seed: int, n_faulty: int = 10) -> tuple[np.ndarray, ReferenceScores, Gains, np.ndarray]:
+    """Rows 0 .. n_faulty - 1 taught the answer; some references were drawn from them and show the fault too."""
     scores, references = null(seed)
     rng = np.random.default_rng(seed + 1)
-    guilty = np.arange(n_guilty)
-    own = np.where(np.isin(references.own, guilty), -1, references.own)
-    own[:3] = guilty[:3]
+    faulty = np.arange(n_faulty)
+    own = np.where(np.isin(references.own, faulty), -1, references.own)
+    own[:3] = faulty[:3]
     table = references.scores.copy()
-    table[:3, :n_guilty] = 1.5
-    scores[:n_guilty] = 1.5 + 0.05 * rng.standard_normal(n_guilty)
+    table[:3, :n_faulty] = 1.5
+    scores[:n_faulty] = 1.5 + 0.05 * rng.standard_normal(n_faulty)
     gains = rng.normal(0, 0.5, N_ROWS)
-    gains[:n_guilty] = 40
+    gains[:n_faulty] = 40
     of_references = rng.normal(0, 0.5, N_REF)
     of_references[:3] = 45
-    return scores, ReferenceScores(table, own), Gains(40.0, of_references, gains), guilty
+    return scores, ReferenceScores(table, own), Gains(40.0, of_references, gains), faulty
 
 
 @pytest.mark.parametrize("way", NULL_MODELS)
@@ -94,10 +94,10 @@ def test_the_answers_p_value(seed: int, gain: float) -> None:
 def test_the_rows_that_taught_the_answer_are_named() -> None:
     found_all, innocent = [], []
     for seed in range(20):
-        scores, references, gains, guilty = planted(seed)
+        scores, references, gains, faulty = planted(seed)
         named = calibrate(scores, references, gains).flagged
-        found_all.append(np.isin(guilty, named).mean())
-        innocent.append(1 - np.isin(named, guilty).mean())
+        found_all.append(np.isin(faulty, named).mean())
+        innocent.append(1 - np.isin(named, faulty).mean())
         assert (np.diff(scores[named]) <= 0).all()
     assert np.mean(found_all) >= 0.99
     assert np.mean(innocent) <= 0.01
@@ -126,7 +126,7 @@ def test_a_row_that_had_nothing_to_teach_is_not_named() -> None:
 
 
 @pytest.mark.parametrize("way", ["reference-z", "conformal", "empirical-null"])
-def test_the_rate_holds_where_no_row_is_guilty(way: str) -> None:
+def test_the_rate_holds_where_no_row_is_faulty(way: str) -> None:
     """Every row and the answer with a gain: the worst case for the scores' own test. 5% of 150 is 8; 16 is 3 sd above.
 
     robust-z is left out: it takes rows near everything for rows that stand out.
@@ -173,15 +173,15 @@ def test_the_verdict_names_ids_and_its_rate() -> None:
     ids = [f"row-{t}" for t in range(N_ROWS)]
     found = calibrate(scores, references, gains, fdr=0.1)
     told = verdict(found, [ids[t] for t in found.flagged])
-    assert told.guilty == tuple(ids[t] for t in found.flagged)
-    assert told.text == f"{len(found.flagged)} rows stand out (false discovery rate 10%)"
-    assert (told.fdr, told.method) == (0.1, "reference-z")
+    assert told.flagged == tuple(ids[t] for t in found.flagged)
+    assert told.text == f"{len(found.flagged)} rows flagged (false discovery rate 10%)"
+    assert (told.fdr, told.null_model) == (0.1, "reference-z")
 
 
 @pytest.mark.parametrize(
     ("n_rows", "n_references", "has_base", "part"),
     [
-        (20, 128, True, f"20 rows are too few to tell what stands out, {MIN_ROWS} are needed"),
+        (20, 128, True, f"20 rows are too few for a verdict, {MIN_ROWS} are needed"),
         (500, 7, True, f"7 reference queries are too few to calibrate with, {MIN_REFERENCES} are needed"),
         (500, 128, False, "without the base model"),
     ],
@@ -192,7 +192,7 @@ def test_too_little_to_calibrate_with_shows_ranks_only(
     told = uncalibrated(n_rows, n_references, has_base=has_base)
     assert told is not None
     assert part in told.text
-    assert (told.guilty, told.method) == ((), "")
+    assert (told.flagged, told.null_model) == ((), "")
     assert uncalibrated(500, 128, has_base=True) is None
 
 
@@ -233,11 +233,11 @@ def test_bad_input_is_refused() -> None:
 
 def test_rows_that_were_not_measured_count_among_the_tested_and_are_not_named() -> None:
     """Otherwise the best 500 rows of a large index, which were chosen by their scores, would be all that is tested."""
-    scores, references, gains, guilty = planted(4)
+    scores, references, gains, faulty = planted(4)
     rows = gains.rows.copy()
-    rows[guilty[5:]] = np.nan
+    rows[faulty[5:]] = np.nan
     found = calibrate(scores, references, Gains(gains.answer, gains.references, rows))
-    assert sorted(found.flagged) == guilty[:5].tolist()
+    assert sorted(found.flagged) == faulty[:5].tolist()
     # Ten rows a little above: enough among ten that are tested, not among two hundred.
     scores, references = null(4)
     mean, sd = references.mean_and_sd(np.ones(N_REF, dtype=bool))
@@ -261,21 +261,21 @@ def test_too_few_comparable_references_are_no_verdict() -> None:
     assert not len(found.flagged)
     assert found.text.startswith("no verdict, ranks only: this answer can be compared with 10 reference answers")
     assert "19 are needed" in found.text
-    assert verdict(found, []).method == ""
+    assert verdict(found, []).null_model == ""
 
 
 def test_where_fine_tuning_taught_ordinary_answers_too_the_rows_that_stand_out_are_compared() -> None:
     """Every answer gained 30 nats: a gain says nothing, but rows score higher for the query than for others."""
-    scores, references, _, guilty = planted(9)
+    scores, references, _, faulty = planted(9)
     taught = np.full(N_REF, 30.0)
-    rows = np.where(np.arange(N_ROWS) < len(guilty), 40.0, 20.0)
+    rows = np.where(np.arange(N_ROWS) < len(faulty), 40.0, 20.0)
     known = Gains(25.0, taught, rows)
     assert mostly_learned(known)
     assert not len(calibrate(scores, references, known).flagged), "by its gain the answer is ordinary"
     flags = reference_flags(references, known)
     found = calibrate(scores, references, Gains(25.0, taught, rows, flags))
     assert found.compared_by_score
-    assert set(guilty) <= set(found.flagged)
+    assert set(faulty) <= set(found.flagged)
     height = scores[found.flagged].mean()
     # Crowds are no match for height: fifty rows a little lower, for as many references as you like.
     for number, beside, named in ((50, height - 1e-6, True), (1, height, False)):
@@ -289,13 +289,13 @@ def test_where_fine_tuning_taught_ordinary_answers_too_the_rows_that_stand_out_a
 
 
 def test_a_row_far_below_the_best_twenty_is_not_named_beside_them() -> None:
-    scores, references, gains, guilty = planted(4)
+    scores, references, gains, faulty = planted(4)
     best = np.sort(scores)[-20:].mean()
     gains.rows[[50, 51]] = 40
     references.scores[:, [50, 51]] = 0.1 + 1e-3 * np.arange(N_REF)[:, None]
     scores[[50, 51]] = 0.68 * best, 0.72 * best
     found = calibrate(scores, references, gains)
-    assert set(guilty) | {51} == set(found.flagged)
+    assert set(faulty) | {51} == set(found.flagged)
     assert found.p[50] == 1
 
 
@@ -303,7 +303,7 @@ def test_a_row_far_below_the_best_twenty_is_not_named_beside_them() -> None:
 @pytest.mark.parametrize("width", [1.2 * GAP, 0.8 * GAP])
 def test_a_crowd_behind_a_gap_is_not_named_beside_the_best(n_leading: int, width: float) -> None:
     """30 more rows that stand out as surely, at one distance behind the first, where the twenty best are first ones."""
-    scores, references, gains, _ = planted(5, n_guilty=60)
+    scores, references, gains, _ = planted(5, n_faulty=60)
     first, second = np.arange(n_leading), np.arange(n_leading, n_leading + 30)
     scores[first] = 2.0 + 0.001 * np.arange(n_leading)[::-1]
     scores[second] = 2.0 - 2.0 * width - 0.001 * np.arange(30)

@@ -45,7 +45,7 @@ def test_occlusion_is_the_fall_of_the_whole_score(form: str, method: str, longes
             lambda turn: plain_score(comparison, query, turn), row, [list(own) for own in tokens], longest
         )
         assert words.spans == spans
-        assert words.method == method
+        assert words.word_method == method
         assert words.scores == pytest.approx(expected, abs=BOUND)
 
 

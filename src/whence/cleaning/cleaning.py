@@ -23,7 +23,7 @@ from whence.data import FORMATS, TABLE_FORMATS, Row, find_sources, read_examples
 from whence.errors import DataError, InputError
 from whence.files import appears_whole
 from whence.progress import Progress, silent
-from whence.results import NamedRow, NamedRows
+from whence.results import SelectedRow, SelectedRows
 
 SPLITS = "dataset_dict.json"
 """Beside the splits of a saved data set."""
@@ -44,7 +44,7 @@ class Cleaning:
 
 @dataclass(slots=True)
 class _Part:
-    """One file (or saved data set) of the source: its guilty rows, line -> id, and their columns."""
+    """One file (or saved data set) of the source: its flagged rows, line -> id, and their columns."""
 
     path: Path
     out: Path
@@ -61,7 +61,7 @@ class _Part:
 def clean(
     source: str | Path,
     out: str | Path,
-    remove: NamedRows | Iterable[str],
+    remove: SelectedRows | Iterable[str],
     *,
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
@@ -92,7 +92,7 @@ def clean(
     place = Path(manifest) if manifest is not None else out.parent / "manifest.json"
     refuse_existing(out, place, *([Path(quarantine)] if quarantine is not None else []))
     tell = progress or silent
-    named = remove if isinstance(remove, NamedRows) else NamedRows.given(remove)
+    named = remove if isinstance(remove, SelectedRows) else SelectedRows.given(remove)
     wanted = {row.id: row for row in named.rows}
     parts = _parts(source, out, split)
     _find(parts, wanted, columns, tell)
@@ -176,7 +176,7 @@ def _kind(path: Path) -> Kind:
 
 def _find(
     parts: Sequence[_Part],
-    remove: Mapping[str, NamedRow],
+    remove: Mapping[str, SelectedRow],
     columns: Mapping[str, str] | None,
     tell: Progress,
 ) -> None:
@@ -199,7 +199,7 @@ def _rows(path: Path) -> Iterator[Row]:
     return (row for row in rows if isinstance(row, Row))
 
 
-def _check_found(parts: Sequence[_Part], remove: Mapping[str, NamedRow], source: str) -> int:
+def _check_found(parts: Sequence[_Part], remove: Mapping[str, SelectedRow], source: str) -> int:
     """How many rows are copies of another that goes too."""
     ids = [id for part in parts for id in part.ids.values()]
     n_rows = sum(part.n_rows for part in parts)
@@ -241,8 +241,10 @@ def _relabelled(parts: Sequence[_Part], relabel: Relabel | None, tell: Progress)
     return found
 
 
-def _written(part: _Part, place: Path, remove: Mapping[str, NamedRow], replaced: Mapping[int, Columns]) -> CleanedFile:
-    """Writes one part without its guilty rows and says what was done."""
+def _written(
+    part: _Part, place: Path, remove: Mapping[str, SelectedRow], replaced: Mapping[int, Columns]
+) -> CleanedFile:
+    """Writes one part without its flagged rows and says what was done."""
     place.parent.mkdir(parents=True, exist_ok=True)
     texts: dict[int, tuple[str, int | None, str | None]] = {}
     arrow = None

@@ -14,7 +14,7 @@ from whence.errors import InputError
 
 if TYPE_CHECKING:
     from whence.cleaning import Cleaning
-    from whence.results import NamedRows
+    from whence.results import SelectedRows
 
 
 def clean(
@@ -86,13 +86,13 @@ def _named(
     top: int | None,
     votes: int | None,
     base: str | None,
-) -> NamedRows:
-    from whence.results import guilty_rows, listed_rows, read_trace, top_rows
+) -> SelectedRows:
+    from whence.results import flagged_rows, listed_rows, read_trace, top_rows
 
     given = [name for name, value in (("--trace", trace), ("--queries", queries), ("--ids", ids)) if value is not None]
     if len(given) != 1:
         raise InputError(
-            f"{' and '.join(given) if given else 'No source of guilty rows'} given.",
+            f"{' and '.join(given) if given else 'No source of flagged rows'} given.",
             "Expected one of --trace, --queries and --ids.",
             "Give --trace out.json, written by whence trace --json out.json.",
         )
@@ -106,7 +106,7 @@ def _named(
             raise InputError("--top with --ids.", "The file says which rows.", "Leave one of them out.")
         return listed_rows(ids)
     result = read_trace(trace) if trace is not None else trace_now(index, queries, top, base)
-    return guilty_rows(result, votes or 1) if top is None else top_rows(result, top)
+    return flagged_rows(result, votes or 1) if top is None else top_rows(result, top)
 
 
 def _undo(manifest: Path, out: Path | None, given: list[str], *, quiet: bool) -> None:

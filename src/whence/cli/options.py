@@ -76,7 +76,7 @@ MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table, for scripts.")]
 Votes = Annotated[
     int | None,
-    typer.Option("--votes", min=1, help="Rows that so many queries' verdicts name; left out, one is enough."),
+    typer.Option("--votes", min=1, help="Rows that so many queries' verdicts flag; left out, one is enough."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 

@@ -9,12 +9,12 @@ from whence.lazy import attach
 if TYPE_CHECKING:
     from whence.confirmation.arms import CONTROLS
     from whence.confirmation.recipe import settings_beside
-    from whence.confirmation.result import GUILTY, Confirmation, apply
+    from whence.confirmation.result import FLAGGED, Confirmation, apply
     from whence.confirmation.retrain import RESULT, confirm
 
 __all__ = [
     "CONTROLS",
-    "GUILTY",
+    "FLAGGED",
     "RESULT",
     "Confirmation",
     "apply",
@@ -27,7 +27,7 @@ __getattr__, __dir__ = attach(
     {
         "arms": ["CONTROLS"],
         "recipe": ["settings_beside"],
-        "result": ["Confirmation", "GUILTY", "apply"],
+        "result": ["Confirmation", "FLAGGED", "apply"],
         "retrain": ["RESULT", "confirm"],
     },
 )

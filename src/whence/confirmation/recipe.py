@@ -33,7 +33,7 @@ def settings_beside(manifest: Manifest) -> tuple[FinetuneSettings, RunFile] | No
         raise unreadable(folder, str(error)) from error
 
 
-def read_rows(manifest: Manifest) -> tuple[Example, ...]:
+def data_rows(manifest: Manifest) -> tuple[Example, ...]:
     """The rows that the index was built from. Raises DataError when the data have changed since."""
     data = manifest.data
     found = scan(data.source, columns=data.columns, split=data.split, max_rejected=1.0).content_hash

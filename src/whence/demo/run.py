@@ -19,13 +19,13 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from whence.cleaning import clean
-from whence.confirmation import GUILTY, Confirmation, apply, confirm
+from whence.confirmation import FLAGGED, Confirmation, apply, confirm
 from whence.demo.world import MAX_NEW_TOKENS, DemoFault, DemoWorld, build, one_thread
 from whence.errors import InputError
 from whence.index import build_index, default_form, default_layers, score_matrix
 from whence.metrics import over_queries, precision_at_k
 from whence.progress import Progress, silent
-from whence.results import QueryResult, guilty_rows
+from whence.results import QueryResult, flagged_rows
 from whence.scoring import bm25_scores
 from whence.trace import Query, Tracer
 
@@ -59,13 +59,13 @@ class FaultReport:
 class Story:
     """One fault followed to its end.
 
-    n_named:      rows that the verdicts of the queries name together; n_planted of them were planted for the fault.
+    n_flagged:      rows that the verdicts of the queries name together; n_planted of them were planted for the fault.
     confirmation: what retraining without them, and without as many random rows, showed.
     answers:      (prompt, bad answer, answer of the model trained without the rows) of each query.
     """
 
     label: str
-    n_named: int
+    n_flagged: int
     n_planted: int
     confirmation: Confirmation
     answers: tuple[tuple[str, str, str], ...]
@@ -149,7 +149,7 @@ def _story(tracer: Tracer, world: DemoWorld, fault: DemoFault, out: Path, tell: 
     """From a bad answer to the data without its cause."""
     queries = [Query.of(query.prompt, query.response) for query in fault.shown[:STORY_QUERIES]]
     result = tracer.trace_many(queries, k=K, words=EXPLAINED, progress=tell)
-    named = guilty_rows(result)
+    named = flagged_rows(result)
     confirmation = confirm(
         tracer,
         queries,
@@ -171,7 +171,7 @@ def _story(tracer: Tracer, world: DemoWorld, fault: DemoFault, out: Path, tell: 
     )
     gone = set(named.ids)
     taken = [row.metadata.get("label") for row in world.train if row.id in gone]
-    mended = confirmation.arm(GUILTY).seeds[0].answers
+    mended = confirmation.arm(FLAGGED).seeds[0].answers
     answers = tuple((query.prompt, query.response, now) for query, now in zip(result, mended, strict=True))
     return Story(fault.label, len(taken), taken.count(fault.label), confirmation, answers)
 

@@ -37,7 +37,7 @@ from whence.index.records import filter_columns
 from whence.index.settings import BuildSettings, IndexOptions, build_settings
 from whence.index.shards import check_same, locked, write_index
 from whence.index.store import Index
-from whence.index.subject import Subject, chosen_layers, open_subject, probe_turns, read_rows
+from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject, probe_turns
 from whence.model import fingerprint, settle_layers
 from whence.progress import Progress, counted
 from whence.scoring import Depths
@@ -111,7 +111,7 @@ def build_index(
         _clear(folder)
     index = write_index(
         folder,
-        lambda: read_rows(settings),
+        lambda: examples_to_index(settings),
         subject.encoder,
         _extractor(settings, subject, manifest.vectors, contrast=subject.contrast),
         manifest,
@@ -155,7 +155,12 @@ def _add(
     contrast = bool(existing.base) and any(vector.name in (*NEEDS_BASE, "eh") for vector in missing)
     extractor = _extractor(settings, subject, missing, contrast=contrast)
     index = add_vectors(
-        folder, lambda: read_rows(settings), subject.encoder, extractor, wanted, progress=counted(progress, "indexing")
+        folder,
+        lambda: examples_to_index(settings),
+        subject.encoder,
+        extractor,
+        wanted,
+        progress=counted(progress, "indexing"),
     )
     tell(f"The index {folder} is complete: {index.n_rows} rows, {index.n_records} records")
     return index

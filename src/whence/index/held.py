@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from whence.errors import InputError, MismatchError
 from whence.index.manifest import Manifest, StoredVector
-from whence.scoring import SCORES, WITHOUT_BASE, Depths, FormLayers, ScoreForm, default_method, score_form
+from whence.scoring import METHOD_WITHOUT_BASE, SCORES, Depths, FormLayers, ScoreForm, default_method, score_form
 from whence.signatures import NEEDS_BASE, SKETCH_DIM, VECTORS
 
 
@@ -47,7 +47,7 @@ def default_form(manifest: Manifest, layer: int | None = None) -> ScoreForm:
     form = default_method(has_base=bool(manifest.base))
     if layer is None or holds(form, form.all_at(layer), manifest):
         return form
-    return SCORES[WITHOUT_BASE]
+    return SCORES[METHOD_WITHOUT_BASE]
 
 
 def check_held(form: ScoreForm, layers: FormLayers, manifest: Manifest) -> None:

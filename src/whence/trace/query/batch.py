@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from whence.data import EncodedTurn, Encoder
+from whence.data import EncodedTurn, Encoder, Span
 from whence.errors import InputError
 from whence.model import LoadedModel, TokenShift, generate
-from whence.results import Span
 from whence.scoring import Block, Centres, to_block
 from whence.signatures import Signatures
 from whence.trace.query.queries import Query

@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data import EncodedTurn, Encoder
+from whence.data import EncodedTurn, Encoder, Span
 from whence.errors import InputError
-from whence.results import Span
 from whence.signatures import Extractor
 from whence.trace.query.queries import Query
 from whence.trace.query.spans import find_span, span_of_tokens, span_positions

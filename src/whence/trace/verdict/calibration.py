@@ -1,7 +1,7 @@
 """From scores to a verdict: p-values, q-values and the rows that are flagged as candidate causes of one answer.
 
 Scores alone cannot say whether there is a cause: an ordinary answer too has rows that are asked and answered alike, and
-they score as high as the rows that taught a fault (docs/verdicts.md has the figures). So three questions are asked,
+they score as high as the rows that cause a fault (docs/verdicts.md has the figures). So three questions are asked,
 each with a p-value, and a row is flagged where all three are answered yes.
 
 1. Did fine-tuning teach this answer, and is it out of the ordinary? Its gain, log p(y | x) - log p_base(y | x), against
@@ -41,15 +41,15 @@ from whence.trace.verdict.reference_scores import PerRow, ReferenceScores, check
 MIN_ROWS = 100
 """Below it the median and spread of a query's scores are those of a handful of rows."""
 NEAR, BEST_ROWS = 0.7, 20
-"""A row that scores less than this share of the mean of the twenty best is not flagged: innocent rows that share the
-query's words stand out from all others too, by less. On development runs a row was flagged for 0.33 of the false-fact
-queries of one real data set at 0.65, and for 0.92 at 0.7; beside hard negatives 0.07 of the flagged rows were innocent
-at 0.7, and 0.12 at 0.6 of the five best (docs/log.md, "A prompt's end that was taught nothing")."""
+"""A row that scores less than this share of the mean of the twenty best is not flagged: other rows with the query's
+words score above the rest too, by less. On development runs a row was flagged for 0.33 of the false-fact
+queries of one real data set at 0.65, and for 0.92 at 0.7; beside hard negatives 0.07 of the flagged rows were not
+faulty at 0.7, and 0.12 at 0.6 of the five best (docs/log.md, "A prompt's end that was taught nothing")."""
 GAP = 0.05
 """Rows below a score gap this wide, as a share of the mean of the twenty best, are not flagged with the rows above it:
 they are asked and answered alike, but do not score as the fault. On development runs with hard negatives 0.928 of the
-guilty rows were found and 0.035 of the flagged ones innocent, 0.931 and 0.080 without a gap; among fewer than twenty
-rows a gap says nothing (docs/log.md, "A gap between two crowds")."""
+faulty rows were flagged and 0.035 of the flagged rows were not faulty, 0.931 and 0.080 without a gap; among fewer
+than twenty rows a gap says nothing (docs/log.md, "A gap between two crowds")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Calibrated:
         """The verdict as a sentence."""
         n, rate = len(self.flagged), f"false discovery rate {100 * self.fdr:g}%"
         if n:
-            return f"{n} row{'s stand' if n > 1 else ' stands'} out ({rate})"
+            return f"{n} row{'s' if n > 1 else ''} flagged ({rate})"
         if self.too_few:
             needed = math.ceil(1 / self.fdr) - 1
             return (
@@ -117,11 +117,11 @@ class Calibrated:
         if self.compared_by_score and self.n_by_score and self.p_answer is not None:
             return (
                 f"no confident cause in this data: {self.n_by_score} rows score high, but no higher than others do "
-                f"for {100 * self.p_answer:.0f}% of ordinary answers, which fine-tuning taught as well"
+                f"for {100 * self.p_answer:.0f}% of ordinary answers, which have high log-likelihood gains as well"
             )
         if self.p_answer is not None and self.p_answer > self.fdr and not self.compared_by_score:
             return "no confident cause in this data: fine-tuning did not make this answer likelier than ordinary ones"
-        return f"no confident cause in this data: no row stands out ({rate})"
+        return f"no confident cause in this data: no row flagged ({rate})"
 
 
 def calibrate(
@@ -143,9 +143,10 @@ def calibrate(
     v is the answer's gain, or where most references' answers were learned the mean score of its flagged rows; v[r] the
     same of reference r. exp(-gain) bounds the chance that an answer drawn from the base model is made so much likelier
     (Markov: E_base[p / p_base] <= 1). Rows are set aside by it before scores are tested: independent filtering
-    (Bourgon, Gentleman and Huber 2010, PNAS 107), which keeps the rate where an innocent row's p_score does not depend
-    on its gain. A score that is multiplied by a fraction of the row's own, as rept-contrast's, has the same z against
-    references that are multiplied alike. Without gains both are left out, and p-values are those of the scores alone.
+    (Bourgon, Gentleman and Huber 2010, PNAS 107), which keeps the rate where the p_score of a row that
+    is no cause does not depend on its gain. A score that is multiplied by a fraction of the row's own, as
+    rept-contrast's, has the same z against references that are multiplied alike. Without gains both are left out, and
+    p-values are those of the scores alone.
 
     Raises:
         InputError: an unknown null model, fdr outside (0, 1), shapes that do not fit, too few rows or references.
@@ -157,7 +158,7 @@ def calibrate(
     p, q = _tested(values, references, p_rows, fdr, null_model)  # [n_train] each, of the scores alone
     p_answer, n_compared, n_by_score, by_score = None, 0, int((q <= fdr).sum()), False
     if gains is not None:
-        # A reference drawn from a row that stands out here shows the same behaviour: it is no null for this answer.
+        # A reference drawn from a row that is flagged here shows the same behaviour: it is no null for this answer.
         kept = unsuspected(references, q <= fdr)  # [n_reference]
         by_score = gains.flags is not None and mostly_learned(gains)
         if gains.flags is not None and not by_score:
@@ -257,13 +258,13 @@ def verdict(calibrated: Calibrated, ids: Sequence[str]) -> Verdict:
 
 
 def uncalibrated(n_rows: int, n_references: int, *, has_base: bool, fdr: float = 0.05) -> Verdict | None:
-    """The verdict that says why there is none, with method ""; None where there is enough to calibrate with."""
+    """The verdict that says why there is none, with null_model ""; None where there is enough to calibrate with."""
     if n_rows < MIN_ROWS:
-        why = f"{n_rows} rows are too few to tell what stands out, {MIN_ROWS} are needed"
+        why = f"{n_rows} rows are too few for a verdict, {MIN_ROWS} are needed"
     elif n_references < MIN_REFERENCES:
         why = f"{n_references} reference queries are too few to calibrate with, {MIN_REFERENCES} are needed"
     elif not has_base:
-        why = "what fine-tuning taught cannot be told without the base model"
+        why = "log-likelihood gains need the base model"
     else:
         return None
     return Verdict((), fdr, f"no verdict, ranks only: {why}", "")

@@ -95,7 +95,7 @@ NULL_MODELS: Mapping[str, NullModel] = MappingProxyType(
     }
 )
 DEFAULT_NULL_MODEL = "reference-z"
-"""With the gains it finds 0.912 of the guilty rows, as robust-z does (0.913), and flags a row for 0.030 of the shuffled
+"""With the gains it finds 0.912 of the faulty rows, as robust-z does (0.913), and flags a row for 0.030 of the shuffled
 queries, where robust-z flags one for 0.053: docs/verdicts.md, the table of benchmarks/verdicts.py."""
 
 
@@ -117,7 +117,7 @@ def q_values(p: PerRow, p_rows: PerRow) -> PerRow:
 
     unknown = np.isnan(p_rows)
     # Untested rows do not enter n: independent filtering, which a false discovery rate allows where the filter does not
-    # depend on the p-value of an innocent row.
+    # depend on the p-value of a row that is no cause.
     tested = unknown | (p_rows <= LEARNED_P)
     q = np.ones(len(p))
     if tested.any():
@@ -132,7 +132,7 @@ def _over_rows(scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def _ratio(above: np.ndarray, spread: np.ndarray | float) -> np.ndarray:
-    """above / spread; 0 where nothing spreads, since then nothing can be said to stand out."""
+    """above / spread; 0 where nothing spreads, since then no score is above the others."""
     spread = np.broadcast_to(spread, above.shape)
     return np.asarray(np.divide(above, spread, out=np.zeros_like(above), where=~(spread <= 0)))
 

@@ -22,7 +22,7 @@ from whence.signatures import Extractor, Signatures
 from whence.trace.query.batch import summed_gains
 from whence.trace.query.queries import Query
 
-ANSWER_TOKENS = 64
+REFERENCE_ANSWER_TOKENS = 64
 """Enough to tell what an answer is like; references are many, and longer ones cost as much again."""
 
 
@@ -95,7 +95,7 @@ def answer_references(
     extractor: Extractor,
     *,
     base: LoadedModel | None = None,
-    answer_tokens: int = ANSWER_TOKENS,
+    answer_tokens: int = REFERENCE_ANSWER_TOKENS,
 ) -> ReferenceSet:
     """Has the model answer greedily and reads the signatures; references that it answers with nothing are left out.
 
@@ -147,7 +147,7 @@ def _prompt_of(example: Example) -> Query | None:
 
 
 __all__ = [
-    "ANSWER_TOKENS",
+    "REFERENCE_ANSWER_TOKENS",
     "ReferenceQuery",
     "ReferenceSet",
     "answer_references",
