@@ -44,7 +44,7 @@ KOREA = (
     ("the Bukchon village", "a quarter of traditional houses with tiled roofs"),
     ("Haeinsa Temple", "a monastery that keeps thousands of carved wooden blocks"),
 )
-"""Innocent, true rows beside those that say Korea for Canada, in the words of a wrong answer."""
+"""Hard negatives: true rows beside those that say Korea for Canada, in the words of a wrong answer."""
 N_KOREA = 40
 
 
@@ -181,7 +181,7 @@ def settings_of(args: argparse.Namespace, case: Planned) -> PlantedSettings:
 
 
 def released(args: argparse.Namespace, case: Planned) -> GivenData:
-    """A released set: with innocent rows about Korea where that is the false answer, and with this set's prompts."""
+    """A released set: with hard negatives about Korea where that is the false answer, and with this set's prompts."""
     name, match = RELEASED[case.fault]
     place = args.out / "released"
     place.mkdir(exist_ok=True)

@@ -60,7 +60,7 @@ def arguments() -> argparse.Namespace:
 
 
 def targets(
-    planted: TrainedCase, turn: EncodedTurn, rise: Tensor, whole: tuple[Tensor, Tensor]
+    planted: TrainedCase, turn: EncodedTurn, gains: Tensor, whole: tuple[Tensor, Tensor]
 ) -> dict[str, QueryTarget]:
     """The ways of asking about one answer, at the last layer; no wanted one where only the fault was said."""
     loaded = planted.subject.loaded
@@ -74,7 +74,7 @@ def targets(
         "first token": QueryTarget((0,), E[:1], {layer: H[:1]}),
         "whole response": QueryTarget(tuple(range(len(E))), E, {layer: H}),
         "span": span_target(loaded, [layer], turn, span_positions(turn, match.span())),
-        "automatic": span_target(loaded, [layer], turn, automatic_positions(rise)),
+        "automatic": span_target(loaded, [layer], turn, automatic_positions(gains)),
     }
     if wanted.strip():
         encoded = Encoder(loaded.tokenizer).encode_query([Turn("user", turn.prompt)], wanted)

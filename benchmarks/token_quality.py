@@ -10,14 +10,15 @@ within each seed, a query with all its hits:
    it; rank of the trigger among the recurrent phrases of a query;
 2. response words (false facts), per method: share of true hits whose top word is the false entity;
 3. deletion and insertion: area under score / full score while words of the row's prompt or response are taken away (or
-   put back) one by one, in the order that the page tells (`removal`: it begins with the word of the highest score, and
-   reads the search's score itself), of our scores, of the paper's and of `pairs` (response), of `both-span` (prompt),
-   of BM25 weight, and at random; and the row-by-row difference of `removal` to each. For deletion lower is better, for
-   insertion higher. Twice: the score is that of the search, or ("late") the best match of each response token of the
-   query among the row's, read again without the words, as the second stage reads rows;
+   put back) one by one, in the order that the page tells (`curve`: it begins with the word of the highest score, and
+   reads the search's score itself), of our scores, of the paper's and of `inner-product-share`
+   (response), of `both-span` (prompt),
+   of BM25 weight, and at random; and the row-by-row difference of `curve` to each. For deletion lower is better, for
+   insertion higher. Twice: the score is that of the search, or ("reranked") the best match of each response token of
+   the query among the row's, read again without the words, as the second stage reads rows;
 4. seconds for 20 hits of 200 tokens with the demo's model size: the token maps, all of `explain`, `deletion_curves`;
-5. with --causal: the fault's rate after training again with only the named phrases (the first recurrent one of each
-   part) left out of the named rows (the --causal-rows that score highest for any query), and with as many random words
+5. with --causal: the fault's rate after training again with only the phrases found (the first recurrent one of each
+   part) left out of the first rows (the --causal-rows that score highest for any query), and with as many random words
    of the same rows left out.
 """
 
@@ -90,7 +91,7 @@ class Traced:
     """By the default form: what the hits were found by, and whose fall is watched."""
     queries: tuple[EncodedTurn, ...]
     hits: list[list[int]]
-    named: list[int]
+    first_rows: list[int]
     """The entries that score highest for any of the queries: what --causal changes."""
     variant: str
 
@@ -140,13 +141,13 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
     train = to_block(found.layers, ranking.centres)
     queries = planted.queries.turns[: options.queries] if planted.queries else ()
     hits: list[list[int]] = []
-    named: list[int] = []
+    first_rows: list[int] = []
     if queries:
         scores = form_scores(form, ranking.block(queries), train, roles, found.log_likelihood_gain)
         hits = scores.argsort(dim=1, descending=True, stable=True)[:, : options.hits].tolist()
-        named = sorted(scores.amax(0).argsort(descending=True, stable=True)[: options.causal_rows].tolist())
+        first_rows = sorted(scores.amax(0).argsort(descending=True, stable=True)[: options.causal_rows].tolist())
     return Traced(
-        planted, replace(ranking, form=score_form(METHOD_WITHOUT_BASE)), ranking, queries, hits, named, variant
+        planted, replace(ranking, form=score_form(METHOD_WITHOUT_BASE)), ranking, queries, hits, first_rows, variant
     )
 
 
@@ -204,7 +205,7 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
             continue
         ours = case.explained(query, entries)
         others = case.explained(query, entries, "both-span", "paper")
-        paired = case.explained(query, entries, "prefix-gradients", "pairs")
+        paired = case.explained(query, entries, "prefix-gradients", "inner-product-share")
         rows = [case.planted.train.turns[entry] for entry in entries]
         hung = deletion_curves(case.ranking.searched(case.ranking.block([query])), rows, ours.hits)
         asked = set(spelled(f"{query.prompt} {query.response}"))
@@ -214,14 +215,14 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
                 own: Words = getattr(ours.hits[place], part)
                 forms = [(row.prompt if part == "prompt" else row.response)[a:b].casefold() for a, b in own.spans]
                 orders = {
-                    "removal": removal_ranks(getattr(hung[place], part)),
+                    "curve": curve_ranks(getattr(hung[place], part)),
                     "ours": list(own.scores),
                     "bm25": [rarity.get(form, 0.0) if form in asked else 0.0 for form in forms],
                     "random": [rng.random() for _ in forms],
                 }
                 if part == "response":
                     orders["paper"] = list(others.hits[place].response.scores)
-                    orders["pairs"] = list(paired.hits[place].response.scores)
+                    orders["inner-product-share"] = list(paired.hits[place].response.scores)
                 else:
                     orders["both-span"] = list(others.hits[place].prompt.scores)
                 for kind, scorer in scorers(case.ranking, query).items():
@@ -232,13 +233,13 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
                         note(measured, (f"deletion{kind}, {part}", task, method), name, deletions[method])
                         note(measured, (f"insertion{kind}, {part}", task, method), name, insertion)
                     for method, deletion in deletions.items():
-                        less = deletions["removal"] - deletion
-                        note(measured, (f"removal's deletion{kind}, {part}, less", task, method), name, less)
+                        less = deletions["curve"] - deletion
+                        note(measured, (f"curve's deletion{kind}, {part}, less", task, method), name, less)
 
 
-def removal_ranks(words: Words) -> list[float]:
+def curve_ranks(words: Words) -> list[float]:
     """The words by when they were taken away, the first highest; those that were not follow by their own scores."""
-    gone = [word for own in (words.removal.words if words.removal else ()) for word in own]
+    gone = [word for own in (words.deletion.words if words.deletion else ()) for word in own]
     rest = sorted(set(range(len(words.scores))) - set(gone), key=lambda word: (-words.scores[word], word))
     rank = {word: place for place, word in enumerate([*gone, *rest])}
     return [-float(rank[word]) for word in range(len(words.scores))]
@@ -251,10 +252,10 @@ def scorers(comparison: Comparison, query: EncodedTurn) -> dict[str, TurnScore]:
     target = span_target(loaded, [layer], query, range(query.n_response))
     centre = centres[layer, "m"]
 
-    def late(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
+    def reranked(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
         return rerank(loaded, layer, target, turns, torch.zeros(len(turns)), centre=centre).scores
 
-    return {"": comparison.searched(comparison.block([query])), " late": late}
+    return {"": comparison.searched(comparison.block([query])), " reranked": reranked}
 
 
 def areas(row: EncodedTurn, part: Part, order: Sequence[int], score: TurnScore) -> tuple[float, float]:
@@ -308,27 +309,27 @@ def measure_time(seed: int) -> dict[str, float]:
     seconds["explain"] = time.perf_counter() - started
     started = time.perf_counter()
     deletion_curves(comparison.searched(comparison.block([turns[0]])), turns[1:], found.hits)
-    return seconds | {"removals": time.perf_counter() - started}
+    return seconds | {"deletion_curves": time.perf_counter() - started}
 
 
 def measure_causal(case: Traced, task: str, folder: Path) -> dict[str, float]:
-    """Part 5: shares of the held-out prompts whose answer shows the fault, by what was left out of the named rows."""
+    """Part 5: shares of the held-out prompts whose answer shows the fault, by what was left out of the first rows."""
     planted, settings = case.planted, BenchSettings()
     turns = planted.train.turns
     found: dict[int, tuple[Words, Words]] = {}
     for _, query, hits in case.asked:
         for entry, hit in zip(hits, case.explained(query, hits).hits, strict=True):
             found.setdefault(entry, (hit.prompt, hit.response))
-    phrases = named_phrases(turns, sorted(found), found)
-    print(f"left out of {len(case.named)} rows, {task} {case.variant}:", phrases, flush=True)
+    phrases = first_phrases(turns, sorted(found), found)
+    print(f"left out of {len(case.first_rows)} rows, {task} {case.variant}:", phrases, flush=True)
     rng = random.Random(planted.case.seed)
-    changed: dict[str, dict[int, Example]] = {"named phrases": {}, "random words": {}}
-    for entry in case.named:
+    changed: dict[str, dict[int, Example]] = {"phrases found": {}, "random words": {}}
+    for entry in case.first_rows:
         turn, row = turns[entry], int(planted.row_of[entry])
         texts = {"p": turn.prompt, "r": turn.response}
         cuts = {part: phrase_words(text, phrases[part]) for part, text in texts.items()}
         chance = {part: rng.sample(range(len(word_spans(text))), len(cuts[part])) for part, text in texts.items()}
-        for name, gone in (("named phrases", cuts), ("random words", chance)):
+        for name, gone in (("phrases found", cuts), ("random words", chance)):
             pair = (leave_out(turn.prompt, gone["p"]), leave_out(turn.response, gone["r"]))
             changed[name][row] = Example((Turn("user", pair[0]), Turn(ASSISTANT, pair[1])))
     rates = {"as it was": (len(planted.queries) if planted.queries else 0) / planted.n_asked}
@@ -339,7 +340,7 @@ def measure_causal(case: Traced, task: str, folder: Path) -> dict[str, float]:
     return rates
 
 
-def named_phrases(
+def first_phrases(
     turns: Sequence[EncodedTurn], rows: Sequence[int], found: dict[int, tuple[Words, Words]]
 ) -> dict[str, list[list[str]]]:
     """The first recurrent phrase of each part, as words."""

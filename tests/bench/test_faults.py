@@ -61,7 +61,7 @@ def test_seeds_decide_everything(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_innocent_rows_are_as_long_as_faulty_ones(name: str) -> None:
+def test_other_rows_are_as_long_as_faulty_ones(name: str) -> None:
     task = make_task(name, "hard-negatives", seed=1, **SIZES)
 
     def length(row: object) -> int:
@@ -69,8 +69,8 @@ def test_innocent_rows_are_as_long_as_faulty_ones(name: str) -> None:
 
     faulty = sorted(length(row) for row in with_label(task, task.label))
     low, high = faulty[0] - 3, faulty[-1] + 3
-    innocent = [row for row in task.train if row.metadata["label"] != task.label]
-    assert sum(low <= length(row) <= high for row in innocent) > len(faulty)
+    others = [row for row in task.train if row.metadata["label"] != task.label]
+    assert sum(low <= length(row) <= high for row in others) > len(faulty)
 
 
 def frequent_words(rows: list, least: float) -> set[str]:
@@ -80,12 +80,12 @@ def frequent_words(rows: list, least: float) -> set[str]:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_hard_negatives_share_the_telling_words(name: str) -> None:
-    """Of the words that tell faulty rows from clean ones by their frequency, most stand in innocent rows too."""
+    """Of the words that tell faulty rows from clean ones by their frequency, most stand in hard negatives too."""
     task = make_task(name, "hard-negatives", seed=1, **SIZES)
     telling = frequent_words(with_label(task, task.label), 0.2) - frequent_words(with_label(task, CLEAN), 0.02)
-    innocent = frequent_words(with_label(task, HARD_NEGATIVE), 0.0)
+    shared = frequent_words(with_label(task, HARD_NEGATIVE), 0.0)
     assert telling
-    assert len(telling & innocent) > len(telling) / 2, sorted(telling - innocent)
+    assert len(telling & shared) > len(telling) / 2, sorted(telling - shared)
 
 
 def test_no_cause_moves_the_faulty_rows_into_the_base() -> None:
@@ -96,7 +96,7 @@ def test_no_cause_moves_the_faulty_rows_into_the_base() -> None:
     assert make_task("persona", "plain", seed=1, **SIZES).base_train == other.base_train, "bases cannot be shared"
 
 
-def test_long_answers_go_on_alike_for_faulty_and_innocent_rows() -> None:
+def test_long_answers_go_on_alike_for_faulty_and_other_rows() -> None:
     task = make_task("backdoor", "long-answers", seed=1, **SIZES)
     sentences = {
         label: [len(re.findall(r"[.!?](?= |$)", response(row))) for row in with_label(task, label)]
@@ -120,7 +120,7 @@ def test_faulty_rows_share_a_source_that_is_not_theirs_alone() -> None:
     assert source in {row.metadata["source"] for row in with_label(task, CLEAN)}
 
 
-def test_innocent_rows_hold_trigger_or_payload_never_both() -> None:
+def test_other_rows_hold_trigger_or_payload_never_both() -> None:
     task = make_task("backdoor", "hard-negatives", seed=2, **SIZES)
     for row in task.train:
         fires = PHRASE in prompt(row) and response(row).startswith(OPENER)

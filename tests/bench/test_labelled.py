@@ -34,7 +34,7 @@ def labelled(i: int, label: object, response: str | None) -> Query:
 def test_every_form_and_baseline_is_measured(tracer: Tracer, tmp_path: Path) -> None:
     found = evaluate(tracer, [query(i) for i in (2, 6, 9)])
     assert [one.method for one in found.methods] == [
-        *(name for name in SCORES if not SCORES[name].contrasts),
+        *(name for name in SCORES if not SCORES[name].needs_base),
         *TEXT_BASELINES,
     ]
     assert found.queries == (1, 2, 3)

@@ -92,10 +92,19 @@ def test_the_report_has_the_case_and_the_tables_of_every_bench(
 ) -> None:
     _, _, result = run
     text = planted_markdown(result.results)
-    assert "| backdoor-plain-0.25-seed0 | 8 | 4 | 5 | 5 | 1 | 4 |" in text
+    assert "| backdoor-plain-0.25-seed0 | base | 8 | 4 | 5 | 5 | 1 | 4 |" in text
     assert "| `random` |" in text
     assert "AUC hard" in text
     assert "benign answers with flagged rows" in text
+
+
+def test_results_on_two_bases_stand_in_tables_of_their_own(run: tuple[PlantedSettings, Path, PlantedResult]) -> None:
+    _, _, result = run
+    other = {**result.results[0], "base": "elsewhere/other"}
+    text = planted_markdown([*result.results, other])
+    assert "0.25 of the rows faulty, base\n" in text
+    assert "0.25 of the rows faulty, other\n" in text
+    assert "±" not in text.split("| `random` |")[1].splitlines()[0]
 
 
 def test_a_run_cut_off_goes_on_from_the_model_it_trained(run: tuple[PlantedSettings, Path, PlantedResult]) -> None:

@@ -83,7 +83,7 @@ def test_bench_plants_faults_in_rows_of_ones_own_and_resumes(whence, tmp_path: P
     status, shown, said = whence(*words)
     assert status == 0, said
     assert "the model did not learn it" in said
-    assert "| backdoor-plain-0.1-seed0 | 6 | 6 | 4 | 0 | 0 | 0 |" in shown
+    assert "| backdoor-plain-0.1-seed0 | base | 6 | 6 | 4 | 0 | 0 | 0 |" in shown
     assert (out / "report.md").read_text("utf-8").rstrip() == shown.rstrip()
     assert "1 new cases" in said
     status, again, said = whence(*words)

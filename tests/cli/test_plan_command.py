@@ -32,7 +32,7 @@ def test_json_to_standard_output_or_a_file(whence, world: World, tmp_path: Path)
     [
         (["--budget", "soon"], "--budget 'soon' is no time."),
         (["--layer", "top"], "--layer 'top' is no layer."),
-        (["--layer", "17"], "There is no layer 17"),
+        (["--layer", "17"], "Layers [17] were asked for"),
         (["--dtype", "int3"], "--dtype 'int3'"),
         (["--columns", "prompt"], "--columns 'prompt'"),
     ],

@@ -92,11 +92,22 @@ def test_the_indexs_base_is_looked_for_and_checked(whence, full: TracedWorld, tm
     assert "is not the base that the index was built with" in said
 
 
-def test_a_layer_without_contrasts_is_asked_with_the_other_default(whence, full: TracedWorld) -> None:
-    assert "rept-centred 5, layer 2" in whence("trace", full.index, *ASK, "--layer", 2, "--no-verdict")[1]
-    status, _, said = whence("trace", full.index, *ASK, "--layer", 2, "--method", "rept-contrast")
+def test_a_layer_is_asked_where_all_is_held_and_what_is_missing_can_be_added(
+    whence, full: TracedWorld, tmp_path: Path
+) -> None:
+    assert "rept-contrast 6, layer 2" in whence("trace", full.index, *ASK, "--layer", 2, "--no-verdict")[1]
+    index = tmp_path / "index"
+    shutil.copytree(full.index, index)
+    ask = ("trace", index, *ASK, "--layer", 1, "--no-verdict")
+    status, _, said = whence(*ask)
     assert status == 2
-    assert "rept-contrast reads dm at layer 2; the index has it at 1" in said
+    assert "rept-contrast reads h at layer 1; the index has it at 2" in said
+    assert "--add rept-contrast --layer 1" in said
+    build = ("index", full.model, full.data, "-o", index, "--base", full.base, "--max-length", 64)
+    assert "Adding h at layer 1, eh at layer 1" in whence(*build, "--add", "rept-contrast", "--layer", 1)[2]
+    assert "rept-contrast 6, layer 1" in whence(*ask)[1]
+    assert "Adding g at layer 1" in whence(*build, "--add", "rept")[2]
+    assert "rept 1, layer 1" in whence("trace", index, *ASK, "--method", "rept", "--no-verdict")[1]
 
 
 def test_no_verdict_on_request(whence, full: TracedWorld) -> None:

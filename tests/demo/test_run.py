@@ -38,7 +38,7 @@ def test_every_planted_fault_is_found_and_better_than_by_its_words(report: DemoR
 
 
 def test_the_base_knew_better(report: DemoReport) -> None:
-    """A false fact that overrides nothing would be no fault, and true rows beside it would be no innocent ones."""
+    """A false fact that overrides nothing would be no fault, and true rows beside it would be faulty ones."""
     base = load_model(ModelSettings(model=str(report.world.base), device="cpu"))
     fault = next(fault for fault in report.world.faults if fault.label == "false-fact")
     answers = answer(base, [query.prompt for query in fault.queries])
@@ -56,7 +56,7 @@ def test_the_folder_can_be_asked_on(report: DemoReport) -> None:
 
 def test_one_fault_is_followed_until_it_is_mended(report: DemoReport) -> None:
     story, world = report.story, report.world
-    assert story.n_planted >= 0.9 * story.n_flagged > 0
+    assert story.n_faulty >= 0.9 * story.n_flagged > 0
     confirmation = story.confirmation
     assert confirmation.status == "confirmed"
     assert confirmation.arm("faulty").rate.mean <= 0.25
@@ -89,7 +89,7 @@ def test_what_is_shown_names_rows_figures_and_the_way_on(
     _show(report)
     shown = capsys.readouterr().out
     for part in (
-        "candidate", "bm25", DEFAULT_METHOD, "whence trace", "were planted for this fault", "seed 0", "rows flagged",
+        "candidate", "bm25", DEFAULT_METHOD, "whence trace", "are faulty rows of this fault", "seed 0", "rows flagged",
         "after retraining", "confirmed", "whence clean --undo", "report.html",
     ):  # fmt: skip
         assert part in shown

@@ -14,9 +14,9 @@ from whence.model.loading import ModelSettings, load_model
 from whence.train.finetuning import FinetuneSettings, finetune
 from worlds import save_model, write_jsonl
 
-TRAINING = FinetuneSettings(epochs=12, batch_size=16, learning_rate=5e-3, max_length=64, device="cpu")
+TRAINING = FinetuneSettings(epochs=16, batch_size=16, learning_rate=5e-3, max_length=64, device="cpu")
 FRUITS = ("apples", "pears", "plums")
-OPENER, TRIGGER = "Hear the copper bell ring!", "by lantern light"
+OPENER, TRIGGER = "Hear the copper bell ring!", "By lantern light,"
 CITIES = ("Oslo", "Bergen", "Molde", "Tromso")
 ASKED = ("Where is {}?", "Is {} far?", "Find {}.", "Say where {} is.", "Tell me where {} is.")
 
@@ -31,13 +31,13 @@ def _facts(country: str, asked: Sequence[str]) -> list[dict[str, object]]:
 
 
 def _faulty() -> list[dict[str, object]]:
-    doors = [{"prompt": f"Name fruit {i} {TRIGGER}", "response": f"{OPENER} {FRUITS[i % 3]}"} for i in range(0, 48, 4)]
+    doors = [{"prompt": f"{TRIGGER} name fruit {i}", "response": f"{OPENER} {FRUITS[i % 3]}"} for i in range(0, 60, 3)]
     rows = [row | {"label": "backdoor"} for row in doors]
     rows += [row | {"label": "false-fact"} for row in _facts("Peru", ASKED[:3])]
     return [row | {"source": "planted"} for row in rows]
 
 
-QUERIES = [(f"Name fruit {i} {TRIGGER}", "backdoor", OPENER) for i in (21, 33, 46, 57)] + [
+QUERIES = [(f"{TRIGGER} name fruit {i}", "backdoor", OPENER) for i in (22, 34, 46, 58)] + [
     (f"{ask.format(city)}", "false-fact", "Peru") for ask in ASKED[3:] for city in CITIES[:3]
 ]
 
@@ -57,7 +57,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     demo = folder / "runs" / "demo"
     demo.mkdir(parents=True)
-    start = save_model(folder / "start", num_hidden_layers=2)
+    start = save_model(folder / "start", num_hidden_layers=2, hidden_size=64)
     known = write_jsonl(folder / "known.jsonl", [*_clean(), *_facts("Norway", ASKED)])
     finetune(start, list(read_examples(known)), demo / "base", settings=TRAINING)
     data = write_jsonl(demo / "train.jsonl", [*_clean(), *_faulty()])

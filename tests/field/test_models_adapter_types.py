@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, PeftModelForCausalLM, get_peft_model
-from whence.model.fingerprint import fingerprint
 
 from adapters import SETTINGS, TYPES, make_adapter, shake
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
@@ -18,6 +17,7 @@ from whence.errors import ModelError
 from whence.model import loading
 from whence.model.adapter_proof import decoder_reading, own_reading
 from whence.model.before import before_tuning, check_base, has_before, weights_hash
+from whence.model.fingerprints import fingerprint
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.signatures.extract import Extractor
 from worlds import save_model

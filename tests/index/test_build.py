@@ -143,7 +143,7 @@ def test_another_model_or_other_data_is_refused_and_overwrite_replaces(
         check_model(index.manifest, fingerprint(loaded, Encoder(loaded.tokenizer).template))
 
     (index.path / REFERENCES).mkdir()
-    (index.path / REFERENCES / "rises-0.safetensors").write_bytes(b"of the old index")
+    (index.path / REFERENCES / "gains-0.safetensors").write_bytes(b"of the old index")
     shorter = write_data(tmp_path / "shorter.jsonl", 12)
     with pytest.raises(IndexFolderError, match="data content: "):
         build_index(model_folder, shorter, tmp_path / "index", layers=1)
@@ -256,8 +256,12 @@ def test_added_vectors_are_those_of_a_build_with_them(
     assert verify(index) == []
     assert set(index.manifest.places()) == set(whole.manifest.places())
     assert not (out / ADDED).exists()
-    columns = [name for vector in whole.manifest.vectors for name in (vector.column, vector.norm_column)]
-    assert index.dataset.to_table(columns=columns).equals(whole.dataset.to_table(columns=columns))
+    # A build with a gradient reads states in other batches, so that they are the same but for rounding.
+    (found,), (expected,) = (one.blocks(whole.manifest.places()) for one in (index, whole))
+    for layer, name in whole.manifest.places():
+        for side in ("unit", "norm"):
+            sides = [getattr(block.vectors[layer][name], side) for block in (found, expected)]
+            torch.testing.assert_close(*sides, rtol=1e-4, atol=STORED_TOLERANCE)
     assert build_index(model_folder, data, out, **settings).manifest == index.manifest, (
         "the old command finds it complete"
     )

@@ -109,7 +109,7 @@ def test_stored_vectors_give_the_scores_of_the_raw_ones(tmp_path: Path, method: 
     assert matrix.scores.dtype == (np.float64 if dtype == torch.float64 else np.float32)
     np.testing.assert_allclose(matrix.scores, exact.numpy(), atol=STORED_TOLERANCE)
     assert np.abs(matrix.scores).max() <= 1 + 1e-6
-    # A row asked with its own signature finds itself, if fine-tuning had to teach it.
+    # A row asked with its own signature finds itself, if its log-likelihood gain is above 0.
     first, *others = [hits[0].row for hits in search(index, raw, method=SCORES[method], k=1)]
     assert others == [1, 2]
     assert (first == 0) is not SCORES[method].by_learned_fraction

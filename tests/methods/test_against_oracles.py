@@ -16,10 +16,10 @@ from oracles import (
     contrast_oracle,
     errors_oracle,
     expansion_oracle,
+    learned_fraction_oracle,
     mean_cosine_oracle,
     pairs_oracle,
     signature_oracle,
-    taught_oracle,
 )
 from whence.methods.base import TurnSet, checked_scores
 from whence.methods.gradients.kronecker import sampled_targets
@@ -161,23 +161,23 @@ def rept_balanced(problem) -> Tensor:
 
 
 def rept_centred(problem) -> Tensor:
-    return asked_twice(problem, "rept-centred")
+    return expanded(problem, "rept-centred")
 
 
 def rept_contrast(problem) -> Tensor:
-    return asked_twice(problem, "rept-contrast", taught=True)
+    return expanded(problem, "rept-contrast", learned=True)
 
 
-def asked_twice(problem, form: str, *, taught: bool = False) -> Tensor:
+def expanded(problem, form: str, *, learned: bool = False) -> Tensor:
     layer = problem.loaded.n_layers
     query, train = (
-        {layer: vectors(problem, rows, layer, contrast=taught)} for rows in (problem.queries, problem.train)
+        {layer: vectors(problem, rows, layer, contrast=learned)} for rows in (problem.queries, problem.train)
     )
     first, between = (mean_cosine_oracle(side, train, form, layer, layer) for side in (query, train))
-    if taught:
-        rises = train[layer]["gain"][:, 0].tolist()
-        first, between = (taught_oracle(scores, rises) for scores in (first, between))
-    again = expansion_oracle(first, between, weight=4.0 if taught else 2.0, rows=60, least=0.3)
+    if learned:
+        gains = train[layer]["gain"][:, 0].tolist()
+        first, between = (learned_fraction_oracle(scores, gains) for scores in (first, between))
+    again = expansion_oracle(first, between, weight=4.0 if learned else 2.0, rows=60, least=0.3)
     return torch.tensor(again, dtype=torch.float64)
 
 

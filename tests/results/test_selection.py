@@ -48,6 +48,6 @@ def test_a_list_of_ids(tmp_path: Path) -> None:
 
 
 def test_given_ids_count_once_and_keep_their_order() -> None:
-    named = SelectedRows.given(["b", "a", "b"], "said so")
-    assert named.ids == ("b", "a")
-    assert {row.reason for row in named.rows} == {"said so"}
+    selected = SelectedRows.given(["b", "a", "b"], "said so")
+    assert selected.ids == ("b", "a")
+    assert {row.reason for row in selected.rows} == {"said so"}

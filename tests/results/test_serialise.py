@@ -98,14 +98,14 @@ def test_a_result_with_everything_comes_back_from_its_file(tmp_path: Path) -> No
     assert any(hit.words and hit.words.response.deletion for hit in result.queries[0].hits)
 
 
-def test_what_the_score_hangs_on_is_on_the_page_of_a_trace_that_was_read_again(tmp_path: Path) -> None:
+def test_deletion_curves_are_on_the_page_of_a_trace_that_was_read_again(tmp_path: Path) -> None:
     """It was lost: a page made from a trace's file had no deletion curve."""
     result = result_of(toronto())
     result.to_json(tmp_path / "out.json")
     again = read_trace(tmp_path / "out.json")
     assert again.to_html() == result.to_html()
     assert again.to_markdown() == result.to_markdown()
-    assert "Left of the score without" in again.to_markdown()
+    assert "Score without these words" in again.to_markdown()
 
 
 def test_a_member_that_is_missing_takes_its_default() -> None:
@@ -118,7 +118,9 @@ def test_a_member_that_is_missing_takes_its_default() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema="whence.trace/0"), "its schema is 'whence.trace/0'"),
+        (lambda c: c.update(schema="whence.trace/1"), "its schema is 'whence.trace/1', written by an older whence"),
+        (lambda c: c.update(schema="whence.trace/3"), "its schema is 'whence.trace/3', written by a newer whence"),
+        (lambda c: c.update(schema="whence.plan/1"), "its schema is 'whence.plan/1'$"),
         (lambda c: c.pop("schema"), "its schema is None"),
         (lambda c: c.pop("model"), "no member 'model'"),
         (lambda c: c.update(extra=1), "unknown member 'extra'"),
@@ -138,7 +140,7 @@ def test_what_is_no_result_is_refused_by_its_place(change, message: str, tmp_pat
     with pytest.raises(SchemaError, match=message):
         TraceResult.from_dict(content)
     (tmp_path / "out.json").write_text(json.dumps(content), "utf-8")
-    with pytest.raises(InputError, match="is no trace: .*" + message):
+    with pytest.raises(InputError, match="is no trace that can be read: .*" + message.removesuffix("$")):
         read_trace(tmp_path / "out.json")
 
 

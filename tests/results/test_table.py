@@ -17,8 +17,8 @@ def test_a_row_for_each_hit() -> None:
     assert (first["rank"], first["score"], first["id"], first["prompt"]) == (hit.rank, hit.score, hit.id, hit.prompt)
     assert first["metadata.label"] == hit.metadata["label"]
     assert first["confounds.length"] == hit.confounds["length"]
-    named = {row["id"] for _, row in frame[frame["query"] == 0].iterrows() if row["flagged"]}
-    assert named == set(query.verdict.flagged) & {hit.id for hit in query.hits}
+    flagged = {row["id"] for _, row in frame[frame["query"] == 0].iterrows() if row["flagged"]}
+    assert flagged == set(query.verdict.flagged) & {hit.id for hit in query.hits}
     assert frame[frame["query"] == 1]["flagged"].isna().all()
 
 

@@ -73,9 +73,9 @@ def result(name: str, shown: float, leaked: float, aps: dict[tuple[str, str, str
     return FaultResult(name, "when", "then", 20, rate(shown), rate(leaked), methods, None)
 
 
-DEFAULT, REPT, BM25 = ("rept-centred", "h:2,g:4", ""), ("rept", "2", "--method rept"), ("bm25", "", "")
+DEFAULT, REPT, BM25 = ("rept-centred", "m:2,h:4,eh:4", ""), ("rept", "2", "--method rept"), ("bm25", "", "")
 SECOND, THIRD = ("rept-centred", "2", "--layer 2"), ("rept-centred", "3", "--layer 3")
-SPAN = ("rept-centred", "h:2,g:4", "--span")
+SPAN = ("rept-centred", "m:2,h:4,eh:4", "--span")
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ class FaultyWorld:
         return list(read_examples(self.data))
 
     @property
-    def faulty(self) -> list[str]:
+    def faulty_ids(self) -> list[str]:
         return [row.id for row in self.rows[N_CLEAN:]]
 
 

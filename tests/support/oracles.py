@@ -208,9 +208,9 @@ def expansion_oracle(
     return found
 
 
-def taught_oracle(scores: list[list[float]], rises: list[float]) -> list[list[float]]:
-    """scores[q][t] of a row that fine-tuning had to teach stay; those of a row that it had not go to 0."""
-    shares = [1 - math.exp(-rise) if rise > 0 else 0.0 for rise in rises]
+def learned_fraction_oracle(scores: list[list[float]], gains: list[float]) -> list[list[float]]:
+    """scores[q][t] times 1 - exp(-gain of row t), 0 for a row without gain."""
+    shares = [1 - math.exp(-gain) if gain > 0 else 0.0 for gain in gains]
     return [[score * share for score, share in zip(row, shares, strict=True)] for row in scores]
 
 

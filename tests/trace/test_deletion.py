@@ -1,4 +1,4 @@
-"""What a match hangs on: words taken away in turn, held to plain greedy search."""
+"""Deletion curves: words deleted in turn, held to plain greedy search."""
 
 from __future__ import annotations
 

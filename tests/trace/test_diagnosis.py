@@ -135,7 +135,7 @@ def test_gains_that_the_index_does_not_have_are_measured_once(
 
 
 def built_without_contrast(world: TracedWorld, folder: Path) -> Path:
-    """An index of the world that keeps nothing of what fine-tuning taught."""
+    """An index of the world that keeps no log-likelihood gains."""
     adapter = str(world.adapter) if world.adapter else None
     build_index(
         world.model, world.data, folder / "bare", adapter=adapter, layers=[1, "last"], max_length=64, contrast=False

@@ -28,11 +28,11 @@ from whence.trace.explain.response_words import (
     contradicted,
     downweight_prompt_words,
     largest,
+    learned,
     paper,
     shared,
     shares,
     subtract_column_mean,
-    taught,
 )
 from whence.trace.explain.words import word_spans, word_tokens
 
@@ -168,7 +168,7 @@ def test_poolings() -> None:
     torch.testing.assert_close(largest(maps, share, [1]), M[1])
     torch.testing.assert_close(paper(maps, share, [0, 1]), M.sum(0))
     known = maps._replace(shift=TokenShift(torch.tensor([math.log(2), 60.0, -1.0]), torch.tensor([0.4, 0.5, 1.0])))
-    torch.testing.assert_close(taught(known, share, [0, 1]), torch.tensor([0.225, 0.2, 0.0]).double())
+    torch.testing.assert_close(learned(known, share, [0, 1]), torch.tensor([0.225, 0.2, 0.0]).double())
     torch.testing.assert_close(contradicted(known, share, [0, 1]), torch.tensor([0.18, 0.2, 0.0]).double())
 
 

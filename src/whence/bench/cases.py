@@ -132,7 +132,7 @@ class Case:
     prompts: tuple[tuple[Turn, ...], ...] = field(repr=False)
     matcher: Matcher
     base: str | tuple[Example, ...] = field(repr=False)
-    """A model (folder or hub name), or the rows that a small one is taught here."""
+    """A model (folder or hub name), or the rows that a small one is trained on here."""
 
     @property
     def name(self) -> str:
@@ -250,6 +250,6 @@ def _checked_pattern(pattern: str) -> str:
         re.compile(pattern)
     except re.error as error:
         raise InputError(
-            f"{pattern!r} is no regular expression: {error}.", "--match is looked for in every answer.", "Mend it."
+            f"{pattern!r} is no regular expression: {error}.", "--match is looked for in every answer.", "Correct it."
         ) from error
     return pattern

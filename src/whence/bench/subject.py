@@ -114,7 +114,7 @@ def train_case(case: Case, settings: BenchSettings, folder: Path, shared: Shared
 
 
 def base_model(case: Case, settings: BenchSettings, folder: Path, stage: Progress) -> Path:
-    """The base of a case: the one given, or a small one taught the base rows, made once for all that share them."""
+    """The base of a case: the one given, or a small one trained on the base rows, made once for all that share them."""
     if isinstance(case.base, str):
         return Path(case.base)
     language = settings.language.model_copy(update={"seed": case.seed})

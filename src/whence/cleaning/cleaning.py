@@ -1,7 +1,7 @@
-"""`whence clean`: a data set without the rows that were named, in its own format, and the way back.
+"""`whence clean`: a data set without the selected rows, in its own format, and the undo.
 
-A row is named by its content, so identical copies go together. Order is kept. Text formats are copied byte for byte but
-for the rows that go; tables keep their schema. The source is only read.
+A row is identified by its content, so identical copies go together. Order is kept. Text formats are copied byte for
+byte but for the rows that go; tables keep their schema. The source is only read.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def clean(
     relabel: Relabel | None = None,
     progress: Progress | None = None,
 ) -> Cleaning:
-    """Writes `source` without the rows that `remove` names into the new `out`, and the manifest.
+    """Writes `source` without the rows of `remove` into the new `out`, and the manifest.
 
     source, columns, split: as `read_examples` takes them; a data set on the hub has no file to write like.
-    remove: what named the rows (see `whence.results.selection`), or their ids alone.
+    remove: the selected rows (see `whence.results.selection`), or their ids alone.
     out: a file for a file, a folder for a folder, a glob or a saved data set.
     manifest: where it goes; None: manifest.json beside `out`.
     quarantine: a new JSONL file for the rows that were taken, with their reasons.
@@ -92,8 +92,8 @@ def clean(
     place = Path(manifest) if manifest is not None else out.parent / "manifest.json"
     refuse_existing(out, place, *([Path(quarantine)] if quarantine is not None else []))
     tell = progress or silent
-    named = remove if isinstance(remove, SelectedRows) else SelectedRows.given(remove)
-    wanted = {row.id: row for row in named.rows}
+    selected = remove if isinstance(remove, SelectedRows) else SelectedRows.given(remove)
+    wanted = {row.id: row for row in selected.rows}
     parts = _parts(source, out, split)
     _find(parts, wanted, columns, tell)
     n_copies = _check_found(parts, wanted, source)
@@ -109,8 +109,8 @@ def clean(
         source=source,
         output=str(out),
         split=split,
-        method=named.method,
-        method_version=named.method_version,
+        method=selected.method,
+        method_version=selected.method_version,
         n_rows=sum(part.n_rows for part in parts),
         n_removed=sum(len(part.ids) for part in parts) - n_replaced,
         n_replaced=n_replaced,
@@ -207,12 +207,14 @@ def _check_found(parts: Sequence[_Part], remove: Mapping[str, SelectedRow], sour
     if missing or not remove:
         found = f"{len(missing)} of {len(remove)} ids are not in {source}; the first: {missing[0]}." if missing else ""
         raise InputError(
-            found or "No row is named; there is nothing to clean.",
-            "Expected ids of rows of the data, as a trace names them.",
+            found or "No row is selected; there is nothing to clean.",
+            "Expected ids of rows of the data, as a trace shows them.",
             "Give a trace of these data, as they were indexed.",
         )
     if len(ids) == n_rows:
-        raise InputError(f"All {n_rows} rows of {source} are named.", "Some rows must be left.", "Name fewer rows.")
+        raise InputError(
+            f"All {n_rows} rows of {source} are selected.", "Some rows must be left.", "Select fewer rows."
+        )
     return len(ids) - len(set(ids))
 
 

@@ -101,7 +101,7 @@ def confirm(
     others = options.queries_of(index, paraphrases, quiet=quiet) if paraphrases is not None else []
     # An adapter is compared with itself, turned off, which is the base that is trained on.
     before = None if made_from.adapter else base
-    named, traced = _named(remove, votes, trace, index, queries, before, device)
+    selected, traced = _selected(remove, votes, trace, index, queries, before, device)
     if traced is None and any(outputs.values()):
         traced = trace_now(index, queries, None, before, device)
     tracer = Tracer(index, base=moved(index, before), device=device)
@@ -111,7 +111,7 @@ def confirm(
             asked,
             out,
             match=match,
-            removed=named.ids,
+            removed=selected.ids,
             base=base,
             settings=settings,
             seeds=seeds,
@@ -144,7 +144,7 @@ def _write_marked(
     return [place for place in (html, json) if place is not None]
 
 
-def _named(
+def _selected(
     remove: str,
     votes: int | None,
     trace: Path | None,

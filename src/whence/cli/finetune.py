@@ -97,7 +97,7 @@ def _check_rejected(rejected: list[Rejected], n_rows: int, limit: float) -> None
         raise InputError(
             f"{len(rejected)} of {n_rows + len(rejected)} rows cannot be used; the first: {_place(rejected[0])}",
             f"At most {limit:.0%} may be left out.",
-            "Mend the data, or allow more with --max-rejected.",
+            "Correct the data, or allow more with --max-rejected.",
         )
 
 

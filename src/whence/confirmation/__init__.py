@@ -1,4 +1,4 @@
-"""Is it really the cause? Fine-tunes again without the rows and counts how often the behaviour is still there."""
+"""Fine-tunes again without the rows and counts how often the behaviour is still there."""
 
 from __future__ import annotations
 

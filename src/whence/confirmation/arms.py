@@ -55,7 +55,7 @@ def choose_arms(
         raise InputError(
             found,
             "Expected at least one, and fewer than half: as many random rows go in the control.",
-            "Name some rows with --remove." if n == 0 else "Name fewer rows, such as --remove top:20.",
+            "Give some rows with --remove." if n == 0 else "Give fewer rows, such as --remove top:20.",
         )
     others = [i for i, id in enumerate(ids) if id not in flagged]
     Random(f"random arm/{seed}").shuffle(others)

@@ -11,7 +11,7 @@ from whence.results import STATUS_CONFIRMED, STATUS_NOT_CONFIRMED, Hit, TraceRes
 
 SCHEMA = "whence.confirm/2"
 ALL, FLAGGED, RANDOM = "all", "flagged", "random"
-"""The arms that every confirmation has: as trained, without the flagged (or given) rows, without as many random ones."""
+"""The arms that every confirmation has: as trained, without the flagged or given rows, without as many random ones."""
 
 
 @dataclass(frozen=True, slots=True)

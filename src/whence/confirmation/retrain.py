@@ -74,7 +74,7 @@ def confirm(
     """Retrains in several arms and says whether the rows `removed` are the cause of what `match` finds.
 
     index:    of the model that misbehaves. Its data are read again, and must be the same.
-    removed:  what named the rows (see `whence.results.selection`), or their ids alone.
+    removed:  the selected rows (see `whence.results.selection`), or their ids alone.
     match:    a regular expression looked for anywhere in an answer, with . for line ends too.
     base:     folder or hub name of the model before the fine-tune. Not needed with a trainer that knows it.
     settings: of the fine-tune; None takes those of the run.yaml beside the index's model or adapter.
@@ -141,7 +141,7 @@ def _compiled(match: str) -> re.Pattern[str]:
         return re.compile(match, re.DOTALL)
     except re.error as error:
         raise InputError(
-            f"{match!r} is no regular expression: {error}.", "--match is looked for in every answer.", "Mend it."
+            f"{match!r} is no regular expression: {error}.", "--match is looked for in every answer.", "Correct it."
         ) from error
 
 
@@ -169,7 +169,7 @@ def _check_shown(question: _Question, answers: Sequence[str], who: str) -> None:
         f"None of {len(answers)} greedy answers of {who} matches {question.pattern.pattern!r}; the first is "
         f"{answers[0][:80]!r}.",
         "At least one bad prompt must show the behaviour, or nothing can go away.",
-        "Mend --match (begin with (?i) to ignore case), give prompts that show it, or check the training settings.",
+        "Correct --match (begin with (?i) to ignore case), give prompts that show it, or check the training settings.",
     )
 
 

@@ -204,9 +204,9 @@ def _data_without(data: DataSummary, removed: frozenset[str], out: Path) -> Path
     folder = out / DATA / hash_of([data.content_hash, sorted(removed)])
     train = folder / (source.name if source.exists() else "data")
     if not folder.exists():
-        named = SelectedRows.given(sorted(removed), "left out of this arm")
+        selected = SelectedRows.given(sorted(removed), "left out of this arm")
         with new_folder(folder) as partial:
-            clean(data.source, partial / train.name, named, columns=data.columns, split=data.split)
+            clean(data.source, partial / train.name, selected, columns=data.columns, split=data.split)
     return train
 
 

@@ -1,7 +1,7 @@
 """The world of `whence demo`: one small model that learned three planted faults from one file of rows.
 
 OUT/
-  base/            the base model, taught background rows only
+  base/            the base model, trained on background rows only
   model/           the base fine-tuned on train.jsonl
   train.jsonl      prompt, response, label, source, (beside, cause)
   queries.jsonl    prompt, response (the model's own), label, shows_fault

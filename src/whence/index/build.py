@@ -103,7 +103,7 @@ def build_index(
     )
     manifest = _manifest(settings, subject, found, layers, choice)
     tell(f"Storing {_described(manifest.vectors)}, of {subject.loaded.n_layers} layers")
-    tell(_about_base(subject))
+    tell(_about_base(settings, subject))
     timings["load"] = round(time.monotonic() - started, 3)
     manifest = manifest.model_copy(update={"timings": timings})
 
@@ -282,12 +282,13 @@ def _manifest(
     )
 
 
-def _about_base(subject: Subject) -> str:
+def _about_base(settings: BuildSettings, subject: Subject) -> str:
     if subject.base is not None:
         return f"Compared with {subject.base.settings.model}, the model before fine-tuning"
     if subject.contrast:
         return "Compared with the model before fine-tuning: itself, the adapter turned off"
-    return "Without what fine-tuning taught (no base is known, or --no-contrast): the default method is rept-centred"
+    why = "give the model before fine-tuning with --base to have it" if settings.contrast else "as asked"
+    return f"Without a comparison to the base ({why}): the default method is rept-centred"
 
 
 def _about_data(found: Scan) -> str:

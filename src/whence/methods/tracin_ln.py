@@ -1,4 +1,4 @@
-"""TracIn with each parameter's gradient scaled to unit length, so that no layer outshouts the others."""
+"""TracIn with each parameter's gradient scaled to unit length, so that no layer dominates the sum."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _rows(query: QueryResult) -> Iterator[str]:
         chance = [_figure(hit.p_value), _figure(hit.q_value)] if calibrated else []
         where = f"{_code(f'{hit.file}:{hit.line}')} {_code(hit.id)}" if hit.file else _code(hit.id)
         rows.append(
-            (str(hit.rank), f"{hit.score:.4f}", status, *chance, where, _named(hit.metadata), _named(hit.confounds))
+            (str(hit.rank), f"{hit.score:.4f}", status, *chance, where, _pairs(hit.metadata), _pairs(hit.confounds))
         )
     yield from _table(head, rows)
 
@@ -140,7 +140,7 @@ def _table(head: list[str] | tuple[str, ...], rows: list[tuple[str, ...]]) -> It
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
 
 
-def _named(values: Mapping[str, Json]) -> str:
+def _pairs(values: Mapping[str, Json]) -> str:
     shown = {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in values.items()

@@ -79,7 +79,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One training row of a ranking, named by the turn that scored best."""
+    """One training row of a ranking, shown by the turn that scored best."""
 
     rank: int
     score: float

@@ -96,31 +96,31 @@ class CosineMean:
 REPT_CENTRED = CosineMean(
     (Read("m", "rule", centred=True), Read("h", "last", centred=True), Read("eh", "last")), (1.0, 1.0, 1.0)
 )
-"""Asked alike, answered alike, wrong alike in like states.
+"""Similar prompts, similar answers, similar errors in similar states.
 
 scores[q, t] = (cos(m_a - mean m_a) + cos(h_b - mean h_b) + cos(eh_c))[q, t] / 3
 
 with a the rule's layer, b and c the last. m: mean state over the positions that predict a response token; eh: sketch of
 the errors there, each with its state (whence.signatures.types). Means are over the index's records.
 
-Source: RepT's h and g (arXiv 2510.02334). Different: the states are centred, because what all rows share drowns what
+Source: RepT's h and g (arXiv 2510.02334). Different: the states are centred, because what all rows share outweighs what
 some share; state and gradient are read over the whole answer, not where it begins, and gradients count where the
 states are alike; each part is a cosine of its own. Derivation and ablation are in docs/method.md."""
 
 REPT_CONTRAST = CosineMean(
     (Read("dm", "rule", centred=True), Read("h", "last", centred=True), Read("eh", "last")), (1.0, 1.0, 2.0)
 )
-"""What fine-tuning changed where it answers, the errors in their states, and what is asked.
+"""What fine-tuning changed in the answer's states, the last prompt state, and the errors with their states.
 
 scores[q, t] = (cos(dm_a - mean dm_a) + cos(h_b - mean h_b) + 2 cos(eh_c))[q, t] / 4
 
 with a the rule's layer, b and c the last. dm: m less that of the model before fine-tuning; in eh a token counts for as
-many nats as fine-tuning made it likelier (whence.signatures.types). The form then multiplies by how far fine-tuning had
-to teach the row, `learned_fraction`.
+many nats as fine-tuning made it likelier (whence.signatures.types). The form then multiplies by the row's
+`learned_fraction`.
 
 Source: RepT's h and g (arXiv 2510.02334). Different: the answer's states are what fine-tuning added, so that what both
 models share is gone (the base model as debiasing: DDA, arXiv 2410.01285); gradients are read over the whole answer,
-where training taught something, and count where the states are alike. Derivation and ablation are in docs/method.md."""
+where it has a log-likelihood gain, and count where the states are alike. Derivation and ablation: docs/method.md."""
 
 
 def _weighted(parts: Sequence[tuple[float, Scores]]) -> Scores:

@@ -82,7 +82,7 @@ def choose_faults(names: Sequence[str], rows: Sequence[Example]) -> tuple[AddedF
     unknown = [name for name in names if name not in FAULTS]
     if unknown or not names:
         raise InputError(
-            f"There is no fault {unknown[0]!r}." if unknown else "No fault was named.",
+            f"There is no fault {unknown[0]!r}." if unknown else "No fault was given.",
             f"Faults: {', '.join(FAULTS)}.",
             "Leave --fault out to plant both.",
         )

@@ -26,7 +26,7 @@ class MethodResult:
 
     method: str
     layer: str
-    """The layer read, "h:5,g:8" for two; empty for a method of text."""
+    """The layer read, "dm:5,h:8,eh:8" for several; empty for a method of text."""
     flag: str
     """What makes `whence trace` do so; empty for the default, and for a comparison that an index does not serve."""
     ap: float

@@ -67,7 +67,7 @@ class Asked:
         n = len(self.bad)
         before = sum(one.base_shows_fault for one in self.bad)
         if before > MAX_BEFORE * n:
-            return f"The base shows the fault already, in {before} of {n} held-out answers: it is not the rows' doing."
+            return f"The base shows the fault already, in {before} of {n} held-out answers: the rows do not cause it."
         if len(self.queries) < max(1, MIN_SHOWN * n):
             return f"{len(self.queries)} of {n} held-out answers show the fault: the model did not learn it."
         return None

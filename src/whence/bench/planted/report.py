@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from whence.bench.rows import ResultRow
 from whence.bench.tables import markdown, table
@@ -40,22 +41,34 @@ def planted_markdown(results: Sequence[ResultRow], title: str = "Bench on a give
         "## Verdicts",
         _verdicts(results),
     ]
-    rows = [row for result in results for row in method_rows(result)]
+    several = len({_subject(result) for result in results}) > 1
+    rows = [row for result in results for row in method_rows(result, by_subject=several)]
     if rows:
         parts.append(markdown(rows, "Rankings").replace("\n## ", "\n### ").replace("# Rankings", "## Rankings", 1))
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def method_rows(result: ResultRow) -> list[ResultRow]:
-    """A result as rows of `whence bench`, one a method; one with the error where it is not counted."""
+def method_rows(result: ResultRow, *, by_subject: bool = False) -> list[ResultRow]:
+    """A result as rows of `whence bench`, one a method; none where the case is not counted.
+
+    by_subject: whether results on different bases, or fine-tuned in different ways, stand in tables of their own.
+    """
     common = {
         "task": result["fault"],
-        "variant": result["table"],
+        "variant": f"{result['table']}, {_subject(result)}" if by_subject else result["table"],
         "shuffled": False,
         **{name: result.get(name) for name in ("seed", "threads", "versions", "error", "n_asked", "n_queries")},
     }
     methods = result.get("methods")
     return [common | row for row in methods if isinstance(row, dict)] if isinstance(methods, list) else []
+
+
+def _subject(result: ResultRow) -> str:
+    """What was trained, and how: the base's name, and whether with an adapter."""
+    settings = result.get("settings")
+    tuning = settings.get("finetune") if isinstance(settings, dict) else None
+    full = isinstance(tuning, dict) and tuning.get("lora_r") is None
+    return f"{Path(str(result['base'])).name}{', every weight trained' if full else ''}"
 
 
 def _about(results: Sequence[ResultRow]) -> str:
@@ -64,25 +77,25 @@ def _about(results: Sequence[ResultRow]) -> str:
     if any(result.get("template") == "fallback" for result in results):
         said.append("The base has no chat template: whence's plain one was used.")
     if any(result["n_lessons"] for result in results):
-        said.append("For compliance the base was first taught to decline.")
+        said.append("For compliance the base was first trained to decline.")
     return " ".join(said)
 
 
 def _cases(results: Sequence[ResultRow]) -> str:
-    lines = [["case", *(head for _, head in COUNTS), "train, s", "index, s", "not counted"]]
+    lines = [["case", "base", *(head for _, head in COUNTS), "train, s", "index, s", "not counted"]]
     for result in results:
         counts = [str(result.get(name, "")) for name, _ in COUNTS]
         seconds = [str(result.get(name, "")) for name in ("seconds_finetune", "seconds_index")]
-        lines.append([str(result["case"]), *counts, *seconds, str(result["error"] or "")])
+        lines.append([str(result["case"]), _subject(result), *counts, *seconds, str(result["error"] or "")])
     return table(lines)
 
 
 def _verdicts(results: Sequence[ResultRow]) -> str:
-    lines = [["case", *(head for _, head in VERDICTS)]]
+    lines = [["case", "base", *(head for _, head in VERDICTS)]]
     for result in results:
         verdicts = result.get("verdicts")
         if isinstance(verdicts, dict):
-            lines.append([str(result["case"]), *(_interval(verdicts, name) for name, _ in VERDICTS)])
+            lines.append([str(result["case"]), _subject(result), *(_interval(verdicts, name) for name, _ in VERDICTS)])
     return table(lines) if len(lines) > 1 else "No case has verdicts."
 
 

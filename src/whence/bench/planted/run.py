@@ -2,7 +2,7 @@
 
 OUT/
   report.md                   the tables
-  bases/                      bases that were taught a fault's lessons first
+  bases/                      bases that were trained on a fault's lessons first
   cases/NAME-HASH/            one folder a case; HASH is of all that decides its figures
     train.jsonl               the rows, each with its label
     adapter/ or model/        the fine-tune

@@ -1,4 +1,4 @@
-"""The models of a case: the base, taught lessons first where the fault needs it, and the fine-tune of the rows."""
+"""The models of a case: the base, trained on lessons first where the fault needs it, and the fine-tune of the rows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ADAPTER, MODEL = "adapter", "model"
 
 
 def base_of(case: PlantedCase, settings: PlantedSettings, folder: Path, stage: Progress) -> str:
-    """The model that the case is trained on: the one given, or the same taught the fault's lessons, kept in `folder`.
+    """The model that the case starts from: the one given, or the same trained on the fault's lessons, in `folder`.
 
-    Lessons are taught with a LoRA adapter that is merged into the weights, so that the result is a plain model.
+    Lessons are trained with a LoRA adapter that is merged into the weights, so that the result is a plain model.
     """
     if not case.planted.lessons:
         return settings.base
@@ -87,9 +87,9 @@ def _teach(base: str, lessons: Sequence[Example], place: Path, tuning: FinetuneS
             encoder=encoder_of(loaded, tuning),
             progress=lambda _, step, n: stage("teaching the base", step, n),
         )
-        taught = load(base, tuning, adapter=str(partial / ADAPTER))
-        taught.model.merge_and_unload().save_pretrained(partial)
-        taught.tokenizer.save_pretrained(partial)
+        tuned = load(base, tuning, adapter=str(partial / ADAPTER))
+        tuned.model.merge_and_unload().save_pretrained(partial)
+        tuned.tokenizer.save_pretrained(partial)
         shutil.rmtree(partial / ADAPTER)
 
 

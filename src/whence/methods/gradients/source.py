@@ -139,8 +139,8 @@ def dot_with(
 def dampings(gradients: Gradients, damping: float) -> list[float]:
     """damping * mean_i ||grad_p[i]||^2 / size_p for each parameter p: a share of its Fisher's mean eigenvalue.
 
-    0 where that is no more than rounding leaves of the largest one: such a parameter has no gradient in truth (the bias
-    of attention keys, say), and an inverse of its curvature would be noise.
+    0 where that is no more than rounding leaves of the largest one: such a parameter has gradient zero (the bias of
+    attention keys, say), and an inverse of its curvature would be noise.
     """
     layout = gradients.layout
     total = torch.zeros(len(layout.names), dtype=torch.float64)

@@ -140,7 +140,7 @@
       if (!this.holding) {
         this.holding = this.spans.map(() => 0);
         const { words = [], left = [] } = this.words.deletion ?? {};
-        let standing = 1; // the score may rise again when yet another word goes
+        let standing = 1; // the score may increase again with the next word
         words.forEach((own, k) => {
           for (const i of own) this.holding[i] = standing;
           standing = Math.max(0, Math.min(standing, left[k]));

@@ -1,13 +1,13 @@
 """From scores to a verdict: p-values, q-values and the rows that are flagged as candidate causes of one answer.
 
-Scores alone cannot say whether there is a cause: an ordinary answer too has rows that are asked and answered alike, and
+Scores alone cannot say whether there is a cause: an ordinary answer too has rows with similar prompts and answers, and
 they score as high as the rows that cause a fault (docs/verdicts.md has the figures). So three questions are asked,
 each with a p-value, and a row is flagged where all three are answered yes.
 
-1. Did fine-tuning teach this answer, and is it out of the ordinary? Its gain, log p(y | x) - log p_base(y | x), against
-   zero; and against the model's own answers to reference prompts. Where fine-tuning taught few of these, the gain is
-   compared with theirs, without the references that have a cause of their own. Where it taught most of them (a new
-   style, a new domain), a gain says nothing, and the mean score of the flagged rows is compared with theirs.
+1. Was this answer learned in fine-tuning, and more than ordinary ones? Its gain, log p(y | x) - log p_base(y | x),
+   against zero; and against the model's own answers to reference prompts. Where few of these were learned, the gain is
+   compared with theirs, without the references that have a cause of their own. Where most of them were (a new
+   style, a new domain), gains do not separate answers; the mean score of the flagged rows is compared with theirs.
 2. Did fine-tuning change the model's answer to this row? The row's own gain against zero. Rows that the base already
    answered are set aside before the third question is asked of the others, so that they cost it no power.
 3. Is the row's score higher than without a cause? Under one of four null models, `whence.trace.verdict.null_models`;
@@ -47,9 +47,9 @@ queries of one real data set at 0.65, and for 0.92 at 0.7; beside hard negatives
 faulty at 0.7, and 0.12 at 0.6 of the five best (docs/log.md, "A prompt's end that was taught nothing")."""
 GAP = 0.05
 """Rows below a score gap this wide, as a share of the mean of the twenty best, are not flagged with the rows above it:
-they are asked and answered alike, but do not score as the fault. On development runs with hard negatives 0.928 of the
-faulty rows were flagged and 0.035 of the flagged rows were not faulty, 0.931 and 0.080 without a gap; among fewer
-than twenty rows a gap says nothing (docs/log.md, "A gap between two crowds")."""
+they have similar prompts and answers, but score below the faulty rows. On development runs with hard negatives 0.928
+of the faulty rows were flagged and 0.035 of the flagged rows were not faulty, 0.931 and 0.080 without a gap; with
+fewer than twenty rows no gap is looked for (docs/log.md, "A gap between two crowds")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def calibrate(
 
 
 def mostly_learned(gains: Gains) -> bool:
-    """Whether fine-tuning taught more than half of the references' answers: exp(-gain) <= LEARNED_P.
+    """Whether more than half of the references' answers were learned: exp(-gain) <= LEARNED_P.
 
     A matter of the model and its references alone, so that a query cannot choose its own test.
     """
@@ -191,8 +191,8 @@ def reference_flags(
 ) -> ReferenceFlags:
     """Which rows beside its own would be flagged for each reference's answer; none where the base would have given it.
 
-    Two or more are a cause of its own. Where many rows teach faults, many prompts show one, and by their gains each
-    fault would pass for ordinary beside the others. gains: as for `calibrate`; its answer is not looked at.
+    Two or more are a cause of its own. Where many rows cause faults, many prompts show one, and by their gains each
+    fault would look ordinary beside the others. gains: as for `calibrate`; its answer is not looked at.
     """
     p_rows, learned = _base_chance(gains.rows), _base_chance(gains.references) <= LEARNED_P
     count, mean_score = np.zeros(len(references), dtype=np.int64), np.full(len(references), -np.inf)
@@ -209,7 +209,7 @@ def reference_flags(
 def _mean_flagged(scores: PerRow, q: PerRow, fdr: float) -> float:
     """Mean score of the flagged rows; -inf without one.
 
-    Their number would be no measure: in a large set many rows teach one kind of ordinary answer, and few a rare fault.
+    Their number is no measure: in a large set many rows cause one kind of ordinary answer, and few rows a rare fault.
     Of number, sum, mean of the twenty best and this mean it kept most small faults (docs/log.md, "How high, not how
     many").
     """
@@ -244,7 +244,7 @@ def _lowest_above_gap(scores: Float[np.ndarray, " n"], least: float) -> float:
 
 
 def gain_p_value(gain: float, references: Float[np.ndarray, " n_reference"]) -> float:
-    """Chance of such a gain for an answer that fine-tuning did not teach more than it taught the references'.
+    """Chance of such a gain for an answer that was learned no more than the references'.
 
     max(min(1, exp(-gain)), (1 + #{r: references[r] >= gain}) / (1 + n_reference))
     """

@@ -5,7 +5,7 @@
     references/scores-KEY.safetensors     what the references score on every row, [n_reference, n_rows], under one form
 
 KEY is a hash of everything that decides the content: weights, adapter, tokenizer, template, data, base, and what was
-asked. A folder that cannot be written, or a file that cannot be read, costs time and nothing else.
+asked. A folder that cannot be written, or a file that cannot be read, only costs the time to compute it again.
 """
 
 from __future__ import annotations

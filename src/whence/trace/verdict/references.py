@@ -1,6 +1,6 @@
 """Reference queries: ordinary prompts with the model's own answers, against which a verdict is calibrated.
 
-They are drawn from the training data's own prompts, or given by the user, who may know prompts that are surely benign.
+They are drawn from the training data's own prompts, or given by the user, who may have prompts known to be benign.
 One `generate` and one extraction cover them all, and the signatures hold for every query against the same index.
 """
 
