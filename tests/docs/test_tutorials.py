@@ -14,6 +14,7 @@ TUTORIALS = Path(__file__).parents[2] / "docs" / "tutorials"
 @pytest.mark.parametrize("name", ["backdoor", "false-fact", "your-own"])
 def test_a_tutorial_runs_and_prints_what_it_shows(name: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(reader)
+    monkeypatch.setattr("whence.planning.planning.MEASURE_SECONDS", 1.0)
     page = TUTORIALS / f"{name}.md"
     namespace: dict[str, object] = {"__name__": "__main__"}
     printed, ran = "", 0
