@@ -55,7 +55,7 @@ def test_it_works_where_the_fault_is_learned(place: Path) -> None:
 
 
 def test_it_does_not_where_nothing_is_learned(place: Path) -> None:
-    settings = LEARNS.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
+    settings = LEARNS.model_copy(update={"learning_rate": 1e-6, "epochs": 1})
     found = selftest(place / "model", place / "train.jsonl", place / "fails", settings=settings, **SIZES)
     assert found.status == FAILS
     assert "not learned" in found.text

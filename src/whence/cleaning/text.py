@@ -19,7 +19,7 @@ from whence.data import (
     delimiter_of,
     holds_array,
     open_unpacked,
-    packing,
+    packing_of,
     read_rows,
     skip,
     suffix_of,
@@ -92,7 +92,7 @@ def inverse(edits: Sequence[Edit]) -> list[Edit]:
 
 def open_text(path: Path) -> BinaryIO:
     """The unpacked bytes of a text file, with any place to seek to."""
-    if packing(path) != "zstd":
+    if packing_of(path) != "zstd":
         return open_unpacked(path)
     unpacked = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
     with open_unpacked(path) as file:

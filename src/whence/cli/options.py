@@ -192,7 +192,7 @@ def base_of(index: Path, base: str | None, adapter: str | None = None) -> str | 
 
 def queries_of(index: Path, path: Path, *, quiet: bool = False) -> list[Query]:
     """The queries of a file, read by the columns that the index's rows were read by; what is odd is said on screen."""
-    from whence.index.manifest import require_manifest
+    from whence.index import require_manifest
     from whence.trace import read_queries
 
     data = require_manifest(index).data
@@ -215,7 +215,7 @@ def query_of(
     index: Path, prompt: str, response: str | None, system: str | None, tools: Path | None, *, quiet: bool = False
 ) -> Query:
     """The one query of a command line."""
-    from whence.index.manifest import require_manifest
+    from whence.index import require_manifest
     from whence.trace import Query
 
     query = Query.of(prompt, response, system=system, tools=read_tools(tools))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
     from whence.data.json_text import array_start, skip
     from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind
-    from whence.data.packing import SUFFIXES, open_unpacked, packing
+    from whence.data.packing import SUFFIXES, open_unpacked, packing_of
     from whence.data.readers import read_examples
     from whence.data.scanning import Scan, scan
     from whence.data.shape import Shape
@@ -80,7 +80,7 @@ __all__ = [
     "length_batches",
     "messages",
     "open_unpacked",
-    "packing",
+    "packing_of",
     "read_conversation",
     "read_examples",
     "read_rows",
@@ -123,7 +123,7 @@ __getattr__, __dir__ = attach(
         ],
         "json_text": ["array_start", "skip"],
         "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind"],
-        "packing": ["SUFFIXES", "open_unpacked", "packing"],
+        "packing": ["SUFFIXES", "open_unpacked", "packing_of"],
         "readers": ["read_examples"],
         "scanning": ["Scan", "scan"],
         "shape": ["Shape"],
