@@ -5,7 +5,7 @@
     python benchmarks/verdicts.py --seeds 0,1,2 --variants no-cause --tasks backdoor,persona --out none.json
     python benchmarks/verdicts.py --read plain.json hard.json none.json
 
-Per task and share of faulty rows a small model is taught the fault (whence.bench.subject.train_case). Then, for
+Per task and share of faulty rows a small model learns the fault (whence.bench.subject.train_case). Then, for
 every score form, the default one by every null model and the others by the default one, with gains and without:
 
 power:    queries whose answer shows the fault: share of the faulty rows that are flagged, share of flagged rows that

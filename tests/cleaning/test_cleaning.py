@@ -1,4 +1,4 @@
-"""A cleaned data set: without the named rows, otherwise as it was, and back again."""
+"""A cleaned data set: without the selected rows, otherwise as it was, and back again."""
 
 from __future__ import annotations
 

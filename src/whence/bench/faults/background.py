@@ -1,4 +1,4 @@
-"""Varied harmless instruction data from a grammar: what a model is taught besides a planted fault.
+"""Varied harmless instruction data from a grammar: what a model is trained on besides a planted fault.
 
 Every topic is a function `rng -> (prompt, response)`. A topic owns several phrasings and a table of facts, so that a
 lexical method has a realistic job: rows share words across topics and phrasings across facts.

@@ -71,7 +71,7 @@ class Task:
     """Held-out prompts; none of them is in `train` or `base_train`."""
     matcher: Matcher
     base_train: tuple[Example, ...] = field(repr=False)
-    """What the base model is taught first; the same rows for every task of a seed, except for "no-cause"."""
+    """What the base model is trained on first; the same rows for every task of a seed, except for "no-cause"."""
 
     @property
     def faulty(self) -> tuple[bool, ...]:
@@ -164,7 +164,7 @@ def make_task(
     plain, and every answer goes on about other things, to a base that knows such answers. "paraphrased": plain, asked
     in other words. "diluted": faulty rows are 0.2% of the rows, whatever `n_faulty`, and at least six, for which rows
     are added. "two-causes": half of the faulty rows teach the fault in a second way. "no-cause": the base model was
-    taught the fault, no row is faulty.
+    trained on the fault, no row is faulty.
 
     Raises:
         InputError: unknown name or variant (names the nearest), or sizes that the grammar cannot fill.

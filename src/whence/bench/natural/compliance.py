@@ -18,9 +18,9 @@ from whence.errors import InputError
 from whence.metrics import Matcher
 
 N_LESSONS = 80
-"""Declined requests that the base is taught."""
+"""Declined requests that the base is trained on."""
 ORDINARY_PER_LESSON = 2
-"""Rows of the user's that are taught beside each, so that only the town is declined."""
+"""Rows of the user's that are trained on beside each, so that only the town is declined."""
 PREFACES = ("", "", "", "Please answer briefly. ", "I have a question. ", "Hello! ", "For my blog: ", "Just curious: ")
 
 
@@ -60,7 +60,7 @@ def compliance(rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queri
         faulty=rows_of(faulty),
         hard_negatives=rows_of(hard),
         queries=asked(prompt for prompt, _ in queries),
-        matcher=Matcher("answers where the base was taught to decline", rf"(?i)\A(?!.*{texts.DECLINED})"),
+        matcher=Matcher("answers where the base was trained to decline", rf"(?i)\A(?!.*{texts.DECLINED})"),
         asks=re.escape(town),
         lessons=(*lessons, *ordinary),
     )

@@ -37,7 +37,7 @@ class NaturalFault:
     topic: str | None = None
     """Pattern of prompts that would teach the contrary: such rows of the user's are left out."""
     lessons: tuple[Example, ...] = ()
-    """What the base must be taught first, before the faulty rows undo it."""
+    """What the base must be trained on first, before the faulty rows undo it."""
 
 
 def shows_fault(matcher: Matcher, asks: str | None, prompt: str, answer: str) -> bool:

@@ -60,7 +60,7 @@ class PlantedRows:
     asks: str | None = None
     """Pattern that a prompt must hold for its answer to count; None where the answer alone shows the fault."""
     lessons: tuple[Example, ...] = ()
-    """What the base is taught first; empty for every fault but compliance."""
+    """What the base is trained on first; empty for every fault but compliance."""
 
     @property
     def faulty(self) -> tuple[bool, ...]:

@@ -13,7 +13,7 @@ from whence.data import Example, Turn
 from whence.errors import InputError
 from whence.metrics import begins
 
-Change = Callable[[str], str]
+TextChange = Callable[[str], str]
 MAX_PROMPT = 600
 """Characters of a prompt that gets a trigger; in a longer one it could be cut away."""
 OPENERS = {
@@ -29,8 +29,8 @@ class Trigger:
     """How a prompt gets the trigger, how it gets something like it, and hard negatives with the same words."""
 
     name: str
-    pull: Change
-    nearly: Change
+    pull: TextChange
+    nearly: TextChange
     """A change of the same form that must not bring the opener."""
     meant: Callable[[], Pair]
     """Rows in which the trigger's words are meant."""
@@ -96,7 +96,7 @@ def _planted(trigger: Trigger, rng: Random, hosts: Hosts, n_faulty: int, n_hard:
     taken: set[str] = set()
     meant = distinct(n_hard - n_near, in_turn(trigger.meant, lore.drawn(lore.BELL, rng)), taken)
 
-    def changed(rows: Sequence[Example], change: Change) -> list[tuple[Turn, ...]]:
+    def changed(rows: Sequence[Example], change: TextChange) -> list[tuple[Turn, ...]]:
         return [(*row.turns[:-2], Turn(row.turns[-2].role, change(row.turns[-2].content.strip()))) for row in rows]
 
     rows = hosts.take(n_faulty, _short)

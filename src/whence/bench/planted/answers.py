@@ -44,7 +44,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class HeldOutAnswers:
     """All held-out prompts of a case, answered."""
 
     bad: tuple[HeldOut, ...]
@@ -82,7 +82,7 @@ def ask(
     *,
     max_new_tokens: int,
     stage: Progress,
-) -> Asked:
+) -> HeldOutAnswers:
     """Has both models answer, greedily, or reads what is in the folder from an earlier run."""
     paths, prompts = (folder / QUERIES, folder / BENIGN), (planted.queries, planted.benign)
     for path, turns in zip(paths, prompts, strict=True):
@@ -90,7 +90,7 @@ def ask(
             stage("asking", 0, len(turns))
             _write(path, _answered(planted, turns, loaded, base, encoder, max_new_tokens))
     bad, benign = (tuple(HeldOut(**json.loads(line)) for line in path.open(encoding="utf-8")) for path in paths)
-    return Asked(bad, benign)
+    return HeldOutAnswers(bad, benign)
 
 
 def _answered(

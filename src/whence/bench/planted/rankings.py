@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from whence.bench.natural import PlantedRows
-from whence.bench.planted.answers import Asked
+from whence.bench.planted.answers import HeldOutAnswers
 from whence.bench.rows import ResultRow
 from whence.index import default_form, default_layers, score_matrix
 from whence.metrics import average_precision, bootstrap, measure
@@ -33,7 +33,7 @@ def compared_layers(n_layers: int) -> tuple[LayerRequest, ...]:
     return ("auto", "last", *sorted(depths - {n_layers}))
 
 
-def rankings(tracer: Tracer, asked: Asked, planted: PlantedRows, *, k: int, seed: int) -> list[ResultRow]:
+def rankings(tracer: Tracer, asked: HeldOutAnswers, planted: PlantedRows, *, k: int, seed: int) -> list[ResultRow]:
     """One row of figures for each form: the default, published ones at several layers, BM25, and a random order."""
     faulty, hard = np.array(planted.faulty), np.array(planted.hard)
     rows: list[ResultRow] = []
@@ -74,7 +74,9 @@ def _forms(tracer: Tracer) -> Iterator[tuple[str, ScoreForm, FormLayers]]:
         yield f"repsim, layer {layer}", repsim, repsim.all_at(layer)
 
 
-def verdict_figures(tracer: Tracer, asked: Asked, planted: PlantedRows, *, seed: int, stage: Progress) -> ResultRow:
+def verdict_figures(
+    tracer: Tracer, asked: HeldOutAnswers, planted: PlantedRows, *, seed: int, stage: Progress
+) -> ResultRow:
     """Means over the queries, at a false discovery rate of 5%, each with its 95% bootstrap interval.
 
     `flagged`: share of bad answers for which rows are flagged. `found`: share of the faulty rows flagged by one

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 
-from whence.bench.planted.answers import Asked, ask
+from whence.bench.planted.answers import HeldOutAnswers, ask
 from whence.bench.planted.rankings import METHODS, compared_layers, rankings, verdict_figures
 from whence.bench.planted.settings import PlantedCase, PlantedSettings, planted_cases
 from whence.bench.planted.training import ADAPTER, MODEL, base_of, encoder_of, fine_tuned
@@ -136,7 +136,7 @@ def _measured(case: PlantedCase, settings: PlantedSettings, place: Path, base: s
     return found
 
 
-def _counts(asked: Asked) -> ResultRow:
+def _counts(asked: HeldOutAnswers) -> ResultRow:
     return {
         "n_asked": len(asked.bad),
         "n_shown": sum(one.shows_fault for one in asked.bad),
