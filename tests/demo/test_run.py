@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from pages import Block, blocks, missing, run
 from whence.cleaning.cleaning import undo_clean
 from whence.cli.demo import _show
 from whence.data.readers import read_examples
@@ -19,6 +21,7 @@ from whence.trace.query.queries import read_queries
 from whence.trace.tracer import Tracer
 
 PRECISION_AT_10 = 0.9
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +109,24 @@ def test_a_folder_that_is_there_is_not_touched(tmp_path: Path) -> None:
     clear_demo(tmp_path / "demo")
     assert not (tmp_path / "demo").exists()
     clear_demo(tmp_path / "demo")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_the_quickstart_shows_what_the_demo_gives(
+    page: str, report: DemoReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which rows come first may differ between processors; all else is the page's line by line, numbers aside."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "demo").symlink_to(report.folder)
+    monkeypatch.chdir(tmp_path)
+    start = "$ whence trace runs/demo/index --prompt"
+    (code,) = (block.code for block in blocks(ROOT / page) if block.code.startswith(start))
+    command, _, shown = code.partition("\n")
+    printed = run(Block("sh", command.removeprefix("$ ")), {}, page)
+    table = re.compile(r"(?<=response\n).*(?=^Each row)", re.MULTILINE | re.DOTALL)
+    bare = "\n".join(line.rstrip() for line in printed.splitlines())
+    assert missing(table.sub("", shown), printed) == []
+    for text in (shown, bare):
+        rows = re.findall(r"^ *\* +\d+ .*$", table.findall(text)[0], flags=re.MULTILINE)
+        assert len(rows) == 3
+        assert all(" false-fact " in row for row in rows)

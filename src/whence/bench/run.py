@@ -1,7 +1,7 @@
 """`whence bench`: every method on every case, on the same model, rows and queries; quality and cost in one row.
 
 OUT/
-  results.jsonl    one row per method, task, variant and seed (docs/bench.md); appended to, never rewritten
+  results.jsonl    one row per method, task, variant and seed (docs/evaluation/bench.md); appended to, never rewritten
   report.md        the tables
   quality-cost.png where matplotlib is installed
   models/          base models and fine-tunes, each named by a hash of what decided it

@@ -110,8 +110,9 @@ def _written(text: str, path: str | Path | None) -> str:
     return text
 
 
-def read_trace(path: Path) -> TraceResult:
+def read_trace(path: str | Path) -> TraceResult:
     """The trace that `whence trace --json` wrote. Raises InputError for another or a damaged file."""
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no trace at {path}.", "Expected what `whence trace --json` wrote.", "Check it.")
     try:

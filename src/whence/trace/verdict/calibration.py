@@ -44,12 +44,12 @@ NEAR = 0.7
 """A row that scores less than this share of the mean of the twenty best is not flagged: other rows with the query's
 words score above the rest too, by less. On development runs a row was flagged for 0.33 of the false-fact
 queries of one real data set at 0.65, and for 0.92 at 0.7; beside hard negatives 0.07 of the flagged rows were not
-faulty at 0.7, and 0.12 at 0.6 of the five best (docs/log.md, "A prompt's end that was taught nothing")."""
+faulty at 0.7, and 0.12 at 0.6 of the five best (docs/log.md, "Prompt ends that fine-tuning did not change")."""
 GAP = 0.05
 """Rows below a score gap this wide, as a share of the mean of the twenty best, are not flagged with the rows above it:
 they have similar prompts and answers, but score below the faulty rows. On development runs with hard negatives 0.928
 of the faulty rows were flagged and 0.035 of the flagged rows were not faulty, 0.931 and 0.080 without a gap; with
-fewer than twenty rows no gap is looked for (docs/log.md, "A gap between two crowds")."""
+fewer than twenty rows no gap is looked for (docs/log.md, "Rows below a score gap")."""
 
 
 @dataclass(frozen=True, slots=True)
