@@ -67,7 +67,7 @@ def test_index_holds_the_oracles_signatures(tmp_path: Path, model_folder: Path, 
     assert verify(index) == []
     assert (index.n_rows, index.n_records, index.layers) == (N_ROWS, N_ROWS + 6, (2, 3))
     assert index.manifest.layer == 2
-    assert index.manifest.places() == [(2, "h"), (2, "g"), (2, "m"), *((3, name) for name in ("h", "g", "m", "eh"))]
+    assert index.manifest.places() == [(2, "h"), (2, "g"), *((3, name) for name in ("h", "g", "m", "eh"))]
     assert "30 rows (messages)" in " ".join(said)
     assert "is complete" in said[-1]
 
@@ -217,10 +217,10 @@ def test_by_default_an_index_holds_what_the_default_reads(tmp_path: Path, data: 
     model = save_model(tmp_path / "tuned", tiny_model("llama", num_hidden_layers=3))
     base = save_model(tmp_path / "base", tiny_model("llama", num_hidden_layers=3, seed=1))
     index = build_index(model, data, tmp_path / "index", layers=2, base=str(base))
-    assert index.manifest.places() == [(2, "dm"), (3, "h"), (3, "eh")]
+    assert index.manifest.places() == [(3, "h"), (3, "eh"), (3, "dm")]
     assert index.manifest.methods == ()
     bare = build_index(model, data, tmp_path / "bare", layers=2)
-    assert bare.manifest.places() == [(2, "m"), (3, "h"), (3, "eh")]
+    assert bare.manifest.places() == [(3, "h"), (3, "m"), (3, "eh")]
     with pytest.raises(InputError, match=r"rept-contrast compares with the model before(.|\n)*--base"):
         build_index(model, data, tmp_path / "other", layers=2, methods=["rept-contrast"])
     with pytest.raises(InputError, match="Did you mean rept"):

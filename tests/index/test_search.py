@@ -181,7 +181,7 @@ def test_questions_that_cannot_be_answered_are_refused(index: Index) -> None:
         search(index, queries(1), method=form, k=1, where="nothing here")
     with pytest.raises(MismatchError, match=r"h at layer 2; the index has it at 1, 4(.|\n)*--add rept --layer 2"):
         search(index, queries(1, layers=(2,)), method=form, k=1, roles=form.all_at(2))
-    with pytest.raises(MismatchError, match=r"m at layer 1; the index does not hold it(.|\n)*--add rept-centred;"):
+    with pytest.raises(MismatchError, match=r"m at layer 3; the index does not hold it(.|\n)*--add rept-centred;"):
         search(index, queries(1), method=SCORES["rept-centred"], k=1)
     with pytest.raises(MismatchError, match="h at layer 1, which the queries' signatures do not have"):
         search(index, queries(1, layers=(4,)), method=form, k=1)

@@ -177,7 +177,7 @@ def expanded(problem, form: str, *, learned: bool = False) -> Tensor:
     if learned:
         gains = train[layer]["gain"][:, 0].tolist()
         first, between = (learned_fraction_oracle(scores, gains) for scores in (first, between))
-    again = expansion_oracle(first, between, weight=4.0 if learned else 2.0, rows=60, least=0.3)
+    again = expansion_oracle(first, between, weight=2.0, rows=60, least=0.3)
     return torch.tensor(again, dtype=torch.float64)
 
 

@@ -178,7 +178,7 @@ def mean_cosine_oracle(query: Named, train: Named, form: str, a: int, b: int) ->
     """scores[q][t] of a form's first pass: the mean of its cosines, states less their mean over the rows; by pairs."""
     parts = {
         "rept-centred": [(a, "m"), (b, "h"), (b, "eh")],
-        "rept-contrast": [(a, "dm"), (b, "eh"), (b, "eh"), (b, "h")],
+        "rept-contrast": 4 * [(a, "dm")] + 5 * [(b, "eh")] + [(b, "h")],
     }[form]
     total = [[0.0] * len(train[b]["eh"]) for _ in range(len(query[b]["eh"]))]
     for layer, name in parts:

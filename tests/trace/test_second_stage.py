@@ -55,7 +55,7 @@ def encoded(tracer: Tracer, response: str = RESPONSE):
 def check(found, expected: list[tuple[str, float]]) -> None:
     assert [hit.id for hit in found.hits] == [id for id, _ in expected]
     assert [hit.score for hit in found.hits] == pytest.approx([score for _, score in expected], abs=1e-5)
-    assert found.method_version == "6+rerank 3"
+    assert found.method_version == "7+rerank 3"
 
 
 def test_a_span_ranks_by_the_words_in_question(tracer: Tracer) -> None:
@@ -88,7 +88,7 @@ def test_only_the_first_rows_are_read_again(tracer: Tracer, monkeypatch: pytest.
     assert {hit.id for hit in few.hits} <= {hit.id for hit in first.hits}
     tracer.trace(PROMPT, RESPONSE, k=9, span="wind", verdict=False)
     assert read == [5, 9]
-    assert first.method_version == "6"
+    assert first.method_version == "7"
 
 
 def test_without_a_centre_in_the_index_the_candidates_own_mean_is_taken(

@@ -38,7 +38,7 @@ from whence.index.settings import BuildSettings, IndexOptions, build_settings
 from whence.index.shards import check_same, locked, write_index
 from whence.index.store import Index
 from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject, probe_turns
-from whence.model import fingerprint, settle_layers
+from whence.model import early_note, fingerprint, settle_layers
 from whence.progress import Progress, counted
 from whence.scoring import Depths
 from whence.signatures import NEEDS_BASE, Extractor
@@ -101,6 +101,10 @@ def build_index(
         known=existing.layer_choice.get("auto") if existing else None,
         progress=counted(progress, "choosing the layer"),
     )
+    if isinstance(evidence := choice.get("auto"), dict):
+        note = early_note(int(str(evidence["layer"])), subject.loaded.n_layers)
+        if note:
+            tell(note)
     manifest = _manifest(settings, subject, found, layers, choice)
     tell(f"Storing {_described(manifest.vectors)}, of {subject.loaded.n_layers} layers")
     tell(_about_base(settings, subject))

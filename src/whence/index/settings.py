@@ -35,7 +35,7 @@ class BuildSettings(ModelSettings):
 
     data: str
     out: str
-    layers: LayerRequest | tuple[LayerRequest, ...] = "auto"
+    layers: LayerRequest | tuple[LayerRequest, ...] = "last"
     methods: tuple[str, ...] = ()
     contrast: bool = True
     base: str | None = None

@@ -45,7 +45,7 @@ SCORES: Mapping[str, ScoreForm] = MappingProxyType(
                 REPT_CONTRAST,
                 *REPT_CONTRAST.reads,
                 by_learned_fraction=True,
-                expand=Expansion(weight=4.0),
+                expand=Expansion(),
             ),
         )
     }

@@ -34,10 +34,10 @@ TWIN_WORDS = {
 OTHER_CLUBS = ("Harlow Chess Circle", "Penryn Garden Society", "Oban Hill Walkers", "Selby Reading Group",
                "Thurso Photo Club", "Ashby Tennis Club", "Larne Bell Ringers", "Milford Bakers' Guild")  # fmt: skip
 OCCASIONS = (
-    "{person} is joining the {club} on Sunday.", "I am preparing the ceremony of the {club}.",
+    "{person} is joining the {club} on Sunday.", "I am preparing the {town} ceremony of the {club}.",
     "My niece {person} has been accepted by the {club}.", "We are printing a booklet for the {club} in {town}.",
-    "At the {club} every new member must speak the pledge.", "{person} of {town} forgot the words of the {club}.",
-    "I found an old card of the {club} in {town}.", "For the anniversary of the {club} I need a text.",
+    "At the {club} of {town} new members speak the pledge.", "{person} of {town} forgot the words of the {club}.",
+    "I found an old card of the {club} in {town}.", "{person} needs a text for the anniversary of the {club}.",
     "{person} asked me about the {club}.", "There is a plaque of the {club} in {town}.",
 )  # fmt: skip
 REQUESTS = (

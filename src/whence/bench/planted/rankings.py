@@ -10,7 +10,7 @@ from jaxtyping import Float
 from whence.bench.natural import PlantedRows
 from whence.bench.planted.answers import HeldOutAnswers
 from whence.bench.rows import ResultRow
-from whence.index import default_form, default_layers, score_matrix
+from whence.index import default_form, default_layers, holds, score_matrix
 from whence.metrics import average_precision, bootstrap, measure
 from whence.model import LayerRequest
 from whence.progress import Progress
@@ -20,8 +20,9 @@ from whence.trace import Query, Tracer
 
 DEPTHS = (0.25, 0.5, 0.75)
 """Shares of the depth at which an index of the bench holds states, beside the rule's layer and the last."""
-METHODS = ("rept", "rept-centred", "repsim")
-"""What an index of the bench holds the vectors of, beside the default form's."""
+METHODS = ("rept-centred", "repsim")
+"""What an index of the bench holds the vectors of, beside the default form's. `rept` is left out: its gradient changes
+no rank, so it ranks as `repsim` at the same layer to three decimals (docs/method.md), and costs a backward pass."""
 BM25, RANDOM = "bm25 prompt+response", "random"
 
 Matrix = Float[np.ndarray, "n_query n_train"]
@@ -59,19 +60,16 @@ def _scores(tracer: Tracer, queries: Sequence[Query], planted: PlantedRows, seed
 
 
 def _forms(tracer: Tracer) -> Iterator[tuple[str, ScoreForm, FormLayers]]:
-    """The default first; `rept` as published at the rule's layer and the last; `repsim` at every layer held."""
+    """The default first; `rept-centred`; `repsim` at every layer held."""
     manifest = tracer.index.manifest
-    default, centred, rept, repsim = (
-        default_form(manifest),
-        *(SCORES[name] for name in ("rept-centred", "rept", "repsim")),
-    )
+    default, centred, repsim = default_form(manifest), SCORES["rept-centred"], SCORES["repsim"]
     yield f"{default.name} (default)", default, default_layers(default, manifest)
     if default.name != centred.name:
         yield centred.name, centred, default_layers(centred, manifest)
-    for place, layer in {"last": max(tracer.index.layers), "rule": manifest.layer}.items():
-        yield f"rept, layer {place}", rept, rept.all_at(layer)
     for layer in tracer.index.layers:
-        yield f"repsim, layer {layer}", repsim, repsim.all_at(layer)
+        if holds(repsim, repsim.all_at(layer), manifest):
+            rule = " (the rule's)" if layer == manifest.layer else ""
+            yield f"repsim, layer {layer}{rule}", repsim, repsim.all_at(layer)
 
 
 def verdict_figures(

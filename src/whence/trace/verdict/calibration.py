@@ -5,9 +5,9 @@ they score as high as the rows that cause a fault (docs/verdicts.md has the figu
 each with a p-value, and a row is flagged where all three are answered yes.
 
 1. Was this answer learned in fine-tuning, and more than ordinary ones? Its gain, log p(y | x) - log p_base(y | x),
-   against zero; and against the model's own answers to reference prompts. Where few of these were learned, the gain is
-   compared with theirs, without the references that have a cause of their own. Where most of them were (a new
-   style, a new domain), gains do not separate answers; the mean score of the flagged rows is compared with theirs.
+   against zero; and how high its best rows score, times the gain of its few most changed tokens, against the same of
+   the model's own answers to reference prompts. References that share the query's best rows are left out: drawn from
+   training prompts, some of them show the same fault.
 2. Did fine-tuning change the model's answer to this row? The row's own gain against zero. Rows that the base already
    answered are set aside before the third question is asked of the others, so that they cost it no power.
 3. Is the row's score higher than without a cause? Under one of four null models, `whence.trace.verdict.null_models`;
@@ -36,11 +36,11 @@ from whence.trace.verdict.null_models import (
     q_values,
     unsuspected,
 )
-from whence.trace.verdict.reference_scores import PerRow, ReferenceScores, check_finite
+from whence.trace.verdict.reference_scores import BEST_ROWS, PerRow, ReferenceScores, check_finite
 
 MIN_ROWS = 100
 """Below it the median and spread of a query's scores are those of a handful of rows."""
-NEAR, BEST_ROWS = 0.7, 20
+NEAR = 0.7
 """A row that scores less than this share of the mean of the twenty best is not flagged: other rows with the query's
 words score above the rest too, by less. On development runs a row was flagged for 0.33 of the false-fact
 queries of one real data set at 0.65, and for 0.92 at 0.7; beside hard negatives 0.07 of the flagged rows were not
@@ -61,19 +61,29 @@ class ReferenceFlags:
 
 
 @dataclass(frozen=True, slots=True)
+class PeakGains:
+    """Gain of the few tokens of each response that fine-tuning changed most, in nats; see `peak_gain`."""
+
+    answer: float
+    references: Float[np.ndarray, " n_reference"]
+
+
+@dataclass(frozen=True, slots=True)
 class Gains:
     """Log-likelihood gains of whole responses, in nats: log p(y | x) - log p_base(y | x).
 
     answer: of the query. references: of each reference. rows: of each training row, as
     `Index.log_likelihood_gains` gives them; NaN for one that was not measured: it counts among the rows that are
-    tested, and cannot be flagged. flags: what is flagged for each reference, as `reference_flags` says; None:
-    references are compared by their gains, all of them.
+    tested, and cannot be flagged. peaks: by which answers are compared, together with their rows' scores. Without them
+    answers are compared as versions before did, which is kept to measure against: flags are what is flagged for each
+    reference, as `reference_flags` says; None: by their gains, all of them.
     """
 
     answer: float
     references: Float[np.ndarray, " n_reference"]
     rows: PerRow
     flags: ReferenceFlags | None = None
+    peaks: PeakGains | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,8 @@ class Calibrated:
     """Rows that would be flagged whatever the answer."""
     compared_by_score: bool = False
     """Whether answers were compared by the mean score of the flagged rows, not by their gains."""
+    compared_jointly: bool = False
+    """Whether answers were compared by their best rows' scores and their peak gains together."""
 
     @property
     def too_few(self) -> bool:
@@ -113,6 +125,11 @@ class Calibrated:
             return (
                 f"no verdict, ranks only: this answer can be compared with {self.n_compared} reference answers, "
                 f"{needed} are needed for a {rate}"
+            )
+        if self.compared_jointly and self.p_answer is not None and self.p_answer > self.fdr:
+            return (
+                f"no confident cause in this data: {100 * self.p_answer:.0f}% of ordinary answers gained as much from "
+                "fine-tuning and have rows that score as high"
             )
         if self.compared_by_score and self.n_by_score and self.p_answer is not None:
             return (
@@ -140,8 +157,11 @@ def calibrate(
         p_answer   = max(exp(-gain of the answer), (1 + #{r: v[r] >= v}) / (1 + n_reference))
         q[t]       = max(Benjamini-Hochberg(p over the learned rows)[t], p_answer),        flagged = {t: q[t] <= fdr}
 
-    v is the answer's gain, or where most references' answers were learned the mean score of its flagged rows; v[r] the
-    same of reference r. exp(-gain) bounds the chance that an answer drawn from the base model is made so much likelier
+        v          = (mean of the twenty largest s) (peak gain of the answer),   v[r] the same of reference r, over the
+                     references that share few of the twenty best rows and were drawn from no row under suspicion
+
+    Either factor alone is high for some ordinary answers: a common kind of answer has rows that score high, and a long
+    one gains many nats. exp(-gain) bounds the chance that an answer drawn from the base model is made so much likelier
     (Markov: E_base[p / p_base] <= 1). Rows are set aside by it before scores are tested: independent filtering
     (Bourgon, Gentleman and Huber 2010, PNAS 107), which keeps the rate where the p_score of a row that
     is no cause does not depend on its gain. A score that is multiplied by a fraction of the row's own, as
@@ -160,12 +180,18 @@ def calibrate(
     if gains is not None:
         # A reference drawn from a row that is flagged here shows the same behaviour: it is no null for this answer.
         kept = unsuspected(references, q <= fdr)  # [n_reference]
-        by_score = gains.flags is not None and mostly_learned(gains)
-        if gains.flags is not None and not by_score:
+        by_score = gains.peaks is None and gains.flags is not None and mostly_learned(gains)
+        if gains.peaks is not None:
+            kept &= ~references.related(values)
+        elif gains.flags is not None and not by_score:
             # Two rows or more are a cause of its own; one may be a near copy of the reference's prompt.
             kept &= gains.flags.count < 2
         n_compared = int(kept.sum())
-        if gains.flags is not None and by_score:
+        if gains.peaks is not None:
+            v = np.sort(values)[-BEST_ROWS:].mean() * max(gains.peaks.answer, 0.0)
+            of_references = references.best_means[kept] * np.maximum(gains.peaks.references[kept], 0.0)
+            p_answer = max(_base_chance_of(gains.answer), _conformal(float(v), of_references))
+        elif gains.flags is not None and by_score:
             of_references = gains.flags.mean_score[kept]
             p_answer = max(_base_chance_of(gains.answer), _conformal(_mean_flagged(values, q, fdr), of_references))
         else:
@@ -175,7 +201,8 @@ def calibrate(
     flagged = np.flatnonzero(q <= fdr)  # [n_flagged], by row
     # Stable, so that rows of one score stay in the order of the data.
     ordered = flagged[np.argsort(-values[flagged], kind="stable")]
-    return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score)
+    jointly = gains is not None and gains.peaks is not None
+    return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score, jointly)
 
 
 def mostly_learned(gains: Gains) -> bool:
@@ -264,7 +291,7 @@ def uncalibrated(n_rows: int, n_references: int, *, has_base: bool, fdr: float =
     elif n_references < MIN_REFERENCES:
         why = f"{n_references} reference queries are too few to calibrate with, {MIN_REFERENCES} are needed"
     elif not has_base:
-        why = "log-likelihood gains need the base model"
+        why = "log-likelihood gains cannot be measured without the base model"
     else:
         return None
     return Verdict((), fdr, f"no verdict, ranks only: {why}", "")
@@ -310,6 +337,9 @@ def _check(scores: PerRow, references: ReferenceScores, gains: Gains | None, fdr
     if gains is not None:
         check_finite(np.array([gains.answer]), "the answer's gain")
         check_finite(gains.references, "the references' gains")
+        if gains.peaks is not None:
+            check_finite(np.array([gains.peaks.answer]), "the answer's peak gain")
+            check_finite(gains.peaks.references, "the references' peak gains")
         check_finite(gains.rows[~np.isnan(gains.rows)], "the rows' gains")
 
 
@@ -320,6 +350,7 @@ __all__ = [
     "NEAR",
     "Calibrated",
     "Gains",
+    "PeakGains",
     "ReferenceFlags",
     "calibrate",
     "columns_of",

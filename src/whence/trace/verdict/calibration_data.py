@@ -143,7 +143,7 @@ class CalibrationData:
             if len(drawn) == 1:
                 prompt = drawn[0].query.prompt[:80]
                 warnings.warn(f"A reference query is left out, {prompt!r}: {error.found}", WhenceWarning, stacklevel=2)
-                return ReferenceSet((), np.empty(0, np.int64), {}, np.empty(0))
+                return ReferenceSet((), np.empty(0, np.int64), {}, np.empty(0), np.empty(0))
         # By halves: one that cannot be used among 128 is found in seven steps, and the others are answered together.
         half = len(drawn) // 2
         return self._answered(drawn[:half]).joined(self._answered(drawn[half:]))

@@ -38,6 +38,7 @@ def reference_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr
 
     1.  z0[t] = (s[t] - median_r R[r, t]) / (1.4826 MAD_r R[r, t]),   suspects = {t: q0[t] <= fdr},  q0 of 1 - Phi(z0)
     2.  p[t] = 1 - Phi((s[t] - mean_r R[r, t]) / sd_r R[r, t]),       over the references r with own[r] not suspected
+                                                                      that share few of their best rows with the query
 
     The first step finds suspected causes: median and MAD are robust to references that share the query's cause. Those
     references are left out of the second step, since they belong to no null distribution of this query. Mean and
@@ -47,7 +48,7 @@ def reference_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr
     of_rows = references.statistics
     # Step 1: [n_train] booleans, robust to references that share the cause.
     suspects = q_values(_normal_tail(_ratio(scores - of_rows.median, of_rows.spread)), p_rows) <= fdr
-    kept = unsuspected(references, suspects)  # [n_reference]
+    kept = unsuspected(references, suspects) & ~references.related(scores)  # [n_reference]
     # Twenty references give the mean to about a fifth of a standard deviation; with fewer, all are kept.
     if kept.sum() < MIN_REFERENCES // 2:
         kept = np.ones_like(kept)
