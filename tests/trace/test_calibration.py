@@ -183,7 +183,7 @@ def test_the_verdict_names_ids_and_its_rate() -> None:
     [
         (20, 128, True, f"20 rows are too few for a verdict, {MIN_ROWS} are needed"),
         (500, 7, True, f"7 reference queries are too few to calibrate with, {MIN_REFERENCES} are needed"),
-        (500, 128, False, "without the base model"),
+        (500, 128, False, "the base model"),
     ],
 )
 def test_too_little_to_calibrate_with_shows_ranks_only(

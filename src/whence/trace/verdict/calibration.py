@@ -74,9 +74,10 @@ class Gains:
 
     answer: of the query. references: of each reference. rows: of each training row, as
     `Index.log_likelihood_gains` gives them; NaN for one that was not measured: it counts among the rows that are
-    tested, and cannot be flagged. peaks: by which answers are compared, together with their rows' scores. Without them
-    answers are compared as versions before did, which is kept to measure against: flags are what is flagged for each
-    reference, as `reference_flags` says; None: by their gains, all of them.
+    tested, and cannot be flagged. flags: what is flagged for each reference, as `reference_flags` says; where few
+    references were learned, those with a cause of their own are left out by it. peaks: by which answers are compared,
+    together with their rows' scores. Without them answers are compared by gains alone or by scores alone, as versions
+    before did, which is kept to measure against.
     """
 
     answer: float
@@ -180,11 +181,13 @@ def calibrate(
     if gains is not None:
         # A reference drawn from a row that is flagged here shows the same behaviour: it is no null for this answer.
         kept = unsuspected(references, q <= fdr)  # [n_reference]
-        by_score = gains.peaks is None and gains.flags is not None and mostly_learned(gains)
+        learned = mostly_learned(gains)
+        by_score = gains.peaks is None and gains.flags is not None and learned
         if gains.peaks is not None:
             kept &= ~references.related(values)
-        elif gains.flags is not None and not by_score:
-            # Two rows or more are a cause of its own; one may be a near copy of the reference's prompt.
+        if gains.flags is not None and not learned:
+            # Two rows or more are a cause of its own; one may be a near copy of the reference's prompt. Where most
+            # answers were learned, every answer has such rows, and they say nothing.
             kept &= gains.flags.count < 2
         n_compared = int(kept.sum())
         if gains.peaks is not None:

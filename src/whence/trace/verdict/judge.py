@@ -17,7 +17,10 @@ from whence.trace.verdict.calibration import (
     Calibrated,
     Gains,
     PeakGains,
+    ReferenceFlags,
     calibrate,
+    mostly_learned,
+    reference_flags,
     uncalibrated,
     verdict,
 )
@@ -49,6 +52,7 @@ class Judge:
         self._index, self.data = index, data
         self._table: tuple[str | None, RowTable] | None = None
         self._references: tuple[object, ReferenceScores, ReferenceSet] | None = None
+        self._flags: tuple[ReferenceScores, tuple[float, bytes], ReferenceFlags] | None = None
 
     def shows_confounds(self) -> bool:
         """Whether the index is small enough for confounds."""
@@ -82,12 +86,22 @@ class Judge:
             row_gains = self.data.row_gains(matrix.rows, scores, progress)
             peaks = PeakGains(float(peak), answered.peaks)
             gains = Gains(float(answer), answered.gains, row_gains, peaks=peaks)
+            if not mostly_learned(gains):
+                gains = replace(gains, flags=self._reference_flags(references, gains, settings.fdr))
             one = calibrate(scores, references, gains, fdr=settings.fdr)
             p_and_q.append(_p_and_q(one, matrix.rows, matches))
             # Only the rows of the ranking show p and q: every row's would be 16 bytes times rows times queries.
             calibrated.append(replace(one, p=np.empty(0), q=np.empty(0)))
         told = self._told(calibrated, matrix.rows)
         return [QueryVerdict(*parts) for parts in zip(told, p_and_q, confounds, sentences, strict=True)]
+
+    def _reference_flags(self, references: ReferenceScores, gains: Gains, fdr: float) -> ReferenceFlags:
+        """Rows flagged for each reference, found once for queries that ask alike and know the same gains."""
+        # Gains of a large index without its base are known for each query's first rows only, others for each.
+        known = np.isnan(gains.rows).tobytes()
+        if self._flags is None or self._flags[0] is not references or self._flags[1] != (fdr, known):
+            self._flags = references, (fdr, known), reference_flags(references, gains, fdr=fdr)
+        return self._flags[2]
 
     def _told(self, calibrated: Sequence[Calibrated], rows: Int[np.ndarray, " n_train"]) -> list[Verdict]:
         """The verdicts with the ids of the flagged rows, which are looked up together: each look-up is a scan."""
