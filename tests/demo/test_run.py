@@ -62,7 +62,7 @@ def test_one_fault_is_followed_until_it_is_mended(report: DemoReport) -> None:
     assert story.n_faulty >= 0.9 * story.n_flagged > 0
     confirmation = story.confirmation
     assert confirmation.status == "confirmed"
-    assert confirmation.arm("faulty").rate.mean <= 0.25
+    assert confirmation.arm("flagged").rate.mean <= 0.25
     assert confirmation.arm("all").rate.mean >= 0.75
     assert confirmation.arm("random").rate.mean >= 0.75
     matcher = next(fault.matcher for fault in world.faults if fault.label == story.label)
