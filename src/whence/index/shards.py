@@ -36,8 +36,6 @@ from whence.index.rejects import Rejects
 from whence.index.store import Index, count_distinct_rows, first_line, saved_rows
 from whence.progress import Count
 
-"""Called with (rows done, rows in all)."""
-
 
 def write_index(
     out: Path,
