@@ -6,7 +6,8 @@
     python benchmarks/verdicts.py --read plain.json hard.json none.json
 
 Per task and share of faulty rows a small model learns the fault (whence.bench.subject.train_case). Then, for
-every score form, the default one by every null model and the others by the default one, with gains and without:
+every score form, the default one by every null model and the others by the default one, without gains, with gains as
+versions before rept-contrast 7 compared them ("before"), and with height times peak gain as they are compared now:
 
 power:    queries whose answer shows the fault: share of the faulty rows that are flagged, share of flagged rows that
           are not faulty (0 where none is flagged), at the false discovery rate asked for. Together: of the rows that
@@ -42,10 +43,12 @@ from whence.data.examples import EncodedTurn, Turn
 from whence.methods.base import SharedWork, TurnSet
 from whence.methods.registry import method_class
 from whence.metrics.retrieval import average_precision, bootstrap
+from whence.model import LoadedModel, token_shifts
 from whence.signatures.extract import Extractor
+from whence.trace.query.batch import peak_gains, summed_gains
 from whence.trace.query.queries import Query
 from whence.trace.settings import N_REFERENCES
-from whence.trace.verdict.calibration import Gains, calibrate, reference_flags
+from whence.trace.verdict.calibration import Gains, PeakGains, calibrate, reference_flags
 from whence.trace.verdict.null_models import DEFAULT_NULL_MODEL, NULL_MODELS
 from whence.trace.verdict.reference_scores import ReferenceScores
 from whence.trace.verdict.references import ReferenceQuery, answer_references, given_references, response_gains
@@ -103,7 +106,9 @@ def measured(task: str, variant: str, seed: int, share: float | None, args: argp
     own = np.searchsorted(planted.row_of, answered.rows)
     row_gains = response_gains(loaded, planted.train.turns)
     assert answered.gains is not None
+    assert answered.peaks is not None
     assert row_gains is not None
+    of_references = [answered.gains, answered.peaks]
     for form in args.forms:
         method = method_class(form)(planted.subject)
         method.fit(planted.train)
@@ -111,17 +116,23 @@ def measured(task: str, variant: str, seed: int, share: float | None, args: argp
         for group, turns in groups.items():
             scores = method.score(TurnSet.of(turns)).double().numpy()
             yield from _judged(
-                scores, response_gains(loaded, turns), references, answered.gains, row_gains, faulty, args.fdr,
+                scores, both_gains(loaded, turns), references, of_references, row_gains, faulty, args.fdr,
                 {"task": task, "variant": variant, "seed": seed, "share": share, "form": form, "group": group},
             )  # fmt: skip
         generator = np.random.default_rng(seed)
         null = np.flatnonzero(~with_fault_words[own])
         shuffled = np.take_along_axis(references.scores, _drawn(generator, null, own, (100, len(faulty))), axis=0)
-        answer_gains = answered.gains[generator.choice(null, 100)]
+        of_answers = [values[generator.choice(null, 100)] for values in of_references]
         yield from _judged(
-            shuffled, answer_gains, references, answered.gains, row_gains, faulty, args.fdr,
+            shuffled, of_answers, references, of_references, row_gains, faulty, args.fdr,
             {"task": task, "variant": variant, "seed": seed, "share": share, "form": form, "group": "shuffled"},
         )  # fmt: skip
+
+
+def both_gains(loaded: LoadedModel, turns: Sequence[EncodedTurn]) -> list[np.ndarray]:
+    """The gain and the peak gain of each answer, in nats."""
+    shifts = token_shifts(loaded, turns)
+    return [summed_gains(shifts), peak_gains(shifts)]
 
 
 def _drawn(generator: np.random.Generator, null: np.ndarray, own: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -155,31 +166,37 @@ def asked(case: Case, planted: TrainedCase, settings: BenchSettings, n: int = 60
 
 def _judged(
     scores: np.ndarray,
-    answer_gains: np.ndarray | None,
+    of_answers: Sequence[np.ndarray],
     references: ReferenceScores,
-    reference_gains: np.ndarray,
+    of_references: Sequence[np.ndarray],
     row_gains: np.ndarray,
     faulty: np.ndarray,
     fdr: float,
     where: Row,
 ) -> Iterator[Row]:
-    assert answer_gains is not None
+    reference_gains, reference_peaks = of_references
     # Every null model for the default form, the default one for the others.
     null_models = list(NULL_MODELS) if where["form"] == FORMS[0] else [DEFAULT_NULL_MODEL]
     flags = {
         null_model: reference_flags(references, Gains(0.0, reference_gains, row_gains), fdr=fdr, null_model=null_model)
         for null_model in null_models
     }
-    for query, (row, gain) in enumerate(zip(scores, answer_gains, strict=True)):
+    for query, (row, gain, peak) in enumerate(zip(scores, *of_answers, strict=True)):
         for null_model in null_models:
-            for known in (Gains(float(gain), reference_gains, row_gains, flags[null_model]), None):
+            peaks = PeakGains(float(peak), reference_peaks)
+            tests: dict[bool | str, Gains | None] = {
+                True: Gains(float(gain), reference_gains, row_gains, peaks=peaks),
+                "before": Gains(float(gain), reference_gains, row_gains, flags[null_model]),
+                False: None,
+            }
+            for test, known in tests.items():
                 found = calibrate(row, references, known, fdr=fdr, null_model=null_model)
                 n_flagged, n_hit = len(found.flagged), int(faulty[found.flagged].sum())
                 fault = where["group"] == "fault"
                 yield where | {
                     "query": query,
                     "null_model": null_model,
-                    "gains": known is not None,
+                    "gains": test,
                     "flagged": n_flagged,
                     "power": n_hit / int(faulty.sum()) if fault else None,
                     "not_faulty": (n_flagged - n_hit) / max(1, n_flagged) if fault else None,
@@ -195,13 +212,17 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
     print(f"Share of queries with a flagged row, FDR {fdr:.0%}; means with 95% intervals over queries\n")
     print("| form | null model | gains | benign | no-cause | shuffled | fault: flagged | faulty found | not faulty |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for form, null_model, known in ((f, w, k) for f in FORMS for w in NULL_MODELS for k in (False, True)):
+    for form, null_model, known in ((f, w, k) for f in FORMS for w in NULL_MODELS for k in (False, "before", True)):
         mine = [row for row in rows if (row["form"], row["null_model"], row["gains"]) == (form, null_model, known)]
         if not mine:
             continue
         cells = [_mean([float(int(r["flagged"] or 0) > 0) for r in mine if r["group"] == group]) for group in GROUPS]
         cells += [_mean([float(r[key] or 0) for r in mine if r["group"] == "fault"]) for key in ("power", "not_faulty")]
-        print(f"| {form} | {null_model} | {'yes' if known else 'no'} | " + " | ".join(cells) + " |")
+        print(
+            f"| {form} | {null_model} | {'no' if known is False else 'now' if known is True else known} | "
+            + " | ".join(cells)
+            + " |"
+        )
     by_share = [(share, [r for r in shown_rows(rows) if r["share"] == share]) for share in sorted(shares_of(rows))]
     print(f"\n{FORMS[0]}, {DEFAULT_NULL_MODEL}, with gains, by share of faulty rows (plain)\n")
     print("| share | AP | found | not faulty | queries |\n|---|---|---|---|---|")
@@ -214,7 +235,7 @@ def print_tables(rows: Sequence[Row], fdr: float) -> None:
         "| task | variant | share | form | AP | null model | found | not faulty | queries |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    faults = [row for row in rows if row["group"] == "fault" and row["gains"]]
+    faults = [row for row in rows if row["group"] == "fault" and row["gains"] is True]
     shown = [r for r in faults if (r["form"], r["null_model"]) == (FORMS[0], DEFAULT_NULL_MODEL)]
     for key in dict.fromkeys((r["task"], r["variant"], r["share"], r["form"], r["null_model"]) for r in shown):
         mine = [r for r in faults if (r["task"], r["variant"], r["share"], r["form"], r["null_model"]) == key]
