@@ -37,9 +37,20 @@ Columns = Annotated[
 ]
 Split = Annotated[str | None, typer.Option("--split", help="Split of a saved or hub data set.")]
 Template = Annotated[
-    Path | None, typer.Option("--template", help="Jinja chat template to use instead of the tokenizer's own.")
+    Path | None, typer.Option("--template", help="Jinja chat template in place of the tokenizer's own; none joins the texts.")
 ]
 MaxLength = Annotated[int, typer.Option("--max-length", min=4, help="Most tokens of one example.")]
+Truncation = Annotated[
+    str | None,
+    typer.Option("--truncation", help="What a row that is too long lost: prompt-first, keep-start or keep-end."),
+]
+AppendEos = Annotated[
+    bool | None,
+    typer.Option("--append-eos/--no-append-eos", help="A plain text without an end-of-text token got one (TRL)."),
+]
+LossOn = Annotated[
+    str | None, typer.Option("--loss", help="Tokens that were trained on: answers, or all of a conversation.")
+]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16, float16 or float64.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Quantization = Annotated[str | None, typer.Option("--quantization", help="4bit or 8bit (CUDA, whence[quantized]).")]
@@ -255,9 +266,13 @@ def parse_columns(text: str | None) -> dict[str, str] | None:
 
 
 def read_template(path: Path | None) -> str | None:
-    """The text of a template file."""
+    """The text of a template file, or of the plain joining that `none` stands for."""
     if path is None:
         return None
+    if str(path) == "none" and not path.is_file():
+        from whence.data import PLAIN_TEMPLATE
+
+        return PLAIN_TEMPLATE
     if not path.is_file():
         raise InputError(f"There is no template file at {path}.", "Expected a Jinja chat template.", "Check the path.")
     return path.read_text("utf-8")

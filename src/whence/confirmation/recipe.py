@@ -85,6 +85,7 @@ def make_recipe(
         base_hash=base_hash,
         template=template,
         max_length=manifest.max_length,
+        encoding=manifest.rows,
         trainer=trainer,
         as_traced=as_traced,
     )

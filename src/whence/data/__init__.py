@@ -11,32 +11,13 @@ if TYPE_CHECKING:
     from whence.data.columns import TRAINER_COLUMNS, check_mapping, recognise, unrecognised
     from whence.data.conversation import json_cell, messages
     from whence.data.encoding import Encoder, fit
-    from whence.data.examples import (
-        ASSISTANT,
-        TEXT,
-        EncodedTurn,
-        Example,
-        Json,
-        Turn,
-        answer_places,
-        conversation_json,
-        read_conversation,
-    )
-    from whence.data.formats import (
-        FORMATS,
-        RAW_LIMIT,
-        TABLE_FORMATS,
-        Rejected,
-        Row,
-        delimiter_of,
-        holds_array,
-        read_rows,
-        suffix_of,
-    )
+    from whence.data.examples import ASSISTANT, EncodedTurn, Example, Json, TEXT, Turn, answer_places, conversation_json, read_conversation
+    from whence.data.formats import FORMATS, RAW_LIMIT, Rejected, Row, TABLE_FORMATS, delimiter_of, holds_array, read_rows, suffix_of
     from whence.data.json_text import array_start, skip
     from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind
     from whence.data.packing import SUFFIXES, open_unpacked, packing
     from whence.data.readers import read_examples
+    from whence.data.row_encoding import LossOn, PLAIN_JOIN, PLAIN_TEMPLATE, RowEncoding, Truncation, loss_named, truncation_named
     from whence.data.scanning import Scan, scan
     from whence.data.shape import Shape
     from whence.data.sources import find_sources
@@ -44,23 +25,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASSISTANT",
-    "FORMATS",
-    "RAW_LIMIT",
-    "SUFFIXES",
-    "TABLE_FORMATS",
-    "TEXT",
-    "TRAINER_COLUMNS",
     "ColumnType",
     "EncodedTurn",
     "Encoder",
     "Example",
+    "FORMATS",
     "Json",
+    "LossOn",
+    "PLAIN_JOIN",
+    "PLAIN_TEMPLATE",
+    "RAW_LIMIT",
     "Rejected",
     "Row",
+    "RowEncoding",
     "RowError",
+    "SUFFIXES",
     "Scan",
     "Shape",
+    "TABLE_FORMATS",
+    "TEXT",
+    "TRAINER_COLUMNS",
     "TemplateSource",
+    "Truncation",
     "Turn",
     "answer_places",
     "array_start",
@@ -76,6 +62,7 @@ __all__ = [
     "json_cell",
     "kind",
     "length_batches",
+    "loss_named",
     "messages",
     "open_unpacked",
     "packing",
@@ -86,6 +73,7 @@ __all__ = [
     "scan",
     "skip",
     "suffix_of",
+    "truncation_named",
     "unrecognised",
 ]
 
@@ -122,6 +110,15 @@ __getattr__, __dir__ = attach(
         "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind"],
         "packing": ["SUFFIXES", "open_unpacked", "packing"],
         "readers": ["read_examples"],
+        "row_encoding": [
+            "LossOn",
+            "PLAIN_JOIN",
+            "PLAIN_TEMPLATE",
+            "RowEncoding",
+            "Truncation",
+            "loss_named",
+            "truncation_named",
+        ],
         "scanning": ["Scan", "scan"],
         "shape": ["Shape"],
         "sources": ["find_sources"],

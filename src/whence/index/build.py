@@ -256,6 +256,7 @@ def _manifest(
         layer=layers[0],
         layer_choice=choice,
         max_length=encoder.max_length,
+        rows=encoder.rows,
         vectors=vectors_read(forms, depths, whole_at=layers[1:], hidden_size=loaded.hidden_size),
         methods=settings.methods,
         base=subject.base_identity(),
