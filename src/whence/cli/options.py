@@ -24,6 +24,16 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of the fine-
 Data = Annotated[
     str, typer.Argument(metavar="DATA", help="Training data: JSONL, CSV, Parquet, Arrow, a saved data set, a hub name.")
 ]
+DataIfTold = Annotated[
+    str | None,
+    typer.Argument(metavar="[DATA]", help="Training data; left out, what the model's folder says it was trained on."),
+]
+MaxLengthIfTold = Annotated[
+    int | None, typer.Option("--max-length", min=4, help="Most tokens of one example; 1024 unless the record says.")
+]
+NoRecord = Annotated[
+    bool, typer.Option("--no-record", help="Leave whence.yaml and other trainers' files in the folder aside.")
+]
 IndexFolder = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder made by `whence index`.")]
 Adapter = Annotated[str | None, typer.Option("--adapter", "-a", help="Folder of a PEFT adapter (LoRA).")]
 Base = Annotated[
@@ -37,7 +47,8 @@ Columns = Annotated[
 ]
 Split = Annotated[str | None, typer.Option("--split", help="Split of a saved or hub data set.")]
 Template = Annotated[
-    Path | None, typer.Option("--template", help="Jinja chat template in place of the tokenizer's own; none joins the texts.")
+    Path | None,
+    typer.Option("--template", help="Jinja chat template in place of the tokenizer's; none joins the texts."),
 ]
 MaxLength = Annotated[int, typer.Option("--max-length", min=4, help="Most tokens of one example.")]
 Truncation = Annotated[

@@ -22,6 +22,7 @@ from whence.trace import Query
 from whence.train import FinetuneSettings, finetune
 
 RUNS, ANSWERS, DATA = "runs", "answers", "data"
+PLAIN_ENCODING = RowEncoding()
 LOG_LINES = 5
 """Of the trainer's output, in the message when it fails."""
 
@@ -51,7 +52,7 @@ class Recipe:
     base_hash: str
     template: str | None
     max_length: int
-    encoding: RowEncoding = RowEncoding()
+    encoding: RowEncoding = PLAIN_ENCODING
     trainer: str | None = None
     as_traced: AsTraced | None = None
 
@@ -103,7 +104,7 @@ def run_arm(recipe: Recipe, removed: frozenset[str], seed: int, asked: Asked, ou
     kept = [row for row in recipe.rows if row.id not in removed]
     settings = recipe.settings.model_copy(update={"seed": seed})
     made_of: list[object] = [[row.id for row in kept], recipe.base_hash, recipe.template, recipe.trainer]
-    made_of += [recipe.encoding.model_dump()] if recipe.encoding != RowEncoding() else []
+    made_of += [recipe.encoding.model_dump()] if recipe.encoding != PLAIN_ENCODING else []
     made_of += [seed] if recipe.trainer else [settings.model_dump(mode="json")]
     label = f"seed-{seed}-{hash_of(made_of)}"
     known = recipe.as_traced

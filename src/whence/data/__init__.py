@@ -11,13 +11,41 @@ if TYPE_CHECKING:
     from whence.data.columns import TRAINER_COLUMNS, check_mapping, recognise, unrecognised
     from whence.data.conversation import json_cell, messages
     from whence.data.encoding import Encoder, fit
-    from whence.data.examples import ASSISTANT, EncodedTurn, Example, Json, TEXT, Turn, answer_places, conversation_json, read_conversation
-    from whence.data.formats import FORMATS, RAW_LIMIT, Rejected, Row, TABLE_FORMATS, delimiter_of, holds_array, read_rows, suffix_of
+    from whence.data.examples import (
+        ASSISTANT,
+        TEXT,
+        EncodedTurn,
+        Example,
+        Json,
+        Turn,
+        answer_places,
+        conversation_json,
+        read_conversation,
+    )
+    from whence.data.formats import (
+        FORMATS,
+        RAW_LIMIT,
+        TABLE_FORMATS,
+        Rejected,
+        Row,
+        delimiter_of,
+        holds_array,
+        read_rows,
+        suffix_of,
+    )
     from whence.data.json_text import array_start, skip
     from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind
     from whence.data.packing import SUFFIXES, open_unpacked, packing
     from whence.data.readers import read_examples
-    from whence.data.row_encoding import LossOn, PLAIN_JOIN, PLAIN_TEMPLATE, RowEncoding, Truncation, loss_named, truncation_named
+    from whence.data.row_encoding import (
+        PLAIN_JOIN,
+        PLAIN_TEMPLATE,
+        LossOn,
+        RowEncoding,
+        Truncation,
+        loss_named,
+        truncation_named,
+    )
     from whence.data.scanning import Scan, scan
     from whence.data.shape import Shape
     from whence.data.sources import find_sources
@@ -25,26 +53,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASSISTANT",
+    "FORMATS",
+    "PLAIN_JOIN",
+    "PLAIN_TEMPLATE",
+    "RAW_LIMIT",
+    "SUFFIXES",
+    "TABLE_FORMATS",
+    "TEXT",
+    "TRAINER_COLUMNS",
     "ColumnType",
     "EncodedTurn",
     "Encoder",
     "Example",
-    "FORMATS",
     "Json",
     "LossOn",
-    "PLAIN_JOIN",
-    "PLAIN_TEMPLATE",
-    "RAW_LIMIT",
     "Rejected",
     "Row",
     "RowEncoding",
     "RowError",
-    "SUFFIXES",
     "Scan",
     "Shape",
-    "TABLE_FORMATS",
-    "TEXT",
-    "TRAINER_COLUMNS",
     "TemplateSource",
     "Truncation",
     "Turn",

@@ -52,7 +52,8 @@ class Encoder:
             Queries are not touched by it.
 
     Raises:
-        EncodingError: a tokenizer without character offsets or the tokens that `rows` asks for, or `max_length` below 4.
+        EncodingError: a tokenizer without character offsets or the token that `rows` asks for, or `max_length` below
+            4.
     """
 
     def __init__(
