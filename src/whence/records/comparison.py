@@ -37,7 +37,7 @@ def compared(
     rows = dataset[:LOOKED_AT]  # type: ignore[index]
     seen = {tuple(ids): labels for ids, labels in zip(rows["input_ids"], rows["labels"], strict=True)}
     encoder = Encoder(
-        tokenizer,  # type: ignore[arg-type]
+        tokenizer,
         template=encoding.template if encoding.template_from in ("trainer", "plain") else None,
         max_length=encoding.max_length or 1024,
         rows=RowEncoding(truncation=encoding.truncation or "prompt_first", append_eos=bool(encoding.append_eos)),

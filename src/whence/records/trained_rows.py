@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from whence.data import TRAINER_COLUMNS, Json, read_examples, recognise, scan
+from whence.data import TRAINER_COLUMNS, read_examples, recognise, scan
 from whence.errors import WhenceError
 from whence.files import appears_whole
 from whence.records.training import ROW_IDS, SAVED_ROWS, RecordedData
@@ -86,7 +86,7 @@ def _named(source: str, beside: Path | None, dataset: object, n_trained: int | N
         (folder / ROW_IDS).write_text("".join(f"{id}\n" for id in ids), encoding="ascii")
     shape = found.shape.split(", ")[0].split("/")
     first = _first_of_file(place) or dict.fromkeys(shape)
-    side = "chosen" if "chosen" in shape else None
+    side: Literal["chosen"] | None = "chosen" if "chosen" in shape else None
     if n_trained is not None and n_trained > found.n_rows + found.n_rejected and "input_ids" in _columns(dataset):
         notes.append(f"{source} holds {found.n_rows} rows, and the trainer was given {n_trained}: is it another file?")
     return TrainedRows(
@@ -122,7 +122,8 @@ def _length(rows: object) -> int | None:
     """Rows, or of a packed data set the sequences in it; None of a stream."""
     try:
         if "seq_lengths" in _columns(rows):
-            return sum(len(one) for one in rows["seq_lengths"])  # type: ignore[index]
+            packs: Iterable[list[int]] = rows["seq_lengths"]  # type: ignore[index]
+            return sum(len(pack) for pack in packs)
         return len(rows)  # type: ignore[arg-type]
     except TypeError:
         return None
@@ -132,17 +133,16 @@ def _first(rows: object, names: list[str]) -> dict[str, object]:
     return next(iter(_rows(rows, names)), {}) if names else {}
 
 
-def _rows(rows: object, names: list[str]) -> Iterable[dict[str, Json]]:
-    chosen: Iterable[dict[str, Json]] = rows.select_columns(names)  # type: ignore[attr-defined]
+def _rows(rows: object, names: list[str]) -> Iterable[dict[str, object]]:
+    chosen: Iterable[dict[str, object]] = rows.select_columns(names)  # type: ignore[attr-defined]
     return chosen
 
 
 def _hub_name(rows: object, size: int) -> tuple[str, str] | None:
     """Name and split of a data set that was fetched from the hub whole, by its place in the cache."""
     files = getattr(rows, "cache_files", None) or []
-    found = re.search(
-        r"/([\w.-]+)___([\w.-]+)/[^/]+/[^/]+/[0-9a-f]{40}/", str(files[0].get("filename")) if files else ""
-    )
+    place = str(files[0].get("filename")) if files else ""
+    found = re.search(r"/([\w.-]+)___([\w.-]+)/[^/]+/[^/]+/[0-9a-f]{40}/", place)
     split = str(getattr(rows, "split", ""))
     splits = getattr(getattr(rows, "info", None), "splits", None) or {}
     if not found or split not in splits or splits[split].num_examples != size:
