@@ -95,6 +95,13 @@ LearningRate = Annotated[float, typer.Option("--learning-rate", help="The highes
 Schedule = Annotated[str, typer.Option("--schedule", help="cosine, linear or constant.")]
 TrainingDtype = Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most tokens of an answer.")]
+Failed = Annotated[bool, typer.Option("--failed", help="Of an evaluation log, the failed answers alone.")]
+QueryWhere = Annotated[
+    str | None, typer.Option("--query-where", help='SQL condition for the queries to ask, as in "score < 0.5".')
+]
+QueryPrompts = Annotated[
+    Path | None, typer.Option("--query-prompts", help="Input file of the batch whose output --queries is.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table, for scripts.")]
 Votes = Annotated[
     int | None,
@@ -209,14 +216,31 @@ def base_of(index: Path, base: str | None, adapter: str | None = None) -> str | 
     return named_base(manifest.model)
 
 
-def queries_of(index: Path, path: Path, *, quiet: bool = False) -> list[Query]:
+def queries_of(
+    index: Path,
+    path: Path,
+    *,
+    quiet: bool = False,
+    failed: bool = False,
+    where: str | None = None,
+    prompts: Path | None = None,
+) -> list[Query]:
     """The queries of a file, read by the columns that the index's rows were read by; what is odd is said on screen."""
     from whence.index.manifest import require_manifest
     from whence.trace import read_queries
 
-    data = require_manifest(index).data
+    manifest = require_manifest(index)
+    data = manifest.data
     notes: list[str] = []
-    queries = read_queries(path, columns=data.columns, notify=notes.append)
+    queries = read_queries(
+        path,
+        columns=data.columns,
+        notify=notes.append,
+        failed=failed,
+        where=where,
+        prompts=prompts,
+        model=manifest.adapter or manifest.model,
+    )
     if data.is_plain_text and any(query.is_bare for query in queries):
         notes.append(PLAIN)
     for note in () if quiet else notes:
