@@ -31,7 +31,8 @@ def is_result(row: Row) -> bool:
 
 def read(rows: Sequence[Row], path: Path) -> EvaluationLog:
     """Each prompt as it was sent, with the provider's output."""
-    entries, models, silent = [], {}, 0
+    models: dict[str, None] = {}
+    entries, silent = [], 0
     for number, row in enumerate(rows, 1):
         prompt, response = row["prompt"], row.get("response")
         output = response.get("output") if isinstance(response, Mapping) else response
