@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,10 @@ ROWS = [
     }
     for i in range(8)
 ]
-N_TOKENS = 16
+N_TOKENS = 200
+
+# `pytest.warns` gives on what it does not match, and warnings are errors elsewhere.
+pytestmark = pytest.mark.filterwarnings("ignore::whence.errors.WhenceWarning")
 
 
 def train(out: Path, record: whence.TrainingRecord, *, keep_text: bool = True) -> None:
@@ -50,6 +54,7 @@ def test_the_record_of_a_trainer_that_is_handed_tokens(tmp_path: Path) -> None:
     assert (record.run.steps, record.run.batch_size, record.run.optimizer) == (2, 4, "adamw_torch_fused")
     assert record.checkpoints == ("checkpoint-1", "checkpoint-2")
     assert record.encoding.loss_on == "all"
+    assert (record.encoding.n_alike, record.encoding.n_compared) == (8, 8)
     assert [example.turns[1].content for example in whence.read_examples(out / "whence-data.jsonl")] == [
         row["messages"][1]["content"] for row in ROWS
     ]
@@ -57,6 +62,12 @@ def test_the_record_of_a_trainer_that_is_handed_tokens(tmp_path: Path) -> None:
     inner = read_record(out / "checkpoint-2")
     assert inner is not None
     assert inner.data.source == str((out / "whence-data.jsonl").resolve())
+
+
+def test_rows_that_are_read_in_other_tokens_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "N_TOKENS", 12)
+    with pytest.warns(WhenceWarning, match="8 of 8 rows were trained on in other tokens"):
+        train(tmp_path / "out", whence.TrainingRecord())
 
 
 def test_rows_without_text_are_asked_for(tmp_path: Path) -> None:
