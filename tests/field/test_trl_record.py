@@ -142,9 +142,11 @@ def test_packed_rows_given_as_a_data_set(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::whence.errors.WhenceWarning")
 def test_the_chosen_side_of_preferences(tmp_path: Path) -> None:
     tokenizer = fresh_tokenizer("llama3")
+    # The trainer opens the reference model by its place.
+    tiny_model("llama", vocab_size=len(tokenizer)).save_pretrained(tmp_path / "base")
     args = trl.DPOConfig(output_dir=str(tmp_path), report_to=[], use_cpu=True, bf16=False, max_steps=1)
     trl.DPOTrainer(
-        tiny_model("llama", vocab_size=len(tokenizer)),
+        str(tmp_path / "base"),
         args=args,
         train_dataset=Dataset.from_list([PREFERENCE] * 4),
         processing_class=tokenizer,
@@ -152,6 +154,7 @@ def test_the_chosen_side_of_preferences(tmp_path: Path) -> None:
     ).train()
     record = read_record(tmp_path)
     assert record is not None
+    assert record.base == str((tmp_path / "base").resolve())
     assert (record.data.side, record.encoding.loss_on, record.data.n_rows) == ("chosen", "chosen", 4)
     (example, *_) = read_examples(tmp_path / "whence-data.jsonl")
     assert example.turns[-1].content == ONE[1]["content"]
