@@ -13,6 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
+import torch
 from datasets import load_dataset
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
@@ -71,6 +72,8 @@ def main() -> None:
             learning_rate=given.learning_rate,
             report_to=[],
             save_strategy="no",
+            bf16=torch.cuda.is_available(),
+            use_cpu=not torch.cuda.is_available(),
         ),
         train_dataset=dataset,
         peft_config=LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"),
