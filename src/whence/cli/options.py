@@ -226,7 +226,7 @@ def queries_of(
     prompts: Path | None = None,
 ) -> list[Query]:
     """The queries of a file, read by the columns that the index's rows were read by; what is odd is said on screen."""
-    from whence.index.manifest import require_manifest
+    from whence.index import require_manifest
     from whence.trace import read_queries
 
     manifest = require_manifest(index)
@@ -258,7 +258,7 @@ def query_of(
     index: Path, prompt: str, response: str | None, system: str | None, tools: Path | None, *, quiet: bool = False
 ) -> Query:
     """The one query of a command line."""
-    from whence.index.manifest import require_manifest
+    from whence.index import require_manifest
     from whence.trace import Query
 
     query = Query.of(prompt, response, system=system, tools=read_tools(tools))
