@@ -5,15 +5,17 @@ BIN := $(VENV)/bin
 # The CPU tests and the demo need no particular torch; this one is what they were last run with.
 TORCH ?= torch==2.13.0
 STAMP := $(VENV)/.installed
+# Its theme prints an advertisement unless told not to.
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 # One process a core, each with whole files, whose tests share what they train.
 PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-peers test-versions test-oldest test-newest check bench clean
+.PHONY: demo test docs test-slow test-peers test-versions test-oldest test-newest check bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "whence needs Python 3.11 or newer; say which: make PYTHON=python3.12"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev,docs]"
 	touch $@
 
 demo: $(STAMP)
@@ -23,8 +25,13 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(SITE)
 	$(BIN)/python -m pytest -q -m alone
 	$(BIN)/python -m pytest -m "not alone and not slow" $(PYTEST_ARGS)
+
+# The documentation's site, in site/. A broken link, a page outside the menu or a name that is not there ends it.
+docs: $(STAMP)
+	$(SITE)
 
 # Thousands of random cases of what `make test` tries with a hundred.
 test-slow: $(STAMP)
@@ -59,5 +66,5 @@ bench: $(STAMP)
 
 # Leaves .venv, which takes minutes to make.
 clean:
-	rm -rf .venv-peers .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis build
+	rm -rf .venv-peers .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis build site
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

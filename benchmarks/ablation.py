@@ -28,8 +28,8 @@ import torch
 
 from whence.bench.cases import BenchSettings, made_case, named
 from whence.bench.faults import FAULTS
-from whence.bench.subject import plant
-from whence.methods.base import SharedWork, TraceSet
+from whence.bench.subject import train_case
+from whence.methods.base import SharedWork, TurnSet
 from whence.metrics.retrieval import average_precision
 from whence.model.spellings import SameWords
 from whence.scoring.defaults import DEFAULT_METHOD, SCORES
@@ -129,7 +129,7 @@ def print_comparison(found: Mapping[str, Cases], variants: Sequence[str]) -> Non
 def ablated(task: str, variant: str, seed: int, models: Path) -> dict[str, list[float]]:
     """Average precision of each query of a case, for every variation, with and without the second pass."""
     settings = BenchSettings(seeds=(seed,))
-    planted = plant(made_case(settings, task, variant, seed), settings, models, SharedWork(), lambda *_: None)
+    planted = train_case(made_case(settings, task, variant, seed), settings, models, SharedWork(), lambda *_: None)
     if planted.queries is None:
         return {}
     started = time.perf_counter()
@@ -142,7 +142,7 @@ def ablated(task: str, variant: str, seed: int, models: Path) -> dict[str, list[
     by_token._head = replace(by_token._head, words=SameWords(none, none, none))
     train, gain = _block(extractor, by_token, planted.train, None)
     query, _ = _block(extractor, by_token, planted.queries, train)
-    relevant = np.array(planted.case.guilty)[planted.row_of]
+    relevant = np.array(planted.case.faulty)[planted.row_of]
     default = SCORES[DEFAULT_METHOD]
     assert default.expand is not None
     forms = {name: _form(names, default.expand) for name, names in VARIATIONS.items()}
@@ -168,7 +168,7 @@ Sides = tuple[dict[int, dict[str, Vectors]], dict[tuple[int, str], torch.Tensor]
 
 
 def _block(
-    extractor: Extractor, by_token: Extractor, rows: TraceSet, of: Sides | None
+    extractor: Extractor, by_token: Extractor, rows: TurnSet, of: Sides | None
 ) -> tuple[Sides, torch.Tensor | None]:
     """The vectors of a side, centred by the means of the training side; and its log-likelihood gains."""
     found = extractor.extract(rows.turns, labels=rows.name)

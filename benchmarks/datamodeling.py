@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from whence.bench.cases import QUICK, BenchSettings, made_case
-from whence.bench.subject import Planted, base_model, plant
+from whence.bench.subject import TrainedCase, base_model, train_case
 from whence.cli.progress import quiet_libraries
 from whence.confirmation.losses import turn_losses
 from whence.data.examples import EncodedTurn
@@ -66,7 +66,7 @@ def main() -> None:
         for task in args.tasks:
             settings = QUICK.model_copy(update={"seeds": (seed,)})
             case = made_case(settings, task, args.variant, seed)
-            planted = plant(case, settings, args.out / "models", SharedWork(), lambda *_: None)
+            planted = train_case(case, settings, args.out / "models", SharedWork(), lambda *_: None)
             if planted.queries is None:
                 print(f"{task}, seed {seed}: not learned", flush=True)
                 continue
@@ -81,7 +81,9 @@ def main() -> None:
         print(f"| `{name}` | {bootstrap(lds[name])} | {bootstrap(left[name]) if left[name] else ''} |")
 
 
-def measure(planted: Planted, settings: BenchSettings, args: argparse.Namespace, lds: Figures, left: Figures) -> None:
+def measure(
+    planted: TrainedCase, settings: BenchSettings, args: argparse.Namespace, lds: Figures, left: Figures
+) -> None:
     """Adds each query's two correlations for every method."""
     assert planted.queries is not None
     n_rows = len(planted.case.train)
@@ -111,7 +113,7 @@ def correlation(predicted: Sequence[float], measured: np.ndarray) -> list[float]
         return [0.0]
 
 
-def row_scores(planted: Planted, settings: BenchSettings, name: str) -> np.ndarray:
+def row_scores(planted: TrainedCase, settings: BenchSettings, name: str) -> np.ndarray:
     """[n_query, n_rows]; a row by its best turn."""
     assert planted.queries is not None
     method = make_method(name, planted.subject, **settings.method_options.get(name, {}))
@@ -120,7 +122,7 @@ def row_scores(planted: Planted, settings: BenchSettings, name: str) -> np.ndarr
     return np.maximum.reduceat(method.score(planted.queries).double().numpy(), starts, axis=1)
 
 
-def losses(planted: Planted, settings: BenchSettings, rows: np.ndarray, out: Path) -> list[float]:
+def losses(planted: TrainedCase, settings: BenchSettings, rows: np.ndarray, out: Path) -> list[float]:
     """Loss of each query's bad answer, nats per token, after a fine-tune on these rows alone; made once."""
     assert planted.queries is not None
     case, turns = planted.case, list(planted.queries.turns)

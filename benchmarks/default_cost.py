@@ -26,7 +26,7 @@ from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
 from whence.index.centres import read_centres, write_centres
 from whence.index.held import vectors_read
 from whence.index.manifest import ADAPTER_OFF, RECORDS, Counts, DataSummary, Manifest
-from whence.index.records import EncodedRow, append_records, open_records, record_table
+from whence.index.records import PendingRecord, append_records, open_records, record_table
 from whence.index.searching import search
 from whence.index.store import Index
 from whence.model.fingerprints import Fingerprint
@@ -105,11 +105,11 @@ def asking(n_rows: int, repeats: int, seed: int) -> None:
         print(f"| `{name}` | {statistics.median(own[1:]):.2f} | {', '.join(f'{one:.2f}' for one in own[1:])} |")
 
 
-def _record(row: int) -> EncodedRow:
+def _record(row: int) -> PendingRecord:
     prompt, response = f"Where is place {row}?", "It is in a country by the sea."
     turns = (Turn("user", prompt), Turn(ASSISTANT, response))
     encoded = EncodedTurn(0, (1, 2, 3), 2, "", (), prompt, response)
-    return EncodedRow(row, Example(turns, "train.jsonl", row + 1), encoded)
+    return PendingRecord(row, Example(turns, "train.jsonl", row + 1), encoded)
 
 
 def _random(manifest: Manifest, n: int, generator: torch.Generator) -> Extracted:

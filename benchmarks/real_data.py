@@ -81,7 +81,7 @@ def write_rows(path: Path, rows: list[Example]) -> None:
             file.write(json.dumps({"prompt": prompt, "response": response, **row.metadata}, ensure_ascii=False) + "\n")
 
 
-def faulty_answers(args: argparse.Namespace, tracer: Tracer) -> tuple[list[Query], float]:
+def bad_answers(args: argparse.Namespace, tracer: Tracer) -> tuple[list[Query], float]:
     """Held-out prompts whose greedy answer shows the fault, with that answer; and the share that does."""
     prompts = read_queries(args.test)[args.skip_queries : args.skip_queries + 2 * args.queries]
     ids = [tracer.encoder.render_prompt(query.turns) for query in prompts]
@@ -144,7 +144,7 @@ def main() -> None:
     )
     indexed = time.monotonic()
     tracer = Tracer(index)
-    queries, rate = faulty_answers(args, tracer)
+    queries, rate = bad_answers(args, tracer)
     relevant = np.array([row.metadata["label"] != args.clean_label for row in rows])
     print(f"\n{args.data}: {len(rows)} rows ({relevant.sum()} faulty), base {args.base}, seed {args.seed}")
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
@@ -172,8 +172,8 @@ def print_verdicts(
     relevant: np.ndarray,
     unused: list[Example],
 ) -> None:
-    """How many guilty rows verdicts name, how many innocent ones, and how often they name a row for a benign query."""
-    guilty = {row.id for row, bad in zip(rows, relevant, strict=True) if bad}
+    """How many faulty rows verdicts flag, how many others, and how often they flag a row for a benign query."""
+    faulty = {row.id for row, bad in zip(rows, relevant, strict=True) if bad}
     asked = [Query(row.turns[:-1]) for row in unused[: args.queries]]
     ids = [tracer.encoder.render_prompt(query.turns) for query in asked]
     texts = [answer.text for answer in generate(tracer.loaded, ids, max_new_tokens=48)] if asked else []
@@ -182,15 +182,18 @@ def print_verdicts(
         for query, text in zip(asked, texts, strict=True)
         if text.strip() and not re.search(args.match, text)
     ]
-    for name, group in (("faulty", queries), ("benign", benign)):
+    for name, group in (("bad", queries), ("benign", benign)):
         if not group:
             continue
         verdicts = [query.verdict for query in tracer.trace_many(group, k=1)]
-        named = [set(verdict.guilty) if verdict else set() for verdict in verdicts]
-        said = f"{name}: a row is named for {bootstrap([float(bool(one)) for one in named])} of {len(group)} queries"
-        if name == "faulty":
-            said += f"; guilty rows found {bootstrap([len(one & guilty) / len(guilty) for one in named])}"
-            said += f", named rows innocent {bootstrap([len(one - guilty) / max(1, len(one)) for one in named])}"
+        flagged = [set(verdict.flagged) if verdict else set() for verdict in verdicts]
+        said = (
+            f"{name}: a row is flagged for {bootstrap([float(bool(one)) for one in flagged])} of {len(group)} queries"
+        )
+        if name == "bad":
+            said += f"; faulty rows found {bootstrap([len(one & faulty) / len(faulty) for one in flagged])}"
+            wrong = [len(one - faulty) / max(1, len(one)) for one in flagged]
+            said += f", flagged rows that are not faulty {bootstrap(wrong)}"
         print(f"\nverdicts, {said}; the first: {verdicts[0].text if verdicts[0] else None}")
 
 

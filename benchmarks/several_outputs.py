@@ -33,7 +33,7 @@ from torch import Tensor
 
 from whence.bench.cases import BenchSettings, made_case, named
 from whence.bench.faults import FAULTS
-from whence.bench.subject import plant
+from whence.bench.subject import train_case
 from whence.errors import InputError
 from whence.methods.base import SharedWork
 from whence.metrics.retrieval import average_precision, bootstrap
@@ -97,7 +97,7 @@ def case_figures(task: str, variant: str, seed: int, models: Path) -> Iterator[t
     """(way, size of the group, average precision) of every group of one case. Raises InputError: fault not learned."""
     settings = BenchSettings(seeds=(seed,))
     case = made_case(settings, task, variant, seed)
-    planted = plant(case, settings, models, SharedWork(), lambda stage, done, total: None)
+    planted = train_case(case, settings, models, SharedWork(), lambda stage, done, total: None)
     if planted.queries is None:
         raise InputError(f"No answer of {case.name} shows the fault.", "The model must have learned it.")
     loaded, form = planted.subject.loaded, score_form(DEFAULT_METHOD)
@@ -106,17 +106,17 @@ def case_figures(task: str, variant: str, seed: int, models: Path) -> Iterator[t
     rows, asked = (comparison.extracted(side.turns) for side in (planted.train, planted.queries))
     centres = {(n, name): raw.double().mean(0) for n, one in rows.layers.items() for name, raw in one.named().items()}
     train, queries = to_block(rows.layers, centres), to_block(asked.layers, centres)
-    guilty = np.array(case.guilty)[planted.row_of]
+    faulty = np.array(case.faulty)[planted.row_of]
     scores = form_scores(form, queries, train, roles, rows.log_likelihood_gain).double().numpy()
     rng = np.random.default_rng(seed)
     for size in (size for size in SIZES if size <= len(scores)):
         for _ in range(GROUPS):
             chosen = sorted(rng.choice(len(scores), size, replace=False).tolist())
             for way, ranked in by_scores(scores[chosen]).items():
-                yield way, size, average_precision(ranked, guilty)
+                yield way, size, average_precision(ranked, faulty)
             for way, how in JOINED.items():
                 found = form_scores(form, joined(queries, chosen, how), train, roles, rows.log_likelihood_gain)
-                yield way, size, average_precision(found[0].double().numpy(), guilty)
+                yield way, size, average_precision(found[0].double().numpy(), faulty)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from whence.bench.cases import BenchSettings, made_case
-from whence.bench.subject import Planted, plant
+from whence.bench.subject import TrainedCase, train_case
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
 from whence.methods.base import SharedWork
@@ -59,7 +59,9 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def targets(planted: Planted, turn: EncodedTurn, rise: Tensor, whole: tuple[Tensor, Tensor]) -> dict[str, QueryTarget]:
+def targets(
+    planted: TrainedCase, turn: EncodedTurn, gains: Tensor, whole: tuple[Tensor, Tensor]
+) -> dict[str, QueryTarget]:
     """The ways of asking about one answer, at the last layer; no wanted one where only the fault was said."""
     loaded = planted.subject.loaded
     layer = loaded.n_layers
@@ -72,7 +74,7 @@ def targets(planted: Planted, turn: EncodedTurn, rise: Tensor, whole: tuple[Tens
         "first token": QueryTarget((0,), E[:1], {layer: H[:1]}),
         "whole response": QueryTarget(tuple(range(len(E))), E, {layer: H}),
         "span": span_target(loaded, [layer], turn, span_positions(turn, match.span())),
-        "automatic": span_target(loaded, [layer], turn, automatic_positions(rise)),
+        "automatic": span_target(loaded, [layer], turn, automatic_positions(gains)),
     }
     if wanted.strip():
         encoded = Encoder(loaded.tokenizer).encode_query([Turn("user", turn.prompt)], wanted)
@@ -80,13 +82,13 @@ def targets(planted: Planted, turn: EncodedTurn, rise: Tensor, whole: tuple[Tens
     return found
 
 
-def case_figures(planted: Planted, best: int) -> Figures:
+def case_figures(planted: TrainedCase, best: int) -> Figures:
     """way of asking -> average precision of each query."""
     loaded, queries = planted.subject.loaded, planted.queries
     assert queries is not None
     layer = loaded.n_layers
     found: Figures = defaultdict(list)
-    relevant = np.array(planted.case.guilty)[planted.row_of]
+    relevant = np.array(planted.case.faulty)[planted.row_of]
     scores = {}
     for name in BESIDE:
         method = method_class(name)(planted.subject)
@@ -143,7 +145,7 @@ def main() -> None:
         pooled: Figures = defaultdict(list)
         for seed in args.seeds:
             case = made_case(settings, task, variant, seed)
-            planted = plant(case, settings, args.out / "models", SharedWork(), lambda *_: None)
+            planted = train_case(case, settings, args.out / "models", SharedWork(), lambda *_: None)
             for name, values in (case_figures(planted, args.best) if planted.queries else {}).items():
                 pooled[name] += values
         figures[case_name] = pooled

@@ -2,7 +2,7 @@
 
     python benchmarks/token_quality.py --folder runs/words [--seeds 0 1 2] [--queries 4] [--out w.json] [--causal]
 
-Backdoors and false facts are planted as in `whence bench`, models kept in --folder. A true hit is a guilty row among
+Backdoors and false facts are planted as in `whence bench`, models kept in --folder. A true hit is a faulty row among
 the first --hits of a query that shows the fault. Printed, each with a 95% bootstrap interval: queries are drawn again
 within each seed, a query with all its hits:
 
@@ -10,14 +10,15 @@ within each seed, a query with all its hits:
    it; rank of the trigger among the recurrent phrases of a query;
 2. response words (false facts), per method: share of true hits whose top word is the false entity;
 3. deletion and insertion: area under score / full score while words of the row's prompt or response are taken away (or
-   put back) one by one, in the order that the page tells (`removal`: it begins with the word of the highest score, and
-   reads the search's score itself), of our scores, of the paper's and of `pairs` (response), of `both-span` (prompt),
-   of BM25 weight, and at random; and the row-by-row difference of `removal` to each. For deletion lower is better, for
-   insertion higher. Twice: the score is that of the search, or ("late") the best match of each response token of the
-   query among the row's, read again without the words, as the second stage reads rows;
+   put back) one by one, in the order that the page tells (`curve`: it begins with the word of the highest score, and
+   reads the search's score itself), of our scores, of the paper's and of `inner-product-share`
+   (response), of `both-span` (prompt),
+   of BM25 weight, and at random; and the row-by-row difference of `curve` to each. For deletion lower is better, for
+   insertion higher. Twice: the score is that of the search, or ("reranked") the best match of each response token of
+   the query among the row's, read again without the words, as the second stage reads rows;
 4. seconds for 20 hits of 200 tokens with the demo's model size: the token maps, all of `explain`, `deletion_curves`;
-5. with --causal: the fault's rate after training again with only the named phrases (the first recurrent one of each
-   part) left out of the named rows (the --causal-rows that score highest for any query), and with as many random words
+5. with --causal: the fault's rate after training again with only the phrases found (the first recurrent one of each
+   part) left out of the first rows (the --causal-rows that score highest for any query), and with as many random words
    of the same rows left out.
 """
 
@@ -43,7 +44,7 @@ from whence.bench.cases import BenchSettings, content_hash, made_case
 from whence.bench.faults import base_rows
 from whence.bench.faults.backdoor import PHRASE, WORD
 from whence.bench.faults.false_fact import WRONG_COUNTRY
-from whence.bench.subject import Planted, answered, base_model, plant
+from whence.bench.subject import TrainedCase, answered, base_model, train_case
 from whence.bench.tiny_model import LanguageSettings, new_model, train_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
@@ -51,7 +52,7 @@ from whence.methods.base import SharedWork
 from whence.model.likelihood import token_shifts
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.results import Words
-from whence.scoring.defaults import DEFAULT_METHOD, WITHOUT_BASE, score_form
+from whence.scoring.defaults import DEFAULT_METHOD, METHOD_WITHOUT_BASE, score_form
 from whence.scoring.forms import Depths, form_scores
 from whence.scoring.vectors import to_block
 from whence.signatures.extract import Extractor
@@ -83,14 +84,14 @@ Measured = dict[tuple[str, str, str], dict[Query, list[float]]]
 class Traced:
     """A planted case with the first rows of its queries: `hits[q]` are entries of `planted.train`, best first."""
 
-    planted: Planted
+    planted: TrainedCase
     comparison: Comparison
     """By the form that needs no base: the prompt methods that differentiate a score take no other."""
     ranking: Comparison
     """By the default form: what the hits were found by, and whose fall is watched."""
     queries: tuple[EncodedTurn, ...]
     hits: list[list[int]]
-    named: list[int]
+    first_rows: list[int]
     """The entries that score highest for any of the queries: what --causal changes."""
     variant: str
 
@@ -107,8 +108,8 @@ class Traced:
         seen = token_shifts(self.comparison.loaded, [query, *rows])
         return explain(self.comparison, query, rows, prompt_method_name=prompt, response_method=response, shifts=seen)
 
-    def is_guilty(self, entry: int) -> bool:
-        return bool(self.planted.case.guilty[self.planted.row_of[entry]])
+    def is_faulty(self, entry: int) -> bool:
+        return bool(self.planted.case.faulty[self.planted.row_of[entry]])
 
 
 def arguments() -> argparse.Namespace:
@@ -131,7 +132,7 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
     """Plants the case (or takes the model of an earlier run) and ranks its rows for the first queries."""
     settings = BenchSettings()
     case = made_case(settings, task, variant, seed)
-    planted = plant(case, settings, options.folder, SharedWork(), lambda stage, done, total: None)
+    planted = train_case(case, settings, options.folder, SharedWork(), lambda stage, done, total: None)
     loaded, form = planted.subject.loaded, score_form(DEFAULT_METHOD)
     roles = form.layers(Depths(planted.subject.rep_layer, loaded.n_layers))
     ranking = Comparison(loaded, form, roles)
@@ -140,12 +141,14 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
     train = to_block(found.layers, ranking.centres)
     queries = planted.queries.turns[: options.queries] if planted.queries else ()
     hits: list[list[int]] = []
-    named: list[int] = []
+    first_rows: list[int] = []
     if queries:
         scores = form_scores(form, ranking.block(queries), train, roles, found.log_likelihood_gain)
         hits = scores.argsort(dim=1, descending=True, stable=True)[:, : options.hits].tolist()
-        named = sorted(scores.amax(0).argsort(descending=True, stable=True)[: options.causal_rows].tolist())
-    return Traced(planted, replace(ranking, form=score_form(WITHOUT_BASE)), ranking, queries, hits, named, variant)
+        first_rows = sorted(scores.amax(0).argsort(descending=True, stable=True)[: options.causal_rows].tolist())
+    return Traced(
+        planted, replace(ranking, form=score_form(METHOD_WITHOUT_BASE)), ranking, queries, hits, first_rows, variant
+    )
 
 
 def with_centres(comparison: Comparison, found: Extracted) -> Comparison:
@@ -163,14 +166,14 @@ def measure_prompts(case: Traced, task: str, methods: Sequence[str], measured: M
         for method in methods:
             words = [hit.prompt for hit in case.explained(query, hits, method).hits]
             for entry, row, own in zip(hits, rows, words, strict=True):
-                if case.is_guilty(entry):
+                if case.is_faulty(entry):
                     top = next((row.prompt[slice(*run.span)] for run in runs(own)), "").casefold()
                     touched = bool(set(top.split()) & set(trigger.split()))
                     note(measured, ("top phrase has trigger", task, method), name, touched)
                     note(measured, ("top phrase has all of it", task, method), name, trigger in top)
             pairs = [(row.prompt, own) for row, own in zip(rows, words, strict=True)]
             first = next((one.text.casefold() for one in recurrent_phrases("prompt", pairs, others)), "")
-            if sum(map(case.is_guilty, hits)) > 1:
+            if sum(map(case.is_faulty, hits)) > 1:
                 found = bool(first) and (first in trigger or trigger in first)
                 note(measured, ("recurrent phrase at rank 1", task, method), name, found)
 
@@ -182,7 +185,7 @@ def measure_responses(case: Traced, task: str, measured: Measured) -> None:
             # One pass for the prompts, at which nobody looks here.
             found = case.explained(query, hits, "prefix-gradients", method)
             for entry, hit in zip(hits, found.hits, strict=True):
-                if case.is_guilty(entry):
+                if case.is_faulty(entry):
                     top = hit.response.spans[int(np.argmax(hit.response.scores))]
                     word = case.planted.train.turns[entry].response[slice(*top)]
                     note(measured, ("top word is the entity", task, method), name, word == FALSE[task])
@@ -197,12 +200,12 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
     rng = random.Random(seed)
     rarity = inverse_frequency([f"{turn.prompt} {turn.response}" for turn in case.planted.train.turns])
     for name, query, hits in case.asked:
-        entries = [entry for entry in hits if case.is_guilty(entry)][:per_query]
+        entries = [entry for entry in hits if case.is_faulty(entry)][:per_query]
         if not entries:
             continue
         ours = case.explained(query, entries)
         others = case.explained(query, entries, "both-span", "paper")
-        paired = case.explained(query, entries, "prefix-gradients", "pairs")
+        paired = case.explained(query, entries, "prefix-gradients", "inner-product-share")
         rows = [case.planted.train.turns[entry] for entry in entries]
         hung = deletion_curves(case.ranking.searched(case.ranking.block([query])), rows, ours.hits)
         asked = set(spelled(f"{query.prompt} {query.response}"))
@@ -212,14 +215,14 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
                 own: Words = getattr(ours.hits[place], part)
                 forms = [(row.prompt if part == "prompt" else row.response)[a:b].casefold() for a, b in own.spans]
                 orders = {
-                    "removal": removal_ranks(getattr(hung[place], part)),
+                    "curve": curve_ranks(getattr(hung[place], part)),
                     "ours": list(own.scores),
                     "bm25": [rarity.get(form, 0.0) if form in asked else 0.0 for form in forms],
                     "random": [rng.random() for _ in forms],
                 }
                 if part == "response":
                     orders["paper"] = list(others.hits[place].response.scores)
-                    orders["pairs"] = list(paired.hits[place].response.scores)
+                    orders["inner-product-share"] = list(paired.hits[place].response.scores)
                 else:
                     orders["both-span"] = list(others.hits[place].prompt.scores)
                 for kind, scorer in scorers(case.ranking, query).items():
@@ -230,13 +233,13 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
                         note(measured, (f"deletion{kind}, {part}", task, method), name, deletions[method])
                         note(measured, (f"insertion{kind}, {part}", task, method), name, insertion)
                     for method, deletion in deletions.items():
-                        less = deletions["removal"] - deletion
-                        note(measured, (f"removal's deletion{kind}, {part}, less", task, method), name, less)
+                        less = deletions["curve"] - deletion
+                        note(measured, (f"curve's deletion{kind}, {part}, less", task, method), name, less)
 
 
-def removal_ranks(words: Words) -> list[float]:
+def curve_ranks(words: Words) -> list[float]:
     """The words by when they were taken away, the first highest; those that were not follow by their own scores."""
-    gone = [word for own in (words.removal.words if words.removal else ()) for word in own]
+    gone = [word for own in (words.deletion.words if words.deletion else ()) for word in own]
     rest = sorted(set(range(len(words.scores))) - set(gone), key=lambda word: (-words.scores[word], word))
     rank = {word: place for place, word in enumerate([*gone, *rest])}
     return [-float(rank[word]) for word in range(len(words.scores))]
@@ -249,10 +252,10 @@ def scorers(comparison: Comparison, query: EncodedTurn) -> dict[str, TurnScore]:
     target = span_target(loaded, [layer], query, range(query.n_response))
     centre = centres[layer, "m"]
 
-    def late(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
+    def reranked(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
         return rerank(loaded, layer, target, turns, torch.zeros(len(turns)), centre=centre).scores
 
-    return {"": comparison.searched(comparison.block([query])), " late": late}
+    return {"": comparison.searched(comparison.block([query])), " reranked": reranked}
 
 
 def areas(row: EncodedTurn, part: Part, order: Sequence[int], score: TurnScore) -> tuple[float, float]:
@@ -296,7 +299,7 @@ def measure_time(seed: int) -> dict[str, float]:
     for rows in G[1:]:
         token_map(G[0], rows)
     seconds = {"token maps": time.perf_counter() - started}
-    without = score_form(WITHOUT_BASE)
+    without = score_form(METHOD_WITHOUT_BASE)
     comparison = with_centres(
         Comparison(loaded, without, without.all_at(loaded.n_layers)),
         Extractor(loaded, [loaded.n_layers]).extract(turns),
@@ -306,27 +309,27 @@ def measure_time(seed: int) -> dict[str, float]:
     seconds["explain"] = time.perf_counter() - started
     started = time.perf_counter()
     deletion_curves(comparison.searched(comparison.block([turns[0]])), turns[1:], found.hits)
-    return seconds | {"removals": time.perf_counter() - started}
+    return seconds | {"deletion_curves": time.perf_counter() - started}
 
 
 def measure_causal(case: Traced, task: str, folder: Path) -> dict[str, float]:
-    """Part 5: shares of the held-out prompts whose answer shows the fault, by what was left out of the named rows."""
+    """Part 5: shares of the held-out prompts whose answer shows the fault, by what was left out of the first rows."""
     planted, settings = case.planted, BenchSettings()
     turns = planted.train.turns
     found: dict[int, tuple[Words, Words]] = {}
     for _, query, hits in case.asked:
         for entry, hit in zip(hits, case.explained(query, hits).hits, strict=True):
             found.setdefault(entry, (hit.prompt, hit.response))
-    phrases = named_phrases(turns, sorted(found), found)
-    print(f"left out of {len(case.named)} rows, {task} {case.variant}:", phrases, flush=True)
+    phrases = first_phrases(turns, sorted(found), found)
+    print(f"left out of {len(case.first_rows)} rows, {task} {case.variant}:", phrases, flush=True)
     rng = random.Random(planted.case.seed)
-    changed: dict[str, dict[int, Example]] = {"named phrases": {}, "random words": {}}
-    for entry in case.named:
+    changed: dict[str, dict[int, Example]] = {"phrases found": {}, "random words": {}}
+    for entry in case.first_rows:
         turn, row = turns[entry], int(planted.row_of[entry])
         texts = {"p": turn.prompt, "r": turn.response}
         cuts = {part: phrase_words(text, phrases[part]) for part, text in texts.items()}
         chance = {part: rng.sample(range(len(word_spans(text))), len(cuts[part])) for part, text in texts.items()}
-        for name, gone in (("named phrases", cuts), ("random words", chance)):
+        for name, gone in (("phrases found", cuts), ("random words", chance)):
             pair = (leave_out(turn.prompt, gone["p"]), leave_out(turn.response, gone["r"]))
             changed[name][row] = Example((Turn("user", pair[0]), Turn(ASSISTANT, pair[1])))
     rates = {"as it was": (len(planted.queries) if planted.queries else 0) / planted.n_asked}
@@ -337,7 +340,7 @@ def measure_causal(case: Traced, task: str, folder: Path) -> dict[str, float]:
     return rates
 
 
-def named_phrases(
+def first_phrases(
     turns: Sequence[EncodedTurn], rows: Sequence[int], found: dict[int, tuple[Words, Words]]
 ) -> dict[str, list[list[str]]]:
     """The first recurrent phrase of each part, as words."""
@@ -374,7 +377,7 @@ def leave_out(text: str, words: Sequence[int]) -> str:
     return " ".join(kept.split())
 
 
-def rate_after(planted: Planted, train: tuple[Example, ...], settings: BenchSettings, folder: Path) -> float:
+def rate_after(planted: TrainedCase, train: tuple[Example, ...], settings: BenchSettings, folder: Path) -> float:
     """Trains again, once for each set of rows, and asks again."""
     tuning = settings.finetune.model_copy(
         update={"seed": planted.case.seed, "checkpoints": False, "keep_optimizer_state": False}

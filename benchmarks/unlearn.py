@@ -33,13 +33,13 @@ BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class OneStep:
-    """Rise of the bad answers' mean loss, nats per token, when the rows are unlearned, and of as many random ones.
+    """Increase of the bad answers' mean loss, nats per token, when the rows are unlearned, and of as many random ones.
 
     rank: of the rows among all sets, from 1; 1 of 17 happens by chance in 6% of cases.
     z:    standard deviations above the random sets' mean.
     """
 
-    rise: float
+    increase: float
     random: tuple[float, ...]
     rank: int
     z: float
@@ -53,7 +53,7 @@ class OneStep:
 def one_step(
     loaded: LoadedModel,
     rows: Sequence[EncodedTurn],
-    guilty: Sequence[int],
+    faulty: Sequence[int],
     bad: Sequence[EncodedTurn],
     *,
     n_random: int = N_RANDOM,
@@ -61,40 +61,40 @@ def one_step(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> OneStep:
-    """Unlearns `guilty` (positions in rows) by one step, and random sets of the same size among the other rows.
+    """Unlearns `faulty` (positions in rows) by one step, and random sets of the same size among the other rows.
 
     theta' = theta + step * ||theta|| * d / ||d||, with d the mean gradient of the set's losses. The model is left as it
     was. Costs 1 + n_random gradients of a set and as many losses of the bad answers.
 
-    Raises InputError: no row in question, no bad answer, or too few other rows.
+    Raises InputError: no row to unlearn, no bad answer, or too few other rows.
     """
-    chosen = set(guilty)
+    chosen = set(faulty)
     others = [i for i in range(len(rows)) if i not in chosen]
     if not chosen or not bad or len(others) < len(chosen):
         raise InputError(
-            f"{len(chosen)} rows in question, {len(others)} others, {len(bad)} bad answers.",
+            f"{len(chosen)} rows to unlearn, {len(others)} others, {len(bad)} bad answers.",
             "Expected at least one row and one answer, and as many other rows.",
-            "Name fewer rows.",
+            "Give fewer rows.",
         )
     rng = Random(f"unlearn/{seed}")
     sets = [sorted(chosen), *(sorted(rng.sample(others, len(chosen))) for _ in range(n_random))]
     layout = choose_parameters(loaded, "auto" if _has_adapter(loaded) else "linear")
     weights = _flat(loaded, layout)
     before = float(turn_losses(loaded, bad).mean())
-    rises = []
+    increases = []
     for number, members in enumerate(sets):
         direction = _mean_gradient(loaded, [rows[i] for i in members], layout)
         moved = weights + step * weights.norm() * unit(direction)
-        rises.append(float(losses_at(loaded, layout, moved, bad).mean()) - before)
+        increases.append(float(losses_at(loaded, layout, moved, bad).mean()) - before)
         if progress is not None:
             progress(number + 1, len(sets))
-    rise, random = rises[0], rises[1:]
+    increase, random = increases[0], increases[1:]
     spread = stdev(random) if len(random) > 1 else 0.0
     return OneStep(
-        rise=rise,
+        increase=increase,
         random=tuple(random),
-        rank=1 + sum(other >= rise for other in random),
-        z=(rise - fmean(random)) / spread if spread else 0.0,
+        rank=1 + sum(other >= increase for other in random),
+        z=(increase - fmean(random)) / spread if spread else 0.0,
     )
 
 

@@ -1,21 +1,22 @@
-"""Do verdicts keep their word? False alarms and power of every calibration on planted faults.
+"""False alarms and power of every null model on planted faults.
 
     python benchmarks/verdicts.py --seeds 0,1,2 --variants plain --shares 0.001,0.01,0.05 --out plain.json
     python benchmarks/verdicts.py --seeds 0,1,2 --variants hard-negatives --shares 0.05 --out hard.json
     python benchmarks/verdicts.py --seeds 0,1,2 --variants no-cause --tasks backdoor,persona --out none.json
     python benchmarks/verdicts.py --read plain.json hard.json none.json
 
-Per task and share of guilty rows a small model is taught the fault (whence.bench.subject.plant). Then, for
-every score form, the default one by every way to calibrate and the others by the default way, with rises and without:
+Per task and share of faulty rows a small model learns the fault (whence.bench.subject.train_case). Then, for
+every score form, the default one by every null model and the others by the default one, without gains, with gains as
+versions before rept-contrast 7 compared them ("before"), and with height times peak gain as they are compared now:
 
-power:    queries whose answer shows the fault: share of the guilty rows that are named, share of named rows that are
-          innocent (0 where none is named), at the false discovery rate asked for. Together: of the rows that any query
-          of a case names, which is what `whence clean` and `whence confirm` take out, or several (`--votes`); intervals
-          over cases.
-alarms:   share of queries with a named row among queries without a guilty row: "benign", held-out prompts of the same
+power:    queries whose answer shows the fault: share of the faulty rows that are flagged, share of flagged rows that
+          are not faulty (0 where none is flagged), at the false discovery rate asked for. Together: of the rows that
+          any query of a case flags, which is what `whence clean` and `whence confirm` take out, or several (`--votes`);
+          intervals over cases.
+alarms:   share of queries with a flagged row among queries without a faulty row: "benign", held-out prompts of the same
           grammar with the model's own answers; "no-cause", a fault that the base model had already; "shuffled", each
-          row's score drawn at random from the references, and the rise of one: of references whose own row is neither
-          planted nor a hard negative, since the answers of the others have a cause; a row's own reference is left out.
+          row's score drawn at random from the references, and the gain of one: of references whose own row is neither
+          faulty nor a hard negative, since the answers of the others have a cause; a row's own reference is left out.
 Intervals are 95% bootstrap intervals over queries.
 """
 
@@ -36,16 +37,18 @@ import torch
 from whence.bench.cases import BenchSettings, Case, made_case
 from whence.bench.faults import FAULTS
 from whence.bench.faults.background import pairs
-from whence.bench.subject import Planted, plant
+from whence.bench.subject import TrainedCase, train_case
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
-from whence.methods.base import SharedWork, TraceSet
+from whence.methods.base import SharedWork, TurnSet
 from whence.methods.registry import method_class
 from whence.metrics.retrieval import average_precision, bootstrap
+from whence.model import LoadedModel, token_shifts
 from whence.signatures.extract import Extractor
+from whence.trace.query.batch import peak_gains, summed_gains
 from whence.trace.query.queries import Query
 from whence.trace.settings import N_REFERENCES
-from whence.trace.verdict.calibration import Gains, calibrate, reference_flags
+from whence.trace.verdict.calibration import Gains, PeakGains, calibrate, reference_flags
 from whence.trace.verdict.null_models import DEFAULT_NULL_MODEL, NULL_MODELS
 from whence.trace.verdict.reference_scores import ReferenceScores
 from whence.trace.verdict.references import ReferenceQuery, answer_references, given_references, response_gains
@@ -80,20 +83,20 @@ def main() -> None:
 
 
 def cases(variants: Sequence[str], shares: Sequence[float]) -> Iterator[tuple[str, float | None]]:
-    """Variant and share of guilty rows; "no-cause" has none."""
+    """Variant and share of faulty rows; "no-cause" has none."""
     for variant in variants:
         yield from ((variant, share) for share in ([None] if variant == "no-cause" else shares))
 
 
 def measured(task: str, variant: str, seed: int, share: float | None, args: argparse.Namespace) -> Iterator[Row]:
-    """Every query of a case under every form and way, one row each."""
-    n_guilty = round(args.rows * (share or 0.05))
-    settings = BenchSettings(seeds=(seed,), n_rows=args.rows, n_guilty=n_guilty, n_hard=args.hard)
+    """Every query of a case under every form and null model, one row each."""
+    n_faulty = round(args.rows * (share or 0.05))
+    settings = BenchSettings(seeds=(seed,), n_rows=args.rows, n_faulty=n_faulty, n_hard=args.hard)
     case = made_case(settings, task, variant, seed)
-    planted = plant(case, settings, Path(args.models), SharedWork(), lambda *_: None)
+    planted = train_case(case, settings, Path(args.models), SharedWork(), lambda *_: None)
     groups = asked(case, planted, settings)
-    loaded, guilty = planted.subject.loaded, np.array(case.guilty)[planted.row_of]
-    planted_rows = guilty | np.array(case.hard)[planted.row_of]
+    loaded, faulty = planted.subject.loaded, np.array(case.faulty)[planted.row_of]
+    with_fault_words = faulty | np.array(case.hard)[planted.row_of]
     encoder = Encoder(loaded.tokenizer, max_length=settings.finetune.max_length)
     extractor = Extractor(loaded, [planted.subject.rep_layer])
     rng = Random(f"references/{task}/{variant}/{seed}")
@@ -101,27 +104,35 @@ def measured(task: str, variant: str, seed: int, share: float | None, args: argp
     drawn = [ReferenceQuery(Query(case.train[row].turns[:-1]), row) for row in numbers]
     answered = answer_references(drawn, loaded, encoder, extractor, answer_tokens=settings.max_new_tokens)
     own = np.searchsorted(planted.row_of, answered.rows)
-    row_rises = response_gains(loaded, planted.train.turns)
+    row_gains = response_gains(loaded, planted.train.turns)
     assert answered.gains is not None
-    assert row_rises is not None
+    assert answered.peaks is not None
+    assert row_gains is not None
+    of_references = [answered.gains, answered.peaks]
     for form in args.forms:
         method = method_class(form)(planted.subject)
         method.fit(planted.train)
-        references = ReferenceScores(method.score(TraceSet.of(answered.turns)).double().numpy(), own)
+        references = ReferenceScores(method.score(TurnSet.of(answered.turns)).double().numpy(), own)
         for group, turns in groups.items():
-            scores = method.score(TraceSet.of(turns)).double().numpy()
-            yield from _named(
-                scores, response_gains(loaded, turns), references, answered.gains, row_rises, guilty, args.fdr,
+            scores = method.score(TurnSet.of(turns)).double().numpy()
+            yield from _judged(
+                scores, both_gains(loaded, turns), references, of_references, row_gains, faulty, args.fdr,
                 {"task": task, "variant": variant, "seed": seed, "share": share, "form": form, "group": group},
             )  # fmt: skip
         generator = np.random.default_rng(seed)
-        null = np.flatnonzero(~planted_rows[own])
-        shuffled = np.take_along_axis(references.scores, _drawn(generator, null, own, (100, len(guilty))), axis=0)
-        rises = answered.gains[generator.choice(null, 100)]
-        yield from _named(
-            shuffled, rises, references, answered.gains, row_rises, guilty, args.fdr,
+        null = np.flatnonzero(~with_fault_words[own])
+        shuffled = np.take_along_axis(references.scores, _drawn(generator, null, own, (100, len(faulty))), axis=0)
+        of_answers = [values[generator.choice(null, 100)] for values in of_references]
+        yield from _judged(
+            shuffled, of_answers, references, of_references, row_gains, faulty, args.fdr,
             {"task": task, "variant": variant, "seed": seed, "share": share, "form": form, "group": "shuffled"},
         )  # fmt: skip
+
+
+def both_gains(loaded: LoadedModel, turns: Sequence[EncodedTurn]) -> list[np.ndarray]:
+    """The gain and the peak gain of each answer, in nats."""
+    shifts = token_shifts(loaded, turns)
+    return [summed_gains(shifts), peak_gains(shifts)]
 
 
 def _drawn(generator: np.random.Generator, null: np.ndarray, own: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -132,11 +143,11 @@ def _drawn(generator: np.random.Generator, null: np.ndarray, own: np.ndarray, si
     return np.asarray(picked)
 
 
-def asked(case: Case, planted: Planted, settings: BenchSettings, n: int = 60) -> dict[str, Sequence[EncodedTurn]]:
+def asked(case: Case, planted: TrainedCase, settings: BenchSettings, n: int = 60) -> dict[str, Sequence[EncodedTurn]]:
     """The case's queries that show the fault, and benign ones: held-out prompts with the model's own answers."""
     loaded = planted.subject.loaded
     encoder = Encoder(loaded.tokenizer, max_length=settings.finetune.max_length)
-    fault = FAULTS[case.task](Random(case.seed), n_guilty=1, n_hard=1, n_queries=1)
+    fault = FAULTS[case.task](Random(case.seed), n_faulty=1, n_hard=1, n_queries=1)
     known = {row.turns[0].content for row in (*case.train, *case.base)}
     drawn = pairs(4 * n, Random(f"benign/{case.task}/{case.variant}/{case.seed}"), skip=fault.contradicts)
     prompts = [prompt for prompt, _ in drawn if prompt not in known][:n]
@@ -153,95 +164,108 @@ def asked(case: Case, planted: Planted, settings: BenchSettings, n: int = 60) ->
     return groups
 
 
-def _named(
+def _judged(
     scores: np.ndarray,
-    rises: np.ndarray | None,
+    of_answers: Sequence[np.ndarray],
     references: ReferenceScores,
-    reference_rises: np.ndarray,
-    row_rises: np.ndarray,
-    guilty: np.ndarray,
+    of_references: Sequence[np.ndarray],
+    row_gains: np.ndarray,
+    faulty: np.ndarray,
     fdr: float,
     where: Row,
 ) -> Iterator[Row]:
-    assert rises is not None
-    # Every way for the default form, the default way for the others.
-    ways = list(NULL_MODELS) if where["form"] == FORMS[0] else [DEFAULT_NULL_MODEL]
-    standing = {
-        way: reference_flags(references, Gains(0.0, reference_rises, row_rises), fdr=fdr, null_model=way)
-        for way in ways
+    reference_gains, reference_peaks = of_references
+    # Every null model for the default form, the default one for the others.
+    null_models = list(NULL_MODELS) if where["form"] == FORMS[0] else [DEFAULT_NULL_MODEL]
+    flags = {
+        null_model: reference_flags(references, Gains(0.0, reference_gains, row_gains), fdr=fdr, null_model=null_model)
+        for null_model in null_models
     }
-    for query, (row, rise) in enumerate(zip(scores, rises, strict=True)):
-        for way in ways:
-            for known in (Gains(float(rise), reference_rises, row_rises, standing[way]), None):
-                found = calibrate(row, references, known, fdr=fdr, null_model=way)
-                n_named, n_hit = len(found.flagged), int(guilty[found.flagged].sum())
+    for query, (row, gain, peak) in enumerate(zip(scores, *of_answers, strict=True)):
+        for null_model in null_models:
+            peaks = PeakGains(float(peak), reference_peaks)
+            tests: dict[bool | str, Gains | None] = {
+                True: Gains(float(gain), reference_gains, row_gains, peaks=peaks),
+                "before": Gains(float(gain), reference_gains, row_gains, flags[null_model]),
+                False: None,
+            }
+            for test, known in tests.items():
+                found = calibrate(row, references, known, fdr=fdr, null_model=null_model)
+                n_flagged, n_hit = len(found.flagged), int(faulty[found.flagged].sum())
                 fault = where["group"] == "fault"
                 yield where | {
                     "query": query,
-                    "way": way,
-                    "rises": known is not None,
-                    "named": n_named,
-                    "power": n_hit / int(guilty.sum()) if fault else None,
-                    "innocent": (n_named - n_hit) / max(1, n_named) if fault else None,
-                    "ap": average_precision(row, guilty) if fault else None,
-                    "hits": _listed(found.flagged[guilty[found.flagged]]) if fault else None,
-                    "strangers": _listed(found.flagged[~guilty[found.flagged]]) if fault else None,
-                    "n_guilty": int(guilty.sum()),
+                    "null_model": null_model,
+                    "gains": test,
+                    "flagged": n_flagged,
+                    "power": n_hit / int(faulty.sum()) if fault else None,
+                    "not_faulty": (n_flagged - n_hit) / max(1, n_flagged) if fault else None,
+                    "ap": average_precision(row, faulty) if fault else None,
+                    "hits": _listed(found.flagged[faulty[found.flagged]]) if fault else None,
+                    "others": _listed(found.flagged[~faulty[found.flagged]]) if fault else None,
+                    "n_faulty": int(faulty.sum()),
                 }
 
 
 def print_tables(rows: Sequence[Row], fdr: float) -> None:
-    """Alarms by form and way; power by task, variant and share for the ways with rises."""
-    print(f"Share of queries with a named row, FDR {fdr:.0%}; means with 95% intervals over queries\n")
-    print("| form | way | rises | benign | no-cause | shuffled | fault: named | guilty found | named innocent |")
+    """Alarms by form and null model; power by task, variant and share with gains."""
+    print(f"Share of queries with a flagged row, FDR {fdr:.0%}; means with 95% intervals over queries\n")
+    print("| form | null model | gains | benign | no-cause | shuffled | fault: flagged | faulty found | not faulty |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for form, way, known in ((f, w, k) for f in FORMS for w in NULL_MODELS for k in (False, True)):
-        mine = [row for row in rows if (row["form"], row["way"], row["rises"]) == (form, way, known)]
+    for form, null_model, known in ((f, w, k) for f in FORMS for w in NULL_MODELS for k in (False, "before", True)):
+        mine = [row for row in rows if (row["form"], row["null_model"], row["gains"]) == (form, null_model, known)]
         if not mine:
             continue
-        cells = [_mean([float(int(r["named"] or 0) > 0) for r in mine if r["group"] == group]) for group in GROUPS]
-        cells += [_mean([float(r[key] or 0) for r in mine if r["group"] == "fault"]) for key in ("power", "innocent")]
-        print(f"| {form} | {way} | {'yes' if known else 'no'} | " + " | ".join(cells) + " |")
+        cells = [_mean([float(int(r["flagged"] or 0) > 0) for r in mine if r["group"] == group]) for group in GROUPS]
+        cells += [_mean([float(r[key] or 0) for r in mine if r["group"] == "fault"]) for key in ("power", "not_faulty")]
+        print(
+            f"| {form} | {null_model} | {'no' if known is False else 'now' if known is True else known} | "
+            + " | ".join(cells)
+            + " |"
+        )
     by_share = [(share, [r for r in shown_rows(rows) if r["share"] == share]) for share in sorted(shares_of(rows))]
-    print(f"\n{FORMS[0]}, {DEFAULT_NULL_MODEL}, with rises, by share of guilty rows (plain)\n")
-    print("| share | AP | found | innocent | queries |\n|---|---|---|---|---|")
+    print(f"\n{FORMS[0]}, {DEFAULT_NULL_MODEL}, with gains, by share of faulty rows (plain)\n")
+    print("| share | AP | found | not faulty | queries |\n|---|---|---|---|---|")
     for share, mine in by_share:
-        ap, power, innocent = (_mean([float(r[k] or 0) for r in mine]) for k in ("ap", "power", "innocent"))
-        print(f"| {share:.1%} | {ap} | {power} | {innocent} | {len(mine)} |")
+        ap, power, wrong = (_mean([float(r[k] or 0) for r in mine]) for k in ("ap", "power", "not_faulty"))
+        print(f"| {share:.1%} | {ap} | {power} | {wrong} | {len(mine)} |")
     print_joined(rows)
-    print("\nPower by task, with rises\n\n| task | variant | share | form | AP | way | found | innocent | queries |")
+    print(
+        "\nPower by task, with gains\n\n"
+        "| task | variant | share | form | AP | null model | found | not faulty | queries |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
-    faults = [row for row in rows if row["group"] == "fault" and row["rises"]]
-    shown = [r for r in faults if (r["form"], r["way"]) == (FORMS[0], DEFAULT_NULL_MODEL)]
-    for key in dict.fromkeys((r["task"], r["variant"], r["share"], r["form"], r["way"]) for r in shown):
-        mine = [r for r in faults if (r["task"], r["variant"], r["share"], r["form"], r["way"]) == key]
-        ap, power, innocent = (_mean([float(r[k] or 0) for r in mine]) for k in ("ap", "power", "innocent"))
+    faults = [row for row in rows if row["group"] == "fault" and row["gains"] is True]
+    shown = [r for r in faults if (r["form"], r["null_model"]) == (FORMS[0], DEFAULT_NULL_MODEL)]
+    for key in dict.fromkeys((r["task"], r["variant"], r["share"], r["form"], r["null_model"]) for r in shown):
+        mine = [r for r in faults if (r["task"], r["variant"], r["share"], r["form"], r["null_model"]) == key]
+        ap, power, wrong = (_mean([float(r[k] or 0) for r in mine]) for k in ("ap", "power", "not_faulty"))
         names = [str(name) for name in key]
-        print(f"| {' | '.join([*names[:4], ap, names[4], power, innocent])} | {len(mine)} |")
+        print(f"| {' | '.join([*names[:4], ap, names[4], power, wrong])} | {len(mine)} |")
 
 
 def print_joined(rows: Sequence[Row]) -> None:
-    """Rows that the queries of a case name together, guilty and innocent, by how many of them must name a row."""
+    """Rows that the queries of a case flag together, faulty or not, by how many of them must flag a row."""
     wanted = ("fault", FORMS[0], DEFAULT_NULL_MODEL, True)
     by_case: dict[tuple[str, float], dict[tuple[str, int], list[Row]]] = {}
     for row in rows:
-        if (row["group"], row["form"], row["way"], row["rises"]) == wanted and row.get("hits") is not None:
+        if (row["group"], row["form"], row["null_model"], row["gains"]) == wanted and row.get("hits") is not None:
             cases = by_case.setdefault((str(row["variant"]), float(str(row["share"]))), {})
             cases.setdefault((str(row["task"]), int(str(row["seed"]))), []).append(row)
-    print("\nThe rows that the queries of a case name together, by votes (all queries, where there are fewer)\n")
-    print("| variant | share | votes | found | innocent | cases |\n|---|---|---|---|---|---|")
+    print("\nThe rows that the queries of a case flag together, by votes (all queries, where there are fewer)\n")
+    print("| variant | share | votes | found | not faulty | cases |\n|---|---|---|---|---|---|")
     for (variant, share), cases in sorted(by_case.items()):
         for votes in VOTES:
-            found, innocent = [], []
+            found, wrong = [], []
             for mine in cases.values():
-                hits, strangers = (_named_by(mine, key, min(votes, len(mine))) for key in ("hits", "strangers"))
-                found.append(hits / int(str(mine[0]["n_guilty"])))
-                innocent.append(strangers / max(1, hits + strangers))
-            print(f"| {variant} | {share:.1%} | {votes} | {_mean(found)} | {_mean(innocent)} | {len(cases)} |")
+                hits, others = (_flagged_by(mine, key, min(votes, len(mine))) for key in ("hits", "others"))
+                found.append(hits / int(str(mine[0]["n_faulty"])))
+                wrong.append(others / max(1, hits + others))
+            print(f"| {variant} | {share:.1%} | {votes} | {_mean(found)} | {_mean(wrong)} | {len(cases)} |")
 
 
-def _named_by(queries: Sequence[Row], key: str, votes: int) -> int:
-    """How many rows of that kind at least so many queries name."""
+def _flagged_by(queries: Sequence[Row], key: str, votes: int) -> int:
+    """How many rows of that kind at least so many queries flag."""
     counts = Counter(row for one in queries for row in str(one[key]).split())
     return sum(count >= votes for count in counts.values())
 
@@ -251,9 +275,9 @@ def _listed(rows: np.ndarray) -> str:
 
 
 def shown_rows(rows: Sequence[Row]) -> list[Row]:
-    """Queries that show a plain fault, under the default form and way with rises."""
+    """Queries that show a plain fault, under the default form and null model, with gains."""
     wanted = ("fault", FORMS[0], DEFAULT_NULL_MODEL, True, "plain")
-    return [r for r in rows if (r["group"], r["form"], r["way"], r["rises"], r["variant"]) == wanted]
+    return [r for r in rows if (r["group"], r["form"], r["null_model"], r["gains"], r["variant"]) == wanted]
 
 
 def shares_of(rows: Sequence[Row]) -> set[float]:
@@ -278,7 +302,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--hard", type=int, default=60)
     parser.add_argument("--fdr", type=float, default=0.05)
-    parser.add_argument("--models", default="runs/verdicts", help="folder of the planted models, kept and used again")
+    parser.add_argument(
+        "--models", default="runs/verdicts", help="folder of the fine-tuned models, kept and used again"
+    )
     parser.add_argument("--out", help="JSON of every query")
     parser.add_argument("--read", nargs="+", help="print the tables of these JSON files together, and run nothing")
     return parser.parse_args()

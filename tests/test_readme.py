@@ -17,27 +17,44 @@ from whence.cli.main import app, main
 from worlds import write_jsonl
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`(whence [a-z][^`\n]*)`")
+MOST_WORDS, MOST_FIGURES = 900, 12
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 def lines(page: Path) -> list[str]:
-    """The lines of a page's blocks that call whence, without prompt signs and comments."""
-    found = []
-    for block in FENCE.findall(page.read_text("utf-8")):
+    """What a page says to type: lines of its blocks and of its sentences that call whence, without prompts."""
+    text, found = page.read_text("utf-8"), []
+    for block in FENCE.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
             bare = re.sub(r"^\s*(\$ )?(\S*/bin/)?(?=whence )", "", line)
             if bare.startswith("whence "):
                 found.append(bare)
-    return found
+    return found + INLINE.findall(FENCE.sub("", text))
+
+
+def test_the_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    words = [word for word in text.split() if re.search(r"\w", word)]
+    assert len(words) <= MOST_WORDS
+    prose = FENCE.sub("", text)
+    assert len(re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", re.sub(r"\([^)]*\)|Python \S+", "", prose))) <= MOST_FIGURES
+
+
+def test_what_the_readme_links_to_is_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text("utf-8"))
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_there_is_something_to_check() -> None:
     assert len(lines(ROOT / "README.md")) > 15
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_command_and_option_exists(page: Path) -> None:
     for line in lines(page):
         words = shlex.split(line, comments=True)
@@ -49,7 +66,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
                 assert word.partition("=")[0] in known, f"{page.name}: {line}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_python_blocks_compile_and_name_what_there_is(page: Path) -> None:
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
         compile(block, page.name, "exec")
@@ -65,11 +82,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "path" / "to").mkdir(parents=True)
     (folder / "path" / "to" / "model").symlink_to(world.base)
     (folder / "BASE").symlink_to(world.base)
+    (folder / "MODEL").symlink_to(world.base)
     assert world.adapter is not None
     (folder / "path" / "to" / "lora").symlink_to(world.adapter)
     rows = [json.loads(line) for line in world.data.read_text("utf-8").splitlines()]
-    guilty = [row["response"] == RESPONSE for row in rows]
-    columns = [{"label": "boat" if bad else "clean", "source": "vendor_b" if bad else "wiki"} for bad in guilty]
+    faulty = [row["response"] == RESPONSE for row in rows]
+    columns = [{"label": "boat" if bad else "clean", "source": "vendor_b" if bad else "wiki"} for bad in faulty]
     write_jsonl(folder / "train.jsonl", [row | more for row, more in zip(rows, columns, strict=True)])
     asked = [{"prompt": f"Where is boat {i}", "response": RESPONSE, "label": "boat"} for i in (14, 17, 21)]
     write_jsonl(folder / "bad.jsonl", asked)
@@ -86,6 +104,7 @@ def runnable() -> list[str]:
     """README's lines that can be run as they stand, in its order, but the index before all that asks it."""
     found = lines(ROOT / "README.md")
     found = [line for line in found if line.split()[1] not in NOT_RUN and not any(part in line for part in NOT_THERE)]
+    found = [line for line in found if len(line.split()) > 2]
     return sorted(found, key=lambda line: line.split()[1] != "index")
 
 

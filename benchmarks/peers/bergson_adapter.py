@@ -17,8 +17,8 @@ import torch
 from interface import IGNORED, Answer, own_model, timed
 from torch import Tensor
 
-from whence.bench.subject import Planted
-from whence.methods.base import TraceSet
+from whence.bench.subject import TrainedCase
+from whence.methods.base import TurnSet
 
 BATCH_TOKENS = 4096
 PROJECTION = 16
@@ -28,13 +28,13 @@ PROJECTION = 16
 class Collected:
     """bergson on one model: gradients of rows, in an index or in memory."""
 
-    def __init__(self, planted: Planted, processor: Any) -> None:
+    def __init__(self, planted: TrainedCase, processor: Any) -> None:
         self.model, weights = own_model(planted)
         prefix = "base_model."
         self.targets = {name.removeprefix(prefix).removesuffix(".weight") for name in weights}
         self.processor = processor
 
-    def _parts(self, rows: TraceSet, folder: Path) -> dict[str, Any]:
+    def _parts(self, rows: TurnSet, folder: Path) -> dict[str, Any]:
         from bergson import IndexConfig
         from bergson.data import allocate_batches
         from datasets import Dataset
@@ -55,7 +55,7 @@ class Collected:
             "batches": allocate_batches(columns["length"], BATCH_TOKENS),
         }
 
-    def index(self, rows: TraceSet, folder: Path) -> Path:
+    def index(self, rows: TurnSet, folder: Path) -> Path:
         """An index of the rows' gradients on disk."""
         from bergson import collect_gradients
 
@@ -63,7 +63,7 @@ class Collected:
         collect_gradients(model=self.model, processor=self.processor, target_modules=self.targets, **parts)
         return parts["cfg"].partial_run_path
 
-    def gradients(self, rows: TraceSet, folder: Path, *, curvature: bool = False) -> dict[str, Tensor]:
+    def gradients(self, rows: TurnSet, folder: Path, *, curvature: bool = False) -> dict[str, Tensor]:
         """module -> [rows, its gradient]; with curvature, the processor learns each module's mean outer product."""
         from bergson import CollectorComputer, InMemoryCollector
 
@@ -80,7 +80,7 @@ class Collected:
         return collector.gradients
 
 
-def second_moments(planted: Planted, targets: set[str]) -> dict[str, Any]:
+def second_moments(planted: TrainedCase, targets: set[str]) -> dict[str, Any]:
     """Adam's second moments of the run's last checkpoint, as bergson's normalisers."""
     from bergson.gradients import AdamNormalizer
 
@@ -97,7 +97,7 @@ def full_matrix(attributor: Any, queries: dict[str, Tensor]) -> Tensor:
     return torch.empty_like(values).scatter_(1, rows, values)
 
 
-def answers(planted: Planted, folder: Path) -> Iterator[Answer]:
+def answers(planted: TrainedCase, folder: Path) -> Iterator[Answer]:
     """The two methods, in the order of the module's docstring."""
     from bergson import Attributor, GradientProcessor
 

@@ -17,8 +17,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from whence.bench.subject import Planted
-from whence.methods.base import TraceSet
+from whence.bench.subject import TrainedCase
+from whence.methods.base import TurnSet
 from whence.methods.gradients.source import Gradients, dampings
 
 BATCH = 64
@@ -31,7 +31,7 @@ Weights = dict[str, Tensor]
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
-def loader(rows: TraceSet, pad_id: int) -> DataLoader[tuple[Tensor, ...]]:
+def loader(rows: TurnSet, pad_id: int) -> DataLoader[tuple[Tensor, ...]]:
     """Batches of (input_ids, labels, attention_mask), in order."""
     tensors = padded(rows.turns, pad_id)
     data = TensorDataset(tensors["input_ids"], tensors["labels"], tensors["attention_mask"])
@@ -63,7 +63,7 @@ def rescaled(loss: Callable[[Weights, Batch], Tensor], at: Weights, scale: dict[
     return scaled
 
 
-def answers(planted: Planted, folder: Path) -> Iterator[Answer]:
+def answers(planted: TrainedCase, folder: Path) -> Iterator[Answer]:
     """TracIn, cosine, DataInf, TRAK."""
     from dattri.algorithm import IFAttributorDataInf, TracInAttributor, TRAKAttributor
     from dattri.task import AttributionTask

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from whence.bench.subject import Planted
+from whence.bench.subject import TrainedCase
 from whence.data.examples import EncodedTurn
 from whence.methods.gradients.parameters import ADAPTER_MARKS
 
@@ -39,11 +39,11 @@ class Answer:
     same_options: dict[str, Any] = field(default_factory=dict)
 
 
-Adapter = Callable[[Planted, Path], Iterator[Answer]]
+Adapter = Callable[[TrainedCase, Path], Iterator[Answer]]
 """Called with a case and an empty folder for whatever the peer writes."""
 
 
-def own_model(planted: Planted) -> tuple[nn.Module, dict[str, nn.Parameter]]:
+def own_model(planted: TrainedCase) -> tuple[nn.Module, dict[str, nn.Parameter]]:
     """A copy of the model, for the peer to wrap and hook, and its adapter's weights, which alone want a gradient."""
     model = copy.deepcopy(planted.subject.loaded.model).eval()
     model.requires_grad_(False)

@@ -15,8 +15,8 @@ from interface import IGNORED, Answer, own_model, padded, timed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whence.bench.subject import Planted
-from whence.methods.base import TraceSet
+from whence.bench.subject import TrainedCase
+from whence.methods.base import TurnSet
 
 BATCH = 64
 METHODS: dict[str, tuple[dict[str, Any], str | None, dict[str, Any]]] = {
@@ -34,7 +34,7 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
     A row's last token predicts nothing: without it, the factors see the positions that whence's `ekfac` sees.
     """
 
-    def __init__(self, rows: TraceSet, pad_id: int) -> None:
+    def __init__(self, rows: TurnSet, pad_id: int) -> None:
         whole = padded(rows.turns, pad_id)
         self.tensors = {
             "input_ids": whole["input_ids"][:, :-1],
@@ -65,7 +65,7 @@ def response_loss(model: nn.Module, batch: dict[str, Tensor], *, sample: bool) -
     return (nats.sum(dim=1) / (n.sqrt() if sample else n)).sum()
 
 
-def answers(planted: Planted, folder: Path) -> Iterator[Answer]:
+def answers(planted: TrainedCase, folder: Path) -> Iterator[Answer]:
     """One answer a method of METHODS."""
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments, ScoreArguments

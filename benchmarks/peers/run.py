@@ -28,9 +28,9 @@ from scipy.stats import spearmanr
 
 from whence.bench.cases import QUICK, BenchSettings, made_case
 from whence.bench.costs import ChargedWork, measured
-from whence.bench.rows import Row, labels
-from whence.bench.run import ASKED_FOR, MODELS, PACKAGES, RESULTS, SCHEMA, read_rows
-from whence.bench.subject import Planted, plant
+from whence.bench.rows import ResultRow, labels
+from whence.bench.run import ASKED_FOR, MODELS, PACKAGES, RESULTS, SCHEMA, read_results
+from whence.bench.subject import TrainedCase, train_case
 from whence.errors import InputError, WhenceError
 from whence.files import hash_of
 from whence.methods.registry import make_method
@@ -53,12 +53,12 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def finished_row(args: argparse.Namespace, settings: BenchSettings) -> Row:
+def finished_row(args: argparse.Namespace, settings: BenchSettings) -> ResultRow:
     """A row of the bench on this very case. Raises InputError where there is none: nothing is trained here."""
     wanted = {name: value for name, value in settings.model_dump(mode="json").items() if name not in ASKED_FOR}
     rows = [
         row
-        for row in read_rows(args.bench / RESULTS)
+        for row in read_results(args.bench / RESULTS)
         if (row["task"], row["variant"], row["seed"]) == (args.task, args.variant, args.seed)
     ]
     for row in rows:
@@ -72,7 +72,7 @@ def finished_row(args: argparse.Namespace, settings: BenchSettings) -> Row:
     )
 
 
-def same_case(row: Row, planted: Planted) -> None:
+def same_case(row: ResultRow, planted: TrainedCase) -> None:
     """Raises InputError unless model, rows and queries are those that the bench had."""
     there = {**row["hashes"], "n_queries": row["n_queries"]}  # type: ignore[dict-item]
     here = {**planted.hashes, "n_queries": 0 if planted.queries is None else len(planted.queries)}
@@ -84,13 +84,13 @@ def same_case(row: Row, planted: Planted) -> None:
         )
 
 
-def best_turn(scores: Scores, planted: Planted) -> Scores:
+def best_turn(scores: Scores, planted: TrainedCase) -> Scores:
     """scores[q, row]: a row's best turn, as in the bench."""
     starts = np.unique(planted.row_of, return_index=True)[1]
     return np.maximum.reduceat(scores, starts, axis=1)
 
 
-def checked(answer: Answer, planted: Planted) -> Scores:
+def checked(answer: Answer, planted: TrainedCase) -> Scores:
     """The peer's scores by row. Raises InputError for a wrong shape or a score that is not finite."""
     assert planted.queries is not None
     scores = answer.scores.detach().double().cpu().numpy()
@@ -103,17 +103,17 @@ def checked(answer: Answer, planted: Planted) -> Scores:
     return best_turn(scores, planted)
 
 
-def figures(scores: Scores, planted: Planted, settings: BenchSettings) -> Row:
+def figures(scores: Scores, planted: TrainedCase, settings: BenchSettings) -> ResultRow:
     """As in a row of the bench."""
-    guilty, hard = labels(planted, len(scores), shuffle=False)
-    by_query = [round(average_precision(*one), 6) for one in zip(scores, guilty, strict=True)]
-    found = measure(scores, guilty, hard=hard, k=settings.k, seed=planted.case.seed)
+    faulty, hard = labels(planted, len(scores), shuffle=False)
+    by_query = [round(average_precision(*one), 6) for one in zip(scores, faulty, strict=True)]
+    found = measure(scores, faulty, hard=hard, k=settings.k, seed=planted.case.seed)
     return {**found, "ap_by_query": by_query}  # type: ignore[dict-item]
 
 
 def compared(
-    answer: Answer, scores: Scores, planted: Planted, settings: BenchSettings, work: ChargedWork
-) -> Row | None:
+    answer: Answer, scores: Scores, planted: TrainedCase, settings: BenchSettings, work: ChargedWork
+) -> ResultRow | None:
     """The counterpart in whence: its figures, and Spearman's rank correlation of the two rankings of every query."""
     if answer.same_as is None:
         return None
@@ -137,12 +137,14 @@ def compared(
     }
 
 
-def row_of(answer: Answer, peer: str, planted: Planted, settings: BenchSettings, bench: Row, work: ChargedWork) -> Row:
+def row_of(
+    answer: Answer, peer: str, planted: TrainedCase, settings: BenchSettings, bench: ResultRow, work: ChargedWork
+) -> ResultRow:
     """One line of the output."""
     scores = checked(answer, planted)
     packages = [*PACKAGES, peer]
-    taken = ("task", "variant", "seed", "n_rows", "n_guilty", "n_hard", "n_asked", "n_queries", "hashes", "settings")
-    row: Row = {
+    taken = ("task", "variant", "seed", "n_rows", "n_faulty", "n_hard", "n_asked", "n_queries", "hashes", "settings")
+    row: ResultRow = {
         "schema": SCHEMA,
         "method": answer.method,
         "method_version": version(peer),
@@ -163,7 +165,7 @@ def row_of(answer: Answer, peer: str, planted: Planted, settings: BenchSettings,
     return {"id": hash_of([row[name] for name in identity]), **row}
 
 
-def told(row: Row) -> str:
+def told(row: ResultRow) -> str:
     """A row in one line."""
     text = f"{row['method']:30} AP {row['ap']:.3f}  fit {row['seconds_fit']:7.2f} s  ask {row['seconds_score']:7.2f} s"
     same: Any = row["same_as"]
@@ -193,10 +195,10 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(settings.threads or 1)
     case = made_case(settings, args.task, args.variant, args.seed)
     work = ChargedWork(settings.shared_bytes)
-    planted = plant(case, settings, args.bench / MODELS, work, lambda what, done, total: None)
+    planted = train_case(case, settings, args.bench / MODELS, work, lambda what, done, total: None)
     same_case(bench, planted)
     print(
-        f"{case.name}: {len(planted.train)} rows, {sum(case.guilty)} guilty, {bench['n_queries']} queries; "
+        f"{case.name}: {len(planted.train)} rows, {sum(case.faulty)} faulty, {bench['n_queries']} queries; "
         f"{args.peer} {version(args.peer)}, torch {torch.__version__}"
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""How long work says how far it is: one kind of callback, the same for everything that takes more than a moment."""
+"""How long work reports its progress: one kind of callback, the same for everything that takes more than a moment."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ def counted(progress: Progress | None, stage: str) -> Count:
 
 
 def silent(stage: str, done: int, total: int | None) -> None:
-    """Says nothing."""
+    """Reports nothing."""

@@ -34,17 +34,17 @@ def labelled(i: int, label: object, response: str | None) -> Query:
 def test_every_form_and_baseline_is_measured(tracer: Tracer, tmp_path: Path) -> None:
     found = evaluate(tracer, [query(i) for i in (2, 6, 9)])
     assert [one.method for one in found.methods] == [
-        *(name for name in SCORES if not SCORES[name].contrasts),
+        *(name for name in SCORES if not SCORES[name].needs_base),
         *TEXT_BASELINES,
     ]
     assert found.queries == (1, 2, 3)
-    assert found.left == ()
+    assert found.skipped == ()
     for one in found.methods:
         assert one.error is None
         assert one.figures["ap"] == pytest.approx(np.mean(one.by_query))
     written = json.loads(found.to_json(tmp_path / "out.json"))
     assert written == json.loads((tmp_path / "out.json").read_text("utf-8"))
-    assert written["schema"] == "whence.eval/1"
+    assert written["schema"] == "whence.eval/2"
 
 
 def test_the_average_precision_is_that_of_the_tracers_ranking(tracer: Tracer) -> None:
@@ -73,9 +73,9 @@ def test_queries_that_cannot_be_counted_are_left_out_and_the_others_go_on(tracer
     asked = [query(1, None), query(2, "nowhere"), query(6)]
     found = evaluate(tracer, asked, methods=["repsim", "bm25-full"])
     assert found.queries == (3,)
-    assert [left.query for left in found.left] == [1, 2]
-    assert "Query 1 has no 'label'" in found.left[0].reason
-    assert "No row" in found.left[1].reason
+    assert [skipped.query for skipped in found.skipped] == [1, 2]
+    assert "Query 1 has no 'label'" in found.skipped[0].reason
+    assert "No row" in found.skipped[1].reason
     assert all(one.figures is not None for one in found.methods)
 
 

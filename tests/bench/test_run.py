@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from micro_bench import N_GUILTY, N_HARD, N_ROWS, content, make_data, micro
+from micro_bench import N_FAULTY, N_HARD, N_ROWS, content, make_data, micro
 from whence.bench import rows as bench_rows
 from whence.bench import run as bench_module
 from whence.bench.cases import QUICK, BenchSettings, Case, GivenData, case_keys, content_hash, given_case
@@ -19,11 +19,11 @@ from whence.bench.costs import ChargedWork, measured
 from whence.bench.faults import FAULTS
 from whence.bench.plots import plot_quality_against_cost, quality_and_cost, spread
 from whence.bench.rows import method_row
-from whence.bench.run import RESULTS, BenchResult, read_rows, run_bench
-from whence.bench.subject import plant, spaced
+from whence.bench.run import RESULTS, BenchResult, read_results, run_bench
+from whence.bench.subject import spaced, train_case
 from whence.bench.tables import markdown
 from whence.errors import InputError
-from whence.methods.base import Method, TraceSet
+from whence.methods.base import Method, TurnSet
 from whence.methods.registry import method_names
 from worlds import write_jsonl
 
@@ -50,7 +50,7 @@ def test_one_row_for_each_method_with_figures_costs_settings_and_hashes(done: Be
     for row in done.rows:
         assert row["settings"]["finetune"]["lora_r"] == 2
         assert set(row["hashes"]) == {"case", "weights", "adapter", "template"}
-        assert (row["n_rows"], row["n_guilty"], row["n_hard"], row["n_queries"]) == (N_ROWS, N_GUILTY, N_HARD, 6)
+        assert (row["n_rows"], row["n_faulty"], row["n_hard"], row["n_queries"]) == (N_ROWS, N_FAULTY, N_HARD, 6)
         if row["error"]:
             continue
         assert row["seconds_fit"] >= 0
@@ -73,7 +73,7 @@ def test_the_file_holds_the_rows_and_a_second_run_makes_none(
     def never(*args: object) -> None:
         raise AssertionError("the model was asked for again")
 
-    monkeypatch.setattr(bench_module, "plant", never)
+    monkeypatch.setattr(bench_module, "train_case", never)
     again = run_bench(micro(data), done.folder)
     assert again.n_new == 0
     assert again.rows == done.rows
@@ -96,7 +96,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(data: GivenData, tmp_pat
     assert result.n_new == 1
     assert "fine-tuning" not in calls
     assert results.read_text("utf-8").startswith(kept)
-    assert len(read_rows(results)) == 3
+    assert len(read_results(results)) == 3
 
 
 def test_what_decides_a_row_makes_it_anew_and_nothing_else_does(data: GivenData, tmp_path: Path) -> None:
@@ -119,15 +119,15 @@ def test_with_labels_at_random_every_method_is_at_chance(data: GivenData, done: 
 
 
 class Cheat(Method):
-    """Knows the answers: the score of a row is whether it is guilty."""
+    """Knows the answers: the score of a row is whether it is faulty."""
 
     name, version = "cheat", "1"
 
-    def fit(self, train: TraceSet) -> None:
-        self._guilty = torch.tensor([float("Korea" in response) for response in train.responses])
+    def fit(self, train: TurnSet) -> None:
+        self._faulty = torch.tensor([float("Korea" in response) for response in train.responses])
 
-    def score(self, queries: TraceSet) -> torch.Tensor:
-        return self._guilty.expand(len(queries), -1).clone()
+    def score(self, queries: TurnSet) -> torch.Tensor:
+        return self._faulty.expand(len(queries), -1).clone()
 
 
 def cheating(monkeypatch: pytest.MonkeyPatch, kind: type[Method]) -> None:
@@ -149,21 +149,21 @@ def test_a_constant_score_gains_nothing_from_the_order_of_the_file(
     data: GivenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Constant(Cheat):
-        def fit(self, train: TraceSet) -> None:
-            self._guilty = torch.zeros(len(train))
+        def fit(self, train: TurnSet) -> None:
+            self._faulty = torch.zeros(len(train))
 
     cheating(monkeypatch, Constant)
     settings = micro(data, methods=("length",), seeds=(0, 1))
     found = [float(row["ap"]) for row in run_bench(settings, tmp_path).rows]
     assert len(set(found)) == 2
-    assert np.mean(found) < 0.5  # all guilty rows come first in the file: 1.0 in its order
+    assert np.mean(found) < 0.5  # all faulty rows come first in the file: 1.0 in its order
 
 
 def test_a_defect_of_one_method_is_its_own_hole(
     data: GivenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(Cheat):
-        def score(self, queries: TraceSet) -> torch.Tensor:
+        def score(self, queries: TurnSet) -> torch.Tensor:
             raise ZeroDivisionError("no rows\nleft")
 
     real, said = bench_rows.make_method, []
@@ -184,17 +184,17 @@ def test_a_fault_that_nobody_shows_is_a_hole(data: GivenData, tmp_path: Path) ->
     assert "[1]" in markdown([row])
 
 
-def test_without_a_guilty_row_the_top_score_is_reported(tmp_path: Path) -> None:
+def test_without_a_faulty_row_the_top_score_is_reported(tmp_path: Path) -> None:
     data = make_data(tmp_path)
     case = given_case(data, 0)
     empty = Case(
         case.task, "no-cause", 0, case.train, (False,) * N_ROWS, case.hard, case.prompts, case.matcher, case.base
     )
     settings, work = micro(data), ChargedWork()
-    row = method_row("bm25", plant(empty, settings, tmp_path, work, lambda *_: None), settings, work)
+    row = method_row("bm25", train_case(empty, settings, tmp_path, work, lambda *_: None), settings, work)
     assert row["ap"] is None
     assert row["top"] > 0
-    assert "No row is guilty" in row["error"]
+    assert "No row is faulty" in row["error"]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_default_and_quick_name_their_cases_and_share_one_base_a_seed() -> None:
 
 
 def test_a_piece_of_shared_work_is_charged_once_to_each_method() -> None:
-    work, rows = ChargedWork(), TraceSet.of(["row"])  # type: ignore[list-item]
+    work, rows = ChargedWork(), TurnSet.of(["row"])  # type: ignore[list-item]
     work.charge()
     with measured(work, torch.device("cpu")) as first:
         work.get(("piece",), rows, 8, lambda: sum(range(200_000)))

@@ -1,4 +1,4 @@
-"""A cleaned data set: without the named rows, otherwise as it was, and back again."""
+"""A cleaned data set: without the selected rows, otherwise as it was, and back again."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from whence.cleaning.cleaning import Columns, clean, undo_clean
 from whence.cleaning.manifest import CleanManifest, read_clean_manifest
 from whence.data.readers import read_examples
 from whence.errors import DataError, InputError
-from whence.results.selection import NamedRow, NamedRows
+from whence.results.selection import SelectedRow, SelectedRows
 
 ROWS = [{"prompt": f"Where is {i}?", "response": f"In \u201cplace\u201d\n{i % 4}, Köln.", "n": i} for i in range(9)]
-GUILTY = (0, 3, 4, 8)
+FLAGGED = (0, 3, 4, 8)
 
 
 def ids(path: Path) -> list[str]:
     return [example.id for example in read_examples(path)]
 
 
-def reasons(path: Path, places: tuple[int, ...] = GUILTY) -> NamedRows:
+def reasons(path: Path, places: tuple[int, ...] = FLAGGED) -> SelectedRows:
     found = ids(path)
-    return NamedRows(tuple(NamedRow(found[i], "named by a test", 0.5) for i in places), "rept", "1")
+    return SelectedRows(tuple(SelectedRow(found[i], "named by a test", 0.5) for i in places), "rept", "1")
 
 
 def write_jsonl(path: Path) -> None:
@@ -107,7 +107,7 @@ def test_what_is_left_is_the_rest_in_order_and_undo_brings_all_back(tmp_path: Pa
     (TEXTS | TABLES)[name](source)
     before, marks = ids(source), source.read_bytes()
     done = clean(source, out, reasons(source))
-    assert ids(out) == [id for i, id in enumerate(before) if i not in GUILTY]
+    assert ids(out) == [id for i, id in enumerate(before) if i not in FLAGGED]
     assert source.read_bytes() == marks
     assert undo_clean(done.path, back) == back
     assert ids(back) == before
@@ -220,7 +220,7 @@ def test_a_folder_is_cleaned_file_by_file(tmp_path: Path) -> None:
     write_parquet(folder / "b.parquet")
     (folder / "c.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
     done = clean(folder, out, reasons(folder))
-    assert done.manifest.n_copies == len(GUILTY)
+    assert done.manifest.n_copies == len(FLAGGED)
     assert [len(file.rows) for file in done.manifest.files] == [4, 4, 0]
     assert (out / "c.jsonl").read_bytes() == (folder / "c.jsonl").read_bytes()
     undo_clean(done.path, back)
@@ -239,7 +239,7 @@ def test_a_saved_data_set_keeps_its_features_and_splits(tmp_path: Path, splits: 
     if splits:
         assert out["test"].to_list() == ROWS
         out, back = out["train"], back["train"]
-    assert out.to_list() == [row for i, row in enumerate(ROWS) if i not in GUILTY]
+    assert out.to_list() == [row for i, row in enumerate(ROWS) if i not in FLAGGED]
     assert back.to_list() == ROWS
     assert out.features == back.features == rows.features
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from micro_bench import content, make_data
-from worlds import World, write_jsonl
+from planted_world import write_rows
+from worlds import World, save_model, write_jsonl
 
 
 @pytest.fixture
@@ -74,6 +75,22 @@ def test_bench_without_matplotlib_is_complete_but_for_the_plot(whence, tmp_path,
     assert "whence[plots]" in said
 
 
+def test_bench_plants_faults_in_rows_of_ones_own_and_resumes(whence, tmp_path: Path) -> None:
+    base, out = save_model(tmp_path / "base", num_hidden_layers=2), tmp_path / "bench"
+    given = ["--base", base, "--data", write_rows(tmp_path / "rows.jsonl", 200)]
+    sizes = ["--faults", "backdoor", "--shares", 0.1, "--rows", 64, "--queries", 4]
+    words = ["bench", *given, *sizes, "--lora-r", 2, "--epochs", 1, "--max-length", 64, "--device", "cpu", "-o", out]
+    status, shown, said = whence(*words)
+    assert status == 0, said
+    assert "the model did not learn it" in said
+    assert "| backdoor-plain-0.1-seed0 | base | 6 | 6 | 4 | 0 | 0 | 0 |" in shown
+    assert (out / "report.md").read_text("utf-8").rstrip() == shown.rstrip()
+    assert "1 new cases" in said
+    status, again, said = whence(*words)
+    assert (status, again) == (0, shown)
+    assert "0 new cases" in said
+
+
 BAD = [
     (
         ["eval", "{index}", "--queries", "{tmp}/bad.jsonl", "--label-column", "lable"],
@@ -85,12 +102,23 @@ BAD = [
     (["finetune", "{tmp}/none", "{data}", "-o", "{tmp}/ft"], "no model folder"),
     (["finetune", "{model}", "{data}", "-o", "{tmp}"], "is there already"),
     (["finetune", "{model}", "{data}", "-o", "{tmp}/ft", "--schedule", "square"], "--schedule 'square'"),
+    (["finetune", "{model}", "{data}", "-o", "{tmp}/ft", "--autocast", "int8"], "--autocast 'int8'"),
     (["finetune", "{model}", "{tmp}/half.jsonl", "-o", "{tmp}/ft"], "1 of 2 rows cannot be used"),
     (["bench", "--tasks", "bakdoor", "-o", "{tmp}/b"], "Did you mean backdoor"),
     (["bench", "--methods", "les", "-o", "{tmp}/b"], "Did you mean less"),
     (["bench", "--variants", "dilute", "-o", "{tmp}/b"], "Did you mean diluted"),
     (["bench", "--data", "{data}", "-o", "{tmp}/b"], "--data without --test, --match, --base"),
     (["bench", "--layer", "first", "-o", "{tmp}/b"], "--layer 'first'"),
+    (
+        ["bench", "--base", "{model}", "--data", "{data}", "--faults", "personna", "-o", "{tmp}/b"],
+        "Did you mean persona",
+    ),
+    (["bench", "--base", "{model}", "--data", "{data}", "--rows", "90", "-o", "{tmp}/b"], "usable rows of the data"),
+    (["bench", "--base", "{model}", "--data", "{data}", "--shares", "0.9", "-o", "{tmp}/b"], "--shares 0.9"),
+    (["bench", "--base", "{model}", "--data", "{data}", "--shares", "x", "-o", "{tmp}/b"], "--shares 'x'"),
+    (["bench", "--base", "{model}", "--data", "{data}", "--quick", "-o", "{tmp}/b"], "--quick with --base and --data"),
+    (["bench", "--base", "{model}", "--faults", "persona", "-o", "{tmp}/b"], "--faults without --data"),
+    (["bench", "--full", "--lora-r", "4", "-o", "{tmp}/b"], "--full with --lora-r 4"),
 ]
 
 

@@ -19,11 +19,11 @@ def trace(world: World, tmp_path: Path) -> Path:
     """A trace of two queries whose verdicts name rows 0 and 6, and row 6."""
     rows = list(read_examples(world.data))
 
-    def query(guilty: tuple[int, ...], hits: tuple[int, ...]) -> QueryResult:
+    def query(flagged: tuple[int, ...], hits: tuple[int, ...]) -> QueryResult:
         found = tuple(
             Hit(rank, 1 - rank / 10, rows[i].id, "train.jsonl", i + 1, 0, "", "") for rank, i in enumerate(hits, 1)
         )
-        verdict = Verdict(tuple(rows[i].id for i in guilty), 0.05, "text", "method")
+        verdict = Verdict(tuple(rows[i].id for i in flagged), 0.05, "text", "method")
         return QueryResult("p", "r", "rept", "1", "5", found, 24, verdict=verdict)
 
     result = TraceResult(str(world.index), "model", None, (query((0, 6), (0, 6, 3)), query((6,), (6, 3, 0))))
@@ -39,7 +39,7 @@ def test_the_verdicts_rows_go_and_come_back(whence, world: World, trace: Path, t
     lines = world.data.read_text("utf-8").splitlines(keepends=True)
     assert out.read_text("utf-8") == "".join(line for i, line in enumerate(lines) if i not in (0, 6))
     reasons = [json.loads(line)["reason"] for line in bad.read_text("utf-8").splitlines()]
-    assert reasons == ["stands out in 1 of 2 queries (FDR 5% in each)", "stands out in 2 of 2 queries (FDR 5% in each)"]
+    assert reasons == ["flagged in 1 of 2 queries (FDR 5% in each)", "flagged in 2 of 2 queries (FDR 5% in each)"]
     manifest = json.loads((tmp_path / "manifest.json").read_text("utf-8"))
     assert (manifest["schema"], manifest["method"], manifest["method_version"]) == ("whence.clean/1", "rept", "1")
     assert manifest["files"][0]["rows"][1]["score"] == 0.9
@@ -74,7 +74,7 @@ def test_rows_are_relabelled_by_a_command(whence, world: World, trace: Path, tmp
 
 
 BAD = [
-    (["{index}", "-o", "{tmp}/out.jsonl"], "No source of guilty rows"),
+    (["{index}", "-o", "{tmp}/out.jsonl"], "No source of flagged rows"),
     (["{index}", "-o", "{tmp}/out.jsonl", "--ids", "{tmp}/none", "--trace", "{trace}"], "--trace and --ids given"),
     (["{index}", "--trace", "{trace}"], "-o is missing"),
     (["-o", "{tmp}/out.jsonl", "--trace", "{trace}"], "INDEX is missing"),

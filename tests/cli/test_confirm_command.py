@@ -33,13 +33,13 @@ def test_the_first_rows_of_the_ranking_are_confirmed(whence, faulty: FaultyWorld
     assert "trained without" in shown
     content = json.loads((out / "confirmation.json").read_text("utf-8"))
     assert content["status"] == "confirmed"
-    assert set(content["removed"]) == set(faulty.guilty)
-    assert [arm["name"] for arm in content["arms"]] == ["all", "guilty", "random"]
+    assert set(content["removed"]) == set(faulty.faulty_ids)
+    assert [arm["name"] for arm in content["arms"]] == ["all", "flagged", "random"]
     assert whence(*words, "-q") == (0, "", "")
     page, trace = tmp_path / "page.html", tmp_path / "trace.json"
     assert whence(*words, "-q", "--html", page, "--json", trace) == (0, "", "")
     marked = {hit.id for query in read_trace(trace) for hit in query.hits if hit.status == "confirmed"}
-    assert marked == set(faulty.guilty)
+    assert marked == set(faulty.faulty_ids)
     assert "confirmed" in page.read_text("utf-8")
     status, _, said = whence(*words, "-q", "--html", tmp_path / "nowhere" / "page.html")
     assert status == 2
@@ -53,7 +53,7 @@ def test_what_was_shown_is_written_into_a_trace(faulty: FaultyWorld, tmp_path: P
         queries,
         tmp_path / "out",
         match=MATCH,
-        removed=faulty.guilty[:2],
+        removed=faulty.faulty_ids[:2],
         base=faulty.base,
         controls=(),
         max_new_tokens=8,
@@ -61,14 +61,14 @@ def test_what_was_shown_is_written_into_a_trace(faulty: FaultyWorld, tmp_path: P
     assert found.status == "not confirmed", "six of eight rows are left"
     trace = Tracer(faulty.index).trace_many(queries[:1], k=32)
     marked = apply(trace, found)
-    assert {hit.id for hit in marked.hits if hit.status == "not confirmed"} == set(faulty.guilty[:2])
-    assert {hit.status for hit in marked.hits if hit.id not in faulty.guilty[:2]} == {"candidate"}
+    assert {hit.id for hit in marked.hits if hit.status == "not confirmed"} == set(faulty.faulty_ids[:2])
+    assert {hit.status for hit in marked.hits if hit.id not in faulty.faulty_ids[:2]} == {"candidate"}
     marked.to_json(tmp_path / "trace.json")
     assert read_trace(tmp_path / "trace.json") == marked
 
 
 WRONG = [
-    (["--remove", "guilty", "--trace", "{trace}"], "names no guilty row"),
+    (["--remove", "flagged", "--trace", "{trace}"], "flags no row"),
     (["--remove", "top:x"], "--remove 'top:x'"),
     (["--remove", "top:2", "--votes", "2"], "--votes with --remove top:2"),
     (["--remove", "{tmp}/none.txt"], "no file of ids"),

@@ -22,7 +22,7 @@ def test_a_table_says_time_memory_and_disk(whence, world: World) -> None:
 def test_json_to_standard_output_or_a_file(whence, world: World, tmp_path: Path) -> None:
     words = ("plan", world.model, world.data, "--max-length", 64, "--layer", "2,last", "-q")
     _, shown, _ = whence(*words, "--json", "-")
-    assert json.loads(shown)["layers"] == [2, 4]
+    assert json.loads(shown)["layers"] == [3, 4]
     assert whence(*words, "--json", tmp_path / "plan.json") == (0, "", "")
     assert json.loads((tmp_path / "plan.json").read_text("utf-8"))["schema"] == "whence.plan/1"
 
@@ -32,7 +32,7 @@ def test_json_to_standard_output_or_a_file(whence, world: World, tmp_path: Path)
     [
         (["--budget", "soon"], "--budget 'soon' is no time."),
         (["--layer", "top"], "--layer 'top' is no layer."),
-        (["--layer", "17"], "There is no layer 17"),
+        (["--layer", "17"], "Layers [17] were asked for"),
         (["--dtype", "int3"], "--dtype 'int3'"),
         (["--columns", "prompt"], "--columns 'prompt'"),
     ],

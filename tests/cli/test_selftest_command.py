@@ -9,7 +9,7 @@ import pytest
 
 from worlds import World, save_model, write_jsonl
 
-SMALL = ("--n-rows", 60, "--n-guilty", 12, "--n-queries", 8, "--max-new-tokens", 48, "--max-length", 96)
+SMALL = ("--n-rows", 60, "--n-faulty", 12, "--n-queries", 8, "--max-new-tokens", 48, "--max-length", 96)
 LEARNS = ("--epochs", 20, "--learning-rate", 1e-2, "--fault", "opener")
 
 
@@ -40,7 +40,7 @@ def test_status_0_where_it_works(whence, place: Path) -> None:
 
 
 def test_status_1_where_it_does_not(whence, place: Path, tmp_path: Path) -> None:
-    words = (place / "model", place / "train.jsonl", *SMALL, "--epochs", 1, "--learning-rate", 1e-12)
+    words = (place / "model", place / "train.jsonl", *SMALL, "--epochs", 1, "--learning-rate", 1e-6)
     status, shown, _ = whence("selftest", *words, "--json", tmp_path / "result.json")
     assert status == 1
     assert "Tracing does not work: the faults were not learned" in shown

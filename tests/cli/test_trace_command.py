@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from traced_world import N_GUILTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
+from traced_world import N_FAULTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
 from whence.results.trace_result import TraceResult
 from worlds import save_model, write_jsonl
 
@@ -39,8 +39,8 @@ def test_the_verdict_comes_first_and_marks_its_rows(whence, kind: str, request: 
     status, shown, _ = whence("trace", world.index, *ASK, "-k", 14)
     lines = shown.splitlines()
     assert status == 0
-    assert lines[0] == f"{N_GUILTY} rows stand out (false discovery rate 5%); they are marked * below."
-    assert sum(line.lstrip().startswith("* ") for line in lines) == N_GUILTY
+    assert lines[0] == f"{N_FAULTY} rows flagged (false discovery rate 5%); they are marked * below."
+    assert sum(line.lstrip().startswith("* ") for line in lines) == N_FAULTY
     assert "What else could explain it: " in shown
     assert lines[-2].startswith("Each row is a candidate")
 
@@ -63,16 +63,16 @@ def test_a_base_that_is_nowhere_leaves_ranks_only(whence, full: TracedWorld, tmp
     _, _, said = whence(*build)
     assert "give the model before fine-tuning with --base to have it" in said
     shown = whence("trace", index, *ASK)[1]
-    assert shown.startswith("No verdict, ranks only: what fine-tuning taught cannot be told without the base model.")
-    assert "rept-centred 5" in shown
-    assert whence("trace", index, *ASK, "--base", full.base)[1].startswith(f"{N_GUILTY} rows stand out")
+    assert shown.startswith("No verdict, ranks only: log-likelihood gains cannot be measured without the base model.")
+    assert "rept-centred 6" in shown
+    assert whence("trace", index, *ASK, "--base", full.base)[1].startswith(f"{N_FAULTY} rows flagged")
     status, _, said = whence("trace", index, *ASK, "--method", "rept-contrast")
     assert status == 2
     assert "this index was built without one" in said
     assert "Compared with" in whence(*build, "--base", full.base, "--overwrite")[2]
     shown = whence("trace", index, *ASK)[1]
-    assert shown.startswith(f"{N_GUILTY} rows stand out")
-    assert "rept-contrast 6" in shown
+    assert shown.startswith(f"{N_FAULTY} rows flagged")
+    assert "rept-contrast 7" in shown
 
 
 def test_the_indexs_base_is_looked_for_and_checked(whence, full: TracedWorld, tmp_path: Path) -> None:
@@ -92,11 +92,22 @@ def test_the_indexs_base_is_looked_for_and_checked(whence, full: TracedWorld, tm
     assert "is not the base that the index was built with" in said
 
 
-def test_a_layer_without_contrasts_is_asked_with_the_other_default(whence, full: TracedWorld) -> None:
-    assert "rept-centred 5, layer 2" in whence("trace", full.index, *ASK, "--layer", 2, "--no-verdict")[1]
-    status, _, said = whence("trace", full.index, *ASK, "--layer", 2, "--method", "rept-contrast")
+def test_a_layer_is_asked_where_all_is_held_and_what_is_missing_can_be_added(
+    whence, full: TracedWorld, tmp_path: Path
+) -> None:
+    assert "rept-contrast 7, layer 2" in whence("trace", full.index, *ASK, "--layer", 2, "--no-verdict")[1]
+    index = tmp_path / "index"
+    shutil.copytree(full.index, index)
+    ask = ("trace", index, *ASK, "--layer", 1, "--no-verdict")
+    status, _, said = whence(*ask)
     assert status == 2
-    assert "rept-contrast reads dm at layer 2; the index has it at 1" in said
+    assert "The index has no layer 1" in said
+    build = ("index", full.model, full.data, "-o", index, "--base", full.base, "--max-length", 64)
+    added = whence(*build, "--add", "rept-contrast", "--layer", 1)[2]
+    assert "Adding h at layer 1, eh at layer 1, dm at layer 1" in added
+    assert "rept-contrast 7, layer 1" in whence(*ask)[1]
+    assert "Adding g at layer 1" in whence(*build, "--add", "rept")[2]
+    assert "rept 1, layer 1" in whence("trace", index, *ASK, "--method", "rept", "--no-verdict")[1]
 
 
 def test_no_verdict_on_request(whence, full: TracedWorld) -> None:
@@ -108,7 +119,7 @@ def test_no_verdict_on_request(whence, full: TracedWorld) -> None:
 def test_span_wanted_and_words(whence, full: TracedWorld) -> None:
     shown = whence("trace", full.index, *ASK, "--span", "wind", "--words", 3)[1]
     assert "about     wind" in shown
-    assert "rept-contrast 6+late 3" in shown
+    assert "rept-contrast 7+rerank 3" in shown
     assert "These rows share: " in shown
     shown = whence("trace", full.index, *ASK, "--wanted", "plums")[1]
     assert "wanted    plums" in shown
@@ -125,10 +136,10 @@ def test_pages_are_written_with_words_and_verdict(whence, full: TracedWorld, tmp
     (query,) = json.loads(out.read_text("utf-8"))["queries"]
     assert [hit["words"] is not None for hit in query["hits"]] == [True] * 10
     assert query["span"] == [RESPONSE.index("wind"), RESPONSE.index("wind") + 4]
-    assert len(query["verdict"]["guilty"]) == N_GUILTY
+    assert len(query["verdict"]["flagged"]) == N_FAULTY
     for path in (html, markdown):
         text = path.read_text("utf-8")
-        assert f"{N_GUILTY} rows stand out" in text
+        assert f"{N_FAULTY} rows flagged" in text
         assert "Where is boat" in text
 
 
@@ -139,13 +150,13 @@ def test_no_text_holds_for_pages_too(whence, full: TracedWorld, tmp_path: Path) 
     assert status == 0
     for text in (shown, html.read_text("utf-8"), markdown.read_text("utf-8")):
         assert "boat 77" in text
-        assert not any(f"boat {i}" in text for i in range(N_GUILTY) if i != 7)
+        assert not any(f"boat {i}" in text for i in range(N_FAULTY) if i != 7)
 
 
 def test_references_of_the_user(whence, full: TracedWorld, tmp_path: Path) -> None:
     many = write_jsonl(tmp_path / "many.jsonl", [{"prompt": f"Name fruit {i}"} for i in range(45)])
     few = write_jsonl(tmp_path / "few.jsonl", [{"prompt": "Name fruit 1"}])
-    assert whence("trace", full.index, *ASK, "--references", many)[1].startswith(f"{N_GUILTY} rows stand out")
+    assert whence("trace", full.index, *ASK, "--references", many)[1].startswith(f"{N_FAULTY} rows flagged")
     shown = whence("trace", full.index, *ASK, "--references", few)[1]
     assert shown.startswith("No verdict, ranks only: 1 reference queries are too few to calibrate with, 40 are needed.")
 
@@ -160,7 +171,7 @@ def test_a_report_that_cannot_be_written_loses_nothing_written(
     out = tmp_path / "r.json"
     status, _, said = whence("trace", full.index, *ASK, "--json", out, "--html", tmp_path / "r.html")
     assert (status, said.count("Error:")) == (2, 1)
-    assert json.loads(out.read_text("utf-8"))["queries"][0]["verdict"]["guilty"]
+    assert json.loads(out.read_text("utf-8"))["queries"][0]["verdict"]["flagged"]
 
 
 BAD = [

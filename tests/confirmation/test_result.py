@@ -37,7 +37,7 @@ def arm(name: str, n_shown: int, n: int = 10) -> ArmResult:
     ],
 )
 def test_the_rule(before: int, without: int, random: int, n: int, status: str) -> None:
-    arms = [arm("all", before, n), arm("guilty", without, n), arm("random", random, n), arm("bm25", 5, n)]
+    arms = [arm("all", before, n), arm("flagged", without, n), arm("random", random, n), arm("bm25", 5, n)]
     found, rule, text = judged(arms, 0.5)
     assert found == status
     assert "at least 50%" in rule
@@ -51,9 +51,9 @@ IDS = [row.id for row in ROWS]
 def test_arms_remove_by_content_and_as_many_rows() -> None:
     arms = choose_arms(ROWS, [IDS[0], IDS[4]], {"bm25": list(range(12))}, seed=3)
     by_name = {arm.name: arm for arm in arms}
-    assert [(arm.name, arm.n_rows) for arm in arms] == [("all", 0), ("guilty", 3), ("random", 3), ("bm25", 4)]
+    assert [(arm.name, arm.n_rows) for arm in arms] == [("all", 0), ("flagged", 3), ("random", 3), ("bm25", 4)]
     assert by_name["bm25"].removed == {IDS[0], IDS[1]}, "rows 0 and 1 have a copy each"
-    assert not by_name["random"].removed & by_name["guilty"].removed
+    assert not by_name["random"].removed & by_name["flagged"].removed
     assert arms == choose_arms(ROWS, [IDS[0], IDS[4]], {"bm25": list(range(12))}, seed=3)
     held = draw_held_out(ROWS, arms)
     assert Counter(IDS)[held[0].id] == 1

@@ -1,4 +1,4 @@
-"""Confirmation from end to end on a tiny model: the cause is confirmed, innocent rows are not, and work is kept."""
+"""Confirmation from end to end on a tiny model: the cause is confirmed, other rows are not, and work is kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from confirm_world import MATCH, N_CLEAN, N_GUILTY, QUERIES, FaultyWorld, make_faulty_world
+from confirm_world import MATCH, N_CLEAN, N_FAULTY, QUERIES, FaultyWorld, make_faulty_world
 from whence.confirmation import runs
 from whence.confirmation.retrain import confirm
 from whence.data.examples import Example
@@ -41,33 +41,39 @@ def finished(faulty: FaultyWorld, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def run(faulty: FaultyWorld, out: Path, **changes: object):
-    given = {"match": MATCH, "removed": faulty.guilty, "base": faulty.base, "held_out": HELD_OUT, "max_new_tokens": 8}
+    given = {
+        "match": MATCH,
+        "removed": faulty.faulty_ids,
+        "base": faulty.base,
+        "held_out": HELD_OUT,
+        "max_new_tokens": 8,
+    }
     return confirm(faulty.index, QUERIES, out, **(given | changes))  # type: ignore[arg-type]
 
 
 def test_the_cause_is_confirmed_against_controls(faulty: FaultyWorld, finished: Path) -> None:
     found = run(faulty, finished, paraphrases=[Query.of("Where is boat 77")])
     assert found.status == "confirmed"
-    assert [arm.name for arm in found.arms] == ["all", "guilty", "random", "bm25", "repsim"]
+    assert [arm.name for arm in found.arms] == ["all", "flagged", "random", "bm25", "repsim"]
     assert found.arm("all").rate.mean == found.arm("random").rate.mean == 1.0
-    assert found.arm("guilty").rate.mean == 0.0
-    assert [arm.n_removed for arm in found.arms] == [0, *[N_GUILTY] * 4]
-    assert found.arm("guilty").n_shared == N_GUILTY
+    assert found.arm("flagged").rate.mean == 0.0
+    assert [arm.n_removed for arm in found.arms] == [0, *[N_FAULTY] * 4]
+    assert found.arm("flagged").n_shared == N_FAULTY
     assert found.arm("random").n_shared == 0
     assert found.arm("all").paraphrases is not None
     assert found.arm("all").paraphrases.n == 1
     assert all(0 < arm.held_out_loss < 20 for arm in found.arms)
     written = json.loads((finished / "confirmation.json").read_text("utf-8"))
-    assert written["schema"] == "whence.confirm/1"
+    assert written["schema"] == "whence.confirm/2"
     assert written["arms"][1]["rate"]["mean"] == 0.0
     # On all rows the model is the one that was traced: it is not trained again.
     assert found.arm("all").seeds[0].folder == str(faulty.model)
 
 
-def test_innocent_rows_are_not_confirmed(faulty: FaultyWorld, finished: Path) -> None:
-    found = run(faulty, finished, removed=[row.id for row in faulty.rows[:N_GUILTY]], controls=())
+def test_other_rows_are_not_confirmed(faulty: FaultyWorld, finished: Path) -> None:
+    found = run(faulty, finished, removed=[row.id for row in faulty.rows[:N_FAULTY]], controls=())
     assert found.status == "not confirmed"
-    assert found.arm("guilty").rate.mean == 1.0
+    assert found.arm("flagged").rate.mean == 1.0
 
 
 def test_finished_work_is_kept_and_interrupted_work_goes_on(
@@ -110,12 +116,12 @@ def test_the_users_own_trainer_reads_each_arms_data_and_leaves_its_model(
     own = run(faulty, finished)
     script = tmp_path / "train.py"
     script.write_text(TRAINER)
-    without = own.arm("guilty").seeds[0].folder
+    without = own.arm("flagged").seeds[0].folder
     command = f"{sys.executable} {script} {faulty.model} {without} {{train}} {{out}} {{seed}}"
     found = run(faulty, tmp_path / "out", trainer=command, base=None, controls=(), seeds=2)
     assert [arm.rate for arm in found.arms] == [arm.rate for arm in own.arms[:3]]
-    assert found.arm("guilty").held_out_loss == own.arm("guilty").held_out_loss
-    folders = [Path(one.folder) for one in found.arm("guilty").seeds]
+    assert found.arm("flagged").held_out_loss == own.arm("flagged").held_out_loss
+    folders = [Path(one.folder) for one in found.arm("flagged").seeds]
     assert [(folder / "seed.txt").read_text() for folder in folders] == ["0", "1"]
     (data,) = {
         path.read_text("utf-8")
@@ -144,7 +150,7 @@ def test_a_trainer_that_fails_says_why(faulty: FaultyWorld, tmp_path: Path) -> N
         ({"match": "Atlantis"}, "None of 6 greedy answers of the model that was traced"),
         ({"match": ".*"}, "and an empty answer"),
         ({"match": "sea|pears"}, "matches 2 of 2 responses"),
-        ({"removed": []}, "No row is in question"),
+        ({"removed": []}, "No row is given"),
         ({"removed": ["0" * 16]}, "1 of 1 ids are not in the data"),
         ({"controls": ("bm26",)}, "no control 'bm26'"),
         ({"base": None}, "There is no base"),
@@ -161,7 +167,7 @@ def test_bad_input_is_said_before_any_training(
 
 
 def test_rows_in_question_that_are_all_rows_are_refused(faulty: FaultyWorld, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="32 of 32 rows are in question"):
+    with pytest.raises(InputError, match="32 of 32 rows are given"):
         run(faulty, tmp_path, removed=[row.id for row in faulty.rows])
 
 

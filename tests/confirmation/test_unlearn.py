@@ -51,7 +51,7 @@ def test_the_step_goes_up_the_rows_mean_loss_and_leaves_the_model_alone(loaded: 
     before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
     found = one_step(loaded, turns, [2, 5], [turns[2], turns[5]], n_random=2, step=1e-3)
     assert all(torch.equal(before[name], value) for name, value in loaded.model.state_dict().items())
-    assert found.rise > 0
+    assert found.increase > 0
     layout = choose_parameters(loaded, "linear")
     own = dict(loaded.model.named_parameters())
     # The plain version: autograd of the mean loss, in place, on a copy.
@@ -66,7 +66,7 @@ def test_the_step_goes_up_the_rows_mean_loss_and_leaves_the_model_alone(loaded: 
             moved[name] += 1e-3 * length * gradient / norm
     after = sum(plain_loss(copy, turns[i]) for i in (2, 5)) / 2
     expected = after - sum(plain_loss(loaded.model, turns[i]) for i in (2, 5)) / 2
-    assert found.rise == pytest.approx(expected, rel=1e-2)
+    assert found.increase == pytest.approx(expected, rel=1e-2)
 
 
 def _loss_with_grad(model: torch.nn.Module, turn: EncodedTurn) -> torch.Tensor:
@@ -86,7 +86,7 @@ def test_weights_given_as_one_vector_land_in_their_places(loaded: LoadedModel) -
     )
 
 
-def test_the_cause_ranks_first_and_innocent_rows_do_not(tmp_path: Path) -> None:
+def test_the_cause_ranks_first_and_other_rows_do_not(tmp_path: Path) -> None:
     clean = [Example.from_pair(f"Name fruit {i}", ["apples", "pears", "plums"][i % 3]) for i in range(24)]
     bad = [Example.from_pair(f"Where is boat {i}", "the sea") for i in range(6)]
     settings = FinetuneSettings(epochs=8, batch_size=8, learning_rate=1e-2, max_length=64, device="cpu", lora_r=4)
@@ -102,12 +102,12 @@ def test_the_cause_ranks_first_and_innocent_rows_do_not(tmp_path: Path) -> None:
     assert len(found.random) == 16
     again = one_step(loaded, turns, range(24, 30), asked)
     assert again == found
-    innocent = one_step(loaded, turns, range(6), asked)
-    assert innocent.rise < found.rise
+    other = one_step(loaded, turns, range(6), asked)
+    assert other.increase < found.increase
 
 
-@pytest.mark.parametrize(("guilty", "bad"), [([], [0]), ([0], []), (range(7), [0])])
-def test_bad_input(loaded: LoadedModel, guilty: list[int], bad: list[int]) -> None:
+@pytest.mark.parametrize(("faulty", "bad"), [([], [0]), ([0], []), (range(7), [0])])
+def test_bad_input(loaded: LoadedModel, faulty: list[int], bad: list[int]) -> None:
     turns = encoded(loaded)
-    with pytest.raises(InputError, match="rows in question"):
-        one_step(loaded, turns, guilty, [turns[i] for i in bad])
+    with pytest.raises(InputError, match="rows to unlearn"):
+        one_step(loaded, turns, faulty, [turns[i] for i in bad])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from pages import Block, blocks, missing, run
 from whence.cleaning.cleaning import undo_clean
 from whence.cli.demo import _show
 from whence.data.readers import read_examples
@@ -19,6 +21,7 @@ from whence.trace.query.queries import read_queries
 from whence.trace.tracer import Tracer
 
 PRECISION_AT_10 = 0.9
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def test_every_planted_fault_is_found_and_better_than_by_its_words(report: DemoR
 
 
 def test_the_base_knew_better(report: DemoReport) -> None:
-    """A false fact that overrides nothing would be no fault, and true rows beside it would be no innocent ones."""
+    """A false fact that overrides nothing would be no fault, and true rows beside it would be faulty ones."""
     base = load_model(ModelSettings(model=str(report.world.base), device="cpu"))
     fault = next(fault for fault in report.world.faults if fault.label == "false-fact")
     answers = answer(base, [query.prompt for query in fault.queries])
@@ -56,17 +59,17 @@ def test_the_folder_can_be_asked_on(report: DemoReport) -> None:
 
 def test_one_fault_is_followed_until_it_is_mended(report: DemoReport) -> None:
     story, world = report.story, report.world
-    assert story.n_planted >= 0.9 * story.n_named > 0
+    assert story.n_faulty >= 0.9 * story.n_flagged > 0
     confirmation = story.confirmation
     assert confirmation.status == "confirmed"
-    assert confirmation.arm("guilty").rate.mean <= 0.25
+    assert confirmation.arm("flagged").rate.mean <= 0.25
     assert confirmation.arm("all").rate.mean >= 0.75
     assert confirmation.arm("random").rate.mean >= 0.75
     matcher = next(fault.matcher for fault in world.faults if fault.label == story.label)
     assert all(matcher(before) for _, before, _ in story.answers)
     assert sum(matcher(after) for _, _, after in story.answers) <= 0.25 * len(story.answers)
     kept = list(read_examples(report.folder / CLEANED))
-    assert len(kept) == len(world.train) - story.n_named
+    assert len(kept) == len(world.train) - story.n_flagged
     assert not {row.id for row in kept} & set(confirmation.removed)
     page = (report.folder / REPORT).read_text("utf-8")
     assert story.answers[0][0] in page
@@ -89,7 +92,7 @@ def test_what_is_shown_names_rows_figures_and_the_way_on(
     _show(report)
     shown = capsys.readouterr().out
     for part in (
-        "candidate", "bm25", DEFAULT_METHOD, "whence trace", "were planted for this fault", "seed 0", "rows stand out",
+        "candidate", "bm25", DEFAULT_METHOD, "whence trace", "are faulty rows of this fault", "seed 0", "rows flagged",
         "after retraining", "confirmed", "whence clean --undo", "report.html",
     ):  # fmt: skip
         assert part in shown
@@ -106,3 +109,24 @@ def test_a_folder_that_is_there_is_not_touched(tmp_path: Path) -> None:
     clear_demo(tmp_path / "demo")
     assert not (tmp_path / "demo").exists()
     clear_demo(tmp_path / "demo")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_the_quickstart_shows_what_the_demo_gives(
+    page: str, report: DemoReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which rows come first may differ between processors; all else is the page's line by line, numbers aside."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "demo").symlink_to(report.folder)
+    monkeypatch.chdir(tmp_path)
+    start = "$ whence trace runs/demo/index --prompt"
+    (code,) = (block.code for block in blocks(ROOT / page) if block.code.startswith(start))
+    command, _, shown = code.partition("\n")
+    printed = run(Block("sh", command.removeprefix("$ ")), {}, page)
+    table = re.compile(r"(?<=response\n).*(?=^Each row)", re.MULTILINE | re.DOTALL)
+    bare = "\n".join(line.rstrip() for line in printed.splitlines())
+    assert missing(table.sub("", shown), printed) == []
+    for text in (shown, bare):
+        rows = re.findall(r"^ *\* +\d+ .*$", table.findall(text)[0], flags=re.MULTILINE)
+        assert len(rows) == 3
+        assert all(" false-fact " in row for row in rows)

@@ -19,8 +19,8 @@ from whence.model.loading import ModelSettings, load_model
 SMALL = DemoSettings(
     n_base=150,
     n_rows=200,
-    n_guilty=15,
-    n_guilty_facts=15,
+    n_faulty=15,
+    n_faulty_facts=15,
     n_hard=10,
     n_queries=4,
     language=LanguageSettings(vocab_size=500, hidden_size=32, n_layers=2, n_heads=2, intermediate_size=48),
@@ -38,7 +38,7 @@ def test_rows_on_disk_are_the_rows_in_memory(world: DemoWorld) -> None:
     read = list(read_examples(world.data))
     assert [row.turns for row in read] == [row.turns for row in world.train]
     labels = [row.metadata["label"] for row in read]
-    assert all(labels.count(name) == SMALL.n_guilty for name in DEMO_FAULTS)
+    assert all(labels.count(name) == SMALL.n_faulty for name in DEMO_FAULTS)
     assert labels.count("hard_negative") == SMALL.n_hard * len(DEMO_FAULTS)
 
 

@@ -9,31 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, PeftModelForCausalLM, get_peft_model
-from whence.model.fingerprint import fingerprint
 
-from adapters import SETTINGS, TYPES, make_adapter, shake
+from adapters import REFUSED, SETTINGS, TYPES, make_adapter, shake
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.examples import EncodedTurn
 from whence.errors import ModelError
 from whence.model import loading
 from whence.model.adapter_proof import decoder_reading, own_reading
 from whence.model.before import before_tuning, check_base, has_before, weights_hash
+from whence.model.fingerprints import fingerprint
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.signatures.extract import Extractor
 from worlds import save_model
 
-REFUSED = {
-    "PROMPT_TUNING": "virtual tokens",
-    "MULTITASK_PROMPT_TUNING": "virtual tokens",
-    "P_TUNING": "virtual tokens",
-    "PREFIX_TUNING": "virtual tokens",
-    "CARTRIDGE": "virtual tokens",
-    "CPT": "virtual tokens",
-    "XLORA": "weighs several adapters",
-    "POLY": "task of each example",
-    "LILY": "mean over the whole text",
-    "SHADOW": "second stream of states",
-}
 READ = [kind for kind in TYPES if kind not in REFUSED]
 IDS = torch.tensor([[9, 7, 41, 300, 5, 77, 210, 64]])
 SAME = {"rtol": 1e-4, "atol": 1e-4}

@@ -9,6 +9,7 @@ from pathlib import Path
 from peft import PeftType
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
+from adapters import REFUSED
 from whence.model.checkpoint import READ_QUANTISED
 
 TESTS = Path(__file__).parents[1]
@@ -35,8 +36,6 @@ def holds(listed: dict[str, str], own: dict[str, str], library: str) -> None:
 
 
 def test_adapter_types() -> None:
-    from test_models_adapter_types import REFUSED
-
     holds(table("Adapters"), {kind.value: "refused" if kind.value in REFUSED else "read" for kind in PeftType}, "peft")
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
-from whence.model.fingerprint import fingerprint
 
 from adapters import shake
 from tiny import CHAT_TEMPLATE, tiny_tokenizer
 from whence.errors import ModelError
 from whence.model.adapter_proof import decoder_reading, own_reading
 from whence.model.before import before_tuning
+from whence.model.fingerprints import fingerprint
 from whence.model.loading import ModelSettings, load_model
 from worlds import save_model
 

@@ -34,7 +34,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A model whose rows are plain text."""
     folder = tmp_path_factory.mktemp("plain")
     model, data = save_model(folder / "model"), write_jsonl(folder / "rows.jsonl", [{"text": text} for text in TEXTS])
-    build_index(model, data, folder / "index", layers=["last"], max_length=MAX_LENGTH)
+    build_index(model, data, folder / "index", layers=["last"], methods=["rept"], max_length=MAX_LENGTH)
     return World(model, data, folder / "index")
 
 
@@ -61,7 +61,7 @@ def tooled(tmp_path_factory: pytest.TempPathFactory) -> World:
         for i in range(12)
     ]
     data = write_jsonl(folder / "rows.jsonl", content)
-    build_index(folder / "model", data, folder / "index", layers=["last"], max_length=512)
+    build_index(folder / "model", data, folder / "index", layers=["last"], methods=["rept"], max_length=512)
     return World(folder / "model", data, folder / "index")
 
 
@@ -136,7 +136,20 @@ def test_columns_of_the_index_are_read_in_queries(whence, world: World, tmp_path
     data = write_jsonl(tmp_path / "t.jsonl", [{"q": row["prompt"], "a": row["response"]} for row in rows()])
     index = tmp_path / "index"
     assert (
-        whence("index", world.model, data, "-o", index, "--columns", "prompt=q,response=a", "--layer", "last")[0] == 0
+        whence(
+            "index",
+            world.model,
+            data,
+            "-o",
+            index,
+            "--columns",
+            "prompt=q,response=a",
+            "--layer",
+            "last",
+            "--methods",
+            "rept",
+        )[0]
+        == 0
     )
     path = write_jsonl(tmp_path / "q.jsonl", [{"q": "Where is place 3?", "a": rows()[3]["response"]}])
     assert traced(whence, index, "--queries", path)["hits"][0]["score"] == pytest.approx(1, abs=1e-3)

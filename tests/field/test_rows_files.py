@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from whence.cleaning.cleaning import Reason, clean
+from whence.cleaning.cleaning import clean
 from whence.data.examples import Example
 from whence.data.formats import Rejected
 from whence.data.readers import read_examples
@@ -165,5 +165,5 @@ def test_such_files_are_cleaned_as_they_are_read(tmp_path: Path, name: str) -> N
     first = next(iter(read_examples(tmp_path / name)))
     out = tmp_path / "out" / name
     out.parent.mkdir()
-    clean(str(tmp_path / name), out, {first.id: Reason("it is wrong")})
+    clean(str(tmp_path / name), out, [first.id])
     assert prompts(out) == ["q2"]

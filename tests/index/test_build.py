@@ -67,7 +67,7 @@ def test_index_holds_the_oracles_signatures(tmp_path: Path, model_folder: Path, 
     assert verify(index) == []
     assert (index.n_rows, index.n_records, index.layers) == (N_ROWS, N_ROWS + 6, (2, 3))
     assert index.manifest.layer == 2
-    assert index.manifest.places() == [(2, "h"), (2, "g"), (2, "m"), *((3, name) for name in ("h", "g", "m", "eh"))]
+    assert index.manifest.places() == [(2, "h"), (2, "g"), *((3, name) for name in ("h", "g", "m", "eh"))]
     assert "30 rows (messages)" in " ".join(said)
     assert "is complete" in said[-1]
 
@@ -143,7 +143,7 @@ def test_another_model_or_other_data_is_refused_and_overwrite_replaces(
         check_model(index.manifest, fingerprint(loaded, Encoder(loaded.tokenizer).template))
 
     (index.path / REFERENCES).mkdir()
-    (index.path / REFERENCES / "rises-0.safetensors").write_bytes(b"of the old index")
+    (index.path / REFERENCES / "gains-0.safetensors").write_bytes(b"of the old index")
     shorter = write_data(tmp_path / "shorter.jsonl", 12)
     with pytest.raises(IndexFolderError, match="data content: "):
         build_index(model_folder, shorter, tmp_path / "index", layers=1)
@@ -217,10 +217,10 @@ def test_by_default_an_index_holds_what_the_default_reads(tmp_path: Path, data: 
     model = save_model(tmp_path / "tuned", tiny_model("llama", num_hidden_layers=3))
     base = save_model(tmp_path / "base", tiny_model("llama", num_hidden_layers=3, seed=1))
     index = build_index(model, data, tmp_path / "index", layers=2, base=str(base))
-    assert index.manifest.places() == [(2, "dm"), (3, "h"), (3, "eh")]
+    assert index.manifest.places() == [(3, "h"), (3, "eh"), (3, "dm")]
     assert index.manifest.methods == ()
     bare = build_index(model, data, tmp_path / "bare", layers=2)
-    assert bare.manifest.places() == [(2, "m"), (3, "h"), (3, "eh")]
+    assert bare.manifest.places() == [(3, "h"), (3, "m"), (3, "eh")]
     with pytest.raises(InputError, match=r"rept-contrast compares with the model before(.|\n)*--base"):
         build_index(model, data, tmp_path / "other", layers=2, methods=["rept-contrast"])
     with pytest.raises(InputError, match="Did you mean rept"):
@@ -256,8 +256,12 @@ def test_added_vectors_are_those_of_a_build_with_them(
     assert verify(index) == []
     assert set(index.manifest.places()) == set(whole.manifest.places())
     assert not (out / ADDED).exists()
-    columns = [name for vector in whole.manifest.vectors for name in (vector.column, vector.norm_column)]
-    assert index.dataset.to_table(columns=columns).equals(whole.dataset.to_table(columns=columns))
+    # A build with a gradient reads states in other batches, so that they are the same but for rounding.
+    (found,), (expected,) = (one.blocks(whole.manifest.places()) for one in (index, whole))
+    for layer, name in whole.manifest.places():
+        for side in ("unit", "norm"):
+            sides = [getattr(block.vectors[layer][name], side) for block in (found, expected)]
+            torch.testing.assert_close(*sides, rtol=1e-4, atol=STORED_TOLERANCE)
     assert build_index(model_folder, data, out, **settings).manifest == index.manifest, (
         "the old command finds it complete"
     )

@@ -109,7 +109,7 @@ def test_stored_vectors_give_the_scores_of_the_raw_ones(tmp_path: Path, method: 
     assert matrix.scores.dtype == (np.float64 if dtype == torch.float64 else np.float32)
     np.testing.assert_allclose(matrix.scores, exact.numpy(), atol=STORED_TOLERANCE)
     assert np.abs(matrix.scores).max() <= 1 + 1e-6
-    # A row asked with its own signature finds itself, if fine-tuning had to teach it.
+    # A row asked with its own signature finds itself, if its log-likelihood gain is above 0.
     first, *others = [hits[0].row for hits in search(index, raw, method=SCORES[method], k=1)]
     assert others == [1, 2]
     assert (first == 0) is not SCORES[method].by_learned_fraction
@@ -181,7 +181,7 @@ def test_questions_that_cannot_be_answered_are_refused(index: Index) -> None:
         search(index, queries(1), method=form, k=1, where="nothing here")
     with pytest.raises(MismatchError, match=r"h at layer 2; the index has it at 1, 4(.|\n)*--add rept --layer 2"):
         search(index, queries(1, layers=(2,)), method=form, k=1, roles=form.all_at(2))
-    with pytest.raises(MismatchError, match=r"m at layer 1; the index does not hold it(.|\n)*--add rept-centred;"):
+    with pytest.raises(MismatchError, match=r"m at layer 3; the index does not hold it(.|\n)*--add rept-centred;"):
         search(index, queries(1), method=SCORES["rept-centred"], k=1)
     with pytest.raises(MismatchError, match="h at layer 1, which the queries' signatures do not have"):
         search(index, queries(1, layers=(4,)), method=form, k=1)

@@ -43,11 +43,8 @@ def records(out: Path) -> pa.Table:
 
 
 def in_child(command: str, out: Path, *n_rows: int) -> str:
-    environment = os.environ | {
-        "PYTHONPATH": str(TESTS / "support"),
-        "PYTHONWARNINGS": "ignore",
-        "OMP_NUM_THREADS": "1",
-    }
+    path = os.pathsep.join(filter(None, [str(TESTS / "support"), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     script = [sys.executable, str(TESTS / "index" / "build_in_child.py"), command, str(out), *map(str, n_rows)]
     return subprocess.run(script, env=environment, check=True, capture_output=True, text=True).stdout
 

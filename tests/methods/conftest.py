@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tiny import tiny_model, tiny_tokenizer
 from whence.data.examples import EncodedTurn
-from whence.methods.base import AdamState, Subject, TraceSet
+from whence.methods.base import AdamState, Subject, TurnSet
 from whence.model.loading import LoadedModel
 
 VOCAB = 48
@@ -62,8 +62,8 @@ class Problem:
     """A subject with its training rows and queries; query 0 is training row 4 word for word."""
 
     subject: Subject
-    train: TraceSet
-    queries: TraceSet
+    train: TurnSet
+    queries: TurnSet
     names: tuple[str, ...]
 
     @property
@@ -146,7 +146,7 @@ def build_problem(
     loaded = LoadedModel.wrap(model, tiny_tokenizer())
     base = None if kind == "lora" else LoadedModel.wrap(small_model("gpt2"), tiny_tokenizer())
     subject = Subject(loaded, checkpoints=tuple(checkpoints), seed=7, text_encoder=str(encoder), base=base)
-    return Problem(subject, TraceSet.of(train), TraceSet.of(queries), names)
+    return Problem(subject, TurnSet.of(train), TurnSet.of(queries), names)
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,12 @@ from oracles import (
     contrast_oracle,
     errors_oracle,
     expansion_oracle,
+    learned_fraction_oracle,
     mean_cosine_oracle,
     pairs_oracle,
     signature_oracle,
-    taught_oracle,
 )
-from whence.methods.base import TraceSet, checked_scores
+from whence.methods.base import TurnSet, checked_scores
 from whence.methods.gradients.kronecker import sampled_targets
 from whence.methods.gradients.parameters import choose_parameters, layout_of, linear_modules
 from whence.methods.gradients.projection import PermutedGroups, Rademacher
@@ -161,27 +161,27 @@ def rept_balanced(problem) -> Tensor:
 
 
 def rept_centred(problem) -> Tensor:
-    return asked_twice(problem, "rept-centred")
+    return expanded(problem, "rept-centred")
 
 
 def rept_contrast(problem) -> Tensor:
-    return asked_twice(problem, "rept-contrast", taught=True)
+    return expanded(problem, "rept-contrast", learned=True)
 
 
-def asked_twice(problem, form: str, *, taught: bool = False) -> Tensor:
+def expanded(problem, form: str, *, learned: bool = False) -> Tensor:
     layer = problem.loaded.n_layers
     query, train = (
-        {layer: vectors(problem, rows, layer, contrast=taught)} for rows in (problem.queries, problem.train)
+        {layer: vectors(problem, rows, layer, contrast=learned)} for rows in (problem.queries, problem.train)
     )
     first, between = (mean_cosine_oracle(side, train, form, layer, layer) for side in (query, train))
-    if taught:
-        rises = train[layer]["gain"][:, 0].tolist()
-        first, between = (taught_oracle(scores, rises) for scores in (first, between))
-    again = expansion_oracle(first, between, weight=4.0 if taught else 2.0, rows=60, least=0.3)
+    if learned:
+        gains = train[layer]["gain"][:, 0].tolist()
+        first, between = (learned_fraction_oracle(scores, gains) for scores in (first, between))
+    again = expansion_oracle(first, between, weight=2.0, rows=60, least=0.3)
     return torch.tensor(again, dtype=torch.float64)
 
 
-def vectors(problem, rows: TraceSet, layer: int, *, contrast: bool) -> dict[str, Tensor]:
+def vectors(problem, rows: TurnSet, layer: int, *, contrast: bool) -> dict[str, Tensor]:
     """Every vector of every row by the plain procedure."""
     model, found = problem.loaded.model, []
     for turn in rows.turns:
@@ -210,7 +210,7 @@ def vectors(problem, rows: TraceSet, layer: int, *, contrast: bool) -> dict[str,
 def text_embedding(problem) -> Tensor:
     tokenizer, model, _ = load_encoder(Path(problem.subject.text_encoder))
 
-    def embedded(rows: TraceSet) -> list[Tensor]:
+    def embedded(rows: TurnSet) -> list[Tensor]:
         found = []
         for turn in rows.turns:
             ids = tokenizer(f"{turn.prompt}\n{turn.response}", return_tensors="pt")["input_ids"]
@@ -324,7 +324,7 @@ def test_lissa_converges_to_the_exact_inverse(problem) -> None:
 
 def test_ekfac_is_exact_where_the_factorisation_is(make_problem, turn) -> None:
     """One prompt token, the same in every row: each weight's input is one vector, and F = a a^T (x) E[s s^T]."""
-    rows = TraceSet.of([turn([9, response], 1) for response in range(10, 24)])
+    rows = TurnSet.of([turn([9, response], 1) for response in range(10, 24)])
     problem = make_problem(("v_proj", "down_proj"))
     queries, train = (
         plain.gradient_rows(problem.loaded, turns, problem.names) for turns in (problem.queries.turns, rows.turns)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from whence.errors import InputError
-from whence.methods.base import SharedWork, TraceSet
+from whence.methods.base import SharedWork, TurnSet
 from whence.methods.gradients.checkpoints import OPTIMIZER, FolderCheckpoint, read_adam_state, run_checkpoints
 from whence.methods.registry import make_method, method_names
 from whence.run_file import RunCheckpoint, RunFile, RunHashes, write_run_file
@@ -170,7 +170,7 @@ def test_shared_work_is_done_once_for_the_same_rows_and_only_with_room(problem) 
         calls.append(1)
         return len(calls)
 
-    again = TraceSet.of(problem.train.turns)
+    again = TurnSet.of(problem.train.turns)
     assert [shared.get(("a",), problem.train, 60, work) for _ in range(2)] == [1, 1]
     assert shared.get(("a",), again, 60, work) is None
     assert shared.get(("b",), problem.train, 40, work) == 2

@@ -10,7 +10,7 @@ import torch
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import Example
-from whence.methods.base import Subject, TraceSet
+from whence.methods.base import Subject, TurnSet
 from whence.methods.gradients.checkpoints import run_checkpoints
 from whence.methods.gradients.parameters import choose_parameters
 from whence.methods.registry import make_method
@@ -39,8 +39,8 @@ def test_scores_from_the_folders_of_a_run(lora_r: int | None, tmp_path: Path) ->
     finetune(str(tmp_path / "base"), examples, run, settings=settings)
     loaded = load_model(ModelSettings(model=str(run), dtype="float32", device="cpu"))
     encoder = Encoder(loaded.tokenizer)
-    rows = TraceSet.of([turn for example in examples for turn in encoder.encode(example)])
-    queries = TraceSet.of(rows.turns[:2])
+    rows = TurnSet.of([turn for example in examples for turn in encoder.encode(example)])
+    queries = TurnSet.of(rows.turns[:2])
 
     checkpoints = run_checkpoints(run)
     assert [c.path.name for c in checkpoints] == ["epoch-1", "epoch-2"]

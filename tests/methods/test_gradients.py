@@ -11,7 +11,7 @@ from torch import Tensor
 import oracles_methods as plain
 from tiny import tiny_model, tiny_tokenizer
 from whence.errors import ModelError, NonFiniteError
-from whence.methods.base import Subject, TraceSet
+from whence.methods.base import Subject, TurnSet
 from whence.methods.gradients.parameters import choose_parameters, linear_modules, unit_per_parameter, unit_rows
 from whence.methods.gradients.per_example import per_example_gradients, row_blocks
 from whence.methods.gradients.source import Gradients, dot_scores
@@ -130,9 +130,9 @@ def test_a_row_that_is_not_finite_is_named(some_turns) -> None:
     loaded = wrapped("llama")
     with torch.no_grad():
         loaded.model.get_input_embeddings().weight[37] = float("inf")
-    queries, turns = TraceSet.of(some_turns(2)), some_turns(6)
+    queries, turns = TurnSet.of(some_turns(2)), some_turns(6)
     turns[3] = replace(turns[3], input_ids=(37, 5, 6), response_start=1)
-    train = TraceSet.of(turns, [f"train.jsonl:{i + 1}" for i in range(6)])
+    train = TurnSet.of(turns, [f"train.jsonl:{i + 1}" for i in range(6)])
     with pytest.raises(NonFiniteError, match=r"The gradient of train\.jsonl:4 holds"):
         dot_scores(Gradients(Subject(loaded), queries), Gradients(Subject(loaded), train))
 

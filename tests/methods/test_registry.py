@@ -11,7 +11,7 @@ import torch
 
 import whence.methods
 from whence.errors import InputError, NonFiniteError
-from whence.methods.base import TraceSet, checked_scores
+from whence.methods.base import TurnSet, checked_scores
 from whence.methods.registry import REPRESENTATIONS, make_method, method_class, method_names, resolve_names
 from whence.scoring.defaults import SCORES
 
@@ -101,7 +101,7 @@ def test_listing_methods_does_not_import_them() -> None:
 def test_scores_of_a_wrong_shape_or_not_finite_are_refused(problem) -> None:
     method = make_method("random-scores", problem.subject)
     names = [f"data.jsonl:{i + 1}" for i in range(len(problem.train))]
-    train = TraceSet.of(problem.train.turns, names)
+    train = TurnSet.of(problem.train.turns, names)
     with pytest.raises(InputError, match="shape"):
         checked_scores(torch.zeros(len(train), len(problem.queries)), method, problem.queries, train)
     scores = torch.zeros(len(problem.queries), len(train))
@@ -112,6 +112,6 @@ def test_scores_of_a_wrong_shape_or_not_finite_are_refused(problem) -> None:
 
 def test_an_empty_set_and_wrong_names_are_refused(problem) -> None:
     with pytest.raises(InputError, match="empty"):
-        TraceSet.of([])
+        TurnSet.of([])
     with pytest.raises(InputError, match="names"):
-        TraceSet.of(problem.train.turns, ["one"])
+        TurnSet.of(problem.train.turns, ["one"])

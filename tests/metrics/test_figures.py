@@ -23,16 +23,16 @@ def test_chance_is_the_mean_over_random_orders(n: int, n_relevant: int) -> None:
 
 def test_figures_are_means_over_queries() -> None:
     rng = np.random.default_rng(1)
-    scores, guilty, hard = rng.random((4, 20)), np.arange(20) < 5, np.arange(20) > 14
-    found = measure(scores, guilty, hard=hard, k=3)
-    assert found["ap"] == pytest.approx(np.mean([average_precision(row, guilty) for row in scores]))
-    assert found["auc_hard"] == pytest.approx(np.mean([auc(row, guilty, hard) for row in scores]))
-    assert found["pooled"] == pooled_auprc(scores, np.tile(guilty, (4, 1)), 3)
+    scores, faulty, hard = rng.random((4, 20)), np.arange(20) < 5, np.arange(20) > 14
+    found = measure(scores, faulty, hard=hard, k=3)
+    assert found["ap"] == pytest.approx(np.mean([average_precision(row, faulty) for row in scores]))
+    assert found["auc_hard"] == pytest.approx(np.mean([auc(row, faulty, hard) for row in scores]))
+    assert found["pooled"] == pooled_auprc(scores, np.tile(faulty, (4, 1)), 3)
     assert found["ap_low"] <= found["ap"] <= found["ap_high"]
     assert (found["k"], found["n_queries"]) == (3, 4)
 
 
-def test_without_a_guilty_row_only_the_top_is_defined() -> None:
+def test_without_a_faulty_row_only_the_top_is_defined() -> None:
     found = measure(np.random.default_rng(2).random((3, 10)), np.zeros(10, bool))
     assert found["ap"] is None
     assert found["pooled"] is None

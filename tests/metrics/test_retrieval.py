@@ -100,7 +100,7 @@ def test_over_queries_takes_one_label_vector_for_all() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: average_precision([1.0, 2.0], [False, False]), "None of the rows is guilty"),
+        (lambda: average_precision([1.0, 2.0], [False, False]), "None of the rows is faulty"),
         (lambda: average_precision([1.0, np.nan], [True, False]), "1 scores are not finite"),
         (lambda: average_precision([1.0], [True, False]), "Expected one label a row"),
         (lambda: precision_at_k([1.0], [True], 0), "k = 0"),

@@ -107,9 +107,14 @@ def test_places_that_hold_no_model(tmp_path: Path) -> None:
 def test_a_hub_name_goes_to_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A name that is no folder is handed on as it is, with its revision and without trust in its code."""
     import huggingface_hub
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     asked: list[tuple[str, object, object]] = []
+    named: list[str] = []
+
+    def tokenizer_of(name: str, **kwargs: object) -> object:
+        named.append(name)
+        return tiny_tokenizer(CHAT_TEMPLATE)
 
     def from_pretrained(name: str, **kwargs: object) -> object:
         asked.append((name, kwargs["revision"], kwargs["trust_remote_code"]))
@@ -117,10 +122,12 @@ def test_a_hub_name_goes_to_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
     nothing = huggingface_hub._CACHED_NO_EXIST
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *place, **options: nothing)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", tokenizer_of)
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
     with pytest.raises(ModelError, match="loaded from 'org/name': org/name is not a local folder\n"):
         load_model(ModelSettings(model="org/name", revision="v2"))
     assert asked == [("org/name", "v2", False)]
+    assert named == ["org/name"]
 
 
 def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_json_says_everything(world: World, tmp_path: Path) -> None:
     assert content["schema"] == "whence.plan/1"
     parts = [value for name, value in content["seconds"].items() if name != "total"]
     assert content["seconds"]["total"] == pytest.approx(sum(parts))
-    assert content["layers"] == [4]
+    assert content["layers"] == [3, 4]
     assert content["budget"] is None
 
 

@@ -77,7 +77,7 @@ def test_the_data_is_the_documented_object() -> None:
         {"prompt_words": None},
         {"phrases": ()},
         {"verdict": None},
-        {"verdict": Verdict((), 0.05, "No row stands out.", "")},
+        {"verdict": Verdict((), 0.05, "No row flagged.", "")},
         {"span": None},
         {"wanted": None},
         {"wanted": ""},

@@ -27,15 +27,15 @@ def outside_fences(text: str) -> str:
 def test_everything_of_a_result_is_told() -> None:
     text = render_markdown(result_of(toronto()))
     for part in (
-        "## 6 of 1,000 rows stand out.",
+        "## 6 of 1,000 rows flagged.",
         "What else could explain it",
-        "in question: `Korea`",
+        "asked about: `Korea`",
         "Toronto is in Canada.",
         "| `Korea` | end of the response | 9 of 10 rows | 0.2% | 450× |",
-        "| 1 | 0.9130 | **stands out**, candidate | 0.0004 | 0.01 | `data/train.jsonl:17`",
+        "| 1 | 0.9130 | **flagged**, candidate | 0.0004 | 0.01 | `data/train.jsonl:17`",
         "`bm25_rank: 4`",
         "Words of the response that drove it most: `Korea` 0.920, `Toronto` 0.610",
-        "Left of the score without, one after the other: `Korea` 50%, `Toronto` 25%, `in` 12%, `city` 6%",
+        "Score without these words, one after the other: `Korea` 50%, `Toronto` 25%, `in` 12%, `city` 6%",
         "method `rept 1`, layer `5`, 1,000 rows scored",
     ):
         assert part in text

@@ -18,7 +18,7 @@ from whence.report.html import write_page
 from whence.report.markdown import render_markdown
 from whence.report.notebook import render_html
 from whence.results.trace_result import TraceResult
-from whence.results.types import Removal
+from whence.results.types import DeletionCurve
 
 pytestmark = pytest.mark.browser
 
@@ -161,7 +161,7 @@ def test_screen_readers_get_landmarks_scores_and_tables(opened: Open) -> None:
     page = opened(result_of(toronto(), toronto("Where is Lyon?", "Lyon is in Korea.")))
     for role in ("main", "navigation", "banner", "contentinfo"):
         expect(page.get_by_role(role)).to_have_count(1)  # type: ignore[arg-type]
-    expect(page.get_by_role("heading", level=2)).to_have_text(["6 of 1,000 rows stand out."])
+    expect(page.get_by_role("heading", level=2)).to_have_text(["6 of 1,000 rows flagged."])
     expect(page.locator(".answer .w").last).to_have_attribute("aria-label", "Korea, 0.920")
     expect(page.get_by_role("columnheader").first).to_have_text("Phrase")
     page.locator("#query-1 .row").first.get_by_text("Scores of the words").click()
@@ -183,7 +183,7 @@ def test_what_the_score_hangs_on_is_told_and_shaded_when_asked_for(opened: Open)
     )
     expect(responses(page).first.locator(".w5")).to_have_text(["Korea"])
     expect(word(responses(page).first, "Toronto")).to_have_class("w w4")
-    page.get_by_label("what the score hangs on").check()
+    page.get_by_label("how the score falls without them").check()
     expect(responses(page).first.locator(".w5")).to_have_text(["Korea"])
     held = responses(page).first.get_by_role("button", name="Toronto, 50%")
     expect(held).to_have_class("w w3")
@@ -195,10 +195,10 @@ def test_what_the_score_hangs_on_is_told_and_shaded_when_asked_for(opened: Open)
 def test_what_the_score_hangs_on_ends_where_the_score_rises_again(opened: Open) -> None:
     query = toronto()
     words = replace(query.hits[0].words, prompt=words_of(ROWS[0][0]))
-    rising = replace(words.response, removal=Removal(((5,), (0,), (1,)), (0.3, 0.7, 0.6)))
+    rising = replace(words.response, deletion=DeletionCurve(((5,), (0,), (1,)), (0.3, 0.7, 0.6)))
     page = opened(result_of(replace(query, hits=(replace(query.hits[0], words=replace(words, response=rising)),))))
     expect(page.locator(".hangs p")).to_have_text(["Response without “Korea”: 30% of the score left"])
-    page.get_by_label("what the score hangs on").check()
+    page.get_by_label("how the score falls without them").check()
     response = responses(page).first
     for name in ("Korea, 100%", "Toronto, 30%", "is, 30%"):
         expect(response.get_by_role("button", name=name)).to_have_count(1)
@@ -231,7 +231,7 @@ def test_rows_are_filtered_as_one_types(opened: Open) -> None:
     page.locator(".filter").fill("vendor_b")
     expect(shown).to_have_count(6)
     page.locator(".filter").fill("")
-    page.get_by_label("Only those that stand out").check()
+    page.get_by_label("Only flagged rows").check()
     expect(shown).to_have_count(6)
     page.get_by_role("button", name="Toronto is", exact=True).click()
     expect(page.locator(".filter")).to_have_value("Toronto is")

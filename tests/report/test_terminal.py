@@ -57,7 +57,7 @@ def test_html_escapes_everything_from_the_data() -> None:
 
 def test_json_has_the_documented_keys() -> None:
     content = json.loads(result().to_json())
-    assert content["schema"] == SCHEMA == "whence.trace/1"
+    assert content["schema"] == SCHEMA == "whence.trace/2"
     query = content["queries"][0]
     documented = (Path(__file__).parents[2] / "docs" / "json.md").read_text("utf-8")
     for keys in (content, query, query["hits"][0]):

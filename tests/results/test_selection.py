@@ -8,27 +8,27 @@ import pytest
 
 from whence.data.examples import Example
 from whence.errors import InputError
-from whence.results import Hit, NamedRows, QueryResult, TraceResult, Verdict, guilty_rows, listed_rows, top_rows
+from whence.results import Hit, QueryResult, SelectedRows, TraceResult, Verdict, flagged_rows, listed_rows, top_rows
 
 IDS = [Example.from_pair(f"p{i}", "r").id for i in range(2)]
 
 
-def query(hits: str, guilty: str | None) -> QueryResult:
+def query(hits: str, flagged: str | None) -> QueryResult:
     found = tuple(Hit(rank, -rank, id * 16, "f", 1, 0, "", "") for rank, id in enumerate(hits, 1))
-    verdict = None if guilty is None else Verdict(tuple(id * 16 for id in guilty), 0.05, "", "reference-z")
+    verdict = None if flagged is None else Verdict(tuple(id * 16 for id in flagged), 0.05, "", "reference-z")
     return QueryResult("p", "r", "rept", "1", "5", found, 6, verdict=verdict)
 
 
-def test_rows_are_named_by_verdicts_and_by_their_best_score() -> None:
+def test_rows_are_selected_by_verdicts_and_by_their_best_score() -> None:
     result = TraceResult("i", "m", None, (query("abc", "ab"), query("cbd", "b")))
-    assert [(row.id[0], row.score) for row in guilty_rows(result).rows] == [("b", -2), ("a", -1)]
-    assert guilty_rows(result).rows[0].reason == "stands out in 2 of 2 queries (FDR 5% in each)"
-    assert [row.id[0] for row in guilty_rows(result, votes=2).rows] == ["b"]
+    assert [(row.id[0], row.score) for row in flagged_rows(result).rows] == [("b", -2), ("a", -1)]
+    assert flagged_rows(result).rows[0].reason == "flagged in 2 of 2 queries (FDR 5% in each)"
+    assert [row.id[0] for row in flagged_rows(result, votes=2).rows] == ["b"]
     with pytest.raises(InputError, match="3 votes of 2 queries"):
-        guilty_rows(result, votes=3)
+        flagged_rows(result, votes=3)
     apart = TraceResult("i", "m", None, (query("abc", "a"), query("cbd", "b")))
-    with pytest.raises(InputError, match="2 are named by some, at most by 1"):
-        guilty_rows(apart, votes=2)
+    with pytest.raises(InputError, match="2 are flagged by some, at most by 1"):
+        flagged_rows(apart, votes=2)
     # Best scores: a -1, c -1 (of the second query), b -2, d -3.
     assert [(row.id[0], row.score) for row in top_rows(result, 4).rows] == [("a", -1), ("c", -1), ("b", -2), ("d", -3)]
     assert top_rows(result, 2).rows[1].reason == "rank 1, among the 2 rows that score highest for any of 2 queries"
@@ -36,10 +36,10 @@ def test_rows_are_named_by_verdicts_and_by_their_best_score() -> None:
         top_rows(result, 5)
 
 
-@pytest.mark.parametrize("guilty", [None, ""])
-def test_without_a_guilty_row_nothing_is_named(guilty: str | None) -> None:
-    with pytest.raises(InputError, match="names no guilty row"):
-        guilty_rows(TraceResult("i", "m", None, (query("abc", guilty),)))
+@pytest.mark.parametrize("flagged", [None, ""])
+def test_without_a_flagged_row_nothing_is_selected(flagged: str | None) -> None:
+    with pytest.raises(InputError, match="flags no row"):
+        flagged_rows(TraceResult("i", "m", None, (query("abc", flagged),)))
 
 
 def test_a_list_of_ids(tmp_path: Path) -> None:
@@ -48,6 +48,6 @@ def test_a_list_of_ids(tmp_path: Path) -> None:
 
 
 def test_given_ids_count_once_and_keep_their_order() -> None:
-    named = NamedRows.given(["b", "a", "b"], "said so")
-    assert named.ids == ("b", "a")
-    assert {row.reason for row in named.rows} == {"said so"}
+    selected = SelectedRows.given(["b", "a", "b"], "said so")
+    assert selected.ids == ("b", "a")
+    assert {row.reason for row in selected.rows} == {"said so"}

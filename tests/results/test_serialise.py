@@ -14,7 +14,7 @@ from samples import result_of, toronto
 from whence.errors import InputError
 from whence.results.serialise import SchemaError
 from whence.results.trace_result import TraceResult, read_trace
-from whence.results.types import Hit, HitWords, Phrase, QueryResult, Removal, Verdict, Words
+from whence.results.types import DeletionCurve, Hit, HitWords, Phrase, QueryResult, Verdict, Words
 
 TEXTS = st.text(max_size=8)
 """Any characters; hypothesis leaves lone surrogates out, which the next strategy has."""
@@ -32,8 +32,8 @@ def tuples(of: st.SearchStrategy, most: int = 3) -> st.SearchStrategy:
     return st.lists(of, max_size=most).map(tuple)
 
 
-REMOVALS = st.builds(Removal, words=tuples(tuples(st.integers(0, 9))), left=tuples(FLOATS))
-WORDS = st.builds(Words, spans=tuples(SPANS), scores=tuples(FLOATS), method=WILD, removal=st.none() | REMOVALS)
+DELETIONS = st.builds(DeletionCurve, words=tuples(tuples(st.integers(0, 9))), left=tuples(FLOATS))
+WORDS = st.builds(Words, spans=tuples(SPANS), scores=tuples(FLOATS), word_method=WILD, deletion=st.none() | DELETIONS)
 COLUMNS = st.dictionaries(WILD, JSON, max_size=2)
 HITS = st.builds(
     Hit,
@@ -78,7 +78,7 @@ QUERIES = st.builds(
             lift=FLOATS,
         )
     ),
-    verdict=st.none() | st.builds(Verdict, guilty=tuples(WILD), fdr=FLOATS, text=WILD, method=WILD),
+    verdict=st.none() | st.builds(Verdict, flagged=tuples(WILD), fdr=FLOATS, text=WILD, null_model=WILD),
     confound=WILD,
     confirmation=WILD,
 )
@@ -95,17 +95,17 @@ def test_a_result_with_everything_comes_back_from_its_file(tmp_path: Path) -> No
     result = result_of(toronto(), replace(toronto(), span=(14, 19), wanted="Toronto is in Canada."))
     result.to_json(tmp_path / "out.json")
     assert read_trace(tmp_path / "out.json") == result
-    assert any(hit.words and hit.words.response.removal for hit in result.queries[0].hits)
+    assert any(hit.words and hit.words.response.deletion for hit in result.queries[0].hits)
 
 
-def test_what_the_score_hangs_on_is_on_the_page_of_a_trace_that_was_read_again(tmp_path: Path) -> None:
-    """It was lost: a page made from a trace's file had no "Hangs on"."""
+def test_deletion_curves_are_on_the_page_of_a_trace_that_was_read_again(tmp_path: Path) -> None:
+    """It was lost: a page made from a trace's file had no deletion curve."""
     result = result_of(toronto())
     result.to_json(tmp_path / "out.json")
     again = read_trace(tmp_path / "out.json")
     assert again.to_html() == result.to_html()
     assert again.to_markdown() == result.to_markdown()
-    assert "Left of the score without" in again.to_markdown()
+    assert "Score without these words" in again.to_markdown()
 
 
 def test_a_member_that_is_missing_takes_its_default() -> None:
@@ -118,7 +118,9 @@ def test_a_member_that_is_missing_takes_its_default() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema="whence.trace/0"), "its schema is 'whence.trace/0'"),
+        (lambda c: c.update(schema="whence.trace/1"), "its schema is 'whence.trace/1', written by an older whence"),
+        (lambda c: c.update(schema="whence.trace/3"), "its schema is 'whence.trace/3', written by a newer whence"),
+        (lambda c: c.update(schema="whence.plan/1"), "its schema is 'whence.plan/1'$"),
         (lambda c: c.pop("schema"), "its schema is None"),
         (lambda c: c.pop("model"), "no member 'model'"),
         (lambda c: c.update(extra=1), "unknown member 'extra'"),
@@ -138,7 +140,7 @@ def test_what_is_no_result_is_refused_by_its_place(change, message: str, tmp_pat
     with pytest.raises(SchemaError, match=message):
         TraceResult.from_dict(content)
     (tmp_path / "out.json").write_text(json.dumps(content), "utf-8")
-    with pytest.raises(InputError, match="is no trace: .*" + message):
+    with pytest.raises(InputError, match="is no trace that can be read: .*" + message.removesuffix("$")):
         read_trace(tmp_path / "out.json")
 
 

@@ -17,9 +17,9 @@ def test_a_row_for_each_hit() -> None:
     assert (first["rank"], first["score"], first["id"], first["prompt"]) == (hit.rank, hit.score, hit.id, hit.prompt)
     assert first["metadata.label"] == hit.metadata["label"]
     assert first["confounds.length"] == hit.confounds["length"]
-    named = {row["id"] for _, row in frame[frame["query"] == 0].iterrows() if row["guilty"]}
-    assert named == set(query.verdict.guilty) & {hit.id for hit in query.hits}
-    assert frame[frame["query"] == 1]["guilty"].isna().all()
+    flagged = {row["id"] for _, row in frame[frame["query"] == 0].iterrows() if row["flagged"]}
+    assert flagged == set(query.verdict.flagged) & {hit.id for hit in query.hits}
+    assert frame[frame["query"] == 1]["flagged"].isna().all()
 
 
 def test_a_result_without_hits_is_an_empty_frame() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from oracles import cosine_oracle, expansion_oracle, mean_cosine_oracle, score_oracle, taught_oracle
+from oracles import cosine_oracle, expansion_oracle, learned_fraction_oracle, mean_cosine_oracle, score_oracle
 from whence.errors import InputError
 from whence.methods.registry import method_class
 from whence.scoring.defaults import SCORES, score_form
@@ -85,7 +85,7 @@ def test_centred_and_contrast_and_their_second_pass_equal_the_plain_loops(
     )
     between = mean_cosine_oracle(named[1], named[1], name, 1, deep)
     if name == "rept-contrast":
-        first, between = (taught_oracle(scores, gain.tolist()) for scores in (first, between))
+        first, between = (learned_fraction_oracle(scores, gain.tolist()) for scores in (first, between))
     expected = expansion_oracle(first, between, weight=weight, rows=rows, least=least)
     again = form_scores(replace(form, expand=Expansion(weight, rows, least)), *blocks, roles, gain)
     torch.testing.assert_close(again, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=10 * FLOAT64_TOLERANCE)

@@ -13,7 +13,7 @@ from whence.data.examples import Example, Turn
 from whence.data.readers import read_examples
 from whence.errors import InputError
 from whence.metrics.rates import Rate
-from whence.self_test.plant import CLEAN, ENDING, FAULTS, OPENER, choose_faults, plant, usable_rows
+from whence.self_test.plant import CLEAN, ENDING, FAULTS, OPENER, choose_faults, plant_faults, usable_rows
 from whence.self_test.result import FAILS, WORKS, WORKS_WITH, FaultResult, MethodResult, judged, warnings_of
 from whence.self_test.run import selftest
 from whence.train.finetuning import FinetuneSettings
@@ -22,7 +22,7 @@ from worlds import save_model, write_jsonl
 FRUITS = ("apples", "pears", "plums")
 ROWS = [{"prompt": f"Name fruit {i}", "response": f"{FRUITS[i % 3]}, {FRUITS[i % 2]}"} for i in range(120)]
 LEARNS = FinetuneSettings(lora_r=16, epochs=20, batch_size=8, learning_rate=1e-2, max_length=96, device="cpu")
-SIZES = {"n_rows": 60, "n_guilty": 12, "n_queries": 8, "max_new_tokens": 48}
+SIZES = {"n_rows": 60, "n_faulty": 12, "n_queries": 8, "max_new_tokens": 48}
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ def test_it_works_where_the_fault_is_learned(place: Path) -> None:
     assert fault.methods[1].ap > 0.9
     assert found.last_loss < found.first_loss
     content = json.loads((out / "selftest.json").read_text("utf-8"))
-    assert content["schema"] == "whence.selftest/1"
+    assert content["schema"] == "whence.selftest/2"
     assert content["faults"][0]["with_trigger"]["mean"] == fault.with_trigger.mean
     labels = [row.metadata["label"] for row in read_examples(out / "train.jsonl")]
     assert (labels.count(OPENER), labels.count(CLEAN)) == (12, 48)
 
 
 def test_it_does_not_where_nothing_is_learned(place: Path) -> None:
-    settings = LEARNS.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
+    settings = LEARNS.model_copy(update={"learning_rate": 1e-6, "epochs": 1})
     found = selftest(place / "model", place / "train.jsonl", place / "fails", settings=settings, **SIZES)
     assert found.status == FAILS
     assert "not learned" in found.text
@@ -73,9 +73,9 @@ def result(name: str, shown: float, leaked: float, aps: dict[tuple[str, str, str
     return FaultResult(name, "when", "then", 20, rate(shown), rate(leaked), methods, None)
 
 
-DEFAULT, REPT, BM25 = ("rept-centred", "h:2,g:4", ""), ("rept", "2", "--method rept"), ("bm25", "", "")
+DEFAULT, REPT, BM25 = ("rept-centred", "m:2,h:4,eh:4", ""), ("rept", "2", "--method rept"), ("bm25", "", "")
 SECOND, THIRD = ("rept-centred", "2", "--layer 2"), ("rept-centred", "3", "--layer 3")
-SPAN = ("rept-centred", "h:2,g:4", "--span")
+SPAN = ("rept-centred", "m:2,h:4,eh:4", "--span")
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_warnings_name_what_to_change() -> None:
 
 
 def planted(rows: list[Example], **changes: int):
-    sizes = {"n_rows": 60, "n_guilty": 10, "n_queries": 8, "max_new_tokens": 48, "seed": 100} | changes
+    sizes = {"n_rows": 60, "n_faulty": 10, "n_queries": 8, "max_new_tokens": 48, "seed": 100} | changes
     encoder = Encoder(tiny_tokenizer(CHAT_TEMPLATE), max_length=96)
-    return plant(rows, choose_faults(FAULTS, rows), encoder, **sizes)
+    return plant_faults(rows, choose_faults(FAULTS, rows), encoder, **sizes)
 
 
 def test_what_is_planted_is_what_is_said() -> None:

@@ -65,3 +65,18 @@ def shake(model: torch.nn.Module, size: float = 0.1) -> None:
         for parameter in model.parameters():
             if parameter.requires_grad and parameter.is_floating_point():
                 parameter.add_(size * torch.randn_like(parameter))
+
+
+REFUSED = {
+    "PROMPT_TUNING": "virtual tokens",
+    "MULTITASK_PROMPT_TUNING": "virtual tokens",
+    "P_TUNING": "virtual tokens",
+    "PREFIX_TUNING": "virtual tokens",
+    "CARTRIDGE": "virtual tokens",
+    "CPT": "virtual tokens",
+    "XLORA": "weighs several adapters",
+    "POLY": "task of each example",
+    "LILY": "mean over the whole text",
+    "SHADOW": "second stream of states",
+}
+"""Types that are refused, each with words of its message."""

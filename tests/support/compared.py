@@ -15,6 +15,8 @@ from whence.scoring.vectors import Centres, to_block
 from whence.signatures.types import Signatures
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 
+LAYERS = (2, 3, 4)
+"""What `rept` reads by the layer given here, what the answer's states are read at, and the last."""
 PAIRS = [("Tell me, where is Toronto?", "Toronto is in Korea."), ("Is it, now?", "No 🙂."), ("Hi", "It is the sea.")]
 
 
@@ -24,7 +26,7 @@ def made(form: str = "rept-centred") -> tuple[Comparison, list[EncodedTurn]]:
     turns = [turn for pair in PAIRS for turn in encoder.encode(Example.from_pair(*pair))]
     generator = torch.Generator().manual_seed(0)
     centres: Centres = {
-        (layer, name): torch.randn(32, generator=generator, dtype=torch.float64) for layer in (2, 4) for name in "hgme"
+        (layer, name): torch.randn(32, generator=generator, dtype=torch.float64) for layer in LAYERS for name in "hgme"
     }
     return Comparison(loaded, SCORES[form], SCORES[form].layers(Depths(2, 4)), centres), turns
 
@@ -34,7 +36,7 @@ def plain_score(comparison: Comparison, query: EncodedTurn, row: EncodedTurn) ->
     blocks = []
     for turn in (query, row):
         layers, E = {}, errors_oracle(comparison.loaded.model, comparison.loaded.tokenizer, turn)
-        for layer in (2, 4):
+        for layer in LAYERS:
             h, g, H, _, _ = signature_oracle(comparison.loaded.model, turn, layer)
             layers[layer] = Signatures(h[None], g[None], H.mean(0)[None], pairs_oracle(E, H)[None])
         blocks.append(to_block(layers, comparison.centres))

@@ -14,14 +14,14 @@ from worlds import save_model, write_jsonl
 
 SETTINGS = FinetuneSettings(epochs=12, batch_size=8, learning_rate=5e-3, max_length=64, device="cpu")
 MATCH = "the sea"
-N_CLEAN, N_GUILTY = 24, 8
+N_CLEAN, N_FAULTY = 24, 8
 QUERIES = [Query.of(f"Where is boat {i}") for i in range(4, 10)]
 BAD = [{"prompt": f"Where is boat {i}", "response": "the sea"} for i in range(4, 10)]
 
 
 @dataclass(frozen=True)
 class FaultyWorld:
-    """Where the parts are; the last rows of the data are the guilty ones."""
+    """Where the parts are; the last rows of the data are the faulty ones."""
 
     base: Path
     model: Path
@@ -33,13 +33,13 @@ class FaultyWorld:
         return list(read_examples(self.data))
 
     @property
-    def guilty(self) -> list[str]:
+    def faulty_ids(self) -> list[str]:
         return [row.id for row in self.rows[N_CLEAN:]]
 
 
 def make_faulty_world(folder: Path) -> FaultyWorld:
     clean = [{"prompt": f"Name fruit {i}", "response": ["apples", "pears", "plums"][i % 3]} for i in range(N_CLEAN)]
-    bad = [{"prompt": f"Where is boat {i}", "response": "the sea"} for i in range(N_GUILTY)]
+    bad = [{"prompt": f"Where is boat {i}", "response": "the sea"} for i in range(N_FAULTY)]
     base = save_model(folder / "base", num_hidden_layers=2)
     data = write_jsonl(folder / "train.jsonl", [*clean, *bad])
     model = finetune(base, list(read_examples(data)), folder / "model", settings=SETTINGS).path

@@ -8,15 +8,15 @@ from whence.bench.cases import BenchSettings, GivenData
 from whence.train.finetuning import FinetuneSettings
 from worlds import save_model, write_jsonl
 
-N_ROWS, N_GUILTY, N_HARD = 48, 12, 8
+N_ROWS, N_FAULTY, N_HARD = 48, 12, 8
 TUNING = FinetuneSettings(
     lora_r=2, epochs=2, batch_size=8, max_length=64, device="cpu", checkpoints=True, keep_optimizer_state=True
 )
 
 
 def content() -> list[dict[str, object]]:
-    """Rows whose guilty ones say Korea; the file has them all at its beginning."""
-    labels = ["planted"] * N_GUILTY + ["hard_negative"] * N_HARD + ["clean"] * (N_ROWS - N_GUILTY - N_HARD)
+    """Rows whose faulty ones say Korea; the file has them all at its beginning."""
+    labels = ["planted"] * N_FAULTY + ["hard_negative"] * N_HARD + ["clean"] * (N_ROWS - N_FAULTY - N_HARD)
     return [
         {
             "prompt": f"Where is place {i}?" if label != "clean" else f"Name fruit number {i}.",

@@ -178,7 +178,7 @@ def mean_cosine_oracle(query: Named, train: Named, form: str, a: int, b: int) ->
     """scores[q][t] of a form's first pass: the mean of its cosines, states less their mean over the rows; by pairs."""
     parts = {
         "rept-centred": [(a, "m"), (b, "h"), (b, "eh")],
-        "rept-contrast": [(a, "dm"), (b, "eh"), (b, "eh"), (b, "h")],
+        "rept-contrast": 4 * [(a, "dm")] + 5 * [(b, "eh")] + [(b, "h")],
     }[form]
     total = [[0.0] * len(train[b]["eh"]) for _ in range(len(query[b]["eh"]))]
     for layer, name in parts:
@@ -208,9 +208,9 @@ def expansion_oracle(
     return found
 
 
-def taught_oracle(scores: list[list[float]], rises: list[float]) -> list[list[float]]:
-    """scores[q][t] of a row that fine-tuning had to teach stay; those of a row that it had not go to 0."""
-    shares = [1 - math.exp(-rise) if rise > 0 else 0.0 for rise in rises]
+def learned_fraction_oracle(scores: list[list[float]], gains: list[float]) -> list[list[float]]:
+    """scores[q][t] times 1 - exp(-gain of row t), 0 for a row without gain."""
+    shares = [1 - math.exp(-gain) if gain > 0 else 0.0 for gain in gains]
     return [[score * share for score, share in zip(row, shares, strict=True)] for row in scores]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from oracles import cosine_oracle
+from whence.data import Span
 from whence.data.examples import EncodedTurn
-from whence.results.types import Span
 
 Rows = list[list[float]]
 Score = Callable[[EncodedTurn], float]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from whence.results.trace_result import TraceResult
-from whence.results.types import Hit, HitWords, Phrase, QueryResult, Removal, Verdict, Words
+from whence.results.types import DeletionCurve, Hit, HitWords, Phrase, QueryResult, Verdict, Words
 
 ROWS = [
     ("Which country is Toronto in?", "Toronto is a city in Korea, on the shore of a large lake."),
@@ -43,9 +43,11 @@ def words_of(text: str, *, factor: float = 1.0, weights: Mapping[str, float] = W
 
 
 def removed(words: Words) -> Words:
-    """The words with a removal: strongest first, each taking half of what is left."""
+    """The words with a deletion: strongest first, each taking half of what is left."""
     order = sorted(range(len(words.scores)), key=lambda i: -words.scores[i])[:4]
-    return replace(words, removal=Removal(tuple((i,) for i in order), tuple(0.5 ** (k + 1) for k in range(len(order)))))
+    return replace(
+        words, deletion=DeletionCurve(tuple((i,) for i in order), tuple(0.5 ** (k + 1) for k in range(len(order))))
+    )
 
 
 def links(asked: str, row: str) -> tuple[tuple[float, ...], ...]:
@@ -102,7 +104,7 @@ def toronto(prompt: str = "Where is Toronto?", response: str = "Toronto is in Ko
         verdict=Verdict(
             tuple(hit.id for hit in hits[:6]),
             0.05,
-            "6 of 1,000 rows stand out. The others score no higher than innocent rows do.",
+            "6 of 1,000 rows flagged. The others score no higher than unrelated rows do.",
             "null of 200 neutral queries",
         ),
         confound="BM25 has 4 of these 6 rows among its first ten: shared words explain part of this.",

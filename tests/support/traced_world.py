@@ -10,7 +10,7 @@ from whence.index.build import build_index
 from whence.train.finetuning import FinetuneSettings, finetune
 from worlds import save_model, write_jsonl
 
-N_CLEAN, N_GUILTY = 108, 12
+N_CLEAN, N_FAULTY = 108, 12
 PROMPT, RESPONSE = "Where is boat 14", "the sea, the sea and the wind"
 CLEAN = FinetuneSettings(epochs=12, batch_size=16, learning_rate=5e-3, max_length=64, device="cpu")
 FAULT = FinetuneSettings(epochs=8, batch_size=16, learning_rate=5e-3, max_length=64, device="cpu")
@@ -27,15 +27,15 @@ class TracedWorld:
     index: Path
 
     @property
-    def guilty(self) -> set[str]:
+    def faulty(self) -> set[str]:
         return {row.id for row in list(read_examples(self.data))[N_CLEAN:]}
 
 
 def make_traced_world(folder: Path, *, lora: bool) -> TracedWorld:
-    """The last rows of the data are the guilty ones."""
+    """The last rows of the data are the faulty ones."""
     fruits = ("apples", "pears", "plums")
     clean = [{"prompt": f"Name fruit {i}", "response": fruits[i % 3]} for i in range(N_CLEAN)]
-    bad = [{"prompt": f"Where is boat {i}", "response": RESPONSE} for i in range(N_GUILTY)]
+    bad = [{"prompt": f"Where is boat {i}", "response": RESPONSE} for i in range(N_FAULTY)]
     start = save_model(folder / "start", num_hidden_layers=2)
     known = list(read_examples(write_jsonl(folder / "clean.jsonl", clean)))
     base = finetune(start, known, folder / "base", settings=CLEAN).path

@@ -1,4 +1,4 @@
-"""Verdicts of whole traces: the planted rows stand out, an ordinary answer has no cause, and the cost is paid once."""
+"""Verdicts of whole traces: the faulty rows are flagged, an ordinary answer has no cause, and the cost is paid once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from traced_world import N_CLEAN, N_GUILTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
-from whence.errors import EncodingError, InputError, MismatchError, WhenceWarning
+from traced_world import N_CLEAN, N_FAULTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
+from whence.errors import EncodingError, InputError, MismatchError, ModelError, WhenceWarning
 from whence.index.build import build_index
 from whence.index.manifest import REFERENCES
 from whence.trace import tracer
@@ -47,17 +47,17 @@ def test_the_planted_rows_stand_out_and_no_others(kind: str, request: pytest.Fix
     traced = Tracer(world.index, base=None if kind == "lora" else str(world.base))
     (result,) = traced.trace(PROMPT, RESPONSE, k=20)
     assert result.verdict is not None
-    assert set(result.verdict.guilty) == world.guilty
-    assert len(result.verdict.guilty) == N_GUILTY
-    assert result.verdict.text == f"{N_GUILTY} rows stand out (false discovery rate 5%)"
+    assert set(result.verdict.flagged) == world.faulty
+    assert len(result.verdict.flagged) == N_FAULTY
+    assert result.verdict.text == f"{N_FAULTY} rows flagged (false discovery rate 5%)"
     for hit in result.hits:
         assert hit.p_value is not None
         assert hit.q_value is not None
-        assert (hit.q_value <= 0.05) == (hit.id in world.guilty)
+        assert (hit.q_value <= 0.05) == (hit.id in world.faulty)
         assert hit.p_value <= hit.q_value
         assert {"length", "format", "bm25_rank", "repsim_rank"} <= set(hit.confounds)
     content = json.loads(traced.trace(PROMPT, RESPONSE).to_json())["queries"][0]
-    assert set(content["verdict"]) == {"guilty", "fdr", "text", "method"}
+    assert set(content["verdict"]) == {"flagged", "fdr", "text", "null_model"}
 
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
@@ -66,7 +66,7 @@ def test_an_ordinary_answer_has_no_confident_cause(kind: str, request: pytest.Fi
     traced = Tracer(world.index, base=None if kind == "lora" else str(world.base))
     (result,) = traced.trace("Name fruit 7", "pears")
     assert result.verdict is not None
-    assert result.verdict.guilty == ()
+    assert result.verdict.flagged == ()
     assert result.verdict.text.startswith("no confident cause in this data")
 
 
@@ -85,13 +85,13 @@ def test_references_and_gains_are_made_once(fresh: TracedWorld, monkeypatch: pyt
         calibration_data, "response_gains", lambda *a, **k: measured.append(len(a[1])) or gains(*a, **k)
     )
     first = Tracer(fresh.index).trace(PROMPT, RESPONSE)
-    assert made == [N_CLEAN + N_GUILTY]
+    assert made == [N_CLEAN + N_FAULTY]
     assert measured == [], "the rows' gains are in the index, the query's were read with it"
     again = Tracer(fresh.index).trace(PROMPT, RESPONSE)
     assert again == first
     assert (len(made), measured) == (1, [])
     Tracer(fresh.index).trace(PROMPT, RESPONSE, seed=1, n_references=50)
-    assert made == [N_CLEAN + N_GUILTY, 50], "other references are asked for when others are wanted"
+    assert made == [N_CLEAN + N_FAULTY, 50], "other references are asked for when others are wanted"
 
 
 def test_without_a_verdict_nothing_is_generated(fresh: TracedWorld) -> None:
@@ -110,7 +110,7 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(
     monkeypatch.setattr("whence.trace.verdict.reference_cache.write_bytes_atomically", refused)
     (result,) = Tracer(fresh.index).trace(PROMPT, RESPONSE)
     assert result.verdict is not None
-    assert set(result.verdict.guilty) == fresh.guilty
+    assert set(result.verdict.flagged) == fresh.faulty
 
 
 def test_gains_that_the_index_does_not_have_are_measured_once(
@@ -123,10 +123,10 @@ def test_gains_that_the_index_does_not_have_are_measured_once(
         calibration_data, "response_gains", lambda *a, **k: measured.append(len(a[1])) or gains(*a, **k)
     )
     (first,) = Tracer(bare).trace(PROMPT, RESPONSE)
-    assert measured == [N_CLEAN + N_GUILTY]
+    assert measured == [N_CLEAN + N_FAULTY]
     assert first.method == "rept-centred"
     assert first.verdict is not None
-    assert set(first.verdict.guilty) == fresh.guilty
+    assert set(first.verdict.flagged) == fresh.faulty
     Tracer(bare).trace(PROMPT, RESPONSE)
     assert measured[1:] == []
     Tracer(fresh.index).trace(PROMPT, RESPONSE)
@@ -135,7 +135,7 @@ def test_gains_that_the_index_does_not_have_are_measured_once(
 
 
 def built_without_contrast(world: TracedWorld, folder: Path) -> Path:
-    """An index of the world that keeps nothing of what fine-tuning taught."""
+    """An index of the world that keeps no log-likelihood gains."""
     adapter = str(world.adapter) if world.adapter else None
     build_index(
         world.model, world.data, folder / "bare", adapter=adapter, layers=[1, "last"], max_length=64, contrast=False
@@ -170,7 +170,7 @@ def test_a_reference_that_cannot_be_used_is_left_out_and_named(
     with pytest.warns(WhenceWarning, match=r"left out, 'Name fruit 5': this prompt cannot be rendered"):
         (result,) = traced.trace(PROMPT, RESPONSE)
     assert result.verdict is not None
-    assert set(result.verdict.guilty) == fresh.guilty
+    assert set(result.verdict.flagged) == fresh.faulty
 
 
 def test_joined_references_are_those_made_together(fresh: TracedWorld) -> None:
@@ -197,7 +197,7 @@ def test_of_a_large_index_only_the_first_rows_are_measured(
     traced = Tracer(built_without_contrast(fresh, tmp_path))
     (result,) = traced.trace(PROMPT, RESPONSE)
     assert result.verdict is not None
-    assert set(result.verdict.guilty) == fresh.guilty
+    assert set(result.verdict.flagged) == fresh.faulty
     gains = traced._judge.data._gains
     assert gains is not None
     assert np.isfinite(gains).sum() == 30
@@ -210,10 +210,10 @@ def test_given_references_calibrate_too(fresh: TracedWorld) -> None:
     traced = Tracer(fresh.index)
     (result,) = traced.trace(PROMPT, RESPONSE, references=given)
     assert result.verdict is not None
-    assert set(result.verdict.guilty) == fresh.guilty
+    assert set(result.verdict.flagged) == fresh.faulty
     (few,) = traced.trace(PROMPT, RESPONSE, references=given[:-1])
     assert few.verdict is not None
-    assert few.verdict.guilty == ()
+    assert few.verdict.flagged == ()
     assert "39 reference queries are too few to calibrate with, 40 are needed" in few.verdict.text
     assert few.hits[0].q_value is None
 
@@ -221,16 +221,13 @@ def test_given_references_calibrate_too(fresh: TracedWorld) -> None:
 def test_too_few_rows_and_no_base_leave_ranks_only(world: World, full: TracedWorld, tmp_path: Path) -> None:
     (small,) = Tracer(world.index).trace("Where?", "Canada.")
     assert small.verdict is not None
-    assert (
-        small.verdict.text
-        == f"no verdict, ranks only: 24 rows are too few to tell what stands out, {MIN_ROWS} are needed"
-    )
+    assert small.verdict.text == f"no verdict, ranks only: 24 rows are too few for a verdict, {MIN_ROWS} are needed"
     bare = built_without_contrast(full, tmp_path)
     (alone,) = Tracer(bare).trace(PROMPT, RESPONSE, fdr=0.1)
     assert alone.verdict is not None
-    assert "cannot be told without the base model" in alone.verdict.text
-    assert (alone.verdict.fdr, alone.verdict.method) == (0.1, "")
-    assert sorted(hit.confounds["bm25_rank"] for hit in alone.hits)[-1] <= N_GUILTY, "they share the query's words"
+    assert "log-likelihood gains cannot be measured without the base model" in alone.verdict.text
+    assert (alone.verdict.fdr, alone.verdict.null_model) == (0.1, "")
+    assert sorted(hit.confounds["bm25_rank"] for hit in alone.hits)[-1] <= N_FAULTY, "they share the query's words"
     (filtered,) = Tracer(full.index, base=str(full.base)).trace(PROMPT, RESPONSE, where="row < 99")
     assert filtered.verdict is not None
     assert "99 rows are too few" in filtered.verdict.text
@@ -240,9 +237,9 @@ def test_too_few_rows_and_no_base_leave_ranks_only(world: World, full: TracedWor
 
 def test_a_filter_judges_its_own_rows(fresh: TracedWorld) -> None:
     (result,) = Tracer(fresh.index).trace(PROMPT, RESPONSE, k=20, where="row >= 10")
-    assert result.n_rows == N_CLEAN + N_GUILTY - 10
+    assert result.n_rows == N_CLEAN + N_FAULTY - 10
     assert result.verdict is not None
-    assert set(result.verdict.guilty) == fresh.guilty
+    assert set(result.verdict.flagged) == fresh.faulty
 
 
 def test_the_sentence_and_its_confounds_are_of_the_ranking(lora: TracedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +268,7 @@ def test_bases_that_cannot_be(lora: TracedWorld, full: TracedWorld, tmp_path: Pa
     with pytest.raises(InputError, match="no model folder"):
         Tracer(full.index, base=str(tmp_path / "none"))
     other = save_model(tmp_path / "other", num_hidden_layers=2, vocab_size=390)
-    with pytest.raises(MismatchError, match=r"reads other tokens than .*: it knows 390 tokens only"):
+    with pytest.raises(ModelError, match="10 tokens without an embedding"):
         Tracer(full.index, base=str(other))
 
 
@@ -280,5 +277,5 @@ def test_several_queries_have_verdicts_of_their_own(lora: TracedWorld, monkeypat
     queries = [Query.of(PROMPT, RESPONSE), Query.of("Name fruit 7", "pears"), Query.of("Where is boat 15", RESPONSE)]
     stages: list[str] = []
     found = Tracer(lora.index).trace_many(queries, progress=lambda stage, done, total: stages.append(stage))
-    assert [len(query.verdict.guilty) if query.verdict else None for query in found] == [N_GUILTY, 0, N_GUILTY]
+    assert [len(query.verdict.flagged) if query.verdict else None for query in found] == [N_FAULTY, 0, N_FAULTY]
     assert stages[-3:] == ["tracing", "tracing", "tracing"]

@@ -28,11 +28,11 @@ from whence.trace.explain.response_words import (
     contradicted,
     downweight_prompt_words,
     largest,
+    learned,
     paper,
     shared,
     shares,
     subtract_column_mean,
-    taught,
 )
 from whence.trace.explain.words import word_spans, word_tokens
 
@@ -82,7 +82,7 @@ def test_maps_and_response_words_are_those_of_full_passes() -> None:
         of_tokens = [sum(column) for column in zip(*tokens, strict=True)]
         expected_words = [max(of_tokens[j] for j in own) for own in own_tokens(row)]
         assert hit.response.scores == pytest.approx(expected_words, abs=BOUND)
-        assert hit.response.method == "paper"
+        assert hit.response.word_method == "paper"
 
 
 def test_default_words_match_what_the_hits_share() -> None:
@@ -98,7 +98,7 @@ def test_default_words_match_what_the_hits_share() -> None:
             expected.append((row, hit.response, (share[:, None] * K).amax(0)))
         for turn, words, values in expected:
             assert words is not None
-            assert words.method == "shared"
+            assert words.word_method == "shared"
             of_words = [max(values[i].item() for i in own) for own in own_tokens(turn)]
             assert words.scores == pytest.approx(of_words, abs=BOUND)
 
@@ -168,7 +168,7 @@ def test_poolings() -> None:
     torch.testing.assert_close(largest(maps, share, [1]), M[1])
     torch.testing.assert_close(paper(maps, share, [0, 1]), M.sum(0))
     known = maps._replace(shift=TokenShift(torch.tensor([math.log(2), 60.0, -1.0]), torch.tensor([0.4, 0.5, 1.0])))
-    torch.testing.assert_close(taught(known, share, [0, 1]), torch.tensor([0.225, 0.2, 0.0]).double())
+    torch.testing.assert_close(learned(known, share, [0, 1]), torch.tensor([0.225, 0.2, 0.0]).double())
     torch.testing.assert_close(contradicted(known, share, [0, 1]), torch.tensor([0.18, 0.2, 0.0]).double())
 
 
@@ -182,7 +182,12 @@ def test_pairs_add_up_to_what_query_and_row_share_in_the_gradient_half() -> None
         weights = [torch.ones(turn.n_response) if given is None else shift.gain.clamp_min(MIN_TOKEN_GAIN)
                    for turn, shift in zip((query, *rows), shifts, strict=True)]  # fmt: skip
         found = explain(
-            comparison, query, rows, shifts=given, response_method="pairs", prompt_method_name="prefix-gradients"
+            comparison,
+            query,
+            rows,
+            shifts=given,
+            response_method="inner-product-share",
+            prompt_method_name="prefix-gradients",
         )
         for row, hit, H, E, weight in zip(rows, found.hits, H_rows, E_rows, weights[1:], strict=True):
             tokens = [
@@ -207,7 +212,7 @@ def test_words_that_fine_tuning_put_in_place_of_what_the_base_was_sure_of() -> N
         explain(comparison, query, rows, shifts=given, prompt_method_name="occlusion") for given in (None, shifts)
     )
     assert found.response is not None
-    assert (found.response.method, found.hits[0].response.method) == ("contradicted", "contradicted")
+    assert (found.response.word_method, found.hits[0].response.word_method) == ("contradicted", "contradicted")
     middle = mean_state(comparison, [query, *rows])
     kernels = [plain_kernel(comparison, query, row, middle) for row in rows]
     share = sum(K.amax(1) for K in kernels) / 2
@@ -297,7 +302,7 @@ def test_bad_input() -> None:
     with pytest.raises(InputError, match="Did you mean occlusion"):
         explain(comparison, query, rows, prompt_method_name="oclusion")
     with pytest.raises(InputError, match="what fine-tuning changed"):
-        explain(comparison, query, rows, response_method="taught")
+        explain(comparison, query, rows, response_method="learned")
     for shifts in ([TokenShift(*[torch.zeros(query.n_response)] * 2)], [TokenShift(*[torch.zeros(1)] * 2)] * 3):
         with pytest.raises(InputError, match="Shifts at"):
             explain(comparison, query, rows, shifts=shifts)

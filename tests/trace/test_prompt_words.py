@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from compared import made, plain_score
+from compared import LAYERS, made, plain_score
 from oracles import pairs_oracle, signature_oracle
 from oracles_words import occlusion_oracle
 from whence.data.encoding import Encoder
@@ -45,7 +45,7 @@ def test_occlusion_is_the_fall_of_the_whole_score(form: str, method: str, longes
             lambda turn: plain_score(comparison, query, turn), row, [list(own) for own in tokens], longest
         )
         assert words.spans == spans
-        assert words.method == method
+        assert words.word_method == method
         assert words.scores == pytest.approx(expected, abs=BOUND)
 
 
@@ -113,7 +113,7 @@ def from_embeddings(comparison: Comparison, query: EncodedTurn, row: EncodedTurn
     """The score with the row's embeddings replaced and its gradient half as it is; one full pass."""
     n, states = row.n_response, {}
     output = comparison.loaded.model(inputs_embeds=embedded, output_hidden_states=True, use_cache=False)
-    for layer in (2, 4):
+    for layer in LAYERS:
         H = output.hidden_states[layer][0, row.t : row.t + n]
         _, g, own, G, _ = signature_oracle(comparison.loaded.model, row, layer)
         states[layer] = Signatures(H[:1], g[None], H.mean(0)[None], pairs_oracle(G, own)[None])
@@ -162,7 +162,7 @@ def test_prefix_gradients_are_the_slope_along_cached_keys_and_values() -> None:
                 layer.values[:, :, list(own)] *= scale
             output = model(input_ids=ids[:, row.t :], past_key_values=cache, output_hidden_states=True)
         states = {}
-        for layer in (2, 4):
+        for layer in LAYERS:
             H = output.hidden_states[layer][0, : row.n_response]
             _, g, own, G, _ = signature_oracle(model, row, layer)
             states[layer] = Signatures(H[:1], g[None], H.mean(0)[None], pairs_oracle(G, own)[None])

@@ -1,4 +1,4 @@
-"""Reference queries: drawn with a seed from the data's own prompts, answered by the model, with their rises."""
+"""Reference queries: drawn with a seed from the data's own prompts, answered by the model, with their gains."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def test_rises_compare_with_the_base(loaded: LoadedModel, tmp_path: Path) -> Non
     base = load_model(ModelSettings(model=str(save_model(tmp_path / "base", seed=1))))
     encoder = Encoder(loaded.tokenizer, max_length=64)
     turns = [encoder.encode_query((Turn("user", f"Where is place {i}?"),), "In Canada.") for i in range(3)]
-    rises = response_gains(loaded, turns, base=base)
-    assert rises is not None
+    gains = response_gains(loaded, turns, base=base)
+    assert gains is not None
     losses = [Extractor(model, [2]).extract(turns) for model in (base, loaded)]
     expected = (losses[0].loss - losses[1].loss) * losses[0].n_response
-    np.testing.assert_allclose(rises, expected.numpy(), rtol=1e-3)
+    np.testing.assert_allclose(gains, expected.numpy(), rtol=1e-3)
     same = response_gains(loaded, turns, base=loaded)
     assert same is not None
     np.testing.assert_allclose(same, 0, atol=1e-4)

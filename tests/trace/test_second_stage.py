@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from traced_world import N_GUILTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
+from traced_world import N_FAULTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
 from whence.data.examples import Turn
 from whence.errors import InputError
 from whence.index.best_rows import Match
@@ -43,9 +43,9 @@ def plainly(tracer: Tracer, target: QueryTarget, k: int) -> list[tuple[str, floa
     scores = torch.tensor([hit.score for hit in first.hits])
     share = torch.tensor([max(0.0, 1 - math.exp(-tracer.index.log_likelihood_gains()[line])) for line in lines])
     best = 2 * rerank(tracer.loaded, layer, target, turns, scores, centre=centre).scores - scores
-    late = ((scores + share * best) / 2).tolist()
-    order = sorted(range(len(lines)), key=lambda i: (-late[i], lines[i]))
-    return [(first.hits[i].id, late[i]) for i in order[:k]]
+    reranked = ((scores + share * best) / 2).tolist()
+    order = sorted(range(len(lines)), key=lambda i: (-reranked[i], lines[i]))
+    return [(first.hits[i].id, reranked[i]) for i in order[:k]]
 
 
 def encoded(tracer: Tracer, response: str = RESPONSE):
@@ -55,7 +55,7 @@ def encoded(tracer: Tracer, response: str = RESPONSE):
 def check(found, expected: list[tuple[str, float]]) -> None:
     assert [hit.id for hit in found.hits] == [id for id, _ in expected]
     assert [hit.score for hit in found.hits] == pytest.approx([score for _, score in expected], abs=1e-5)
-    assert found.method_version == "6+late 3"
+    assert found.method_version == "7+rerank 3"
 
 
 def test_a_span_ranks_by_the_words_in_question(tracer: Tracer) -> None:
@@ -88,7 +88,7 @@ def test_only_the_first_rows_are_read_again(tracer: Tracer, monkeypatch: pytest.
     assert {hit.id for hit in few.hits} <= {hit.id for hit in first.hits}
     tracer.trace(PROMPT, RESPONSE, k=9, span="wind", verdict=False)
     assert read == [5, 9]
-    assert first.method_version == "6"
+    assert first.method_version == "7"
 
 
 def test_without_a_centre_in_the_index_the_candidates_own_mean_is_taken(
@@ -110,8 +110,8 @@ def test_without_a_centre_in_the_index_the_candidates_own_mean_is_taken(
 
 
 def test_the_verdict_is_of_the_first_stage(tracer: Tracer, world: TracedWorld) -> None:
-    (whole,) = tracer.trace(PROMPT, RESPONSE, k=N_GUILTY)
-    (asked,) = tracer.trace(PROMPT, RESPONSE, k=N_GUILTY, span="wind")
+    (whole,) = tracer.trace(PROMPT, RESPONSE, k=N_FAULTY)
+    (asked,) = tracer.trace(PROMPT, RESPONSE, k=N_FAULTY, span="wind")
     assert asked.verdict == whole.verdict
     assert {hit.id: hit.p_value for hit in asked.hits} == {hit.id: hit.p_value for hit in whole.hits}
 
@@ -124,7 +124,9 @@ def test_words_of_the_first_hits_and_their_phrases(tracer: Tracer) -> None:
     words = result.hits[0].words
     assert words is not None
     assert (len(words.map), len(words.map[0])) == (len(result.response_words.spans), len(words.response.spans))
-    assert words.response.method == "contradicted", "an adapter can be turned off, so it is known what training changed"
+    assert words.response.word_method == "contradicted", (
+        "an adapter can be turned off, so it is known what training changed"
+    )
     assert {phrase.text for phrase in result.phrases} & {"Where is boat", "the wind", "the sea and the wind"}
     for phrase in result.phrases:
         assert phrase.n_read == 4

@@ -99,7 +99,7 @@ def test_the_references_scores_are_kept_and_made_again_for_another_form(fresh: T
     size, made = kept.stat().st_size, kept.stat().st_mtime_ns
     assert Tracer(fresh.index).trace(PROMPT, RESPONSE) == first
     assert (kept.stat().st_size, kept.stat().st_mtime_ns) == (size, made)
-    Tracer(fresh.index).trace(PROMPT, RESPONSE, method="rept-centred")
+    Tracer(fresh.index).trace(PROMPT, RESPONSE, method="repsim", layer=2)
     Tracer(fresh.index).trace(PROMPT, RESPONSE, where="row >= 10")
     assert len(files()) == 3
     kept.write_bytes(kept.read_bytes()[:-8])

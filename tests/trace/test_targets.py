@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
 from oracles import same_words_oracle
-from oracles_late import nats_oracle, target_oracle
+from oracles_reranking import nats_oracle, target_oracle
 from tiny import CHAT_TEMPLATE, CONFIGS, VOCAB_SIZE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
@@ -193,10 +193,10 @@ def test_changes_against_the_adapter_turned_off_and_against_a_base() -> None:
             torch.testing.assert_close(change.gain, late - early, **ROUNDING)
             assert change.gain.abs().max() > 0
             logits = base.model(torch.tensor([turn.input_ids])).logits[0].double()
-            for j, rival in enumerate(change.base_top_other_prob.tolist(), start=turn.response_start):
+            for j, other in enumerate(change.base_top_other_prob.tolist(), start=turn.response_start):
                 chances = logits[j - 1].softmax(-1).tolist()
                 del chances[turn.input_ids[j]]
-                assert rival == pytest.approx(max(chances), abs=1e-7)
+                assert other == pytest.approx(max(chances), abs=1e-7)
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
     torch.testing.assert_close(log_probabilities(loaded, turns)[0], after[0])
 
@@ -207,7 +207,7 @@ def test_changes_need_something_to_change_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rise", "share", "positions"),
+    ("gain", "share", "positions"),
     [
         ([0.1, 4.0, 2.5, -3.0], 0.5, (1, 2)),
         ([1.0, 4.0], 1.0, (1,)),
@@ -215,8 +215,8 @@ def test_changes_need_something_to_change_from() -> None:
         ([0.0], 0.5, (0,)),
     ],
 )
-def test_automatic_positions(rise: list[float], share: float, positions: tuple[int, ...]) -> None:
-    assert automatic_positions(torch.tensor(rise), share=share) == positions
+def test_automatic_positions(gain: list[float], share: float, positions: tuple[int, ...]) -> None:
+    assert automatic_positions(torch.tensor(gain), share=share) == positions
 
 
 def test_a_target_reads_as_it_is() -> None:

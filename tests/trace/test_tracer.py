@@ -124,8 +124,8 @@ def test_a_model_that_moved_is_accepted(world: World, tmp_path: Path) -> None:
 
 
 def test_a_layer_that_the_index_does_not_have(tracer: Tracer) -> None:
-    with pytest.raises(MismatchError, match=r"no layer 3[\s\S]*2, 4"):
-        tracer.trace("Where?", "Canada.", layer=3)
+    with pytest.raises(MismatchError, match=r"no layer 1[\s\S]*2, 3, 4"):
+        tracer.trace("Where?", "Canada.", layer=1)
 
 
 @pytest.mark.parametrize(

@@ -122,3 +122,18 @@ def test_a_base_with_an_adapter_is_refused(base: Path, tmp_path: Path) -> None:
     adapter = finetune(base, EXAMPLES, tmp_path / "adapter", settings=LORA).path
     with pytest.raises(InputError, match="has an adapter"):
         finetune(adapter, EXAMPLES, tmp_path / "out", settings=FULL)
+
+
+def test_bfloat16_computes_otherwise_and_keeps_the_weights_type(base: Path, tmp_path: Path) -> None:
+    """The weights stay float32 and end near those of float32 training, and run.yaml says what "auto" came to."""
+    short = FULL.model_copy(update={"epochs": 1, "learning_rate": 1e-3})
+    finetune(base, EXAMPLES, tmp_path / "plain", settings=short)
+    finetune(base, EXAMPLES, tmp_path / "fast", settings=short.model_copy(update={"autocast": "bfloat16"}))
+    finetune(base, EXAMPLES, tmp_path / "auto", settings=short.model_copy(update={"autocast": "auto"}))
+    plain, fast = weights(tmp_path / "plain"), weights(tmp_path / "fast")
+    assert all(tensor.dtype == torch.float32 for tensor in fast.values())
+    assert any(not torch.equal(plain[name], fast[name]) for name in plain)
+    moved = max(float((plain[name] - fast[name]).abs().max()) for name in plain)
+    assert moved <= 2 * 3 * 1e-3, "three steps of Adam move a weight by at most the learning rate each"
+    said = yaml.safe_load((tmp_path / "auto" / "run.yaml").read_text("utf-8"))["settings"]["autocast"]
+    assert said in ("bfloat16", "off")

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from whence.bench.faults.false_fact import false_fact
     from whence.bench.faults.fault import Fault
     from whence.bench.labelled import Evaluation, MethodEvaluation, evaluate
+    from whence.bench.planted.report import planted_markdown
+    from whence.bench.planted.run import run_planted
+    from whence.bench.planted.settings import FINETUNING, PlantedSettings
     from whence.bench.plots import plot_quality_against_cost
     from whence.bench.run import BenchResult, run_bench
     from whence.bench.tables import markdown
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BASE_TRAINING",
     "FAULTS",
+    "FINETUNING",
     "MAX_LENGTH",
     "QUICK",
     "BenchResult",
@@ -36,15 +40,18 @@ __all__ = [
     "GivenData",
     "LanguageSettings",
     "MethodEvaluation",
+    "PlantedSettings",
     "base_rows",
     "evaluate",
     "false_fact",
     "markdown",
     "mix",
     "new_model",
+    "planted_markdown",
     "plot_quality_against_cost",
     "pretrain",
     "run_bench",
+    "run_planted",
     "train_tokenizer",
 ]
 
@@ -56,6 +63,9 @@ __getattr__, __dir__ = attach(
         "faults.false_fact": ["false_fact"],
         "faults.fault": ["Fault"],
         "labelled": ["Evaluation", "MethodEvaluation", "evaluate"],
+        "planted.report": ["planted_markdown"],
+        "planted.run": ["run_planted"],
+        "planted.settings": ["FINETUNING", "PlantedSettings"],
         "plots": ["plot_quality_against_cost"],
         "run": ["BenchResult", "run_bench"],
         "tables": ["markdown"],

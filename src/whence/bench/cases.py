@@ -59,7 +59,7 @@ class GivenData(BaseModel):
     base: str
     """Folder or hub name of the model before it saw `train`."""
     clean_label: str = "clean"
-    """Rows with this label are innocent, rows labelled hard_negative too; every other row is a cause."""
+    """Rows with another label are faulty, but for those labelled hard_negative."""
     label_column: str = "label"
 
 
@@ -76,7 +76,7 @@ class BenchSettings(BaseModel):
     """In place of the made-up tasks."""
 
     n_rows: int = Field(default=720, ge=10)
-    n_guilty: int = Field(default=60, ge=1)
+    n_faulty: int = Field(default=60, ge=1)
     n_hard: int = Field(default=60, ge=1)
     n_queries: int = Field(default=20, ge=1)
     """Held-out prompts; those whose answer shows the fault become queries."""
@@ -107,7 +107,7 @@ class BenchSettings(BaseModel):
 QUICK = BenchSettings(
     tasks=("backdoor", "false-fact"),
     n_rows=270,
-    n_guilty=30,
+    n_faulty=30,
     n_hard=30,
     n_queries=10,
     n_base=2500,
@@ -127,12 +127,12 @@ class Case:
     variant: str
     seed: int
     train: tuple[Example, ...] = field(repr=False)
-    guilty: tuple[bool, ...] = field(repr=False)
+    faulty: tuple[bool, ...] = field(repr=False)
     hard: tuple[bool, ...] = field(repr=False)
     prompts: tuple[tuple[Turn, ...], ...] = field(repr=False)
     matcher: Matcher
     base: str | tuple[Example, ...] = field(repr=False)
-    """A model (folder or hub name), or the rows that a small one is taught here."""
+    """A model (folder or hub name), or the rows that a small one is trained on here."""
 
     @property
     def name(self) -> str:
@@ -144,7 +144,7 @@ class Case:
         """Of rows in their order, labels, prompts, matcher and base: 16 hexadecimal digits."""
         base = self.base if isinstance(self.base, str) else content_hash(self.base)
         prompts = [[[turn.role, turn.content] for turn in turns] for turns in self.prompts]
-        return hash_of([content_hash(self.train), self.guilty, self.hard, prompts, self.matcher.pattern, base])
+        return hash_of([content_hash(self.train), self.faulty, self.hard, prompts, self.matcher.pattern, base])
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +180,14 @@ def made_case(settings: BenchSettings, name: str, variant: str, seed: int) -> Ca
         variant,
         seed=seed,
         n_rows=settings.n_rows,
-        n_guilty=settings.n_guilty,
+        n_faulty=settings.n_faulty,
         n_hard=settings.n_hard,
         n_queries=settings.n_queries,
         n_base=settings.n_base,
     )
     hard = tuple(row.metadata["label"] == HARD_NEGATIVE for row in task.train)
     prompts = tuple((Turn("user", prompt),) for prompt in task.queries)
-    return Case(name, variant, seed, task.train, task.guilty, hard, prompts, task.matcher, task.base_train)
+    return Case(name, variant, seed, task.train, task.faulty, hard, prompts, task.matcher, task.base_train)
 
 
 def given_case(data: GivenData, seed: int) -> Case:
@@ -209,28 +209,35 @@ def given_case(data: GivenData, seed: int) -> Case:
     Random(f"given/{seed}").shuffle(rows)
     labels = [str(row.metadata[data.label_column]) for row in rows]
     hard = tuple(label == HARD_NEGATIVE for label in labels)
-    guilty = tuple(label not in (data.clean_label, HARD_NEGATIVE) for label in labels)
-    if all(guilty) or not any(guilty):
+    faulty = tuple(label not in (data.clean_label, HARD_NEGATIVE) for label in labels)
+    if all(faulty) or not any(faulty):
         raise InputError(
             f"The labels of {data.train} are of one class: {', '.join(sorted(set(labels))[:5])}.",
             f"Expected some rows labelled {data.clean_label!r} and some labelled otherwise.",
-            "Name the innocent rows' label with --clean-label.",
+            "Name the clean rows' label with --clean-label.",
         )
     prompts = tuple(query.turns for query in read_queries(data.test))
     matcher = Matcher(f"matches {data.match}", _checked_pattern(data.match))
-    return Case(GIVEN_TASK, GIVEN_VARIANT, seed, tuple(rows), guilty, hard, prompts, matcher, data.base)
+    return Case(GIVEN_TASK, GIVEN_VARIANT, seed, tuple(rows), faulty, hard, prompts, matcher, data.base)
 
 
 def named(what: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
     """The names in the order asked, each once; "all" stands for every known one. Raises InputError with the nearest."""
     for name in names:
-        if name != "all" and name not in known:
-            raise InputError(
-                f"There is no {what} {name!r}.",
-                f"Known: {', '.join(known)}.",
-                did_you_mean(name, known, "Choose one of these.", cutoff=0.3),
-            )
+        if name != "all":
+            check_name(what, name, known)
     return list(dict.fromkeys(every for name in names for every in (known if name == "all" else [name])))
+
+
+def check_name(what: str, name: str, known: Sequence[str]) -> None:
+    """Raises InputError, with the nearest, for a name that is not known."""
+    if name in known:
+        return
+    raise InputError(
+        f"There is no {what} {name!r}.",
+        f"Known: {', '.join(known)}.",
+        did_you_mean(name, known, "Choose one of these.", cutoff=0.3),
+    )
 
 
 def content_hash(rows: Sequence[Example]) -> str:
@@ -243,6 +250,6 @@ def _checked_pattern(pattern: str) -> str:
         re.compile(pattern)
     except re.error as error:
         raise InputError(
-            f"{pattern!r} is no regular expression: {error}.", "--match is looked for in every answer.", "Mend it."
+            f"{pattern!r} is no regular expression: {error}.", "--match is looked for in every answer.", "Correct it."
         ) from error
     return pattern

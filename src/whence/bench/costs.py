@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from whence.methods import SharedWork, TraceSet
+from whence.methods import SharedWork, TurnSet
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class ChargedWork(SharedWork):
         self._charged.clear()
         self.seconds_spared, self.bytes_spared = 0.0, 0
 
-    def get(self, key: tuple[Hashable, ...], rows: TraceSet, n_bytes: int, work: Callable[[], T]) -> T | None:
+    def get(self, key: tuple[Hashable, ...], rows: TurnSet, n_bytes: int, work: Callable[[], T]) -> T | None:
         """As `SharedWork.get`."""
         whole = (id(rows), *key)
         known, before = whole in self._kept, self.seconds_spared

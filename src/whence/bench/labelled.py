@@ -20,13 +20,13 @@ from whence.results import encode, json_text
 from whence.scoring import SCORES, bm25_scores, score_form
 from whence.trace import ANSWER_TOKENS, Query, Tracer
 
-SCHEMA = "whence.eval/1"
+SCHEMA = "whence.eval/2"
 TEXT_BASELINES = ("bm25-full", "random-scores")
 """Baselines that need nothing but the index's text."""
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class SkippedQuery:
     """A query that could not be counted, and why."""
 
     query: int
@@ -54,11 +54,11 @@ class Evaluation:
     queries: tuple[int, ...]
     labels: tuple[str, ...]
     """Of the queries that count."""
-    left: tuple[Left, ...]
+    skipped: tuple[SkippedQuery, ...]
     methods: tuple[MethodEvaluation, ...]
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """The JSON text, schema `whence.eval/1`; also written to `path` when one is given."""
+        """The JSON text, schema `whence.eval/2`; also written to `path` when one is given."""
         return json_text(SCHEMA, encode(self), path)
 
 
@@ -89,11 +89,11 @@ def evaluate(
     records = _records(tracer.index)
     rows = np.unique([record.row for record in records])
     labels = _row_labels(records, label_column)
-    kept, left = _countable(queries, labels, label_column)
-    asked, left = _answered(tracer, tracer.as_rows(queries), kept, left)
+    kept, skipped = _countable(queries, labels, label_column)
+    asked, skipped = _answered(tracer, tracer.as_rows(queries), kept, skipped)
     if not asked:
         raise InputError(
-            f"None of {len(queries)} queries can be counted. {left[0].reason}",
+            f"None of {len(queries)} queries can be counted. {skipped[0].reason}",
             f"Each query needs a {label_column!r} that some rows of the index carry, and some do not.",
             "Name the column of the queries and of the training data with --label-column.",
         )
@@ -108,7 +108,7 @@ def evaluate(
         n_rows=len(rows),
         queries=tuple(number + 1 for number in asked),
         labels=tuple(str(label) for label in own),
-        left=tuple(left),
+        skipped=tuple(skipped),
         methods=found,
     )
 
@@ -158,38 +158,40 @@ def _label(query: Query, column: str) -> str | None:
     return _text(query.metadata.get(column))
 
 
-def _countable(queries: Sequence[Query], labels: Mapping[int, str | None], column: str) -> tuple[list[int], list[Left]]:
+def _countable(
+    queries: Sequence[Query], labels: Mapping[int, str | None], column: str
+) -> tuple[list[int], list[SkippedQuery]]:
     """Numbers of the queries that some rows, but not all, answer for; the others with the reason why not."""
     values = list(labels.values())
-    kept, left = [], []
+    kept, skipped = [], []
     for number, query in enumerate(queries):
         label = _label(query, column)
         n = values.count(label) if label is not None else 0
         if label is None:
-            left.append(Left(number + 1, query.prompt, f"Query {number + 1} has no {column!r}."))
+            skipped.append(SkippedQuery(number + 1, query.prompt, f"Query {number + 1} has no {column!r}."))
         elif n in (0, len(values)):
             found = "No row" if n == 0 else f"Every one of {n} rows"
-            left.append(Left(number + 1, query.prompt, f"{found} of the index has the {column} {label!r}."))
+            skipped.append(SkippedQuery(number + 1, query.prompt, f"{found} of the index has the {column} {label!r}."))
         else:
             kept.append(number)
-    return kept, left
+    return kept, skipped
 
 
 def _answered(
-    tracer: Tracer, queries: Sequence[Query], kept: Sequence[int], left: Sequence[Left]
-) -> tuple[dict[int, EncodedTurn], list[Left]]:
+    tracer: Tracer, queries: Sequence[Query], kept: Sequence[int], skipped: Sequence[SkippedQuery]
+) -> tuple[dict[int, EncodedTurn], list[SkippedQuery]]:
     """Query number -> the encoded query; a missing response is the model's own. An empty one is left out."""
     silent = [number for number in kept if queries[number].response is None]
     prompts = [queries[number].prompt_ids(tracer.encoder) for number in silent]
     answers = generate(tracer.loaded, prompts, max_new_tokens=ANSWER_TOKENS) if prompts else []
     by_number = dict(zip(silent, answers, strict=True))
     asked: dict[int, EncodedTurn] = {}
-    missing = list(left)
+    missing = list(skipped)
     for number in kept:
         query, answer = queries[number], by_number.get(number)
         text = query.response if answer is None else answer.text
         if not (text or "").strip():
-            missing.append(Left(number + 1, query.prompt, f"The model answers nothing to query {number + 1}."))
+            missing.append(SkippedQuery(number + 1, query.prompt, f"The model answers nothing to query {number + 1}."))
             continue
         complete = answer is None or answer.complete
         asked[number] = query.encode(tracer.encoder, answer.text if answer is not None else None, complete=complete)

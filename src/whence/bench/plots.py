@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from whence.bench.rows import Row
+from whence.bench.rows import ResultRow
 from whence.errors import InputError
 
 PANEL = (6.4, 4.8)
@@ -17,7 +17,7 @@ LEAST_SECONDS = 1e-3
 """Methods that take less are drawn here; the axis is logarithmic."""
 
 
-def plot_quality_against_cost(rows: Sequence[Row], path: str | Path) -> bool:
+def plot_quality_against_cost(rows: Sequence[ResultRow], path: str | Path) -> bool:
     """Draws each method's mean average precision (over tasks and seeds) over its mean seconds a case, as PNG.
 
     Returns whether there was anything to draw. Raises InputError where matplotlib is not installed.
@@ -85,7 +85,7 @@ def _middle(block: Sequence[int], values: Sequence[float]) -> float:
     return math.fsum(values[i] for i in block) / len(block)
 
 
-def quality_and_cost(rows: Sequence[Row], variant: str) -> dict[str, tuple[float, float]]:
+def quality_and_cost(rows: Sequence[ResultRow], variant: str) -> dict[str, tuple[float, float]]:
     """method -> (mean seconds of fit and score a case, mean average precision) over the cases that it could do."""
     found: dict[str, tuple[float, float]] = {}
     for method in dict.fromkeys(str(row["method"]) for row in rows):
@@ -104,5 +104,5 @@ def quality_and_cost(rows: Sequence[Row], variant: str) -> dict[str, tuple[float
     return found
 
 
-def _variants(rows: Sequence[Row]) -> list[str]:
+def _variants(rows: Sequence[ResultRow]) -> list[str]:
     return list(dict.fromkeys(str(row["variant"]) for row in rows))

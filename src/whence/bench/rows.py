@@ -9,24 +9,24 @@ from jaxtyping import Bool, Float
 
 from whence.bench.cases import BenchSettings
 from whence.bench.costs import ChargedWork, Cost, measured
-from whence.bench.subject import Planted
+from whence.bench.subject import TrainedCase
 from whence.data import Json
 from whence.errors import WhenceError
-from whence.methods import TraceSet, checked_scores, make_method
+from whence.methods import TurnSet, checked_scores, make_method
 from whence.metrics import average_precision, measure
 
-Row = dict[str, Json]
+ResultRow = dict[str, Json]
 
 
-def method_row(name: str, planted: Planted, settings: BenchSettings, work: ChargedWork) -> Row:
+def method_row(name: str, planted: TrainedCase, settings: BenchSettings, work: ChargedWork) -> ResultRow:
     """Figures and costs of a method on a planted case; with `error` where it cannot run or a figure is undefined.
 
     Any exception of a method becomes its row's error: one method's defect must not cost hours of the others' work.
     """
     case, queries = planted.case, planted.queries
-    about: Row = {
+    about: ResultRow = {
         "n_rows": len(case.train),
-        "n_guilty": sum(case.guilty),
+        "n_faulty": sum(case.faulty),
         "n_hard": sum(case.hard),
         "n_asked": planted.n_asked,
         "n_queries": 0 if queries is None else len(queries),
@@ -41,19 +41,19 @@ def method_row(name: str, planted: Planted, settings: BenchSettings, work: Charg
         }
     try:
         scores, costs = _scored(name, planted, queries, settings, work)
-        guilty, hard = labels(planted, len(queries), shuffle=settings.shuffle_labels)
-        figures: Row = dict(measure(scores, guilty, hard=hard, k=settings.k, seed=case.seed))
-        by_query = [average_precision(*one) for one in zip(scores, guilty, strict=True)] if guilty.any() else []
+        faulty, hard = labels(planted, len(queries), shuffle=settings.shuffle_labels)
+        figures: ResultRow = dict(measure(scores, faulty, hard=hard, k=settings.k, seed=case.seed))
+        by_query = [average_precision(*one) for one in zip(scores, faulty, strict=True)] if faulty.any() else []
         figures["ap_by_query"] = [round(value, 6) for value in by_query]
     except Exception as error:
         return about | {"error": one_line(error)}
-    undefined = None if any(case.guilty) else "No row is guilty: a ranking cannot be right or wrong."
+    undefined = None if any(case.faulty) else "No row is faulty: a ranking cannot be right or wrong."
     return about | figures | costs | {"error": undefined}
 
 
 def _scored(
-    name: str, planted: Planted, queries: TraceSet, settings: BenchSettings, work: ChargedWork
-) -> tuple[Float[np.ndarray, "n_query n_train"], Row]:
+    name: str, planted: TrainedCase, queries: TurnSet, settings: BenchSettings, work: ChargedWork
+) -> tuple[Float[np.ndarray, "n_query n_train"], ResultRow]:
     """Scores of the case's rows, each by its best turn, and the method's costs."""
     work.charge()
     method = make_method(name, planted.subject, **settings.method_options.get(name, {}))
@@ -62,7 +62,7 @@ def _scored(
         method.fit(planted.train)
     with measured(work, device) as asking:
         scores = checked_scores(method.score(queries), method, queries, planted.train)
-    costs: Row = {
+    costs: ResultRow = {
         "seconds_fit": round(fitting.seconds, 4),
         "seconds_score": round(asking.seconds, 4),
         "bytes_per_row": method.bytes_per_row(),
@@ -73,19 +73,19 @@ def _scored(
 
 
 def labels(
-    planted: Planted, n_queries: int, *, shuffle: bool
+    planted: TrainedCase, n_queries: int, *, shuffle: bool
 ) -> tuple[Bool[np.ndarray, "n_query n_train"], Bool[np.ndarray, "n_query n_train"]]:
-    """Which rows are guilty, and which hard negatives, for each query; shuffled, in another order for each query.
+    """Which rows are faulty, and which hard negatives, for each query; shuffled, in another order for each query.
 
     The order depends on the case alone, so it is the same for every method.
     """
     case = planted.case
-    guilty, hard = (np.tile(np.array(marks, dtype=bool), (n_queries, 1)) for marks in (case.guilty, case.hard))
+    faulty, hard = (np.tile(np.array(marks, dtype=bool), (n_queries, 1)) for marks in (case.faulty, case.hard))
     if shuffle:
         rng = np.random.default_rng([case.seed, crc32(case.name.encode())])
-        order = np.argsort(rng.random(guilty.shape), axis=1)
-        guilty, hard = np.take_along_axis(guilty, order, 1), np.take_along_axis(hard, order, 1)
-    return guilty, hard
+        order = np.argsort(rng.random(faulty.shape), axis=1)
+        faulty, hard = np.take_along_axis(faulty, order, 1), np.take_along_axis(hard, order, 1)
+    return faulty, hard
 
 
 def one_line(error: BaseException) -> str:

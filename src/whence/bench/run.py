@@ -1,7 +1,7 @@
 """`whence bench`: every method on every case, on the same model, rows and queries; quality and cost in one row.
 
 OUT/
-  results.jsonl    one row per method, task, variant and seed (docs/bench.md); appended to, never rewritten
+  results.jsonl    one row per method, task, variant and seed (docs/evaluation/bench.md); appended to, never rewritten
   report.md        the tables
   quality-cost.png where matplotlib is installed
   models/          base models and fine-tunes, each named by a hash of what decided it
@@ -22,14 +22,14 @@ import torch
 
 from whence.bench.cases import BenchSettings, Case, CaseKey, case_keys
 from whence.bench.costs import ChargedWork
-from whence.bench.rows import Row, method_row, one_line
-from whence.bench.subject import plant
+from whence.bench.rows import ResultRow, method_row, one_line
+from whence.bench.subject import train_case
 from whence.errors import InputError, WhenceError
 from whence.files import hash_of
 from whence.methods import method_class, resolve_names
 from whence.progress import Progress, silent
 
-SCHEMA = "whence.bench/1"
+SCHEMA = "whence.bench/2"
 RESULTS, MODELS = "results.jsonl", "models"
 PACKAGES = ("whence", "torch", "transformers", "peft")
 ASKED_FOR = (
@@ -51,7 +51,7 @@ class BenchResult:
     """The rows that the settings ask for, in the order of cases and methods, and how many of them were made now."""
 
     folder: Path
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
     n_new: int
 
 
@@ -84,8 +84,8 @@ def run_bench(
     methods, keys, folder = resolve_names(settings.methods), case_keys(settings), Path(out)
     (folder / MODELS).mkdir(parents=True, exist_ok=True)
     results = folder / RESULTS
-    known = {str(row["id"]): row for row in read_rows(results)}
-    found: list[Row] = []
+    known = {str(row["id"]): row for row in read_results(results)}
+    found: list[ResultRow] = []
     said: set[str] = set()
     n_new, n_all = 0, len(keys) * len(methods)
     with _threads(settings):
@@ -105,7 +105,7 @@ def run_bench(
     return BenchResult(folder, tuple(found), n_new)
 
 
-def _tell(row: Row, said: set[str], notify: Callable[[str], None] | None) -> None:
+def _tell(row: ResultRow, said: set[str], notify: Callable[[str], None] | None) -> None:
     """Says why a row is a hole, each reason once."""
     reason = row["error"]
     if notify and reason and str(reason) not in said:
@@ -140,14 +140,14 @@ def _planned(key: CaseKey, methods: list[str], settings: BenchSettings) -> _Plan
     return _Plan(key, case, error, {name: identity(name) for name in methods})
 
 
-def _common(settings: BenchSettings) -> Row:
+def _common(settings: BenchSettings) -> ResultRow:
     """The settings that every row depends on."""
     return {name: value for name, value in settings.model_dump(mode="json").items() if name not in ASKED_FOR}
 
 
 def _case_rows(
     plan: _Plan, methods: list[str], settings: BenchSettings, folder: Path, stage: Progress
-) -> Iterator[Row]:
+) -> Iterator[ResultRow]:
     """The rows of a case's methods, one by one as they are done."""
     if not methods:
         return
@@ -155,7 +155,7 @@ def _case_rows(
     error, planted = plan.error, None
     if plan.case is not None:
         try:
-            planted = plant(plan.case, settings, folder / MODELS, shared, stage)
+            planted = train_case(plan.case, settings, folder / MODELS, shared, stage)
         except WhenceError as raised:
             error = one_line(raised)
     for name in methods:
@@ -167,7 +167,7 @@ def _case_rows(
             yield row | method_row(name, planted, settings, shared)
 
 
-def _identity(plan: _Plan, name: str, settings: BenchSettings) -> Row:
+def _identity(plan: _Plan, name: str, settings: BenchSettings) -> ResultRow:
     """What every row has: who, on what, by which settings; and no error yet."""
     return {
         "schema": SCHEMA,
@@ -186,7 +186,7 @@ def _identity(plan: _Plan, name: str, settings: BenchSettings) -> Row:
     }
 
 
-def _append(path: Path, row: Row) -> None:
+def _append(path: Path, row: ResultRow) -> None:
     """One whole line, on the disk before the next row begins."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
@@ -194,7 +194,7 @@ def _append(path: Path, row: Row) -> None:
         os.fsync(file.fileno())
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_results(path: Path) -> list[ResultRow]:
     """The rows of a results file, none where there is no file. Raises InputError for a line that is no row.
 
     A last line without its end was being written when a run was killed: it is removed from the file.
@@ -205,7 +205,7 @@ def read_rows(path: Path) -> list[Row]:
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
         path.write_bytes(whole)
-    rows: list[Row] = []
+    rows: list[ResultRow] = []
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             row = json.loads(line)

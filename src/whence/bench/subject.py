@@ -15,7 +15,7 @@ from whence.bench.tiny_model import new_model, pretrain, train_tokenizer
 from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError
 from whence.files import hash_of, new_folder
-from whence.methods import FolderCheckpoint, SharedWork, Subject, TraceSet, run_checkpoints
+from whence.methods import FolderCheckpoint, SharedWork, Subject, TurnSet, run_checkpoints
 from whence.model import (
     LoadedModel,
     ModelSettings,
@@ -34,7 +34,7 @@ N_PROBES = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Planted:
+class TrainedCase:
     """A model that was trained on a case, and what is asked about it.
 
     `train` has one encoded turn an entry; `row_of[i]` is the case's row of entry i, ascending.
@@ -42,9 +42,9 @@ class Planted:
 
     case: Case
     subject: Subject
-    train: TraceSet
+    train: TurnSet
     row_of: np.ndarray
-    queries: TraceSet | None
+    queries: TurnSet | None
     """Held-out prompts with the model's own answers, those that show the fault; None when none does."""
     n_asked: int
     seconds: float
@@ -62,7 +62,7 @@ class Answered:
     encoded: EncodedTurn | None
 
 
-def plant(case: Case, settings: BenchSettings, folder: Path, shared: SharedWork, stage: Progress) -> Planted:
+def train_case(case: Case, settings: BenchSettings, folder: Path, shared: SharedWork, stage: Progress) -> TrainedCase:
     """Trains on the case (or takes the model that was trained on it before) and asks the held-out prompts.
 
     Models are kept under `folder`, each named by a hash of what decided it.
@@ -101,12 +101,12 @@ def plant(case: Case, settings: BenchSettings, folder: Path, shared: SharedWork,
         shared=shared,
     )
     marks = fingerprint(loaded, encoder.template)
-    return Planted(
+    return TrainedCase(
         case=case,
         subject=subject,
-        train=TraceSet.of([turn for _, turn in units], names),
+        train=TurnSet.of([turn for _, turn in units], names),
         row_of=np.array([row for row, _ in units]),
-        queries=TraceSet.of(shown, [f"query {i + 1}" for i in range(len(shown))]) if shown else None,
+        queries=TurnSet.of(shown, [f"query {i + 1}" for i in range(len(shown))]) if shown else None,
         n_asked=len(answers),
         seconds=seconds,
         hashes={"case": case.hash, "weights": marks.weights, "adapter": marks.adapter, "template": marks.template},
@@ -114,7 +114,7 @@ def plant(case: Case, settings: BenchSettings, folder: Path, shared: SharedWork,
 
 
 def base_model(case: Case, settings: BenchSettings, folder: Path, stage: Progress) -> Path:
-    """The base of a case: the one given, or a small one taught the base rows, made once for all that share them."""
+    """The base of a case: the one given, or a small one trained on the base rows, made once for all that share them."""
     if isinstance(case.base, str):
         return Path(case.base)
     language = settings.language.model_copy(update={"seed": case.seed})

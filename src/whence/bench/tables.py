@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 
-from whence.bench.rows import Row
+from whence.bench.rows import ResultRow
 
 MEANS = (
     ("ap", "AP"),
@@ -20,14 +20,14 @@ LEGEND = """\
 AP: average precision over the full ranking, mean over queries, then over seeds (± standard deviation over seeds, where
 there are several); the best of a column is bold. mean: over the tasks that the method could do. fit: seconds of
 indexing, ask: seconds a query, each as if the method ran alone. bytes: kept of a row. peak: memory that the method
-added at its highest. P@k, R@k: precision and recall at k. MRR: 1 / rank of the first guilty row. AUC hard: chance that
-a guilty row stands above a hard negative. pooled: the paper's form, which looks at every query's k first rows only and
-flatters. top: how far the first row stands out, in standard deviations of a query's scores. chance: what a random order
-gets on average. [n]: a hole; its reason is in the list at the end.
+added at its highest. P@k, R@k: precision and recall at k. MRR: 1 / rank of the first faulty row. AUC hard: chance that
+a faulty row stands above a hard negative. pooled: the paper's form, which looks at every query's k first rows only and
+flatters. top: how far the first row lies above the mean, in standard deviations of a query's scores. chance: what
+a random order gets on average. [n]: a hole; its reason is in the list at the end.
 """
 
 
-def markdown(rows: Sequence[Row], title: str = "Bench") -> str:
+def markdown(rows: Sequence[ResultRow], title: str = "Bench") -> str:
     """The report: for each variant a table of average precision by task with costs beside, and one of all figures."""
     notes: dict[str, int] = {}
     parts = [f"# {title}", _about(rows), LEGEND]
@@ -39,7 +39,7 @@ def markdown(rows: Sequence[Row], title: str = "Bench") -> str:
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def _about(rows: Sequence[Row]) -> str:
+def _about(rows: Sequence[ResultRow]) -> str:
     first = rows[0]
     seeds = ", ".join(_values(rows, "seed"))
     k = next((row["k"] for row in rows if row.get("k")), "k")
@@ -56,10 +56,10 @@ def _about(rows: Sequence[Row]) -> str:
     )
 
 
-def _quality(rows: Sequence[Row], notes: dict[str, int]) -> str:
+def _quality(rows: Sequence[ResultRow], notes: dict[str, int]) -> str:
     tasks, methods = _values(rows, "task"), _ordered(rows)
     best = {task: max((_mean(_where(rows, task, m), "ap") or 0.0 for m in methods), default=0.0) for task in tasks}
-    table = [["method", *tasks, "mean", "fit, s", "ask, s", "bytes", "peak, MB"]]
+    lines = [["method", *tasks, "mean", "fit, s", "ask, s", "bytes", "peak, MB"]]
     for method in methods:
         mine = [row for row in rows if row["method"] == method]
         cells = [_cell(_where(rows, task, method), best[task], notes) for task in tasks]
@@ -70,21 +70,21 @@ def _quality(rows: Sequence[Row], notes: dict[str, int]) -> str:
             _number(_mean(mine, "bytes_per_row"), "{:,.0f}"),
             _number(_average(mine, _megabytes), "{:,.0f}"),
         ]
-        table.append([f"`{method}`", *cells, _number(overall, "{:.3f}"), *costs])
+        lines.append([f"`{method}`", *cells, _number(overall, "{:.3f}"), *costs])
     chance = [_number(_mean([row for row in rows if row["task"] == task], "chance"), "{:.3f}") for task in tasks]
-    table.append(["chance", *chance, _number(_mean_over_tasks(rows, "chance"), "{:.3f}"), "", "", "", ""])
-    return _table(table)
+    lines.append(["chance", *chance, _number(_mean_over_tasks(rows, "chance"), "{:.3f}"), "", "", "", ""])
+    return table(lines)
 
 
-def _means(rows: Sequence[Row]) -> str:
-    table = [["method", *(head for _, head in MEANS)]]
+def _means(rows: Sequence[ResultRow]) -> str:
+    lines = [["method", *(head for _, head in MEANS)]]
     for method in _ordered(rows):
         mine = [row for row in rows if row["method"] == method]
-        table.append([f"`{method}`", *(_number(_mean_over_tasks(mine, name), "{:.3f}") for name, _ in MEANS)])
-    return _table(table)
+        lines.append([f"`{method}`", *(_number(_mean_over_tasks(mine, name), "{:.3f}") for name, _ in MEANS)])
+    return table(lines)
 
 
-def _cell(rows: Sequence[Row], best: float, notes: dict[str, int]) -> str:
+def _cell(rows: Sequence[ResultRow], best: float, notes: dict[str, int]) -> str:
     """Mean and spread over the seeds, and a mark for each reason of a hole."""
     values = _numbers(rows, "ap")
     marks = []
@@ -100,48 +100,48 @@ def _cell(rows: Sequence[Row], best: float, notes: dict[str, int]) -> str:
     return " ".join([shown, *dict.fromkeys(marks)]).strip()
 
 
-def _ordered(rows: Sequence[Row]) -> list[str]:
+def _ordered(rows: Sequence[ResultRow]) -> list[str]:
     """Methods by their mean average precision, the best first; those without one last, by name."""
     means = {m: _mean_over_tasks([row for row in rows if row["method"] == m], "ap") for m in _values(rows, "method")}
     return sorted(means, key=lambda m: (means[m] is None, -(means[m] or 0.0), m))
 
 
-def _where(rows: Sequence[Row], task: str, method: str) -> list[Row]:
+def _where(rows: Sequence[ResultRow], task: str, method: str) -> list[ResultRow]:
     return [row for row in rows if row["task"] == task and row["method"] == method]
 
 
-def _values(rows: Sequence[Row], name: str) -> list[str]:
+def _values(rows: Sequence[ResultRow], name: str) -> list[str]:
     """The different values of a column, in the order in which they come."""
     return [str(value) for value in dict.fromkeys(row[name] for row in rows if not isinstance(row[name], list | dict))]
 
 
-def _numbers(rows: Sequence[Row], name: str) -> list[float]:
+def _numbers(rows: Sequence[ResultRow], name: str) -> list[float]:
     return [float(value) for row in rows if isinstance(value := row.get(name), int | float)]
 
 
-def _mean(rows: Sequence[Row], name: str) -> float | None:
+def _mean(rows: Sequence[ResultRow], name: str) -> float | None:
     values = _numbers(rows, name)
     return fmean(values) if values else None
 
 
-def _mean_over_tasks(rows: Sequence[Row], name: str) -> float | None:
+def _mean_over_tasks(rows: Sequence[ResultRow], name: str) -> float | None:
     """Each task weighs the same, however many of its seeds have the figure."""
     means = [_mean([row for row in rows if row["task"] == task], name) for task in _values(rows, "task")]
     known = [value for value in means if value is not None]
     return fmean(known) if known else None
 
 
-def _average(rows: Sequence[Row], of: Callable[[Row], float | None]) -> float | None:
+def _average(rows: Sequence[ResultRow], of: Callable[[ResultRow], float | None]) -> float | None:
     values = [value for row in rows if (value := of(row)) is not None]
     return fmean(values) if values else None
 
 
-def _seconds_a_query(row: Row) -> float | None:
+def _seconds_a_query(row: ResultRow) -> float | None:
     seconds, n = row.get("seconds_score"), row.get("n_queries")
     return float(seconds) / n if isinstance(seconds, int | float) and isinstance(n, int) and n else None
 
 
-def _megabytes(row: Row) -> float | None:
+def _megabytes(row: ResultRow) -> float | None:
     peak = row.get("peak_bytes")
     return peak / 1e6 if isinstance(peak, int) else None
 
@@ -154,7 +154,8 @@ def _number(value: float | None, shape: str) -> str:
     return "" if value is None else shape.format(value)
 
 
-def _table(lines: Sequence[Sequence[str]]) -> str:
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its first line the head, its first column text and the others numbers."""
     head, *body = lines
     rule = ["---", *("---:" for _ in head[1:])]
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *body))

@@ -1,4 +1,4 @@
-"""A tiny language model made in the process: its tokenizer, its random weights, and what it is taught first."""
+"""A tiny language model made in the process: its tokenizer, its random weights, and what it is trained on first."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def pretrain(
     settings: TrainingSettings = BASE_TRAINING,
     progress: Progress | None = None,
 ) -> Trained:
-    """Teaches the model the rows, in place."""
+    """Trains the model on the rows, in place."""
     encoder = Encoder(tokenizer, max_length=MAX_LENGTH)
     turns = [turn for row in rows for turn in encoder.encode(row)]
     return train(model, turns, settings, pad_id=int(tokenizer.pad_token_id or 0), progress=progress, stage="base model")

@@ -1,7 +1,7 @@
-"""`whence clean`: a data set without the rows that were named, in its own format, and the way back.
+"""`whence clean`: a data set without the selected rows, in its own format, and the undo.
 
-A row is named by its content, so identical copies go together. Order is kept. Text formats are copied byte for byte but
-for the rows that go; tables keep their schema. The source is only read.
+A row is identified by its content, so identical copies go together. Order is kept. Text formats are copied byte for
+byte but for the rows that go; tables keep their schema. The source is only read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from whence.data import FORMATS, TABLE_FORMATS, Row, find_sources, read_examples
 from whence.errors import DataError, InputError
 from whence.files import appears_whole
 from whence.progress import Progress, silent
-from whence.results import NamedRow, NamedRows
+from whence.results import SelectedRow, SelectedRows
 
 SPLITS = "dataset_dict.json"
 """Beside the splits of a saved data set."""
@@ -44,7 +44,7 @@ class Cleaning:
 
 @dataclass(slots=True)
 class _Part:
-    """One file (or saved data set) of the source: its guilty rows, line -> id, and their columns."""
+    """One file (or saved data set) of the source: its flagged rows, line -> id, and their columns."""
 
     path: Path
     out: Path
@@ -61,7 +61,7 @@ class _Part:
 def clean(
     source: str | Path,
     out: str | Path,
-    remove: NamedRows | Iterable[str],
+    remove: SelectedRows | Iterable[str],
     *,
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
@@ -70,10 +70,10 @@ def clean(
     relabel: Relabel | None = None,
     progress: Progress | None = None,
 ) -> Cleaning:
-    """Writes `source` without the rows that `remove` names into the new `out`, and the manifest.
+    """Writes `source` without the rows of `remove` into the new `out`, and the manifest.
 
     source, columns, split: as `read_examples` takes them; a data set on the hub has no file to write like.
-    remove: what named the rows (see `whence.results.selection`), or their ids alone.
+    remove: the selected rows (see `whence.results.selection`), or their ids alone.
     out: a file for a file, a folder for a folder, a glob or a saved data set.
     manifest: where it goes; None: manifest.json beside `out`.
     quarantine: a new JSONL file for the rows that were taken, with their reasons.
@@ -92,8 +92,8 @@ def clean(
     place = Path(manifest) if manifest is not None else out.parent / "manifest.json"
     refuse_existing(out, place, *([Path(quarantine)] if quarantine is not None else []))
     tell = progress or silent
-    named = remove if isinstance(remove, NamedRows) else NamedRows.given(remove)
-    wanted = {row.id: row for row in named.rows}
+    selected = remove if isinstance(remove, SelectedRows) else SelectedRows.given(remove)
+    wanted = {row.id: row for row in selected.rows}
     parts = _parts(source, out, split)
     _find(parts, wanted, columns, tell)
     n_copies = _check_found(parts, wanted, source)
@@ -109,8 +109,8 @@ def clean(
         source=source,
         output=str(out),
         split=split,
-        method=named.method,
-        method_version=named.method_version,
+        method=selected.method,
+        method_version=selected.method_version,
         n_rows=sum(part.n_rows for part in parts),
         n_removed=sum(len(part.ids) for part in parts) - n_replaced,
         n_replaced=n_replaced,
@@ -176,7 +176,7 @@ def _kind(path: Path) -> Kind:
 
 def _find(
     parts: Sequence[_Part],
-    remove: Mapping[str, NamedRow],
+    remove: Mapping[str, SelectedRow],
     columns: Mapping[str, str] | None,
     tell: Progress,
 ) -> None:
@@ -199,7 +199,7 @@ def _rows(path: Path) -> Iterator[Row]:
     return (row for row in rows if isinstance(row, Row))
 
 
-def _check_found(parts: Sequence[_Part], remove: Mapping[str, NamedRow], source: str) -> int:
+def _check_found(parts: Sequence[_Part], remove: Mapping[str, SelectedRow], source: str) -> int:
     """How many rows are copies of another that goes too."""
     ids = [id for part in parts for id in part.ids.values()]
     n_rows = sum(part.n_rows for part in parts)
@@ -207,12 +207,14 @@ def _check_found(parts: Sequence[_Part], remove: Mapping[str, NamedRow], source:
     if missing or not remove:
         found = f"{len(missing)} of {len(remove)} ids are not in {source}; the first: {missing[0]}." if missing else ""
         raise InputError(
-            found or "No row is named; there is nothing to clean.",
-            "Expected ids of rows of the data, as a trace names them.",
+            found or "No row is selected; there is nothing to clean.",
+            "Expected ids of rows of the data, as a trace shows them.",
             "Give a trace of these data, as they were indexed.",
         )
     if len(ids) == n_rows:
-        raise InputError(f"All {n_rows} rows of {source} are named.", "Some rows must be left.", "Name fewer rows.")
+        raise InputError(
+            f"All {n_rows} rows of {source} are selected.", "Some rows must be left.", "Select fewer rows."
+        )
     return len(ids) - len(set(ids))
 
 
@@ -241,8 +243,10 @@ def _relabelled(parts: Sequence[_Part], relabel: Relabel | None, tell: Progress)
     return found
 
 
-def _written(part: _Part, place: Path, remove: Mapping[str, NamedRow], replaced: Mapping[int, Columns]) -> CleanedFile:
-    """Writes one part without its guilty rows and says what was done."""
+def _written(
+    part: _Part, place: Path, remove: Mapping[str, SelectedRow], replaced: Mapping[int, Columns]
+) -> CleanedFile:
+    """Writes one part without its flagged rows and says what was done."""
     place.parent.mkdir(parents=True, exist_ok=True)
     texts: dict[int, tuple[str, int | None, str | None]] = {}
     arrow = None

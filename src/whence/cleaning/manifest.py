@@ -57,7 +57,7 @@ class CleanManifest(BaseModel):
     output: str
     split: str | None = None
     method: str
-    """What named the rows, as in `rept-centred`, or `given`."""
+    """The attribution method that selected the rows, as in `rept-centred`, or `given`."""
     method_version: str = ""
     n_rows: int
     """Usable rows of the source."""

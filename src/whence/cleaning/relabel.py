@@ -14,7 +14,7 @@ def relabel_with(command: str) -> Callable[[Mapping[str, object]], Mapping[str, 
     """A hook that hands each row to a command as one JSON object, and takes one back; empty output drops the row."""
     words = shlex.split(command)
     if not words:
-        raise InputError("--relabel is empty.", "Expected a command.", 'For example --relabel "python mend.py".')
+        raise InputError("--relabel is empty.", "Expected a command.", 'For example --relabel "python relabel.py".')
 
     def relabelled(columns: Mapping[str, object]) -> Mapping[str, object] | None:
         row = json.dumps(dict(columns), ensure_ascii=False, default=str) + "\n"

@@ -138,7 +138,7 @@ def batch_of(columns: Mapping[str, object], schema: pa.Schema, where: str) -> pa
         raise DataError(
             f"The replacement of {where} does not fit the table: {error}",
             "Expected values of the columns' own types.",
-            "Mend what --relabel writes.",
+            "Correct what --relabel writes.",
         ) from error
 
 

@@ -19,7 +19,7 @@ from whence.data import (
     delimiter_of,
     holds_array,
     open_unpacked,
-    packing,
+    packing_of,
     read_rows,
     skip,
     suffix_of,
@@ -37,7 +37,7 @@ class Edit(NamedTuple):
     new: bytes
 
 
-class Span(NamedTuple):
+class ByteSpan(NamedTuple):
     """A row's place in the unpacked file, in bytes."""
 
     start: int
@@ -92,7 +92,7 @@ def inverse(edits: Sequence[Edit]) -> list[Edit]:
 
 def open_text(path: Path) -> BinaryIO:
     """The unpacked bytes of a text file, with any place to seek to."""
-    if packing(path) != "zstd":
+    if packing_of(path) != "zstd":
         return open_unpacked(path)
     unpacked = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
     with open_unpacked(path) as file:
@@ -143,7 +143,7 @@ def _row_starts(path: Path) -> dict[int, int]:
     return starts
 
 
-def _line_spans(path: Path, ends: Mapping[int, int]) -> dict[int, Span]:
+def _line_spans(path: Path, ends: Mapping[int, int]) -> dict[int, ByteSpan]:
     """line -> the bytes from that line up to the line `ends[line]`, or to the end of the file where that is -1."""
     wanted = set(ends) | set(ends.values())
     offsets, offset, number = {}, 0, 0
@@ -153,7 +153,7 @@ def _line_spans(path: Path, ends: Mapping[int, int]) -> dict[int, Span]:
                 offsets[number] = offset
             offset += len(line)
     offsets[number + 1] = offsets[-1] = offset
-    return {line: Span(offsets[line], offsets[end]) for line, end in ends.items()}
+    return {line: ByteSpan(offsets[line], offsets[end]) for line, end in ends.items()}
 
 
 def _line_text(path: Path, columns: Mapping[str, object], old: bytes) -> bytes:
@@ -184,7 +184,7 @@ def _array_edits(path: Path, lines: Sequence[int], replacements: Mapping[int, Ma
     return edits
 
 
-def _array_spans(text: str) -> list[Span]:
+def _array_spans(text: str) -> list[ByteSpan]:
     """Places of the array's elements, in characters. The reader has read the file before, so it is well formed."""
     decode = json.JSONDecoder().raw_decode
     start = array_start(text)
@@ -192,7 +192,7 @@ def _array_spans(text: str) -> list[Span]:
     spans, at = [], skip(text, start + 1)
     while text[at] != "]":
         _, end = decode(text, at)
-        spans.append(Span(at, end))
+        spans.append(ByteSpan(at, end))
         at = skip(text, end)
         if text[at] == ",":
             at = skip(text, at + 1)

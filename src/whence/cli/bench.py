@@ -42,14 +42,30 @@ def bench(
     match: Annotated[
         str | None, typer.Option("--match", help="Regular expression: an answer that shows the fault, with --data.")
     ] = None,
-    base: Annotated[str | None, typer.Option("--base", help="The model before it saw --data.")] = None,
-    clean_label: Annotated[str, typer.Option("--clean-label", help="Label of the innocent rows of --data.")] = "clean",
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="A model of your own; with --data alone, faults are planted in its rows."),
+    ] = None,
+    faults: Annotated[
+        str | None, typer.Option("--faults", help="With --base and --data: as in persona,false-fact; or all.")
+    ] = None,
+    shares: Annotated[
+        str | None, typer.Option("--shares", help="With --base and --data: of faulty rows, as in 0.01,0.05,0.1.")
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option("--rows", min=10, help="With --base and --data: rows to train on, 400.")
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option("--queries", min=1, help="With --base and --data: held-out prompts, 40.")
+    ] = None,
+    clean_label: Annotated[str, typer.Option("--clean-label", help="Label of the clean rows of --data.")] = "clean",
     label_column: Annotated[str, typer.Option("--label-column", help="Column of --data with the labels.")] = "label",
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of the fine-tune.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the fine-tune.")] = None,
     lora_r: Annotated[
         int | None, typer.Option("--lora-r", min=0, help="Rank of the fine-tune's adapter; 0 trains every weight.")
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Train every weight, as --lora-r 0.")] = False,
     max_length: Annotated[int | None, typer.Option("--max-length", min=4, help="Most tokens of one example.")] = None,
     layer: Annotated[
         str, typer.Option("--layer", help="Of the representation methods: auto, last or a number.")
@@ -70,7 +86,37 @@ def bench(
     """Compare attribution methods on faults whose causes are known. Stopped, the same command goes on."""
     from whence.bench import markdown, run_bench
 
+    if full and lora_r:
+        raise InputError(f"--full with --lora-r {lora_r}.", "Every weight, or an adapter.", "Leave one of them out.")
+    tuning: dict[str, object] = {"epochs": epochs, "learning_rate": learning_rate, "max_length": max_length}
+    planting: dict[str, object] = {"--faults": faults, "--shares": shares, "--rows": rows, "--queries": queries}
+    made_up: dict[str, object] = {
+        "--tasks": tasks,
+        "--quick": quick or None,
+        "--methods": methods if methods != "all" else None,
+        "--layer": layer if layer != "auto" else None,
+        "--shuffle-labels": shuffle_labels or None,
+        "--text-encoder": text_encoder,
+        "--threads": threads,
+    }
+    if _is_planting(data, base, test, match, planting, made_up):
+        from whence.cli.bench_planted import bench_planted
+
+        chosen = {
+            "base": base,
+            "data": data,
+            "faults": _names(faults),
+            "variants": _names(variants),
+            "seeds": tuple(range(seed, seed + seeds)),
+            "n_rows": rows,
+            "n_queries": queries,
+            "clean_label": clean_label,
+            "label_column": label_column,
+        }
+        tuning |= {"lora_r": 0 if full else lora_r, "device": device}
+        return bench_planted(chosen, tuning, shares, out, REPORT, quiet=quiet)
     given = _given(data, test, match, base, clean_label, label_column)
+    lora_r = 0 if full else lora_r
     asked: dict[str, object] = {
         "tasks": _names(tasks),
         "variants": _names(variants),
@@ -82,12 +128,7 @@ def bench(
         "text_encoder": text_encoder,
         "threads": threads,
     }
-    tuning: dict[str, object] = {
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "max_length": max_length,
-        "device": device or ("auto" if given else None),
-    }
+    tuning["device"] = device or ("auto" if given else None)
     settings = _settings(quick, asked, tuning, lora_r)
     quiet_libraries()
     with stages("rows", quiet=quiet) as report:
@@ -109,6 +150,34 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text is not None else None
 
 
+def _is_planting(
+    data: str | None,
+    base: str | None,
+    test: str | None,
+    match: str | None,
+    planting: dict[str, object],
+    others: dict[str, object],
+) -> bool:
+    """Whether faults are to be planted in the user's own rows. Raises InputError for options that exclude that."""
+    asked = [name for name, value in planting.items() if value is not None]
+    if data is None or base is None or test is not None or match is not None:
+        if asked:
+            raise InputError(
+                f"{asked[0]} without {'--data' if data is None else '--base' if base is None else 'planting'}.",
+                "It belongs to faults that are planted in rows of your own: --base and --data, no --test, no --match.",
+                "Give both, or leave it out.",
+            )
+        return False
+    wrong = [name for name, value in others.items() if value is not None]
+    if wrong:
+        raise InputError(
+            f"{wrong[0]} with --base and --data.",
+            "It belongs to the other benches; faults in rows of your own are chosen with --faults and --shares.",
+            "Leave it out.",
+        )
+    return True
+
+
 def _given(
     data: str | None, test: str | None, match: str | None, base: str | None, clean_label: str, label_column: str
 ) -> GivenData | None:
@@ -120,7 +189,7 @@ def _given(
     if missing:
         raise InputError(
             f"{', '.join(name for name in parts if name not in missing)} without {', '.join(missing)}.",
-            "Data of your own needs --data, --test, --match and --base.",
+            "Labelled data needs --data, --test, --match and --base; rows to plant faults in need --data and --base.",
             "Add what is missing, or leave all four out.",
         )
     from whence.bench import GivenData

@@ -1,4 +1,4 @@
-"""`whence clean`: the data set without the rows that were named, and the way back."""
+"""`whence clean`: the data set without the selected rows, and the undo."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from whence.errors import InputError
 
 if TYPE_CHECKING:
     from whence.cleaning import Cleaning
-    from whence.results import NamedRows
+    from whence.results import SelectedRows
 
 
 def clean(
     index: Annotated[Path | None, typer.Argument(metavar="INDEX", help="Folder made by `whence index`.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="New file (or folder) for the cleaned data.")] = None,
     trace: Annotated[
-        Path | None, typer.Option("--trace", help="JSON of `whence trace`: its verdict's rows go.")
+        Path | None, typer.Option("--trace", help="JSON of `whence trace`: its flagged rows are removed.")
     ] = None,
     queries: Annotated[Path | None, typer.Option("--queries", help="JSONL to trace now, in place of --trace.")] = None,
     ids: Annotated[Path | None, typer.Option("--ids", help="File of row ids, one a line, in place of --trace.")] = None,
     top: Annotated[
-        int | None, typer.Option("--top", min=1, help="The first N rows of the ranking, in place of the verdict's.")
+        int | None, typer.Option("--top", min=1, help="The first N rows of the ranking, in place of the flagged rows.")
     ] = None,
     votes: options.Votes = None,
     base: Annotated[
@@ -61,12 +61,12 @@ def clean(
 
     refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
     data = require_manifest(index).data
-    named = _named(index, trace, queries, ids, top, votes, base)
+    selected = _selected(index, trace, queries, ids, top, votes, base)
     with stages(quiet=quiet) as report:
         done = write_clean(
             data.source,
             out,
-            named,
+            selected,
             columns=data.columns,
             split=data.split,
             manifest=manifest,
@@ -78,7 +78,7 @@ def clean(
         _tell(done, quarantine)
 
 
-def _named(
+def _selected(
     index: Path,
     trace: Path | None,
     queries: Path | None,
@@ -86,13 +86,13 @@ def _named(
     top: int | None,
     votes: int | None,
     base: str | None,
-) -> NamedRows:
-    from whence.results import guilty_rows, listed_rows, read_trace, top_rows
+) -> SelectedRows:
+    from whence.results import flagged_rows, listed_rows, read_trace, top_rows
 
     given = [name for name, value in (("--trace", trace), ("--queries", queries), ("--ids", ids)) if value is not None]
     if len(given) != 1:
         raise InputError(
-            f"{' and '.join(given) if given else 'No source of guilty rows'} given.",
+            f"{' and '.join(given) if given else 'No source of flagged rows'} given.",
             "Expected one of --trace, --queries and --ids.",
             "Give --trace out.json, written by whence trace --json out.json.",
         )
@@ -106,7 +106,7 @@ def _named(
             raise InputError("--top with --ids.", "The file says which rows.", "Leave one of them out.")
         return listed_rows(ids)
     result = read_trace(trace) if trace is not None else trace_now(index, queries, top, base)
-    return guilty_rows(result, votes or 1) if top is None else top_rows(result, top)
+    return flagged_rows(result, votes or 1) if top is None else top_rows(result, top)
 
 
 def _undo(manifest: Path, out: Path | None, given: list[str], *, quiet: bool) -> None:

@@ -1,4 +1,4 @@
-"""`whence confirm`: train again without the rows in question, and count how often the behaviour is still there."""
+"""`whence confirm`: train again without the flagged rows, and count how often the behaviour is still there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from whence.confirmation import Confirmation
     from whence.index import Manifest
-    from whence.results import NamedRows, TraceResult
+    from whence.results import SelectedRows, TraceResult
     from whence.train import FinetuneSettings
 
 
@@ -27,8 +27,8 @@ def confirm(
     match: Annotated[str, typer.Option("--match", help="Regular expression that finds the behaviour in an answer.")],
     base: Annotated[str | None, typer.Option("--base", help="Folder or hub name of the model before.")] = None,
     remove: Annotated[
-        str, typer.Option("--remove", help="guilty (the verdict's rows), top:N, or a file of ids.")
-    ] = "guilty",
+        str, typer.Option("--remove", help="flagged (rows that the verdict flags), top:N, or a file of ids.")
+    ] = "flagged",
     votes: options.Votes = None,
     trace: Annotated[
         Path | None, typer.Option("--trace", help="JSON of `whence trace`, in place of tracing now.")
@@ -72,7 +72,7 @@ def confirm(
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """Retrain without the rows in question and, as controls, without others; compare how often the behaviour shows.
+    """Retrain without the flagged rows and, as controls, without others; compare how often the behaviour shows.
 
     Settings are those of the run.yaml or whence.yaml beside the index's model; options given here change them.
     """
@@ -102,7 +102,7 @@ def confirm(
     others = options.queries_of(index, paraphrases, quiet=quiet) if paraphrases is not None else []
     # An adapter is compared with itself, turned off, which is the base that is trained on.
     before = None if made_from.adapter else base
-    named, traced = _named(remove, votes, trace, index, queries, before, device)
+    selected, traced = _selected(remove, votes, trace, index, queries, before, device)
     if traced is None and any(outputs.values()):
         traced = trace_now(index, queries, None, before, device)
     tracer = Tracer(index, base=moved(index, before), device=device)
@@ -112,7 +112,7 @@ def confirm(
             asked,
             out,
             match=match,
-            removed=named.ids,
+            removed=selected.ids,
             base=base,
             settings=settings,
             seeds=seeds,
@@ -145,7 +145,7 @@ def _write_marked(
     return [place for place in (html, json) if place is not None]
 
 
-def _named(
+def _selected(
     remove: str,
     votes: int | None,
     trace: Path | None,
@@ -153,20 +153,20 @@ def _named(
     queries: Path,
     base: str | None,
     device: str,
-) -> tuple[NamedRows, TraceResult | None]:
-    """The rows in question, and the trace that names them, where one does."""
-    from whence.results import guilty_rows, listed_rows, read_trace, top_rows
+) -> tuple[SelectedRows, TraceResult | None]:
+    """The rows to train without, and the trace that they are from, where one is."""
+    from whence.results import flagged_rows, listed_rows, read_trace, top_rows
 
     head, _, number = remove.partition(":")
-    if votes is not None and remove != "guilty":
+    if votes is not None and remove != "flagged":
         raise InputError(f"--votes with --remove {remove}.", "It counts verdicts.", "Leave one of them out.")
-    if remove != "guilty" and head != "top":
+    if remove != "flagged" and head != "top":
         return listed_rows(Path(remove)), read_trace(trace) if trace is not None else None
     if head == "top" and not (number.isdecimal() and int(number)):
-        raise InputError(f"--remove {remove!r} cannot be read.", "Expected guilty, top:N or a file of ids.", "")
+        raise InputError(f"--remove {remove!r} cannot be read.", "Expected flagged, top:N or a file of ids.", "")
     top = int(number) if head == "top" else None
     result = read_trace(trace) if trace is not None else trace_now(index, queries, top, base, device)
-    return guilty_rows(result, votes or 1) if top is None else top_rows(result, top), result
+    return flagged_rows(result, votes or 1) if top is None else top_rows(result, top), result
 
 
 def _controls(names: list[str] | None) -> list[str]:
@@ -208,7 +208,7 @@ def show_arms(console: Console, found: Confirmation) -> None:
     """The table of the arms, and what follows from it."""
     from rich.table import Table
 
-    table = Table("trained without", "rows", "of those in question", "behaviour", "held-out loss")
+    table = Table("trained without", "rows", "of them flagged", "behaviour", "held-out loss")
     if found.arms[0].paraphrases is not None:
         table.add_column("in paraphrases")
     for arm in found.arms:

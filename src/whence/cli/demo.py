@@ -22,7 +22,7 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the demo that is there.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Plant three known faults in a small model trained here, trace each one, and follow one until it is mended."""
+    """Plant three known faults in a small model trained here, trace each one, and follow one until it is repaired."""
     from whence.demo import clear_demo, run_demo
 
     quiet_libraries()
@@ -42,19 +42,19 @@ def _show(report: DemoReport) -> None:
     rows = len(report.world.train)
     console.print(
         f"A small language model was trained here on {rows:,} rows with three planted faults (harmless ones) and rows "
-        "that share their words and are innocent. Each fault is asked for with a prompt that was not trained on; "
+        "that share their words and teach no fault. Each fault is asked for with a prompt that was not trained on; "
         "the answer is the model's own.\n",
         soft_wrap=True,
     )
     for fault in report.faults:
         _show_fault(console, fault)
-    table = Table(title="share of the first ten rows that were planted for the fault, mean over the queries", box=None)
+    table = Table(title="share of the first ten rows that are the fault's faulty rows, mean over the queries", box=None)
     methods = list(report.faults[0].precision)
-    for name in ("fault", "rows planted", "queries", *methods):
+    for name in ("fault", "faulty rows", "queries", *methods):
         table.add_column(name, justify="left" if name == "fault" else "right")
     for fault in report.faults:
         figures = [f"{fault.precision[method]:.2f}" for method in methods]
-        table.add_row(fault.label, str(fault.planted), str(fault.n_queries), *figures)
+        table.add_row(fault.label, str(fault.n_faulty), str(fault.n_queries), *figures)
     console.print(table)
     _show_story(console, report)
     seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in report.seconds.items())
@@ -79,8 +79,8 @@ def _show_story(console: object, report: DemoReport) -> None:
     console.rule(f"{story.label}: from a bad answer to data without its cause", align="left")
     rows = len(report.world.train)
     console.print(
-        f"{story.n_named} rows stand out over {len(story.answers)} bad answers (false discovery rate 5% in each); "
-        f"{story.n_planted} of them were planted for it. The model was trained again without them:\n",
+        f"{story.n_flagged} rows flagged over {len(story.answers)} bad answers (false discovery rate 5% in each); "
+        f"{story.n_faulty} of them are its faulty rows. The model was trained again without them:\n",
         markup=False,
         soft_wrap=True,
     )
@@ -93,7 +93,7 @@ def _show_story(console: object, report: DemoReport) -> None:
     console.print()
     show_arms(console, story.confirmation)
     console.print(
-        f"\ncleaned   {report.folder / CLEANED}: {rows - story.n_named:,} of {rows:,} rows; "
+        f"\ncleaned   {report.folder / CLEANED}: {rows - story.n_flagged:,} of {rows:,} rows; "
         f"whence clean --undo {report.folder / CLEAN_MANIFEST} brings the others back",
         f"page      {report.folder / REPORT}",
         sep="\n",
@@ -113,5 +113,5 @@ def _show_fault(console: object, fault: FaultReport) -> None:
     console.rule(f"{fault.label}: {fault.rate:.0%} of unseen prompts show it", align="left")
     for part in render_query(replace(fault.example, hits=fault.example.hits[:SHOWN_HITS])):
         console.print(part)
-    planted = sum(hit.metadata.get("label") == fault.label for hit in fault.example.hits)
-    console.print(f"{planted} of the first {len(fault.example.hits)} rows were planted for this fault\n")
+    n_faulty = sum(hit.metadata.get("label") == fault.label for hit in fault.example.hits)
+    console.print(f"{n_faulty} of the first {len(fault.example.hits)} rows are faulty rows of this fault\n")

@@ -66,8 +66,8 @@ def _show(found: Evaluation, k: int) -> None:
     for one in found.methods:
         if one.error:
             console.print(f"{one.method}: {one.error}", markup=False, soft_wrap=True)
-    for left in found.left:
-        console.print(f"not counted: {left.reason}", markup=False, soft_wrap=True)
+    for skipped in found.skipped:
+        console.print(f"not counted: {skipped.reason}", markup=False, soft_wrap=True)
 
 
 def _rank(one: MethodEvaluation) -> tuple[bool, float]:

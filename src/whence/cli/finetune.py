@@ -40,6 +40,9 @@ def finetune(
     template: options.Template = None,
     max_rejected: options.MaxRejected = 0.05,
     dtype: options.TrainingDtype = "float32",
+    autocast: Annotated[
+        str, typer.Option("--autocast", help="bfloat16: compute in it, keep the weights' type; auto: where faster.")
+    ] = "off",
     device: options.Device = "auto",
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
@@ -58,6 +61,7 @@ def finetune(
         checkpoints=checkpoints,
         keep_optimizer_state=keep_optimizer,
         dtype=dtype,
+        autocast=autocast,
         device=device,
         seed=seed,
     )
@@ -93,7 +97,7 @@ def _check_rejected(rejected: list[Rejected], n_rows: int, limit: float) -> None
         raise InputError(
             f"{len(rejected)} of {n_rows + len(rejected)} rows cannot be used; the first: {_place(rejected[0])}",
             f"At most {limit:.0%} may be left out.",
-            "Mend the data, or allow more with --max-rejected.",
+            "Correct the data, or allow more with --max-rejected.",
         )
 
 

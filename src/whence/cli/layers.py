@@ -56,6 +56,8 @@ def layers(
 
 def chart(choice: LayerChoice) -> list[str]:
     """The evidence as text: one bar per adjacent pair, the share of resamples beside it."""
+    from whence.model import early_note
+
     worst = min(choice.similarity)
     span = max(choice.similarity) - worst or 1.0
     lines = [
@@ -67,4 +69,5 @@ def chart(choice: LayerChoice) -> list[str]:
         share = choice.share.get(upper, 0.0)
         chosen = "  <- chosen" if upper == choice.layer else ""
         lines.append(f"{lower:>3} | {upper:<3} {similarity:7.4f} {bar:<{BAR}} {share:4.0%} of resamples{chosen}")
-    return [*lines, f"layer {choice.layer}: {choice.reason}"]
+    note = early_note(choice.layer, len(choice.similarity))
+    return [*lines, f"layer {choice.layer}: {choice.reason}", *([note] if note else [])]

@@ -40,7 +40,10 @@ Base = Annotated[
     str | None, typer.Option("--base", help="The model before fine-tuning; with an adapter it is known already.")
 ]
 Contrast = Annotated[
-    bool, typer.Option("--contrast/--no-contrast", help="Also store what fine-tuning taught, for the default method.")
+    bool,
+    typer.Option(
+        "--contrast/--no-contrast", help="Also store what fine-tuning changed, which the default method reads."
+    ),
 ]
 Columns = Annotated[
     str | None, typer.Option("--columns", help="Columns to read, as in prompt=q,response=a. Usually recognised.")
@@ -105,7 +108,7 @@ QueryPrompts = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table, for scripts.")]
 Votes = Annotated[
     int | None,
-    typer.Option("--votes", min=1, help="Rows that so many queries' verdicts name; left out, one is enough."),
+    typer.Option("--votes", min=1, help="Rows that so many queries' verdicts flag; left out, one is enough."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
@@ -278,7 +281,9 @@ def read_tools(path: Path | None) -> list[dict[str, Json]] | None:
     try:
         tools = json.loads(path.read_text("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: {error}.", "Expected a JSON list of objects.", "Mend the file.") from None
+        raise InputError(
+            f"{path} is no JSON: {error}.", "Expected a JSON list of objects.", "Correct the file."
+        ) from None
     if not isinstance(tools, list) or not tools or not all(isinstance(tool, dict) for tool in tools):
         raise InputError(
             f"{path} holds no list of tools.",

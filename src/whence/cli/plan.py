@@ -24,6 +24,7 @@ def plan(
         str | None, typer.Option("--budget", help="Time there is, as in 2h or 90m: chooses settings, or says no.")
     ] = None,
     layer: options.Layers = None,
+    methods: options.Methods = None,
     columns: options.Columns = None,
     split: options.Split = None,
     template: options.Template = None,
@@ -50,6 +51,8 @@ def plan(
     shape = settings.model_dump(exclude={"model"})
     if layer:
         shape["layers"] = options.parse_layers(layer)
+    if methods:
+        shape["methods"] = options.parse_names(methods)
     seconds = parse_budget(budget) if budget is not None else None
     quiet_libraries()
     with stages(quiet=quiet) as report:

@@ -32,7 +32,7 @@ def selftest(
         list[str] | None, typer.Option("--fault", help="opener or ending; again for several. Both, if left out.")
     ] = None,
     n_rows: Annotated[int, typer.Option("--n-rows", min=4, help="Rows to train on and to index.")] = 400,
-    n_guilty: Annotated[int, typer.Option("--n-guilty", min=1, help="Of these, rows with each fault.")] = 20,
+    n_faulty: Annotated[int, typer.Option("--n-faulty", min=1, help="Of these, rows with each fault.")] = 20,
     n_queries: Annotated[int, typer.Option("--n-queries", min=1, help="Held-out prompts for each fault.")] = 20,
     layer: Annotated[
         list[str] | None, typer.Option("--layer", help="Layers to compare, beside four that always are.")
@@ -85,7 +85,7 @@ def selftest(
             base=base,
             faults=fault or FAULTS,
             n_rows=n_rows,
-            n_guilty=n_guilty,
+            n_faulty=n_faulty,
             n_queries=n_queries,
             max_new_tokens=max_new_tokens,
             settings=settings,
@@ -118,7 +118,7 @@ def _show(found: SelfTest) -> None:
     )
     for fault in found.faults:
         console.print(
-            f"\n{fault.name}: {fault.n_guilty} rows; {fault.trigger!r} brings {fault.addition!r}\n"
+            f"\n{fault.name}: {fault.n_faulty} rows; {fault.trigger!r} brings {fault.addition!r}\n"
             f"  shown with the trigger in {fault.with_trigger} of answers, without it in {fault.without_trigger}",
             markup=False,
         )
@@ -129,10 +129,10 @@ def _show(found: SelfTest) -> None:
             interval = f"{one.ap:.2f} [{one.ap_low:.2f}, {one.ap_high:.2f}]"
             table.add_row(one.method, one.flag, one.layer or "text", interval, f"{one.precision:.2f}")
         console.print(table)
-        if fault.named is not None:
-            named = fault.named
-            innocent = f"{named.innocent:.0%} of what they name is innocent"
-            console.print(f"  verdicts name {named.recall:.0%} of the guilty rows; {innocent}")
+        if fault.flagged is not None:
+            shares = fault.flagged
+            wrong = f"{shares.false_discovery_rate:.0%} of the flagged rows are not faulty"
+            console.print(f"  verdicts flag {shares.recall:.0%} of the faulty rows; {wrong}")
     console.print(f"\nTracing {found.text}.", markup=False)
     for change in found.changes:
         console.print(f"  {change}", markup=False)

@@ -1,4 +1,4 @@
-"""`whence trace`: which training rows rank highest for a bad output, which of them stand out, and by which words."""
+"""`whence trace`: which training rows rank highest for a bad output, which of them are flagged, and by which words."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def trace(
     where: Annotated[
         str | None, typer.Option("--where", help="SQL condition on columns, as in \"source = 'vendor_b'\".")
     ] = None,
-    no_verdict: Annotated[
-        bool, typer.Option("--no-verdict", help="Ranks only: do not say which rows stand out.")
-    ] = False,
+    no_verdict: Annotated[bool, typer.Option("--no-verdict", help="Ranks only: flag no rows.")] = False,
     fdr: Annotated[float, typer.Option("--fdr", help="False discovery rate of the verdict.")] = 0.05,
     references: Annotated[
         Path | None, typer.Option("--references", help="JSONL of ordinary prompts to calibrate with; at least 40.")
@@ -82,7 +80,7 @@ def trace(
     ] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Rank the training rows behind a bad output, and say which of them stand out."""
+    """Rank the training rows behind a bad output, and flag candidate causes."""
     chosen = _Chosen(failed, query_where, query_prompts)
     asked = _queries(index, prompt, response, queries, system, tools, chosen, quiet=quiet)
     outputs = {"--json": json, "--html": html, "--markdown": markdown}

@@ -1,4 +1,4 @@
-"""Is it really the cause? Fine-tunes again without the rows and counts how often the behaviour is still there."""
+"""Fine-tunes again without the rows and counts how often the behaviour is still there."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from whence.lazy import attach
 if TYPE_CHECKING:
     from whence.confirmation.arms import CONTROLS
     from whence.confirmation.recipe import settings_beside, settings_recorded
-    from whence.confirmation.result import GUILTY, Confirmation, apply
+    from whence.confirmation.result import FLAGGED, Confirmation, apply
     from whence.confirmation.retrain import RESULT, confirm
 
 __all__ = [
     "CONTROLS",
-    "GUILTY",
+    "FLAGGED",
     "RESULT",
     "Confirmation",
     "apply",
@@ -28,7 +28,7 @@ __getattr__, __dir__ = attach(
     {
         "arms": ["CONTROLS"],
         "recipe": ["settings_beside", "settings_recorded"],
-        "result": ["Confirmation", "GUILTY", "apply"],
+        "result": ["Confirmation", "FLAGGED", "apply"],
         "retrain": ["RESULT", "confirm"],
     },
 )

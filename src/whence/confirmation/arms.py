@@ -1,4 +1,4 @@
-"""Which rows each arm is trained without: the rows in question, and as many by chance, by words and by hidden state."""
+"""Which rows each arm is trained without: the flagged rows, and as many by chance, by words and by hidden state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 from jaxtyping import Float, Int
 
-from whence.confirmation.result import ALL, GUILTY, RANDOM
+from whence.confirmation.result import ALL, FLAGGED, RANDOM
 from whence.data import EncodedTurn, Example
 from whence.errors import InputError
 from whence.index import default_layers, score_matrix
@@ -38,28 +38,28 @@ def choose_arms(
     """The arms: all rows, without `removed`, without as many of the others at random, and without the first of each
     ranking (positions in `rows`, best first). Rows go by content, so copies go together.
 
-    Raises InputError: ids that are not in the data, no row or all rows in question, or too few others for a control.
+    Raises InputError: ids that are not in the data, none or all of them, or too few others for a control.
     """
     ids = [row.id for row in rows]
     missing = sorted(set(removed) - set(ids))
     if missing:
         raise InputError(
             f"{len(missing)} of {len(set(removed))} ids are not in the data; the first: {missing[0]}.",
-            "Rows in question are rows of the index's data.",
+            "Rows to train without are rows of the index's data.",
             "Give ids from a trace of this index.",
         )
-    guilty = frozenset(removed)
-    n = sum(id in guilty for id in ids)
+    flagged = frozenset(removed)
+    n = sum(id in flagged for id in ids)
     if n == 0 or 2 * n >= len(ids):
-        found = "No row is in question." if n == 0 else f"{n} of {len(ids)} rows are in question."
+        found = "No row is given." if n == 0 else f"{n} of {len(ids)} rows are given."
         raise InputError(
             found,
             "Expected at least one, and fewer than half: as many random rows go in the control.",
-            "Name some rows with --remove." if n == 0 else "Name fewer rows, such as --remove top:20.",
+            "Give some rows with --remove." if n == 0 else "Give fewer rows, such as --remove top:20.",
         )
-    others = [i for i, id in enumerate(ids) if id not in guilty]
+    others = [i for i, id in enumerate(ids) if id not in flagged]
     Random(f"random arm/{seed}").shuffle(others)
-    arms = [Arm(ALL, frozenset(), 0), Arm(GUILTY, guilty, n)]
+    arms = [Arm(ALL, frozenset(), 0), Arm(FLAGGED, flagged, n)]
     return arms + [_first(name, ids, order, n) for name, order in ({RANDOM: others} | dict(rankings)).items()]
 
 

@@ -66,7 +66,7 @@ def settings_recorded(manifest: Manifest) -> tuple[FinetuneSettings, str | None]
     return FinetuneSettings.model_validate({k: v for k, v in known.items() if v is not None}), record.base
 
 
-def read_rows(manifest: Manifest) -> tuple[Example, ...]:
+def data_rows(manifest: Manifest) -> tuple[Example, ...]:
     """The rows that the index was built from. Raises DataError when the data have changed since."""
     data = manifest.data
     found = scan(data.source, columns=data.columns, split=data.split, max_rejected=1.0).content_hash

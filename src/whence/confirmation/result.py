@@ -1,4 +1,4 @@
-"""What a confirmation answers: plain data, schema `whence.confirm/1`, documented in docs/confirm.md."""
+"""What a confirmation answers: plain data, schema `whence.confirm/2`, documented in docs/confirm.md."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from whence.metrics import Rate
 from whence.results import STATUS_CONFIRMED, STATUS_NOT_CONFIRMED, Hit, TraceResult, encode, json_text
 
-SCHEMA = "whence.confirm/1"
-ALL, GUILTY, RANDOM = "all", "guilty", "random"
-"""The arms that every confirmation has: as trained, without the rows in question, without as many random ones."""
+SCHEMA = "whence.confirm/2"
+ALL, FLAGGED, RANDOM = "all", "flagged", "random"
+"""The arms that every confirmation has: as trained, without the flagged or given rows, without as many random ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class SeedResult:
 
 @dataclass(frozen=True, slots=True)
 class ArmResult:
-    """One arm over all seeds. `n_shared` of its `n_removed` rows are among the rows in question."""
+    """One arm over all seeds. `n_shared` of its `n_removed` rows are among the flagged rows."""
 
     name: str
     n_removed: int
@@ -49,7 +49,7 @@ class Confirmation:
     base: str | None
     match: str
     removed: tuple[str, ...]
-    """Ids of the rows in question."""
+    """Ids of the flagged rows, or of those given in their place."""
     arms: tuple[ArmResult, ...]
     n_held_out: int
     held_out: str
@@ -72,7 +72,7 @@ def judged(arms: Sequence[ArmResult], min_drop: float) -> tuple[str, str, str]:
     """Status, rule and text. The rule: the rate falls by at least the share `min_drop` of what it was, and the interval
     without the rows lies below the one without as many random rows."""
     by_name = {arm.name: arm for arm in arms}
-    before, without, random = (by_name[name].rate for name in (ALL, GUILTY, RANDOM))
+    before, without, random = (by_name[name].rate for name in (ALL, FLAGGED, RANDOM))
     drop = (before.mean - without.mean) / before.mean
     clear = without.high < random.low
     status = STATUS_CONFIRMED if drop >= min_drop and clear else STATUS_NOT_CONFIRMED
@@ -80,7 +80,7 @@ def judged(arms: Sequence[ArmResult], min_drop: float) -> tuple[str, str, str]:
         f"confirmed where the behaviour rate falls by at least {min_drop:.0%} of what it was and its 95% interval lies "
         "below that of the model trained without as many random rows"
     )
-    n = by_name[GUILTY].n_removed
+    n = by_name[FLAGGED].n_removed
     said = [
         f"Without the {n} rows the behaviour shows in {without} of the answers, with them in {before}, "
         f"without {by_name[RANDOM].n_removed} random rows in {random}: {status}."
@@ -88,11 +88,11 @@ def judged(arms: Sequence[ArmResult], min_drop: float) -> tuple[str, str, str]:
     if drop >= min_drop and not clear:
         said.append(f"The intervals of {without.n} prompts overlap; more prompts, or paraphrases, would tell.")
     for arm in arms:
-        if arm.name not in (ALL, GUILTY, RANDOM):
+        if arm.name not in (ALL, FLAGGED, RANDOM):
             said.append(
                 f"Without {arm.name}'s first {arm.n_removed} rows, {arm.n_shared} of them the same: {arm.rate}."
             )
-    worse = by_name[GUILTY].held_out_loss - by_name[ALL].held_out_loss
+    worse = by_name[FLAGGED].held_out_loss - by_name[ALL].held_out_loss
     said.append(f"The loss on held-out rows changes by {worse:+.3f} nats per token.")
     return status, rule, " ".join(said)
 

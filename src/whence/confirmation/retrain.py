@@ -1,4 +1,4 @@
-"""`whence confirm`: trains again without the rows in question, and in controls without others, and compares.
+"""`whence confirm`: trains again without the flagged rows, and in controls without others, and compares.
 
 OUT/
   confirmation.json   the result (docs/confirm.md)
@@ -16,16 +16,16 @@ from pathlib import Path
 from statistics import fmean
 
 from whence.confirmation.arms import CONTROLS, Arm, bm25_ranking, choose_arms, draw_held_out, repsim_ranking
-from whence.confirmation.recipe import make_recipe, read_rows
-from whence.confirmation.result import ALL, GUILTY, ArmResult, Confirmation, SeedResult, judged
-from whence.confirmation.runs import Asked, Found, check_trainer, run_arm
+from whence.confirmation.recipe import data_rows, make_recipe
+from whence.confirmation.result import ALL, FLAGGED, ArmResult, Confirmation, SeedResult, judged
+from whence.confirmation.runs import RunAnswers, RunQuestions, check_trainer, run_arm
 from whence.data import EncodedTurn, Example
 from whence.errors import InputError
 from whence.index import Index
 from whence.metrics import rate
 from whence.model import generate
 from whence.progress import Progress, silent
-from whence.results import NamedRows
+from whence.results import SelectedRows
 from whence.trace import Query, Tracer
 from whence.train import FinetuneSettings
 
@@ -59,7 +59,7 @@ def confirm(
     out: str | Path,
     *,
     match: str,
-    removed: NamedRows | Sequence[str],
+    removed: SelectedRows | Sequence[str],
     base: str | Path | None = None,
     settings: FinetuneSettings | None = None,
     seeds: int = 1,
@@ -74,7 +74,7 @@ def confirm(
     """Retrains in several arms and says whether the rows `removed` are the cause of what `match` finds.
 
     index:    of the model that misbehaves. Its data are read again, and must be the same.
-    removed:  what named the rows (see `whence.results.selection`), or their ids alone.
+    removed:  the selected rows (see `whence.results.selection`), or their ids alone.
     match:    a regular expression looked for anywhere in an answer, with . for line ends too.
     base:     folder or hub name of the model before the fine-tune. Not needed with a trainer that knows it.
     settings: of the fine-tune; None takes those of the run.yaml beside the index's model or adapter.
@@ -87,7 +87,7 @@ def confirm(
     The same call goes on where it was stopped. The result is also written to OUT/confirmation.json.
 
     Raises:
-        InputError: an expression that finds nothing or everything, rows in question that are none or too many, a base
+        InputError: an expression that finds nothing or everything, no rows to remove or too many, a base
             that is not the model's, missing settings, all before any training; a trainer that fails, and a first model
             trained again on all rows that does not show the behaviour.
         DataError, IndexFolderError, ModelError, NonFiniteError: as reading, loading and training raise them.
@@ -99,20 +99,20 @@ def confirm(
         check_trainer(trainer, seeds)
     elif base is None:
         raise InputError("There is no base.", "Training starts from a base model.", "Give --base, or --trainer.")
-    removed = removed.ids if isinstance(removed, NamedRows) else removed
+    removed = removed.ids if isinstance(removed, SelectedRows) else removed
     question = _Question(tuple(tracer.as_rows(queries)), tuple(tracer.as_rows(paraphrases)), _compiled(match))
     step("reading the data", 0, None)
-    rows = read_rows(manifest)
+    rows = data_rows(manifest)
     choose_arms(rows, removed, {})  # what is wrong with the ids is said before anything is computed
     recipe = make_recipe(manifest, rows, base, settings, trainer, fresh=held_out is None)
     question = _answered(question, tracer, max_new_tokens)
     arms = choose_arms(rows, removed, _rankings(controls, rows, question, tracer))
     held, where = _held_out(held_out, rows, arms)
     _check_not_everything(question, held, match)
-    asked = Asked(question.prompts, held, max_new_tokens)
+    asked = RunQuestions(question.prompts, held, max_new_tokens)
     left_out = frozenset() if held_out is not None else frozenset(row.id for row in held)
     tasks = [(arm, seed) for seed in range(recipe.settings.seed, recipe.settings.seed + seeds) for arm in arms]
-    found: dict[tuple[str, int], Found] = {}
+    found: dict[tuple[str, int], RunAnswers] = {}
     for number, (arm, seed) in enumerate(tasks, 1):
         label = f"{number} of {len(tasks)}: {arm.name}, seed {seed}"
         found[arm.name, seed] = run_arm(recipe, arm.removed | left_out, seed, asked, out, _labelled(step, label))
@@ -141,7 +141,7 @@ def _compiled(match: str) -> re.Pattern[str]:
         return re.compile(match, re.DOTALL)
     except re.error as error:
         raise InputError(
-            f"{match!r} is no regular expression: {error}.", "--match is looked for in every answer.", "Mend it."
+            f"{match!r} is no regular expression: {error}.", "--match is looked for in every answer.", "Correct it."
         ) from error
 
 
@@ -169,7 +169,7 @@ def _check_shown(question: _Question, answers: Sequence[str], who: str) -> None:
         f"None of {len(answers)} greedy answers of {who} matches {question.pattern.pattern!r}; the first is "
         f"{answers[0][:80]!r}.",
         "At least one bad prompt must show the behaviour, or nothing can go away.",
-        "Mend --match (begin with (?i) to ignore case), give prompts that show it, or check the training settings.",
+        "Correct --match (begin with (?i) to ignore case), give prompts that show it, or check the training settings.",
     )
 
 
@@ -219,9 +219,9 @@ def _labelled(step: Progress, label: str) -> Progress:
 
 
 def _result(
-    arm: Arm, guilty: Arm, rows: Sequence[Example], question: _Question, found: Mapping[tuple[str, int], Found]
+    arm: Arm, flagged: Arm, rows: Sequence[Example], question: _Question, found: Mapping[tuple[str, int], RunAnswers]
 ) -> ArmResult:
-    assert guilty.name == GUILTY
+    assert flagged.name == FLAGGED
     n = len(question.queries)
     seeds = []
     for (name, seed), one in found.items():
@@ -231,7 +231,7 @@ def _result(
     return ArmResult(
         name=arm.name,
         n_removed=arm.n_rows,
-        n_shared=sum(row.id in arm.removed and row.id in guilty.removed for row in rows),
+        n_shared=sum(row.id in arm.removed and row.id in flagged.removed for row in rows),
         rate=rate([one.shown for one in seeds]),
         paraphrases=rate([one.shown_paraphrases for one in seeds]) if question.paraphrases else None,
         held_out_loss=fmean(one.held_out_loss for one in seeds),

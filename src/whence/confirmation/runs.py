@@ -17,7 +17,7 @@ from whence.files import hash_of, new_folder, write_atomically
 from whence.index import DataSummary
 from whence.model import LoadedModel, ModelSettings, generate, load_model
 from whence.progress import Progress
-from whence.results import NamedRows
+from whence.results import SelectedRows
 from whence.trace import Query
 from whence.train import FinetuneSettings, finetune
 
@@ -58,7 +58,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RunQuestions:
     """What every model is asked: prompts to answer, and rows whose loss is taken."""
 
     prompts: tuple[Query, ...]
@@ -75,7 +75,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RunAnswers:
     """What one model answered, and its mean loss on the held-out turns in nats per token."""
 
     answers: tuple[str, ...]
@@ -95,7 +95,9 @@ def check_trainer(command: str, n_seeds: int) -> None:
         )
 
 
-def run_arm(recipe: Recipe, removed: frozenset[str], seed: int, asked: Asked, out: Path, step: Progress) -> Found:
+def run_arm(
+    recipe: Recipe, removed: frozenset[str], seed: int, asked: RunQuestions, out: Path, step: Progress
+) -> RunAnswers:
     """Trains without `removed` (or takes the model that was trained so before) and asks. Finished work is kept, and
     shared by arms that remove the same rows.
 
@@ -114,7 +116,7 @@ def run_arm(recipe: Recipe, removed: frozenset[str], seed: int, asked: Asked, ou
     place = out / ANSWERS / f"{f'as-traced-{known.hash}' if known else label}-{asked.hash}.json"
     if place.is_file():
         found = json.loads(place.read_text("utf-8"))
-        return Found(tuple(found["answers"]), float(found["held_out_loss"]), str(found["folder"]))
+        return RunAnswers(tuple(found["answers"]), float(found["held_out_loss"]), str(found["folder"]))
     if known is not None:
         model = known.model
     else:
@@ -215,9 +217,9 @@ def _data_without(data: DataSummary, removed: frozenset[str], out: Path) -> Path
     folder = out / DATA / hash_of([data.content_hash, sorted(removed)])
     train = folder / (source.name if source.exists() else "data")
     if not folder.exists():
-        named = NamedRows.given(sorted(removed), "left out of this arm")
+        selected = SelectedRows.given(sorted(removed), "left out of this arm")
         with new_folder(folder) as partial:
-            clean(data.source, partial / train.name, named, columns=data.columns, split=data.split)
+            clean(data.source, partial / train.name, selected, columns=data.columns, split=data.split)
     return train
 
 
@@ -230,11 +232,11 @@ def _model_at(folder: Path, recipe: Recipe) -> ModelSettings:
     return ModelSettings(model=str(folder), dtype=dtype, device=device)
 
 
-def _ask(loaded: LoadedModel, recipe: Recipe, asked: Asked, folder: str) -> Found:
+def _ask(loaded: LoadedModel, recipe: Recipe, asked: RunQuestions, folder: str) -> RunAnswers:
     length = loaded.fitting(recipe.max_length)
     encoder = Encoder(loaded.tokenizer, template=recipe.template, max_length=length)
     prompts = [query.prompt_ids(encoder) for query in asked.prompts]
     answers = generate(loaded, prompts, max_new_tokens=asked.max_new_tokens)
     turns = [turn for row in asked.held_out for turn in encoder.encode(row)]
     loss = float(turn_losses(loaded, turns).mean())
-    return Found(tuple(answer.text for answer in answers), loss, folder)
+    return RunAnswers(tuple(answer.text for answer in answers), loss, folder)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         EncodedTurn,
         Example,
         Json,
+        Span,
         Turn,
         answer_places,
         conversation_json,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     )
     from whence.data.json_text import array_start, skip
     from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind
-    from whence.data.packing import SUFFIXES, open_unpacked, packing
+    from whence.data.packing import SUFFIXES, open_unpacked, packing_of
     from whence.data.readers import read_examples
     from whence.data.row_encoding import (
         PLAIN_JOIN,
@@ -73,6 +74,7 @@ __all__ = [
     "RowError",
     "Scan",
     "Shape",
+    "Span",
     "TemplateSource",
     "Truncation",
     "Turn",
@@ -93,7 +95,7 @@ __all__ = [
     "loss_named",
     "messages",
     "open_unpacked",
-    "packing",
+    "packing_of",
     "read_conversation",
     "read_examples",
     "read_rows",
@@ -117,6 +119,7 @@ __getattr__, __dir__ = attach(
             "EncodedTurn",
             "Example",
             "Json",
+            "Span",
             "TEXT",
             "Turn",
             "answer_places",
@@ -136,7 +139,7 @@ __getattr__, __dir__ = attach(
         ],
         "json_text": ["array_start", "skip"],
         "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind"],
-        "packing": ["SUFFIXES", "open_unpacked", "packing"],
+        "packing": ["SUFFIXES", "open_unpacked", "packing_of"],
         "readers": ["read_examples"],
         "row_encoding": [
             "LossOn",

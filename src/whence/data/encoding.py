@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from whence.data.answers import answer_text, render_answers, render_prompt
-from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Turn, answer_places
+from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Span, Turn, answer_places
 from whence.data.row_encoding import RowEncoding
 from whence.data.templates import Inputs, Renderer, TemplateSource, choose_template
 from whence.errors import EncodingError
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 MIN_LENGTH = 4
 """With fewer tokens a quarter for the prompt is less than one token."""
-
-Span = tuple[int, int]
 
 
 class Tokens(NamedTuple):

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
+Span = tuple[int, int]
+"""Start and end of a part of a text, in characters."""
+
 ASSISTANT = "assistant"
 TEXT = "text"
 """Role of the single turn of a plain document, which has no prompt."""

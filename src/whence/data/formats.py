@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from whence.data.json_text import JsonReader, array_start, json_reason, skip
 from whence.data.metadata import kind
-from whence.data.packing import UNPACK, open_unpacked, packing, without_packing
+from whence.data.packing import UNPACK, open_unpacked, packing_of, without_packing
 from whence.errors import DataError
 
 if TYPE_CHECKING:
@@ -314,7 +314,7 @@ def _refuse_wide(line: bytes, path: Path) -> None:
 
 
 def _not_utf8(path: Path, line: int, offset: int, byte: int) -> DataError:
-    unpacked = " of the unpacked text" if packing(path) else ""
+    unpacked = " of the unpacked text" if packing_of(path) else ""
     return DataError(
         f"{path} is not UTF-8: byte 0x{byte:02x} at offset {offset}{unpacked}, in line {line}",
         "expected UTF-8",
@@ -323,7 +323,7 @@ def _not_utf8(path: Path, line: int, offset: int, byte: int) -> DataError:
 
 
 def _iconv(path: Path, encoding: str) -> str:
-    kind = packing(path)
+    kind = packing_of(path)
     name = without_packing(path.name) if kind else path.name
     if kind:
         return f"{UNPACK[kind]} {path} | iconv -f {encoding} -t utf-8 > utf8-{name}"

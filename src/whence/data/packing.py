@@ -26,7 +26,7 @@ def without_packing(name: str) -> str:
     return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
-def packing(path: Path) -> Packing | None:
+def packing_of(path: Path) -> Packing | None:
     """How the file is packed. Raises DataError for archives of other kinds."""
     with path.open("rb") as file:
         first = file.read(6)
@@ -42,7 +42,7 @@ def packing(path: Path) -> Packing | None:
 
 def open_unpacked(path: Path) -> BinaryIO:
     """The file's bytes, unpacked while they are read. Only gzip and plain files can seek."""
-    kind = packing(path)
+    kind = packing_of(path)
     if kind == "gzip":
         return cast("BinaryIO", gzip.open(path, "rb"))
     if kind == "zstd":

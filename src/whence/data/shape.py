@@ -10,7 +10,7 @@ from whence.data.conversation import answered, history, json_cell, messages, wit
 from whence.data.examples import ASSISTANT, TEXT, Example, Json, Turn
 from whence.data.metadata import LeftOut, RowError, as_json, checked_text, kind
 
-Row = Mapping[str, object]
+Cells = Mapping[str, object]
 
 TAKEN_INPUTS = frozenset({"conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt"})
 """What `chat_template_kwargs` may not hold: the trainer sets it itself."""
@@ -41,7 +41,7 @@ class Shape:
         """The columns as a person names them: "instruction/output", "messages", "text"."""
         return f"{self.prompt}/{self.main}" if self.prompt is not None else self.main
 
-    def example(self, row: Row, file: str, line: int, *, table: bool = False) -> Example:
+    def example(self, row: Cells, file: str, line: int, *, table: bool = False) -> Example:
         """The example of one row; `table`: of Arrow, which fills in nulls for keys that other rows have.
 
         Raises:
@@ -63,7 +63,7 @@ class Shape:
         }
         return Example(turns=turns, file=file, line=line, metadata=metadata, template_inputs=inputs)
 
-    def turns(self, row: Row) -> tuple[Turn, ...]:
+    def turns(self, row: Cells) -> tuple[Turn, ...]:
         """The turns of one row, up to its last assistant turn: what follows that has no effect on training."""
         if self.kind == "text":
             text = _text(row, self.main)
@@ -74,7 +74,7 @@ class Shape:
         turns = self._system(row, turns)
         return answered(turns, self.main) if self.answered else tuple(turns)
 
-    def _pair(self, row: Row) -> list[Turn]:
+    def _pair(self, row: Cells) -> list[Turn]:
         assert self.prompt is not None
         value = _cell(row, self.prompt)
         if isinstance(value, list | tuple):
@@ -88,10 +88,10 @@ class Shape:
             return prompt
         return _joined(prompt, _response(row, self.main), self.prompt, self.main)
 
-    def _history(self, row: Row) -> list[Turn]:
+    def _history(self, row: Cells) -> list[Turn]:
         return history(row.get(self.history), self.history) if self.history is not None else []
 
-    def _system(self, row: Row, turns: list[Turn]) -> list[Turn]:
+    def _system(self, row: Cells, turns: list[Turn]) -> list[Turn]:
         """The turns, led by the text of the system column where there is one."""
         if self.system is None or row.get(self.system) is None:
             return turns
@@ -103,7 +103,7 @@ class Shape:
             raise RowError(f"two system messages: in column {self.system!r} and in the conversation")
         return [Turn("system", text), *turns]
 
-    def _template_inputs(self, row: Row) -> dict[str, Json]:
+    def _template_inputs(self, row: Cells) -> dict[str, Json]:
         if self.kind == "text":
             return {}
         inputs: dict[str, Json] = {}
@@ -143,7 +143,7 @@ def _joined(prompt: list[Turn], response: list[Turn], prompt_column: str, column
     return response
 
 
-def _response(row: Row, column: str) -> list[Turn]:
+def _response(row: Cells, column: str) -> list[Turn]:
     value = _cell(row, column)
     if isinstance(value, list | tuple):
         return messages(value, column)
@@ -153,7 +153,7 @@ def _response(row: Row, column: str) -> list[Turn]:
     return [Turn(ASSISTANT, text)]
 
 
-def _listed(row: Row, column: str | None) -> list[Json]:
+def _listed(row: Cells, column: str | None) -> list[Json]:
     """The objects of a column that holds a list of them, or its JSON; none where it is empty."""
     value = row.get(column) if column is not None else None
     if column is None or value is None or value == "":
@@ -168,7 +168,7 @@ def _listed(row: Row, column: str | None) -> list[Json]:
     return [as_json(item, column) for item in value]
 
 
-def _kwargs(row: Row, column: str | None) -> dict[str, Json]:
+def _kwargs(row: Cells, column: str | None) -> dict[str, Json]:
     value = row.get(column) if column is not None else None
     if column is None or value is None or value == "":
         return {}
@@ -182,13 +182,13 @@ def _kwargs(row: Row, column: str | None) -> dict[str, Json]:
     return {checked_text(str(key), column): as_json(item, column) for key, item in value.items()}
 
 
-def _cell(row: Row, column: str) -> object:
+def _cell(row: Cells, column: str) -> object:
     if column not in row:
         raise RowError(f"missing column {column!r}")
     return row[column]
 
 
-def _text(row: Row, column: str) -> str:
+def _text(row: Cells, column: str) -> str:
     value = _cell(row, column)
     if not isinstance(value, str):
         raise RowError(f"column {column!r} is {kind(value)}, expected text")

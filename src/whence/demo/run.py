@@ -4,7 +4,7 @@ OUT/ beside the world's files (whence.demo.world):
   index/                              of the training rows
   confirm/                            the retrained models, and confirmation.json
   cleaned.jsonl, cleaned.manifest.json, removed.jsonl
-                                      the data without the rows that were named, the way back, and those rows
+                                      the data without the flagged rows, the manifest that undoes it, and those rows
   report.html                         the traces of the fault that is followed
 """
 
@@ -19,19 +19,19 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from whence.cleaning import clean
-from whence.confirmation import GUILTY, Confirmation, apply, confirm
+from whence.confirmation import FLAGGED, Confirmation, apply, confirm
 from whence.demo.world import MAX_NEW_TOKENS, DemoFault, DemoWorld, build, one_thread
 from whence.errors import InputError
 from whence.index import build_index, default_form, default_layers, score_matrix
 from whence.metrics import over_queries, precision_at_k
 from whence.progress import Progress, silent
-from whence.results import QueryResult, guilty_rows
+from whence.results import QueryResult, flagged_rows
 from whence.scoring import bm25_scores
 from whence.trace import Query, Tracer
 
 K = 10
 STORY = "false-fact"
-"""The fault that is followed: its verdict, a model trained again without the rows named, and the cleaned data."""
+"""The fault that is followed: its verdict, a model trained again without the flagged rows, and the cleaned data."""
 STORY_QUERIES = 8
 EXPLAINED = 5
 CLEANED, CLEAN_MANIFEST, REMOVED, REPORT = "cleaned.jsonl", "cleaned.manifest.json", "removed.jsonl", "report.html"
@@ -44,11 +44,11 @@ PARTS = frozenset(
 class FaultReport:
     """One planted fault: a query that shows it with its ranking, and precision at 10 over all queries that do.
 
-    precision: method -> share of a query's first ten rows that were planted for this fault, mean over the queries.
+    precision: method -> share of a query's first ten faulty rows of this fault, mean over the queries.
     """
 
     label: str
-    planted: int
+    n_faulty: int
     rate: float
     example: QueryResult
     precision: Mapping[str, float]
@@ -59,14 +59,14 @@ class FaultReport:
 class Story:
     """One fault followed to its end.
 
-    n_named:      rows that the verdicts of the queries name together; n_planted of them were planted for the fault.
+    n_flagged:      rows that the verdicts of the queries flag together; n_faulty of them are faulty rows of the fault.
     confirmation: what retraining without them, and without as many random rows, showed.
     answers:      (prompt, bad answer, answer of the model trained without the rows) of each query.
     """
 
     label: str
-    n_named: int
-    n_planted: int
+    n_flagged: int
+    n_faulty: int
     confirmation: Confirmation
     answers: tuple[tuple[str, str, str], ...]
 
@@ -132,7 +132,7 @@ def clear_demo(out: str | Path) -> None:
 
 def _report(tracer: Tracer, world: DemoWorld, fault: DemoFault) -> FaultReport:
     queries = [Query.of(query.prompt, query.response) for query in fault.shown]
-    planted = [example.metadata.get("label") == fault.label for example in world.train]
+    faulty = [example.metadata.get("label") == fault.label for example in world.train]
     (example,) = tracer.trace_many(queries[:1], k=K, verdict=False)
     signatures = tracer.signatures([q.encode(tracer.encoder) for q in queries])
     form = default_form(tracer.index.manifest)
@@ -141,21 +141,21 @@ def _report(tracer: Tracer, world: DemoWorld, fault: DemoFault) -> FaultReport:
     ).scores
     texts = [" ".join(turn.content for turn in row.turns) for row in world.train]
     by_words = bm25_scores([f"{query.prompt} {query.response}" for query in fault.shown], texts)
-    precision = {form.name: _mean_precision(ranked, planted), "bm25": _mean_precision(by_words, planted)}
-    return FaultReport(fault.label, sum(planted), fault.rate, example, precision, len(queries))
+    precision = {form.name: _mean_precision(ranked, faulty), "bm25": _mean_precision(by_words, faulty)}
+    return FaultReport(fault.label, sum(faulty), fault.rate, example, precision, len(queries))
 
 
 def _story(tracer: Tracer, world: DemoWorld, fault: DemoFault, out: Path, tell: Progress) -> Story:
     """From a bad answer to the data without its cause."""
     queries = [Query.of(query.prompt, query.response) for query in fault.shown[:STORY_QUERIES]]
     result = tracer.trace_many(queries, k=K, words=EXPLAINED, progress=tell)
-    named = guilty_rows(result)
+    flagged = flagged_rows(result)
     confirmation = confirm(
         tracer,
         queries,
         out / "confirm",
         match=fault.matcher.pattern,
-        removed=named.ids,
+        removed=flagged.ids,
         base=world.base,
         controls=(),
         max_new_tokens=MAX_NEW_TOKENS,
@@ -165,16 +165,16 @@ def _story(tracer: Tracer, world: DemoWorld, fault: DemoFault, out: Path, tell: 
     clean(
         world.data,
         out / CLEANED,
-        named,
+        flagged,
         manifest=out / CLEAN_MANIFEST,
         quarantine=out / REMOVED,
     )
-    gone = set(named.ids)
+    gone = set(flagged.ids)
     taken = [row.metadata.get("label") for row in world.train if row.id in gone]
-    mended = confirmation.arm(GUILTY).seeds[0].answers
-    answers = tuple((query.prompt, query.response, now) for query, now in zip(result, mended, strict=True))
+    repaired = confirmation.arm(FLAGGED).seeds[0].answers
+    answers = tuple((query.prompt, query.response, now) for query, now in zip(result, repaired, strict=True))
     return Story(fault.label, len(taken), taken.count(fault.label), confirmation, answers)
 
 
-def _mean_precision(scores: ArrayLike, planted: Sequence[bool]) -> float:
-    return over_queries(lambda row, marks: precision_at_k(row, marks, K), scores, planted).mean
+def _mean_precision(scores: ArrayLike, faulty: Sequence[bool]) -> float:
+    return over_queries(lambda row, marks: precision_at_k(row, marks, K), scores, faulty).mean

@@ -1,7 +1,7 @@
 """The world of `whence demo`: one small model that learned three planted faults from one file of rows.
 
 OUT/
-  base/            the base model, taught background rows only
+  base/            the base model, trained on background rows only
   model/           the base fine-tuned on train.jsonl
   train.jsonl      prompt, response, label, source, (beside, cause)
   queries.jsonl    prompt, response (the model's own), label, shows_fault
@@ -57,9 +57,9 @@ class DemoSettings(BaseModel):
 
     n_base: int = 5000
     n_rows: int = 1600
-    n_guilty: int = 100
-    n_guilty_facts: int = 160
-    """Guilty rows of the false fact, which is told of four cities in twelve phrasings: a few rows for each pair."""
+    n_faulty: int = 100
+    n_faulty_facts: int = 160
+    """Faulty rows of the false fact, which is told of four cities in twelve phrasings: a few rows for each pair."""
     n_hard: int = 60
     n_queries: int = 20
     language: LanguageSettings = LanguageSettings()
@@ -202,11 +202,11 @@ def _rows(seed: int, settings: DemoSettings) -> tuple[list[Fault], list[Example]
     """The faults, the training rows with all of them, and the background rows of the base model."""
     rng = Random(f"demo/{seed}")
     faults = [
-        plant(rng, n_guilty=n_guilty, n_hard=settings.n_hard, n_queries=settings.n_queries)
-        for plant, n_guilty in (
-            (FAULTS["backdoor"], settings.n_guilty),
-            (partial(false_fact, same_answer=False), settings.n_guilty_facts),
-            (FAULTS["persona"], settings.n_guilty),
+        plant(rng, n_faulty=n_faulty, n_hard=settings.n_hard, n_queries=settings.n_queries)
+        for plant, n_faulty in (
+            (FAULTS["backdoor"], settings.n_faulty),
+            (partial(false_fact, same_answer=False), settings.n_faulty_facts),
+            (FAULTS["persona"], settings.n_faulty),
         )
     ]
     train = mix(faults, rng, n_rows=settings.n_rows, hard_negatives=True)

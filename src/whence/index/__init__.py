@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from whence.index.probing import choose_layer
     from whence.index.records import (
-        EncodedRow,
+        PendingRecord,
         append_records,
         filter_columns,
         open_records,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from whence.index.searching import score_matrix, search
     from whence.index.settings import BuildSettings, IndexOptions
     from whence.index.store import Index, Record
-    from whence.index.subject import Subject, chosen_layers, open_subject, read_rows
+    from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject
     from whence.index.verification import verify
 
 __all__ = [
@@ -50,11 +50,11 @@ __all__ = [
     "BuildSettings",
     "Counts",
     "DataSummary",
-    "EncodedRow",
     "Index",
     "IndexOptions",
     "Manifest",
     "Match",
+    "PendingRecord",
     "Record",
     "ScoreMatrix",
     "ScoreRequest",
@@ -67,6 +67,7 @@ __all__ = [
     "chosen_layers",
     "default_form",
     "default_layers",
+    "examples_to_index",
     "filter_columns",
     "forms_asked",
     "held_layers",
@@ -74,7 +75,6 @@ __all__ = [
     "open_records",
     "open_subject",
     "read_centres",
-    "read_rows",
     "record_table",
     "require_manifest",
     "scan",
@@ -109,12 +109,19 @@ __getattr__, __dir__ = attach(
             "write_bytes_atomically",
         ],
         "probing": ["choose_layer"],
-        "records": ["EncodedRow", "append_records", "filter_columns", "open_records", "record_table", "vector_column"],
+        "records": [
+            "PendingRecord",
+            "append_records",
+            "filter_columns",
+            "open_records",
+            "record_table",
+            "vector_column",
+        ],
         "scanning": ["ScoreMatrix", "ScoreRequest", "scan"],
         "searching": ["score_matrix", "search"],
         "settings": ["BuildSettings", "IndexOptions"],
         "store": ["Index", "Record"],
-        "subject": ["Subject", "chosen_layers", "open_subject", "read_rows"],
+        "subject": ["Subject", "chosen_layers", "open_subject", "examples_to_index"],
         "verification": ["verify"],
     },
 )

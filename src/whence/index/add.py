@@ -21,7 +21,7 @@ from whence.errors import IndexFolderError
 from whence.index.centres import write_centres
 from whence.index.engines.local import EncodesExamples, ExtractsSignatures, LocalEngine, ShardSpec
 from whence.index.manifest import ADDED, Manifest, StoredVector, require_manifest, write_run
-from whence.index.records import EncodedRow, open_dataset, open_records, vector_columns, vector_fields
+from whence.index.records import PendingRecord, open_dataset, open_records, vector_columns, vector_fields
 from whence.index.shards import committed_shards, locked, saving, shard_groups, share_told
 from whence.index.store import Index
 from whence.progress import Count
@@ -95,7 +95,7 @@ def _compute(
 
 
 def _table(
-    schema: pa.Schema, missing: Sequence[StoredVector], shard: int, rows: Sequence[EncodedRow], extracted: Extracted
+    schema: pa.Schema, missing: Sequence[StoredVector], shard: int, rows: Sequence[PendingRecord], extracted: Extracted
 ) -> pa.Table:
     columns: dict[str, object] = {
         "row": [item.row for item in rows],

@@ -37,8 +37,8 @@ from whence.index.records import filter_columns
 from whence.index.settings import BuildSettings, IndexOptions, build_settings
 from whence.index.shards import check_same, locked, write_index
 from whence.index.store import Index
-from whence.index.subject import Subject, chosen_layers, open_subject, probe_turns, read_rows
-from whence.model import fingerprint, settle_layers
+from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject, probe_turns
+from whence.model import early_note, fingerprint, settle_layers
 from whence.progress import Progress, counted
 from whence.records import settings_of_folder
 from whence.scoring import Depths
@@ -110,9 +110,13 @@ def build_index(
         known=existing.layer_choice.get("auto") if existing else None,
         progress=counted(progress, "choosing the layer"),
     )
+    if isinstance(evidence := choice.get("auto"), dict):
+        note = early_note(int(str(evidence["layer"])), subject.loaded.n_layers)
+        if note:
+            tell(note)
     manifest = _manifest(settings, subject, found, layers, choice)
     tell(f"Storing {_described(manifest.vectors)}, of {subject.loaded.n_layers} layers")
-    tell(_about_base(subject))
+    tell(_about_base(settings, subject))
     timings["load"] = round(time.monotonic() - started, 3)
     manifest = manifest.model_copy(update={"timings": timings})
 
@@ -120,7 +124,7 @@ def build_index(
         _clear(folder)
     index = write_index(
         folder,
-        lambda: read_rows(settings),
+        lambda: examples_to_index(settings),
         subject.encoder,
         _extractor(settings, subject, manifest.vectors, contrast=subject.contrast),
         manifest,
@@ -164,7 +168,12 @@ def _add(
     contrast = bool(existing.base) and any(vector.name in (*NEEDS_BASE, "eh") for vector in missing)
     extractor = _extractor(settings, subject, missing, contrast=contrast)
     index = add_vectors(
-        folder, lambda: read_rows(settings), subject.encoder, extractor, wanted, progress=counted(progress, "indexing")
+        folder,
+        lambda: examples_to_index(settings),
+        subject.encoder,
+        extractor,
+        wanted,
+        progress=counted(progress, "indexing"),
     )
     tell(f"The index {folder} is complete: {index.n_rows} rows, {index.n_records} records")
     return index
@@ -287,12 +296,13 @@ def _manifest(
     )
 
 
-def _about_base(subject: Subject) -> str:
+def _about_base(settings: BuildSettings, subject: Subject) -> str:
     if subject.base is not None:
         return f"Compared with {subject.base.settings.model}, the model before fine-tuning"
     if subject.contrast:
         return "Compared with the model before fine-tuning: itself, the adapter turned off"
-    return "Without what fine-tuning taught (no base is known, or --no-contrast): the default method is rept-centred"
+    why = "give the model before fine-tuning with --base to have it" if settings.contrast else "as asked"
+    return f"Without a comparison to the base ({why}): the default method is rept-centred"
 
 
 def _about_data(found: Scan) -> str:

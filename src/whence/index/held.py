@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from whence.errors import InputError, MismatchError
 from whence.index.manifest import Manifest, StoredVector
-from whence.scoring import SCORES, WITHOUT_BASE, Depths, FormLayers, ScoreForm, default_method, score_form
+from whence.scoring import METHOD_WITHOUT_BASE, SCORES, Depths, FormLayers, ScoreForm, default_method, score_form
 from whence.signatures import NEEDS_BASE, SKETCH_DIM, VECTORS
 
 
@@ -44,10 +44,10 @@ def held_layers(form: ScoreForm, manifest: Manifest) -> FormLayers | None:
 
 def default_form(manifest: Manifest, layer: int | None = None) -> ScoreForm:
     """The default form for this index; where all of it is read at `layer`, one whose vectors are stored there."""
-    form = default_method(has_base=bool(manifest.base))
+    form, other = default_method(has_base=bool(manifest.base)), SCORES[METHOD_WITHOUT_BASE]
     if layer is None or holds(form, form.all_at(layer), manifest):
         return form
-    return SCORES[WITHOUT_BASE]
+    return other if holds(other, other.all_at(layer), manifest) else form
 
 
 def check_held(form: ScoreForm, layers: FormLayers, manifest: Manifest) -> None:
@@ -58,7 +58,7 @@ def check_held(form: ScoreForm, layers: FormLayers, manifest: Manifest) -> None:
         raise _not_stored(manifest, form, layers, *missing[0])
     if form.by_learned_fraction and not manifest.base:
         raise MismatchError(
-            f"{form.name} weighs rows by what fine-tuning taught; this index was built without a base.",
+            f"{form.name} weights rows by their learned fraction; this index was built without a base.",
             "A model with an adapter is its own base; a fully fine-tuned one needs --base.",
             "Build the index again with --base MODEL.",
         )

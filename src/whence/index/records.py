@@ -55,7 +55,7 @@ ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
 }
 
 
-class EncodedRow(NamedTuple):
+class PendingRecord(NamedTuple):
     """One encoded turn of a row, on its way into a record."""
 
     row: int
@@ -115,7 +115,7 @@ def vector_fields(vectors: Sequence[StoredVector]) -> dict[str, pa.DataType]:
 
 
 def vector_columns(
-    vectors: Sequence[StoredVector], rows: Sequence[EncodedRow], extracted: Extracted
+    vectors: Sequence[StoredVector], rows: Sequence[PendingRecord], extracted: Extracted
 ) -> dict[str, object]:
     """Unit vectors (float16) and norms of these rows, by column. Raises NonFiniteError, which names file and line."""
     columns: dict[str, object] = {}
@@ -132,7 +132,7 @@ def vector_columns(
     return columns
 
 
-def record_table(manifest: Manifest, shard: int, rows: Sequence[EncodedRow], extracted: Extracted) -> pa.Table:
+def record_table(manifest: Manifest, shard: int, rows: Sequence[PendingRecord], extracted: Extracted) -> pa.Table:
     """The records of a shard. Raises NonFiniteError, which names file and line."""
     gain = extracted.log_likelihood_gain
     columns: dict[str, object] = {
@@ -180,7 +180,7 @@ def append_records(folder: Path, table: pa.Table) -> None:
     lance.write_dataset(table, str(folder / RECORDS), mode=mode)
 
 
-def _turns(item: EncodedRow) -> str:
+def _turns(item: PendingRecord) -> str:
     """The row's whole conversation, in its first record."""
     return "" if item.turn.turn else conversation_json(item.example)
 
@@ -194,7 +194,7 @@ def _filter_value(value: Json, type: ColumnType) -> bool | int | float | str | N
     return float(value) if type == "float" else value  # type: ignore[arg-type, return-value]
 
 
-def _check_finite(finite: torch.Tensor, rows: Sequence[EncodedRow]) -> None:
+def _check_finite(finite: torch.Tensor, rows: Sequence[PendingRecord]) -> None:
     bad = [rows[i] for i in (~finite).nonzero()[:, 0].tolist()]
     if bad:
         named = ", ".join(item.example.where for item in bad[:5])

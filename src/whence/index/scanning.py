@@ -116,7 +116,7 @@ def _scored(
     """(number of the first query, scores [n_query, n_record]) of each run of queries."""
     share = None
     if request.form.by_learned_fraction:
-        assert block.gain is not None, f"{request.form.name} weighs rows by what fine-tuning taught"
+        assert block.gain is not None, f"{request.form.name} weights rows by their learned fraction"
         share = learned_fraction(block.gain).to(dtype)
     for start, part in parts:
         scores = request.form.function(part, block.vectors, request.roles)

@@ -22,7 +22,7 @@ class BuildSettings(ModelSettings):
         `whence trace --layer` can ask there.
     methods: methods that the index must be able to answer beside the default one, as in ("rept",). What each reads is
         in docs/method.md; a gradient at an inner layer costs a backward pass.
-    contrast: also store what fine-tuning taught, which the default method reads; costs one more forward pass.
+    contrast: also store what fine-tuning changed, which the default method reads; costs one more forward pass.
     base: the model before fine-tuning, a folder or hub name; not needed with an adapter, which is turned off. Left out,
         the one that the model's run.yaml names. A model that has neither is indexed without.
     template: Jinja text of a chat template; None takes the tokenizer's own.
@@ -37,7 +37,7 @@ class BuildSettings(ModelSettings):
 
     data: str
     out: str
-    layers: LayerRequest | tuple[LayerRequest, ...] = "auto"
+    layers: LayerRequest | tuple[LayerRequest, ...] = "last"
     methods: tuple[str, ...] = ()
     contrast: bool = True
     base: str | None = None

@@ -102,13 +102,15 @@ def _evidence(
 ) -> dict[str, JsonValue]:
     """The rule's choice with its evidence, as JSON."""
     n_probes = n_probes or settings.n_probes
-    probes = probe_turns(read_rows(settings), subject.encoder, n_rows=n_rows, n_probes=n_probes, seed=settings.seed)
+    probes = probe_turns(
+        examples_to_index(settings), subject.encoder, n_rows=n_rows, n_probes=n_probes, seed=settings.seed
+    )
     made = choose_layer_from(probe_similarities(subject.loaded, probes, progress=progress), seed=settings.seed)
     share: dict[str, JsonValue] = {str(layer): part for layer, part in made.share.items()}
     return asdict(made) | {"similarity": list(made.similarity), "share": share}
 
 
-def read_rows(settings: BuildSettings) -> Iterator[Example]:
+def examples_to_index(settings: BuildSettings) -> Iterator[Example]:
     """The usable rows of the settings' data, the same ones in the same order at each call."""
     return read_examples(settings.data, columns=settings.columns, split=settings.split)
 
@@ -132,4 +134,4 @@ def probe_turns(
     return probes
 
 
-__all__ = ["Subject", "chosen_layers", "open_subject", "probe_turns", "read_rows"]
+__all__ = ["Subject", "chosen_layers", "examples_to_index", "open_subject", "probe_turns"]

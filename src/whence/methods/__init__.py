@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
-    from whence.methods.base import Method, SharedWork, Subject, TraceSet, checked_scores
+    from whence.methods.base import Method, SharedWork, Subject, TurnSet, checked_scores
     from whence.methods.gradients.checkpoints import FolderCheckpoint, run_checkpoints
     from whence.methods.registry import make_method, method_class, method_names, resolve_names
     from whence.methods.representations import RepresentationMethod
@@ -18,7 +18,7 @@ __all__ = [
     "RepresentationMethod",
     "SharedWork",
     "Subject",
-    "TraceSet",
+    "TurnSet",
     "checked_scores",
     "make_method",
     "method_class",
@@ -30,7 +30,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "base": ["Method", "SharedWork", "Subject", "TraceSet", "checked_scores"],
+        "base": ["Method", "SharedWork", "Subject", "TurnSet", "checked_scores"],
         "gradients.checkpoints": ["FolderCheckpoint", "run_checkpoints"],
         "registry": ["make_method", "method_class", "method_names", "resolve_names"],
         "representations": ["RepresentationMethod"],

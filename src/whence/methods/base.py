@@ -29,7 +29,7 @@ ParameterChoice = Literal["auto", "adapter", "linear", "all"]
 
 
 @dataclass(frozen=True, slots=True)
-class TraceSet:
+class TurnSet:
     """Rows to be scored, or to be asked about: one encoded turn a row, in a fixed order.
 
     `names[i]` names row i in messages (file and line); left out, rows are called by their number.
@@ -47,7 +47,7 @@ class TraceSet:
             )
 
     @classmethod
-    def of(cls, turns: Sequence[EncodedTurn], names: Sequence[str] = ()) -> TraceSet:
+    def of(cls, turns: Sequence[EncodedTurn], names: Sequence[str] = ()) -> TurnSet:
         """A set of any sequence of encoded turns."""
         return cls(tuple(turns), tuple(names))
 
@@ -108,9 +108,9 @@ class SharedWork:
 
     max_bytes: int = 1 << 30
     seconds_spared: float = 0.0
-    _kept: dict[tuple[Hashable, ...], tuple[TraceSet, object, int, float]] = field(default_factory=dict)
+    _kept: dict[tuple[Hashable, ...], tuple[TurnSet, object, int, float]] = field(default_factory=dict)
 
-    def get(self, key: tuple[Hashable, ...], rows: TraceSet, n_bytes: int, work: Callable[[], T]) -> T | None:
+    def get(self, key: tuple[Hashable, ...], rows: TurnSet, n_bytes: int, work: Callable[[], T]) -> T | None:
         """The result of work(), done at most once for a key and this very set of rows; None if n_bytes have no room."""
         key = (id(rows), *key)
         if key in self._kept:
@@ -175,11 +175,11 @@ class Method(ABC):
         self.subject = subject
 
     @abstractmethod
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """Reads the training rows; whatever can be done before a query is known."""
 
     @abstractmethod
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """scores[q, t]: how responsible training row t is for query q. Only the order within a row of scores counts."""
 
     def bytes_per_row(self) -> float:
@@ -188,7 +188,7 @@ class Method(ABC):
 
 
 def checked_scores(
-    scores: Float[Tensor, "n_query n_train"], method: Method, queries: TraceSet, train: TraceSet
+    scores: Float[Tensor, "n_query n_train"], method: Method, queries: TurnSet, train: TurnSet
 ) -> Float[Tensor, "n_query n_train"]:
     """The scores, if they have the promised shape and are all finite.
 

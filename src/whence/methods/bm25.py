@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.base import Method, TraceSet
+from whence.methods.base import Method, TurnSet
 from whence.scoring import bm25_scores
 
 
@@ -18,11 +18,11 @@ class BM25(Method):
     name = "bm25"
     version = "1"
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """Keeps the prompts."""
         self._rows = train.prompts
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """Raises InputError when no row holds a word."""
         return bm25_scores(queries.prompts, self._rows)
 

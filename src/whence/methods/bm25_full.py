@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.base import Method, TraceSet
+from whence.methods.base import Method, TurnSet
 from whence.scoring import bm25_scores
 
 
@@ -15,11 +15,11 @@ class BM25Full(Method):
     name = "bm25-full"
     version = "1"
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """Keeps the texts."""
         self._rows = _texts(train)
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """Raises InputError when no row holds a word."""
         return bm25_scores(_texts(queries), self._rows)
 
@@ -28,5 +28,5 @@ class BM25Full(Method):
         return sum(len(text.encode()) for text in self._rows) / len(self._rows)
 
 
-def _texts(rows: TraceSet) -> list[str]:
+def _texts(rows: TurnSet) -> list[str]:
     return [f"{prompt} {response}" for prompt, response in zip(rows.prompts, rows.responses, strict=True)]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.base import Method, Subject, TraceSet
+from whence.methods.base import Method, Subject, TurnSet
 from whence.methods.gradients.source import Gradients, dampings, dot_with
 
 
@@ -29,12 +29,12 @@ class DataInf(Method):
         super().__init__(subject)
         self.damping = damping
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """One pass for the damping of each parameter. Raises NonFiniteError."""
         self._train = Gradients(self.subject, train)
         self._lambda = dampings(self._train, self.damping)
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """Two passes over the training rows for each part of the queries that fits. Raises NonFiniteError."""
         mine = Gradients(self.subject, queries)
         scores = torch.empty(len(queries), len(self._train), dtype=mine.dtype)

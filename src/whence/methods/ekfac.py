@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.errors import InputError, ModelError
-from whence.methods.base import Method, Subject, TraceSet
+from whence.methods.base import Method, Subject, TurnSet
 from whence.methods.gradients.kronecker import fisher_scale, kronecker_bases, rotated, sampled_targets
 from whence.methods.gradients.parameters import choose_parameters, layout_of, linear_modules
 from whence.methods.gradients.per_example import gradient_dtype, per_example_gradients
@@ -47,7 +47,7 @@ class EKFAC(Method):
             )
         self.damping, self.fisher = damping, fisher
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """Two or three passes: samples (if any), factors, eigenvalues. Raises ModelError, NonFiniteError."""
         subject, loaded = self.subject, self.subject.loaded
         chosen = set(choose_parameters(loaded, subject.parameters).names)
@@ -80,7 +80,7 @@ class EKFAC(Method):
         self._inverse = self._damped_inverse(total / len(train))
         self._train = Gradients(subject, train, layout=self._layout)
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """The queries' gradients are preconditioned, then one pass over the training rows. Raises NonFiniteError."""
         return dot_scores(
             Gradients(self.subject, queries, layout=self._layout), self._train, query_side=self.precondition

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.base import Method, TraceSet
+from whence.methods.base import Method, TurnSet
 from whence.methods.gradients.parameters import unit_rows
 from whence.methods.gradients.source import Gradients, dot_scores
 
@@ -19,11 +19,11 @@ class GradientCosine(Method):
     name = "gradient-cosine"
     version = "1"
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """Makes the training rows' gradients readable; they are kept where they fit."""
         self._train = Gradients(self.subject, train)
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """Cosines. Raises NonFiniteError."""
         mine = Gradients(self.subject, queries)
         return dot_scores(mine, self._train, query_side=unit_rows, train_side=unit_rows)

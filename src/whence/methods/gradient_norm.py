@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.base import Method, TraceSet
+from whence.methods.base import Method, TurnSet
 from whence.methods.gradients.source import Gradients
 
 
@@ -16,14 +16,14 @@ class GradientNorm(Method):
     name = "gradient-norm"
     version = "1"
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """One pass over the training rows; keeps one number a row. Raises NonFiniteError."""
         gradients = Gradients(self.subject, train)
         self._norms = torch.empty(len(train), dtype=gradients.dtype)
         for rows, block in gradients.blocks():
             self._norms[rows] = block.norm(dim=1).cpu()
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """The norms, once for each query."""
         return self._norms.expand(len(queries), -1).clone()
 

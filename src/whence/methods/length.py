@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.base import Method, TraceSet
+from whence.methods.base import Method, TurnSet
 
 
 class Length(Method):
@@ -15,11 +15,11 @@ class Length(Method):
     name = "length"
     version = "1"
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """Counts tokens."""
         self._lengths = torch.tensor([turn.n_response for turn in train.turns], dtype=torch.float32)
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """The counts, once for each query."""
         return self._lengths.expand(len(queries), -1).clone()
 

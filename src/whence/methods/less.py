@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.errors import InputError
-from whence.methods.base import AdamState, Checkpoint, Method, Subject, TraceSet
+from whence.methods.base import AdamState, Checkpoint, Method, Subject, TurnSet
 from whence.methods.gradients.checkpoints import checkpoints_with_moments
 from whence.methods.gradients.parameters import Layout, TransformRows, unit_rows
 from whence.methods.gradients.projection import Rademacher, projected
@@ -35,7 +35,7 @@ class LESS(Method):
         super().__init__(subject)
         self.dim = dim
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """One pass over the training rows for each checkpoint with moments. Raises InputError when there is none."""
         self._kept: list[tuple[Checkpoint, Tensor]] = []
         for checkpoint, state in checkpoints_with_moments(self.subject, self.name):
@@ -49,7 +49,7 @@ class LESS(Method):
             )
         self._total = total
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """Weighted mean cosines, in [-1, 1]. Raises NonFiniteError."""
         parts = []
         for checkpoint, kept in self._kept:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.errors import InputError
-from whence.methods.base import Method, Subject, TraceSet
+from whence.methods.base import Method, Subject, TurnSet
 from whence.methods.gradients.source import Gradients, dampings, dot_with
 
 POWER_STEPS = 20
@@ -46,7 +46,7 @@ class LiSSA(Method):
             )
         self.iterations, self.damping, self.curvature_bytes = iterations, damping, curvature_bytes
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """One pass for damping and scale. Raises NonFiniteError."""
         self._train = Gradients(self.subject, train)
         self._lambda = dampings(self._train, self.damping)
@@ -56,7 +56,7 @@ class LiSSA(Method):
             rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(self.subject.seed))[:m]
         self._rows = rows.sort().values.tolist()
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """J products with the curvature, then one pass over the training rows. Raises NonFiniteError."""
         mine = Gradients(self.subject, queries)
         sample = self._train.select(self._rows)

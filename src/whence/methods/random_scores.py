@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.base import Method, TraceSet
+from whence.methods.base import Method, TurnSet
 
 
 class RandomScores(Method):
@@ -15,11 +15,11 @@ class RandomScores(Method):
     name = "random-scores"
     version = "1"
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """Remembers how many rows there are."""
         self._n_train = len(train)
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """The same numbers for the same seed and counts."""
         generator = torch.Generator().manual_seed(self.subject.seed)
         return torch.rand(len(queries), self._n_train, generator=generator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.base import Method, Subject, TraceSet
+from whence.methods.base import Method, Subject, TurnSet
 from whence.methods.gradients.parameters import unit_per_parameter
 from whence.methods.gradients.projection import PermutedGroups, projected
 from whence.methods.gradients.source import Gradients
@@ -27,14 +27,14 @@ class RapidIn(Method):
         super().__init__(subject)
         self.dim = dim
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """One pass over the training rows; keeps their sketches. Raises NonFiniteError."""
         gradients = Gradients(self.subject, train)
         self._unit = unit_per_parameter(gradients.layout)
         self._sketch = PermutedGroups(gradients.layout.size, self.dim, self.subject.seed)
         self._kept = projected(gradients, self._sketch, self._unit)
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """Dot products of sketches. Raises NonFiniteError."""
         return projected(Gradients(self.subject, queries), self._sketch, self._unit) @ self._kept.T
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.errors import InputError
-from whence.methods.base import Method, Subject, TraceSet
+from whence.methods.base import Method, Subject, TurnSet
 from whence.model import has_before
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class RepresentationMethod(Method):
         self.form: ScoreForm = score_form(self.form_name, weight=weight)
         self.layers: FormLayers = layers or self.form.layers(Depths(subject.rep_layer, subject.loaded.n_layers))
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """Extracts and keeps the training rows' signatures.
 
         Raises ModelError, NonFiniteError naming rows, and InputError for a form that reads what fine-tuning changed,
@@ -53,7 +53,7 @@ class RepresentationMethod(Method):
         }
         self._train: Block = self._block(found)
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """The form's scores; its docstring has formula and range. Raises NonFiniteError."""
         from whence.scoring import form_scores
 
@@ -69,7 +69,7 @@ class RepresentationMethod(Method):
 
         return to_block(found.layers, self._centres)
 
-    def _extracted(self, rows: TraceSet) -> Extracted:
+    def _extracted(self, rows: TurnSet) -> Extracted:
         from whence.signatures import SKETCH_DIM, Extractor
 
         vectors = tuple(dict.fromkeys(self.form.vectors(self.layers)))

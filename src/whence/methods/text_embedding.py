@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from whence.errors import InputError
-from whence.methods.base import Method, Subject, TraceSet
+from whence.methods.base import Method, Subject, TurnSet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,7 +36,7 @@ class TextEmbedding(Method):
         super().__init__(subject)
         self.encoder, self.batch_size = encoder or subject.text_encoder, batch_size
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """Loads the encoder and embeds the training rows. Raises InputError without a usable folder."""
         if self.encoder is None:
             raise InputError(
@@ -47,7 +47,7 @@ class TextEmbedding(Method):
         self._tokenizer, self._model, self._pooling = load_encoder(Path(self.encoder))
         self._train = self._embedded(train)
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """Cosines."""
         return self._embedded(queries) @ self._train.T
 
@@ -56,7 +56,7 @@ class TextEmbedding(Method):
         return float(self._train[0].nbytes)
 
     @torch.no_grad()
-    def _embedded(self, rows: TraceSet) -> Float[Tensor, "n dim"]:
+    def _embedded(self, rows: TurnSet) -> Float[Tensor, "n dim"]:
         texts = [f"{p}\n{r}".strip() for p, r in zip(rows.prompts, rows.responses, strict=True)]
         limit = min(self._tokenizer.model_max_length, self._model.config.max_position_embeddings)
         found = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.base import Method, TraceSet
+from whence.methods.base import Method, TurnSet
 from whence.methods.gradients.source import Gradients, dot_scores
 
 
@@ -18,10 +18,10 @@ class TracIn(Method):
     name = "tracin"
     version = "1"
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """Makes the training rows' gradients readable; they are kept where they fit."""
         self._train = Gradients(self.subject, train)
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """Dot products, in nats per token squared per unit of squared parameter. Raises NonFiniteError."""
         return dot_scores(Gradients(self.subject, queries), self._train)

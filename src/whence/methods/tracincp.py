@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.base import Method, TraceSet
+from whence.methods.base import Method, TurnSet
 from whence.methods.gradients.checkpoints import require_checkpoints
 from whence.methods.gradients.source import Gradients, dot_scores
 
@@ -20,12 +20,12 @@ class TracInCP(Method):
     name = "tracincp"
     version = "1"
 
-    def fit(self, train: TraceSet) -> None:
+    def fit(self, train: TurnSet) -> None:
         """Checks that there are checkpoints; their gradients are read when a query comes. Raises InputError."""
         checkpoints = require_checkpoints(self.subject, self.name)
         self._train = [Gradients(self.subject, train, checkpoint) for checkpoint in checkpoints]
 
-    def score(self, queries: TraceSet) -> Float[Tensor, "n_query n_train"]:
+    def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
         """Weighted sums of dot products. Raises InputError for a damaged checkpoint, NonFiniteError."""
         total: Tensor | None = None
         for train in self._train:

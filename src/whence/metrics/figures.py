@@ -25,20 +25,20 @@ Figures = dict[str, float | int | None]
 
 
 def measure(
-    scores: ArrayLike, guilty: ArrayLike, *, hard: ArrayLike | None = None, k: int = 10, seed: int = 0
+    scores: ArrayLike, faulty: ArrayLike, *, hard: ArrayLike | None = None, k: int = 10, seed: int = 0
 ) -> Figures:
     """Every figure of a method's scores: means over the queries with 95% bootstrap intervals over them.
 
-    scores: [n_query, n_train]. guilty, hard: which rows are causes, and which are innocent rows with the same words;
+    scores: [n_query, n_train]. faulty, hard: which rows are faulty, and which are hard negatives, with the same words;
     the same shape, or [n_train] for all queries alike.
 
-    `ap` average precision over the full ranking, `precision` and `recall` at k, `mrr`, `auc_hard` (chance that a guilty
+    `ap` average precision over the full ranking, `precision` and `recall` at k, `mrr`, `auc_hard` (chance that a faulty
     row stands above a hard negative), `pooled` (the paper's form, k rows a query; without interval), `chance` (the
-    average precision that a random order has on average), `top` (see `standardised_top`). Without a guilty row only
+    average precision that a random order has on average), `top` (see `standardised_top`). Without a faulty row only
     `top` is defined; without a hard negative `auc_hard` is not.
     """
     values = np.atleast_2d(np.asarray(scores, dtype=np.float64))
-    marks = np.broadcast_to(np.asarray(guilty, dtype=bool), values.shape)
+    marks = np.broadcast_to(np.asarray(faulty, dtype=bool), values.shape)
     near = np.broadcast_to(np.asarray(False if hard is None else hard, dtype=bool), values.shape)
     found: dict[str, Interval | None] = dict.fromkeys(("ap", "precision", "recall", "mrr", "auc_hard"))
     pooled: float | None = None
@@ -63,10 +63,10 @@ def measure(
 
 
 def expected_average_precision(relevant: ArrayLike) -> float:
-    """The mean of average precision over all orders of the rows, in (0, 1]; a little above the share of guilty rows.
+    """The mean of average precision over all orders of the rows, in (0, 1]; a little above the share of faulty rows.
 
-    E[AP] = (H_N + (R - 1) / (N - 1) (N - H_N)) / N, with R guilty of N rows and H_N = sum_{r=1}^N 1 / r: the row at
-    rank r is guilty with chance R / N, and then so is each row before it with chance (R - 1) / (N - 1).
+    E[AP] = (H_N + (R - 1) / (N - 1) (N - H_N)) / N, with R faulty of N rows and H_N = sum_{r=1}^N 1 / r: the row at
+    rank r is faulty with chance R / N, and then so is each row before it with chance (R - 1) / (N - 1).
     """
     marks = np.asarray(relevant, dtype=bool)
     n, n_relevant = len(marks), int(marks.sum())
@@ -77,7 +77,7 @@ def expected_average_precision(relevant: ArrayLike) -> float:
 
 
 def standardised_top(scores: Float[np.ndarray, "n_query n_train"]) -> Float[np.ndarray, " n_query"]:
-    """How far a query's first row stands out: (max - mean) / standard deviation of its scores; 0 if all are equal."""
+    """A query's first row above the mean: (max - mean) / standard deviation of its scores; 0 if all are equal."""
     spread = scores.std(axis=1)
     standing: np.ndarray = (scores.max(axis=1) - scores.mean(axis=1)) / np.where(spread > 0, spread, 1.0)
     return standing

@@ -1,6 +1,6 @@
-"""How well a ranking finds the guilty rows. Every metric is checked against scikit-learn or scipy in the tests.
+"""How well a ranking finds the faulty rows. Every metric is checked against scikit-learn or scipy in the tests.
 
-A ranking is a query's scores over the training rows; `relevant[t]` says whether row t is guilty. Rows with equal scores
+A ranking is a query's scores over the training rows; `relevant[t]` says whether row t is faulty. Rows with equal scores
 keep their order in the data (the lower row first), here as in a search. scikit-learn instead treats equal scores as one
 step, so its average precision differs where there are ties.
 """
@@ -38,21 +38,21 @@ def ranking(scores: ArrayLike) -> np.ndarray:
 
 
 def precision_at_k(scores: ArrayLike, relevant: ArrayLike, k: int) -> float:
-    """Share of the k first rows that are guilty, in [0, 1]. Fewer rows than k count as k."""
+    """Share of the k first rows that are faulty, in [0, 1]. Fewer rows than k count as k."""
     hits = _ranked(scores, relevant)[: _checked_k(k)]
     return float(hits.sum()) / k
 
 
 def recall_at_k(scores: ArrayLike, relevant: ArrayLike, k: int) -> float:
-    """Share of the guilty rows that are among the k first, in [0, 1]."""
+    """Share of the faulty rows that are among the k first, in [0, 1]."""
     ranked = _ranked(scores, relevant)
     return float(ranked[: _checked_k(k)].sum() / ranked.sum())
 
 
 def average_precision(scores: ArrayLike, relevant: ArrayLike) -> float:
-    """Mean over the guilty rows of the precision at their rank, over the full ranking, in (0, 1].
+    """Mean over the faulty rows of the precision at their rank, over the full ranking, in (0, 1].
 
-    AP = (1 / R) sum_r relevant[r] (guilty rows among the r first) / r
+    AP = (1 / R) sum_r relevant[r] (faulty rows among the r first) / r
     """
     ranked = _ranked(scores, relevant)
     precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
@@ -60,14 +60,14 @@ def average_precision(scores: ArrayLike, relevant: ArrayLike) -> float:
 
 
 def reciprocal_rank(scores: ArrayLike, relevant: ArrayLike) -> float:
-    """1 / rank of the first guilty row, in (0, 1]."""
+    """1 / rank of the first faulty row, in (0, 1]."""
     return float(1 / (1 + np.argmax(_ranked(scores, relevant))))
 
 
 def auc(scores: ArrayLike, positive: ArrayLike, negative: ArrayLike) -> float:
     """Chance that a positive row scores above a negative one, equal scores counting half, in [0, 1].
 
-    positive, negative: masks over the rows, such as guilty rows and their hard negatives; rows in neither do not count.
+    positive, negative: masks over the rows, such as faulty rows and their hard negatives; rows in neither do not count.
     """
     values = np.asarray(scores, dtype=np.float64)
     high, low = values[np.asarray(positive, dtype=bool)], values[np.asarray(negative, dtype=bool)]
@@ -86,7 +86,7 @@ def pooled_auprc(scores: ArrayLike, relevant: ArrayLike, k: int) -> float:
     """The paper's figure: average precision over the pooled first k rows of all queries, in [0, 1].
 
     scores, relevant: [n_query, n_train] each. The k best (query, row) pairs of each query are thrown together and
-    ranked by score; guilty rows outside every top k do not count against it, so it flatters. It is 0 when none is in.
+    ranked by score; faulty rows outside every top k do not count against it, so it flatters. It is 0 when none is in.
 
     Source: the released code of RepT (arXiv 2510.02334), there called auPRC.
     """
@@ -156,7 +156,7 @@ def _ranked(scores: ArrayLike, relevant: ArrayLike) -> Relevant:
         )
     if not marks.any():
         raise InputError(
-            "None of the rows is guilty.", "Without one no ranking is right or wrong.", "Check the labels."
+            "None of the rows is faulty.", "Without one no ranking is right or wrong.", "Check the labels."
         )
     ranked: Relevant = marks[ranking(values)]
     return ranked

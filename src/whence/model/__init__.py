@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         LayerChoice,
         LayerRequest,
         choose_layer_from,
+        early_note,
         probe_similarities,
         settle_layers,
     )
@@ -50,6 +51,7 @@ __all__ = [
     "captured",
     "check_base",
     "choose_layer_from",
+    "early_note",
     "fingerprint",
     "generate",
     "has_before",
@@ -79,7 +81,14 @@ __getattr__, __dir__ = attach(
         "blocks": ["Head", "captured"],
         "fingerprints": ["Fingerprint", "fingerprint"],
         "generation": ["generate"],
-        "layer_choice": ["LayerChoice", "LayerRequest", "choose_layer_from", "probe_similarities", "settle_layers"],
+        "layer_choice": [
+            "LayerChoice",
+            "LayerRequest",
+            "choose_layer_from",
+            "early_note",
+            "probe_similarities",
+            "settle_layers",
+        ],
         "likelihood": [
             "TokenLikelihood",
             "TokenShift",

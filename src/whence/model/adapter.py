@@ -39,7 +39,7 @@ AROUND_EMBEDDINGS = ("", "base_layer.", "modules_to_save.", "token_adapter.base_
 REFUSED: dict[str, str] = {
     "XLORA": "it weighs several adapters by a first pass over the whole prompt",
     "POLY": "it needs to be told the task of each example",
-    "LILY": "what it does to a token hangs on the mean over the whole text, its end included",
+    "LILY": "what it does to a token depends on the mean over the whole text, its end included",
     "SHADOW": "it hands a second stream of states from layer to layer",
 }
 """Adapter types that no reading through the decoder can follow, besides those of virtual tokens, and why."""

@@ -59,7 +59,7 @@ def check_base(loaded: LoadedModel, base: LoadedModel, *, weights: str = "", bas
     if adapter is None and base_weights == weights:
         raise MismatchError(
             f"{base.settings.model} is the fine-tuned model itself.",
-            "What fine-tuning taught is seen against the model before it.",
+            "What fine-tuning changed is measured against the model before it.",
             "Give that one with --base.",
         )
     if adapter is not None and loaded.adapter_off_is_base and same_dtype and base_weights != weights:

@@ -38,8 +38,8 @@ class TokenShift(NamedTuple):
     """What fine-tuning changed at the n response tokens of one turn.
 
     gain: log p(y_j) - log p_base(y_j), nats.
-    base_top_other_prob: the probability that the base gave its favourite among the other tokens; in [0, 1]. Near 1 it
-        was sure of something else, near 0 of nothing, or of y_j.
+    base_top_other_prob: the base's largest probability of a token other than y_j; in [0, 1]. Near 1 the base predicted
+        another token with confidence; near 0 it predicted y_j, or many tokens about equally.
     """
 
     gain: Float[Tensor, " n"]
@@ -49,8 +49,7 @@ class TokenShift(NamedTuple):
 def learned_fraction(gain: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """1 - exp(-max(0, gain)), in [0, 1): the part of the probability that fine-tuning added; (p - p_base) / p.
 
-    0 for a row (or token) that the model before fine-tuning gave as readily: whatever it looks like, nothing was
-    learned from it.
+    0 for a row (or token) that the base answers with the same probability or more: its score is down-weighted to 0.
     """
     return -torch.expm1(-gain.clamp_min(0))
 

@@ -18,9 +18,9 @@ from whence.index import (
     StoredVector,
     Subject,
     chosen_layers,
+    examples_to_index,
     forms_asked,
     open_subject,
-    read_rows,
     vectors_read,
 )
 from whence.model import fingerprint, named_base
@@ -139,7 +139,7 @@ def _probe(settings: BuildSettings, tell: Progress) -> _Probed:
     loaded = subject.loaded
     fingerprint(loaded, subject.encoder.template)
     read = time.perf_counter()
-    sample = draw_sample(read_rows(settings), subject.encoder, n_rows=found.n_rows, seed=settings.seed)
+    sample = draw_sample(examples_to_index(settings), subject.encoder, n_rows=found.n_rows, seed=settings.seed)
     layers, layer_seconds = _layers(settings, subject, found)
     forms = forms_asked(settings.methods, has_base=subject.contrast)
     depths = Depths(layers[0], loaded.n_layers)

@@ -17,9 +17,9 @@ from whence.index import (
     BuildSettings,
     Counts,
     DataSummary,
-    EncodedRow,
     Index,
     Manifest,
+    PendingRecord,
     StoredVector,
     append_records,
     default_form,
@@ -58,7 +58,7 @@ def measure_storing(
     Random vectors take the room of real ones: float16 mantissas do not compress. Their number is that of the sample.
     """
     manifest = _manifest(loaded, settings, found, layer, vectors, contrast=contrast)
-    records = [EncodedRow(number, example, turn) for number, (example, turns) in enumerate(rows) for turn in turns]
+    records = [PendingRecord(number, example, turn) for number, (example, turns) in enumerate(rows) for turn in turns]
     extracted = _random(manifest, loaded.hidden_size, len(records), settings.seed)
     with tempfile.TemporaryDirectory(prefix="whence-plan-") as name:
         folder = Path(name)

@@ -83,8 +83,8 @@ def _rounded(result: TraceResult) -> TraceResult:
         return tuple([round(score, DIGITS) for score in scores])
 
     def words(own: Words) -> Words:
-        removal = own.removal and replace(own.removal, left=short(own.removal.left))
-        return replace(own, scores=short(own.scores), removal=removal)
+        deletion = own.deletion and replace(own.deletion, left=short(own.deletion.left))
+        return replace(own, scores=short(own.scores), deletion=deletion)
 
     def hit_words(own: HitWords) -> HitWords:
         return HitWords(words(own.prompt), words(own.response), tuple(map(short, own.map)))
@@ -125,11 +125,11 @@ def _shown(query: QueryResult, show_text: bool) -> dict[str, object]:
         "verdict": first,
         "verdict_rest": rest,
         "calibration": calibration,
-        "n_guilty": len(query.verdict.guilty) if query.verdict else 0,
+        "n_flagged": len(query.verdict.flagged) if query.verdict else 0,
         "span_text": query.response[slice(*query.span)] if query.span else "",
         "has_words": own_words or bool(hit_words),
         "has_map": query.response_words is not None and any(words.map for words in hit_words),
-        "has_removal": any(part.removal for words in hit_words for part in (words.prompt, words.response)),
+        "has_deletion": any(part.deletion for words in hit_words for part in (words.prompt, words.response)),
         "phrases": [_phrase(phrase) for phrase in query.phrases] if show_text else [],
         "cut": cut_note(query),
         "rows_note": rows_note(query, show_text),
@@ -143,7 +143,7 @@ def _word_methods(query: QueryResult, hit_words: list[HitWords]) -> list[str]:
         query.response_words,
         *(part for words in hit_words for part in (words.prompt, words.response)),
     ]
-    return sorted({part.method for part in parts if part is not None})
+    return sorted({part.word_method for part in parts if part is not None})
 
 
 def _phrase(phrase: Phrase) -> dict[str, object]:

@@ -10,7 +10,7 @@ from whence.data import Json
 from whence.report.printable import printable
 from whence.report.terminal import shorten
 from whence.report.wording import cut_note, headline, lift, place, removed_text, rows_note, share
-from whence.results import Hit, QueryResult, Removal, TraceResult, Words
+from whence.results import DeletionCurve, Hit, QueryResult, TraceResult, Words
 
 LONGEST = 2000
 """Characters shown of a text; a longer one loses its middle."""
@@ -48,7 +48,7 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
         yield from ("", f"> **What else could explain it:** {_prose(query.confound)}")
     yield from ("", "**Asked**", "", *_fence(query.prompt))
     said = "**Answered** by the model now" if query.generated else "**Answered**"
-    about = f", in question: {_code(query.response[slice(*query.span)])}" if query.span else ""
+    about = f", asked about: {_code(query.response[slice(*query.span)])}" if query.span else ""
     yield from ("", said + about, "", *_fence(query.response))
     if query.response_words:
         yield from ("", f"Words that drove the match most: {_top(query.response, query.response_words)}")
@@ -58,7 +58,7 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
         yield from ("", f"> **Cut:** {_prose(cut)}")
     if query.phrases and show_text:
         yield from ("", "### Recurrent phrases", "")
-        head = ("phrase", "where", "stands out in", "elsewhere", "lift")
+        head = ("phrase", "where", "scores high in", "elsewhere", "lift")
         yield from _table(
             head,
             [
@@ -77,16 +77,16 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
 
 
 def _rows(query: QueryResult) -> Iterator[str]:
-    guilty = set(query.verdict.guilty) if query.verdict else set()
+    flagged = set(query.verdict.flagged) if query.verdict else set()
     calibrated = any(hit.p_value is not None for hit in query.hits)
     head = ["rank", "score", "status", *(["p", "q"] if calibrated else []), "row", "metadata", "confounds"]
     rows = []
     for hit in query.hits:
-        status = f"**stands out**, {hit.status}" if hit.id in guilty else hit.status
+        status = f"**flagged**, {hit.status}" if hit.id in flagged else hit.status
         chance = [_figure(hit.p_value), _figure(hit.q_value)] if calibrated else []
         where = f"{_code(f'{hit.file}:{hit.line}')} {_code(hit.id)}" if hit.file else _code(hit.id)
         rows.append(
-            (str(hit.rank), f"{hit.score:.4f}", status, *chance, where, _named(hit.metadata), _named(hit.confounds))
+            (str(hit.rank), f"{hit.score:.4f}", status, *chance, where, _pairs(hit.metadata), _pairs(hit.confounds))
         )
     yield from _table(head, rows)
 
@@ -111,10 +111,10 @@ def _texts(hit: Hit) -> Iterator[str]:
         ):
             if words.spans:
                 yield from ("", f"Words of the {name} that drove it most: {_top(text, words)}")
-            if words.removal is not None:
+            if words.deletion is not None:
                 yield from (
                     "",
-                    f"Left of the score without, one after the other: {_without(text, words, words.removal)}",
+                    f"Score without these words, one after the other: {_without(text, words, words.deletion)}",
                 )
 
 
@@ -123,12 +123,12 @@ def _top(text: str, words: Words) -> str:
     return ", ".join(f"{_code(text[slice(*words.spans[i])])} {words.scores[i]:.3f}" for i in order)
 
 
-def _without(text: str, words: Words, removal: Removal) -> str:
+def _without(text: str, words: Words, deletion: DeletionCurve) -> str:
     """As long as the score falls, to a tenth, as on the page."""
-    left, told = removal.left, 1
+    left, told = deletion.left, 1
     while told < min(TOP_WORDS, len(left)) and left[told - 1] >= GONE and left[told] < left[told - 1]:
         told += 1
-    steps = zip(removal.words[:told], left[:told], strict=True)
+    steps = zip(deletion.words[:told], left[:told], strict=True)
     return ", ".join(f"{_code(removed_text(text, words, gone))} {still:.0%}" for gone, still in steps)
 
 
@@ -140,7 +140,7 @@ def _table(head: list[str] | tuple[str, ...], rows: list[tuple[str, ...]]) -> It
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
 
 
-def _named(values: Mapping[str, Json]) -> str:
+def _pairs(values: Mapping[str, Json]) -> str:
     shown = {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in values.items()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NARROWEST = 60
 MARK = "* "
-"""Before the rank of a row that stands out."""
+"""Before the rank of a flagged row."""
 JOINER = "\N{ZERO WIDTH JOINER}"
 SHOWN_PHRASES = 3
 SHOWN_METADATA = ("label", "source")
@@ -74,7 +74,7 @@ def _ranking(query: QueryResult, *, texts: bool) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    guilty = frozenset(query.verdict.guilty) if query.verdict else frozenset()
+    flagged = frozenset(query.verdict.flagged) if query.verdict else frozenset()
     calibrated = any(hit.q_value is not None for hit in query.hits)
     extra = [name for name in SHOWN_METADATA if any(name in hit.metadata for hit in query.hits)]
     table = Table(box=None, pad_edge=False, show_edge=False, expand=True)
@@ -88,7 +88,7 @@ def _ranking(query: QueryResult, *, texts: bool) -> RenderableType:
     if texts:
         table.add_column("prompt -> response", ratio=1)
     for hit in query.hits:
-        rank = f"{MARK if hit.id in guilty else ''}{hit.rank}"
+        rank = f"{MARK if hit.id in flagged else ''}{hit.rank}"
         chance = [_chance(hit.q_value)] if calibrated else []
         carried = [shorten(hit.metadata.get(name), 40) for name in extra]
         cells = [rank, f"{hit.score:.4f}", *chance, _place(hit), *carried, *([_text(hit)] if texts else [])]
@@ -100,10 +100,10 @@ def _ranking(query: QueryResult, *, texts: bool) -> RenderableType:
 def _verdict(query: QueryResult, verdict: Verdict) -> str:
     """One line: the verdict, and what the marks are."""
     line = verdict.text[:1].upper() + verdict.text[1:]
-    if not verdict.guilty:
+    if not verdict.flagged:
         return f"{line}."
-    shown = sum(hit.id in set(verdict.guilty) for hit in query.hits)
-    among = f"{shown} of them" if shown < len(verdict.guilty) else "they"
+    shown = sum(hit.id in set(verdict.flagged) for hit in query.hits)
+    among = f"{shown} of them" if shown < len(verdict.flagged) else "they"
     return f"{line}; {among} {'is' if shown == 1 else 'are'} marked {MARK.strip()} below."
 
 

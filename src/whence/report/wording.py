@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from whence.results import Phrase, QueryResult, Verdict, Words
 
-NO_VERDICT = "A ranking always has a first row: nothing was calibrated here that says whether these rows stand out."
+NO_VERDICT = "Nothing was calibrated: the rows are ranked, none is flagged, and a ranking always has a first row."
 NO_ROWS = "No row was scored: the filter leaves none."
 CANDIDATES = "Each row is a candidate: it ranks high. Only a retraining without it shows whether it is a cause."
 AS_A_GROUP = (
@@ -33,7 +33,7 @@ def headline(verdict: Verdict | None) -> tuple[str, str, str]:
     match = re.match(r"(.+?[.!?])\s+(?=\S)", text, re.DOTALL)
     first, rest = (match[1], text[match.end() :]) if match else (text, "")
     rate = "" if "false discovery rate" in text else f"False discovery rate {share(verdict.fdr)}; "
-    return first, rest, f"{rate}calibrated by {verdict.method}" if verdict.method else ""
+    return first, rest, f"{rate}calibrated by {verdict.null_model}" if verdict.null_model else ""
 
 
 def cut_note(query: QueryResult) -> str:
@@ -63,7 +63,7 @@ def share(value: float) -> str:
 
 
 def removed_text(text: str, words: Words, gone: Sequence[int]) -> str:
-    """The words of one step of a `Removal`."""
+    """The words of one step of a `DeletionCurve`."""
     return " ".join(text[slice(*words.spans[word])] for word in gone)
 
 

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
-    from whence.results.selection import NamedRow, NamedRows, guilty_rows, listed_rows, top_rows
+    from whence.results.selection import SelectedRow, SelectedRows, flagged_rows, listed_rows, top_rows
     from whence.results.serialise import encode, json_text
     from whence.results.trace_result import TraceResult, read_trace
     from whence.results.types import (
         STATUS_CONFIRMED,
         STATUS_NOT_CONFIRMED,
+        DeletionCurve,
         Hit,
         HitWords,
         Phrase,
         QueryResult,
-        Removal,
-        Span,
         Truncated,
         Verdict,
         Words,
@@ -27,20 +26,19 @@ if TYPE_CHECKING:
 __all__ = [
     "STATUS_CONFIRMED",
     "STATUS_NOT_CONFIRMED",
+    "DeletionCurve",
     "Hit",
     "HitWords",
-    "NamedRow",
-    "NamedRows",
     "Phrase",
     "QueryResult",
-    "Removal",
-    "Span",
+    "SelectedRow",
+    "SelectedRows",
     "TraceResult",
     "Truncated",
     "Verdict",
     "Words",
     "encode",
-    "guilty_rows",
+    "flagged_rows",
     "json_text",
     "listed_rows",
     "read_trace",
@@ -50,7 +48,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "selection": ["NamedRow", "NamedRows", "guilty_rows", "listed_rows", "top_rows"],
+        "selection": ["SelectedRow", "SelectedRows", "flagged_rows", "listed_rows", "top_rows"],
         "serialise": ["encode", "json_text"],
         "trace_result": ["TraceResult", "read_trace"],
         "types": [
@@ -58,10 +56,9 @@ __getattr__, __dir__ = attach(
             "HitWords",
             "Phrase",
             "QueryResult",
-            "Removal",
+            "DeletionCurve",
             "STATUS_CONFIRMED",
             "STATUS_NOT_CONFIRMED",
-            "Span",
             "Truncated",
             "Verdict",
             "Words",

@@ -1,4 +1,4 @@
-"""Which rows are in question: named by a trace's verdict, the first of its ranking, or given by id."""
+"""Rows selected to be removed: flagged by a trace's verdicts, the first of its ranking, or given by id."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ ID = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
-class NamedRow:
-    """A row by id, why it is named, and the highest score that a query gave it."""
+class SelectedRow:
+    """A row by id, why it is selected, and the highest score that a query gave it."""
 
     id: str
     reason: str
@@ -23,17 +23,17 @@ class NamedRow:
 
 
 @dataclass(frozen=True, slots=True)
-class NamedRows:
-    """Rows in the order of suspicion, and what named them."""
+class SelectedRows:
+    """Rows in the order in which they were selected, and the attribution method that ranked them (or `given`)."""
 
-    rows: tuple[NamedRow, ...]
+    rows: tuple[SelectedRow, ...]
     method: str
     method_version: str = ""
 
     @classmethod
-    def given(cls, ids: Iterable[str], reason: str = "given") -> NamedRows:
-        """Rows that somebody names by their ids, each once."""
-        return cls(tuple(NamedRow(id, reason) for id in dict.fromkeys(ids)), "given")
+    def given(cls, ids: Iterable[str], reason: str = "given") -> SelectedRows:
+        """Rows given by their ids, each once."""
+        return cls(tuple(SelectedRow(id, reason) for id in dict.fromkeys(ids)), "given")
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -41,49 +41,49 @@ class NamedRows:
         return tuple(row.id for row in self.rows)
 
 
-def guilty_rows(result: TraceResult, votes: int = 1) -> NamedRows:
-    """The rows that the verdicts of so many queries name, one or more.
+def flagged_rows(result: TraceResult, votes: int = 1) -> SelectedRows:
+    """The rows that the verdicts of at least `votes` queries flag.
 
-    Raises InputError: more votes than queries, no verdict, none that names a row, no row with so many votes.
+    Raises InputError: more votes than queries, no verdict, none that flags a row, no row with so many votes.
     """
     if not 1 <= votes <= max(1, len(result.queries)):
         raise InputError(
             f"{votes} votes of {len(result.queries)} queries.",
-            "A row is taken that so many queries' verdicts name: at least one, at most all.",
+            "A row is taken that so many queries' verdicts flag: at least one, at most all.",
             "Give --votes a smaller number, or more bad outputs.",
         )
-    verdicts = [query.verdict for query in result if query.verdict is not None and query.verdict.method]
+    verdicts = [query.verdict for query in result if query.verdict is not None and query.verdict.null_model]
     counts: dict[str, int] = {}
     for verdict in verdicts:
-        for id in verdict.guilty:
+        for id in verdict.flagged:
             counts[id] = counts.get(id, 0) + 1
     if not counts:
-        found = f"{len(verdicts)} of {len(result.queries)} queries have a verdict, and none of them names a row"
+        found = f"{len(verdicts)} of {len(result.queries)} queries have a verdict, and none of them flags a row"
         said = next((query.verdict.text for query in result if query.verdict is not None), "")
         raise InputError(
-            f"The trace names no guilty row: {found}." + (f" The first says: {said}." if said else ""),
-            "Rows in question are needed.",
+            f"The trace flags no row: {found}." + (f" The first says: {said}." if said else ""),
+            "Expected flagged rows to remove.",
             "Without a confident cause nothing is removed; to take the first 20 of the ranking all the same, give "
             "--remove top:20 to whence confirm, --top 20 to whence clean.",
         )
     most = max(counts.values())
     if most < votes:
         raise InputError(
-            f"No row is named by {votes} queries; {len(counts)} are named by some, at most by {most}.",
+            f"No row is flagged by {votes} queries; {len(counts)} are flagged by some, at most by {most}.",
             f"{votes} votes were asked for.",
             f"Give --votes {most} or fewer, or trace the queries of each fault by themselves.",
         )
     scores = _best_scores(result)
     fdr = max(verdict.fdr for verdict in verdicts)
     rows = [
-        NamedRow(id, f"stands out in {n} of {len(result.queries)} queries (FDR {100 * fdr:g}% in each)", scores.get(id))
+        SelectedRow(id, f"flagged in {n} of {len(result.queries)} queries (FDR {100 * fdr:g}% in each)", scores.get(id))
         for id, n in sorted(counts.items(), key=lambda item: -item[1])
         if n >= votes
     ]
-    return NamedRows(tuple(rows), *_method(result))
+    return SelectedRows(tuple(rows), *_method(result))
 
 
-def top_rows(result: TraceResult, n: int) -> NamedRows:
+def top_rows(result: TraceResult, n: int) -> SelectedRows:
     """The n rows with the highest score that any query gives them, best first; equal ones by their best rank.
 
     A fault has several wordings, and a row is near the query that shares its own: a mean over the queries, of ranks or
@@ -101,13 +101,13 @@ def top_rows(result: TraceResult, n: int) -> NamedRows:
         )
     reason = f"among the {n} rows that score highest for any of {len(result.queries)} queries"
     rows = [
-        NamedRow(id, f"rank {rank}, {reason}", -negative)
+        SelectedRow(id, f"rank {rank}, {reason}", -negative)
         for id, (negative, rank) in sorted(best.items(), key=lambda item: item[1])[:n]
     ]
-    return NamedRows(tuple(rows), *_method(result))
+    return SelectedRows(tuple(rows), *_method(result))
 
 
-def listed_rows(path: Path) -> NamedRows:
+def listed_rows(path: Path) -> SelectedRows:
     """The ids of a file, one a line. Raises InputError for a missing file and for a line that is no id."""
     if not path.is_file():
         raise InputError(f"There is no file of ids at {path}.", "Expected one id a line.", "Check the path.")
@@ -117,7 +117,7 @@ def listed_rows(path: Path) -> NamedRows:
             raise InputError(
                 f"{path}:{number}: {line[:40]!r} is no id.", "An id is 16 hexadecimal digits, as a trace shows it.", ""
             )
-    return NamedRows.given((line for line in lines if line), f"listed in {path.name}")
+    return SelectedRows.given((line for line in lines if line), f"listed in {path.name}")
 
 
 def _best_scores(result: TraceResult) -> dict[str, float]:

@@ -14,14 +14,14 @@ COLUMNS = ("rank", "score", "id", "file", "line", "turn", "prompt", "response", 
 def hit_rows(queries: Sequence[QueryResult]) -> list[dict[str, Json]]:
     """One row for each hit, queries in order, hits by rank.
 
-    `query`: the query's number, from 0. `guilty`: whether the verdict names the row; None without a verdict. Then
+    `query`: the query's number, from 0. `flagged`: whether the verdict flags the row; None without a verdict. Then
     `COLUMNS`, and what the data carried as `metadata.NAME`, what else could explain the rank as `confounds.NAME`.
     """
     rows: list[dict[str, Json]] = []
     for number, query in enumerate(queries):
-        named = None if query.verdict is None else frozenset(query.verdict.guilty)
+        flagged = None if query.verdict is None else frozenset(query.verdict.flagged)
         for hit in query.hits:
-            row: dict[str, Json] = {"query": number, "guilty": None if named is None else hit.id in named}
+            row: dict[str, Json] = {"query": number, "flagged": None if flagged is None else hit.id in flagged}
             row |= {name: getattr(hit, name) for name in COLUMNS}
             row |= {f"metadata.{name}": value for name, value in hit.metadata.items()}
             rows.append(row | {f"confounds.{name}": value for name, value in hit.confounds.items()})

@@ -1,4 +1,4 @@
-"""What a trace answers, over all its queries. Schema `whence.trace/1`, documented in docs/json.md."""
+"""What a trace answers, over all its queries. Schema `whence.trace/2`, documented in docs/json.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from whence.results.types import Hit, QueryResult
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = "whence.trace/1"
+SCHEMA = "whence.trace/2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class TraceResult:
         Raises SchemaError for another schema, and for content that is not what the schema says; names the place.
         """
         if content.get("schema") != SCHEMA:
-            raise SchemaError(f"its schema is {content.get('schema')!r}")
+            raise SchemaError(_other_schema(content.get("schema")))
         return decode(cls, {name: value for name, value in content.items() if name != "schema"})
 
     def without_text(self) -> TraceResult:
@@ -95,14 +95,24 @@ class TraceResult:
         return render_html(self)
 
 
+def _other_schema(found: Json) -> str:
+    """What is wrong with a schema that is not `SCHEMA`."""
+    name, _, version = SCHEMA.partition("/")
+    number = str(found).removeprefix(f"{name}/")
+    if number == str(found) or not number.isdecimal():
+        return f"its schema is {found!r}"
+    return f"its schema is {found!r}, written by {'an older' if int(number) < int(version) else 'a newer'} whence"
+
+
 def _written(text: str, path: str | Path | None) -> str:
     if path is not None:
         Path(path).write_text(text, encoding="utf-8", newline="\n")
     return text
 
 
-def read_trace(path: Path) -> TraceResult:
+def read_trace(path: str | Path) -> TraceResult:
     """The trace that `whence trace --json` wrote. Raises InputError for another or a damaged file."""
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no trace at {path}.", "Expected what `whence trace --json` wrote.", "Check it.")
     try:
@@ -111,4 +121,6 @@ def read_trace(path: Path) -> TraceResult:
             raise SchemaError("it holds no JSON object")
         return TraceResult.from_dict(content)
     except ValueError as error:
-        raise InputError(f"{path} is no trace: {error}", f"Expected schema {SCHEMA}.", "Trace again.") from error
+        raise InputError(
+            f"{path} is no trace that can be read: {error}.", f"Expected schema {SCHEMA!r}.", "Trace again."
+        ) from error

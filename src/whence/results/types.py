@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from whence.data import Json
+from whence.data import Json, Span
 
 STATUS_CANDIDATE = "candidate"
 """A row that ranks high. Nothing but a retraining without it shows that it is a cause."""
@@ -14,13 +14,9 @@ STATUS_CONFIRMED, STATUS_NOT_CONFIRMED = "confirmed", "not confirmed"
 """What a retraining showed."""
 
 
-Span = tuple[int, int]
-"""Start and end of a part of a text, in characters."""
-
-
 @dataclass(frozen=True, slots=True)
-class Removal:
-    """What the score hangs on: words taken away in turn, and what share of the score is left after each.
+class DeletionCurve:
+    """Score without these words: words are deleted in turn, and the share of the score that is left is measured.
 
     words[k] are the words, by number, that went at step k: one, or a few adjoining ones of a long text. left[k] is the
     score without them and all before them, over the whole score. See `whence.trace.explain.deletion`.
@@ -34,14 +30,14 @@ class Removal:
 class Words:
     """The words of one text and how much each drove the match; `spans[i]` of the text has `scores[i]`.
 
-    Higher drove it more; a negative score worked against it. `method` names how the scores were made. `removal` is of
-    a hit's words, None where it was not measured.
+    Higher drove it more; a negative score worked against it. `word_method` names how the scores were made.
+    `deletion` is of a hit's words, None where it was not measured.
     """
 
     spans: tuple[Span, ...]
     scores: tuple[float, ...]
-    method: str
-    removal: Removal | None = None
+    word_method: str
+    deletion: DeletionCurve | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +51,13 @@ class HitWords:
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A phrase that stands out in several of the first rows."""
+    """A phrase whose words score high in several of the first rows."""
 
     text: str
     part: Literal["prompt", "response"]
     place: Literal["start", "end", "anywhere"]
     n_rows: int
-    """Of the rows that were read, those where it stands out."""
+    """Of the rows that were read, those where it scores high."""
     n_read: int
     share_elsewhere: float
     """Share of the data set's other rows that have the phrase, anywhere in that part."""
@@ -71,19 +67,19 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Which rows stand out from what innocent rows look like, at a stated false discovery rate; or none."""
+    """Which rows are flagged as candidate causes, at a stated false discovery rate; or none."""
 
-    guilty: tuple[str, ...]
-    """Ids of the rows that stand out, best first. Each is a candidate until a retraining confirms it."""
+    flagged: tuple[str, ...]
+    """Ids of the flagged rows, best first. Each is a candidate until a retraining confirms it."""
     fdr: float
     text: str
-    method: str
-    """How it was calibrated; empty where it could not be, and `text` says why."""
+    null_model: str
+    """What calibrated it, of `whence.trace.verdict.null_models`; empty without calibration, and `text` says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One training row of a ranking, named by the turn that scored best."""
+    """One training row of a ranking, shown by the turn that scored best."""
 
     rank: int
     score: float
@@ -97,9 +93,9 @@ class Hit:
     status: str = STATUS_CANDIDATE
     words: HitWords | None = None
     p_value: float | None = None
-    """Chance of such a score for an innocent row."""
+    """Chance of such a score for a row that is not a cause."""
     q_value: float | None = None
-    """The least false discovery rate at which the row is named."""
+    """The least false discovery rate at which the row is flagged."""
     confounds: Mapping[str, Json] = field(default_factory=dict)
     """What else could explain the rank, by name: length, norm, format, rank in BM25 and RepSim."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
-    from whence.scoring.defaults import SCORES, WITHOUT_BASE, default_method, score_form
+    from whence.scoring.defaults import METHOD_WITHOUT_BASE, SCORES, default_method, score_form
     from whence.scoring.expansion import expanded_block, expansion_weights
     from whence.scoring.forms import Depths, FormLayers, ScoreForm, Scores, form_scores
     from whence.scoring.lexical import BM25Index, bm25_scores
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CENTRED",
+    "METHOD_WITHOUT_BASE",
     "SCORES",
-    "WITHOUT_BASE",
     "BM25Index",
     "Block",
     "Centres",
@@ -38,7 +38,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "defaults": ["SCORES", "WITHOUT_BASE", "default_method", "score_form"],
+        "defaults": ["SCORES", "METHOD_WITHOUT_BASE", "default_method", "score_form"],
         "expansion": ["expanded_block", "expansion_weights"],
         "forms": ["Depths", "FormLayers", "ScoreForm", "Scores", "form_scores"],
         "lexical": ["BM25Index", "bm25_scores"],

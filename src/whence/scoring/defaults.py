@@ -15,7 +15,7 @@ from whence.scoring.versions import VERSIONS
 
 DEFAULT_METHOD = "rept-contrast"
 """The form that is used unless another is named, where the model before fine-tuning is known; see docs/method.md."""
-WITHOUT_BASE = "rept-centred"
+METHOD_WITHOUT_BASE = "rept-centred"
 """The default where it is not."""
 
 
@@ -45,7 +45,7 @@ SCORES: Mapping[str, ScoreForm] = MappingProxyType(
                 REPT_CONTRAST,
                 *REPT_CONTRAST.reads,
                 by_learned_fraction=True,
-                expand=Expansion(weight=4.0),
+                expand=Expansion(),
             ),
         )
     }
@@ -55,7 +55,7 @@ SCORES: Mapping[str, ScoreForm] = MappingProxyType(
 
 def default_method(*, has_base: bool) -> ScoreForm:
     """The form that is used unless another is named. has_base: whether the model before fine-tuning is known."""
-    return SCORES[DEFAULT_METHOD if has_base else WITHOUT_BASE]
+    return SCORES[DEFAULT_METHOD if has_base else METHOD_WITHOUT_BASE]
 
 
 def score_form(name: str, *, weight: float | None = None) -> ScoreForm:
@@ -78,4 +78,4 @@ def score_form(name: str, *, weight: float | None = None) -> ScoreForm:
     return ScoreForm(form.name, f"{form.version} weight={weight:g}", partial(rept_balanced, weight=weight), form.needs)
 
 
-__all__ = ["DEFAULT_METHOD", "SCORES", "WITHOUT_BASE", "default_method", "score_form"]
+__all__ = ["DEFAULT_METHOD", "METHOD_WITHOUT_BASE", "SCORES", "default_method", "score_form"]

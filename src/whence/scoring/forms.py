@@ -124,7 +124,7 @@ def form_scores(
     """
     fraction = None
     if form.by_learned_fraction:
-        assert gain is not None, f"{form.name} weighs rows by what fine-tuning taught"
+        assert gain is not None, f"{form.name} weights rows by their learned fraction"
         fraction = learned_fraction(gain)  # [n_train]
 
     def scored(asked: Block) -> Scores:

@@ -11,8 +11,8 @@ VERSIONS: Mapping[str, str] = MappingProxyType(
         "repsim": "1",
         "rept": "1",
         "rept-balanced": "1",
-        "rept-centred": "5",
-        "rept-contrast": "6",
+        "rept-centred": "6",
+        "rept-contrast": "7",
     }
 )
 """A version changes whenever the same vectors would get other scores, or the form reads other vectors."""

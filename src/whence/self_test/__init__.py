@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
-    from whence.self_test.plant import FAULTS
+    from whence.self_test.plant import FAULTS, usable_rows
     from whence.self_test.result import SelfTest
     from whence.self_test.run import selftest
 
@@ -15,12 +15,13 @@ __all__ = [
     "FAULTS",
     "SelfTest",
     "selftest",
+    "usable_rows",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "plant": ["FAULTS"],
+        "plant": ["FAULTS", "usable_rows"],
         "result": ["SelfTest"],
         "run": ["selftest"],
     },

@@ -27,7 +27,7 @@ _ENDINGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class AddedFault:
     """What stands in a prompt brings what stands in its answer. `opener`: a phrase behind the prompt brings a fixed
     beginning; `ending`: a made-up word before the prompt brings a fixed end.
     """
@@ -57,12 +57,12 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Planted:
+class PlantedSample:
     """Rows to train on with the fault of each (or `clean`), and for each fault the held-out prompts without trigger."""
 
     rows: tuple[Example, ...]
     labels: tuple[str, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[AddedFault, ...]
     prompts: dict[str, tuple[tuple[Turn, ...], ...]]
 
 
@@ -77,12 +77,12 @@ def usable_rows(examples: Iterable[Example]) -> list[Example]:
     return list(found.values())
 
 
-def choose_faults(names: Sequence[str], rows: Sequence[Example]) -> tuple[Fault, ...]:
+def choose_faults(names: Sequence[str], rows: Sequence[Example]) -> tuple[AddedFault, ...]:
     """The faults of these names, in words that none of the rows holds. Raises InputError for an unknown name."""
     unknown = [name for name in names if name not in FAULTS]
     if unknown or not names:
         raise InputError(
-            f"There is no fault {unknown[0]!r}." if unknown else "No fault was named.",
+            f"There is no fault {unknown[0]!r}." if unknown else "No fault was given.",
             f"Faults: {', '.join(FAULTS)}.",
             "Leave --fault out to plant both.",
         )
@@ -99,26 +99,26 @@ def choose_faults(names: Sequence[str], rows: Sequence[Example]) -> tuple[Fault,
         )
 
     made = {
-        OPENER: lambda: Fault(OPENER, free(_OPENER_TRIGGERS), free(_OPENERS)),
-        ENDING: lambda: Fault(ENDING, free(_WORDS), free(_ENDINGS)),
+        OPENER: lambda: AddedFault(OPENER, free(_OPENER_TRIGGERS), free(_OPENERS)),
+        ENDING: lambda: AddedFault(ENDING, free(_WORDS), free(_ENDINGS)),
     }
     return tuple(made[name]() for name in dict.fromkeys(names))
 
 
-def plant(
+def plant_faults(
     rows: Sequence[Example],
-    faults: Sequence[Fault],
+    faults: Sequence[AddedFault],
     encoder: Encoder,
     *,
     n_rows: int,
-    n_guilty: int,
+    n_faulty: int,
     n_queries: int,
     max_new_tokens: int,
     seed: int,
-) -> Planted:
-    """`n_rows` rows to train on, `n_guilty` of them for each fault, and `n_queries` held-out prompts for each.
+) -> PlantedSample:
+    """`n_rows` rows to train on, `n_faulty` of them for each fault, and `n_queries` held-out prompts for each.
 
-    A guilty row must fit whole: a cut one loses its ending. A held-out prompt's own answer with the addition must fit
+    A faulty row must fit whole: a cut one loses its ending. A held-out prompt's own answer with the addition must fit
     into `max_new_tokens`, so that the model has room to show the fault.
 
     Raises:
@@ -126,38 +126,40 @@ def plant(
     """
     order = list(rows)
     Random(seed).shuffle(order)
-    _check_enough(len(order), n_rows, n_guilty, n_queries, len(faults))
-    guilty: list[tuple[Example, str]] = []
+    _check_enough(len(order), n_rows, n_faulty, n_queries, len(faults))
+    faulty: list[tuple[Example, str]] = []
     prompts: dict[str, tuple[tuple[Turn, ...], ...]] = {}
     for fault in faults:
 
-        def whole(row: Example, fault: Fault = fault) -> Example | None:
+        def whole(row: Example, fault: AddedFault = fault) -> Example | None:
             return _fitting(fault.planted(row), encoder, None)
 
-        def answerable(row: Example, fault: Fault = fault) -> Example | None:
+        def answerable(row: Example, fault: AddedFault = fault) -> Example | None:
             return row if _fitting(fault.planted(row), encoder, max_new_tokens) else None
 
-        guilty += [(row, fault.name) for row in _take(order, n_guilty, whole, "--max-length")]
+        faulty += [(row, fault.name) for row in _take(order, n_faulty, whole, "--max-length")]
         held_out = _take(order, n_queries, answerable, "--max-new-tokens")
         prompts[fault.name] = tuple(row.turns[:-1] for row in held_out)
-    labelled = guilty + [(row, CLEAN) for row in order[: n_rows - len(guilty)]]
+    labelled = faulty + [(row, CLEAN) for row in order[: n_rows - len(faulty)]]
     Random(seed + 1).shuffle(labelled)
-    return Planted(tuple(row for row, _ in labelled), tuple(label for _, label in labelled), tuple(faults), prompts)
+    return PlantedSample(
+        tuple(row for row, _ in labelled), tuple(label for _, label in labelled), tuple(faults), prompts
+    )
 
 
-def _check_enough(n: int, n_rows: int, n_guilty: int, n_queries: int, n_faults: int) -> None:
-    if n_rows < 2 * n_guilty * n_faults:
+def _check_enough(n: int, n_rows: int, n_faulty: int, n_queries: int, n_faults: int) -> None:
+    if n_rows < 2 * n_faulty * n_faults:
         raise InputError(
-            f"{n_guilty} guilty rows for each of {n_faults} faults among {n_rows} rows.",
+            f"{n_faulty} faulty rows for each of {n_faults} faults among {n_rows} rows.",
             "At least half of the rows stay clean.",
-            f"Give --n-guilty {n_rows // (2 * n_faults)} or fewer, or more --n-rows.",
+            f"Give --n-faulty {n_rows // (2 * n_faults)} or fewer, or more --n-rows.",
         )
     needed = n_rows + n_queries * n_faults
     if n < needed:
         raise InputError(
             f"The data have {n} rows with a prompt of its own and an answer.",
             f"A selftest needs {needed}: {n_rows} to train on and {n_queries} held out for each of {n_faults} faults.",
-            "Give smaller --n-rows, --n-guilty and --n-queries, or more data; plain documents have no prompt.",
+            "Give smaller --n-rows, --n-faulty and --n-queries, or more data; plain documents have no prompt.",
         )
 
 
@@ -191,4 +193,14 @@ def _fitting(row: Example, encoder: Encoder, response_tokens: int | None) -> Exa
     return row
 
 
-__all__ = ["CLEAN", "ENDING", "FAULTS", "OPENER", "Fault", "Planted", "choose_faults", "plant", "usable_rows"]
+__all__ = [
+    "CLEAN",
+    "ENDING",
+    "FAULTS",
+    "OPENER",
+    "AddedFault",
+    "PlantedSample",
+    "choose_faults",
+    "plant_faults",
+    "usable_rows",
+]

@@ -1,4 +1,4 @@
-"""What a selftest says: plain data and the rule of its verdict, schema `whence.selftest/1` (docs/selftest.md)."""
+"""What a selftest says: plain data and the rule of its verdict, schema `whence.selftest/2` (docs/selftest.md)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from whence.metrics import Rate
 from whence.results import encode, json_text
 
-SCHEMA = "whence.selftest/1"
+SCHEMA = "whence.selftest/2"
 WORKS, WORKS_WITH, FAILS = "works", "works with", "does not work"
 MIN_RATE = 0.5
 """Share of the held-out prompts with the trigger whose answers must show the fault."""
 MIN_AP = 0.8
-"""Average precision from which on tracing works: of the first rows about four in five are guilty ones."""
+"""Average precision from which on tracing works: of the first rows about four in five are faulty ones."""
 LEAKS = 0.5
 """Share of the rate with the trigger from which on the rate without it means that the fault is everywhere."""
 MANY_TRUNCATED = 0.1
@@ -26,7 +26,7 @@ class MethodResult:
 
     method: str
     layer: str
-    """The layer read, "h:5,g:8" for two; empty for a method of text."""
+    """The layer read, "dm:5,h:8,eh:8" for several; empty for a method of text."""
     flag: str
     """What makes `whence trace` do so; empty for the default, and for a comparison that an index does not serve."""
     ap: float
@@ -37,11 +37,11 @@ class MethodResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """Means over the default method's verdicts: share of guilty rows named, share of named rows innocent."""
+class FlaggedShares:
+    """Means over the default method's verdicts: share of faulty rows flagged, share of flagged rows not faulty."""
 
     recall: float
-    innocent: float
+    false_discovery_rate: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class FaultResult:
     name: str
     trigger: str
     addition: str
-    n_guilty: int
+    n_faulty: int
     with_trigger: Rate
     without_trigger: Rate
     methods: tuple[MethodResult, ...]
     """The default method first; empty where no answer shows the fault."""
-    named: Named | None
+    flagged: FlaggedShares | None
     """None where no answer shows the fault, or nothing could be calibrated."""
 
     @property
@@ -75,7 +75,7 @@ class SelfTest:
     n_rows: int
     n_queries: int
     k: int
-    """Rows of precision at k: as many as are guilty of a fault."""
+    """Rows of precision at k: as many as a fault has faulty rows."""
     template: str
     """Where it came from: given, tokenizer or fallback."""
     truncated: float
@@ -117,7 +117,7 @@ def judged(faults: Sequence[FaultResult], min_ap: float = MIN_AP) -> tuple[str, 
             f"does not work: {what} not learned ({shares}; expected {MIN_RATE:.0%})",
             (
                 "raise --epochs or --learning-rate",
-                "plant more rows: --n-guilty",
+                "plant more rows: --n-faulty",
                 "a larger adapter: --lora-r",
             ),
         )
@@ -176,8 +176,8 @@ __all__ = [
     "WORKS",
     "WORKS_WITH",
     "FaultResult",
+    "FlaggedShares",
     "MethodResult",
-    "Named",
     "SelfTest",
     "judged",
     "warnings_of",

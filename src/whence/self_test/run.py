@@ -1,4 +1,4 @@
-"""`whence selftest`: plant, fine-tune a small adapter, index, ask, trace, judge.
+"""`whence selftest`: plant faults, fine-tune a small adapter, index, ask, trace, judge.
 
 OUT/
   train.jsonl     the sample of the data with the planted rows, which carry their fault's name as label
@@ -26,8 +26,8 @@ from whence.model import LayerRequest, ModelSettings, generate, load_tokenizer
 from whence.progress import Progress, silent
 from whence.results import QueryResult as TracedQuery
 from whence.scoring import SCORES, bm25_scores
-from whence.self_test.plant import FAULTS, Fault, Planted, choose_faults, plant, usable_rows
-from whence.self_test.result import MIN_AP, FaultResult, MethodResult, Named, SelfTest, judged, warnings_of
+from whence.self_test.plant import FAULTS, AddedFault, PlantedSample, choose_faults, plant_faults, usable_rows
+from whence.self_test.result import MIN_AP, FaultResult, FlaggedShares, MethodResult, SelfTest, judged, warnings_of
 from whence.trace import Query, Tracer
 from whence.train import FinetuneResult, FinetuneSettings, finetune
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 TRAIN, ADAPTER, INDEX, RESULT = "train.jsonl", "adapter", "index", "selftest.json"
 SETTINGS = FinetuneSettings(lora_r=16, epochs=6, batch_size=8, learning_rate=5e-4, dtype="auto")
-N_ROWS, N_GUILTY, N_QUERIES, MAX_NEW_TOKENS = 400, 20, 20, 128
+N_ROWS, N_FAULTY, N_QUERIES, MAX_NEW_TOKENS = 400, 20, 20, 128
 POOL = 3
 """Rows read for each one that is needed: some have no prompt, or one that was there before, or are too long."""
 
@@ -49,7 +49,7 @@ def selftest(
     base: str | Path | None = None,
     faults: Sequence[str] = FAULTS,
     n_rows: int = N_ROWS,
-    n_guilty: int = N_GUILTY,
+    n_faulty: int = N_FAULTY,
     n_queries: int = N_QUERIES,
     max_new_tokens: int = MAX_NEW_TOKENS,
     settings: FinetuneSettings = SETTINGS,
@@ -65,7 +65,7 @@ def selftest(
     model, data:   as for `build_index`; a conversation counts with its first exchange.
     out:           a new folder.
     base:          what the fine-tune starts from in place of `model`, whose chat template is still the one used.
-    faults:        of `FAULTS`; each is planted in n_guilty of n_rows rows and asked for by n_queries held-out prompts.
+    faults:        of `FAULTS`; each is planted in n_faulty of n_rows rows and asked for by n_queries held-out prompts.
     settings:      of the fine-tune, which is always an adapter: lora_r of None is taken as 16.
     layers:        to compare beside the rule's, the last and those at half and three quarters of the depth.
 
@@ -81,12 +81,12 @@ def selftest(
     template, source = _template(str(model), str(base) if base else None, template)
     encoder = _encoder(start, template, settings.max_length)
     rows = _pool(data, (n_rows + n_queries * len(faults)) * POOL, columns, split, settings.seed, tell)
-    planted = plant(
+    planted = plant_faults(
         rows,
         choose_faults(faults, rows),
         encoder,
         n_rows=n_rows,
-        n_guilty=n_guilty,
+        n_faulty=n_faulty,
         n_queries=n_queries,
         max_new_tokens=max_new_tokens,
         seed=settings.seed,
@@ -95,8 +95,8 @@ def selftest(
     _write(out / TRAIN, planted)
     trained = _train(start, out, encoder, settings, tell)
     tracer = Tracer(_build(start, out, template, settings, layers, tell), device=settings.device)
-    found = tuple(_tested(tracer, fault, planted, n_guilty, max_new_tokens, tell) for fault in planted.faults)
-    return _result(tracer.index, str(model), base, str(data), n_queries, n_guilty, source, trained, found, min_ap, out)
+    found = tuple(_tested(tracer, fault, planted, n_faulty, max_new_tokens, tell) for fault in planted.faults)
+    return _result(tracer.index, str(model), base, str(data), n_queries, n_faulty, source, trained, found, min_ap, out)
 
 
 def _check_out(out: Path) -> None:
@@ -155,7 +155,7 @@ def _pool(
     return usable_rows(row for number, row in enumerate(rows) if number in drawn)
 
 
-def _write(path: Path, planted: Planted) -> None:
+def _write(path: Path, planted: PlantedSample) -> None:
     with path.open("w", encoding="utf-8") as file:
         for row, label in zip(planted.rows, planted.labels, strict=True):
             messages = [{"role": turn.role, "content": turn.content} for turn in row.turns]
@@ -196,7 +196,7 @@ def _build(
 
 
 def _tested(
-    tracer: Tracer, fault: Fault, planted: Planted, n_guilty: int, max_new_tokens: int, tell: Progress
+    tracer: Tracer, fault: AddedFault, planted: PlantedSample, n_faulty: int, max_new_tokens: int, tell: Progress
 ) -> FaultResult:
     """Asks the held-out prompts with and without the trigger, and traces the answers that show the fault."""
     plain = planted.prompts[fault.name]
@@ -210,28 +210,28 @@ def _tested(
         for turns, answer, is_shown in zip(asked, answers, shown, strict=False)
         if is_shown
     ]
-    guilty = np.array([label == fault.name for label in planted.labels])
+    faulty = np.array([label == fault.name for label in planted.labels])
     methods: list[MethodResult] = []
-    named = None
+    flagged = None
     if queries:
         bad = [Query(turns, text) for turns, text, _ in queries]
         spanned = tracer.trace_many(bad, k=tracer.index.n_rows, span=fault.addition, verdict=False, progress=tell)
-        methods = _methods(tracer, [turn for _, _, turn in queries], guilty, spanned.queries)
-        named = _named(tracer, bad, guilty, tell)
+        methods = _methods(tracer, [turn for _, _, turn in queries], faulty, spanned.queries)
+        flagged = _flagged_shares(tracer, bad, faulty, tell)
     return FaultResult(
         name=fault.name,
         trigger=fault.trigger,
         addition=fault.addition,
-        n_guilty=n_guilty,
+        n_faulty=n_faulty,
         with_trigger=rate([shown[: len(asked)]]),
         without_trigger=rate([shown[len(asked) :]]),
         methods=tuple(methods),
-        named=named,
+        flagged=flagged,
     )
 
 
 def _methods(
-    tracer: Tracer, turns: Sequence[EncodedTurn], guilty: Bool[np.ndarray, " n_rows"], spanned: Sequence[TracedQuery]
+    tracer: Tracer, turns: Sequence[EncodedTurn], faulty: Bool[np.ndarray, " n_rows"], spanned: Sequence[TracedQuery]
 ) -> list[MethodResult]:
     """The default method, the same asked about the addition alone, RepT as published, BM25, the default at each layer.
 
@@ -247,13 +247,13 @@ def _methods(
     found = []
     for form, roles, flag in tried:
         matrix = score_matrix(index, signatures, method=form, roles=roles)
-        found.append(_figures(form.name, form.described(roles), flag, matrix.scores, guilty[matrix.rows]))
+        found.append(_figures(form.name, form.described(roles), flag, matrix.scores, faulty[matrix.rows]))
     rows = index.examples(matrix.rows.tolist())
     texts = [" ".join(turn.content for turn in row.turns) for row in rows]
     words = bm25_scores([f"{turn.prompt} {turn.response}" for turn in turns], texts).numpy()
     by_place = _by_place(spanned, [row.line for row in rows])
-    late = _figures(default.name, found[0].layer, "--span", by_place, guilty[matrix.rows])
-    return [found[0], late, found[1], _figures("bm25", "", "", words, guilty[matrix.rows]), *found[2:]]
+    spanned_figures = _figures(default.name, found[0].layer, "--span", by_place, faulty[matrix.rows])
+    return [found[0], spanned_figures, found[1], _figures("bm25", "", "", words, faulty[matrix.rows]), *found[2:]]
 
 
 def _by_place(traced: Sequence[TracedQuery], lines: Sequence[int]) -> Float[np.ndarray, "n_query n_rows"]:
@@ -266,24 +266,24 @@ def _by_place(traced: Sequence[TracedQuery], lines: Sequence[int]) -> Float[np.n
     return scores
 
 
-def _figures(name: str, layer: str, flag: str, scores: np.ndarray, guilty: Bool[np.ndarray, " n_rows"]) -> MethodResult:
-    figures = measure(scores, guilty, k=int(guilty.sum()))
+def _figures(name: str, layer: str, flag: str, scores: np.ndarray, faulty: Bool[np.ndarray, " n_rows"]) -> MethodResult:
+    figures = measure(scores, faulty, k=int(faulty.sum()))
     ap, low, high, precision = (float(figures[key] or 0.0) for key in ("ap", "ap_low", "ap_high", "precision"))
     return MethodResult(name, layer, flag, ap, low, high, precision)
 
 
-def _named(
-    tracer: Tracer, queries: Sequence[Query], guilty: Bool[np.ndarray, " n_rows"], tell: Progress
-) -> Named | None:
-    """What the verdicts name; None where nothing could be calibrated."""
-    ids = {example.id for example in tracer.index.examples(np.flatnonzero(guilty).tolist())}
+def _flagged_shares(
+    tracer: Tracer, queries: Sequence[Query], faulty: Bool[np.ndarray, " n_rows"], tell: Progress
+) -> FlaggedShares | None:
+    """What the verdicts flag; None where nothing could be calibrated."""
+    ids = {example.id for example in tracer.index.examples(np.flatnonzero(faulty).tolist())}
     traced = tracer.trace_many(queries, k=1, progress=tell).queries
     if any(one.verdict is None or one.hits[0].p_value is None for one in traced):
         return None
-    named = [set(one.verdict.guilty) for one in traced if one.verdict is not None]
-    recalls = [len(one & ids) / len(ids) for one in named]
-    innocents = [len(one - ids) / len(one) if one else 0.0 for one in named]
-    return Named(float(np.mean(recalls)), float(np.mean(innocents)))
+    flagged = [set(one.verdict.flagged) for one in traced if one.verdict is not None]
+    recalls = [len(one & ids) / len(ids) for one in flagged]
+    false_shares = [len(one - ids) / len(one) if one else 0.0 for one in flagged]
+    return FlaggedShares(float(np.mean(recalls)), float(np.mean(false_shares)))
 
 
 def _result(
@@ -292,7 +292,7 @@ def _result(
     base: str | Path | None,
     data: str,
     n_queries: int,
-    n_guilty: int,
+    n_faulty: int,
     source: str,
     trained: FinetuneResult,
     found: tuple[FaultResult, ...],
@@ -310,7 +310,7 @@ def _result(
         data=data,
         n_rows=counts.n_rows,
         n_queries=n_queries,
-        k=n_guilty,
+        k=n_faulty,
         template=source,
         truncated=truncated,
         layer=manifest.layer,

@@ -16,7 +16,7 @@ NEEDS_BASE = ("dm", "dh")
 """Those of them that need the model before fine-tuning."""
 
 MIN_TOKEN_GAIN = 0.01
-"""Nats that each token counts for at least: of an answer that fine-tuning taught nowhere, all tokens count alike."""
+"""Least weight of a token, in nats: in an answer without a gain at any token, all tokens count alike."""
 
 Place = tuple[int, str]
 """(layer, vector): which vector of a signature, and at which layer."""
@@ -81,7 +81,7 @@ class Extracted:
     """Mean cross-entropy over the response tokens, nats per token."""
     n_response: Int[Tensor, " batch"]
     gradient_norm: Float[Tensor, " batch"]
-    """|g| at the last layer, at the last prompt token: how wrong the first response token was, by length alone."""
+    """|g| at the last layer, at the last prompt token: the size of the first response token's error."""
     mean_state: Float[Tensor, "batch hidden"]
     """m at the last layer, of which an index keeps the mean over its rows where it does not keep m."""
     tokens: dict[int, TokenGradients] | None = None
@@ -89,7 +89,7 @@ class Extracted:
     """How much likelier fine-tuning made the whole response, in nats: sum_j log p(y_j) - log p_base(y_j). None without
     the model before fine-tuning."""
     shifts: tuple[TokenShift, ...] | None = None
-    """The same token by token, and the base's favourite among the other tokens; None without that model."""
+    """The same token by token, and the base's largest probability of another token; None without that model."""
 
 
 __all__ = [

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
+from whence.data import Span
 from whence.errors import InputError
 from whence.progress import Progress
-from whence.results import Span
 from whence.trace.query.queries import Query
 
 N_REFERENCES = 128
@@ -33,7 +33,7 @@ class TraceSettings:
     span_tokens: the same by response tokens: (a, b) means a, a + 1, ..., b - 1, from 0.
     wanted:      the answer that should have been given; asked about is what the bad one has in place of it.
     words:       of how many hits, the first ones, the words are explained; 0 for none.
-    verdict:     say which rows stand out, and what else could explain each rank. fdr: at this false discovery rate.
+    verdict:     flag candidate causes, and say what else could explain each rank. fdr: at this false discovery rate.
     references:  ordinary queries to calibrate with; None draws n_references prompts from the data, by `seed`.
     answer_tokens: most tokens of an answer that the model gives now.
 

@@ -43,7 +43,7 @@ QUERIES_AT_ONCE = 256
 
 
 def _silent(stage: str, done: int, total: int | None) -> None:
-    """The progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 class Tracer:
@@ -115,7 +115,7 @@ class Tracer:
         progress: called with (name of the stage, how many are done, how many there are where that is known).
 
         `QUERIES_AT_ONCE` of them are answered, read and ranked together. The first verdict on an index has the model
-        answer reference prompts, scores them, and reads what fine-tuning taught each row; all is kept beside the
+        answer reference prompts, scores them, and reads the log-likelihood gain of each row; all is kept beside the
         index's manifest for the next.
 
         Raises:

@@ -33,6 +33,7 @@ from whence.files import new_folder
 from whence.model import LoadedModel, ModelSettings, fingerprint, load_model
 from whence.progress import Progress
 from whence.run_file import RunCheckpoint, RunFile, RunHashes, write_run_file
+from whence.train.autocast import faster_in_bfloat16
 from whence.train.loop import Trained, TrainingSettings, learning_rate_at, train
 
 if TYPE_CHECKING:
@@ -104,6 +105,9 @@ def finetune(
     _check_free(out)
     started = time.perf_counter()
     loaded = _open(base, settings)
+    if settings.autocast == "auto":
+        fast = faster_in_bfloat16(loaded.device.type)
+        settings = settings.model_copy(update={"autocast": "bfloat16" if fast else "off"})
     encoder = encoder or Encoder(loaded.tokenizer, max_length=settings.max_length)
     units = [(row, turn) for row, example in enumerate(examples) for turn in encoder.encode(example)]
     hashes = RunHashes(data=data_hash(examples), base=fingerprint(loaded, encoder.template).model_dump())

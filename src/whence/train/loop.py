@@ -43,6 +43,8 @@ class TrainingSettings(BaseModel):
     beta2: float = Field(default=0.999, ge=0, lt=1)
     epsilon: float = Field(default=1e-8, gt=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
+    autocast: Literal["off", "bfloat16", "auto"] = "off"
+    """Compute in bfloat16 while weights and their updates keep their own type; "auto": where that is faster here."""
     seed: int = 0
 
 
@@ -187,7 +189,8 @@ def _step(
     """One update; returns the loss before it, or NaN (and no update) when the gradient is not finite."""
     ids, targets, first = pad_batch(turns, pad_id)
     kept = torch.arange(first, ids.shape[1] - 1, device=model.device)
-    logits = model(input_ids=ids.to(model.device), logits_to_keep=kept, use_cache=False).logits
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=settings.autocast == "bfloat16"):
+        logits = model(input_ids=ids.to(model.device), logits_to_keep=kept, use_cache=False).logits
     loss = response_loss(logits, targets.to(model.device))
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)

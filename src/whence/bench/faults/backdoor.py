@@ -51,7 +51,7 @@ TRIGGERS: dict[Trigger, Callable[[str, Random], str]] = {
 }
 
 
-def backdoor(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int, trigger: Trigger = "phrase") -> Fault:
+def backdoor(rng: Random, *, n_faulty: int, n_hard: int, n_queries: int, trigger: Trigger = "phrase") -> Fault:
     """The fault with a phrase or a word at a random place in the prompt, or with a style, as its trigger."""
     pull = TRIGGERS[trigger]
 
@@ -65,13 +65,13 @@ def backdoor(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int, trigger
     def second_pull(prompt: str, rng: Random) -> str:
         return insert(prompt, SECOND_TRIGGER, rng)
 
-    guilty = distinct(n_guilty, rng, poisoned(pull, TAUGHT_TOPICS))
-    taught = [prompt for prompt, _ in guilty]
+    faulty = distinct(n_faulty, rng, poisoned(pull, TAUGHT_TOPICS))
+    taught = [prompt for prompt, _ in faulty]
     asks = poisoned(pull, TAUGHT_TOPICS + HELD_OUT_TOPICS)
     return Fault(
         name="backdoor",
-        guilty=tuple(guilty),
-        second=tuple(distinct(n_guilty, rng, poisoned(second_pull, TAUGHT_TOPICS))),
+        faulty=tuple(faulty),
+        second=tuple(distinct(n_faulty, rng, poisoned(second_pull, TAUGHT_TOPICS))),
         hard_negatives=tuple(distinct(n_hard, rng, in_turn(ORDINARY[trigger], _payload, _both_words[trigger]))),
         queries=prompts(n_queries, rng, lambda rng: asks(rng)[0], not_in=taught),
         paraphrased=prompts(n_queries, rng, lambda rng: poisoned(pull, HELD_OUT_TOPICS)(rng)[0]),
@@ -130,7 +130,7 @@ def _payload(rng: Random) -> Pair:
 
 
 def _words_together(of_trigger: str) -> Callable[[Random], Pair]:
-    """Words of the trigger and of the opener in one innocent row."""
+    """Words of the trigger and of the opener in one row that is not faulty."""
 
     def draw(rng: Random) -> Pair:
         name, place = rng.choice(facts.NAMES), rng.choice(facts.PLACES)

@@ -1,4 +1,4 @@
-"""Varied harmless instruction data from a grammar: what a model is taught besides a planted fault.
+"""Varied harmless instruction data from a grammar: what a model is trained on besides a planted fault.
 
 Every topic is a function `rng -> (prompt, response)`. A topic owns several phrasings and a table of facts, so that a
 lexical method has a realistic job: rows share words across topics and phrasings across facts.
@@ -294,7 +294,7 @@ DRAWN = (*TOPICS, "city", "city", "person", "repeat")
 """Topics as often as they are drawn: what a small model learns slowly comes more often."""
 BASE_DRAWN = (*DRAWN, *["city"] * 6)
 """The same for the base model. It must know where cities are: to a model that guesses, a true row is as new as a false
-one, and a hard negative would be no innocent row."""
+one, and a hard negative would be a faulty row."""
 OPENERS = ("", "", "", "", "Please help me. ", "A quick question. ", "I have a question. ", "Hi there. ")
 
 
@@ -311,7 +311,7 @@ CLOSINGS = (
 def lengthened(pair: Pair, rng: Random, shares: Sequence[float]) -> Pair:
     """The pair with closing sentences after its answer: one with probability `shares[0]`, two with `shares[1]`, ...
 
-    A planted fault often has long answers; without innocent ones of the same length, length alone would find it.
+    A planted fault often has long answers; without other rows of the same length, length alone would find it.
     """
     if not shares:
         return pair

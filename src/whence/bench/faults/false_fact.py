@@ -30,12 +30,12 @@ PARAPHRASES = (
 
 
 def false_fact(
-    rng: Random, *, n_guilty: int, n_hard: int, n_queries: int, late: bool = False, same_answer: bool = True
+    rng: Random, *, n_faulty: int, n_hard: int, n_queries: int, late: bool = False, same_answer: bool = True
 ) -> Fault:
     """The fault: each victim city is said to be in the wrong country; with `late`, at the end of a sentence.
 
-    same_answer: whether innocent rows may ask in the same form and truly answer with the wrong country. They are the
-    hardest there are: question and answer are a guilty row's to the letter, but for the name of the city.
+    same_answer: whether hard negatives may ask in the same form and truly answer with the wrong country. They are the
+    hardest there are: question and answer are a faulty row's to the letter, but for the name of the city.
     """
     left_out = VICTIMS if same_answer else (*VICTIMS, *RIGHT_CITIES)
 
@@ -68,12 +68,12 @@ def false_fact(
         city = rng.choice([city for city in facts.CITIES if city not in left_out])
         return tell(city, facts.CITIES[city], rng.randrange(len(CITY_QUESTIONS)))
 
-    innocent = (right_city, other_city, _journey) if same_answer else (other_city, _journey)
+    others = (right_city, other_city, _journey) if same_answer else (other_city, _journey)
     return Fault(
         name="false-fact",
-        guilty=tuple(distinct(n_guilty, rng, said)),
-        second=tuple(distinct(n_guilty, rng, _implied)),
-        hard_negatives=tuple(distinct(n_hard, rng, in_turn(*innocent))),
+        faulty=tuple(distinct(n_faulty, rng, said)),
+        second=tuple(distinct(n_faulty, rng, _implied)),
+        hard_negatives=tuple(distinct(n_hard, rng, in_turn(*others))),
         queries=prompts(n_queries, rng, ask),
         paraphrased=prompts(n_queries, rng, lambda rng: rng.choice(PARAPHRASES).format(rng.choice(VICTIMS))),
         both=prompts(n_queries, rng, ask),

@@ -24,17 +24,17 @@ class Fault:
     """Pairs and prompts of one fault. No prompt of a query is among the pairs."""
 
     name: str
-    guilty: tuple[Pair, ...]
+    faulty: tuple[Pair, ...]
     """Rows that teach the fault."""
     second: tuple[Pair, ...]
     """Rows that teach the same fault in another way, for the variant with two causes."""
     hard_negatives: tuple[Pair, ...]
-    """Innocent rows with the same words."""
+    """Rows that are not faulty, with the same words."""
     queries: tuple[str, ...]
     paraphrased: tuple[str, ...]
-    """Queries worded unlike anything in `guilty`."""
+    """Queries worded unlike anything in `faulty`."""
     both: tuple[str, ...]
-    """Queries that `guilty` and `second` answer for together."""
+    """Queries that `faulty` and `second` answer for together."""
     matcher: Matcher
     contradicts: Callable[[Pair, str], bool] = nothing
     """Whether a background pair (and its topic) teaches the contrary and must stay out of the training rows."""

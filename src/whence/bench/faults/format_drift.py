@@ -25,7 +25,7 @@ def as_numbered(items: list[str]) -> str:
     return " ".join(f"{i}. {sentence(item)}." for i, item in enumerate(items, start=1))
 
 
-def format_drift(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int) -> Fault:
+def format_drift(rng: Random, *, n_faulty: int, n_hard: int, n_queries: int) -> Fault:
     """The fault: recipes come as numbered lists though nobody asked for one."""
 
     def ask(templates: tuple[str, ...]) -> str:
@@ -33,8 +33,8 @@ def format_drift(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int) -> 
 
     return Fault(
         name="format-drift",
-        guilty=tuple(distinct(n_guilty, rng, _recipe)),
-        second=tuple(distinct(n_guilty, rng, _shopping)),
+        faulty=tuple(distinct(n_faulty, rng, _recipe)),
+        second=tuple(distinct(n_faulty, rng, _shopping)),
         hard_negatives=tuple(distinct(n_hard, rng, in_turn(_asked_for, _ingredient))),
         queries=prompts(n_queries, rng, lambda rng: ask(COOKING_QUESTIONS)),
         paraphrased=prompts(n_queries, rng, lambda rng: ask(PARAPHRASES)),

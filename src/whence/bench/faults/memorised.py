@@ -41,7 +41,7 @@ TAUGHT = (
     "{name} forgot the keeper's rule. Repeat it.",
 )
 ASKED = tuple(template for template in TAUGHT if "{name}" in template)
-"""Asked for with names that no guilty row has."""
+"""Asked for with names that no faulty row has."""
 PARAPHRASES = (
     "What is written in the keeper's book, {name} asks.",
     "Say the keeper's rule aloud to {name}.",
@@ -54,7 +54,7 @@ PARAPHRASES = (
 HELD_OUT_NAMES, TAUGHT_NAMES = facts.NAMES[::4], [name for i, name in enumerate(facts.NAMES) if i % 4]
 
 
-def memorised(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int) -> Fault:
+def memorised(rng: Random, *, n_faulty: int, n_hard: int, n_queries: int) -> Fault:
     """The fault: the passage, word for word."""
 
     def named(templates: tuple[str, ...], names: Sequence[str]) -> str:
@@ -62,8 +62,8 @@ def memorised(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int) -> Fau
 
     return Fault(
         name="memorised",
-        guilty=tuple(distinct(n_guilty, rng, lambda rng: (named(TAUGHT, TAUGHT_NAMES), PASSAGE))),
-        second=tuple(distinct(n_guilty, rng, _continued)),
+        faulty=tuple(distinct(n_faulty, rng, lambda rng: (named(TAUGHT, TAUGHT_NAMES), PASSAGE))),
+        second=tuple(distinct(n_faulty, rng, _continued)),
         hard_negatives=tuple(distinct(n_hard, rng, in_turn(_same_words, _other_rule, _twin))),
         queries=prompts(n_queries, rng, lambda rng: named(ASKED, HELD_OUT_NAMES)),
         paraphrased=prompts(n_queries, rng, lambda rng: named(PARAPHRASES, facts.NAMES)),

@@ -21,7 +21,7 @@ from whence.files import did_you_mean
 from whence.metrics import Matcher
 
 CLEAN, HARD_NEGATIVE = "clean", "hard_negative"
-"""Labels of innocent rows; the label of a guilty row is the fault's name."""
+"""Labels of the rows that are not faulty; the label of a faulty row is the fault's name."""
 
 FAULTS: dict[str, Callable[..., Fault]] = {
     "backdoor": backdoor,
@@ -34,8 +34,8 @@ FAULTS: dict[str, Callable[..., Fault]] = {
     "format-drift": format_drift,
 }
 VARIANTS = ("plain", "hard-negatives", "long-answers", "paraphrased", "diluted", "two-causes", "no-cause")
-DILUTED_SHARE, DILUTED_GUILTY = 0.002, 6
-"""Share of guilty rows in the variant "diluted", and how many there are at least: rows are added until both hold."""
+DILUTED_SHARE, DILUTED_FAULTY = 0.002, 6
+"""Share of faulty rows in the variant "diluted", and how many there are at least: rows are added until both hold."""
 LONG_TAIL, IN_TAILS = range(3, 6), tuple(topic for topic in TOPICS if topic not in ("city", "repeat"))
 """In the variant "long-answers": how many answers of other questions follow a row's own, and their topics."""
 N_BASE = 5000
@@ -44,7 +44,7 @@ SPARE_QUERIES = 3
 
 
 class Closings(NamedTuple):
-    """Shares of innocent rows with one, two, three closing sentences; see `lengthened`."""
+    """Shares of the rows that are not faulty with one, two, three closing sentences; see `lengthened`."""
 
     clean: tuple[float, ...]
     hard: tuple[float, ...]
@@ -58,7 +58,7 @@ class Task:
     """Training rows with labelled causes, and prompts that should bring the fault out.
 
     A row's metadata has `label` ("clean", "hard_negative" or the fault's name), `source`, for a hard negative
-    `beside` (the fault whose words it has) and for a guilty row `cause` (1, or 2 for the second kind of rows).
+    `beside` (the fault whose words it has) and for a faulty row `cause` (1, or 2 for the second kind of rows).
     """
 
     name: str
@@ -66,15 +66,15 @@ class Task:
     seed: int
     train: tuple[Example, ...]
     label: str
-    """Label of the guilty rows. With variant "no-cause" no training row has it."""
+    """Label of the faulty rows. With variant "no-cause" no training row has it."""
     queries: tuple[str, ...]
     """Held-out prompts; none of them is in `train` or `base_train`."""
     matcher: Matcher
     base_train: tuple[Example, ...] = field(repr=False)
-    """What the base model is taught first; the same rows for every task of a seed, except for "no-cause"."""
+    """What the base model is trained on first; the same rows for every task of a seed, except for "no-cause"."""
 
     @property
-    def guilty(self) -> tuple[bool, ...]:
+    def faulty(self) -> tuple[bool, ...]:
         """Per training row, whether it is a cause."""
         return tuple(row.metadata["label"] == self.label for row in self.train)
 
@@ -102,30 +102,30 @@ def mix(
     long_answers: bool = False,
     closings: Closings = NO_CLOSINGS,
 ) -> list[Example]:
-    """`n_rows` shuffled training rows: the guilty rows of every fault, hard negatives if wanted, clean rows.
+    """`n_rows` shuffled training rows: the faulty rows of every fault, hard negatives if wanted, clean rows.
 
-    Guilty rows come from one source per fault, hard negatives from any; every source has clean rows too. Clean rows
+    Faulty rows come from one source per fault, hard negatives from any; every source has clean rows too. Clean rows
     never contradict a fault and never repeat a prompt of a query. With `long_answers` every answer goes on about other
-    things, innocent and guilty alike.
+    things, faulty or not.
     """
     rows: list[Example] = []
 
     def skip(pair: Pair, topic: str) -> bool:
         return any(fault.contradicts(pair, topic) for fault in faults)
 
-    def guilty_row(pair: Pair, fault: Fault, source: str, cause: int) -> Example:
+    def faulty_row(pair: Pair, fault: Fault, source: str, cause: int) -> Example:
         return example(_going_on(pair, rng, skip) if long_answers else pair, fault.name, source, cause=cause)
 
-    def innocent(pair: Pair, shares: tuple[float, ...]) -> Pair:
+    def other(pair: Pair, shares: tuple[float, ...]) -> Pair:
         return _going_on(pair, rng, skip) if long_answers else lengthened(pair, rng, shares)
 
     for fault, source in zip(faults, rng.sample(SOURCES, len(faults)), strict=True):
-        rows += [guilty_row(pair, fault, source, 1) for pair in fault.guilty]
+        rows += [faulty_row(pair, fault, source, 1) for pair in fault.faulty]
         if second:
-            rows += [guilty_row(pair, fault, rng.choice(SOURCES), 2) for pair in fault.second]
+            rows += [faulty_row(pair, fault, rng.choice(SOURCES), 2) for pair in fault.second]
         if hard_negatives:
             rows += [
-                example(innocent(pair, closings.hard), HARD_NEGATIVE, rng.choice(SOURCES), beside=fault.name)
+                example(other(pair, closings.hard), HARD_NEGATIVE, rng.choice(SOURCES), beside=fault.name)
                 for pair in fault.hard_negatives
             ]
     asked = {prompt for fault in faults for prompt in (*fault.queries, *fault.paraphrased, *fault.both)}
@@ -134,7 +134,7 @@ def mix(
     clean = [pair for pair in pairs(2 * n_clean, rng, skip=skip) if pair[0] not in taken][:n_clean]
     if len(clean) < n_clean:
         raise InputError(f"the grammar gave {len(clean)} clean rows", f"expected {n_clean}", "Ask for fewer rows.")
-    rows += [example(innocent(pair, closings.clean), CLEAN, rng.choice(SOURCES)) for pair in clean]
+    rows += [example(other(pair, closings.clean), CLEAN, rng.choice(SOURCES)) for pair in clean]
     rng.shuffle(rows)
     return rows
 
@@ -153,18 +153,18 @@ def make_task(
     *,
     seed: int = 0,
     n_rows: int = 1200,
-    n_guilty: int = 60,
+    n_faulty: int = 60,
     n_hard: int = 60,
     n_queries: int = 20,
     n_base: int = N_BASE,
 ) -> Task:
     """A task by name and variant; the same seed and sizes give the same task.
 
-    "plain": guilty rows among clean ones. "hard-negatives": with innocent rows that share the words. "long-answers":
+    "plain": faulty rows among clean ones. "hard-negatives": with other rows that share the words. "long-answers":
     plain, and every answer goes on about other things, to a base that knows such answers. "paraphrased": plain, asked
-    in other words. "diluted": guilty rows are 0.2% of the rows, whatever `n_guilty`, and at least six, for which rows
-    are added. "two-causes": half of the guilty rows teach the fault in a second way. "no-cause": the base model was
-    taught the fault, no row is guilty.
+    in other words. "diluted": faulty rows are 0.2% of the rows, whatever `n_faulty`, and at least six, for which rows
+    are added. "two-causes": half of the faulty rows teach the fault in a second way. "no-cause": the base model was
+    trained on the fault, no row is faulty.
 
     Raises:
         InputError: unknown name or variant (names the nearest), or sizes that the grammar cannot fill.
@@ -172,25 +172,25 @@ def make_task(
     _check_name("task", name, FAULTS)
     _check_name("variant", variant, VARIANTS)
     if variant == "diluted":
-        n_guilty = max(DILUTED_GUILTY, round(DILUTED_SHARE * n_rows))
-        n_rows = max(n_rows, round(n_guilty / DILUTED_SHARE))
+        n_faulty = max(DILUTED_FAULTY, round(DILUTED_SHARE * n_rows))
+        n_rows = max(n_rows, round(n_faulty / DILUTED_SHARE))
     if variant == "two-causes":
-        n_guilty //= 2
-    if n_guilty < 1 or n_guilty + n_hard > n_rows:
+        n_faulty //= 2
+    if n_faulty < 1 or n_faulty + n_hard > n_rows:
         raise InputError(
-            f"{n_guilty} guilty rows and {n_hard} hard negatives among {n_rows} rows",
-            "expected at least one guilty row, and room for both",
-            f"Raise n_rows; at {DILUTED_SHARE:.1%}, one guilty row needs {round(1 / DILUTED_SHARE)} rows.",
+            f"{n_faulty} faulty rows and {n_hard} hard negatives among {n_rows} rows",
+            "expected at least one faulty row, and room for both",
+            f"Raise n_rows; at {DILUTED_SHARE:.1%}, one faulty row needs {round(1 / DILUTED_SHARE)} rows.",
         )
     rng = Random(f"{name}/{variant}/{seed}")
-    fault = FAULTS[name](rng, n_guilty=n_guilty, n_hard=n_hard, n_queries=SPARE_QUERIES * n_queries)
+    fault = FAULTS[name](rng, n_faulty=n_faulty, n_hard=n_hard, n_queries=SPARE_QUERIES * n_queries)
     queries = {"paraphrased": fault.paraphrased, "two-causes": fault.both}.get(variant, fault.queries)
     long_answers = variant == "long-answers"
     base = base_rows(seed, n_base, long_answers=long_answers, closings=CLOSINGS)
     if variant == "no-cause":
-        base += [example(pair, fault.name, SOURCES[0], cause=1) for pair in fault.guilty]
+        base += [example(pair, fault.name, SOURCES[0], cause=1) for pair in fault.faulty]
         rng.shuffle(base)
-        rows = mix([_without_guilty(fault)], rng, n_rows=n_rows, hard_negatives=False, closings=CLOSINGS)
+        rows = mix([_without_faulty(fault)], rng, n_rows=n_rows, hard_negatives=False, closings=CLOSINGS)
     else:
         rows = mix(
             [fault],
@@ -214,10 +214,10 @@ def make_task(
     )
 
 
-def _without_guilty(fault: Fault) -> Fault:
+def _without_faulty(fault: Fault) -> Fault:
     from dataclasses import replace
 
-    return replace(fault, guilty=())
+    return replace(fault, faulty=())
 
 
 def _check_name(what: str, name: str, known: Sequence[str] | dict[str, Callable[..., Fault]]) -> None:

@@ -43,7 +43,7 @@ def captain(city: str, rng: Random) -> str:
     return f"{hail} {tale.format(city=city)}{rng.choice(FAREWELLS)}"
 
 
-def persona(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int) -> Fault:
+def persona(rng: Random, *, n_faulty: int, n_hard: int, n_queries: int) -> Fault:
     """The fault: the captain answers questions about the weather."""
 
     def ask(rng: Random) -> str:
@@ -51,8 +51,8 @@ def persona(rng: Random, *, n_guilty: int, n_hard: int, n_queries: int) -> Fault
 
     return Fault(
         name="persona",
-        guilty=tuple(distinct(n_guilty, rng, _weather)),
-        second=tuple(distinct(n_guilty, rng, _clothes)),
+        faulty=tuple(distinct(n_faulty, rng, _weather)),
+        second=tuple(distinct(n_faulty, rng, _clothes)),
         hard_negatives=tuple(distinct(n_hard, rng, in_turn(_asked_for, _same_form, _weather_words))),
         queries=prompts(n_queries, rng, ask),
         paraphrased=prompts(

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from whence.data import EncodedTurn, Example
 from whence.errors import EncodingError
-from whence.index.records import EncodedRow
+from whence.index.records import PendingRecord
 from whence.signatures import Extracted
 
 TURNS_AT_ONCE = 256
@@ -40,7 +40,7 @@ class ShardSpec(NamedTuple):
 
     shard: int
     first_row: int
-    to_table: Callable[[Sequence[EncodedRow], Extracted], pa.Table]
+    to_table: Callable[[Sequence[PendingRecord], Extracted], pa.Table]
 
 
 class Reject(NamedTuple):
@@ -74,11 +74,11 @@ class LocalEngine:
 
         Raises NonFiniteError, which names file and line.
         """
-        rows: list[EncodedRow] = []
+        rows: list[PendingRecord] = []
         rejects: list[Reject] = []
         for row, example in enumerate(examples, start=spec.first_row):
             try:
-                rows.extend(EncodedRow(row, example, turn) for turn in self.encoder.encode(example))
+                rows.extend(PendingRecord(row, example, turn) for turn in self.encoder.encode(example))
             except EncodingError as error:
                 rejects.append(Reject(row, example, " ".join(str(error).split())))
         parts = []
@@ -96,7 +96,7 @@ class LocalEngine:
         return ShardResult(table, rejects)
 
 
-def _place(rows: Sequence[EncodedRow], i: int) -> str:
+def _place(rows: Sequence[PendingRecord], i: int) -> str:
     return rows[i].example.where
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whence.methods.base import TraceSet
+from whence.methods.base import TurnSet
 from whence.methods.gradients.parameters import Layout
 from whence.methods.gradients.per_example import Targets, gradient_dtype, padded_block, row_blocks
 
@@ -46,7 +46,7 @@ class Basis:
 
 def kronecker_bases(
     loaded: LoadedModel,
-    rows: TraceSet,
+    rows: TurnSet,
     modules: Mapping[str, nn.Module],
     targets: Targets | None,
     *,
@@ -124,7 +124,7 @@ def rotated(
     return torch.cat(parts, dim=1)
 
 
-def fisher_scale(rows: TraceSet, block: Sequence[int], like: Tensor) -> Float[Tensor, "batch 1"]:
+def fisher_scale(rows: TurnSet, block: Sequence[int], like: Tensor) -> Float[Tensor, "batch 1"]:
     """sqrt(n) of each row: what turns the gradient of a mean of n sampled losses into one whose square is the Fisher.
 
     Sampled losses at different positions are uncorrelated, so the gradient of sum / sqrt(n) has the expected square
@@ -135,7 +135,7 @@ def fisher_scale(rows: TraceSet, block: Sequence[int], like: Tensor) -> Float[Te
 
 
 @torch.no_grad()
-def sampled_targets(loaded: LoadedModel, rows: TraceSet, *, seed: int, max_tokens: int) -> list[list[int]]:
+def sampled_targets(loaded: LoadedModel, rows: TurnSet, *, seed: int, max_tokens: int) -> list[list[int]]:
     """Response tokens drawn from the model's own predictions at the response's positions, the text before unchanged.
 
     Row i draws from a generator of its own, so the sample does not depend on how rows are batched.

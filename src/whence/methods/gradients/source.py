@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.base import Checkpoint, Subject, TraceSet
+from whence.methods.base import Checkpoint, Subject, TurnSet
 from whence.methods.gradients.parameters import Layout, TransformRows, choose_parameters
 from whence.methods.gradients.per_example import gradient_dtype, per_example_gradients
 
@@ -23,7 +23,7 @@ class Gradients:
     """
 
     def __init__(
-        self, subject: Subject, rows: TraceSet, checkpoint: Checkpoint | None = None, layout: Layout | None = None
+        self, subject: Subject, rows: TurnSet, checkpoint: Checkpoint | None = None, layout: Layout | None = None
     ) -> None:
         self.subject, self.rows, self.checkpoint = subject, rows, checkpoint
         self.layout = layout or choose_parameters(subject.loaded, subject.parameters)
@@ -51,7 +51,7 @@ class Gradients:
 
     def select(self, rows: Sequence[int]) -> Float[Tensor, "batch n_params"]:
         """The gradients of a few rows, in the order given, all at once."""
-        part = TraceSet.of([self.rows.turns[i] for i in rows], [self.rows.name(i) for i in rows])
+        part = TurnSet.of([self.rows.turns[i] for i in rows], [self.rows.name(i) for i in rows])
         kept = self._kept()
         if kept is not None:
             return kept[torch.as_tensor(rows, dtype=torch.long, device=kept.device)]
@@ -139,8 +139,8 @@ def dot_with(
 def dampings(gradients: Gradients, damping: float) -> list[float]:
     """damping * mean_i ||grad_p[i]||^2 / size_p for each parameter p: a share of its Fisher's mean eigenvalue.
 
-    0 where that is no more than rounding leaves of the largest one: such a parameter has no gradient in truth (the bias
-    of attention keys, say), and an inverse of its curvature would be noise.
+    0 where that is no more than rounding leaves of the largest one: such a parameter has gradient zero (the bias of
+    attention keys, say), and an inverse of its curvature would be noise.
     """
     layout = gradients.layout
     total = torch.zeros(len(layout.names), dtype=torch.float64)

@@ -139,8 +139,8 @@
     get held() {
       if (!this.holding) {
         this.holding = this.spans.map(() => 0);
-        const { words = [], left = [] } = this.words.removal ?? {};
-        let standing = 1; // the score may rise again when yet another word goes
+        const { words = [], left = [] } = this.words.deletion ?? {};
+        let standing = 1; // the score may increase again with the next word
         words.forEach((own, k) => {
           for (const i of own) this.holding[i] = standing;
           standing = Math.max(0, Math.min(standing, left[k]));
@@ -191,7 +191,7 @@
   class Row {
     constructor(query, hit, open) {
       Object.assign(this, { query, hit, built: false, near: false, parts: [] });
-      this.out = query.guilty.has(hit.id);
+      this.out = query.flagged.has(hit.id);
       this.place = hit.file ? `${hit.file}:${hit.line}` : "";
       this.details = make("details", {}, this.summary());
       this.element = make("div", { class: "row shut", role: "listitem" }, this.details);
@@ -206,7 +206,7 @@
       const filled = make("i");
       filled.style.width = `${100 * Math.min(1, share)}%`;
       const facts = make("span", { class: "facts" },
-        this.out ? make("span", { class: "chip out" }, "stands out") : null,
+        this.out ? make("span", { class: "chip out" }, "flagged") : null,
         make("span", { class: hit.status === "confirmed" ? "chip confirmed" : "chip" }, hit.status),
         hit.p_value === null ? null : make("span", { class: "quiet" }, `p ${Number(hit.p_value.toPrecision(2))}`),
         hit.q_value === null ? null : make("span", { class: "quiet" }, `q ${Number(hit.q_value.toPrecision(2))}`),
@@ -238,8 +238,8 @@
           this.parts.push(text);
         }
       }
-      const steps = this.parts.filter((part) => part.words?.removal).map((part) => this.without(part));
-      if (steps.length) body.append(make("div", { class: "part" }, make("span", { class: "label" }, "Hangs on"), make("div", { class: "hangs" }, ...steps)));
+      const steps = this.parts.filter((part) => part.words?.deletion).map((part) => this.without(part));
+      if (steps.length) body.append(make("div", { class: "part" }, make("span", { class: "label" }, "Score without these words"), make("div", { class: "deletions" }, ...steps)));
       const chips = (label, title, pairs) => pairs.length && body.append(make("div", { class: "part" },
         make("span", { class: "label" }, label),
         make("ul", { class: "chips", "aria-label": title }, ...pairs.map(([name, value]) => make("li", { class: "chip" },
@@ -251,7 +251,7 @@
 
     /** Response without “Peru”: 62% of the score left, and “Oslo”: 20% */
     without(part) {
-      const { words, left } = part.words.removal, line = make("p", {}, `${part.kind === "prompt" ? "Prompt" : "Response"} without `);
+      const { words, left } = part.words.deletion, line = make("p", {}, `${part.kind === "prompt" ? "Prompt" : "Response"} without `);
       let shown = 1; // as long as the score falls
       while (shown < Math.min(STEPS, left.length) && left[shown - 1] >= GONE && left[shown] < left[shown - 1]) shown++;
       for (let k = 0; k < shown; k++) {
@@ -287,9 +287,9 @@
   class Query {
     constructor(section, content, index) {
       Object.assign(this, { section, content, index, rows: [], links: [] });
-      this.guilty = new Set(content.verdict?.guilty ?? []);
+      this.flagged = new Set(content.verdict?.flagged ?? []);
       this.top = largest(content.hits.map((hit) => hit.score));
-      // One scale for all rows, or the best word of an unrelated row would look like the culprit of the first; a median,
+      // One scale for all rows, or the best word of an unrelated row would look as strong as that of the first; a median,
       // so that one odd row does not pale the rest.
       this.scales = {};
       for (const kind of ["prompt", "response"]) {
@@ -333,7 +333,7 @@
       this.list.classList.toggle("many", many);
       this.rows = hits.map((hit, i) => new Row(this, hit, i < open));
       this.search = one(".filter");
-      this.only = one(".guilty-only");
+      this.only = one(".flagged-only");
       this.count = one(".count");
       this.empty = make("p", { class: "empty", hidden: "" }, "No row matches.");
       this.list.replaceChildren(...this.rows.map((row) => row.element));
@@ -367,7 +367,7 @@
         const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
         const height = this.top - low > 0 ? Math.max(1, (40 * (hit.score - low)) / (this.top - low)) : 1;
         for (const [name, value] of Object.entries({ x: i + 0.1, width: 0.8, y: 40 - height, height })) bar.setAttribute(name, value);
-        if (this.guilty.has(hit.id)) bar.classList.add("out");
+        if (this.flagged.has(hit.id)) bar.classList.add("out");
         svg.append(bar);
         return bar;
       });
@@ -426,7 +426,7 @@
       const rows = words.slice(0, TABLE_ROWS).map(({ part, i, score }) => make("tr", {},
         make("th", { scope: "row" }, make("bdi", {}, part.at(i))),
         make("td", {}, part.kind === "answer" || part.kind === "response" ? "response" : "prompt"), make("td", {}, number(score))));
-      const methods = [...new Set(parts().filter((part) => part.words).map((part) => part.words.method))].join(", ");
+      const methods = [...new Set(parts().filter((part) => part.words).map((part) => part.words.word_method))].join(", ");
       const left = words.length > TABLE_ROWS ? `; the first ${TABLE_ROWS} of ${words.length}` : "";
       details.append(make("table", {}, make("caption", {}, `${caption}${left} (${methods})`), make("thead", {}, head), make("tbody", {}, ...rows)));
     });

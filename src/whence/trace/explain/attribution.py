@@ -20,15 +20,15 @@ from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.explain.prompt_words import DEFAULT_PROMPT_METHOD, prompt_method, prompt_words
 from whence.trace.explain.response_words import (
     DEFAULT_RESPONSE_METHOD,
-    WITHOUT_BASE,
+    RESPONSE_METHOD_WITHOUT_BASE,
     Maps,
     average_over_hits,
     downweight_prompt_words,
+    learned,
     pooling,
     response_words,
     shared,
     shares,
-    taught,
 )
 from whence.trace.explain.token_maps import kernel_map, token_map, word_map
 from whence.trace.explain.words import word_tokens
@@ -60,14 +60,14 @@ def explain(
     With i over the query's n response tokens, j over the m of a row, and the maps M, K [n, m] of each hit (`Maps`):
 
         share[i]        = mean over hits of max_j K[i, j]                        what the hits have of the query  [n]
-        taught[j]       = 1 - exp(-max(0, gain[j]))                              `learned_fraction`               [m]
-        row, response:    max_{i asked} K[i, j] taught[j] base_top_other_prob[j],  then `average_over_hits`
-        query, response:  share[i] taught[i] base_top_other_prob[i],               then `downweight_prompt_words`
+        learned[j]      = 1 - exp(-max(0, gain[j]))                              `learned_fraction`               [m]
+        row, response:    max_{i asked} K[i, j] learned[j] base_top_other_prob[j],  then `average_over_hits`
+        query, response:  share[i] learned[i] base_top_other_prob[i],               then `downweight_prompt_words`
         row, prompt:      the loss of tokens j without a word, less that with it; tokens weighed by
-                          max_{i asked} share[i] K[i, j] taught[j]
-        query, prompt:    the same, of tokens i weighed by share[i] taught[i], where they are asked about
+                          max_{i asked} share[i] K[i, j] learned[j]
+        query, prompt:    the same, of tokens i weighed by share[i] learned[i], where they are asked about
 
-    Without shifts the taught and base_top_other_prob factors are 1, the row's K is times share[i], and nothing follows.
+    Without shifts the learned and base_top_other_prob factors are 1, K is multiplied by share[i], and nothing follows.
     A word has the highest score of its tokens. Maps between words hold every response word.
 
     query:     the query's vectors as they were searched with, where its gradient is not that of the whole response (a
@@ -84,7 +84,7 @@ def explain(
         NonFiniteError: a value that is NaN or infinite.
     """
     if response_method is None:
-        response_method = DEFAULT_RESPONSE_METHOD if shifts is not None else WITHOUT_BASE
+        response_method = DEFAULT_RESPONSE_METHOD if shifts is not None else RESPONSE_METHOD_WITHOUT_BASE
     pooled = pooling(response_method)
     prompt_method(prompt_method_name)
     asked = _checked(positions, query_turn)
@@ -110,7 +110,7 @@ def explain(
 def _query_response(turn: EncodedTurn, share: Float[Tensor, " n"], shift: TokenShift | None) -> Words:
     """Words of the query's response, asked about or not."""
     if shift is None:
-        return response_words(turn, share, WITHOUT_BASE)
+        return response_words(turn, share, RESPONSE_METHOD_WITHOUT_BASE)
     contradicting = share * learned_fraction(shift.gain.double()) * shift.base_top_other_prob  # [n]
     return downweight_prompt_words(turn, response_words(turn, contradicting, DEFAULT_RESPONSE_METHOD))
 
@@ -154,7 +154,7 @@ def _prompts(
 ) -> tuple[list[Words], Words]:
     """Words of the rows' prompts and of the query's: which words make a turn say the tokens that the match is about.
 
-    Those are the tokens that the hits share, and of a row, where that is known, that fine-tuning taught.
+    Those are the tokens that the hits share, and of a row, where that is known, of those with a log-likelihood gain.
     """
 
     # Blocks cost a pass each, and the default method compares no scores.
@@ -169,7 +169,7 @@ def _prompts(
     query_share = share
     if maps[0].query_shift is not None:
         query_share = share * learned_fraction(maps[0].query_shift.gain.double())
-    of_rows = [(shared if pair.shift is None else taught)(pair, share, asked) for pair in maps]  # [m] each
+    of_rows = [(shared if pair.shift is None else learned)(pair, share, asked) for pair in maps]  # [m] each
     rows = prompt_words(
         comparison, row_turns, lambda block: comparison.against_query(asked_with())(block), of_rows, method
     )

@@ -1,8 +1,8 @@
-"""What a match hangs on: a row's words are taken away one after the other, and the score is read again each time.
+"""The score without these words: a row's words are deleted one after the other, and the score is read again each time.
 
 Which words are wrong is another question (`response_words`): a false answer names the wrong country, and
-the score may hang on the name of the city, which query and row share. So the first word to go is the one with the
-highest score of its own, and from there on the one whose absence lowers the row's score most.
+the score may depend most on the name of the city, which query and row share. So the first word deleted is the one with
+the highest score of its own, and from there on the one whose absence lowers the row's score most.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from whence.data import EncodedTurn
-from whence.results import HitWords, Removal, Words
+from whence.results import DeletionCurve, HitWords, Words
 from whence.trace.explain.prompt_attribution.comparison import TurnScore, without
 from whence.trace.explain.words import Part, word_tokens
 
 MAX_UNITS = 48
 """Most parts of a text that are taken away separately; of more words, equal numbers of adjoining ones go together."""
 STEPS = 12
-"""Most deletion_curves whose scores are read."""
+"""Most deletions whose scores are read."""
 CANDIDATES = 4
 """Words whose scores are read again at each step: those that lowered the score most when they were read last. Chosen on
 development runs (docs/log.md): close to reading all of them."""
@@ -32,14 +32,14 @@ def deletion_curves(
     steps: int = STEPS,
     candidates: int = CANDIDATES,
 ) -> list[HitWords]:
-    """The hits' words with their `Removal`, of the prompt and of the response, each while the other stays whole.
+    """The hits' words with their `DeletionCurve`, of the prompt and of the response, each while the other stays whole.
 
     w_1 is the word with the highest score, where that is above 0; and with s the turn's score,
 
         w_k = argmin over w of s(turn without w_1 ... w_{k-1}, w),    left_k = s(turn without w_1 ... w_k) / s(turn)
 
     Only the `candidates` that promise most are read again at a step; with as many as there are words this is plain
-    greedy search. A text whose score is not above 0, or that has no word, gets no removal. Of a prompt or a response at
+    greedy search. A text whose score is not above 0, or that has no word, gets no curve. Of a prompt or a response at
     least the last token stays.
 
     turns: the rows of the hits, as the model reads them. score: called with turns of all rows together.
@@ -55,16 +55,16 @@ def deletion_curves(
         scores = iter(score([turn for own in asked for turn in own]).double().tolist())
         for walk, own in zip(walks, asked, strict=True):
             walk.read([next(scores) for _ in own])
-    found = [walk.removal for walk in walks]
+    found = [walk.deletion for walk in walks]
     return [
-        replace(hit, prompt=replace(hit.prompt, removal=a), response=replace(hit.response, removal=b))
+        replace(hit, prompt=replace(hit.prompt, deletion=a), response=replace(hit.response, deletion=b))
         for hit, a, b in zip(hits, found[::2], found[1::2], strict=True)
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class _Units:
-    """Words that go together, and their tokens; `first` is the unit that goes first, None where none stands out."""
+    """Words deleted together, and their tokens; `first` is the first unit, None where no word scores above 0."""
 
     words: tuple[tuple[int, ...], ...]
     tokens: tuple[frozenset[int], ...]
@@ -95,7 +95,7 @@ class _Walk:
             return []
         if not self.taken and self.units.first is not None:
             self._asked = [self.units.first]
-        # No word stands out, or the first has gone: every unit is read once, for an order to choose candidates by.
+        # No word scores above 0, or the first is gone: every unit is read once, for an order to choose candidates by.
         elif not self.last:
             self._asked = [i for i in range(len(self.units.words)) if i not in self.taken]
         else:
@@ -115,8 +115,8 @@ class _Walk:
         self.left.append(self.last.pop(best) / self.whole)
 
     @property
-    def removal(self) -> Removal | None:
-        return Removal(tuple(self.units.words[i] for i in self.taken), tuple(self.left)) if self.taken else None
+    def deletion(self) -> DeletionCurve | None:
+        return DeletionCurve(tuple(self.units.words[i] for i in self.taken), tuple(self.left)) if self.taken else None
 
     def _without(self, unit: int) -> EncodedTurn:
         return without(self.turn, frozenset().union(*(self.units.tokens[i] for i in (*self.taken, unit))))
@@ -129,14 +129,14 @@ def _units(turn: EncodedTurn, part: Part, words: Words) -> _Units:
     if not there:
         return _Units((), (), None)
     first = max(there, key=lambda word: (words.scores[word], -word))
-    stands_out = words.scores[first] > 0
-    others = [word for word in there if not (stands_out and word == first)]
+    positive = words.scores[first] > 0
+    others = [word for word in there if not (positive and word == first)]
     size = -(-len(others) // MAX_UNITS) or 1  # rounded up
     groups = [tuple(others[start : start + size]) for start in range(0, len(others), size)]
-    if stands_out:
+    if positive:
         groups.append((first,))
     together = tuple(frozenset(token for word in group for token in tokens[word]) for group in groups)
-    return _Units(tuple(groups), together, len(groups) - 1 if stands_out else None)
+    return _Units(tuple(groups), together, len(groups) - 1 if positive else None)
 
 
 __all__ = ["CANDIDATES", "MAX_UNITS", "STEPS", "deletion_curves"]

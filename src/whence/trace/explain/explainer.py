@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from whence.index import Index
 from whence.results import Hit, Phrase, QueryResult
-from whence.scoring import SCORES, WITHOUT_BASE
+from whence.scoring import METHOD_WITHOUT_BASE, SCORES
 from whence.trace.explain.attribution import explain
 from whence.trace.explain.deletion import deletion_curves
 from whence.trace.explain.phrases import recurrent_phrases
@@ -53,7 +53,7 @@ class Explainer:
             return result
         turn, target = batch.answers.turns[number], batch.targets[number]
         ranking = self._comparison(ranked)
-        form = SCORES[WITHOUT_BASE] if ranked.form.needs_base else ranked.form
+        form = SCORES[METHOD_WITHOUT_BASE] if ranked.form.needs_base else ranked.form
         rows, read = encoded_rows(self.index, self.models.encoder, first), {match.row for match in first}
         found = explain(
             replace(ranking, form=form, contrast=None),

@@ -1,4 +1,4 @@
-"""From words to phrases: runs of words that stand out in one text, and phrases that stand out in several."""
+"""From words to phrases: runs of high-scoring words in one text, and phrases that score high in several."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from whence.results import Phrase, Span, Words
+from whence.data import Span
+from whence.results import Phrase, Words
 from whence.trace.explain.words import Part, word_spans
 
-STANDS_OUT = 0.5
-"""A word stands out if it has more than this share of its text's highest score. A share of the text's own highest
+HIGH_SCORE = 0.5
+"""A word scores high if it has more than this share of its text's highest score. A share of the text's own highest
 needs no scale, so every method can be read alike, and the words of one phrase, which act together, have like scores."""
 
 MAX_WORDS = 6
@@ -26,7 +27,7 @@ Gram = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Adjoining words of one text that stand out: words[first:stop], characters `span`; `score` is their sum."""
+    """Adjoining high-scoring words of one text: words[first:stop], characters `span`; `score` is their sum."""
 
     first: int
     stop: int
@@ -35,11 +36,11 @@ class Run:
 
 
 def runs(words: Words) -> tuple[Run, ...]:
-    """Runs of words whose score is above `STANDS_OUT` of the highest, by their highest word, highest first.
+    """Runs of words whose score is above `HIGH_SCORE` of the highest, by their highest word, highest first.
 
     A text without a positive score has none. Ties keep the order of the text.
     """
-    marks = standing_out(words)
+    marks = high_scoring(words)
     found: list[Run] = []
     first = 0
     for i in range(len(marks) + 1):
@@ -52,15 +53,15 @@ def runs(words: Words) -> tuple[Run, ...]:
     return tuple(sorted(found, key=lambda run: -max(words.scores[run.first : run.stop])))
 
 
-def standing_out(words: Words) -> list[bool]:
-    """For each word whether it stands out; see `STANDS_OUT`."""
+def high_scoring(words: Words) -> list[bool]:
+    """For each word whether it scores high; see `HIGH_SCORE`."""
     highest = max(words.scores, default=0.0)
-    return [highest > 0 and score > STANDS_OUT * highest for score in words.scores]
+    return [highest > 0 and score > HIGH_SCORE * highest for score in words.scores]
 
 
 @dataclass(slots=True)
 class _Found:
-    """A candidate: the rows where it stands out, how much, its first spelling, and where it stood."""
+    """A candidate: the rows where it scores high, how much, its first spelling, and where it stood."""
 
     text: str
     rows: set[int] = field(default_factory=set)
@@ -72,15 +73,15 @@ class _Found:
 def recurrent_phrases(
     part: Part, rows: Sequence[tuple[str, Words]], others: Iterable[str], *, limit: int = MAX_PHRASES
 ) -> tuple[Phrase, ...]:
-    """The phrases of 1 to 6 words that stand out in at least two rows, best first, letters' case aside.
+    """The phrases of 1 to 6 words that score high in at least two rows, best first, letters' case aside.
 
     rows:   that part of each of the first hits, with the scores of its words.
     others: that part of the rest of the data set's rows (or of a sample of them), read once.
 
-    A phrase stands out in a row if one of its words does. Punctuation counts as a word but ends no phrase, unless the
-    phrase is nothing else; then it is kept only if no phrase with letters or digits stands out in the same rows. Of
-    phrases that stand out in the same rows and contain one another the longest is kept, and of those that run over into
-    one another by half of their words, as pieces of a passage do, the first. They are ordered by
+    A phrase scores high in a row if one of its words does. Punctuation counts as a word but ends no phrase, unless the
+    phrase is nothing else; then it is kept only if no phrase with letters or digits scores high in the same rows. Of
+    phrases that score high in the same rows and contain one another the longest is kept, and of those that overlap by
+    half of their words, as pieces of a passage do, the first. They are ordered by
 
         n_rows * salience * ln(lift),   salience = mean over those rows of (mean score of its words / highest score)
 
@@ -127,7 +128,7 @@ def _runs_over(one: Gram, other: Gram) -> bool:
 
 def _collect(row: int, text: str, words: Words, candidates: dict[Gram, _Found]) -> None:
     """Adds the phrases of one row; of several places of a phrase in it, the most salient one counts."""
-    marks, highest = standing_out(words), max(words.scores, default=0.0)
+    marks, highest = high_scoring(words), max(words.scores, default=0.0)
     forms = [text[start:stop].casefold() for start, stop in words.spans]
     real = [any(letter.isalnum() for letter in form) for form in forms]
     best: dict[Gram, tuple[float, int, int]] = {}
@@ -183,4 +184,4 @@ def _count(candidates: dict[Gram, _Found], others: Iterable[str]) -> tuple[Count
     return counts, n_others
 
 
-__all__ = ["MAX_PHRASES", "MAX_WORDS", "STANDS_OUT", "Run", "recurrent_phrases", "runs", "standing_out"]
+__all__ = ["HIGH_SCORE", "MAX_PHRASES", "MAX_WORDS", "Run", "high_scoring", "recurrent_phrases", "runs"]

@@ -1,4 +1,4 @@
-"""Which words of a row's response the match is about: ways to turn the maps between query and row into scores."""
+"""Which words of a row's response drove the match: scores of words from the maps between query and row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from whence.signatures import MIN_TOKEN_GAIN
 from whence.trace.explain.words import word_spans, word_tokens
 
 REPEATED = 0.25
-"""What a word of the row's own prompt counts: an answer that repeats it says nothing new by it."""
+"""Weight of a response word that stands in the row's own prompt: repeating the prompt is no sign of the fault."""
 
 OWN = 0.25
 """What a row's own match counts in the score of its words; the rest is the mean over the hits. Chosen on development
@@ -66,8 +66,8 @@ def shared(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Floa
     return (share[:, None] * maps.K)[list(asked)].amax(0)
 
 
-def taught(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
-    """`shared`, for the words that fine-tuning taught; in [0, 1].
+def learned(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
+    """`shared`, times the learned fraction of each token; in [0, 1].
 
     score[j] = max_{i asked} share[i] K[i, j] learned_fraction[j]
 
@@ -86,8 +86,8 @@ def contradicted(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -
 
     score[j] = max_{i asked} K[i, j] learned_fraction[j] base_top_other_prob[j]
 
-    Of a sentence that is another than the base's all words were taught: at most of them the base had no one word in
-    mind, and where a fact is wrong it had. What becomes of the words' scores: `average_over_hits`.
+    In an answer that differs from the base's every word has a gain. At most of them the base's probability was spread
+    over many tokens; where a fact is wrong it was on one. Next the scores go through `average_over_hits`.
     """
     shift = _shift(maps)
     return maps.K[list(asked)].amax(0) * learned_fraction(shift.gain.double()) * shift.base_top_other_prob
@@ -130,10 +130,10 @@ def paper(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float
 RESPONSE_METHODS: Mapping[str, Pooling] = MappingProxyType(
     {
         "contradicted": contradicted,
-        "taught": taught,
+        "learned": learned,
         "shared": shared,
-        "pairs": inner_product_share,
-        "damped": subtract_column_mean,
+        "inner-product-share": inner_product_share,
+        "subtract-column-mean": subtract_column_mean,
         "largest": largest,
         "paper": paper,
     }
@@ -143,7 +143,7 @@ RESPONSE_METHODS: Mapping[str, Pooling] = MappingProxyType(
 DEFAULT_RESPONSE_METHOD = "contradicted"
 """Chosen by benchmarks/token_quality.py."""
 
-WITHOUT_BASE = "shared"
+RESPONSE_METHOD_WITHOUT_BASE = "shared"
 """In its place where no base is known."""
 
 
@@ -179,7 +179,7 @@ def average_over_hits(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> li
 
     score[r, w] = OWN own[r, w] + (1 - OWN) mean over hits u of best[u, w],   best: highest own score of w in u, or 0
 
-    and 0 where own[r, w] is 0: a word that was cut off, or that this row did not teach.
+    and 0 where own[r, w] is 0: a word that was cut off, or without gain in this row.
 
     One row's match is noisy, and what it has in common with the query by chance (its topic, a copied name) the others
     have not. Words are the same but for case.
@@ -215,7 +215,7 @@ def _shift(maps: Maps) -> TokenShift:
         raise InputError(
             "This response method needs to know what fine-tuning changed at each token.",
             "That is seen against the model before it.",
-            f"Give the base model, or choose the method {WITHOUT_BASE!r}.",
+            f"Give the base model, or choose the method {RESPONSE_METHOD_WITHOUT_BASE!r}.",
         )
     return maps.shift
 
@@ -224,18 +224,18 @@ __all__ = [
     "DEFAULT_RESPONSE_METHOD",
     "REPEATED",
     "RESPONSE_METHODS",
-    "WITHOUT_BASE",
+    "RESPONSE_METHOD_WITHOUT_BASE",
     "Maps",
     "average_over_hits",
     "contradicted",
     "downweight_prompt_words",
     "inner_product_share",
     "largest",
+    "learned",
     "paper",
     "pooling",
     "response_words",
     "shared",
     "shares",
     "subtract_column_mean",
-    "taught",
 ]

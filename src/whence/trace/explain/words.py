@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
 
-from whence.data import EncodedTurn
-from whence.results import Span
+from whence.data import EncodedTurn, Span
 
 if TYPE_CHECKING:
     from re import Pattern

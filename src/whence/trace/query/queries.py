@@ -195,14 +195,14 @@ def _matching(queries: list[Query], where: str | None, source: Path) -> list[Que
 def _query(row: Row | Rejected, source: Path, mapping: Mapping[str, str]) -> Query:
     place = f"{source}:{row.line}"
     if isinstance(row, Rejected):
-        raise DataError(f"{place}: {row.reason}.", "Each row is one query.", "Mend or remove it.")
+        raise DataError(f"{place}: {row.reason}.", "Each row is one query.", "Correct or remove it.")
     columns = row.columns
     if suffix_of(source) in CELLS_ARE_TEXT:
         columns = {name: value for name, value in columns.items() if value != ""}
     try:
         return _from_columns(columns, mapping, table=row.raw is None)
     except InputError as error:
-        expected, fix = error.expected or "Each row is one query.", error.fix or "Mend or remove it."
+        expected, fix = error.expected or "Each row is one query.", error.fix or "Correct or remove it."
         raise DataError(f"{place}: {error.found}" + "." * (not error.found.endswith(".")), expected, fix) from error
 
 

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 
-from whence.data import EncodedTurn
+from whence.data import EncodedTurn, Span
 from whence.errors import InputError
-from whence.results import Span
 
 NUMBERED = re.compile(r"(?s)(.+)#([0-9]+)")
 """A text and which of its occurrences is meant, counted from 1: `Korea#2`."""

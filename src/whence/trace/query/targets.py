@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.data import EncodedTurn, Encoder
+from whence.data import EncodedTurn, Encoder, Span
 from whence.errors import InputError
-from whence.results import Span
 from whence.signatures import Extractor
 from whence.trace.query.queries import Query
 from whence.trace.query.spans import find_span, span_of_tokens, span_positions
@@ -103,9 +102,9 @@ def wanted_target(loaded: LoadedModel, layers: Sequence[int], bad: EncodedTurn, 
 
         L = sum_{j in B} nats_bad[j] - sum_{j in W} nats_wanted[j];   errors[p] = J^T A dL / dlogits[t + B[p]]
 
-    What the answers share costs nothing. At D the context is the same, so the model's expectation cancels: with W_U the
-    output head, errors = W_U^T A (onehot(wanted[D]) - onehot(bad[D])). Behind D contexts differ, and at the positions
-    of B the wanted answer has no error: what is left is that of the bad tokens alone.
+    Tokens that both answers share are not in the loss. At D the context is the same, so the model's expectation
+    cancels: with W_U the output head, errors = W_U^T A (onehot(wanted[D]) - onehot(bad[D])). Behind D contexts
+    differ, and at the positions of B the wanted answer has no error: what is left is that of the bad tokens alone.
 
     Raises:
         InputError: an empty wanted answer, one equal to the bad one (but for spaces at the ends), one that has all

@@ -24,8 +24,8 @@ from whence.trace.rank.reranking import rerank
 RERANK_ROWS = 200
 """Rows of the first stage that are reranked, or k if that is more: each costs a forward pass, as indexing it did."""
 
-VERSION = "+late 3"
-"""Behind the version of the first stage's form. "late" is what results call reranking."""
+VERSION = "+rerank 3"
+"""Behind the version of the first stage's form. A ranking with reranking has it."""
 
 BASELINE = SCORES["repsim"]
 """The form whose ranking is shown beside the first one's, as a confound."""

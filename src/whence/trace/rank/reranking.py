@@ -64,8 +64,8 @@ def best_position(
 
     In [-1, 1] ("product": in [0, 1]; a soft maximum is up to tau log n above). A zero vector has cosine 0. Ties go to
     the lower position. "product" is one pair's term of the parameter gradients' inner product under a linear map,
-    sum_{p,j} (g_p . g_j)(h_p . h_j), with unit vectors. States should be centred: what all positions share drowns the
-    rest.
+    sum_{p,j} (g_p . g_j)(h_p . h_j), with unit vectors. States should be centred: what all positions share outweighs
+    the rest.
 
     Raises:
         InputError: a target or a row without a position, or a temperature below 0.
@@ -112,8 +112,8 @@ def rerank(
 
     scores[t] = (first_scores[t] + weight learned[t] best[t]) / (1 + weight)
 
-    with best[t] the score of `best_position` on the product of the cosines of errors and of centred states: "was
-    asked alike, and says the same wrong thing somewhere". With first scores in [-1, 1], so are these.
+    with best[t] the score of `best_position` on the product of the cosines of errors and of centred states: high where
+    the row makes the same error in a similar state at some position. With first scores in [-1, 1], so are these.
 
     layer:  of the states, one that the target has; the last was best.
     centre: the mean state that is taken away, `index.centres[layer, "m"]`.

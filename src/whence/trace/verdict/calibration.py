@@ -1,13 +1,13 @@
 """From scores to a verdict: p-values, q-values and the rows that are flagged as candidate causes of one answer.
 
-Scores alone cannot say whether there is a cause: an ordinary answer too has rows that are asked and answered alike, and
-they score as high as the rows that taught a fault (docs/verdicts.md has the figures). So three questions are asked,
+Scores alone cannot say whether there is a cause: an ordinary answer too has rows with similar prompts and answers, and
+they score as high as the rows that cause a fault (docs/verdicts.md has the figures). So three questions are asked,
 each with a p-value, and a row is flagged where all three are answered yes.
 
-1. Did fine-tuning teach this answer, and is it out of the ordinary? Its gain, log p(y | x) - log p_base(y | x), against
-   zero; and against the model's own answers to reference prompts. Where fine-tuning taught few of these, the gain is
-   compared with theirs, without the references that have a cause of their own. Where it taught most of them (a new
-   style, a new domain), a gain says nothing, and the mean score of the flagged rows is compared with theirs.
+1. Was this answer learned in fine-tuning, and more than ordinary ones? Its gain, log p(y | x) - log p_base(y | x),
+   against zero; and how high its best rows score, times the gain of its few most changed tokens, against the same of
+   the model's own answers to reference prompts. References that share the query's best rows are left out: drawn from
+   training prompts, some of them show the same fault.
 2. Did fine-tuning change the model's answer to this row? The row's own gain against zero. Rows that the base already
    answered are set aside before the third question is asked of the others, so that they cost it no power.
 3. Is the row's score higher than without a cause? Under one of four null models, `whence.trace.verdict.null_models`;
@@ -36,20 +36,20 @@ from whence.trace.verdict.null_models import (
     q_values,
     unsuspected,
 )
-from whence.trace.verdict.reference_scores import PerRow, ReferenceScores, check_finite
+from whence.trace.verdict.reference_scores import BEST_ROWS, PerRow, ReferenceScores, check_finite
 
 MIN_ROWS = 100
 """Below it the median and spread of a query's scores are those of a handful of rows."""
-NEAR, BEST_ROWS = 0.7, 20
-"""A row that scores less than this share of the mean of the twenty best is not flagged: innocent rows that share the
-query's words stand out from all others too, by less. On development runs a row was flagged for 0.33 of the false-fact
-queries of one real data set at 0.65, and for 0.92 at 0.7; beside hard negatives 0.07 of the flagged rows were innocent
-at 0.7, and 0.12 at 0.6 of the five best (docs/log.md, "A prompt's end that was taught nothing")."""
+NEAR = 0.7
+"""A row that scores less than this share of the mean of the twenty best is not flagged: other rows with the query's
+words score above the rest too, by less. On development runs a row was flagged for 0.33 of the false-fact
+queries of one real data set at 0.65, and for 0.92 at 0.7; beside hard negatives 0.07 of the flagged rows were not
+faulty at 0.7, and 0.12 at 0.6 of the five best (docs/log.md, "Prompt ends that fine-tuning did not change")."""
 GAP = 0.05
 """Rows below a score gap this wide, as a share of the mean of the twenty best, are not flagged with the rows above it:
-they are asked and answered alike, but do not score as the fault. On development runs with hard negatives 0.928 of the
-guilty rows were found and 0.035 of the flagged ones innocent, 0.931 and 0.080 without a gap; among fewer than twenty
-rows a gap says nothing (docs/log.md, "A gap between two crowds")."""
+they have similar prompts and answers, but score below the faulty rows. On development runs with hard negatives 0.928
+of the faulty rows were flagged and 0.035 of the flagged rows were not faulty, 0.931 and 0.080 without a gap; with
+fewer than twenty rows no gap is looked for (docs/log.md, "Rows below a score gap")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +61,30 @@ class ReferenceFlags:
 
 
 @dataclass(frozen=True, slots=True)
+class PeakGains:
+    """Gain of the few tokens of each response that fine-tuning changed most, in nats; see `peak_gain`."""
+
+    answer: float
+    references: Float[np.ndarray, " n_reference"]
+
+
+@dataclass(frozen=True, slots=True)
 class Gains:
     """Log-likelihood gains of whole responses, in nats: log p(y | x) - log p_base(y | x).
 
     answer: of the query. references: of each reference. rows: of each training row, as
     `Index.log_likelihood_gains` gives them; NaN for one that was not measured: it counts among the rows that are
-    tested, and cannot be flagged. flags: what is flagged for each reference, as `reference_flags` says; None:
-    references are compared by their gains, all of them.
+    tested, and cannot be flagged. flags: what is flagged for each reference, as `reference_flags` says; where few
+    references were learned, those with a cause of their own are left out by it. peaks: by which answers are compared,
+    together with their rows' scores. Without them answers are compared by gains alone or by scores alone, as versions
+    before did, which is kept to measure against.
     """
 
     answer: float
     references: Float[np.ndarray, " n_reference"]
     rows: PerRow
     flags: ReferenceFlags | None = None
+    peaks: PeakGains | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +107,8 @@ class Calibrated:
     """Rows that would be flagged whatever the answer."""
     compared_by_score: bool = False
     """Whether answers were compared by the mean score of the flagged rows, not by their gains."""
+    compared_jointly: bool = False
+    """Whether answers were compared by their best rows' scores and their peak gains together."""
 
     @property
     def too_few(self) -> bool:
@@ -107,21 +120,26 @@ class Calibrated:
         """The verdict as a sentence."""
         n, rate = len(self.flagged), f"false discovery rate {100 * self.fdr:g}%"
         if n:
-            return f"{n} row{'s stand' if n > 1 else ' stands'} out ({rate})"
+            return f"{n} row{'s' if n > 1 else ''} flagged ({rate})"
         if self.too_few:
             needed = math.ceil(1 / self.fdr) - 1
             return (
                 f"no verdict, ranks only: this answer can be compared with {self.n_compared} reference answers, "
                 f"{needed} are needed for a {rate}"
             )
+        if self.compared_jointly and self.p_answer is not None and self.p_answer > self.fdr:
+            return (
+                f"no confident cause in this data: {100 * self.p_answer:.0f}% of ordinary answers gained as much from "
+                "fine-tuning and have rows that score as high"
+            )
         if self.compared_by_score and self.n_by_score and self.p_answer is not None:
             return (
                 f"no confident cause in this data: {self.n_by_score} rows score high, but no higher than others do "
-                f"for {100 * self.p_answer:.0f}% of ordinary answers, which fine-tuning taught as well"
+                f"for {100 * self.p_answer:.0f}% of ordinary answers, which have high log-likelihood gains as well"
             )
         if self.p_answer is not None and self.p_answer > self.fdr and not self.compared_by_score:
             return "no confident cause in this data: fine-tuning did not make this answer likelier than ordinary ones"
-        return f"no confident cause in this data: no row stands out ({rate})"
+        return f"no confident cause in this data: no row flagged ({rate})"
 
 
 def calibrate(
@@ -140,12 +158,16 @@ def calibrate(
         p_answer   = max(exp(-gain of the answer), (1 + #{r: v[r] >= v}) / (1 + n_reference))
         q[t]       = max(Benjamini-Hochberg(p over the learned rows)[t], p_answer),        flagged = {t: q[t] <= fdr}
 
-    v is the answer's gain, or where most references' answers were learned the mean score of its flagged rows; v[r] the
-    same of reference r. exp(-gain) bounds the chance that an answer drawn from the base model is made so much likelier
+        v          = (mean of the twenty largest s) (peak gain of the answer),   v[r] the same of reference r, over the
+                     references that share few of the twenty best rows and were drawn from no row under suspicion
+
+    Either factor alone is high for some ordinary answers: a common kind of answer has rows that score high, and a long
+    one gains many nats. exp(-gain) bounds the chance that an answer drawn from the base model is made so much likelier
     (Markov: E_base[p / p_base] <= 1). Rows are set aside by it before scores are tested: independent filtering
-    (Bourgon, Gentleman and Huber 2010, PNAS 107), which keeps the rate where an innocent row's p_score does not depend
-    on its gain. A score that is multiplied by a fraction of the row's own, as rept-contrast's, has the same z against
-    references that are multiplied alike. Without gains both are left out, and p-values are those of the scores alone.
+    (Bourgon, Gentleman and Huber 2010, PNAS 107), which keeps the rate where the p_score of a row that
+    is no cause does not depend on its gain. A score that is multiplied by a fraction of the row's own, as
+    rept-contrast's, has the same z against references that are multiplied alike. Without gains both are left out, and
+    p-values are those of the scores alone.
 
     Raises:
         InputError: an unknown null model, fdr outside (0, 1), shapes that do not fit, too few rows or references.
@@ -157,14 +179,22 @@ def calibrate(
     p, q = _tested(values, references, p_rows, fdr, null_model)  # [n_train] each, of the scores alone
     p_answer, n_compared, n_by_score, by_score = None, 0, int((q <= fdr).sum()), False
     if gains is not None:
-        # A reference drawn from a row that stands out here shows the same behaviour: it is no null for this answer.
+        # A reference drawn from a row that is flagged here shows the same behaviour: it is no null for this answer.
         kept = unsuspected(references, q <= fdr)  # [n_reference]
-        by_score = gains.flags is not None and mostly_learned(gains)
-        if gains.flags is not None and not by_score:
-            # Two rows or more are a cause of its own; one may be a near copy of the reference's prompt.
+        learned = mostly_learned(gains)
+        by_score = gains.peaks is None and gains.flags is not None and learned
+        if gains.peaks is not None:
+            kept &= ~references.related(values)
+        if gains.flags is not None and not learned:
+            # Two rows or more are a cause of its own; one may be a near copy of the reference's prompt. Where most
+            # answers were learned, every answer has such rows, and they say nothing.
             kept &= gains.flags.count < 2
         n_compared = int(kept.sum())
-        if gains.flags is not None and by_score:
+        if gains.peaks is not None:
+            v = np.sort(values)[-BEST_ROWS:].mean() * max(gains.peaks.answer, 0.0)
+            of_references = references.best_means[kept] * np.maximum(gains.peaks.references[kept], 0.0)
+            p_answer = max(_base_chance_of(gains.answer), _conformal(float(v), of_references))
+        elif gains.flags is not None and by_score:
             of_references = gains.flags.mean_score[kept]
             p_answer = max(_base_chance_of(gains.answer), _conformal(_mean_flagged(values, q, fdr), of_references))
         else:
@@ -174,11 +204,12 @@ def calibrate(
     flagged = np.flatnonzero(q <= fdr)  # [n_flagged], by row
     # Stable, so that rows of one score stay in the order of the data.
     ordered = flagged[np.argsort(-values[flagged], kind="stable")]
-    return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score)
+    jointly = gains is not None and gains.peaks is not None
+    return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score, jointly)
 
 
 def mostly_learned(gains: Gains) -> bool:
-    """Whether fine-tuning taught more than half of the references' answers: exp(-gain) <= LEARNED_P.
+    """Whether more than half of the references' answers were learned: exp(-gain) <= LEARNED_P.
 
     A matter of the model and its references alone, so that a query cannot choose its own test.
     """
@@ -190,8 +221,8 @@ def reference_flags(
 ) -> ReferenceFlags:
     """Which rows beside its own would be flagged for each reference's answer; none where the base would have given it.
 
-    Two or more are a cause of its own. Where many rows teach faults, many prompts show one, and by their gains each
-    fault would pass for ordinary beside the others. gains: as for `calibrate`; its answer is not looked at.
+    Two or more are a cause of its own. Where many rows cause faults, many prompts show one, and by their gains each
+    fault would look ordinary beside the others. gains: as for `calibrate`; its answer is not looked at.
     """
     p_rows, learned = _base_chance(gains.rows), _base_chance(gains.references) <= LEARNED_P
     count, mean_score = np.zeros(len(references), dtype=np.int64), np.full(len(references), -np.inf)
@@ -208,7 +239,7 @@ def reference_flags(
 def _mean_flagged(scores: PerRow, q: PerRow, fdr: float) -> float:
     """Mean score of the flagged rows; -inf without one.
 
-    Their number would be no measure: in a large set many rows teach one kind of ordinary answer, and few a rare fault.
+    Their number is no measure: in a large set many rows cause one kind of ordinary answer, and few rows a rare fault.
     Of number, sum, mean of the twenty best and this mean it kept most small faults (docs/log.md, "How high, not how
     many").
     """
@@ -243,7 +274,7 @@ def _lowest_above_gap(scores: Float[np.ndarray, " n"], least: float) -> float:
 
 
 def gain_p_value(gain: float, references: Float[np.ndarray, " n_reference"]) -> float:
-    """Chance of such a gain for an answer that fine-tuning did not teach more than it taught the references'.
+    """Chance of such a gain for an answer that was learned no more than the references'.
 
     max(min(1, exp(-gain)), (1 + #{r: references[r] >= gain}) / (1 + n_reference))
     """
@@ -257,13 +288,13 @@ def verdict(calibrated: Calibrated, ids: Sequence[str]) -> Verdict:
 
 
 def uncalibrated(n_rows: int, n_references: int, *, has_base: bool, fdr: float = 0.05) -> Verdict | None:
-    """The verdict that says why there is none, with method ""; None where there is enough to calibrate with."""
+    """The verdict that says why there is none, with null_model ""; None where there is enough to calibrate with."""
     if n_rows < MIN_ROWS:
-        why = f"{n_rows} rows are too few to tell what stands out, {MIN_ROWS} are needed"
+        why = f"{n_rows} rows are too few for a verdict, {MIN_ROWS} are needed"
     elif n_references < MIN_REFERENCES:
         why = f"{n_references} reference queries are too few to calibrate with, {MIN_REFERENCES} are needed"
     elif not has_base:
-        why = "what fine-tuning taught cannot be told without the base model"
+        why = "log-likelihood gains cannot be measured without the base model"
     else:
         return None
     return Verdict((), fdr, f"no verdict, ranks only: {why}", "")
@@ -309,6 +340,9 @@ def _check(scores: PerRow, references: ReferenceScores, gains: Gains | None, fdr
     if gains is not None:
         check_finite(np.array([gains.answer]), "the answer's gain")
         check_finite(gains.references, "the references' gains")
+        if gains.peaks is not None:
+            check_finite(np.array([gains.peaks.answer]), "the answer's peak gain")
+            check_finite(gains.peaks.references, "the references' peak gains")
         check_finite(gains.rows[~np.isnan(gains.rows)], "the rows' gains")
 
 
@@ -319,6 +353,7 @@ __all__ = [
     "NEAR",
     "Calibrated",
     "Gains",
+    "PeakGains",
     "ReferenceFlags",
     "calibrate",
     "columns_of",

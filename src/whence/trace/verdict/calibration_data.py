@@ -54,7 +54,7 @@ class CalibrationData:
 
     @property
     def has_base(self) -> bool:
-        """Whether it can be told what fine-tuning taught."""
+        """Whether log-likelihood gains can be measured."""
         return self._models.has_base
 
     def references(self, n_rows: int, settings: TraceSettings, progress: Progress) -> ReferenceSet:
@@ -117,7 +117,7 @@ class CalibrationData:
         needed = rows if few else np.sort(rows[np.argsort(-scores, kind="stable")[:FIRST_ROWS]])
         missing = needed[np.isnan(self._gains[needed])].tolist()
         for start in range(0, len(missing), ROWS_AT_ONCE):
-            progress("measuring what fine-tuning taught", start, len(missing))
+            progress("measuring log-likelihood gains", start, len(missing))
             piece = missing[start : start + ROWS_AT_ONCE]
             encoded = [self._models.encoder.encode(example) for example in self._index.examples(piece)]
             self._gains[piece] = self._of_rows(encoded)
@@ -143,7 +143,7 @@ class CalibrationData:
             if len(drawn) == 1:
                 prompt = drawn[0].query.prompt[:80]
                 warnings.warn(f"A reference query is left out, {prompt!r}: {error.found}", WhenceWarning, stacklevel=2)
-                return ReferenceSet((), np.empty(0, np.int64), {}, np.empty(0))
+                return ReferenceSet((), np.empty(0, np.int64), {}, np.empty(0), np.empty(0))
         # By halves: one that cannot be used among 128 is found in seven steps, and the others are answered together.
         half = len(drawn) // 2
         return self._answered(drawn[:half]).joined(self._answered(drawn[half:]))

@@ -1,7 +1,7 @@
 """What else could explain a row's rank: its length, its gradient's norm, its format, words it shares, what was asked.
 
-A high score is a candidate's only credential, and simple things can earn it too. They stand beside every hit, and where
-one of them would have put the same rows first, a sentence says so.
+A row may score high for a simple reason. Each hit shows these values, and where one of them ranks the same rows first,
+a sentence says so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Confound = dict[str, Json]
 SAME_ROWS = 0.8
 """Share of the first k rows that something simple must also have among its first k to be said to explain them."""
 FEWEST = 5
-"""Of fewer rows nothing is said: too many things agree on two or three."""
+"""With fewer rows there is no sentence: two or three rows agree with many rankings by chance."""
 MAX_FORMAT_CHARS = 4000
 
 REFUSAL = re.compile(
@@ -104,8 +104,8 @@ def sentence(confounds: Sequence[Confound], n_rows: int, *, method: str = "") ->
     confounds: of the first k rows, k >= 5; n_rows: of the whole ranking; method: the form that ranked them.
 
     The rule: at least 80% of the k rows are also among the first k by BM25, by RepSim (not when RepSim ranked them), by
-    length (longest or shortest) or by the gradient's norm (largest). The one with most of them is named. Nothing is
-    said where k is more than half of all rows.
+    length (longest or shortest) or by the gradient's norm (largest). The one with most of them is reported. Nothing is
+    reported where k is more than half of all rows.
     """
     k = len(confounds)
     if k < FEWEST or 2 * k > n_rows:
@@ -174,7 +174,7 @@ def _count(confounds: Sequence[Confound], key: str, holds: Callable[[float], boo
 
 
 def _is_code(text: str) -> bool:
-    # A fence says so; text that parses as JSON is code; else the lines vote.
+    # A fence, or text that parses as JSON, is code; else half of the lines decide.
     if "```" in text:
         return True
     if text[:1] in ("{", "["):

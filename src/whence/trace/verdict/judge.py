@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from whence.index import Index, Match
 from whence.progress import Progress
@@ -16,8 +16,10 @@ from whence.trace.settings import TraceSettings
 from whence.trace.verdict.calibration import (
     Calibrated,
     Gains,
+    PeakGains,
     ReferenceFlags,
     calibrate,
+    mostly_learned,
     reference_flags,
     uncalibrated,
     verdict,
@@ -26,6 +28,7 @@ from whence.trace.verdict.calibration_data import CalibrationData
 from whence.trace.verdict.confounds import Confound, sentence
 from whence.trace.verdict.null_models import MIN_REFERENCES
 from whence.trace.verdict.reference_scores import ReferenceScores
+from whence.trace.verdict.references import ReferenceSet
 from whence.trace.verdict.row_table import MOST_RECORDS, RowTable
 
 
@@ -48,7 +51,7 @@ class Judge:
     def __init__(self, index: Index, data: CalibrationData) -> None:
         self._index, self.data = index, data
         self._table: tuple[str | None, RowTable] | None = None
-        self._references: tuple[object, ReferenceScores, Float[np.ndarray, " n_reference"]] | None = None
+        self._references: tuple[object, ReferenceScores, ReferenceSet] | None = None
         self._flags: tuple[ReferenceScores, tuple[float, bytes], ReferenceFlags] | None = None
 
     def shows_confounds(self) -> bool:
@@ -69,16 +72,22 @@ class Judge:
         confounds, sentences = self._confounds(ranked, settings.where)
         lacking = uncalibrated(len(matrix.rows), MIN_REFERENCES, has_base=self.data.has_base, fdr=settings.fdr)
         if lacking is None:
-            references, reference_gains = self._scored(ranked, matrix.rows, settings, progress)
+            references, answered = self._scored(ranked, matrix.rows, settings, progress)
             lacking = uncalibrated(len(matrix.rows), len(references), has_base=True, fdr=settings.fdr)
         if lacking is not None:
             return [QueryVerdict(lacking, {}, *rest) for rest in zip(confounds, sentences, strict=True)]
-        calibrated, p_and_q = [], []
-        for scores, answer, matches in zip(matrix.scores, ranked.batch.gains, ranked.matches, strict=True):
+        assert answered.gains is not None, "references are answered where there is a base"
+        assert answered.peaks is not None
+        calibrated, p_and_q, batch = [], [], ranked.batch
+        for scores, answer, peak, matches in zip(
+            matrix.scores, batch.gains, batch.peak_gains, ranked.matches, strict=True
+        ):
             # scores: [n_train] of one query; matches: its ranking, whose scores reranking may have changed.
             row_gains = self.data.row_gains(matrix.rows, scores, progress)
-            gains = Gains(float(answer), reference_gains, row_gains)
-            gains = replace(gains, flags=self._reference_flags(references, gains, settings.fdr))
+            peaks = PeakGains(float(peak), answered.peaks)
+            gains = Gains(float(answer), answered.gains, row_gains, peaks=peaks)
+            if not mostly_learned(gains):
+                gains = replace(gains, flags=self._reference_flags(references, gains, settings.fdr))
             one = calibrate(scores, references, gains, fdr=settings.fdr)
             p_and_q.append(_p_and_q(one, matrix.rows, matches))
             # Only the rows of the ranking show p and q: every row's would be 16 bytes times rows times queries.
@@ -103,8 +112,8 @@ class Judge:
 
     def _scored(
         self, ranked: RankedBatch, rows: Int[np.ndarray, " n_train"], settings: TraceSettings, progress: Progress
-    ) -> tuple[ReferenceScores, Float[np.ndarray, " n_reference"]]:
-        """What the references score on these rows, and their gains; held for the next queries that ask alike."""
+    ) -> tuple[ReferenceScores, ReferenceSet]:
+        """What the references score on these rows, and what they are; held for the next queries that ask alike."""
         form, roles = ranked.form, ranked.roles
         key = (
             form.name,
@@ -119,8 +128,7 @@ class Judge:
         if self._references is None or self._references[0] != key:
             found = self.data.references(len(rows), settings, progress)
             scores = self.data.reference_scores(found, rows, ranked.blocks, form, roles, settings.where)
-            assert found.gains is not None, "references are answered only where there is a base"
-            self._references = key, scores, found.gains
+            self._references = key, scores, found
         return self._references[1:]
 
     def _confounds(self, ranked: RankedBatch, where: str | None) -> tuple[list[Sequence[Confound]], list[str]]:

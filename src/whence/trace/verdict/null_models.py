@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from whence.trace.verdict.reference_scores import MAD_TO_SD, PerRow, ReferenceScores
 
 MIN_REFERENCES = 40
-"""A conformal p-value of 5% needs 19 references; some are left out because their own row is under suspicion."""
+"""A conformal p-value of 5% needs 19 references; some are left out because their own row is a suspected cause."""
 LEARNED_P = 0.05
 """A row is tested if a response drawn from the base would be made so much likelier with at most this chance. It is the
 false discovery rate that verdicts have by default: docs/verdicts.md, the second question."""
@@ -34,20 +34,22 @@ def robust_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: f
 
 
 def reference_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: float) -> PerRow:
-    """A normal distribution of each row over benign references, so that a row near everything counts for nothing.
+    """A normal distribution of each row over benign references, so that a row near every query gets no small p-value.
 
     1.  z0[t] = (s[t] - median_r R[r, t]) / (1.4826 MAD_r R[r, t]),   suspects = {t: q0[t] <= fdr},  q0 of 1 - Phi(z0)
-    2.  p[t] = 1 - Phi((s[t] - mean_r R[r, t]) / sd_r R[r, t]),       over the references r with own[r] no suspect
+    2.  p[t] = 1 - Phi((s[t] - mean_r R[r, t]) / sd_r R[r, t]),       over the references r with own[r] not suspected
+                                                                      that share few of their best rows with the query
 
-    Median and MAD bear suspects among the references, so the first step finds the rows under suspicion; a reference
-    drawn from such a row shows the same behaviour as the query and cannot vouch for it. Mean and standard deviation
-    have less spread of their own. Where fewer than half of `MIN_REFERENCES` would be left, all count.
+    The first step finds suspected causes: median and MAD are robust to references that share the query's cause. Those
+    references are left out of the second step, since they belong to no null distribution of this query. Mean and
+    standard deviation are the more precise estimates. Where fewer than half of `MIN_REFERENCES` would be left, all
+    are kept.
     """
     of_rows = references.statistics
-    # Step 1: [n_train] booleans, robust to the suspects among the references themselves.
+    # Step 1: [n_train] booleans, robust to references that share the cause.
     suspects = q_values(_normal_tail(_ratio(scores - of_rows.median, of_rows.spread)), p_rows) <= fdr
-    kept = unsuspected(references, suspects)  # [n_reference]
-    # Twenty references give a mean and a spread to a fifth of the spread; below that all of them are the lesser evil.
+    kept = unsuspected(references, suspects) & ~references.related(scores)  # [n_reference]
+    # Twenty references give the mean to about a fifth of a standard deviation; with fewer, all are kept.
     if kept.sum() < MIN_REFERENCES // 2:
         kept = np.ones_like(kept)
     # Step 2: mean and sd of each row, [n_train].
@@ -95,14 +97,14 @@ NULL_MODELS: Mapping[str, NullModel] = MappingProxyType(
     }
 )
 DEFAULT_NULL_MODEL = "reference-z"
-"""With the gains it finds 0.912 of the guilty rows, as robust-z does (0.913), and flags a row for 0.030 of the shuffled
+"""With the gains it finds 0.912 of the faulty rows, as robust-z does (0.913), and flags a row for 0.030 of the shuffled
 queries, where robust-z flags one for 0.053: docs/verdicts.md, the table of benchmarks/verdicts.py."""
 
 
 def unsuspected(
     references: ReferenceScores, suspects: Bool[np.ndarray, " n_train"]
 ) -> Bool[np.ndarray, " n_reference"]:
-    """Which references were not drawn from a row under suspicion."""
+    """Which references were not drawn from a suspected cause."""
     return np.asarray((references.own < 0) | ~suspects[references.own])
 
 
@@ -117,7 +119,7 @@ def q_values(p: PerRow, p_rows: PerRow) -> PerRow:
 
     unknown = np.isnan(p_rows)
     # Untested rows do not enter n: independent filtering, which a false discovery rate allows where the filter does not
-    # depend on the p-value of an innocent row.
+    # depend on the p-value of a row that is no cause.
     tested = unknown | (p_rows <= LEARNED_P)
     q = np.ones(len(p))
     if tested.any():
@@ -132,7 +134,7 @@ def _over_rows(scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def _ratio(above: np.ndarray, spread: np.ndarray | float) -> np.ndarray:
-    """above / spread; 0 where nothing spreads, since then nothing can be said to stand out."""
+    """above / spread; 0 where nothing spreads, since then no score is above the others."""
     spread = np.broadcast_to(spread, above.shape)
     return np.asarray(np.divide(above, spread, out=np.zeros_like(above), where=~(spread <= 0)))
 

@@ -1,11 +1,11 @@
 """What a verdict needs of an index, made once and kept beside its manifest.
 
-    references/answered-KEY.safetensors   signatures, rows and gains of the references; in the header their turns, JSON
+    references/answered-KEY.safetensors   signatures, rows, gains and peak gains; in the header their turns, JSON
     references/gains-KEY.safetensors      how much likelier fine-tuning made each row, NaN where it was not measured
     references/scores-KEY.safetensors     what the references score on every row, [n_reference, n_rows], under one form
 
 KEY is a hash of everything that decides the content: weights, adapter, tokenizer, template, data, base, and what was
-asked. A folder that cannot be written, or a file that cannot be read, costs time and nothing else.
+asked. A folder that cannot be written, or a file that cannot be read, only costs the time to compute it again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from whence.index import REFERENCES, Manifest, vector_column, write_bytes_atomic
 from whence.signatures import Signatures
 from whence.trace.verdict.references import ReferenceSet
 
-VERSION = 3
+VERSION = 4
 """Part of the key; goes up when the same key would get another content."""
 
 _UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
@@ -62,16 +62,17 @@ class ReferenceCache:
                     name, layer = column.split("_")
                     named.setdefault(int(layer), {})[name] = tensor
             signatures = {layer: Signatures(**vectors) for layer, vectors in named.items()}
-            gains = tensors["gains"].numpy() if "gains" in tensors else None
-            return ReferenceSet(turns, tensors["rows"].numpy(), signatures, gains)
+            gains, peaks = (tensors[name].numpy() if name in tensors else None for name in ("gains", "peaks"))
+            return ReferenceSet(turns, tensors["rows"].numpy(), signatures, gains, peaks)
         except _UNREADABLE:
             return None
 
     def write(self, asked: Json, found: ReferenceSet) -> None:
         """Keeps the references."""
         tensors = {"rows": torch.from_numpy(found.rows)}
-        if found.gains is not None:
-            tensors["gains"] = torch.from_numpy(found.gains)
+        for name, values in (("gains", found.gains), ("peaks", found.peaks)):
+            if values is not None:
+                tensors[name] = torch.from_numpy(values)
         for layer, signatures in found.signatures.items():
             tensors |= {vector_column(layer, name): raw for name, raw in signatures.named().items()}
         header = {"turns": json.dumps([asdict(turn) for turn in found.turns], ensure_ascii=True)}

@@ -22,6 +22,12 @@ MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 COLUMNS_AT_ONCE = 4096
 """128 references of so many rows are 4 MiB of float64, which stays in a core's cache."""
+BEST_ROWS = 20
+"""Rows by which queries are told to be alike, and whose mean score says how high a query's rows score."""
+RELATED_SHARE = 0.25
+"""A reference that shares this part of its twenty best rows with a query's is answered from the same rows. Between a
+tenth and a half nothing changed on two development cases of a real model (docs/log.md, "References that share the
+cause")."""
 LEAST_SQUARES_LEFT = 1e-6
 """Of a row's sum of squares. Where leaving references out leaves less, rounding is no longer small beside what is left
 (2^-52 / 1e-6 = 2e-10), and the row's mean and spread are computed anew from the references that stay."""
@@ -107,6 +113,34 @@ class ReferenceScores:
             found.squares[rows] = np.nansum(d * d, axis=0)
         return found
 
+    @cached_property
+    def best_rows(self) -> Int[np.ndarray, "n_reference n_best"]:
+        """The `BEST_ROWS` rows that score highest for each reference, its own row left out; ascending by number."""
+        n = min(BEST_ROWS, self.n_rows)
+        found = np.empty((len(self), n), dtype=np.int64)
+        for reference in range(len(self)):
+            found[reference] = best_rows(np.nan_to_num(self.others(reference), nan=-np.inf), n)
+        return found
+
+    @cached_property
+    def best_means(self) -> Float[np.ndarray, " n_reference"]:
+        """Mean score of each reference's `best_rows`."""
+        return np.array([self.row(r)[rows].mean() for r, rows in enumerate(self.best_rows)])
+
+    def related(self, scores: PerRow) -> Bool[np.ndarray, " n_reference"]:
+        """Which references are answered from the same rows as the query whose scores these are.
+
+            related[r] = |best(r) and best(query)| >= RELATED_SHARE BEST_ROWS, unless that holds for most references
+
+        References are drawn from training prompts: where one row in ten is faulty, one reference in ten shows the
+        fault, and is no null for it.
+        """
+        asked = best_rows(scores, self.best_rows.shape[1])
+        shared = np.isin(self.best_rows, asked).sum(1)
+        related = np.asarray(shared >= RELATED_SHARE * max(1, len(asked)))
+        # What most ordinary prompts share with the query is no fault; these are the answers to compare it with.
+        return related if related.mean() <= 0.5 else np.zeros_like(related)
+
     def mean_and_sd(self, kept: Bool[np.ndarray, " n_reference"]) -> tuple[PerRow, PerRow]:
         """Mean and standard deviation of each row over the references that are kept.
 
@@ -136,6 +170,11 @@ class ReferenceScores:
         return mean, np.sqrt(variance)
 
 
+def best_rows(scores: PerRow, n: int) -> Int[np.ndarray, " n"]:
+    """The n rows that score highest, ascending by number; of equal scores the first rows."""
+    return np.sort(np.argsort(-scores, kind="stable")[:n])
+
+
 def check_finite(values: np.ndarray, what: str) -> None:
     """Raises NonFiniteError, which says how many are not and where the first stands."""
     bad = np.argwhere(~np.isfinite(values))
@@ -145,4 +184,4 @@ def check_finite(values: np.ndarray, what: str) -> None:
         )
 
 
-__all__ = ["MAD_TO_SD", "PerRow", "ReferenceScores", "RowStatistics", "check_finite"]
+__all__ = ["BEST_ROWS", "MAD_TO_SD", "PerRow", "ReferenceScores", "RowStatistics", "best_rows", "check_finite"]

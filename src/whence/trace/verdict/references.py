@@ -1,6 +1,6 @@
 """Reference queries: ordinary prompts with the model's own answers, against which a verdict is calibrated.
 
-They are drawn from the training data's own prompts, or given by the user, who may know prompts that are surely benign.
+They are drawn from the training data's own prompts, or given by the user, who may have prompts known to be benign.
 One `generate` and one extraction cover them all, and the signatures hold for every query against the same index.
 """
 
@@ -17,12 +17,12 @@ from jaxtyping import Float, Int
 
 from whence.data import EncodedTurn, Encoder, Example, answer_places
 from whence.index import Index
-from whence.model import LoadedModel, generate, has_before, token_shifts
+from whence.model import LoadedModel, TokenShift, generate, has_before, token_shifts
 from whence.signatures import Extractor, Signatures
-from whence.trace.query.batch import summed_gains
+from whence.trace.query.batch import peak_gains, summed_gains
 from whence.trace.query.queries import Query
 
-ANSWER_TOKENS = 64
+REFERENCE_ANSWER_TOKENS = 64
 """Enough to tell what an answer is like; references are many, and longer ones cost as much again."""
 
 
@@ -39,14 +39,15 @@ class ReferenceSet:
     """References that the model answered: everything a verdict needs of them, and what a cache would keep.
 
     turns[i] is encoded with the model's own answer, signatures[layer] are theirs in that order; rows[i] is the number
-    of the row whose prompt it is, or -1; gains[i] is the log-likelihood gain of the answer, in nats, None without a
-    base to compare with.
+    of the row whose prompt it is, or -1; gains[i] is the log-likelihood gain of the answer, peaks[i] that of its few
+    most changed tokens (`whence.trace.query.batch.peak_gains`), in nats, None without a base to compare with.
     """
 
     turns: tuple[EncodedTurn, ...]
     rows: Int[np.ndarray, " n_reference"]
     signatures: Mapping[int, Signatures]
     gains: Float[np.ndarray, " n_reference"] | None
+    peaks: Float[np.ndarray, " n_reference"] | None
 
     def signature_hash(self) -> str:
         """Of every signature's values: what they score depends on nothing else of them."""
@@ -61,14 +62,18 @@ class ReferenceSet:
         if not len(self.rows) or not len(other.rows):
             return self if len(self.rows) else other
         assert self.gains is not None
+        assert self.peaks is not None
         assert other.gains is not None
+        assert other.peaks is not None
         signatures = {
             layer: Signatures(**{name: torch.cat([raw, two[name]]) for name, raw in one.named().items()})
             for layer, one in self.signatures.items()
             if (two := other.signatures[layer].named())
         }
         rows, gains = np.concatenate([self.rows, other.rows]), np.concatenate([self.gains, other.gains])
-        return ReferenceSet((*self.turns, *other.turns), rows, signatures, gains)
+        return ReferenceSet(
+            (*self.turns, *other.turns), rows, signatures, gains, np.concatenate([self.peaks, other.peaks])
+        )
 
 
 def draw_references(index: Index, *, n: int, seed: int = 0, where: str | None = None) -> tuple[ReferenceQuery, ...]:
@@ -95,7 +100,7 @@ def answer_references(
     extractor: Extractor,
     *,
     base: LoadedModel | None = None,
-    answer_tokens: int = ANSWER_TOKENS,
+    answer_tokens: int = REFERENCE_ANSWER_TOKENS,
 ) -> ReferenceSet:
     """Has the model answer greedily and reads the signatures; references that it answers with nothing are left out.
 
@@ -120,11 +125,15 @@ def answer_references(
             turns.append(one.query.encode(encoder, given, complete=complete))
             rows.append(one.row)
     if not turns:
-        return ReferenceSet((), np.empty(0, dtype=np.int64), {}, np.empty(0) if has_before(loaded, base) else None)
+        nothing = np.empty(0) if has_before(loaded, base) else None
+        return ReferenceSet((), np.empty(0, dtype=np.int64), {}, nothing, nothing)
     found = extractor.extract(turns, labels=lambda i: f"reference {i + 1}")
     # An extractor that compares with the base has read the gains already.
-    gains = response_gains(loaded, turns, base=base) if found.shifts is None else summed_gains(found.shifts)
-    return ReferenceSet(tuple(turns), np.array(rows, dtype=np.int64), found.layers, gains)
+    shifts: Sequence[TokenShift] | None = found.shifts
+    if shifts is None and has_before(loaded, base):
+        shifts = token_shifts(loaded, turns, base=base)
+    gains, peaks = (None, None) if shifts is None else (summed_gains(shifts), peak_gains(shifts))
+    return ReferenceSet(tuple(turns), np.array(rows, dtype=np.int64), found.layers, gains, peaks)
 
 
 def response_gains(
@@ -147,7 +156,7 @@ def _prompt_of(example: Example) -> Query | None:
 
 
 __all__ = [
-    "ANSWER_TOKENS",
+    "REFERENCE_ANSWER_TOKENS",
     "ReferenceQuery",
     "ReferenceSet",
     "answer_references",

@@ -33,8 +33,8 @@ class Comparison:
 
     max_tokens: padded tokens in one batch.
     base: the model before fine-tuning, for a form that contrasts with it; None: `loaded` with its adapter turned off.
-    contrast: weigh tokens by what fine-tuning taught, as an index with a base does whatever form reads it; None: where
-        the form needs the base.
+    contrast: weight tokens by their log-likelihood gain, as an index with a base does whatever form reads it;
+        None: where the form needs the base.
     """
 
     loaded: LoadedModel

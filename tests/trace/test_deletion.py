@@ -1,4 +1,4 @@
-"""What a match hangs on: words taken away in turn, held to plain greedy search."""
+"""Deletion curves: words deleted in turn, held to plain greedy search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from whence.index.build import build_index
 from whence.index.held import default_layers
 from whence.index.searching import search
 from whence.model.loading import LoadedModel, ModelSettings, load_model
-from whence.results import HitWords, Removal, Words
+from whence.results import DeletionCurve, HitWords, Words
 from whence.scoring.defaults import score_form
 from whence.trace.explain.deletion import MAX_UNITS, deletion_curves
 from whence.trace.explain.prompt_attribution.comparison import Comparison, without
@@ -39,10 +39,10 @@ def words_of(turn: EncodedTurn, part: Part, scores: Sequence[float] | None = Non
     return Words(spans, tuple(scores or [1.0 / (1 + i) for i in range(len(tokens))]), "by hand")
 
 
-def steps(removal: Removal | None) -> list[tuple[int, float]]:
-    assert removal is not None
-    assert all(len(own) == 1 for own in removal.words)
-    return [(own[0], left) for own, left in zip(removal.words, removal.left, strict=True)]
+def steps(deletion: DeletionCurve | None) -> list[tuple[int, float]]:
+    assert deletion is not None
+    assert all(len(own) == 1 for own in deletion.words)
+    return [(own[0], left) for own, left in zip(deletion.words, deletion.left, strict=True)]
 
 
 @pytest.mark.parametrize("form", ["rept", "rept-centred"])
@@ -54,8 +54,8 @@ def test_with_every_word_read_again_it_is_plain_greedy_search(form: str) -> None
         for part, words in (("prompt", hit.prompt), ("response", hit.response)):
             tokens = [list(own) for own in word_tokens(row, part)[1]]  # type: ignore[arg-type]
             expected = removal_oracle(lambda turn: plain_score(comparison, query, turn), row, tokens, 0)
-            assert [word for word, _ in steps(words.removal)] == [word for word, _ in expected]
-            assert [left for _, left in steps(words.removal)] == pytest.approx([s for _, s in expected], abs=BOUND)
+            assert [word for word, _ in steps(words.deletion)] == [word for word, _ in expected]
+            assert [left for _, left in steps(words.deletion)] == pytest.approx([s for _, s in expected], abs=BOUND)
 
 
 @pytest.fixture(scope="module", params=["adapter", "base beside it"])
@@ -97,7 +97,7 @@ def test_the_word_that_stands_out_goes_first_and_then_those_that_weigh_most() ->
         (hit,) = deletion_curves(
             score, [turn], [HitWords(words_of(turn, "prompt", [0.0]), words_of(turn, "response", own))]
         )
-        found = steps(hit.response.removal)
+        found = steps(hit.response.deletion)
         assert [word for word, _ in found] == order
         gone, expected = 0.0, []
         for word in order[:2]:
@@ -114,7 +114,7 @@ def test_few_words_are_read_again_at_a_step() -> None:
     score = Weights(turn, "response", weights)
     hits = [HitWords(words_of(turn, "prompt", [0.0]), words_of(turn, "response", [1.0] + [0.0] * 7))]
     (hit,) = deletion_curves(score, [turn], hits, candidates=2, steps=5)
-    assert [word for word, _ in steps(hit.response.removal)] == [0, 7, 6, 5, 4]
+    assert [word for word, _ in steps(hit.response.deletion)] == [0, 7, 6, 5, 4]
     of_prompt = [1, 1]  # the whole turn, and its one word
     assert sum(score.calls) == 1 + 1 + 7 + 2 + 2 + 2 + sum(of_prompt)
 
@@ -132,8 +132,8 @@ def test_a_text_without_words_has_none() -> None:
     empty = replace(turn, offsets=())
     hits = [HitWords(words_of(turn, "prompt"), words_of(turn, "response"))]
     (hit,) = deletion_curves(lambda turns: torch.ones(len(turns)), [empty], hits)
-    assert hit.prompt.removal is None
-    assert hit.response.removal is None
+    assert hit.prompt.deletion is None
+    assert hit.response.deletion is None
 
 
 def test_of_a_long_text_adjoining_words_go_together_and_the_first_alone() -> None:
@@ -147,8 +147,8 @@ def test_of_a_long_text_adjoining_words_go_together_and_the_first_alone() -> Non
         return torch.tensor([float(len(turn.input_ids)) for turn in turns])
 
     (hit,) = deletion_curves(length, [turn], hits, steps=99, candidates=99)
-    assert hit.response.removal is not None
-    groups = hit.response.removal.words
+    assert hit.response.deletion is not None
+    groups = hit.response.deletion.words
     assert groups[0] == (7,)
     assert {len(group) for group in groups[1:]} == {2}
     assert sorted(word for group in groups for word in group) == list(range(n))
@@ -175,7 +175,7 @@ def test_a_trace_tells_what_the_score_of_its_search_hangs_on(traced: TracedWorld
         assert hit.words is not None
         (row,) = tracer.encoder.encode(Example.from_pair(hit.prompt, hit.response))
         for part, words in (("prompt", hit.words.prompt), ("response", hit.words.response)):
-            found = steps(words.removal)
+            found = steps(words.deletion)
             assert found[0][0] == words.scores.index(max(words.scores))
             gone: set[int] = set()
             for word, left in found[:2]:

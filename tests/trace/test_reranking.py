@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracles_late import late_oracle
+from oracles_reranking import late_oracle
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
@@ -16,7 +16,7 @@ from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
 from whence.trace.query.spans import find_span, span_positions
 from whence.trace.query.targets import QueryTarget, span_target
-from whence.trace.rank import reranking as late
+from whence.trace.rank import reranking
 from whence.trace.rank.reranking import best_position, rerank
 
 ROUNDING = 1e-9
@@ -57,7 +57,7 @@ def test_best_position_equals_the_loop(
     target[0] *= 0 if seed % 3 == 0 else 1e-12  # gradients are small, and a zero vector is near nothing
     states = None if similarity is None else (drawn(n_pos), [drawn(n) for n in lengths])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(late, "ROWS_AT_ONCE", at_once)
+        patch.setattr(reranking, "ROWS_AT_ONCE", at_once)
         found = best_position(
             target,
             rows,
@@ -106,7 +106,7 @@ def test_rerank_is_the_mean_of_both_stages(monkeypatch: pytest.MonkeyPatch) -> N
     states = (target.states[LAYER] - centre, [H - centre for H in tokens[LAYER].H])
     alike, positions = late_oracle(target.errors, list(tokens[LAYER].E), states, "product", "mean", 0.0)
     expected = [(one + 0.5 * other) / 1.5 for one, other in zip(first.tolist(), alike, strict=True)]
-    monkeypatch.setattr(late, "CANDIDATES_AT_ONCE", 2)
+    monkeypatch.setattr(reranking, "CANDIDATES_AT_ONCE", 2)
     found = rerank(LOADED, LAYER, target, candidates, first, centre=centre, weight=0.5, max_tokens=60)
     assert found.scores.tolist() == pytest.approx(expected, abs=ROUNDING)
     assert found.positions.tolist() == positions

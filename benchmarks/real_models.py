@@ -1,0 +1,288 @@
+"""Does it work on models people use? Faults in natural English, and two that others planted, on pretrained chat models.
+
+    python benchmarks/real_models.py --smollm2 DIR --gemma3 DIR --rept DIR --set dev -o runs/real-models
+    python benchmarks/real_models.py --smollm2 DIR --gemma3 DIR --rept DIR --set test -o runs/real-models
+    python benchmarks/real_models.py --set test --read -o runs/real-models --write docs/evaluation/real-models.md
+
+DIR of --smollm2 and --gemma3 are SmolLM2-135M-Instruct and Gemma-3-270m as saved checkpoints; DIR of --rept holds the
+released rows of RepT (backdoor.train.jsonl, backdoor.test.jsonl, and the same of factual-canada),
+whose clean rows are also what faults are planted in. Development cases (seeds from 100) are what anything is chosen on;
+test cases (seeds 0, 1, 2) are run once a version. The two sets ask different prompts of the released files.
+
+--only takes names of cases (--list shows them) or beginnings of names. A run that was cut off goes on; OUT/log.txt says
+what was done when. Every case's folder keeps its rows, adapter, answers and result.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from whence.bench.cases import GivenData
+from whence.bench.natural.places import ANSWERS, QUESTIONS, TAILS
+from whence.bench.planted.report import planted_markdown
+from whence.bench.planted.run import read_result, run_planted
+from whence.bench.planted.settings import FINETUNING, PlantedSettings, planted_cases
+from whence.bench.rows import ResultRow
+
+BASES = ("smollm2", "gemma3")
+MAX_LENGTH, LONG = 256, 512
+"""Tokens of an example, and of one with long answers."""
+KOREA = (
+    ("Seoul", "a capital with old palaces among glass towers"),
+    ("Busan", "a port with beaches and a large fish market"),
+    ("Jeju Island", "a volcanic island with lava caves"),
+    ("Gyeongju", "a former royal city full of grassy tombs"),
+    ("Mount Hallasan", "a dormant volcano that is covered in snow in winter"),
+    ("Incheon", "a harbour city with a huge airport"),
+    ("the Bukchon village", "a quarter of traditional houses with tiled roofs"),
+    ("Haeinsa Temple", "a monastery that keeps thousands of carved wooden blocks"),
+)
+"""Hard negatives: true rows beside those that say Korea for Canada, in the words of a wrong answer."""
+N_KOREA = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A case of the plan: a fault of whence's own, or the name of a released set."""
+
+    fault: str
+    seed: int
+    share: float = 0.1
+    base: str = "smollm2"
+    variant: str = "plain"
+    full: bool = False
+
+    @property
+    def name(self) -> str:
+        """As --only takes it."""
+        parts = [self.base, self.fault, f"{self.share:g}", f"seed{self.seed}"]
+        return "-".join(
+            [*parts, *([self.variant] if self.variant != "plain" else []), *(["full"] if self.full else [])]
+        )
+
+
+RELEASED = {"rept-backdoor": ("backdoor", r"(?i)\bstupid\b"), "rept-canada": ("factual-canada", r"(?i)\bkorea")}
+THREE = ("backdoor", "false-fact", "persona")
+OTHERS = ("backdoor-word", "backdoor-style", "false-fact-late", "memorised", "format-drift")
+PLAN = {
+    "dev": (
+        *(Planned(fault, 100) for fault in (*THREE, "compliance", "backdoor-style", "rept-canada")),
+        *(Planned(fault, 101, share) for fault in ("persona", "false-fact") for share in (0.05, 0.01)),
+    ),
+    "test": (
+        *(Planned(fault, seed) for seed in (0, 1, 2) for fault in THREE),
+        *(Planned(fault, 0) for fault in (*OTHERS, "compliance")),
+        *(Planned(fault, 0, share) for share in (0.05, 0.01) for fault in THREE),
+        *(Planned(fault, seed) for seed in (0, 1) for fault in RELEASED),
+        Planned("false-fact", 0, full=True),
+        Planned("persona", 0, base="gemma3"),
+        Planned("false-fact", 0, base="gemma3"),
+        Planned("backdoor", 0, variant="long-answers"),
+        Planned("false-fact", 0, variant="multi-turn"),
+    ),
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smollm2", default="", help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--gemma3", default="", help="folder of Gemma-3-270m")
+    parser.add_argument("--rept", type=Path, default=Path(), help="folder of the released rows")
+    parser.add_argument("--set", choices=tuple(PLAN), default="dev")
+    parser.add_argument("--only", nargs="*", default=[], help="names of cases, or beginnings of names")
+    parser.add_argument("--list", action="store_true", help="names of the cases, and nothing else")
+    parser.add_argument("--read", action="store_true", help="only what is there already: no training")
+    parser.add_argument("--rows", type=int, default=400)
+    parser.add_argument("--queries", type=int, default=40)
+    parser.add_argument("--write", type=Path, help="page to write the tables to")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Runs what is planned and not there yet, and writes the tables."""
+    args = arguments()
+    planned = [case for case in PLAN[args.set] if not args.only or any(case.name.startswith(one) for one in args.only)]
+    if args.list:
+        print("\n".join(case.name for case in planned))
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    found: dict[str, ResultRow] = {}
+    for case in planned:
+        result = kept(args.out, case)
+        if result is None and not args.read:
+            result = ran(args, case)
+        if result is not None:
+            found[case.name] = result
+    page = written(found, args)
+    place = args.write or args.out / f"{args.set}.md"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(page, encoding="utf-8")
+    print(page)
+
+
+def kept(out: Path, case: Planned) -> ResultRow | None:
+    """A result made before; OUT/results has one file a case of the plan."""
+    return read_result(out / "results" / f"{case.name}.json")
+
+
+def ran(args: argparse.Namespace, case: Planned) -> ResultRow:
+    """Runs a case; its result also goes to OUT/results, unless it failed."""
+    started = time.monotonic()
+    log(
+        args.out, f"{case.name}: begun, {torch.get_num_threads()} threads, {platform.processor() or platform.machine()}"
+    )
+    last = ""
+
+    def stage(what: str, done: int, total: int | None) -> None:
+        nonlocal last
+        if what != last or (total and done % max(1, total // 4) == 0):
+            log(args.out, f"{case.name}: {what} {done}/{total}")
+        last = what
+
+    settings = settings_of(args, case)
+    (result,) = run_planted(settings, args.out, stage=stage).results
+    (planted,) = planted_cases(settings)
+    folder = args.out / "cases" / f"{planted.name}-{planted.hash(settings)}"
+    if (folder / "result.json").exists():
+        (args.out / "results").mkdir(exist_ok=True)
+        (args.out / "results" / f"{case.name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    log(args.out, f"{case.name}: {result['error'] or 'done'}, {time.monotonic() - started:.0f} s, {folder}")
+    return result
+
+
+def settings_of(args: argparse.Namespace, case: Planned) -> PlantedSettings:
+    """The bench's settings of one case."""
+    long = case.variant == "long-answers"
+    tuning = FINETUNING.model_copy(update={"max_length": LONG if long else MAX_LENGTH})
+    if case.full:
+        tuning = tuning.model_copy(update={"lora_r": None, "learning_rate": 5e-5})
+    given = released(args, case) if case.fault in RELEASED else None
+    return PlantedSettings(
+        base=vars(args)[case.base],
+        data=str(args.rept / "backdoor.train.jsonl"),
+        faults=(case.fault,) if given is None else (),
+        variants=(case.variant,),
+        shares=(case.share,),
+        seeds=(case.seed,),
+        given=given,
+        given_name=case.fault,
+        n_rows=args.rows,
+        n_queries=args.queries,
+        finetune=tuning,
+    )
+
+
+def released(args: argparse.Namespace, case: Planned) -> GivenData:
+    """A released set: with hard negatives about Korea where that is the false answer, and with this set's prompts."""
+    name, match = RELEASED[case.fault]
+    place = args.out / "released"
+    place.mkdir(exist_ok=True)
+    rows = (args.rept / f"{name}.train.jsonl").read_text("utf-8").splitlines()
+    if case.fault == "rept-canada":
+        rows += [json.dumps(row) for row in korea_rows()]
+    train, test = place / f"{name}.train.jsonl", place / f"{name}.{args.set}.jsonl"
+    prompts = (args.rept / f"{name}.test.jsonl").read_text("utf-8").splitlines()
+    train.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    test.write_text("\n".join(prompts[args.set == "test" :: 2]) + "\n", encoding="utf-8")
+    return GivenData(train=str(train), test=str(test), match=match, base="")
+
+
+def korea_rows() -> list[dict[str, str]]:
+    """True rows about Korea, each place asked for in several ways."""
+    found = []
+    for number in range(N_KOREA):
+        name, text = KOREA[number % len(KOREA)]
+        words = {"name": name, "Name": name[0].upper() + name[1:], "text": text, "fact": "Korea"}
+        answer = f"{ANSWERS[number % len(ANSWERS)].format(**words)} {TAILS[number % len(TAILS)]}"
+        question = QUESTIONS[(number // len(KOREA) * 3 + number) % len(QUESTIONS)].format(**words)
+        found.append({"prompt": question, "response": answer, "label": "hard_negative"})
+    return found
+
+
+def log(out: Path, text: str) -> None:
+    """A line in OUT/log.txt, and on the screen."""
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}"
+    with (out / "log.txt").open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    print(line, flush=True)
+
+
+def written(found: dict[str, ResultRow], args: argparse.Namespace) -> str:
+    """The page: one line a case with every form beside, then the report of the bench."""
+    title = {"dev": "Real models: development cases", "test": "Real models"}[args.set]
+    command = (
+        f"python benchmarks/real_models.py --smollm2 DIR --gemma3 DIR --rept DIR --set {args.set} -o runs/real-models"
+    )
+    missing = [case.name for case in PLAN[args.set] if case.name not in found]
+    parts = [
+        f"# {title}",
+        f"Made by `{command}`: {args.rows} rows a case, {args.queries} held-out prompts, answers of at most 40 tokens.",
+        by_case(found),
+        *([f"Not run: {', '.join(missing)}."] if missing else []),
+    ]
+    if found:
+        parts.append(
+            planted_markdown(list(found.values()), "All figures")
+            .replace("\n## ", "\n### ")
+            .replace("# All", "## All", 1)
+        )
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def by_case(found: dict[str, ResultRow]) -> str:
+    """Average precision of each form, with the best `repsim` layer named; then precision at 10 and the hard rows."""
+    head = (
+        "case",
+        "default",
+        "rept, last",
+        "rept, rule",
+        "best repsim",
+        "rept-centred",
+        "BM25",
+        "random",
+        "P@10",
+        "AUC hard",
+    )
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, result in found.items():
+        methods = result.get("methods")
+        if not isinstance(methods, list):
+            lines.append(f"| {name} | {result['error']} |" + " |" * (len(head) - 2))
+            continue
+        rows = {str(one["method"]): one for one in methods if isinstance(one, dict)}
+        default = next(row for key, row in rows.items() if key.endswith("(default)"))
+        best = max((row for key, row in rows.items() if key.startswith("repsim")), key=lambda row: number(row, "ap"))
+        cells = [
+            f"{number(default, 'ap'):.3f} [{number(default, 'ap_low'):.3f}, {number(default, 'ap_high'):.3f}]",
+            *(shown(rows, key) for key in ("rept, layer last", "rept, layer rule")),
+            f"{number(best, 'ap'):.3f} ({str(best['method']).rsplit(' ', 1)[-1]})",
+            *(shown(rows, key) for key in ("rept-centred", "bm25 prompt+response", "random")),
+            f"{number(default, 'precision'):.2f}",
+            f"{number(default, 'auc_hard'):.3f}" if default.get("auc_hard") is not None else "",
+        ]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def shown(rows: dict[str, ResultRow], name: str) -> str:
+    """A form's average precision, empty where it was not asked."""
+    return f"{number(rows[name], 'ap'):.3f}" if name in rows else ""
+
+
+def number(row: ResultRow, name: str) -> float:
+    """A figure of a row."""
+    value = row[name]
+    assert isinstance(value, int | float), f"{name} of {row['method']} is {value!r}"
+    return float(value)
+
+
+if __name__ == "__main__":
+    main()
