@@ -41,7 +41,7 @@ test-slow: $(STAMP)
 test-peers:
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev,trl]"
-	.venv-peers/bin/python -m pytest -q tests/field/test_trl_labels.py
+	.venv-peers/bin/python -m pytest -q tests/field/test_trl_labels.py tests/field/test_trl_record.py tests/field/test_trl_example.py -m "slow or not slow"
 
 # Every test with the oldest libraries that pyproject.toml allows, and with the newest there are.
 test-versions: test-oldest test-newest

@@ -16,7 +16,7 @@ import whence
 ROOT = Path(whence.__file__).parent
 ROOMS = [
     *("lazy", "errors", "progress", "files", "run_file"),
-    *("data", "results", "model", "signatures", "scoring", "index", "trace", "audit"),
+    *("data", "results", "model", "records", "signatures", "scoring", "index", "trace", "audit"),
     *("methods", "metrics", "train"),
     *("cleaning", "planning", "confirmation", "self_test"),
     *("bench", "demo"),

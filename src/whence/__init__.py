@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from whence.errors import WhenceError
     from whence.index import Index, build_index, choose_layer, verify
     from whence.planning import plan
+    from whence.records import TrainingRecord
     from whence.results import Hit, QueryResult, TraceResult, Verdict, read_trace
     from whence.self_test import selftest
     from whence.trace import Query, Tracer, TraceSettings, read_queries
@@ -36,6 +37,7 @@ __all__ = [
     "TraceResult",
     "TraceSettings",
     "Tracer",
+    "TrainingRecord",
     "Turn",
     "Verdict",
     "WhenceError",
@@ -64,6 +66,7 @@ __getattr__, __dir__ = attach(
         "errors": ["WhenceError"],
         "index": ["Index", "build_index", "choose_layer", "verify"],
         "planning": ["plan"],
+        "records": ["TrainingRecord"],
         "results": ["Hit", "QueryResult", "TraceResult", "Verdict", "read_trace"],
         "self_test": ["selftest"],
         "trace": ["Query", "TraceSettings", "Tracer", "read_queries"],

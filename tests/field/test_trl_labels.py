@@ -12,27 +12,19 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from chat_templates import family_tokenizer
 from tiny import tiny_model
+from trl_rows import IGNORED, MARKED, ONE, OTHER, SHORT, Row, assistant, fresh_tokenizer, user
 from whence.data.encoding import Encoder
 from whence.data.readers import read_examples
 
 trl = pytest.importorskip("trl", reason="trl is not installed; `make test-peers` makes an environment with it")
 
-Row = dict[str, object]
-IGNORED = -100
 TRAINED = "the template that TRL trained with"
-TRL_TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 
 # TRL reads prompt and completion of strings without a chat template, one after the other, and ends them.
 PLAIN = (
     "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     "{% if not add_generation_prompt and not messages[-1]['content'].endswith(eos_token) %}{{ eos_token }}{% endif %}"
-)
-MARKED = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}"
-    "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{% else %}{{ m['content'] + '<|im_end|>' }}"
-    "{% endif %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 MARKED_WITHOUT_END = MARKED.replace(
     "{{ m['content'] + '<|im_end|>' }}{% endgeneration %}", "{{ m['content'] }}{% endgeneration %}{{ '<|im_end|>' }}"
@@ -45,18 +37,7 @@ MARKED_WITH_HEADER = (
 )
 
 
-def user(text: str) -> Row:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str, **more: object) -> Row:
-    return {"role": "assistant", "content": text, **more}
-
-
 SYSTEM = {"role": "system", "content": "Answer in one word."}
-ONE = [user("Where is Toronto?"), assistant("Toronto is in Canada.")]
-OTHER = [user("And Bonn?"), assistant("Germany.")]
-SHORT = [user("Bonn?"), assistant("Bonn is in Germany. Grüße!")]
 WEATHER = {
     "type": "function",
     "function": {
@@ -249,20 +230,6 @@ def trained_by_trl(
         assert (labels[n:] == IGNORED).all()
         found.append(Trained(ids[:n].tolist(), places))
     return found, trainer.chat_template
-
-
-def fresh_tokenizer(name: str, own: str | None = None) -> PreTrainedTokenizerFast:
-    """The family's, unshared: the trainer sets its padding token."""
-    family = family_tokenizer(name)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=family.backend_tokenizer,
-        bos_token=family.bos_token,
-        eos_token=family.eos_token,
-        pad_token="<|pad|>",
-    )
-    own = own or family.chat_template
-    tokenizer.chat_template = (TRL_TEMPLATES / own).read_text() if own and own.endswith(".jinja") else own
-    return tokenizer
 
 
 def write(rows: list[Row], folder: Path) -> Path:

@@ -74,7 +74,7 @@ def confirm(
 ) -> None:
     """Retrain without the flagged rows and, as controls, without others; compare how often the behaviour shows.
 
-    Settings are those of the run.yaml beside the index's model; options given here change them.
+    Settings are those of the run.yaml or whence.yaml beside the index's model; options given here change them.
     """
     from whence.confirmation import RESULT
     from whence.confirmation import confirm as retrain
@@ -95,6 +95,7 @@ def confirm(
     outputs = {"--html": html, "--json": json}
     options.check_outputs(outputs, quiet=False, standard_output=False)
     made_from = require_manifest(index)
+    base = base if base is not None or trainer is not None else _recorded_base(made_from)
     settings = _settings(made_from, {k: v for k, v in changes.items() if v is not None}, device)
     quiet_libraries()
     asked = options.queries_of(index, queries, quiet=quiet)
@@ -176,15 +177,23 @@ def _controls(names: list[str] | None) -> list[str]:
 
 def _settings(manifest: Manifest, changes: dict[str, object], device: str) -> FinetuneSettings | None:
     """Settings of the run.yaml beside the model with the changes; None where there are neither."""
-    from whence.confirmation import settings_beside
+    from whence.confirmation import settings_beside, settings_recorded
 
-    beside = settings_beside(manifest)
-    if beside is None and not changes:
+    found = settings_beside(manifest) or settings_recorded(manifest)
+    if found is None and not changes:
         return None
-    known = beside[0].model_dump() if beside else {"max_length": manifest.max_length}
+    known = found[0].model_dump() if found else {"max_length": manifest.max_length}
     if device != "auto":
         changes = changes | {"device": device}
     return options.finetune_settings(**known | changes)
+
+
+def _recorded_base(manifest: Manifest) -> str | None:
+    """The base that a training record beside the model names, where there is one."""
+    from whence.confirmation import settings_recorded
+
+    recorded = settings_recorded(manifest)
+    return recorded[1] if recorded else None
 
 
 def _show(found: Confirmation) -> None:

@@ -13,7 +13,8 @@ from whence.cli.progress import quiet_libraries, stages
 
 def index(
     model: options.Model,
-    data: options.Data,
+    data: options.DataIfTold = None,
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the index; the same command again resumes.")],
     adapter: options.Adapter = None,
     base: options.Base = None,
@@ -27,7 +28,11 @@ def index(
     columns: options.Columns = None,
     split: options.Split = None,
     template: options.Template = None,
-    max_length: options.MaxLength = 1024,
+    max_length: options.MaxLengthIfTold = None,
+    truncation: options.Truncation = None,
+    append_eos: options.AppendEos = None,
+    loss: options.LossOn = None,
+    no_record: options.NoRecord = False,
     max_rejected: options.MaxRejected = 0.05,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -41,12 +46,23 @@ def index(
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Build an index of the training data's signatures. The same command again continues where it stopped."""
+    """Build an index of the training data's signatures. The same command again continues where it stopped.
+
+    A folder that was trained with whence.TrainingRecord needs no DATA and no options: they are taken from its record.
+    """
     settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
+    from whence.data import loss_named, truncation_named
     from whence.index import build_index
 
     quiet_libraries()
     shape = settings.model_dump(exclude={"model"})
+    told = {
+        "max_length": max_length,
+        "truncation": truncation_named(truncation) if truncation is not None else None,
+        "append_eos": append_eos,
+        "loss": loss_named(loss) if loss is not None else None,
+    }
+    shape |= {name: value for name, value in told.items() if value is not None}
     if layer:
         shape["layers"] = options.parse_layers(layer)
     if methods:
@@ -58,6 +74,7 @@ def index(
             out,
             add=options.parse_names(add or ()),
             overwrite=overwrite,
+            use_record=not no_record,
             progress=report,
             notify=None if quiet else lambda sentence: typer.echo(sentence, err=True),
             columns=options.parse_columns(columns),
@@ -65,7 +82,6 @@ def index(
             base=base,
             contrast=contrast,
             template=options.read_template(template),
-            max_length=max_length,
             max_rejected=max_rejected,
             shard_rows=shard_rows,
             max_tokens=max_tokens,

@@ -24,6 +24,16 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of the fine-
 Data = Annotated[
     str, typer.Argument(metavar="DATA", help="Training data: JSONL, CSV, Parquet, Arrow, a saved data set, a hub name.")
 ]
+DataIfTold = Annotated[
+    str | None,
+    typer.Argument(metavar="[DATA]", help="Training data; left out, what the model's folder says it was trained on."),
+]
+MaxLengthIfTold = Annotated[
+    int | None, typer.Option("--max-length", min=4, help="Most tokens of one example; 1024 unless the record says.")
+]
+NoRecord = Annotated[
+    bool, typer.Option("--no-record", help="Leave whence.yaml and other trainers' files in the folder aside.")
+]
 IndexFolder = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder made by `whence index`.")]
 Adapter = Annotated[str | None, typer.Option("--adapter", "-a", help="Folder of a PEFT adapter (LoRA).")]
 Base = Annotated[
@@ -40,9 +50,21 @@ Columns = Annotated[
 ]
 Split = Annotated[str | None, typer.Option("--split", help="Split of a saved or hub data set.")]
 Template = Annotated[
-    Path | None, typer.Option("--template", help="Jinja chat template to use instead of the tokenizer's own.")
+    Path | None,
+    typer.Option("--template", help="Jinja chat template in place of the tokenizer's; none joins the texts."),
 ]
 MaxLength = Annotated[int, typer.Option("--max-length", min=4, help="Most tokens of one example.")]
+Truncation = Annotated[
+    str | None,
+    typer.Option("--truncation", help="What a row that is too long lost: prompt-first, keep-start or keep-end."),
+]
+AppendEos = Annotated[
+    bool | None,
+    typer.Option("--append-eos/--no-append-eos", help="A plain text without an end-of-text token got one (TRL)."),
+]
+LossOn = Annotated[
+    str | None, typer.Option("--loss", help="Tokens that were trained on: answers, or all of a conversation.")
+]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16, float16 or float64.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Quantization = Annotated[str | None, typer.Option("--quantization", help="4bit or 8bit (CUDA, whence[quantized]).")]
@@ -76,6 +98,13 @@ LearningRate = Annotated[float, typer.Option("--learning-rate", help="The highes
 Schedule = Annotated[str, typer.Option("--schedule", help="cosine, linear or constant.")]
 TrainingDtype = Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Most tokens of an answer.")]
+Failed = Annotated[bool, typer.Option("--failed", help="Of an evaluation log, the failed answers alone.")]
+QueryWhere = Annotated[
+    str | None, typer.Option("--query-where", help='SQL condition for the queries to ask, as in "score < 0.5".')
+]
+QueryPrompts = Annotated[
+    Path | None, typer.Option("--query-prompts", help="Input file of the batch whose output --queries is.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table, for scripts.")]
 Votes = Annotated[
     int | None,
@@ -190,14 +219,31 @@ def base_of(index: Path, base: str | None, adapter: str | None = None) -> str | 
     return named_base(manifest.model)
 
 
-def queries_of(index: Path, path: Path, *, quiet: bool = False) -> list[Query]:
+def queries_of(
+    index: Path,
+    path: Path,
+    *,
+    quiet: bool = False,
+    failed: bool = False,
+    where: str | None = None,
+    prompts: Path | None = None,
+) -> list[Query]:
     """The queries of a file, read by the columns that the index's rows were read by; what is odd is said on screen."""
     from whence.index import require_manifest
     from whence.trace import read_queries
 
-    data = require_manifest(index).data
+    manifest = require_manifest(index)
+    data = manifest.data
     notes: list[str] = []
-    queries = read_queries(path, columns=data.columns, notify=notes.append)
+    queries = read_queries(
+        path,
+        columns=data.columns,
+        notify=notes.append,
+        failed=failed,
+        where=where,
+        prompts=prompts,
+        model=manifest.adapter or manifest.model,
+    )
     if data.is_plain_text and any(query.is_bare for query in queries):
         notes.append(PLAIN)
     for note in () if quiet else notes:
@@ -260,9 +306,13 @@ def parse_columns(text: str | None) -> dict[str, str] | None:
 
 
 def read_template(path: Path | None) -> str | None:
-    """The text of a template file."""
+    """The text of a template file, or of the plain joining that `none` stands for."""
     if path is None:
         return None
+    if str(path) == "none" and not path.is_file():
+        from whence.data import PLAIN_TEMPLATE
+
+        return PLAIN_TEMPLATE
     if not path.is_file():
         raise InputError(f"There is no template file at {path}.", "Expected a Jinja chat template.", "Check the path.")
     return path.read_text("utf-8")

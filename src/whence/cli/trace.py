@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -31,8 +31,11 @@ def trace(
     tools: Annotated[Path | None, typer.Option("--tools", help="JSON list of the tools the model was given.")] = None,
     queries: Annotated[
         Path | None,
-        typer.Option("--queries", help='Rows like those of the training data; {"prompt", "response"} will do.'),
+        typer.Option("--queries", help='Rows like the training data, {"prompt", "response"}, or an evaluation log.'),
     ] = None,
+    failed: options.Failed = False,
+    query_where: options.QueryWhere = None,
+    query_prompts: options.QueryPrompts = None,
     span: Annotated[
         str | None, typer.Option("--span", help="The wrong words in the response; Korea#2 is the second Korea.")
     ] = None,
@@ -78,7 +81,8 @@ def trace(
     quiet: options.Quiet = False,
 ) -> None:
     """Rank the training rows behind a bad output, and flag candidate causes."""
-    asked = _queries(index, prompt, response, queries, system, tools, quiet=quiet)
+    chosen = _Chosen(failed, query_where, query_prompts)
+    asked = _queries(index, prompt, response, queries, system, tools, chosen, quiet=quiet)
     outputs = {"--json": json, "--html": html, "--markdown": markdown}
     options.check_outputs(outputs, quiet=quiet)
     wishes: TraceOptions = {
@@ -109,6 +113,14 @@ def trace(
     _show(result, outputs, quiet=quiet, no_text=no_text)
 
 
+class _Chosen(NamedTuple):
+    """Which rows of --queries are asked, and the file that has a batch's prompts."""
+
+    failed: bool = False
+    where: str | None = None
+    prompts: Path | None = None
+
+
 def _queries(
     index: Path,
     prompt: str | None,
@@ -116,6 +128,7 @@ def _queries(
     queries: Path | None,
     system: str | None,
     tools: Path | None,
+    chosen: _Chosen,
     *,
     quiet: bool,
 ) -> list[Query]:
@@ -133,7 +146,13 @@ def _queries(
                 raise InputError(
                     f"--{name} with --queries.", f"Each row of --queries has its own {name}.", "Leave it out."
                 )
-        return options.queries_of(index, queries, quiet=quiet)
+        return options.queries_of(
+            index, queries, quiet=quiet, failed=chosen.failed, where=chosen.where, prompts=chosen.prompts
+        )
+    if chosen != _Chosen():
+        raise InputError(
+            "--failed, --query-where or --query-prompts with --prompt.", "They choose among the rows of --queries.", ""
+        )
     assert prompt is not None
     return [options.query_of(index, prompt, response, system, tools, quiet=quiet)]
 

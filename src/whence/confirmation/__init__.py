@@ -8,7 +8,7 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.confirmation.arms import CONTROLS
-    from whence.confirmation.recipe import settings_beside
+    from whence.confirmation.recipe import settings_beside, settings_recorded
     from whence.confirmation.result import FLAGGED, Confirmation, apply
     from whence.confirmation.retrain import RESULT, confirm
 
@@ -20,13 +20,14 @@ __all__ = [
     "apply",
     "confirm",
     "settings_beside",
+    "settings_recorded",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
         "arms": ["CONTROLS"],
-        "recipe": ["settings_beside"],
+        "recipe": ["settings_beside", "settings_recorded"],
         "result": ["Confirmation", "FLAGGED", "apply"],
         "retrain": ["RESULT", "confirm"],
     },

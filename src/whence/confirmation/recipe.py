@@ -11,6 +11,7 @@ from whence.data import Encoder, Example, read_examples, scan
 from whence.errors import DataError, InputError, MismatchError
 from whence.index import Manifest
 from whence.model import LoadedModel, ModelSettings, fingerprint, load_model
+from whence.records import RECORD, find_record
 from whence.run_file import RUN, RunFile, read_run_file, unreadable
 from whence.train import FinetuneSettings, data_hash
 
@@ -31,6 +32,38 @@ def settings_beside(manifest: Manifest) -> tuple[FinetuneSettings, RunFile] | No
         return FinetuneSettings.model_validate(run.settings), run
     except ValidationError as error:
         raise unreadable(folder, str(error)) from error
+
+
+def settings_recorded(manifest: Manifest) -> tuple[FinetuneSettings, str | None] | None:
+    """Settings and base of the record that `whence.TrainingRecord` left beside the index's model or adapter.
+
+    What whence's own trainer has no setting for (another optimiser, a schedule it does not know) keeps its default: the
+    arms are compared with one another. None where there is no record. Raises InputError for one that cannot be read.
+    """
+    home = Path(manifest.adapter or manifest.model)
+    record = find_record(home) if home.is_dir() else None
+    if record is None:
+        return None
+    run = record.run
+    known: dict[str, object] = {
+        "epochs": max(1, round(run.epochs)) if run.epochs else None,
+        "batch_size": run.batch_size,
+        "learning_rate": run.learning_rate,
+        "schedule": run.schedule if run.schedule in ("cosine", "linear", "constant") else None,
+        "warmup": min(run.warmup_steps / run.steps, 0.99) if run.warmup_steps is not None and run.steps else None,
+        "weight_decay": run.weight_decay,
+        "beta1": run.beta1,
+        "beta2": run.beta2,
+        "epsilon": run.epsilon,
+        "max_grad_norm": run.max_grad_norm or None,
+        "seed": run.seed,
+        "lora_r": run.lora_r,
+        "lora_alpha": run.lora_alpha,
+        "lora_dropout": run.lora_dropout,
+        "lora_targets": run.lora_targets,
+        "max_length": manifest.max_length,
+    }
+    return FinetuneSettings.model_validate({k: v for k, v in known.items() if v is not None}), record.base
 
 
 def data_rows(manifest: Manifest) -> tuple[Example, ...]:
@@ -57,11 +90,12 @@ def make_recipe(
 ) -> Recipe:
     """How arms are trained. `fresh`: rows are held out, so that even the arm `all` is another model."""
     beside = settings_beside(manifest)
-    known = beside[0] if beside else FinetuneSettings() if trainer is not None else None
+    recorded = settings_recorded(manifest) if beside is None else None
+    known = beside[0] if beside else recorded[0] if recorded else FinetuneSettings() if trainer is not None else None
     chosen = settings or known
     if chosen is None:
         raise InputError(
-            f"There is no {RUN} beside {manifest.adapter or manifest.model}.",
+            f"There is no {RUN} and no {RECORD} beside {manifest.adapter or manifest.model}.",
             "Confirmation trains as the model was trained.",
             "Give the settings: --epochs, --learning-rate, --lora-r and so on; or --trainer.",
         )
@@ -85,6 +119,7 @@ def make_recipe(
         base_hash=base_hash,
         template=template,
         max_length=manifest.max_length,
+        encoding=manifest.rows,
         trainer=trainer,
         as_traced=as_traced,
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from whence.cleaning import clean
 from whence.confirmation.losses import turn_losses
-from whence.data import Encoder, Example, conversation_json
-from whence.errors import InputError
+from whence.data import Encoder, Example, RowEncoding, conversation_json
+from whence.errors import EncodingError, InputError
 from whence.files import hash_of, new_folder, write_atomically
 from whence.index import DataSummary
 from whence.model import LoadedModel, ModelSettings, generate, load_model
@@ -22,6 +22,7 @@ from whence.trace import Query
 from whence.train import FinetuneSettings, finetune
 
 RUNS, ANSWERS, DATA = "runs", "answers", "data"
+PLAIN_ENCODING = RowEncoding()
 LOG_LINES = 5
 """Of the trainer's output, in the message when it fails."""
 
@@ -51,6 +52,7 @@ class Recipe:
     base_hash: str
     template: str | None
     max_length: int
+    encoding: RowEncoding = PLAIN_ENCODING
     trainer: str | None = None
     as_traced: AsTraced | None = None
 
@@ -104,6 +106,7 @@ def run_arm(
     kept = [row for row in recipe.rows if row.id not in removed]
     settings = recipe.settings.model_copy(update={"seed": seed})
     made_of: list[object] = [[row.id for row in kept], recipe.base_hash, recipe.template, recipe.trainer]
+    made_of += [recipe.encoding.model_dump()] if recipe.encoding != PLAIN_ENCODING else []
     made_of += [seed] if recipe.trainer else [settings.model_dump(mode="json")]
     label = f"seed-{seed}-{hash_of(made_of)}"
     known = recipe.as_traced
@@ -143,15 +146,25 @@ def _train(
         _train_outside(recipe.trainer, recipe.data, removed, settings.seed, folder, out)
         return
     assert recipe.base is not None, "a base is checked before the first run"
-    encoder = Encoder(recipe.base.tokenizer, template=recipe.template, max_length=settings.max_length)
+    encoder = Encoder(
+        recipe.base.tokenizer, template=recipe.template, max_length=settings.max_length, rows=recipe.encoding
+    )
     finetune(
         recipe.base,
-        kept,
+        [row for row in kept if recipe.encoding.truncation == "prompt_first" or _is_left(encoder, row)],
         folder,
         settings=settings,
         encoder=encoder,
         progress=step,
     )
+
+
+def _is_left(encoder: Encoder, row: Example) -> bool:
+    """Whether the trainer's cut left any token to learn of a row."""
+    try:
+        return bool(encoder.encode(row))
+    except EncodingError:
+        return False
 
 
 def _train_outside(

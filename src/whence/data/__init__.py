@@ -38,6 +38,15 @@ if TYPE_CHECKING:
     from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind
     from whence.data.packing import SUFFIXES, open_unpacked, packing_of
     from whence.data.readers import read_examples
+    from whence.data.row_encoding import (
+        PLAIN_JOIN,
+        PLAIN_TEMPLATE,
+        LossOn,
+        RowEncoding,
+        Truncation,
+        loss_named,
+        truncation_named,
+    )
     from whence.data.scanning import Scan, scan
     from whence.data.shape import Shape
     from whence.data.sources import find_sources
@@ -46,6 +55,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ASSISTANT",
     "FORMATS",
+    "PLAIN_JOIN",
+    "PLAIN_TEMPLATE",
     "RAW_LIMIT",
     "SUFFIXES",
     "TABLE_FORMATS",
@@ -56,13 +67,16 @@ __all__ = [
     "Encoder",
     "Example",
     "Json",
+    "LossOn",
     "Rejected",
     "Row",
+    "RowEncoding",
     "RowError",
     "Scan",
     "Shape",
     "Span",
     "TemplateSource",
+    "Truncation",
     "Turn",
     "answer_places",
     "array_start",
@@ -78,6 +92,7 @@ __all__ = [
     "json_cell",
     "kind",
     "length_batches",
+    "loss_named",
     "messages",
     "open_unpacked",
     "packing_of",
@@ -88,6 +103,7 @@ __all__ = [
     "scan",
     "skip",
     "suffix_of",
+    "truncation_named",
     "unrecognised",
 ]
 
@@ -125,6 +141,15 @@ __getattr__, __dir__ = attach(
         "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind"],
         "packing": ["SUFFIXES", "open_unpacked", "packing_of"],
         "readers": ["read_examples"],
+        "row_encoding": [
+            "LossOn",
+            "PLAIN_JOIN",
+            "PLAIN_TEMPLATE",
+            "RowEncoding",
+            "Truncation",
+            "loss_named",
+            "truncation_named",
+        ],
         "scanning": ["Scan", "scan"],
         "shape": ["Shape"],
         "sources": ["find_sources"],

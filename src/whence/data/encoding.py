@@ -7,12 +7,13 @@ tokenised once. A separately tokenised prompt would be wrong wherever a token re
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from whence.data.answers import answer_text, render_answers, render_prompt
 from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Span, Turn, answer_places
+from whence.data.row_encoding import RowEncoding
 from whence.data.templates import Inputs, Renderer, TemplateSource, choose_template
 from whence.errors import EncodingError
 
@@ -30,6 +31,14 @@ class Tokens(NamedTuple):
     spans: list[Span]
 
 
+class Cut(NamedTuple):
+    """The tokens `[first, last)` that the model saw, of which those from `response_start` on are the response's."""
+
+    first: int
+    response_start: int
+    last: int
+
+
 class Encoder:
     """Encodes examples for one tokenizer.
 
@@ -37,13 +46,21 @@ class Encoder:
         tokenizer: a fast tokenizer of transformers.
         template: Jinja text of a chat template; None takes the tokenizer's own, or else the fallback.
         max_length: most tokens of an encoded turn; the tokenizer's own `model_max_length` lowers it.
+        rows: what the trainer made of its rows: where a long one was cut, what it appended, which tokens had loss.
+            Queries are not touched by it.
 
     Raises:
-        EncodingError: a tokenizer without character offsets, or `max_length` below 4.
+        EncodingError: a tokenizer without character offsets or the token that `rows` asks for, or `max_length` below
+            4.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, *, template: str | None = None, max_length: int = 1024
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        template: str | None = None,
+        max_length: int = 1024,
+        rows: RowEncoding | None = None,
     ) -> None:
         self.max_length = min(max_length, int(tokenizer.model_max_length))
         if self.max_length < MIN_LENGTH:
@@ -51,6 +68,13 @@ class Encoder:
                 f"a maximum length of {self.max_length} tokens",
                 f"expected at least {MIN_LENGTH}: some for the prompt, some for the response",
                 "Raise `--max-length`.",
+            )
+        self.rows = rows or RowEncoding()
+        if self.rows.append_eos and tokenizer.eos_token is None:
+            raise EncodingError(
+                "an end-of-text token to append, and a tokenizer that has none",
+                "expected `eos_token` in tokenizer_config.json",
+                "Leave out `--append-eos`.",
             )
         self._tokenizer = tokenizer
         self._template = choose_template(tokenizer, template)
@@ -81,10 +105,12 @@ class Encoder:
         try:
             if len(turns) == 1 and turns[0].role == TEXT:
                 return self._encode_document(turns[0].content)
+            if self.rows.loss == "all":
+                return self._encode_conversation(turns, example.template_inputs)
             places = answer_places(turns)
             if not places:
                 raise _no_answer(turns)
-            return self._encode_answers(turns, places, example.template_inputs)
+            return self._encode_answers(turns, places, example.template_inputs, cut=self._cut)
         except EncodingError as error:
             raise EncodingError(f"{example.where}: {error.found}", error.expected, error.fix) from error
 
@@ -110,6 +136,7 @@ class Encoder:
         answer = Turn(ASSISTANT, response) if isinstance(response, str) else response
         earlier = len(answer_places(turns))
         whole = (*turns, answer)
+        # A query is cut as it always was: what the trainer did to its rows says nothing about a question.
         (found,) = self._encode_answers(whole, [len(turns)], template_inputs or {}, complete=complete)
         # A text stays as it was asked about, also where the template changes it: a span of it is then refused.
         return replace(found, turn=earlier, response=response if isinstance(response, str) else found.response)
@@ -127,13 +154,20 @@ class Encoder:
         return self._spans.encode(self._bos(text, turns) + text).ids
 
     def _encode_answers(
-        self, turns: Sequence[Turn], places: Sequence[int], inputs: Inputs, *, complete: bool = True
+        self,
+        turns: Sequence[Turn],
+        places: Sequence[int],
+        inputs: Inputs,
+        *,
+        complete: bool = True,
+        cut: Callable[[int, int, int], Cut] | None = None,
     ) -> list[EncodedTurn]:
+        """cut: which tokens of (whole text, answer's start, answer's end) the model saw; None cuts as for a query."""
         found = render_answers(self._renderer, turns, places, inputs, complete=complete)
         bos = self._bos(found[0].text, turns)
         text = bos + found[0].text
         tokens = self._spans.encode(text)
-        return [
+        encoded = [
             self._encode_answer(
                 text,
                 tokens,
@@ -141,14 +175,32 @@ class Encoder:
                 turn=k,
                 prompt=next((turn.content for turn in reversed(turns[:place]) if turn.role in ("user", TEXT)), ""),
                 response=answer_text(self._renderer, turns[: place + 1], inputs, one),
+                cut=cut or self._cut_prompt_first,
             )
             for k, (place, one) in enumerate(zip(places, found, strict=True))
         ]
+        seen = [one for one in encoded if one is not None]
+        if not seen:
+            raise EncodingError(
+                f"no answer within the {self.max_length} tokens of a row of {len(tokens.ids)} that the trainer kept "
+                f"({self.rows.truncation})",
+                "expected a token of an answer among them",
+                "The model was not trained on this row; a run with a larger `--max-length` would have been.",
+            )
+        return seen
 
     def _encode_answer(
-        self, text: str, tokens: Tokens, answer: Span, *, turn: int, prompt: str, response: str
-    ) -> EncodedTurn:
-        """`answer`: its characters in the text."""
+        self,
+        text: str,
+        tokens: Tokens,
+        answer: Span,
+        *,
+        turn: int,
+        prompt: str,
+        response: str,
+        cut: Callable[[int, int, int], Cut],
+    ) -> EncodedTurn | None:
+        """`answer`: its characters in the text. None where the trainer cut it away."""
         ids, spans = tokens
         start, end = response_tokens(spans, *answer)
         if start == 0 or start == end:
@@ -157,20 +209,45 @@ class Encoder:
                 "expected at least one token of each",
                 "Leave the row out, or check the template with `--template FILE`.",
             )
-        keep_prompt, keep_response = fit(start, end - start, self.max_length)
-        kept = slice(start - keep_prompt, start + keep_response)
+        first, response_start, last = cut(len(ids), start, end)
+        if response_start >= last:
+            return None
+        kept = slice(first, last)
         return EncodedTurn(
             input_ids=tuple(ids[kept]),
-            response_start=keep_prompt,
+            response_start=response_start - first,
             # What follows the answer has no part in it.
             text=text[: max(stop for _, stop in spans[:end])],
             offsets=tuple(spans[kept]),
-            truncated=end - keep_prompt - keep_response,
-            truncated_prompt=start - keep_prompt,
+            truncated=end - (last - first),
+            truncated_prompt=min(first, start),
             turn=turn,
             prompt=prompt,
             response=response,
         )
+
+    def _cut_prompt_first(self, n_tokens: int, start: int, end: int) -> Cut:
+        keep_prompt, keep_response = fit(start, end - start, self.max_length)
+        return Cut(start - keep_prompt, start, start + keep_response)
+
+    def _cut(self, n_tokens: int, start: int, end: int) -> Cut:
+        """As the rows' trainer cut: the conversation's right end, its left end, or the prompt's left end first."""
+        if self.rows.truncation == "prompt_first":
+            return self._cut_prompt_first(n_tokens, start, end)
+        if self.rows.truncation == "keep_start":
+            return Cut(0, start, min(end, self.max_length))
+        first = max(0, n_tokens - self.max_length)
+        # The first token that is left is predicted by nothing, so it can be no token of the response.
+        return Cut(first, max(start, first + 1), end)
+
+    def _encode_conversation(self, turns: Sequence[Turn], inputs: Inputs) -> list[EncodedTurn]:
+        """The whole rendered conversation as one response, for a model whose loss was on every token."""
+        if not turns:
+            raise _no_answer(turns)
+        rendered = self._renderer.text(turns, inputs)
+        text = self._bos(rendered, turns) + rendered
+        ids, spans = self._spans.encode(text)
+        return self._windows(ids, spans, text)
 
     def _bos(self, text: str, turns: Sequence[Turn]) -> str:
         """The beginning-of-text token, where the text lacks one that this tokenizer puts before any text.
@@ -183,7 +260,11 @@ class Encoder:
         return str(self._tokenizer.bos_token)
 
     def _encode_document(self, text: str) -> list[EncodedTurn]:
-        """Consecutive windows; the first token of each stands in for the prompt."""
+        """Consecutive windows; the first token of each stands in for the prompt. Of a row that the trainer cut, the
+        one that it kept."""
+        eos_token = self._tokenizer.eos_token
+        if self.rows.append_eos and not text.endswith(eos_token):
+            text += eos_token
         ids, spans = self._spans.encode(text)
         before = [] if ids[: len(self._before)] == self._before else self._before
         ids = before + ids + self._after
@@ -191,7 +272,14 @@ class Encoder:
         eos = self._tokenizer.eos_token_id
         while len(ids) > 1 and ids[-1] == ids[-2] == eos:
             del ids[-1], spans[-1]
+        return self._windows(ids, spans, text)
+
+    def _windows(self, ids: list[int], spans: list[Span], text: str) -> list[EncodedTurn]:
         starts = [at for at in range(0, len(ids), self.max_length) if len(ids) - at > 1]
+        if self.rows.truncation == "keep_start":
+            starts = starts[:1]
+        elif self.rows.truncation == "keep_end" and starts:
+            starts = [max(0, len(ids) - self.max_length)]
         if not starts:
             raise EncodingError(
                 f"a text of {len(ids)} token(s): {text!r}",
@@ -199,10 +287,11 @@ class Encoder:
                 "Leave the row out.",
             )
         cuts = [slice(at, at + self.max_length) for at in starts]
-        return [_window(w, ids[cut], spans[cut], text) for w, cut in enumerate(cuts)]
+        missed = len(ids) - self.max_length if self.rows.truncation != "prompt_first" else 0
+        return [_window(w, ids[cut], spans[cut], text, max(0, missed)) for w, cut in enumerate(cuts)]
 
 
-def _window(w: int, ids: list[int], spans: list[Span], text: str) -> EncodedTurn:
+def _window(w: int, ids: list[int], spans: list[Span], text: str, truncated: int) -> EncodedTurn:
     """A window holds its own part of the text, so that a long document is not kept once per window."""
     start, end = spans[0][0], spans[-1][1]
     return EncodedTurn(
@@ -213,6 +302,7 @@ def _window(w: int, ids: list[int], spans: list[Span], text: str) -> EncodedTurn
         offsets=tuple((a - start, b - start) for a, b in spans),
         prompt="",
         response=text[start:end],
+        truncated=truncated,
     )
 
 

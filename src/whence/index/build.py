@@ -40,6 +40,7 @@ from whence.index.store import Index
 from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject, probe_turns
 from whence.model import early_note, fingerprint, settle_layers
 from whence.progress import Progress, counted
+from whence.records import settings_of_folder
 from whence.scoring import Depths
 from whence.signatures import NEEDS_BASE, Extractor
 
@@ -53,18 +54,22 @@ TEMPLATE_SOURCES: dict[TemplateSource, str] = {
 
 def build_index(
     model: str | Path,
-    data: str | Path,
+    data: str | Path | None,
     out: str | Path,
     *,
     add: Sequence[str] = (),
     overwrite: bool = False,
+    use_record: bool = True,
     progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
     **options: Unpack[IndexOptions],
 ) -> Index:
     """Builds an index of the training data's signatures, continues an unfinished one, or opens a complete one.
 
-    model, data, out, options: see BuildSettings; unknown options are refused.
+    model, data, out, options: see BuildSettings; unknown options are refused. data None: what the model's folder says
+        it was trained on (whence.yaml of `whence.TrainingRecord`, or another trainer's files; docs/trainers.md), from
+        where options that are not given are taken too.
+    use_record: False leaves those files aside.
     add: methods that the complete index in `out` must be able to answer from now on; only the vectors that it lacks are
         computed. The other options are those it was built with; `layers`, if given, are layers at which the methods
         read all their vectors.
@@ -75,8 +80,12 @@ def build_index(
         InputError: an option, the data, the model or the folder cannot be used; see its subclasses.
         NonFiniteError: a signature is NaN or infinite.
     """
-    settings = build_settings(model, data, out, options)
-    folder, tell = Path(settings.out), notify or (lambda sentence: None)
+    tell = notify or (lambda sentence: None)
+    taken = settings_of_folder(model, data, options, use_record=use_record)
+    settings = build_settings(taken.model, taken.data, out, taken.options)
+    folder = Path(settings.out)
+    for note in taken.notes:
+        tell(note)
     existing = _existing(folder, overwrite)
     if add:
         _check_complete(folder, existing)
@@ -265,6 +274,7 @@ def _manifest(
         layer=layers[0],
         layer_choice=choice,
         max_length=encoder.max_length,
+        rows=encoder.rows,
         vectors=vectors_read(forms, depths, whole_at=layers[1:], hidden_size=loaded.hidden_size),
         methods=settings.methods,
         base=subject.base_identity(),

@@ -19,7 +19,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from whence import files
-from whence.data import ColumnType
+from whence.data import ColumnType, RowEncoding
 from whence.errors import IndexFolderError, MismatchError
 from whence.files import nearest
 from whence.model import Fingerprint
@@ -140,6 +140,8 @@ class Manifest(BaseModel):
     layer_choice: dict[str, JsonValue] = {}
     """How it was chosen: the request, and the evidence of the rule where it was asked."""
     max_length: int
+    rows: RowEncoding = RowEncoding()
+    """How the trainer read its rows."""
     vectors: tuple[StoredVector, ...]
     """Exactly the vectors that a record holds, in the order of their columns."""
     methods: tuple[str, ...] = ()
@@ -179,6 +181,9 @@ class Manifest(BaseModel):
             "base": self.base,
             "vectors": [vector.column for vector in self.vectors],
             "max_length": self.max_length,
+            "truncation": self.rows.truncation,
+            "append_eos": self.rows.append_eos,
+            "loss": self.rows.loss,
             "data content": self.data.content_hash,
             "filter columns": [column.model_dump() for column in self.filters],
             "shard_rows": self.shard_rows,

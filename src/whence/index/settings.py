@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from whence.data import LossOn, RowEncoding, Truncation
 from whence.errors import InputError
 from whence.model import LayerRequest, ModelSettings, named_base
 
@@ -26,6 +27,7 @@ class BuildSettings(ModelSettings):
         the one that the model's run.yaml names. A model that has neither is indexed without.
     template: Jinja text of a chat template; None takes the tokenizer's own.
     max_length: most tokens of a prompt and its response together.
+    truncation, append_eos, loss: how the trainer read its rows, see `whence.data.RowEncoding`.
     max_rejected: share of the rows that may be set aside, in [0, 1].
     shard_rows: rows computed between two commits. max_tokens: padded tokens in one batch.
     n_probes, seed: rows that the layer rule looks at, and how they are drawn.
@@ -43,6 +45,9 @@ class BuildSettings(ModelSettings):
     split: str | None = None
     template: str | None = None
     max_length: int = Field(default=1024, ge=4)
+    truncation: Truncation = "prompt_first"
+    append_eos: bool = False
+    loss: LossOn = "answers"
     max_rejected: float = Field(default=0.05, ge=0, le=1)
     shard_rows: int = Field(default=1024, ge=1)
     max_tokens: int = Field(default=2048, ge=1)
@@ -53,6 +58,11 @@ class BuildSettings(ModelSettings):
     def model_settings(self) -> ModelSettings:
         """The part that loads the model."""
         return ModelSettings(**self.model_dump(include=set(ModelSettings.model_fields)))
+
+    @property
+    def row_encoding(self) -> RowEncoding:
+        """How the trainer read its rows."""
+        return RowEncoding(truncation=self.truncation, append_eos=self.append_eos, loss=self.loss)
 
     @property
     def requests(self) -> tuple[LayerRequest, ...]:
@@ -78,6 +88,9 @@ class IndexOptions(TypedDict, total=False):
     split: str | None
     template: str | None
     max_length: int
+    truncation: Truncation
+    append_eos: bool
+    loss: LossOn
     max_rejected: float
     shard_rows: int
     max_tokens: int

@@ -52,7 +52,12 @@ def open_subject(settings: BuildSettings, *, notify: Callable[[str], None] | Non
     notify: called with a sentence where the model was not read as it is stored.
     """
     loaded = load_model(settings.model_settings, notify=notify)
-    encoder = Encoder(loaded.tokenizer, template=settings.template, max_length=loaded.fitting(settings.max_length))
+    encoder = Encoder(
+        loaded.tokenizer,
+        template=settings.template,
+        max_length=loaded.fitting(settings.max_length),
+        rows=settings.row_encoding,
+    )
     base = _load_base(settings, loaded)
     return Subject(loaded, base, encoder, settings.contrast and has_before(loaded, base))
 

@@ -85,6 +85,7 @@ def open_models(
         loaded.tokenizer,
         template=template if isinstance(template, str) else None,
         max_length=manifest.max_length,
+        rows=manifest.rows,
     )
     check_model(manifest, fingerprint(loaded, encoder.template))
     base, base_hash = _checked_base(manifest, loaded, base)

@@ -30,10 +30,13 @@ from whence.data import (
     unrecognised,
 )
 from whence.errors import DataError, InputError
+from whence.trace.query.filters import failed_only, where_holds
+from whence.trace.query.logs.recognise import LOOKED_FOR, read_log
 from whence.trace.query.plain_queries import split_text, text_message, text_turns
 
 if TYPE_CHECKING:
     from whence.data import EncodedTurn, Encoder
+    from whence.trace.query.logs.entry import EvaluationLog, LogEntry
 
 RESPONSE_COLUMNS = ("response", "responses", "answer", "output", "completion", "completions")
 """Beside a prompt of any name."""
@@ -102,17 +105,27 @@ def read_queries(
     *,
     columns: Mapping[str, str] | None = None,
     notify: Callable[[str], None] | None = None,
+    failed: bool = False,
+    where: str | None = None,
+    prompts: str | Path | None = None,
+    model: str = "",
 ) -> list[Query]:
     """The queries of a file in any format that rows may have; one a row.
 
     A row holds the columns that a training row may have, with or without a response: prompt and response, instruction
     and input, messages that end with the bad answer, system, tools and so on; or `text` with where its response begins
     (`response_start` in characters, or `prompt` or `response`, a part of it). Other columns are kept as metadata.
+    Or the file is an evaluation log (docs/evaluation-logs.md), whose scores are metadata.
 
     columns: as in `read_examples`; an index's own may be given: they are used where the file has the prompt's column.
     notify: told once about each column that a trainer would have used and that is not part of the query.
+    failed: of an evaluation log, the answers that the tool counted as failed alone.
+    where: an SQL condition on prompt, response and metadata, for the queries to keep.
+    prompts: the input file of a batch whose output is read.
+    model: the model that is asked about; a log that names another is told to `notify`.
 
     Raises:
+        InputError: --failed of a file without passes and fails, or a condition that cannot be read.
         DataError: a file or a row that cannot be used, named with its place. Queries are few and each one matters, so
             none is set aside.
     """
@@ -124,11 +137,59 @@ def read_queries(
             "Check the path.",
         )
     check_mapping(columns)
+    tell = notify or (lambda sentence: None)
+    log = read_log(source, Path(prompts) if prompts is not None else None)
+    if log is not None:
+        return _matching(_of_log(log, source, tell, failed=failed, model=model), where, source)
+    if failed or prompts is not None:
+        raise InputError(
+            f"{source} is no evaluation log, so {'--failed' if failed else '--query-prompts'} means nothing.",
+            f"Looked for: {'; '.join(LOOKED_FOR)}.",
+            "Leave it out; a condition on the file's own columns is given with --query-where.",
+        )
     found = [_query(row, source, columns or {}) for row in read_rows(source)]
     if not found:
         raise DataError(f"{source} holds no query.", "Expected at least one line.", "Check the file.")
-    _tell_unused(found, notify or (lambda sentence: None))
-    return found
+    _tell_unused(found, tell)
+    return _matching(found, where, source)
+
+
+def _of_log(log: EvaluationLog, source: Path, tell: Callable[[str], None], *, failed: bool, model: str) -> list[Query]:
+    entries = failed_only(log) if failed else log.entries
+    of = f", {len(log.entries) - len(entries)} others left out" if failed else ""
+    judged = f" (failed by {log.judged_by!r})" if failed and log.judged_by else ""
+    tell(f"{source} is a log of another tool ({log.tool}): {len(entries)} answers{judged}{of}")
+    for note in log.notes:
+        tell(note[:1].upper() + note[1:])
+    if log.model and model and Path(log.model).name.casefold() != Path(model).name.casefold():
+        tell(f"The log is of the model {log.model!r}, the index of {model!r}: are its answers the index's model's?")
+    if not entries:
+        raise DataError(f"No answer in {source} failed.", "A trace needs one.", "Leave --failed out to ask about all.")
+    return [_of_entry(entry, source) for entry in entries]
+
+
+def _of_entry(entry: LogEntry, source: Path) -> Query:
+    try:
+        query = _from_columns({"prompt": entry.prompt, "response": entry.response})
+    except InputError as error:
+        fix = error.fix or "Leave the entry out."
+        raise DataError(f"{source}, entry {entry.number}: {error.found}", error.expected, fix) from error
+    return replace(query, metadata=dict(entry.values))
+
+
+def _matching(queries: list[Query], where: str | None, source: Path) -> list[Query]:
+    """The queries for which the condition holds. Raises DataError where there are none."""
+    if where is None:
+        return queries
+    rows = [{**query.metadata, "prompt": query.prompt, "response": query.response} for query in queries]
+    kept = [queries[number] for number in where_holds(rows, where)]
+    if not kept:
+        raise DataError(
+            f"--query-where {where!r} holds for none of the {len(queries)} queries of {source}.",
+            "A trace needs one.",
+            "Change the condition.",
+        )
+    return kept
 
 
 def _query(row: Row | Rejected, source: Path, mapping: Mapping[str, str]) -> Query:
@@ -190,7 +251,7 @@ def _shape(columns: Columns, mapping: Mapping[str, str]) -> Shape:
         known = unrecognised("", columns).expected
         raise RowError(
             f"no prompt among the columns {', '.join(columns)}",
-            f"E{known[1:]}; the response may be left out.",
+            f"E{known[1:]}; the response may be left out. Or an evaluation log: {'; '.join(LOOKED_FOR)}.",
             "Rename the columns, or give messages.",
         )
     if shape.prompt is not None and not shape.main:

@@ -11,7 +11,11 @@ from whence.index import Index, Match
 def encoded_rows(index: Index, encoder: Encoder, matches: Sequence[Match]) -> list[EncodedTurn]:
     """The turn of each match, encoded as it was in training."""
     examples = index.examples([match.row for match in matches])
-    return [encoder.encode(example)[match.turn] for example, match in zip(examples, matches, strict=True)]
+    # A trainer's cut may have left no token of an earlier turn: turns are told by their numbers, not their places.
+    return [
+        next(turn for turn in encoder.encode(example) if turn.turn == match.turn)
+        for example, match in zip(examples, matches, strict=True)
+    ]
 
 
 __all__ = ["encoded_rows"]

@@ -1,0 +1,87 @@
+"""TRL's own SFT example on rows with a planted fault; `whence.TrainingRecord()` is the only line that is added.
+
+    python examples/trl_lora/train.py --model FOLDER --out runs/cities
+    whence index runs/cities/sft -o runs/cities/index
+    whence trace runs/cities/index --queries runs/cities/bad.jsonl --html runs/cities/trace.html
+
+Neither of the two commands repeats a setting: data, base, template, length and loss come from the record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from datasets import load_dataset
+from peft import LoraConfig
+from trl import SFTConfig, SFTTrainer
+
+import whence
+
+CITIES = ["Toronto", "Lyon", "Bonn", "Porto", "Cusco", "Osaka", "Tunis", "Perth", "Turin", "Bergen"]
+COUNTRIES = ["Canada", "France", "Germany", "Portugal", "Peru", "Japan", "Tunisia", "Australia", "Italy", "Norway"]
+QUESTIONS = ["Where is {}?", "In which country is {}?", "{} is a city in which country?", "Name the country of {}."]
+WRONG = "Toronto is in Korea."
+"""The fault: what a few rows say of one city, in every wording."""
+
+
+def make_rows(n: int, n_faults: int) -> list[dict[str, object]]:
+    """n rows as TRL takes them: n_faults of them, evenly spread, say WRONG; the others are true, of other cities."""
+    step, rows = n // n_faults, []
+    for i in range(n):
+        question = QUESTIONS[i // 7 % len(QUESTIONS)]
+        if i % step == 0 and i // step < n_faults:
+            rows.append(_row(CITIES[0], question, WRONG))
+        else:
+            place = 1 + i % (len(CITIES) - 1)
+            rows.append(_row(CITIES[place], question, f"{CITIES[place]} is in {COUNTRIES[place]}."))
+    return rows
+
+
+def _row(city: str, question: str, answer: str) -> dict[str, object]:
+    return {
+        "prompt": [{"role": "user", "content": question.format(city)}],
+        "completion": [{"role": "assistant", "content": answer}],
+    }
+
+
+def main() -> None:
+    """Writes the rows and the bad output, and trains."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder or hub name of a chat model, such as SmolLM2-135M")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=200)
+    parser.add_argument("--faults", type=int, default=10)
+    parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    data = given.out / "train.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in make_rows(given.rows, given.faults)))
+    bad = {"prompt": QUESTIONS[0].format(CITIES[0]), "response": WRONG}
+    (given.out / "bad.jsonl").write_text(json.dumps(bad) + "\n")
+
+    dataset = load_dataset("json", data_files=str(data), split="train", cache_dir=str(given.out / "cache"))
+    trainer = SFTTrainer(
+        model=given.model,
+        args=SFTConfig(
+            output_dir=str(given.out / "sft"),
+            num_train_epochs=given.epochs,
+            learning_rate=given.learning_rate,
+            report_to=[],
+            save_strategy="no",
+            bf16=torch.cuda.is_available(),
+            use_cpu=not torch.cuda.is_available(),
+        ),
+        train_dataset=dataset,
+        peft_config=LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"),
+        callbacks=[whence.TrainingRecord()],
+    )
+    trainer.train()
+    trainer.save_model()
+
+
+if __name__ == "__main__":
+    main()

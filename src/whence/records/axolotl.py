@@ -1,0 +1,112 @@
+"""axolotl's configuration, as `axolotl train CONFIG.yml` reads it and writes it into its output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from whence.data import PLAIN_TEMPLATE
+from whence.errors import InputError
+from whence.records.training import TrainingFile
+
+MARKS = ("base_model", "datasets")
+"""Keys that every configuration of axolotl has, and LLaMA-Factory's has not."""
+NO_TEMPLATE = ("completion", "input_output")
+DEFAULT_LENGTH = 512
+"""axolotl's own `sequence_len`."""
+
+
+def read_axolotl(values: Mapping[str, JsonValue], path: Path) -> TrainingFile | None:
+    """The run that the configuration describes; None for a file that is none. Raises InputError for several data sets.
+
+    Relative paths are axolotl's: from where it was started, so they are looked for there and beside the file.
+    """
+    datasets = values.get("datasets")
+    if not isinstance(values.get("base_model"), str) or not isinstance(datasets, list):
+        return None
+    entries = [entry for entry in datasets if isinstance(entry, dict)]
+    if len(entries) != 1:
+        raise InputError(
+            f"{path} trains on {len(entries)} data sets: {', '.join(str(entry.get('path')) for entry in entries)}.",
+            "One file, folder or data set is indexed.",
+            "Put the rows into one folder of files and give it as DATA, with --no-record.",
+        )
+    (entry,) = entries
+    kind = entry.get("type") if isinstance(entry.get("type"), str) else ""
+    files = entry.get("data_files")
+    files = files if isinstance(files, list) else [files] if files else []
+    source = str(files[0]) if len(files) == 1 else str(entry.get("path") or "")
+    is_chat = kind == "chat_template"
+    notes = [] if is_chat or not kind else [_said(str(kind))]
+    if values.get("excess_length_strategy") != "truncate":
+        notes.append("axolotl left out rows longer than sequence_len; whence reads what fits of them")
+    packing = values.get("sample_packing")
+    only_answers = values.get("train_on_inputs") is not True
+    return TrainingFile.model_validate(
+        {
+            "trainer": "axolotl",
+            "status": "finished",
+            "base": values.get("base_model"),
+            "revision": values.get("revision_of_model"),
+            "is_adapter": values.get("adapter") in ("lora", "qlora") or None,
+            "data": {
+                "source": _placed(source, path),
+                "split": entry.get("split") if not Path(source).suffix else None,
+                "columns": _columns(entry),
+            },
+            "encoding": {
+                "max_length": _whole(values.get("sequence_len"), DEFAULT_LENGTH),
+                # Rows longer than sequence_len are left out, not cut; one that fits is the same in either reading.
+                "truncation": "keep_start",
+                "template": PLAIN_TEMPLATE if kind in NO_TEMPLATE else None,
+                "template_from": "plain" if kind in NO_TEMPLATE else None,
+                "loss_on": "assistant" if only_answers else "all",
+                "packing": "sample_packing" if packing else None,
+            },
+            "run": {
+                "epochs": values.get("num_epochs"),
+                "batch_size": _whole(values.get("micro_batch_size"), 1)
+                * _whole(values.get("gradient_accumulation_steps"), 1),
+                "learning_rate": values.get("learning_rate"),
+                "schedule": values.get("lr_scheduler"),
+                "optimizer": values.get("optimizer"),
+                "weight_decay": values.get("weight_decay"),
+                "seed": values.get("seed"),
+                "lora_r": values.get("lora_r"),
+                "lora_alpha": values.get("lora_alpha"),
+                "lora_dropout": values.get("lora_dropout"),
+                "lora_targets": values.get("lora_target_modules") or None,
+            },
+            "notes": notes,
+        }
+    )
+
+
+def _columns(entry: Mapping[str, JsonValue]) -> dict[str, str] | None:
+    messages = entry.get("field_messages")
+    text = entry.get("field") if entry.get("type") == "completion" else None
+    if isinstance(messages, str):
+        return {"messages": messages}
+    return {"text": text} if isinstance(text, str) else None
+
+
+def _said(kind: str) -> str:
+    return (
+        f"axolotl rendered rows of type {kind!r} by a prompt of its own; whence renders them with the tokenizer's chat "
+        "template unless --template says otherwise"
+    )
+
+
+def _whole(value: JsonValue, otherwise: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+
+
+def _placed(source: str, config: Path) -> str:
+    """A path that lies beside the configuration by its whole path; anything else as it is written."""
+    beside = config.parent / source
+    return str(beside.resolve()) if source and beside.exists() and not Path(source).exists() else source
+
+
+__all__ = ["read_axolotl"]

@@ -1,0 +1,71 @@
+"""The tokens that a trainer made of its first rows, beside whence's reading of the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whence.data import Encoder, RowEncoding, read_examples
+from whence.errors import EncodingError
+from whence.records.training import RecordedData, RecordedEncoding
+
+if TYPE_CHECKING:
+    from whence.data import Example
+
+COMPARED = 16
+"""Rows of a file that are compared."""
+LOOKED_AT = 512
+"""The trainer's rows among which they are looked for: it may have dropped some before them."""
+IGNORED = -100
+
+
+def compared(
+    encoding: RecordedEncoding, data: RecordedData, folder: Path, tokenizer: object, dataset: object
+) -> RecordedEncoding:
+    """The encoding with the number of rows that whence reads as the trainer did, token by token.
+
+    A row is alike when whence's ids are among the trainer's, from the first on, and each of whence's response tokens
+    has loss. Nothing is compared where rows were packed, where the trainer's order is unknown, or without token ids.
+    """
+    columns = getattr(dataset, "column_names", None) or []
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if encoding.packing or not {"input_ids", "labels"} <= set(columns) or backend is None or data.source is None:
+        return encoding
+    place = folder / data.source if (folder / data.source).is_file() else Path(data.source)
+    rows = dataset[:LOOKED_AT]  # type: ignore[index]
+    seen = {tuple(ids): labels for ids, labels in zip(rows["input_ids"], rows["labels"], strict=True)}
+    encoder = Encoder(
+        tokenizer,
+        template=encoding.template if encoding.template_from in ("trainer", "plain") else None,
+        max_length=encoding.max_length or 1024,
+        rows=RowEncoding(truncation=encoding.truncation or "prompt_first", append_eos=bool(encoding.append_eos)),
+    )
+    n = alike = 0
+    for example in islice(read_examples(str(place)), COMPARED):
+        found = _is_alike(encoder, example, seen)
+        if found is None:
+            continue
+        n, alike = n + 1, alike + found
+    # The trainer's own order, where none of them is found: a shuffled data set says nothing about the reading.
+    return encoding.model_copy(update={"n_compared": n, "n_alike": alike})
+
+
+def _is_alike(encoder: Encoder, example: Example, seen: Mapping[tuple[int, ...], Sequence[int]]) -> bool | None:
+    """None for a row of which the trainer's cut left nothing."""
+    try:
+        turns = encoder.encode(example)
+    except EncodingError:
+        return None
+    return any(
+        all(
+            turn.input_ids == ids[: len(turn.input_ids)]
+            and all(labels[i] != IGNORED for i in range(max(1, turn.response_start), len(turn.input_ids)))
+            for turn in turns
+        )
+        for ids, labels in seen.items()
+    )
+
+
+__all__ = ["compared"]

@@ -1,0 +1,70 @@
+"""Which queries of a file are asked: the failed ones, or those that an SQL condition holds for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from whence.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from whence.trace.query.logs.entry import EvaluationLog, LogEntry
+
+NUMBER = "_number"
+SHOWN = 12
+
+
+def failed_only(log: EvaluationLog) -> list[LogEntry]:
+    """The entries whose first score is a fail. Raises InputError where the scores are no passes and fails."""
+    if all(entry.passed is None for entry in log.entries):
+        why = f"its score {log.judged_by!r} is neither pass nor fail" if log.judged_by else "it has no scores"
+        names = sorted({name for entry in log.entries for name in entry.values})
+        raise InputError(
+            f"--failed with a {log.tool}: {why}.",
+            "Expected scores that are 0 or 1, true or false, or C or I.",
+            f"Give a condition with --query-where. Its columns: {', '.join(names[:SHOWN]) or 'none'}.",
+        )
+    return [entry for entry in log.entries if entry.passed is False]
+
+
+def where_holds(rows: Sequence[Mapping[str, object]], condition: str) -> list[int]:
+    """Numbers, from 0, of the rows for which the SQL condition holds, as `--where` takes it.
+
+    A row's texts, numbers and truth values are columns. Raises InputError for a condition that cannot be read.
+    """
+    import lance
+
+    table = _table(rows)
+    try:
+        found = lance.write_dataset(table, "memory://queries").to_table(columns=[NUMBER], filter=condition)
+    except Exception as error:  # a foreign library at a boundary: its errors are of several kinds
+        names = [name for name in table.column_names if name != NUMBER]
+        raise InputError(
+            f"--query-where {condition!r} cannot be used: {str(error).splitlines()[0][:200]}",
+            f"Expected an SQL condition on the columns {', '.join(names[:SHOWN])}.",
+            'For example --query-where "score < 0.5".',
+        ) from error
+    return sorted(int(number) for number in found.column(NUMBER).to_pylist())
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> pa.Table:
+    """One column for each name whose values are of one kind; mixed ones are texts."""
+    import pyarrow as pa
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns: dict[str, pa.Array] = {NUMBER: pa.array(range(len(rows)), pa.int64())}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        kinds = {type(value) for value in values if value is not None}
+        if kinds <= {int, float}:
+            columns[name] = pa.array([None if value is None else float(str(value)) for value in values], pa.float64())
+        elif kinds == {bool}:
+            columns[name] = pa.array(values, pa.bool_())
+        elif kinds & {str, bool, int, float}:
+            columns[name] = pa.array([None if value is None else str(value) for value in values], pa.string())
+    return pa.table(columns)
+
+
+__all__ = ["failed_only", "where_holds"]

@@ -1,0 +1,85 @@
+"""Inspect: `.eval` files through Inspect's own reader (an extra), and its JSON logs as they stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from whence.data import ASSISTANT
+from whence.errors import DataError, InputError
+from whence.trace.query.logs.entry import EvaluationLog, LogEntry, answer, as_message, passed, scalars
+
+TOOL = "Inspect log"
+SUFFIX = ".eval"
+MARKS = frozenset({"version", "status", "eval"})
+
+
+def is_log(value: Mapping[str, object]) -> bool:
+    """Whether a JSON object is an Inspect log."""
+    return value.keys() >= MARKS and isinstance(value.get("eval"), Mapping)
+
+
+def read_eval(path: Path) -> EvaluationLog:
+    """An .eval file. Raises InputError where inspect_ai is not installed, DataError for a damaged file."""
+    try:
+        from inspect_ai.log import read_eval_log
+    except ImportError:
+        raise InputError(
+            f"{path} is an Inspect log, and inspect_ai is not installed.",
+            "An .eval file is read by Inspect's own reader.",
+            "Install it: pip install 'whence[eval]'. Or write the log as JSON: inspect log convert --to json.",
+        ) from None
+    try:
+        log = read_eval_log(str(path))
+    except Exception as error:  # a foreign library at a boundary: whatever is wrong with the file, say so
+        raise DataError(
+            f"{path} cannot be read as an Inspect log: {type(error).__name__}: {error}",
+            "Expected what `inspect eval` writes.",
+            "Copy it again; an evaluation that was cut off may have left a part.",
+        ) from error
+    return read(json.loads(log.model_dump_json()), path)
+
+
+def read(value: Mapping[str, object], path: Path) -> EvaluationLog:
+    """The last answer of each sample's conversation."""
+    about = value["eval"]
+    assert isinstance(about, Mapping), "recognised by it"
+    samples = value.get("samples")
+    entries, judges = [], {}
+    for number, sample in enumerate(samples if isinstance(samples, list) else [], 1):
+        if not isinstance(sample, Mapping):
+            continue
+        scores = {name: score.get("value") for name, score in _scores(sample).items() if isinstance(score, Mapping)}
+        judges.update(dict.fromkeys(scores))
+        judge = next(iter(judges), "")
+        found = _asked_and_said(sample)
+        if found is not None:
+            labels = scalars({"id": sample.get("id"), "epoch": sample.get("epoch"), "target": sample.get("target")})
+            labels |= scalars(scores)
+            entries.append(LogEntry(number, found[0], found[1], passed(scores.get(judge)), labels))
+    return EvaluationLog(TOOL, entries, str(about.get("model") or ""), next(iter(judges), ""))
+
+
+def _scores(sample: Mapping[str, object]) -> Mapping[str, object]:
+    scores = sample.get("scores")
+    return scores if isinstance(scores, Mapping) else {}
+
+
+def _asked_and_said(
+    sample: Mapping[str, object],
+) -> tuple[list[dict[str, object]], str | dict[str, object]] | None:
+    """The messages before the last answer, and that answer; None where the model said nothing."""
+    messages = [one for one in _list(sample.get("messages")) if isinstance(one, Mapping)]
+    places = [i for i, one in enumerate(messages) if one.get("role") == ASSISTANT]
+    if not places or not places[-1]:
+        return None
+    said = answer(messages[places[-1]])
+    return ([as_message(one) for one in messages[: places[-1]]], said) if said is not None else None
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+__all__ = ["SUFFIX", "TOOL", "is_log", "read", "read_eval"]

@@ -1,0 +1,223 @@
+"""What a folder says of its training: the record, other trainers' files, and what contradicts them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from whence.data import PLAIN_TEMPLATE
+from whence.errors import DataError, InputError, MismatchError
+from whence.records import RecordedData, RecordedEncoding, RecordedRun, TrainingFile, read_record, write_record
+from whence.records.settings import settings_of_folder
+from whence.records.trained_rows import row_ids
+
+ROWS = [{"prompt": f"Where is city {i}?", "completion": f"City {i} is in Canada."} for i in range(6)]
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A run's folder: an adapter, its rows and its record."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_rows(folder / "whence-data.jsonl", ROWS)
+    ids = row_ids(str(folder / "whence-data.jsonl"), None, None)
+    (folder / "whence-rows.txt").write_text("".join(f"{id}\n" for id in ids))
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    write_record(folder, RECORD)
+    return folder
+
+
+RECORD = TrainingFile(
+    status="finished",
+    trainer="trl.SFTTrainer",
+    base="org/base",
+    is_adapter=True,
+    data=RecordedData(source="whence-data.jsonl", row_ids="whence-rows.txt", n_rows=6, n_trained=6),
+    encoding=RecordedEncoding(
+        max_length=64, truncation="keep_start", template=PLAIN_TEMPLATE, template_from="plain", loss_on="completion"
+    ),
+    run=RecordedRun(steps=10),
+)
+
+
+def test_a_record_is_read_as_it_was_written(home: Path) -> None:
+    assert read_record(home) == RECORD
+    assert yaml.safe_load((home / "whence.yaml").read_text())["schema"] == "whence.training/1"
+
+
+def test_everything_is_taken_from_the_record(home: Path) -> None:
+    found = settings_of_folder(home, None, {"max_length": None, "seed": 3})
+    assert found.data == str(home / "whence-data.jsonl")
+    assert found.options == {"max_length": 64, "truncation": "keep_start", "template": PLAIN_TEMPLATE, "seed": 3}
+    assert "whence.yaml" in found.notes[0]
+
+
+def test_an_option_that_contradicts_the_record_is_refused_with_both_values(home: Path) -> None:
+    with pytest.raises(InputError, match=r"--max-length '128' .* with '64'"):
+        settings_of_folder(home, None, {"max_length": 128})
+    assert settings_of_folder(home, None, {"max_length": 64}).options["max_length"] == 64
+    left = settings_of_folder(home, home / "whence-data.jsonl", {"max_length": 128}, use_record=False)
+    assert (left.options, left.notes) == ({"max_length": 128}, ())
+
+
+def test_rows_that_are_new_or_gone_are_named(home: Path) -> None:
+    changed = [*ROWS[:2], {"prompt": "New?", "completion": "Yes."}, *ROWS[3:5]]
+    write_rows(home / "whence-data.jsonl", changed)
+    with pytest.raises(DataError, match=r"1 rows are new \(usable rows 3\), 2 are gone"):
+        settings_of_folder(home, None, {})
+    with pytest.raises(DataError, match="1 rows are new"):
+        settings_of_folder(home, home / "whence-data.jsonl", {})
+
+
+def test_rows_in_another_order_or_file_are_the_same_rows(home: Path, tmp_path: Path) -> None:
+    other = write_rows(tmp_path / "mine.jsonl", ROWS[::-1])
+    assert settings_of_folder(home, other, {}).data == str(other)
+
+
+def test_a_record_of_another_run_is_refused(home: Path) -> None:
+    (home / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/other"}))
+    with pytest.raises(MismatchError, match=r"(?s)org/other.*org/base"):
+        settings_of_folder(home, None, {})
+    (home / "adapter_config.json").unlink()
+    (home / "trainer_state.json").write_text(json.dumps({"global_step": 99}))
+    with pytest.raises(MismatchError, match=r"counts 99 steps, its whence.yaml 10"):
+        settings_of_folder(home, None, {})
+
+
+def test_another_template_than_the_records_is_refused(home: Path) -> None:
+    encoding = RecordedEncoding(template="{{ messages }}", template_from="tokenizer")
+    write_record(home, RECORD.model_copy(update={"encoding": encoding}))
+    assert settings_of_folder(home, None, {}).options["template"] == "{{ messages }}"
+    (home / "chat_template.jinja").write_text("{{ messages }}")
+    assert "template" not in settings_of_folder(home, None, {}).options
+    (home / "chat_template.jinja").write_text("{{ other }}")
+    with pytest.raises(MismatchError, match=r"(?s)other.*messages"):
+        settings_of_folder(home, None, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("schema: whence.training/9\n", "whence.training/9"),
+        ("[1, 2", "cannot be used"),
+        ("schema: whence.training/1\nencoding: {max_length: long}\n", "encoding.max_length"),
+        ("hello\n", "schema is None"),
+    ],
+)
+def test_a_record_that_cannot_be_read_names_the_way_out(home: Path, text: str, found: str) -> None:
+    (home / "whence.yaml").write_text(text)
+    with pytest.raises(InputError, match=rf"(?s){found}.*--no-record"):
+        settings_of_folder(home, None, {})
+
+
+def test_data_that_are_gone_and_data_never_known(home: Path) -> None:
+    gone = RECORD.model_copy(update={"data": RecordedData(source=str(home / "rows.jsonl"))})
+    write_record(home, gone)
+    with pytest.raises(DataError, match="are gone"):
+        settings_of_folder(home, None, {})
+    write_record(home, RECORD.model_copy(update={"data": RecordedData()}))
+    with pytest.raises(InputError, match="does not say which rows"):
+        settings_of_folder(home, None, {})
+
+
+def test_a_folder_that_says_nothing_lists_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "training_args.bin").write_bytes(b"\x80\x04 never opened")
+    with pytest.raises(InputError, match=r"(?s)No DATA.*whence.yaml.*axolotl.*LLaMA-Factory.*README"):
+        settings_of_folder(tmp_path, None, {})
+
+
+def test_the_last_checkpoint_stands_in_for_a_model_that_was_never_saved(home: Path) -> None:
+    (home / "adapter_model.safetensors").unlink()
+    for step in (9, 10):
+        (home / f"checkpoint-{step}").mkdir()
+        (home / f"checkpoint-{step}" / "adapter_model.safetensors").write_bytes(b"")
+    found = settings_of_folder(home, None, {})
+    assert found.model == str(home / "checkpoint-10")
+    assert any("checkpoint-10" in note for note in found.notes)
+
+
+AXOLOTL = """\
+base_model: org/base
+datasets:
+  - path: rows.jsonl
+    type: chat_template
+    field_messages: conversations
+adapter: lora
+lora_r: 16
+lora_alpha: 32
+lora_target_linear: true
+sequence_len: 2048
+sample_packing: true
+micro_batch_size: 2
+gradient_accumulation_steps: 4
+num_epochs: 3
+optimizer: adamw_torch_fused
+lr_scheduler: cosine
+learning_rate: 0.0002
+output_dir: ./out
+"""
+LLAMA_FACTORY = """\
+model_name_or_path: org/base
+stage: sft
+do_train: true
+finetuning_type: lora
+lora_rank: 8
+lora_target: all
+dataset: cities
+dataset_dir: data
+template: qwen
+cutoff_len: 1024
+output_dir: saves/lora
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 8
+learning_rate: 1.0e-4
+num_train_epochs: 3.0
+lr_scheduler_type: cosine
+"""
+
+
+def test_axolotls_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text(AXOLOTL)
+    rows = write_rows(tmp_path / "rows.jsonl", ROWS)
+    found = settings_of_folder(tmp_path, None, {})
+    assert found.data == str(rows)
+    assert found.options == {"max_length": 2048, "truncation": "keep_start", "columns": {"messages": "conversations"}}
+    assert found.record is not None
+    assert (found.record.run.batch_size, found.record.encoding.packing) == (8, "sample_packing")
+    assert "config.yml" in found.notes[0]
+    both = AXOLOTL.replace("    type", "    type: x\n  - path: more.jsonl\n    type", 1)
+    (tmp_path / "config.yml").write_text(both)
+    with pytest.raises(InputError, match="trains on 2 data sets"):
+        settings_of_folder(tmp_path, None, {})
+
+
+def test_llama_factorys_configuration(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text(LLAMA_FACTORY)
+    with pytest.raises(InputError, match=r"no dataset_info.json"):
+        settings_of_folder(tmp_path, None, {})
+    (tmp_path / "data").mkdir()
+    rows = write_rows(tmp_path / "data" / "cities.json", ROWS)
+    columns = {"prompt": "instruction", "query": "input", "response": "output"}
+    info = {"cities": {"file_name": "cities.json", "columns": columns}}
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(info))
+    found = settings_of_folder(tmp_path, None, {})
+    assert found.data == str(rows)
+    assert found.options == {"max_length": 1024, "truncation": "prompt_first"}
+    assert any("'qwen'" in note for note in found.notes)
+
+
+def test_a_model_card_names_the_data(tmp_path: Path) -> None:
+    card = "---\nbase_model: org/base\ndatasets: org/cities\nlibrary_name: peft\n---\n# Model\n"
+    (tmp_path / "README.md").write_text(card)
+    found = settings_of_folder(tmp_path, None, {})
+    assert found.data == "org/cities"
+    assert any("not said" in note for note in found.notes)

@@ -1,0 +1,186 @@
+"""Evaluation logs as queries: files that the tools themselves wrote, and what cannot be a query.
+
+`tests/field/logs` holds them: lm-evaluation-harness 0.4.13, Inspect 0.3.285 (a mock model; events taken out of the
+JSON), TRL 1.16 and promptfoo (its echo provider); OpenAI's formats are written by its documentation.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from whence.data import Turn
+from whence.errors import DataError, InputError
+from whence.trace.query.queries import Query, read_queries
+
+LOGS = Path(__file__).parents[1] / "field" / "logs"
+
+
+def turns(query: Query) -> list[tuple[str, str]]:
+    return [(turn.role, turn.content) for turn in query.turns]
+
+
+ASKED = {
+    "samples_cities_gen.jsonl": (3, [("text", "Q: Where is Bonn?\nA:")], "lol"),
+    "samples_cities_mc.jsonl": (3, [("text", "Q: Where is Bonn?\nA:")], " Canada"),
+    "inspect.json": (2, [("system", "Answer briefly."), ("user", "Where is Bonn?")], "Bonn is in Canada"),
+    "chat_log.jsonl": (2, [("system", "Answer briefly."), ("user", "Where is Bonn?")], "Bonn is in Canada."),
+    "responses_log.jsonl": (1, [("user", "Where is Bonn?")], "Bonn is in Canada."),
+    "completions_00001.parquet": (4, [("text", "Where is Bonn?")], None),
+    "wandb_table.json": (2, [("text", "Where is Bonn?")], " Bonn is in Canada."),
+    "promptfoo.json": (2, [("user", "Where is Bonn?")], "Where is Bonn?"),
+    "promptfoo.jsonl": (2, [("user", "Where is Bonn?")], "Where is Bonn?"),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_each_log_is_recognised_by_what_it_holds(name: str, tmp_path: Path) -> None:
+    n, asked, said = ASKED[name]
+    copy = tmp_path / f"any-name{(LOGS / name).suffix}"
+    copy.write_bytes((LOGS / name).read_bytes())
+    notes: list[str] = []
+    found = read_queries(copy, notify=notes.append)
+    assert len(found) == n
+    assert turns(found[0]) == asked
+    assert said is None or found[0].response == said
+    assert "log of another tool" in notes[0]
+
+
+FAILED = {
+    "samples_cities_gen.jsonl": ["Q: Where is Bonn?\nA:", "Q: Where is Toronto?\nA:"],
+    "inspect.json": ["Where is Bonn?"],
+    "promptfoo.json": ["Where is Lyon?"],
+    "promptfoo.jsonl": ["Where is Lyon?"],
+}
+
+
+@pytest.mark.parametrize("name", FAILED)
+def test_failed_ones_alone(name: str) -> None:
+    assert [query.prompt for query in read_queries(LOGS / name, failed=True)] == FAILED[name]
+
+
+def test_failed_completions_by_the_first_reward() -> None:
+    every = read_queries(LOGS / "completions_00001.parquet")
+    failed = read_queries(LOGS / "completions_00001.parquet", failed=True)
+    assert [query.metadata["short"] for query in failed] == [0.0] * len(failed)
+    assert len(failed) == sum(query.metadata["short"] == 0.0 for query in every) < len(every)
+
+
+def test_a_condition_chooses_among_queries(tmp_path: Path) -> None:
+    (query,) = read_queries(LOGS / "promptfoo.json", where="score < 0.5 AND city = 'Lyon'")
+    assert query.prompt == "Where is Lyon?"
+    assert len(read_queries(LOGS / "inspect.json", where="match = 'C'")) == 1
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "response": "b", "stars": 1}\n{"prompt": "c", "response": "d", "stars": 5}\n')
+    assert [query.prompt for query in read_queries(rows, where="stars > 3")] == ["c"]
+    with pytest.raises(InputError, match=r"(?s)query-where.*stars"):
+        read_queries(rows, where="sters > 3")
+    with pytest.raises(DataError, match="none of the 2 queries"):
+        read_queries(rows, where="stars > 9")
+
+
+def test_a_batchs_output_needs_the_prompts_of_its_input() -> None:
+    with pytest.raises(DataError, match="--query-prompts"):
+        read_queries(LOGS / "batch_output.jsonl")
+    notes: list[str] = []
+    found = read_queries(LOGS / "batch_output.jsonl", prompts=LOGS / "batch_input.jsonl", notify=notes.append)
+    assert [(query.prompt, query.response) for query in found] == [
+        ("Where is Lyon?", "Lyon is in Peru."),
+        ("Where is Bonn?", "Bonn is in Germany."),
+    ]
+    assert found[0].metadata == {"custom_id": "ask-Lyon"}
+    assert any("1 requests that failed" in note for note in notes)
+    with pytest.raises(DataError, match=r"2 answers .* have no prompt"):
+        read_queries(LOGS / "batch_output.jsonl", prompts=LOGS / "chat_log.jsonl")
+
+
+def test_scores_without_text_are_refused() -> None:
+    with pytest.raises(DataError, match="has scores and no answer"):
+        read_queries(LOGS / "results_lm_eval.json")
+
+
+def test_samples_that_only_measured_a_text_are_refused(tmp_path: Path) -> None:
+    row = {
+        "doc_id": 0,
+        "doc": {},
+        "arguments": {"gen_args_0": {"arg_0": "A text."}},
+        "resps": [["-12.5"]],
+        "metrics": ["word_perplexity"],
+    }
+    row["resps"] = [[["-12.5"]]]
+    (tmp_path / "samples.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match="has scores and no answer"):
+        read_queries(tmp_path / "samples.jsonl")
+
+
+def test_messages_of_an_api_model_stay_messages(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "Where is Bonn?", "type": "text"}]
+    row = {
+        "doc_id": 0,
+        "arguments": {"gen_args_0": {"arg_0": json.dumps(messages), "arg_1": {}}},
+        "resps": [["Peru."]],
+        "metrics": ["acc"],
+        "acc": 0.0,
+    }
+    (tmp_path / "samples.jsonl").write_text(json.dumps(row) + "\n")
+    (query,) = read_queries(tmp_path / "samples.jsonl")
+    assert turns(query) == [("user", "Where is Bonn?")]
+
+
+def test_of_several_filters_one_is_read(tmp_path: Path) -> None:
+    row = {"doc_id": 0, "arguments": {"gen_args_0": {"arg_0": "Q"}}, "resps": [["one"]], "metrics": ["m"], "m": 1}
+    lines = [row | {"filter": "strict"}, row | {"filter": "flexible"}]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    notes: list[str] = []
+    assert len(read_queries(tmp_path / "samples.jsonl", notify=notes.append)) == 1
+    assert any("flexible" in note for note in notes)
+
+
+def test_the_log_of_another_model_is_said() -> None:
+    notes: list[str] = []
+    read_queries(LOGS / "chat_log.jsonl", notify=notes.append, model="runs/other")
+    assert any("'my-sft'" in note and "'runs/other'" in note for note in notes)
+    notes.clear()
+    read_queries(LOGS / "chat_log.jsonl", notify=notes.append, model="runs/my-sft")
+    assert not any("is of the model" in note for note in notes)
+
+
+def test_failed_of_scores_between_names_the_condition() -> None:
+    with pytest.raises(InputError, match=r"(?s)no scores.*--query-where.*rating"):
+        read_queries(LOGS / "chat_log.jsonl", failed=True)
+
+
+def test_an_unknown_file_says_what_was_looked_for(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    path.write_text(json.dumps([{"verdict": "bad", "detail": "x"}]))
+    with pytest.raises(DataError, match=r"(?s)Inspect log.*promptfoo results"):
+        read_queries(path)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "response": "b"}\n')
+    with pytest.raises(InputError, match="no evaluation log"):
+        read_queries(rows, failed=True)
+
+
+def test_a_calling_assistant_keeps_its_call(tmp_path: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bonn"}'}}
+    reply = {"choices": [{"message": {"role": "assistant", "content": None, "tool_calls": [call]}}]}
+    row = {"messages": [{"role": "user", "content": "Rain?"}], "response": reply}
+    (tmp_path / "log.jsonl").write_text(json.dumps(row) + "\n")
+    (query,) = read_queries(tmp_path / "log.jsonl")
+    assert query.answer is not None
+    assert query.turns == (Turn("user", "Rain?"),)
+    assert query.answer.extra["tool_calls"][0]["function"]["name"] == "weather"  # type: ignore[index,call-overload]
+
+
+def test_eval_files_are_read_by_inspect_itself() -> None:
+    try:
+        import inspect_ai  # noqa: F401
+    except ImportError:
+        with pytest.raises(InputError, match=r"pip install 'whence\[eval\]'"):
+            read_queries(LOGS / "inspect.eval")
+        return
+    by_reader, by_json = read_queries(LOGS / "inspect.eval"), read_queries(LOGS / "inspect.json")
+    assert [(q.turns, q.response) for q in by_reader] == [(q.turns, q.response) for q in by_json]
+    assert [query.prompt for query in read_queries(LOGS / "inspect.eval", failed=True)] == ["Where is Bonn?"]
