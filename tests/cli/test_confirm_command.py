@@ -73,7 +73,7 @@ WRONG = [
     (["--remove", "top:2", "--votes", "2"], "--votes with --remove top:2"),
     (["--remove", "{tmp}/none.txt"], "no file of ids"),
     (["--remove", "top:2", "--epochs", "2", "--schedule", "square"], "--schedule 'square'"),
-    (["--remove", "top:2"], "There is no run.yaml beside"),
+    (["--remove", "top:2"], "There is no run.yaml and no whence.yaml beside"),
     (["--remove", "top:2", "--epochs", "2", "--match", "("], "no regular expression"),
     (["--remove", "top:2", "--trainer", "train {{train}}"], "has no {out}"),
 ]

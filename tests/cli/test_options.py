@@ -22,8 +22,9 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "selftest": SELF_TEST.model_dump(),
     "trace": {name: getattr(TraceSettings(), name) for name in ("k", "method", "weight", "layer", "where", "fdr")},
 }
-NOT_THE_SAME = {("selftest", "max_length")}
-"""The self-test's own sizes."""
+RECORDED = ("max_length", "truncation", "append_eos", "loss_on", "loss")
+NOT_THE_SAME = {("selftest", "max_length"), *(("index", name) for name in RECORDED)}
+"""The self-test's own sizes; and what an index takes from the training record, where there is one."""
 
 
 @pytest.mark.parametrize("command", DEFAULTS)

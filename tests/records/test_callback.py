@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 import whence
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
@@ -41,7 +41,14 @@ def train(out: Path, record: whence.TrainingRecord, *, keep_text: bool = True) -
     args = TrainingArguments(
         output_dir=str(out), report_to=[], use_cpu=True, max_steps=2, per_device_train_batch_size=4, save_steps=1
     )
-    Trainer(tiny_model("llama"), args=args, train_dataset=data, processing_class=tokenizer, callbacks=[record]).train()
+    Trainer(
+        tiny_model("llama"),
+        args=args,
+        train_dataset=data,
+        processing_class=tokenizer,
+        data_collator=DataCollatorForSeq2Seq(tokenizer),
+        callbacks=[record],
+    ).train()
 
 
 def test_the_record_of_a_trainer_that_is_handed_tokens(tmp_path: Path) -> None:
