@@ -172,10 +172,10 @@ def test_screen_readers_get_landmarks_scores_and_tables(opened: Open) -> None:
     expect(page.locator("[role=listitem]").first).to_be_visible()
 
 
-def test_what_the_score_hangs_on_is_told_and_shaded_when_asked_for(opened: Open) -> None:
+def test_the_score_without_these_words_is_told_and_shaded_when_asked_for(opened: Open) -> None:
     page = opened(result_of(toronto()))
-    hangs = page.locator(".hangs").first
-    expect(hangs.locator("p")).to_have_text(
+    deletions = page.locator(".deletions").first
+    expect(deletions.locator("p")).to_have_text(
         [
             "Prompt without “Toronto”: 50% of the score left, and “in”: 25%, and “Which”: 13%, and “country”: 6%",
             "Response without “Korea”: 50% of the score left, and “Toronto”: 25%, and “in”: 13%, and “city”: 6%",
@@ -192,17 +192,17 @@ def test_what_the_score_hangs_on_is_told_and_shaded_when_asked_for(opened: Open)
     expect(word(responses(page).first, "Toronto")).to_have_class("w w4")
 
 
-def test_what_the_score_hangs_on_ends_where_the_score_rises_again(opened: Open) -> None:
+def test_the_score_without_these_words_ends_where_the_score_rises_again(opened: Open) -> None:
     query = toronto()
     words = replace(query.hits[0].words, prompt=words_of(ROWS[0][0]))
     rising = replace(words.response, deletion=DeletionCurve(((5,), (0,), (1,)), (0.3, 0.7, 0.6)))
     page = opened(result_of(replace(query, hits=(replace(query.hits[0], words=replace(words, response=rising)),))))
-    expect(page.locator(".hangs p")).to_have_text(["Response without “Korea”: 30% of the score left"])
+    expect(page.locator(".deletions p")).to_have_text(["Response without “Korea”: 30% of the score left"])
     page.get_by_label("how the score falls without them").check()
     response = responses(page).first
     for name in ("Korea, 100%", "Toronto, 30%", "is, 30%"):
         expect(response.get_by_role("button", name=name)).to_have_count(1)
-    assert "without, one after the other: `Korea` 30%\n" in render_markdown(
+    assert "Score without these words, one after the other: `Korea` 30%\n" in render_markdown(
         result_of(replace(query, hits=(replace(query.hits[0], words=replace(words, response=rising)),)))
     )
 
@@ -216,7 +216,7 @@ def test_nothing_is_said_of_what_was_not_measured(opened: Open) -> None:
     ]
     page = opened(result_of(replace(query, hits=tuple(hits))))
     expect(page.locator(".row")).to_have_count(12)
-    expect(page.locator(".hangs")).to_have_count(0)
+    expect(page.locator(".deletions")).to_have_count(0)
     expect(page.locator(".shades")).to_have_count(0)
 
 
