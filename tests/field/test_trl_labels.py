@@ -16,6 +16,7 @@ from tiny import tiny_model
 from trl_rows import IGNORED, MARKED, ONE, OTHER, SHORT, Row, assistant, fresh_tokenizer, user
 from whence.data.encoding import Encoder
 from whence.data.readers import read_examples
+from whence.data.row_encoding import PLAIN_TEMPLATE
 
 trl = pytest.importorskip("trl", reason="trl is not installed; `make test-peers` makes an environment with it")
 
@@ -329,5 +330,6 @@ def test_trl_refuses_a_template_without_markers_that_it_does_not_know(tmp_path: 
         trained_by_trl(file, fresh_tokenizer("chatml"), ASSISTANT_ONLY)
 
 
-def test_the_template_for_strings_stands_in_the_docs() -> None:
-    assert PLAIN in (Path(__file__).parents[2] / "docs" / "encoding.md").read_text(encoding="utf-8")
+def test_template_none_is_the_template_that_the_labels_were_compared_with() -> None:
+    assert PLAIN_TEMPLATE == PLAIN
+    assert "`--template none`" in (Path(__file__).parents[2] / "docs" / "encoding.md").read_text(encoding="utf-8")
