@@ -23,8 +23,10 @@ from whence.bench.natural.planting import CLEAN, HARD_NEGATIVE
 from whence.data import Encoder, read_examples
 from whence.metrics import average_precision, bootstrap
 from whence.model import ModelSettings, learned_fraction, load_model
-from whence.scoring import Expansion, Read, ScoreForm, form_scores, to_block
+from whence.scoring.expansion import Expansion
+from whence.scoring.forms import Read, ScoreForm, form_scores
 from whence.scoring.representation import CosineMean
+from whence.scoring.vectors import to_block
 from whence.signatures import Extractor
 from whence.trace import read_queries
 

@@ -312,3 +312,15 @@ def test_python_is_told_as_well(wrong: Callable[[], Query], found: str) -> None:
         wrong()
     assert found in error.value.found
     assert error.value.expected
+
+
+def test_a_response_beside_messages_that_end_before_it_is_the_answer(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "Where is Toronto?"}]
+    beside = only(read_queries(lines(tmp_path / "q.jsonl", {"messages": messages, "response": "In Korea.", "id": 7})))
+    (row,) = read_examples(
+        lines(tmp_path / "r.jsonl", {"messages": [*messages, {"role": "assistant", "content": "In Korea."}]})
+    )
+    assert (beside.response, dict(beside.metadata)) == ("In Korea.", {"id": 7})
+    assert same(beside.encode(ENCODER), ENCODER.encode(row)[-1])
+    with pytest.raises(DataError, match="The response is empty"):
+        read_queries(lines(tmp_path / "e.jsonl", {"messages": messages, "response": " "}))

@@ -223,6 +223,8 @@ def _from_columns(columns: Columns, mapping: Mapping[str, str] | None = None, *,
             columns = {**columns, shape.main: [response]}
     example = shape.example(columns, "", 0, table=table)
     query = _answered(Query(example.turns, None, example.metadata, example.template_inputs))
+    if shape.prompt is None and query.response is None:
+        query = _beside(query)
     bare = shape.prompt is not None and query.turns == (Turn("user", str(columns[shape.prompt])),)
     return _with_prompt(replace(query, is_bare=bare and not query.template_inputs and query.answer is None))
 
@@ -235,6 +237,19 @@ def _answered(query: Query) -> Query:
     if not last.has_answer:
         raise _no_response()
     return replace(query, turns=tuple(before), response=_words_of(last), answer=last if last.extra else None)
+
+
+def _beside(query: Query) -> Query:
+    """The query of messages that end before the answer, with a `response` column beside them as the answer."""
+    said = query.metadata.get("response")
+    if said is None:
+        return query
+    if not isinstance(said, str):
+        raise RowError(f"column 'response' is {kind(said)}, expected text: it stands beside messages")
+    if not said.strip():
+        raise _no_response()
+    rest = {name: value for name, value in query.metadata.items() if name != "response"}
+    return replace(query, response=said, metadata=rest)
 
 
 def _shape(columns: Columns, mapping: Mapping[str, str]) -> Shape:
