@@ -21,6 +21,8 @@ def index(
     contrast: options.Contrast = True,
     layer: options.Layers = None,
     methods: options.Methods = None,
+    precision: options.Precision = None,
+    dimensions: options.Dimensions = None,
     add: Annotated[
         list[str] | None,
         typer.Option("--add", help="Methods that a complete index shall answer too; only what it lacks is computed."),
@@ -67,6 +69,7 @@ def index(
         shape["layers"] = options.parse_layers(layer)
     if methods:
         shape["methods"] = options.parse_names(methods)
+    shape |= options.stored_as(precision, dimensions)
     with stages(quiet=quiet) as report:
         built = build_index(
             settings.model,

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from whence.cli import bench, clean, confirm, demo, eval_, finetune, index, layers, plan, selftest, trace, verify
+from whence.cli import bench, clean, confirm, demo, eval_, finetune, index, info, layers, plan, selftest, trace, verify
 from whence.errors import WhenceError
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command("trace")(trace.trace)
 app.command("confirm")(confirm.confirm)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)
+app.command("info")(info.info)
 app.command("eval")(eval_.evaluate)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)

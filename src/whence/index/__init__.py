@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from whence.index.block_reader import BlockReader
     from whence.index.build import build_index
     from whence.index.centres import read_centres, write_centres
+    from whence.index.contents import IndexContents, index_contents
     from whence.index.engines.local import TURNS_AT_ONCE
     from whence.index.held import default_form, default_layers, forms_asked, held_layers, holds, vectors_read
     from whence.index.manifest import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from whence.index.searching import score_matrix, search
     from whence.index.settings import BuildSettings, IndexOptions
     from whence.index.store import Index, Record
+    from whence.index.stored_form import Storage
     from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject
     from whence.index.verification import verify
 
@@ -51,6 +53,7 @@ __all__ = [
     "Counts",
     "DataSummary",
     "Index",
+    "IndexContents",
     "IndexOptions",
     "Manifest",
     "Match",
@@ -58,6 +61,7 @@ __all__ = [
     "Record",
     "ScoreMatrix",
     "ScoreRequest",
+    "Storage",
     "StoredVector",
     "Subject",
     "append_records",
@@ -72,6 +76,7 @@ __all__ = [
     "forms_asked",
     "held_layers",
     "holds",
+    "index_contents",
     "open_records",
     "open_subject",
     "read_centres",
@@ -94,6 +99,7 @@ __getattr__, __dir__ = attach(
         "block_reader": ["BlockReader"],
         "build": ["build_index"],
         "centres": ["read_centres", "write_centres"],
+        "contents": ["IndexContents", "index_contents"],
         "engines.local": ["TURNS_AT_ONCE"],
         "held": ["default_form", "default_layers", "forms_asked", "held_layers", "holds", "vectors_read"],
         "manifest": [
@@ -121,6 +127,7 @@ __getattr__, __dir__ = attach(
         "searching": ["score_matrix", "search"],
         "settings": ["BuildSettings", "IndexOptions"],
         "store": ["Index", "Record"],
+        "stored_form": ["Storage"],
         "subject": ["Subject", "chosen_layers", "open_subject", "examples_to_index"],
         "verification": ["verify"],
     },

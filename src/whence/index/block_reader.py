@@ -73,7 +73,7 @@ class BlockReader:
 
     def _bytes(self, reads: Reads, dtype: torch.dtype) -> int:
         """Memory of these vectors for every record, whatever the filter: unit [dim] and norm of each."""
-        dims = {vector.place: vector.dim for vector in self.index.manifest.vectors}
+        dims = {vector.place: vector.stored_dim for vector in self.index.manifest.vectors}
         width = sum(dims[layer, name.removesuffix(CENTRED)] + 1 for layer, name in set(reads))
         return self.index.n_records * width * dtype.itemsize
 

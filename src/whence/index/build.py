@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Unpack
@@ -37,6 +37,7 @@ from whence.index.records import filter_columns
 from whence.index.settings import BuildSettings, IndexOptions, build_settings
 from whence.index.shards import check_same, locked, write_index
 from whence.index.store import Index
+from whence.index.stored_form import Storage
 from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject, probe_turns
 from whence.model import early_note, fingerprint, settle_layers
 from whence.progress import Progress, counted
@@ -102,7 +103,7 @@ def build_index(
     subject = open_subject(settings, notify=tell)
     tell(f"Chat template: {TEMPLATE_SOURCES[subject.encoder.template_source]}")
     if add and existing is not None:
-        return _add(settings, subject, found, existing, add, "layers" in options, progress, tell)
+        return _add(settings, subject, found, existing, add, options.keys(), progress, tell)
     layers, choice = chosen_layers(
         settings,
         subject,
@@ -142,18 +143,20 @@ def _add(
     found: Scan,
     existing: Manifest,
     methods: Sequence[str],
-    layers_given: bool,
+    given: Collection[str],
     progress: Progress | None,
     tell: Callable[[str], None],
 ) -> Index:
     """The index with what the methods read besides."""
     folder = Path(settings.out)
-    same = _manifest(settings, subject, found, (existing.layer,), existing.layer_choice)
+    # How vectors are stored is the index's own matter, unless the command says it.
+    kept = {name: getattr(existing, name) for name in ("precision", "dimensions") if name not in given}
+    same = _manifest(settings, subject, found, (existing.layer,), existing.layer_choice).model_copy(update=kept)
     check_same(folder, existing, same.model_copy(update={"vectors": existing.vectors}))
     forms = forms_asked(methods, has_base=bool(existing.base))[1:] or forms_asked((), has_base=bool(existing.base))
-    whole_at = settle_layers(settings.requests, existing.n_layers, lambda: existing.layer) if layers_given else ()
-    hidden_size = subject.loaded.hidden_size
-    read = vectors_read(forms, depths_of(existing), whole_at=whole_at, hidden_size=hidden_size)
+    whole_at = settle_layers(settings.requests, existing.n_layers, lambda: existing.layer) if "layers" in given else ()
+    hidden_size, storage = subject.loaded.hidden_size, Storage(existing.precision, existing.dimensions)
+    read = vectors_read(forms, depths_of(existing), whole_at=whole_at, hidden_size=hidden_size, storage=storage)
     wanted = existing.model_copy(
         update={
             "vectors": _joined(existing.vectors, read),
@@ -275,7 +278,11 @@ def _manifest(
         layer_choice=choice,
         max_length=encoder.max_length,
         rows=encoder.rows,
-        vectors=vectors_read(forms, depths, whole_at=layers[1:], hidden_size=loaded.hidden_size),
+        vectors=vectors_read(
+            forms, depths, whole_at=layers[1:], hidden_size=loaded.hidden_size, storage=settings.storage
+        ),
+        precision=settings.precision,
+        dimensions=settings.dimensions,
         methods=settings.methods,
         base=subject.base_identity(),
         filters=filter_columns(found.metadata_types, loaded.n_layers),

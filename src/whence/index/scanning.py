@@ -25,8 +25,9 @@ from whence.index.best_rows import BestRows, Match
 from whence.index.block_reader import BlockReader, Reads
 from whence.index.held import check_held
 from whence.index.store import Index, RecordBlock
+from whence.index.stored_form import queries_in_form
 from whence.model import learned_fraction
-from whence.scoring import Block, FormLayers, ScoreForm, Scores, Vectors, expanded_block, expansion_weights, to_block
+from whence.scoring import Block, FormLayers, ScoreForm, Scores, Vectors, expanded_block, expansion_weights
 from whence.signatures import Signatures
 
 QUERIES_AT_ONCE = 256
@@ -215,7 +216,7 @@ def _stacked(vectors: Sequence[Vectors]) -> Vectors:
 
 def _query_parts(index: Index, queries: Mapping[int, Signatures], n_queries: int) -> list[tuple[int, Block]]:
     """Runs of queries, each with the number of its first."""
-    whole = to_block(queries, index.centres)
+    whole = queries_in_form(index.manifest, queries, index.stored_centres)
     starts = range(0, n_queries, QUERIES_AT_ONCE)
     return [(start, _piece(whole, slice(start, start + QUERIES_AT_ONCE))) for start in starts]
 
