@@ -113,7 +113,7 @@ def scored(one: Read, storage: Storage | None) -> tuple[np.ndarray, np.ndarray |
 def stored_block(
     one: Read, of: Extracted, storage: Storage | None, means: dict[tuple[int, str], torch.Tensor] | None
 ) -> tuple[Block, dict[tuple[int, str], torch.Tensor]]:
-    """The vectors as an index holds them and a form reads them, and their means; queries (means given) are not rounded."""
+    """The vectors as an index holds them, and their means. means: of the rows, for queries, which are not rounded."""
     block: dict[int, dict[str, Vectors]] = {}
     own: dict[tuple[int, str], torch.Tensor] = {}
     for layer, read in zip(one.layers, FORM.needs, strict=True):

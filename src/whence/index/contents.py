@@ -107,7 +107,7 @@ def _column_sizes(dataset: lance.LanceDataset) -> dict[str, int]:
     of_field = {field.id: field.bytes_on_disk for field in dataset.stats.data_stats().fields}
 
     def total(field: lance.schema.LanceField) -> int:
-        return of_field.get(field.id(), 0) + sum(total(child) for child in field.children())
+        return int(of_field.get(field.id(), 0)) + sum(total(child) for child in field.children())
 
     return {field.name(): total(field) for field in dataset.lance_schema.fields()}
 

@@ -16,9 +16,10 @@ from whence.data import Example, Json, read_conversation
 from whence.errors import IndexFolderError, InputError
 from whence.index.centres import read_centres
 from whence.index.manifest import Manifest, StoredVector, require_manifest
+from whence.index.packed import PackedVectors
 from whence.index.records import FIELDS, open_records
-from whence.index.stored_form import directions, read_columns
-from whence.scoring import CENTRED, Centres, Vectors
+from whence.index.stored_form import directions, int8_numbers, read_columns
+from whence.scoring import CENTRED, Centres, VectorBlock, Vectors
 
 ROW_SHIFT = 32
 """Lance's row address: the fragment's number in the upper 32 bits, the offset in it in the lower."""
@@ -55,7 +56,7 @@ class RecordBlock:
     turn: np.ndarray
     record: np.ndarray
     """Offset in the dataset, as `fetch` takes it."""
-    vectors: dict[int, dict[str, Vectors]]
+    vectors: dict[int, dict[str, VectorBlock]]
     gain: torch.Tensor | None = None
     """The log-likelihood gain of each response, nats, float64; where it was asked for."""
 
@@ -167,7 +168,7 @@ class Index:
         )
         for batches in _joined(scanner.to_batches(), block_rows):
             address = _numbers(batches, "_rowaddr")
-            vectors: dict[int, dict[str, Vectors]] = {}
+            vectors: dict[int, dict[str, VectorBlock]] = {}
             for layer, name in reads:
                 vectors.setdefault(layer, {})[name] = self._vectors(batches, layer, name, dtype)
             yield RecordBlock(
@@ -186,10 +187,14 @@ class Index:
     def _stored(self, place: tuple[int, str]) -> StoredVector:
         return next(vector for vector in self.manifest.vectors if vector.place == place)
 
-    def _vectors(self, batches: Sequence[pa.RecordBatch], layer: int, name: str, dtype: torch.dtype) -> Vectors:
+    def _vectors(self, batches: Sequence[pa.RecordBatch], layer: int, name: str, dtype: torch.dtype) -> VectorBlock:
         plain = name.removesuffix(CENTRED)
         vector = self._stored((layer, plain))
         norms = torch.from_numpy(_numbers(batches, vector.norm_column)).to(dtype)
+        if vector.precision == "int8" and dtype == torch.float32:
+            scales = torch.from_numpy(_numbers(batches, vector.scale_column))
+            centre = None if plain == name else self.stored_centres[layer, plain]
+            return PackedVectors(int8_numbers(vector, batches), scales, norms, centre)
         stored = Vectors(directions(vector, batches, dtype), norms)
         if plain == name:
             return stored
@@ -206,8 +211,7 @@ class Index:
         places = torch.from_numpy(back)
         found: dict[int, dict[str, Vectors]] = {}
         for layer, name in reads:
-            vectors = self._vectors(batches, layer, name, dtype)
-            found.setdefault(layer, {})[name] = Vectors(vectors.unit[places], vectors.norm[places])
+            found.setdefault(layer, {})[name] = self._vectors(batches, layer, name, dtype).rows(places)
         return found
 
     def log_likelihood_gains(self) -> np.ndarray:
@@ -301,7 +305,13 @@ def _joined(batches: Iterator[pa.RecordBatch], block_rows: int) -> Iterator[list
 
 
 def _numbers(batches: Sequence[pa.RecordBatch], column: str) -> np.ndarray:
-    return np.concatenate([batch.column(column).to_numpy() for batch in batches])
+    return np.concatenate([batch.column(column).to_numpy(zero_copy_only=False) for batch in batches])
+
+
+def number_columns(dataset: lance.LanceDataset, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns of single numbers, whole, in the order of the records."""
+    batches = list(dataset.scanner(columns=list(columns), scan_in_order=True).to_batches())
+    return {column: _numbers(batches, column) for column in columns}
 
 
 def saved_rows(folder: Path) -> int:

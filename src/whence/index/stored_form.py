@@ -113,6 +113,12 @@ def directions(
     return unit
 
 
+def int8_numbers(vector: StoredVector, batches: Sequence[pa.RecordBatch]) -> Int8[Tensor, "n stored"]:
+    """q of the records."""
+    parts = [batch.column(vector.column).flatten().to_numpy().reshape(len(batch), -1) for batch in batches]
+    return torch.from_numpy(np.concatenate(parts))
+
+
 def queries_in_form(manifest: Manifest, queries: Mapping[int, Signatures], means: Means) -> Block:
     """The block of queries, in the coordinates of the index's vectors; a vector that it does not hold is left out.
 
@@ -133,6 +139,7 @@ __all__ = [
     "column_types",
     "directions",
     "in_form",
+    "int8_numbers",
     "quantised",
     "queries_in_form",
     "read_columns",
