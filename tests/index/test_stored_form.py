@@ -21,6 +21,7 @@ from whence.index.manifest import ADAPTER_OFF, RECORDS
 from whence.index.projection import cosine_transform, projected
 from whence.index.records import open_records
 from whence.index.searching import score_matrix, search
+from whence.index.settings import BuildSettings
 from whence.index.shards import write_index
 from whence.index.stored_form import Storage, in_form, quantised
 from whence.index.verification import verify
@@ -159,7 +160,7 @@ def test_the_default_form_takes_four_kilobytes_at_hidden_4096(tmp_path: Path) ->
     generator = torch.Generator().manual_seed(0)
     n, dims = 256, {"dm": 4096, "h": 4096, "eh": 1024}
     signatures = Signatures(**{name: torch.randn(n, dim, generator=generator) for name, dim in dims.items()})
-    storage = Storage("int8", 1024)
+    storage = BuildSettings(model="m", data="d", out="o").storage
     order = {f"question {row}.{turn}": row for row in range(n) for turn in range(3)}
     vectors = tuple(storage.vector(name, 1, dim) for name, dim in dims.items())
     manifest = fake_manifest(

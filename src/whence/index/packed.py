@@ -91,12 +91,12 @@ class PackedVectors:
 
     def rows(self, places: Int[Tensor, " k"]) -> Vectors:
         """Some of them, in this order, in float32."""
-        raw = self.q[places].double() * self._scale[places].double()[:, None]
+        raw = self.q[places] * self._scale[places][:, None]
         if self._centre is not None:
-            raw -= self._centre.double()
+            raw -= self._centre.float()
         norm = torch.linalg.vector_norm(raw, dim=1)
-        unit = raw / torch.where(norm > 0, norm, torch.ones_like(norm))[:, None]
-        return Vectors(unit.float(), norm.float())
+        raw /= torch.where(norm > 0, norm, torch.ones_like(norm))[:, None]
+        return Vectors(raw, norm)
 
     @property
     def held_bytes(self) -> int:

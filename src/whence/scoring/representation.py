@@ -135,7 +135,7 @@ def _weighted(parts: Sequence[tuple[float, Scores]]) -> Scores:
     """sum_k w_k s_k / sum_k w_k, each s_k [n_query, n_train]."""
     total = parts[0][0] * parts[0][1]
     for weight, scores in parts[1:]:
-        total = total + weight * scores
+        total = torch.add(total, scores, alpha=weight)
     return total / sum(weight for weight, _ in parts)
 
 
