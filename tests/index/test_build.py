@@ -245,7 +245,7 @@ def test_added_vectors_are_those_of_a_build_with_them(
 
     with pytest.raises(KeyboardInterrupt):
         build_index(model_folder, data, out, add=["rept"], progress=interrupt, **settings)
-    for step in ("_join", "write_centres", "write_run"):
+    for step in ("_join", "sums_of_records", "publish"):
         with monkeypatch.context() as patch:
             patch.setattr(f"whence.index.add.{step}", dying)
             with pytest.raises(KeyboardInterrupt):

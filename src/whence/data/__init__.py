@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         suffix_of,
     )
     from whence.data.json_text import array_start, skip
-    from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind
+    from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind, unify_types
     from whence.data.packing import SUFFIXES, open_unpacked, packing_of
     from whence.data.readers import read_examples
     from whence.data.row_encoding import (
@@ -104,6 +104,7 @@ __all__ = [
     "skip",
     "suffix_of",
     "truncation_named",
+    "unify_types",
     "unrecognised",
 ]
 
@@ -138,7 +139,7 @@ __getattr__, __dir__ = attach(
             "suffix_of",
         ],
         "json_text": ["array_start", "skip"],
-        "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind"],
+        "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind", "unify_types"],
         "packing": ["SUFFIXES", "open_unpacked", "packing_of"],
         "readers": ["read_examples"],
         "row_encoding": [
