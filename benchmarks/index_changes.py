@@ -1,11 +1,11 @@
 """What changes of an index cost, as shares of building it: append, delete, compact, verify, repair.
 
-    python benchmarks/index_changes.py [--rows 20000] [--share 0.01] [--workers 2] [--seed 0] [--json out.json]
+    python benchmarks/index_changes.py [--rows 20000] [--share 0.01] [--workers 2] [--ray] [--seed 0] [--json out.json]
 
 A small Llama with random weights (1.2 million parameters: time does not depend on their values), made-up rows of about
 30 tokens, float32, CPU. Seconds are wall time of the library calls in one process, the loading of the model included in
-those that need it; Python's start is not. --workers builds the index once more with so many processes, whose
-start is included, beside a build by one.
+those that need it; Python's start is not. --workers builds the index once more with so many processes, and --ray with
+so many actors of a Ray cluster on this machine, whose start is included, beside a build by one.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def measure(folder: Path, n_rows: int, share: float, workers: int, seed: int) -> dict[str, object]:
+def measure(folder: Path, n_rows: int, share: float, workers: int, seed: int, *, ray: bool) -> dict[str, object]:
     n_new = max(1, round(share * n_rows))
     data, new = (
         write_rows(folder / "train.jsonl", 0, n_rows, seed),
@@ -68,6 +68,11 @@ def measure(folder: Path, n_rows: int, share: float, workers: int, seed: int) ->
         by = Workers(devices=("cpu",) * workers)
         found[f"build, {workers} processes"] = seconds(
             lambda: whence.build_index(model, data, folder / "again", workers=by, **settings)
+        )
+    if ray:
+        actors = Workers(engine="ray", n=workers)
+        found[f"build, {workers} actors"] = seconds(
+            lambda: whence.build_index(model, data, folder / "ray", workers=actors, **settings)
         )
     found["append"] = seconds(lambda: whence.append_rows(index, new))
     found["verify, files and records"] = seconds(lambda: whence.verify(index))
@@ -95,11 +100,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--share", type=float, default=0.01, help="rows that are appended, and deleted")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--ray", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        found = measure(Path(place), options.rows, options.share, options.workers, options.seed)
+        found = measure(Path(place), options.rows, options.share, options.workers, options.seed, ray=options.ray)
     text = json.dumps(found, indent=2)
     print(text)
     if options.json is not None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
 from whence.errors import IndexFolderError
 from whence.index import shard_notes, shards
+from whence.index.engines import in_process
 
 SHARD_BYTES = 150_000
 """More than a shard of 16 rows of the fake index, less than one of 64."""
@@ -53,7 +54,7 @@ def in_child(work: Callable[[], None], kill_after: float | None = None) -> tuple
 
 def dying(function: str, call: int, *, after: bool) -> None:
     """Makes the module's function kill the process at its n-th call, before or after doing its work."""
-    module = shard_notes if function == "write_fragment" else shards
+    module = {"write_fragment": shard_notes, "commit_shard": in_process}.get(function, shards)
     original = getattr(module, function)
     calls = iter(range(1, 1 << 30))
 

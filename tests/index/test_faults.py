@@ -14,8 +14,8 @@ import json, sys, tempfile
 from pathlib import Path
 from faults import run
 with tempfile.TemporaryDirectory() as place:
-    figures, log = run(6, 200, [1, 2], 0, Path(place))
-assert len(log) == 6, log
+    figures, log = run(5, 100, [1, 2], 0, Path(place))
+assert len(log) == 5, log
 print(json.dumps(figures))
 """
 

@@ -140,10 +140,11 @@ def test_processes_that_die_are_replaced(whole: Path, tmp_path: Path) -> None:
     assert seen[-1] == (N_ROWS, N_ROWS)
 
 
-def test_what_a_process_cannot_do_is_said(tmp_path: Path) -> None:
+def test_what_a_process_cannot_do_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whence.index.engines.processes.MAX_TRIES", 1)
     manifest, rows = fake_manifest(N_ROWS), fake_examples(N_ROWS)
     engine = Processes(FakeWriter(tmp_path / "index", manifest, dies_at=1), ["cpu"])
-    with pytest.raises(IndexFolderError, match=r"ended 3 times while it computed rows 0 to 15 \(exit status -9\)"):
+    with pytest.raises(IndexFolderError, match=r"ended 1 times while it computed rows 0 to 15 \(exit status -9\)"):
         write_index_with(tmp_path / "index", rows, engine, manifest)
     engine = Processes(FakeWriter(tmp_path / "index", manifest), ["nowhere"])
     with pytest.raises(InputError, match="no device nowhere"):

@@ -12,7 +12,7 @@ from typing import Unpack
 from whence.data import Scan, TemplateSource, scan
 from whence.errors import IndexFolderError
 from whence.index.add import add_vectors, missing_vectors
-from whence.index.build_manifest import about_base, about_data, build_manifest, described_vectors
+from whence.index.build_manifest import about_base, about_data, build_manifest, described_vectors, known_scan
 from whence.index.changes import require_rows_as_built
 from whence.index.engines.choosing import Workers
 from whence.index.engines.in_process import Engine, ShardWriter
@@ -133,7 +133,8 @@ def build_part(
     existing = _existing(Path(settings.out), False)
     if existing is not None:
         check_versions(existing)
-    found, seconds = _scanned(settings, existing, False, progress, tell)
+    known = known_scan(existing, settings) if existing is not None else None
+    found, seconds = (known, 0.0) if known is not None else _scanned(settings, existing, False, progress, tell)
     prepared = _loaded(settings, tell)
     manifest = _described_build(settings, prepared, found, existing, seconds, progress, tell)
     return run_job(

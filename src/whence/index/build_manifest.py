@@ -61,6 +61,25 @@ def build_manifest(
     )
 
 
+def known_scan(begun: Manifest, settings: BuildSettings) -> Scan | None:
+    """What the job that began the index found in these data; None where the settings name others.
+
+    That the data are still the same is checked when the index is sealed.
+    """
+    data = begun.data
+    if (data.source, data.columns, data.split) != (settings.data, settings.columns, settings.split):
+        return None
+    return Scan(
+        n_rows=data.n_rows,
+        n_rejected=data.n_unreadable,
+        n_duplicates=data.n_duplicates,
+        duplicates=(),
+        content_hash=data.content_hash,
+        metadata_types={column.name: column.type for column in begun.filters},
+        shape=data.shape,
+    )
+
+
 def about_base(settings: BuildSettings, subject: Subject) -> str:
     """What the model is compared with."""
     if subject.base is not None:
@@ -83,4 +102,4 @@ def described_vectors(vectors: Sequence[StoredVector]) -> str:
     return ", ".join(f"{vector.name} at layer {vector.layer}" for vector in vectors)
 
 
-__all__ = ["about_base", "about_data", "build_manifest", "described_vectors"]
+__all__ = ["about_base", "about_data", "build_manifest", "described_vectors", "known_scan"]

@@ -120,8 +120,16 @@ def write_fragment(
     return fragment, summed(out, [f"{RECORDS}/data/{name}" for name in fragment.data_files], sync=True)
 
 
-def read_note(out: Path, shard: int) -> tuple[ShardNote, Sums] | None:
-    """A shard's note and its sums; None where there is none that is whole, and the shard is to be computed."""
+def committed_note(out: Path, shard: int) -> tuple[ShardNote, Sums] | None:
+    """A committed shard's note and its sums; None where the shard is to be computed.
+
+    A note that is not whole does not count, nor one whose file has gone.
+    """
+    found = _read(out, shard)
+    return found if found is not None and all(_is_there(out / one.path, one.bytes) for one in found[0].files) else None
+
+
+def _read(out: Path, shard: int) -> tuple[ShardNote, Sums] | None:
     try:
         raw = _place(out, shard).read_bytes()
     except FileNotFoundError:
@@ -137,14 +145,14 @@ def read_note(out: Path, shard: int) -> tuple[ShardNote, Sums] | None:
 
 
 def committed_notes(out: Path) -> Iterator[tuple[ShardNote, Sums]]:
-    """The notes of all committed shards, in the order of the shards. A note whose file has gone does not count."""
+    """The notes of all committed shards with their sums, in the order of the shards."""
     if not (out / SHARDS).is_dir():
         return
     for path in sorted((out / SHARDS).glob(f"*{SUFFIX}")):
         if not path.stem.isdecimal():
             continue
-        found = read_note(out, int(path.stem))
-        if found is not None and all(_is_there(out / file.path, file.bytes) for file in found[0].files):
+        found = committed_note(out, int(path.stem))
+        if found is not None:
             yield found
 
 
@@ -168,8 +176,8 @@ __all__ = [
     "RejectLine",
     "ShardNote",
     "commit_shard",
+    "committed_note",
     "committed_notes",
-    "read_note",
     "saved_rows",
     "write_fragment",
 ]

@@ -28,7 +28,7 @@ from whence.index.publishing import clear, commit_all, fragments_now, publish
 from whence.index.records import record_schema
 from whence.index.rejects import Rejects
 from whence.index.saving import saving
-from whence.index.shard_notes import ShardNote, committed_notes, read_note
+from whence.index.shard_notes import ShardNote, committed_note, committed_notes
 from whence.index.store import Index
 from whence.progress import Count
 
@@ -131,7 +131,7 @@ def compute_shards(
     def tasks() -> Iterator[Task]:
         for rows, group in shard_groups(examples, manifest, part):
             if rows.shard in sizes and rows.shard not in done:
-                found = read_note(out, rows.shard)
+                found = committed_note(out, rows.shard)
                 if found is None:
                     yield rows, group
                 else:
