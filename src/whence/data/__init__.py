@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         answer_places,
         conversation_json,
         read_conversation,
+        training_row,
     )
     from whence.data.formats import (
         FORMATS,
@@ -103,6 +104,7 @@ __all__ = [
     "scan",
     "skip",
     "suffix_of",
+    "training_row",
     "truncation_named",
     "unify_types",
     "unrecognised",
@@ -126,6 +128,7 @@ __getattr__, __dir__ = attach(
             "answer_places",
             "conversation_json",
             "read_conversation",
+            "training_row",
         ],
         "formats": [
             "FORMATS",

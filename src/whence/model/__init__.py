@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from whence.model.before import before_tuning, check_base, has_before, named_base, weights_hash
     from whence.model.blocks import Head, captured
     from whence.model.fingerprints import Fingerprint, fingerprint
-    from whence.model.generation import generate
+    from whence.model.generation import Answer, generate
     from whence.model.layer_choice import (
         LayerChoice,
         LayerRequest,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from whence.model.spellings import SameWords, same_words
 
 __all__ = [
+    "Answer",
     "Fingerprint",
     "Head",
     "LayerChoice",
@@ -80,7 +81,7 @@ __getattr__, __dir__ = attach(
         "before": ["before_tuning", "check_base", "has_before", "named_base", "weights_hash"],
         "blocks": ["Head", "captured"],
         "fingerprints": ["Fingerprint", "fingerprint"],
-        "generation": ["generate"],
+        "generation": ["Answer", "generate"],
         "layer_choice": [
             "LayerChoice",
             "LayerRequest",

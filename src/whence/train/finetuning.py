@@ -108,7 +108,7 @@ def finetune(
     if settings.autocast == "auto":
         fast = faster_in_bfloat16(loaded.device.type)
         settings = settings.model_copy(update={"autocast": "bfloat16" if fast else "off"})
-    encoder = encoder or Encoder(loaded.tokenizer, max_length=settings.max_length)
+    encoder = encoder or Encoder(loaded.tokenizer, max_length=settings.max_length, n_embeddings=loaded.n_embeddings)
     units = [(row, turn) for row, example in enumerate(examples) for turn in encoder.encode(example)]
     hashes = RunHashes(data=data_hash(examples), base=fingerprint(loaded, encoder.template).model_dump())
     model = _trainable(loaded, settings)
