@@ -24,7 +24,6 @@ from whence.cli import (
     eval_,
     finetune,
     index,
-    info,
     layers,
     plan,
     selftest,
@@ -53,7 +52,6 @@ app.command("verify")(verify.verify)
 app.command("append")(append.append)
 app.command("delete")(delete.delete)
 app.command("compact")(compact.compact)
-app.command("info")(info.info)
 app.command("eval")(eval_.evaluate)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)

@@ -39,19 +39,29 @@ float64."""
 def sums_of(manifest: Manifest, batches: Iterable[pa.RecordBatch]) -> Sums:
     """sum_r norm[r] unit[r] of each vector over the records of these batches, and the sum of their states."""
     totals = {vector.column: np.zeros(vector.dim) for vector in manifest.vectors}
-    states: np.ndarray | None = None
+    kept = kept_sums()
     for batch in batches:
         for vector in manifest.vectors:
             unit = batch.column(vector.column).flatten().to_numpy().reshape(-1, vector.dim).astype(np.float64)
             totals[vector.column] += batch.column(vector.norm_column).to_numpy().astype(np.float64) @ unit
-        for one in batch.column(STATE_SUM).drop_null().to_pylist():
-            states = np.asarray(one) if states is None else states + np.asarray(one)
-    return totals | {LAST_STATE: np.zeros(1) if states is None else states}
+        for name, column in kept.items():
+            for one in batch.column(column).drop_null().to_pylist():
+                totals[name] = totals[name] + np.asarray(one) if name in totals else np.asarray(one)
+    return {name: np.zeros(1) for name in kept} | totals
+
+
+def kept_sums() -> dict[str, str]:
+    """Of what the records hold sums alone, each over those that were made together: its name here, and the column.
+
+    What one record adds to such a sum is not known, so a deleted one cannot be taken out of it.
+    """
+    return {LAST_STATE: STATE_SUM}
 
 
 def sum_columns(manifest: Manifest) -> list[str]:
     """The columns that `sums_of` reads."""
-    return [name for vector in manifest.vectors for name in (vector.column, vector.norm_column)] + [STATE_SUM]
+    read = [name for vector in manifest.vectors for name in (vector.column, vector.norm_column)]
+    return [*read, *kept_sums().values()]
 
 
 def added(parts: Iterable[Sums]) -> Sums:
@@ -112,6 +122,7 @@ __all__ = [
     "Sums",
     "added",
     "centres_content",
+    "kept_sums",
     "read_centres",
     "sum_columns",
     "sums_in",

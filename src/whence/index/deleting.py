@@ -13,7 +13,7 @@ import lance
 import numpy as np
 
 from whence.errors import InputError
-from whence.index.centres import LAST_STATE, Sums, sum_columns, sums_in, sums_of
+from whence.index.centres import Sums, kept_sums, sum_columns, sums_in, sums_of
 from whence.index.changes import changed_manifest, new_change, require_changeable
 from whence.index.history import described_numbers
 from whence.index.locking import locked
@@ -129,14 +129,14 @@ def _counts_of(dataset: lance.LanceDataset, rows: np.ndarray) -> Counts:
 
 
 def _sums_left(folder: Path, manifest: Manifest, dataset: lance.LanceDataset, rows: np.ndarray, n_left: int) -> Sums:
-    """The sums over the records that are left. States are kept summed over several records, so theirs is scaled."""
+    """The sums over the records that are left; those that are kept as sums alone are scaled to them."""
     assert manifest.counts is not None
     left = dict(sums_in(folder, manifest))
-    states = left.pop(LAST_STATE) * (n_left / manifest.counts.n_records)
+    scaled = {name: left.pop(name) * (n_left / manifest.counts.n_records) for name in kept_sums()}
     for condition in _conditions(rows):
         gone = sums_of(manifest, dataset.scanner(columns=sum_columns(manifest), filter=condition).to_batches())
         left = {name: total - gone[name] for name, total in left.items()}
-    return left | {LAST_STATE: states}
+    return left | scaled
 
 
 def _conditions(rows: np.ndarray) -> Iterator[str]:

@@ -75,9 +75,11 @@ def _values(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _raw(table: pa.Table, column: str, norm: str) -> np.ndarray:
-    """The vectors with their norms, [n, dim], float64."""
-    flat = table[column].combine_chunks().flatten().to_numpy().astype(np.float64).reshape(len(table), -1)
-    return np.asarray(flat * table[norm].to_numpy().astype(np.float64)[:, None])
+    """The vectors: directions of whatever numbers they are stored in, times their norms; [n, dim], float64."""
+    stored = table[column].combine_chunks().flatten().to_numpy().astype(np.float64).reshape(len(table), -1)
+    length = np.linalg.norm(stored, axis=1, keepdims=True)
+    unit = stored / np.where(length > 0, length, 1.0)
+    return np.asarray(unit * table[norm].to_numpy().astype(np.float64)[:, None])
 
 
 __all__ = ["TOLERANCE", "differing_columns", "differing_rows"]
