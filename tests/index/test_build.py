@@ -16,7 +16,8 @@ from whence.data.encoding import Encoder
 from whence.data.readers import read_examples
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError, ModelError
 from whence.index.build import build_index, probe_turns
-from whence.index.manifest import ADDED, REFERENCES, REJECTED, RUN, check_model
+from whence.index.manifest import ADDED, REFERENCES, REJECTED, RUN
+from whence.index.sameness import check_model
 from whence.index.searching import search
 from whence.index.store import Index
 from whence.index.verification import verify

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         Counts,
         Manifest,
         StoredVector,
-        check_model,
         require_manifest,
     )
     from whence.index.probing import choose_layer
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     )
     from whence.index.reopening import Workbench, reopen
     from whence.index.repairing import repair
+    from whence.index.sameness import check_model
     from whence.index.scanning import ScoreMatrix, ScoreRequest, scan
     from whence.index.searching import score_matrix, search
     from whence.index.settings import BuildSettings, IndexOptions
@@ -131,7 +131,6 @@ __getattr__, __dir__ = attach(
             "RECORDS",
             "REFERENCES",
             "StoredVector",
-            "check_model",
             "require_manifest",
         ],
         "probing": ["choose_layer"],
@@ -146,6 +145,7 @@ __getattr__, __dir__ = attach(
         ],
         "reopening": ["Workbench", "reopen"],
         "repairing": ["repair"],
+        "sameness": ["check_model"],
         "scanning": ["ScoreMatrix", "ScoreRequest", "scan"],
         "searching": ["score_matrix", "search"],
         "settings": ["BuildSettings", "IndexOptions"],

@@ -26,7 +26,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from whence.data import ColumnType, RowEncoding
-from whence.errors import IndexFolderError, MismatchError
+from whence.errors import IndexFolderError
 from whence.files import TEMPORARY as PARTIAL
 from whence.files import nearest, write_atomically
 from whence.index.file_table import sha256
@@ -321,28 +321,6 @@ def require_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def differences(index: Mapping[str, JsonValue], command: Mapping[str, JsonValue]) -> list[str]:
-    """One line for each name under which the two identities differ."""
-    return [
-        f"{name}: the index has {_short(index[name])}, this command gives {_short(command[name])}"
-        for name in index
-        if index[name] != command[name]
-    ]
-
-
-def check_model(manifest: Manifest, found: Fingerprint) -> None:
-    """Raises MismatchError, with both hashes, unless the model is the one that the index was built with."""
-    lines = differences(manifest.hashes.model_dump(), found.model_dump())
-    if lines:
-        adapter = f" --adapter {manifest.adapter}" if manifest.adapter else ""
-        raise MismatchError(
-            "This model is not the one the index was built with:\n  "
-            + "\n  ".join(line.replace("this command gives", "this model has") for line in lines),
-            f"The index belongs to {manifest.model}{adapter} in {manifest.dtype}.",
-            "Ask with that model, or index the data with this one into another folder (whence index ... -o OTHER).",
-        )
-
-
 def _refuse_foreign(folder: Path) -> None:
     begun = {REJECTED, LOCK, FINISH_LOCK, NEW_REJECTED}
     refuse_others(folder, lambda name: name in begun or is_partial(name))
@@ -375,8 +353,3 @@ def _nearest_index(folder: Path) -> Path | None:
     siblings = [path.parent.name for path in sorted(parent.glob(f"*/{MANIFEST}"))] if parent.is_dir() else []
     near = nearest(folder.name, siblings)
     return parent / near[0] if near else None
-
-
-def _short(value: JsonValue) -> str:
-    text = "none" if value in ("", None) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from whence.errors import InputError, MismatchError
 from whence.index.engines.local import EncodesExamples, ExtractsSignatures
-from whence.index.manifest import Manifest, StoredVector, check_model
+from whence.index.manifest import Manifest, StoredVector
+from whence.index.sameness import check_model
 from whence.index.settings import BuildSettings, build_settings
 from whence.index.subject import Subject, open_subject
 from whence.model import fingerprint

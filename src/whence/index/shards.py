@@ -23,10 +23,11 @@ from whence.index.engines.local import EncodesExamples, ExtractsSignatures
 from whence.index.file_table import ShardRows
 from whence.index.history import Change, DataPart, described_numbers, now
 from whence.index.locking import locked
-from whence.index.manifest import REJECTED, Counts, Manifest, differences, read_manifest, write_run
+from whence.index.manifest import REJECTED, Counts, Manifest, read_manifest, write_run
 from whence.index.publishing import clear, commit_all, fragments_now, publish
 from whence.index.records import record_schema
 from whence.index.rejects import Rejects
+from whence.index.sameness import differences
 from whence.index.saving import saving
 from whence.index.shard_notes import ShardNote, committed_note, committed_notes
 from whence.index.store import Index
