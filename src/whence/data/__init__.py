@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind, unify_types
     from whence.data.packing import SUFFIXES, open_unpacked, packing_of
     from whence.data.readers import read_examples
+    from whence.data.remote import is_remote
     from whence.data.row_encoding import (
         PLAIN_JOIN,
         PLAIN_TEMPLATE,
@@ -90,6 +91,7 @@ __all__ = [
     "find_sources",
     "fit",
     "holds_array",
+    "is_remote",
     "json_cell",
     "kind",
     "length_batches",
@@ -145,6 +147,7 @@ __getattr__, __dir__ = attach(
         "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind", "unify_types"],
         "packing": ["SUFFIXES", "open_unpacked", "packing_of"],
         "readers": ["read_examples"],
+        "remote": ["is_remote"],
         "row_encoding": [
             "LossOn",
             "PLAIN_JOIN",
