@@ -109,6 +109,8 @@ def index(
             )
         elif finish:
             built = finish_index(out, max_rejected=max_rejected)
+            if say is not None:
+                say(f"The index {out} is complete: {built.n_rows} rows, {built.n_records} records")
         else:
             built = build_index(
                 settings.model,

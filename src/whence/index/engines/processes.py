@@ -56,9 +56,9 @@ class Processes:
                     if worker.task is None and (task := self._next(tasks)) is not None:
                         workers[place] = self._given(worker, task)
                 busy = {worker.connection: place for place, worker in enumerate(workers) if worker.task is not None}
-                if not busy:
+                if not busy and not self._again:
                     return
-                for connection in wait(list(busy)):
+                for connection in wait(list(busy)) if busy else ():
                     place = busy[connection]  # type: ignore[index]
                     workers[place] = self._heard(workers[place], committed)
         finally:

@@ -7,6 +7,7 @@ the index must be one that all machines of the cluster reach. Rows go to an acto
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -105,7 +106,8 @@ def _connected(address: str | None) -> ModuleType:
     except ImportError as error:
         raise InputError("Ray is not installed.", "--engine ray needs it.", "pip install 'whence[ray]'") from error
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        ray.init(address=address, include_dashboard=False if address is None else None, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(
             f"No Ray cluster answers at {address}: {' '.join(str(error).split())[:200]}",
