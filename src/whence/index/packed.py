@@ -23,6 +23,8 @@ from torch import Tensor
 from whence.scoring import Vectors
 
 QUERY_LARGEST = 63
+INTEGER_DIM = 256
+"""Fewer numbers are multiplied in float32: there the query's rounding would move a cosine by more than 0.001."""
 PRODUCTS_AT_ONCE = 1 << 18
 """Integer products held at once, queries times rows: 1 MiB, which stays in a core's cache."""
 CENTRE_PARTS = 4
@@ -72,9 +74,9 @@ class PackedVectors:
         return self._scale * inverse, inverse
 
     def cosines(self, query: Vectors) -> Float[Tensor, "n_query n"]:
-        """query.unit[q] . unit[t]; float32, of float64 queries in float64 and without their rounding."""
-        if query.unit.dtype == torch.float64:
-            return query.unit @ self.unit.double().T
+        """query.unit[q] . unit[t]; float32. Of float64 queries and of narrow vectors without the query's rounding."""
+        if query.unit.dtype == torch.float64 or self.q.shape[1] < INTEGER_DIM:
+            return query.unit @ self.unit.to(query.unit.dtype).T
         p, step = rounded(query.unit)
         found = torch.empty(len(p), len(self))
         by_scale, inverse = self._factor
