@@ -26,6 +26,8 @@ def index(
     contrast: options.Contrast = True,
     layer: options.Layers = None,
     methods: options.Methods = None,
+    precision: options.Precision = None,
+    dimensions: options.Dimensions = None,
     add: Annotated[
         list[str] | None,
         typer.Option("--add", help="Methods that a complete index shall answer too; only what it lacks is computed."),
@@ -86,6 +88,7 @@ def index(
         shape["layers"] = options.parse_layers(layer)
     if methods:
         shape["methods"] = options.parse_names(methods)
+    shape |= options.stored_as(precision, dimensions)
     job = Job.parse(shard) if shard is not None else None
     _check_steps(job, finish=finish, add=bool(add), overwrite=overwrite)
     say = None if quiet else partial(typer.echo, err=True)
