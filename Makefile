@@ -37,11 +37,13 @@ docs: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
 
-# What TRL's trainer trains on, beside what whence reads; TRL stays out of the other environments.
+# What TRL's trainer trains on, beside what whence reads, and what other tools read of what it writes; they stay out of
+# the other environments.
+PEERS := tests/field/test_trl_labels.py tests/field/test_trl_record.py tests/field/test_trl_example.py tests/field/test_review_tools.py
 test-peers:
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev,trl]"
-	.venv-peers/bin/python -m pytest -q tests/field/test_trl_labels.py tests/field/test_trl_record.py tests/field/test_trl_example.py -m "slow or not slow"
+	.venv-peers/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev,trl,eval]" argilla label-studio-sdk
+	.venv-peers/bin/python -m pytest -q $(PEERS) -m "slow or not slow"
 
 # Every test with the oldest libraries that pyproject.toml allows, and with the newest there are.
 test-versions: test-oldest test-newest
