@@ -67,10 +67,12 @@ def clean(
         _refuse(idle, "--export", "It leaves the data as they are, and writes the rows alone.")
     from whence.cleaning import clean as write_clean
     from whence.cleaning import export_review, refuse_existing, relabel_with
-    from whence.index import require_manifest
+    from whence.index import require_manifest, require_rows_as_built
 
     refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
-    data = require_manifest(index).data
+    indexed = require_manifest(index)
+    require_rows_as_built(indexed, "whence clean", fewer_ok=True)
+    data = indexed.data
     selected = _selected(index, trace, queries, ids, top, votes, base)
     with stages(quiet=quiet) as report:
         if export is not None:
