@@ -128,6 +128,8 @@ class Index:
         try:
             self.dataset.count_rows(filter=where)
         except (ValueError, OSError, RuntimeError) as error:
+            if "corrupt" in str(error):
+                raise damaged(self.path, first_line(error)) from error
             raise InputError(
                 f"The filter {where!r} cannot be used: {first_line(error)}",
                 f"Columns: {', '.join(_shown_columns(self.columns))}.",
