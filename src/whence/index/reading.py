@@ -79,7 +79,11 @@ def first_line(error: BaseException) -> str:
 
 
 def _is_of_a_library(error: BaseException) -> bool:
-    if isinstance(error, OSError | pa.ArrowException | json.JSONDecodeError):
+    if isinstance(error, MemoryError):
+        return False
+    if isinstance(error, OSError):
+        return error.errno is None  # the system's own errors, such as too many open files, have a number
+    if isinstance(error, pa.ArrowException | json.JSONDecodeError):
         return True
     # Lance's own errors come as ValueError or RuntimeError; where its code gives up, as an exception of its bindings.
     return type(error).__name__ == "PanicException" or (
