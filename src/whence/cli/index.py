@@ -147,7 +147,9 @@ def _check_steps(job: Job | None, *, finish: bool, add: bool, overwrite: bool) -
 def _tell_job(out: Path, job: Job, state: JobState) -> None:
     typer.echo(f"Job {job.number} of {job.n} is done: {state.n_own} shards are its own", err=True)
     typer.echo(f"{state.n_committed} of {state.n_shards} shards of {out} are there", err=True)
-    if state.n_committed >= state.n_shards:
+    if state.sealed:
+        typer.echo("The index is sealed already", err=True)
+    elif state.n_committed >= state.n_shards:
         typer.echo("Seal the index: the same command with --finish in place of --shard", err=True)
 
 

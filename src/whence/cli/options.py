@@ -194,7 +194,7 @@ def check_outputs(outputs: Mapping[str, Path | None], *, quiet: bool, standard_o
             )
 
 
-_SUFFIX = {"--json": ".json", "--html": ".html", "--markdown": ".md"}
+_SUFFIX = {"--json": ".json", "--html": ".html", "--markdown": ".md", "--summary": ".md", "--plot": ".svg"}
 
 
 def parse_layers(texts: Iterable[str]) -> list[LayerRequest]:

@@ -11,8 +11,9 @@ from pydantic import JsonValue
 
 from whence.errors import IndexFolderError
 from whence.index.manifest import RECORDS, REFERENCES, Manifest, require_manifest
+from whence.index.reading import first_line
 from whence.index.records import FIELDS, STATE_SUM, open_records
-from whence.index.store import count_distinct_rows, first_line
+from whence.index.store import count_distinct_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from whence.index.centres import read_centres
 from whence.index.manifest import Manifest, StoredVector, require_manifest
 from whence.index.offsets import RecordOffsets
 from whence.index.packed import PackedVectors
+from whence.index.reading import damage_named, damaged, first_line, names_damage, names_damage_of_each
 from whence.index.records import FIELDS, open_records
 from whence.index.shard_notes import saved_rows
 from whence.index.stored_form import directions, int8_numbers, read_columns
@@ -82,9 +83,10 @@ class Index:
         folder = Path(path)
         manifest = require_manifest(folder)
         try:
-            dataset = open_records(folder, manifest.records_version)
-        except (OSError, ValueError) as error:
-            raise _damaged(folder, first_line(error)) from error
+            with damage_named(folder):
+                dataset = open_records(folder, manifest.records_version)
+        except ValueError as error:
+            raise damaged(folder, first_line(error)) from error
         if manifest.counts is None or manifest.status != "complete":
             raise IndexFolderError(
                 f"The index {folder} is not finished: {saved_rows(folder)} of {manifest.data.n_rows} rows are saved.",
@@ -93,7 +95,7 @@ class Index:
             )
         if dataset is None or dataset.count_rows() != manifest.counts.n_records:
             found = dataset.count_rows() if dataset is not None else 0
-            raise _damaged(folder, f"{found} of {manifest.counts.n_records} records are there")
+            raise damaged(folder, f"{found} of {manifest.counts.n_records} records are there")
         return cls(folder, manifest, dataset, *read_centres(folder, manifest))
 
     @property
@@ -119,6 +121,7 @@ class Index:
         own = {name: name for name in FIELDS}
         return own | {column.column: column.name for column in self.manifest.filters}
 
+    @names_damage
     def count_rows(self, where: str | None = None) -> int:
         """Rows (not records) that the filter lets through. Raises InputError for a filter that is none."""
         self.check_where(where)
@@ -131,12 +134,15 @@ class Index:
         try:
             self.dataset.count_rows(filter=where)
         except (ValueError, OSError, RuntimeError) as error:
+            if "corrupt" in str(error):
+                raise damaged(self.path, first_line(error)) from error
             raise InputError(
                 f"The filter {where!r} cannot be used: {first_line(error)}",
                 f"Columns: {', '.join(_shown_columns(self.columns))}.",
                 "It is an SQL condition, such as --where \"source = 'vendor_b'\".",
             ) from error
 
+    @names_damage_of_each
     def blocks(
         self,
         reads: Sequence[tuple[int, str]] = (),
@@ -200,6 +206,7 @@ class Index:
         norm = torch.linalg.vector_norm(raw, dim=1)
         return Vectors(raw / torch.where(norm > 0, norm, torch.ones_like(norm))[:, None], norm)
 
+    @names_damage
     def vectors(
         self, records: Sequence[int], reads: Sequence[tuple[int, str]], *, dtype: torch.dtype = torch.float32
     ) -> dict[int, dict[str, Vectors]]:
@@ -212,6 +219,7 @@ class Index:
             found.setdefault(layer, {})[name] = self._vectors(batches, layer, name, dtype).rows(places)
         return found
 
+    @names_damage
     def log_likelihood_gains(self) -> np.ndarray:
         """The log-likelihood gain of each row, in nats, by the row's number in the data.
 
@@ -227,6 +235,7 @@ class Index:
             np.add.at(turns, batch.column("row").to_numpy(), 1)
         return np.where(np.isneginf(found), np.nan, found - np.log(np.maximum(turns, 1)))
 
+    @names_damage
     def fetch(self, records: Sequence[int]) -> list[Record]:
         """The records at these offsets, in this order, without vectors. Only they are read."""
         if not len(records):
@@ -236,6 +245,7 @@ class Index:
         found = self.dataset.take(offsets.tolist(), columns=names).to_pylist()
         return [Record(**(found[i] | {"metadata": json.loads(found[i]["metadata"])})) for i in back.tolist()]
 
+    @names_damage
     def examples(self, rows: Sequence[int]) -> list[Example]:
         """The whole training examples of these rows (ordinals, as in `Record.row`), in this order."""
         if not len(rows):
@@ -247,6 +257,7 @@ class Index:
         found = {record["row"]: _example(record) for record in table.to_pylist()}
         return [found[int(row)] for row in rows]
 
+    @names_damage_of_each
     def texts(self, where: str | None = None) -> Iterator[Record]:
         """Every record in the order of the data, without vectors."""
         self.check_where(where)
@@ -267,13 +278,6 @@ def replay_command(folder: Path, manifest: Manifest) -> str:
     return (
         f"whence index {manifest.model} {manifest.data.source}{adapter} -o {folder} (all settings: {folder}/run.yaml)"
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Lance's message without the places in its own source."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    kept = [part for part in lines[0].split(", ") if ".rs:" not in part]
-    return ", ".join(kept)[:300].rstrip(".,") + "."
 
 
 def _joined(batches: Iterator[pa.RecordBatch], block_rows: int) -> Iterator[list[pa.RecordBatch]]:
@@ -319,11 +323,3 @@ def _shown_columns(columns: Mapping[str, str]) -> list[str]:
         quoted = column if column.isidentifier() else f"`{column}`"
         shown.append(quoted if column == name else f"{quoted} (your column {name!r})")
     return shown
-
-
-def _damaged(folder: Path, what: str) -> IndexFolderError:
-    return IndexFolderError(
-        f"The index {folder} is damaged: {what}",
-        "Every record that the manifest counts must be there.",
-        f"`whence verify {folder}` lists what is wrong, and with --repair computes it again.",
-    )

@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from whence.index.file_checks import check_files
 from whence.index.manifest import RECORDS, Manifest, StoredVector
+from whence.index.reading import first_line
 from whence.index.recomputation import differing_rows
 from whence.index.records import open_records, record_schema
 from whence.index.rejects import rejected_rows
 from whence.index.reopening import OpenWorkbench
 from whence.index.shard_notes import saved_rows
-from whence.index.store import Index, first_line
+from whence.index.store import Index
 from whence.progress import Progress, counted
 
 UNIT_TOLERANCE = 2e-3

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from whence.results.types import (
         STATUS_CONFIRMED,
         STATUS_NOT_CONFIRMED,
+        Comparison,
         DeletionCurve,
         Hit,
         HitWords,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "STATUS_CONFIRMED",
     "STATUS_NOT_CONFIRMED",
+    "Comparison",
     "DeletionCurve",
     "Hit",
     "HitWords",
@@ -52,6 +54,7 @@ __getattr__, __dir__ = attach(
         "serialise": ["encode", "json_text"],
         "trace_result": ["TraceResult", "read_trace"],
         "types": [
+            "Comparison",
             "Hit",
             "HitWords",
             "Phrase",

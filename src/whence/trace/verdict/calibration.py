@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from whence.errors import InputError
 from whence.results import Verdict
@@ -109,6 +109,8 @@ class Calibrated:
     """Whether answers were compared by the mean score of the flagged rows, not by their gains."""
     compared_jointly: bool = False
     """Whether answers were compared by their best rows' scores and their peak gains together."""
+    compared: Bool[np.ndarray, " n_reference"] | None = None
+    """Which references the answer was compared with; None without gains."""
 
     @property
     def too_few(self) -> bool:
@@ -177,7 +179,7 @@ def calibrate(
     p_rows = np.zeros(len(scores)) if gains is None else _base_chance(gains.rows)  # [n_train]
     values = np.asarray(scores, dtype=np.float64)
     p, q = _tested(values, references, p_rows, fdr, null_model)  # [n_train] each, of the scores alone
-    p_answer, n_compared, n_by_score, by_score = None, 0, int((q <= fdr).sum()), False
+    p_answer, n_compared, n_by_score, by_score, kept = None, 0, int((q <= fdr).sum()), False, None
     if gains is not None:
         # A reference drawn from a row that is flagged here shows the same behaviour: it is no null for this answer.
         kept = unsuspected(references, q <= fdr)  # [n_reference]
@@ -205,7 +207,7 @@ def calibrate(
     # Stable, so that rows of one score stay in the order of the data.
     ordered = flagged[np.argsort(-values[flagged], kind="stable")]
     jointly = gains is not None and gains.peaks is not None
-    return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score, jointly)
+    return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score, jointly, kept)
 
 
 def mostly_learned(gains: Gains) -> bool:
