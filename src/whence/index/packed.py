@@ -93,12 +93,15 @@ class PackedVectors:
 
     def rows(self, places: Int[Tensor, " k"]) -> Vectors:
         """Some of them, in this order, in float32."""
-        raw = self.q[places] * self._scale[places][:, None]
+        # In units of the scale, so that the squares of a small gradient are not lost.
+        scale = self._scale[places]
+        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        raw = self.q[places].float()
         if self._centre is not None:
-            raw -= self._centre.float()
-        norm = torch.linalg.vector_norm(raw, dim=1)
-        raw /= torch.where(norm > 0, norm, torch.ones_like(norm))[:, None]
-        return Vectors(raw, norm)
+            raw -= self._centre.float() / scale[:, None]
+        length = torch.linalg.vector_norm(raw, dim=1)
+        raw /= torch.where(length > 0, length, torch.ones_like(length))[:, None]
+        return Vectors(raw, length * scale)
 
     @property
     def held_bytes(self) -> int:
