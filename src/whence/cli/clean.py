@@ -9,12 +9,12 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import stages
-from whence.cli.tracing import trace_now
+from whence.cli.tracing import audit_group, trace_now
 from whence.errors import InputError
 
 if TYPE_CHECKING:
     from whence.cleaning import Cleaning
-    from whence.results import SelectedRows
+    from whence.results import AuditResult, SelectedRows
 
 
 def clean(
@@ -29,6 +29,8 @@ def clean(
         int | None, typer.Option("--top", min=1, help="The first N rows of the ranking, in place of the flagged rows.")
     ] = None,
     votes: options.Votes = None,
+    group: options.Group = None,
+    audit: options.AuditFile = None,
     base: Annotated[
         str | None, typer.Option("--base", help="The model before fine-tuning, with --queries and no adapter.")
     ] = None,
@@ -48,7 +50,8 @@ def clean(
     """Write the data without the rows behind a bad output; --undo brings them back."""
     if undo is not None:
         given = {"INDEX": index, "--trace": trace, "--queries": queries, "--ids": ids, "--quarantine": quarantine}
-        _undo(undo, out, [name for name, value in given.items() if value is not None], quiet=quiet)
+        names = [name for name, value in {**given, "--audit": audit}.items() if value is not None]
+        _undo(undo, out, [*names, *(["--group"] if group is not None else [])], quiet=quiet)
         return
     if index is None or out is None:
         missing = "INDEX" if index is None else "-o"
@@ -61,7 +64,9 @@ def clean(
 
     refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
     data = require_manifest(index).data
-    selected = _selected(index, trace, queries, ids, top, votes, base)
+    of_audit = audit_group(group, audit)
+    selected = _of_group(of_audit, trace or queries or ids, top or votes) if of_audit else None
+    selected = selected or _selected(index, trace, queries, ids, top, votes, base)
     with stages(quiet=quiet) as report:
         done = write_clean(
             data.source,
@@ -76,6 +81,19 @@ def clean(
         )
     if not quiet:
         _tell(done, quarantine)
+
+
+def _of_group(found: tuple[AuditResult, int], other: Path | None, number: int | None) -> SelectedRows:
+    """The rows of a group of an audit; nothing else may select rows beside it."""
+    from whence.results import group_rows
+
+    if other is not None or number is not None:
+        raise InputError(
+            "--group with another choice of rows.",
+            "A group's rows are all that is removed.",
+            "Leave out --trace, --queries, --ids, --top and --votes, or --group and --audit.",
+        )
+    return group_rows(*found)
 
 
 def _selected(
@@ -93,7 +111,7 @@ def _selected(
     if len(given) != 1:
         raise InputError(
             f"{' and '.join(given) if given else 'No source of flagged rows'} given.",
-            "Expected one of --trace, --queries and --ids.",
+            "Expected one of --trace, --queries and --ids, or --group with --audit.",
             "Give --trace out.json, written by whence trace --json out.json.",
         )
     if base is not None and queries is None:

@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
+    from whence.report.audit_html import render_audit_page
+    from whence.report.audit_markdown import render_audit_markdown
+    from whence.report.audit_terminal import render_audit, render_audit_text
     from whence.report.html import render_page
     from whence.report.markdown import render_markdown
     from whence.report.notebook import render_html
     from whence.report.terminal import render_query, render_text
 
 __all__ = [
+    "render_audit",
+    "render_audit_markdown",
+    "render_audit_page",
+    "render_audit_text",
     "render_html",
     "render_markdown",
     "render_page",
@@ -23,6 +30,9 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "audit_html": ["render_audit_page"],
+        "audit_markdown": ["render_audit_markdown"],
+        "audit_terminal": ["render_audit", "render_audit_text"],
         "html": ["render_page"],
         "markdown": ["render_markdown"],
         "notebook": ["render_html"],

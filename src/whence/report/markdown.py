@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 
 from whence.data import Json
-from whence.report.printable import printable
-from whence.report.terminal import shorten
+from whence.report.markdown_text import code as _code
+from whence.report.markdown_text import fence as _fence
+from whence.report.markdown_text import prose as _prose
+from whence.report.markdown_text import table as _table
 from whence.report.wording import cut_note, headline, lift, place, removed_text, rows_note, share
 from whence.results import DeletionCurve, Hit, QueryResult, TraceResult, Words
 
-LONGEST = 2000
-"""Characters shown of a text; a longer one loses its middle."""
 TOP_WORDS = 5
 GONE = 0.1
 """Share of a score below which it is not said what more would be left without."""
@@ -132,14 +131,6 @@ def _without(text: str, words: Words, deletion: DeletionCurve) -> str:
     return ", ".join(f"{_code(removed_text(text, words, gone))} {still:.0%}" for gone, still in steps)
 
 
-def _table(head: list[str] | tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield "|" + "---|" * len(head)
-    for row in rows:
-        # GitHub's tables end a cell at a pipe even within a code span.
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
-
-
 def _pairs(values: Mapping[str, Json]) -> str:
     shown = {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -150,28 +141,3 @@ def _pairs(values: Mapping[str, Json]) -> str:
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.2g}"
-
-
-def _code(text: str) -> str:
-    """A code span on one line; its fence is longer than any run of backticks in the text."""
-    line = shorten(text, 200)
-    fence = "`" * (_longest_run(line, "`") + 1)
-    return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line or ' '}{fence}"
-
-
-def _fence(text: str) -> list[str]:
-    if len(text) > LONGEST:
-        half = LONGEST // 2
-        text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters ...]\n{text[-half:]}"
-    # A carriage return or a Unicode line separator must not open a line of its own for some readers.
-    text = "\n".join(printable(line, lines=True) for line in text.splitlines())
-    mark = "`" * max(3, _longest_run(text, "`") + 1)
-    return [f"{mark}text", text, mark]
-
-
-def _longest_run(text: str, character: str) -> int:
-    return max((len(run) for run in re.findall(f"{re.escape(character)}+", text)), default=0)
-
-
-def _prose(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", printable(" ".join(text.split())))

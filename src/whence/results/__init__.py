@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
-    from whence.results.selection import SelectedRow, SelectedRows, flagged_rows, listed_rows, top_rows
+    from whence.results.audit_result import AuditResult, read_audit
+    from whence.results.audit_types import (
+        CAUSE,
+        NO_CAUSE,
+        NO_VERDICT,
+        AuditGroup,
+        AuditQuery,
+        AuditRow,
+        ContrastPhrase,
+        CoverageStep,
+    )
+    from whence.results.selection import SelectedRow, SelectedRows, flagged_rows, group_rows, listed_rows, top_rows
     from whence.results.serialise import encode, json_text
     from whence.results.trace_result import TraceResult, read_trace
     from whence.results.types import (
@@ -24,8 +35,17 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "CAUSE",
+    "NO_CAUSE",
+    "NO_VERDICT",
     "STATUS_CONFIRMED",
     "STATUS_NOT_CONFIRMED",
+    "AuditGroup",
+    "AuditQuery",
+    "AuditResult",
+    "AuditRow",
+    "ContrastPhrase",
+    "CoverageStep",
     "DeletionCurve",
     "Hit",
     "HitWords",
@@ -39,8 +59,10 @@ __all__ = [
     "Words",
     "encode",
     "flagged_rows",
+    "group_rows",
     "json_text",
     "listed_rows",
+    "read_audit",
     "read_trace",
     "top_rows",
 ]
@@ -48,7 +70,18 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "selection": ["SelectedRow", "SelectedRows", "flagged_rows", "listed_rows", "top_rows"],
+        "audit_result": ["AuditResult", "read_audit"],
+        "audit_types": [
+            "AuditGroup",
+            "AuditQuery",
+            "AuditRow",
+            "CAUSE",
+            "ContrastPhrase",
+            "CoverageStep",
+            "NO_CAUSE",
+            "NO_VERDICT",
+        ],
+        "selection": ["SelectedRow", "SelectedRows", "flagged_rows", "group_rows", "listed_rows", "top_rows"],
         "serialise": ["encode", "json_text"],
         "trace_result": ["TraceResult", "read_trace"],
         "types": [

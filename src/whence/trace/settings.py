@@ -34,6 +34,7 @@ class TraceSettings:
     wanted:      the answer that should have been given; asked about is what the bad one has in place of it.
     words:       of how many hits, the first ones, the words are explained; 0 for none.
     verdict:     flag candidate causes, and say what else could explain each rank. fdr: at this false discovery rate.
+    confounds:   False leaves out what else could explain each rank, a second score of every row and a word index.
     references:  ordinary queries to calibrate with; None draws n_references prompts from the data, by `seed`.
     answer_tokens: most tokens of an answer that the model gives now.
 
@@ -50,6 +51,7 @@ class TraceSettings:
     wanted: str | None = None
     words: int = 0
     verdict: bool = True
+    confounds: bool = True
     fdr: float = 0.05
     references: Sequence[Query] | None = None
     n_references: int = N_REFERENCES
@@ -107,6 +109,7 @@ class TraceOptions(TypedDict, total=False):
     wanted: str | None
     words: int
     verdict: bool
+    confounds: bool
     fdr: float
     references: Sequence[Query] | None
     n_references: int

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from whence.index import Index, Match
 from whence.progress import Progress
@@ -36,13 +36,19 @@ from whence.trace.verdict.row_table import MOST_RECORDS, RowTable
 class QueryVerdict:
     """What is said of one query: its verdict, and of each row of its ranking p and q (by number) and confounds.
 
-    `sentence` is not empty where something simple explains the ranking as well.
+    `sentence` is not empty where something simple explains the ranking as well. The rest is for who tests many queries
+    together: the answer's own p-value (None without calibration), and of the flagged rows, best first, their number in
+    the data, their score, and their q-value without the answer's.
     """
 
     verdict: Verdict
     p_and_q: Mapping[int, tuple[float, float]]
     confounds: Sequence[Confound]
     sentence: str
+    p_answer: float | None = None
+    rows: Int[np.ndarray, " n_flagged"] | None = None
+    scores: Float[np.ndarray, " n_flagged"] | None = None
+    q_rows: Float[np.ndarray, " n_flagged"] | None = None
 
 
 class Judge:
@@ -78,7 +84,7 @@ class Judge:
             return [QueryVerdict(lacking, {}, *rest) for rest in zip(confounds, sentences, strict=True)]
         assert answered.gains is not None, "references are answered where there is a base"
         assert answered.peaks is not None
-        calibrated, p_and_q, batch = [], [], ranked.batch
+        calibrated, p_and_q, together, batch = [], [], [], ranked.batch
         for scores, answer, peak, matches in zip(
             matrix.scores, batch.gains, batch.peak_gains, ranked.matches, strict=True
         ):
@@ -91,9 +97,12 @@ class Judge:
             one = calibrate(scores, references, gains, fdr=settings.fdr)
             p_and_q.append(_p_and_q(one, matrix.rows, matches))
             # Only the rows of the ranking show p and q: every row's would be 16 bytes times rows times queries.
-            calibrated.append(replace(one, p=np.empty(0), q=np.empty(0)))
-        told = self._told(calibrated, matrix.rows)
-        return [QueryVerdict(*parts) for parts in zip(told, p_and_q, confounds, sentences, strict=True)]
+            assert one.q_rows is not None
+            of_flagged = (matrix.rows[one.flagged], scores[one.flagged], one.q_rows[one.flagged])
+            together.append((one.p_answer, *of_flagged))
+            calibrated.append(replace(one, p=np.empty(0), q=np.empty(0), q_rows=None))
+        parts = zip(self._told(calibrated, matrix.rows), p_and_q, confounds, sentences, together, strict=True)
+        return [QueryVerdict(told, pairs, own, said, *more) for told, pairs, own, said, more in parts]
 
     def _reference_flags(self, references: ReferenceScores, gains: Gains, fdr: float) -> ReferenceFlags:
         """Rows flagged for each reference, found once for queries that ask alike and know the same gains."""
