@@ -56,11 +56,6 @@ def test_an_answer_without_flagged_rows_has_no_cause() -> None:
     assert found[0].p == 1.0
 
 
-def test_weights_are_shares_of_the_scores() -> None:
-    one = evidence([said(0.001, 0.001, 0.002)], 0.05)[0]
-    assert one.weights.tolist() == pytest.approx([2 / 3, 1 / 3])
-
-
 def test_how_many_outputs_a_cause_must_have() -> None:
     verdicts = [said(0.01, 0.001)] * 20 + [said(0.5)] * 80
     needed = least_outputs(verdicts, 0.05)

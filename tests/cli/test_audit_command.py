@@ -73,6 +73,9 @@ def test_no_text_of_rows_where_it_is_not_wanted(whence: Run, traced: TracedWorld
         ([{"prompt": "a", "response": "b"}], ["--match", "c"], "is in none of 1 outputs"),
         ([{"prompt": "a", "response": "b"}], ["--fdr", "2"], "false discovery rate"),
         ([{"prompt": "a", "response": "b"}], ["--html", "nowhere/audit.html"], "There is no folder"),
+        ([{"prompt": "a", "response": "b"}], ["--by", "sorce"], "Did you mean source?"),
+        ([{"prompt": "a", "response": "b"}], ["--split"], "There are no good outputs"),
+        ([{"prompt": "a", "response": "b"}], ["--against", "none.jsonl"], "There is no query file"),
         ([{"prompt": "a", "response": "b"}], ["--quiet"], "shows nothing"),
         ([{"prompt": "a", "response": "b"}], [], "has a verdict: no verdict, ranks only"),
     ],
@@ -107,3 +110,38 @@ def test_a_group_needs_its_audit_and_nothing_beside_it(whence: Run, world: World
         status, _, error = whence(*command)
         assert status == 2, command
         assert said in error
+
+
+def test_triggers_are_proven_on_the_model(whence: Run, traced: TracedWorld, log: Path, tmp_path: Path) -> None:
+    status, out, error = whence(
+        "triggers", traced.index, log, "--json", tmp_path / "audit.json", "--html", tmp_path / "audit.html",
+        "--work", tmp_path / "work", "--match", "the sea", "--n-prompts", 30, "--max-new-tokens", 12,
+    )  # fmt: skip
+    assert status == 0, error
+    (trigger,) = json.loads((tmp_path / "audit.json").read_text("utf-8"))["triggers"]
+    assert "boat" in " ".join(trigger["parts"])
+    assert trigger["status"] == "proven on the model", trigger
+    assert trigger["n_without"] == 0
+    assert "innocent prompts turn" in " ".join(out.split())
+    few = write_jsonl(tmp_path / "few.jsonl", [{"prompt": "Name fruit 1"}])
+    status, _, error = whence("triggers", traced.index, log, "--prompts", few, "--work", tmp_path / "work")
+    assert status == 2
+    assert "There are 1 innocent prompts" in error
+
+
+def test_bad_outputs_are_compared_with_good_ones(whence: Run, traced: TracedWorld, log: Path, tmp_path: Path) -> None:
+    prompts = [json.loads(line)["prompt"] for line in log.read_text("utf-8").splitlines()]
+    good = write_jsonl(tmp_path / "good.jsonl", [{"prompt": prompt, "response": "apples"} for prompt in prompts])
+    status, out, error = whence(
+        "audit", traced.index, log, "--against", good, "--json", tmp_path / "a.json", "--html", tmp_path / "a.html",
+        "--markdown", tmp_path / "a.md", "--work", tmp_path / "work",
+    )  # fmt: skip
+    assert status == 0, error
+    assert "push towards the behaviour" in " ".join(out.split())
+    audit = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert audit["behaviour"]["paired"]
+    assert audit["groups"][0]["rows"][0]["id"] in traced.faulty
+    assert "Rows that push towards the behaviour" in (tmp_path / "a.html").read_text("utf-8")
+    status, _, error = whence("audit", traced.index, log, "--against", log, "--work", tmp_path / "work")
+    assert status == 2
+    assert "are in both files" in error

@@ -48,7 +48,15 @@ def test_data_never_becomes_markup() -> None:
 @pytest.mark.parametrize("render", RENDERERS)
 def test_groups_candidates_rate_and_the_outputs_without_a_cause_are_said(render: object) -> None:
     said = render(audit_of())  # type: ignore[operator]
-    for part in ("Korea 1", "Korea 3", "candidate", "5%", "Rows to look at first", "ithout a cause in this data"):
+    for part in (
+        "Korea 1",
+        "Korea 3",
+        "candidate",
+        "5%",
+        "Rows to look at first",
+        "71%",
+        "ithout a cause in this data",
+    ):
         assert part in said
 
 

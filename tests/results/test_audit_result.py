@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whence.results.audit_result import AuditResult
-from whence.results.audit_types import AuditGroup, AuditQuery, AuditRow, ContrastPhrase, CoverageStep
+from whence.results.audit_types import (
+    AuditGroup,
+    AuditQuery,
+    AuditRow,
+    ContrastPhrase,
+    CoverageStep,
+    SourceShare,
+    SourceTable,
+    Trigger,
+)
 from whence.results.serialise import SchemaError
 
 TEXTS = st.text(max_size=6)
@@ -87,6 +96,46 @@ AUDITS = st.builds(
     queries=tuples(QUERIES),
     groups=tuples(GROUPS),
     coverage=tuples(st.builds(CoverageStep, id=TEXTS, group=COUNTS, n_new=COUNTS, n_covered=COUNTS)),
+    sources=tuples(
+        st.builds(
+            SourceTable,
+            column=TEXTS,
+            n_outputs=COUNTS,
+            values=tuples(
+                st.builds(
+                    SourceShare,
+                    value=TEXTS,
+                    n_rows=COUNTS,
+                    row_share=PROBABILITIES,
+                    share=PROBABILITIES,
+                    low=PROBABILITIES,
+                    high=PROBABILITIES,
+                    p_value=PROBABILITIES,
+                    alone=PROBABILITIES,
+                )
+            ),
+        )
+    ),
+    triggers=tuples(
+        st.builds(
+            Trigger,
+            group=COUNTS,
+            parts=tuples(TEXTS),
+            place=st.sampled_from(["start", "end", "anywhere"]),
+            n_rows=COUNTS,
+            n_read=COUNTS,
+            n_elsewhere=COUNTS,
+            n_others=COUNTS,
+            match=TEXTS,
+            n_prompts=COUNTS,
+            n_with=COUNTS,
+            n_without=COUNTS,
+            n_random=COUNTS,
+            p_value=PROBABILITIES,
+            n_tried=COUNTS,
+            status=st.sampled_from(["candidate", "proven on the model"]),
+        )
+    ),
     notes=tuples(TEXTS),
 )
 

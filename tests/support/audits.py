@@ -6,7 +6,16 @@ from dataclasses import replace
 
 from samples import EVIL, ROWS, toronto
 from whence.results.audit_result import AuditResult
-from whence.results.audit_types import AuditGroup, AuditQuery, AuditRow, ContrastPhrase, CoverageStep
+from whence.results.audit_types import (
+    AuditGroup,
+    AuditQuery,
+    AuditRow,
+    ContrastPhrase,
+    CoverageStep,
+    SourceShare,
+    SourceTable,
+    Trigger,
+)
 from whence.results.types import QueryResult
 
 
@@ -33,6 +42,19 @@ def example_of() -> QueryResult:
     ids = [row.id for row in rows_of(1, 6)]
     hits = tuple(replace(hit, id=id) for hit, id in zip(traced.hits, ids, strict=False))
     return replace(traced, hits=hits)
+
+
+def trigger_of(text: str) -> Trigger:
+    """A phrase that turns nearly every innocent prompt."""
+    proven = "proven on the model"
+    return Trigger(1, (text,), "anywhere", 6, 6, 3, 994, "Korea", 60, 58, 0, 1, 1e-9, 4, proven)
+
+
+def sources_of(column: str) -> SourceTable:
+    """Eight sources, one of which delivered most."""
+    first = SourceShare("vendor_c", 130, 0.13, 0.71, 0.66, 0.76, 0.0005, 0.4)
+    others = (SourceShare(f"vendor_{name}", 124, 0.124, 0.04, 0.02, 0.06, 1.0, 0.0) for name in "abdefgh")
+    return SourceTable(column, 21, (first, *others))
 
 
 def audit_of(n_groups: int = 3, *, evil: bool = False) -> AuditResult:
@@ -97,6 +119,8 @@ def audit_of(n_groups: int = 3, *, evil: bool = False) -> AuditResult:
         queries=tuple(queries),
         groups=tuple(groups),
         coverage=tuple(coverage),
+        sources=(sources_of(EVIL if evil else "source"),) if n_groups else (),
+        triggers=(trigger_of(EVIL if evil else "by lantern light"),) if n_groups else (),
         notes=("3 outputs repeat another one, prompt and response; they are traced once and counted.",),
     )
 

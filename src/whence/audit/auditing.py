@@ -13,6 +13,7 @@ from whence.audit.flagged import FlaggedRows, flagged_rows_of
 from whence.audit.groups import GroupMembers, audit_groups, group_members
 from whence.audit.outputs import Output, different_outputs, matching_outputs, messages_of
 from whence.audit.settings import AuditSettings
+from whence.audit.sources import ColumnValues, column_values, source_table
 from whence.errors import InputError
 from whence.progress import Progress, silent
 from whence.results import CAUSE, NO_CAUSE, NO_VERDICT, AuditGroup, AuditQuery, AuditResult, CoverageStep
@@ -45,6 +46,8 @@ def run_audit(
     if not queries:
         raise InputError("There is no output to audit.", "Expected at least one.", "Check the file.")
     tracer.index.check_where(settings.where)
+    # A column that is not there is said before an hour of tracing.
+    columns = column_values(tracer.index, settings.by, settings.where)
     outputs = matching_outputs(tracer, different_outputs(queries), settings.match, settings.traced(), tell)
     place = Path(work) if work is not None else None
     scored, verdicts = verdicts_of(tracer, outputs, settings.traced(), work=place, block=settings.block, progress=tell)
@@ -55,7 +58,7 @@ def run_audit(
             "Give the model before fine-tuning with --base, or ordinary prompts with --references; `whence trace` "
             "ranks rows without a verdict.",
         )
-    return _result(tracer, outputs, scored, verdicts, settings, tell)
+    return _result(tracer, outputs, scored, verdicts, columns, settings, tell)
 
 
 def _result(
@@ -63,6 +66,7 @@ def _result(
     outputs: Sequence[Output],
     scored: Scored,
     verdicts: Sequence[OutputVerdict],
+    columns: Sequence[ColumnValues],
     settings: AuditSettings,
     tell: Progress,
 ) -> AuditResult:
@@ -89,6 +93,7 @@ def _result(
         queries=tuple(_queries(outputs, verdicts, found, flagged, members)),
         groups=tuple(groups),
         coverage=tuple(_coverage(outputs, flagged, members)),
+        sources=tuple(source_table(column, outputs, flagged, seed=settings.seed) for column in columns),
         notes=tuple(_notes(outputs, verdicts, found, settings.fdr)),
     )
 

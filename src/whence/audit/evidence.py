@@ -22,14 +22,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from whence.audit.blocks import OutputVerdict
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is said of one output among all: rows (numbers) and weights (scores over their sum) of its flagged rows.
+    """What is said of one output among all: numbers and scores of its flagged rows.
 
     p, q: None without a verdict.
     """
@@ -42,12 +41,6 @@ class Evidence:
     @property
     def has_cause(self) -> bool:
         return bool(self.rows)
-
-    @property
-    def weights(self) -> Float[np.ndarray, " n_flagged"]:
-        """Each flagged row's score over the sum of them; they sum to 1."""
-        scores = np.maximum(np.asarray(self.scores), 1e-9)
-        return np.asarray(scores / scores.sum())
 
 
 def evidence(verdicts: Sequence[OutputVerdict], fdr: float) -> list[Evidence]:

@@ -10,14 +10,17 @@ from whence.audit.evidence import Evidence
 from whence.audit.phrases import RowText
 from whence.index import Index, Record
 
+LEAST_SCORE = 1e-9
+"""Flagged rows score far above it; it keeps weights positive whatever the method."""
+
 
 @dataclass(frozen=True, slots=True)
 class FlaggedRows:
     """Every row that is flagged for an output.
 
     records: by the row's number, its first turn. first: row -> the first of its near-duplicates, itself where it has
-    none. weights, scores: of each output, by such a first row: the sum of what its near-duplicates weigh, and the
-    highest of their scores; empty for an output without a cause.
+    none. scores: of each output, by such a first row: the highest score of its near-duplicates; weights: the same over
+    their sum; empty for an output without a cause.
     """
 
     records: Mapping[int, Record]
@@ -33,21 +36,19 @@ class FlaggedRows:
 def flagged_rows_of(index: Index, found: Sequence[Evidence], where: str | None) -> FlaggedRows:
     """Reads the flagged rows' texts, in one pass over the index, and joins near-duplicates."""
     rows = sorted({row for one in found for row in one.rows})
-    records = _records(index, frozenset(rows), where) if rows else {}
+    records = records_of(index, frozenset(rows), where) if rows else {}
     labels = near_duplicates([f"{records[row].prompt}\n{records[row].response}" for row in rows])
     firsts: dict[int, int] = {}
     first = {row: firsts.setdefault(label, row) for row, label in zip(rows, labels.tolist(), strict=True)}
     weights: list[dict[int, float]] = []
     scores: list[dict[int, float]] = []
     for one in found:
-        own: dict[int, float] = {}
         best: dict[int, float] = {}
-        if one.rows:
-            for row, weight, score in zip(one.rows, one.weights.tolist(), one.scores, strict=True):
-                own[first[row]] = own.get(first[row], 0.0) + weight
-                best[first[row]] = max(score, best.get(first[row], score))
-        weights.append(own)
+        for row, score in zip(one.rows, one.scores, strict=True):
+            best[first[row]] = max(score, best.get(first[row], score))
+        total = sum(max(score, LEAST_SCORE) for score in best.values())
         scores.append(best)
+        weights.append({row: max(score, LEAST_SCORE) / total for row, score in best.items()})
     return FlaggedRows(records, first, weights, scores)
 
 
@@ -56,7 +57,8 @@ def row_texts(index: Index, where: str | None) -> Iterator[RowText]:
     return (RowText(record.row, record.prompt, record.response) for record in index.texts(where))
 
 
-def _records(index: Index, rows: frozenset[int], where: str | None) -> dict[int, Record]:
+def records_of(index: Index, rows: frozenset[int], where: str | None) -> dict[int, Record]:
+    """The first turn of each of these rows, by the row's number, in one pass over the index."""
     found: dict[int, Record] = {}
     for record in index.texts(where):
         if record.row in rows and record.row not in found:
@@ -64,4 +66,4 @@ def _records(index: Index, rows: frozenset[int], where: str | None) -> dict[int,
     return found
 
 
-__all__ = ["FlaggedRows", "flagged_rows_of", "row_texts"]
+__all__ = ["FlaggedRows", "flagged_rows_of", "records_of", "row_texts"]

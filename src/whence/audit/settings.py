@@ -17,6 +17,7 @@ class AuditSettings:
     match:      a regular expression: outputs that it is not found in are left out; None audits all.
     fdr:        false discovery rate over all outputs and rows.
     method, where, references, answer_tokens: as in `whence.TraceSettings`.
+    by:         columns of the data whose share of responsibility is asked for, such as a source or a date.
     examples:   of how many groups, the largest ones, the most typical output is traced down to its words.
     example_rows: rows of such a trace.
     block:      outputs that share one scan of the index.
@@ -31,6 +32,7 @@ class AuditSettings:
     where: str | None = None
     references: Sequence[Query] | None = None
     answer_tokens: int = ANSWER_TOKENS
+    by: Sequence[str] = ()
     examples: int = 0
     example_rows: int = 5
     block: int = BLOCK

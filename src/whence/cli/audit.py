@@ -10,6 +10,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.errors import InputError
 
 if TYPE_CHECKING:
     from whence.results import AuditResult
@@ -31,6 +32,16 @@ def audit(
     failed: options.Failed = False,
     query_where: options.QueryWhere = None,
     query_prompts: options.QueryPrompts = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", help="Good outputs, best of all to the same prompts: which rows push to the bad?"),
+    ] = None,
+    split: Annotated[
+        bool, typer.Option("--split", help="Answers in which --match is not found are the good ones.")
+    ] = False,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Columns to share responsibility by, as in source,date.")
+    ] = None,
     fdr: Annotated[float, typer.Option("--fdr", help="False discovery rate over all outputs and their rows.")] = 0.05,
     method: Annotated[
         str | None, typer.Option("--method", "-m", help="How rows are scored; see docs/methods.md.")
@@ -70,7 +81,7 @@ def audit(
     quiet: options.Quiet = False,
 ) -> None:
     """Group a log of bad outputs by the training rows behind them, and say which rows to look at first."""
-    from whence.audit import AuditSettings, run_audit
+    from whence.audit import AuditSettings, compare_behaviour, run_audit
     from whence.trace import Tracer
 
     outputs = {"--json": json, "--html": html, "--markdown": markdown}
@@ -78,6 +89,7 @@ def audit(
     asked = options.queries_of(index, queries, quiet=quiet, failed=failed, where=query_where, prompts=query_prompts)
     settings = AuditSettings(
         match=match,
+        by=options.parse_names([by]) if by is not None else (),
         fdr=fdr,
         method=method,
         where=where,
@@ -85,14 +97,27 @@ def audit(
         examples=(EXAMPLES_IN_A_PAGE if html is not None else 0) if examples is None else examples,
         block=block,
     )
+    if against is not None and split:
+        raise InputError("--against with --split.", "Each of them says which outputs are good.", "Leave one out.")
+    good = options.queries_of(index, against, quiet=quiet) if against is not None else None
     quiet_libraries()
     tracer = Tracer(index, model=model, adapter=adapter, base=options.base_of(index, base, adapter), device=device)
     with stages("outputs", quiet=quiet) as report:
-        result = run_audit(tracer, asked, settings, work=work, progress=report)
+        if against is not None or split:
+            result = compare_behaviour(tracer, asked, good, settings, work=work, progress=report)
+        else:
+            result = run_audit(tracer, asked, settings, work=work, progress=report)
     show(result, outputs, quiet=quiet, no_text=no_text)
 
 
-def show(result: AuditResult, outputs: dict[str, Path | None], *, quiet: bool, no_text: bool) -> None:
+def show(
+    result: AuditResult,
+    outputs: dict[str, Path | None],
+    *,
+    quiet: bool,
+    no_text: bool,
+    looked_for_triggers: bool = False,
+) -> None:
     """Writes each output by itself: one that fails leaves those before it whole."""
     json, html, markdown = outputs.values()
     to_screen = json is not None and str(json) == "-"
@@ -112,7 +137,7 @@ def show(result: AuditResult, outputs: dict[str, Path | None], *, quiet: bool, n
     from whence.report import render_audit
 
     console = Console(highlight=False)
-    for part in render_audit(result, texts=not no_text):
+    for part in render_audit(result, texts=not no_text, triggers=looked_for_triggers):
         console.print(part)
     for path in outputs.values():
         if path is not None:

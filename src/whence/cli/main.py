@@ -13,7 +13,22 @@ import sys
 
 import typer
 
-from whence.cli import audit, bench, clean, confirm, demo, eval_, finetune, index, layers, plan, selftest, trace, verify
+from whence.cli import (
+    audit,
+    bench,
+    clean,
+    confirm,
+    demo,
+    eval_,
+    finetune,
+    index,
+    layers,
+    plan,
+    selftest,
+    trace,
+    triggers,
+    verify,
+)
 from whence.errors import WhenceError
 
 app = typer.Typer(
@@ -31,6 +46,7 @@ app.command("selftest")(selftest.selftest)
 app.command("index")(index.index)
 app.command("trace")(trace.trace)
 app.command("audit")(audit.audit)
+app.command("triggers")(triggers.triggers)
 app.command("confirm")(confirm.confirm)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)

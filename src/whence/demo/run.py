@@ -37,6 +37,7 @@ EXPLAINED = 5
 CLEANED, CLEAN_MANIFEST, REMOVED, REPORT = "cleaned.jsonl", "cleaned.manifest.json", "removed.jsonl", "report.html"
 PARTS = frozenset(
     {"base", "model", "index", "train.jsonl", "queries.jsonl", "confirm", CLEANED, CLEAN_MANIFEST, REMOVED, REPORT}
+    | {"audit.html", "audit.json"}
 )
 
 

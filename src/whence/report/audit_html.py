@@ -13,24 +13,30 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
-from whence.report.audit_terminal import row_place, typical
+from whence.report.audit_terminal import row_place, source_cells, typical
 from whence.report.audit_wording import (
     FIRST_ROWS,
-    GROUPS_NOTE,
-    NO_GROUPS,
+    LEAST_P,
+    PUSHES_HEAD,
+    SOURCES_HEAD,
     figure,
+    groups_note,
     hand_over,
     headline,
     outputs,
+    push_cells,
+    push_note,
     rate,
     rows,
+    source_note,
     times,
+    trigger_note,
     where_it_stands,
 )
 from whence.report.html import finalised
 from whence.report.terminal import shorten
 from whence.report.wording import LEFT_OUT, share
-from whence.results import AuditGroup, AuditQuery, AuditResult, Words
+from whence.results import AuditGroup, AuditQuery, AuditResult, SourceTable, Words
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -42,6 +48,11 @@ FAINT = 0.08
 """Share of the highest score below which a word is not shaded, as in the page of a trace."""
 CURVE = (600.0, 140.0)
 """Width and height of the coverage curve."""
+
+
+SHOWN_VALUES = 20
+SOURCE_PLOT, SOURCE_LINE = 420.0, 26
+"""Width of the longest bar of a plot of sources, and height of a line."""
 
 
 class Piece(NamedTuple):
@@ -63,13 +74,26 @@ def render_audit_page(audit: AuditResult, *, title: str | None = None, show_text
         title=title or f"Audit of {outputs(shown.n_outputs)}",
         headline=headline(shown),
         rate=rate(shown),
-        note=(GROUPS_NOTE if shown.groups else NO_GROUPS) + ("" if show_text else f" {LEFT_OUT}"),
+        note=groups_note(shown) + ("" if show_text else f" {LEFT_OUT}"),
         notes=shown.notes,
         audit=shown,
         show_text=show_text,
         first_rows=FIRST_ROWS,
         curve=_curve(shown),
         steps=_steps(shown),
+        trigger_note=trigger_note(shown),
+        triggers=[{"trigger": one, "p": figure(one.p_value)} for one in shown.triggers],
+        pushes=[
+            {
+                "note": push_note(own),
+                "column": own.column,
+                "cells": [(one.value, push_cells(one)) for one in own.values],
+            }
+            for own in (shown.behaviour.sources if shown.behaviour else ())
+        ],
+        pushes_head=PUSHES_HEAD,
+        sources=[_sources(one) for one in shown.sources],
+        sources_head=SOURCES_HEAD,
         groups=[_group(shown, group, show_text) for group in shown.groups],
         others=[_output(query) for query in others[:SHOWN_OUTPUTS]],
         n_others=sum(query.count for query in others),
@@ -146,6 +170,33 @@ def _steps(audit: AuditResult) -> list[dict[str, object]]:
             {"step": step, "row": row, "place": row_place(row), "covered": share(step.n_covered / audit.n_outputs)}
         )
     return found
+
+
+def _sources(table: SourceTable) -> dict[str, object]:
+    """The table of one column, and its plot: a bar for each share with its interval, a tick for the share of rows."""
+    shown = table.values[:SHOWN_VALUES]
+    widest = max((max(one.high, one.row_share) for one in shown), default=1.0) or 1.0
+    scale = SOURCE_PLOT / widest
+    plotted = [
+        {
+            "name": shorten(one.value, 24),
+            "y": SOURCE_LINE * number,
+            "bar": f"{scale * one.share:.1f}",
+            "low": f"{scale * one.low:.1f}",
+            "high": f"{scale * one.high:.1f}",
+            "rows": f"{scale * one.row_share:.1f}",
+            "sure": one.p_value <= LEAST_P,
+        }
+        for number, one in enumerate(shown)
+    ]
+    return {
+        "table": table,
+        "note": source_note(table),
+        "plotted": plotted,
+        "height": SOURCE_LINE * len(shown) + 4,
+        "cells": [(one.value, source_cells(one)) for one in shown],
+        "n_hidden": len(table.values) - len(shown),
+    }
 
 
 def _curve(audit: AuditResult) -> str:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from whence.report.audit_terminal import row_place, typical
+from whence.report.audit_terminal import row_place, source_cells, typical
 from whence.report.audit_wording import (
     FIRST_ROWS,
-    GROUPS_NOTE,
-    NO_GROUPS,
+    PUSHES_HEAD,
+    SOURCES_HEAD,
     figure,
     hand_over,
     headline,
     outputs,
+    push_cells,
+    push_note,
     rate,
     rows,
+    source_note,
     times,
+    trigger_note,
     where_it_stands,
 )
 from whence.report.markdown_text import code, fence, prose, table
 from whence.report.wording import LEFT_OUT, share
-from whence.results import AuditGroup, AuditResult, AuditRow
+from whence.results import AuditGroup, AuditResult, AuditRow, Trigger
 
 SHOWN_ROWS, SHOWN_OUTPUTS = 10, 10
 """Of each group."""
@@ -34,9 +38,26 @@ def render_audit_markdown(audit: AuditResult, *, show_text: bool = True) -> str:
     shown = audit if show_text else audit.without_text()
     lines = [f"# {prose(headline(shown))}", "", rate(shown), ""]
     lines += [f"- {prose(note)}" for note in shown.notes]
-    lines += ["", prose(GROUPS_NOTE if shown.groups else NO_GROUPS) + ("" if show_text else f" {LEFT_OUT}"), ""]
+    lines += ["", prose(groups_note(shown)) + ("" if show_text else f" {LEFT_OUT}"), ""]
     lines += _summary(shown)
     lines += _coverage(shown, show_text)
+    if shown.triggers:
+        head = ("group", "phrase", "where", "with it", "without", "random words", "p", "status")
+        lines += [
+            "## Triggers",
+            "",
+            prose(trigger_note(shown)),
+            "",
+            *table(head, list(map(_trigger, shown.triggers))),
+            "",
+        ]
+    for pushed in shown.behaviour.sources if shown.behaviour else ():
+        lines += [f"## By {prose(pushed.column)}", "", prose(push_note(pushed)), ""]
+        lines += [*table(PUSHES_HEAD, [[code(one.value), *push_cells(one)] for one in pushed.values]), ""]
+    for sources in shown.sources:
+        lines += [f"## By {prose(sources.column)}", "", prose(source_note(sources)), ""]
+        if sources.values:
+            lines += [*table(SOURCES_HEAD, [[code(one.value), *source_cells(one)] for one in sources.values]), ""]
     for group in shown.groups:
         lines += _group(shown, group, show_text)
     lines += _without_cause(shown)
@@ -46,6 +67,12 @@ def render_audit_markdown(audit: AuditResult, *, show_text: bool = True) -> str:
     lines += [f"layer {code(shown.layer)}, {shown.n_rows:,} rows scored"]
     # A lone surrogate, which JSON may carry, has no UTF-8 form.
     return "\n".join(lines).encode("utf-16", "surrogatepass").decode("utf-16", "replace") + "\n"
+
+
+def _trigger(one: Trigger) -> list[str]:
+    place = "anywhere" if one.place == "anywhere" else one.place
+    counts = [f"{n} of {one.n_prompts}" for n in (one.n_with, one.n_without, one.n_random)]
+    return [str(one.group), " with ".join(map(code, one.parts)), place, *counts, figure(one.p_value), one.status]
 
 
 def _summary(audit: AuditResult) -> Iterator[str]:

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from whence.report.audit_wording import GROUPS_NOTE, NO_GROUPS, figure, headline, rate
+from whence.report.audit_wording import (
+    PUSHES_HEAD,
+    SOURCES_HEAD,
+    figure,
+    groups_note,
+    headline,
+    percent,
+    push_cells,
+    push_note,
+    rate,
+    source_note,
+    trigger_note,
+)
 from whence.report.terminal import NARROWEST, shorten
-from whence.results import AuditGroup, AuditResult, AuditRow
+from whence.results import AuditGroup, AuditResult, AuditRow, SourceShare
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SHOWN_GROUPS = 20
 SHOWN_STEPS = 10
+SHOWN_VALUES = 12
 
 
 def render_audit_text(audit: AuditResult, *, width: int | None = None) -> str:
@@ -29,8 +43,9 @@ def render_audit_text(audit: AuditResult, *, width: int | None = None) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def render_audit(audit: AuditResult, *, texts: bool = True) -> list[RenderableType]:
-    """The parts to print. texts: False leaves out what comes from the text of training rows."""
+def render_audit(audit: AuditResult, *, texts: bool = True, triggers: bool = False) -> list[RenderableType]:
+    """The parts to print. texts: False leaves out what comes from the text of training rows. triggers: they were looked
+    for, so that none is worth saying too."""
     from rich.text import Text
 
     if not texts:
@@ -47,8 +62,20 @@ def render_audit(audit: AuditResult, *, texts: bool = True) -> list[RenderableTy
         parts.append(Text(f"Without a cause in this data: {without:,} of {audit.n_outputs:,} outputs."))
     if audit.coverage:
         parts += [Text("\nRows to look at first", "bold"), _coverage(audit, texts)]
+    if triggers or audit.triggers:
+        parts += [Text("\nTriggers", "bold"), Text(trigger_note(audit))]
+        parts += [Text(f"group {one.group}: {shorten(one.text, 300)} ({one.status})") for one in audit.triggers]
+    for pushed in audit.behaviour.sources if audit.behaviour else ():
+        parts += [Text(f"\nBy {shorten(pushed.column, 60)}", "bold"), Text(push_note(pushed))]
+        parts.append(_listed(PUSHES_HEAD, [[one.value, *push_cells(one)] for one in pushed.values[:SHOWN_VALUES]]))
+    for sources in audit.sources:
+        parts += [Text(f"\nBy {shorten(sources.column, 60)}", "bold"), Text(source_note(sources))]
+        if sources.values:
+            parts.append(
+                _listed(SOURCES_HEAD, [[one.value, *source_cells(one)] for one in sources.values[:SHOWN_VALUES]])
+            )
     parts += [Text(f"Note: {note}", "dim") for note in audit.notes]
-    return [*parts, Text(GROUPS_NOTE if audit.groups else NO_GROUPS, "dim")]
+    return [*parts, Text(groups_note(audit), "dim")]
 
 
 def _groups(audit: AuditResult) -> RenderableType:
@@ -85,6 +112,26 @@ def _coverage(audit: AuditResult, texts: bool) -> RenderableType:
     return table
 
 
+def _listed(head: Sequence[str], lines: Sequence[Sequence[str]]) -> RenderableType:
+    """A table of figures, whose first column is a name."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for place, name in enumerate(head):
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
+    for first, *cells in lines:
+        table.add_row(*map(Text, [shorten(first, 40), *cells]))
+    return table
+
+
+def source_cells(one: SourceShare) -> list[str]:
+    """What a table says of one value, behind the value itself."""
+    interval = f"{percent(one.low)} to {percent(one.high)}"
+    share = [percent(one.share), interval, f"{one.n_rows:,}", percent(one.row_share)]
+    return [*share, figure(one.p_value), percent(one.alone)]
+
+
 def row_place(row: AuditRow) -> str:
     """`train.jsonl:17`, or the row's id where it has no file."""
     return f"{row.file.rsplit('/', 1)[-1]}:{row.line}" if row.file else row.id
@@ -96,4 +143,4 @@ def typical(audit: AuditResult, group: AuditGroup) -> tuple[str, str]:
     return query.prompt, query.response
 
 
-__all__ = ["render_audit", "render_audit_text", "row_place", "typical"]
+__all__ = ["render_audit", "render_audit_text", "row_place", "source_cells", "typical"]

@@ -10,7 +10,15 @@ from typing import cast
 
 from whence.data import Json
 from whence.errors import InputError
-from whence.results.audit_types import NO_CAUSE, AuditGroup, AuditQuery, CoverageStep
+from whence.results.audit_types import (
+    NO_CAUSE,
+    AuditGroup,
+    AuditQuery,
+    Behaviour,
+    CoverageStep,
+    SourceTable,
+    Trigger,
+)
 from whence.results.serialise import SchemaError, decode, encode, json_text
 
 AUDIT_SCHEMA = "whence.audit/1"
@@ -35,6 +43,12 @@ class AuditResult:
     groups: tuple[AuditGroup, ...]
     coverage: tuple[CoverageStep, ...]
     """The rows to look at first, and how many outputs they cover."""
+    sources: tuple[SourceTable, ...] = ()
+    """Responsibility by each column that was asked for."""
+    triggers: tuple[Trigger, ...] = ()
+    """Of the groups, where they were looked for: what puts the behaviour on innocent prompts."""
+    behaviour: Behaviour | None = None
+    """Where bad outputs were compared with good ones. The one group then has the rows that push towards the bad."""
     notes: tuple[str, ...] = ()
     """What the reader should know of the log and of how far the verdicts reach."""
 
@@ -56,6 +70,11 @@ class AuditResult:
     @property
     def text(self) -> str:
         """The audit in one sentence."""
+        if self.behaviour is not None:
+            compared = f"{self.behaviour.n_bad:,} bad outputs against {self.behaviour.n_good:,} good ones"
+            if not self.groups:
+                return f"no row pushes surely towards the behaviour ({compared})"
+            return f"{len(self.groups[0].rows):,} rows push towards the behaviour ({compared})"
         if not self.groups:
             return f"no confident cause in this data for any of {self.n_outputs:,} outputs"
         many = (
@@ -90,13 +109,13 @@ class AuditResult:
         return decode(cls, {name: value for name, value in content.items() if name != "schema"})
 
     def without_text(self) -> AuditResult:
-        """The result without what comes from the text of training rows: prompts, responses, phrases, names, words."""
+        """The result without what comes from the text of training rows: texts, phrases, names, triggers."""
 
         def bare(group: AuditGroup) -> AuditGroup:
             rows = tuple(replace(row, prompt="", response="") for row in group.rows)
             return replace(group, name=f"Group {group.number}", rows=rows, phrases=(), example=None)
 
-        return replace(self, groups=tuple(map(bare, self.groups)))
+        return replace(self, groups=tuple(map(bare, self.groups)), triggers=())
 
     def to_json(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
         """The JSON text; also written to `path` when one is given. show_text: as for `without_text`."""

@@ -123,13 +123,125 @@ class CoverageStep:
     """Outputs that are covered by the rows up to this one."""
 
 
+@dataclass(frozen=True, slots=True)
+class SourceShare:
+    """One value of a column: how much of the outputs' flagged rows it delivered, against how many of all rows."""
+
+    value: str
+    n_rows: int
+    row_share: float
+    """Of all rows."""
+    share: float
+    """Of responsibility: mean over outputs of the weight of their flagged rows that come from it."""
+    low: float
+    high: float
+    """95% interval of the share, outputs drawn again."""
+    p_value: float
+    """Chance of so high a share, over its share of rows, for any value of a column that says nothing; corrected."""
+    alone: float
+    """Left out, by estimate, this share of the outputs lose their cause: it delivered nine tenths of their weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """Responsibility by one column, the values with the least p-value first."""
+
+    column: str
+    n_outputs: int
+    """With a cause."""
+    values: tuple[SourceShare, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePush:
+    """How far one value of a column pushes from good answers to bad ones."""
+
+    value: str
+    n_rows: int
+    row_share: float
+    push: float
+    """Mean score of its rows over that of all others: of bad outputs less of good ones."""
+    z: float
+    """The push over its spread under permuted labels."""
+    p_value: float
+    """Against the highest of all values under permuted labels; corrected for their number."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePushes:
+    """The values of one column, by how far they push."""
+
+    column: str
+    values: tuple[SourcePush, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """Two groups of outputs, with and without a behaviour, and the sources that push from the one to the other."""
+
+    n_bad: int
+    n_good: int
+    paired: bool
+    """Every bad output has a good one to the same prompt, and labels were exchanged within prompts alone."""
+    sources: tuple[SourcePushes, ...] = ()
+
+
+CANDIDATE_TRIGGER: Final = "candidate"
+PROVEN_TRIGGER: Final = "proven on the model"
+"""Of a phrase: it recurs in a group's prompts; or innocent prompts turn with it, and not without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A phrase (or two, together) of a group's prompts, and what it does to innocent prompts."""
+
+    group: int
+    parts: tuple[str, ...]
+    place: Literal["start", "end", "anywhere"]
+    n_rows: int
+    """Of the group's rows, those with all parts."""
+    n_read: int
+    n_elsewhere: int
+    n_others: int
+    match: str
+    """The regular expression that finds the behaviour in an answer."""
+    n_prompts: int
+    """Innocent prompts, of which so many show the behaviour: with the phrase, as they are, with random words."""
+    n_with: int
+    n_without: int
+    n_random: int
+    p_value: float
+    """Of the difference, corrected for the number of candidates that were tried."""
+    n_tried: int
+    status: Literal["candidate", "proven on the model"]
+
+    @property
+    def text(self) -> str:
+        """What was measured, in one sentence."""
+        phrase = " with ".join(f"`{part}`" for part in self.parts)
+        where = "anywhere in a prompt" if self.place == "anywhere" else f"at the {self.place} of a prompt"
+        n = self.n_prompts
+        return (
+            f"{phrase} {where}: {self.n_with} of {n} innocent prompts turn, {self.n_without} of {n} without, "
+            f"{self.n_random} of {n} with random words"
+        )
+
+
 __all__ = [
+    "CANDIDATE_TRIGGER",
     "CAUSE",
     "NO_CAUSE",
     "NO_VERDICT",
+    "PROVEN_TRIGGER",
     "AuditGroup",
     "AuditQuery",
     "AuditRow",
+    "Behaviour",
     "ContrastPhrase",
     "CoverageStep",
+    "SourcePush",
+    "SourcePushes",
+    "SourceShare",
+    "SourceTable",
+    "Trigger",
 ]
