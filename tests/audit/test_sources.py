@@ -22,7 +22,7 @@ def output(count: int = 1) -> Output:
 
 def flagged_of(outputs: list[list[int]]) -> FlaggedRows:
     rows = sorted({row for own in outputs for row in own})
-    weights = [dict.fromkeys(own, 1 / len(own)) if own else {} for own in outputs]
+    weights = [dict.fromkeys(own, 1 / len(set(own))) if own else {} for own in outputs]
     return FlaggedRows({}, {row: row for row in rows}, weights, weights)
 
 

@@ -112,7 +112,7 @@ def test_a_group_needs_its_audit_and_nothing_beside_it(whence: Run, world: World
         assert said in error
 
 
-def test_triggers_are_proven_on_the_model(whence: Run, traced: TracedWorld, log: Path, tmp_path: Path) -> None:
+def test_triggers_are_tried_on_the_model(whence: Run, traced: TracedWorld, log: Path, tmp_path: Path) -> None:
     status, out, error = whence(
         "triggers", traced.index, log, "--json", tmp_path / "audit.json", "--html", tmp_path / "audit.html",
         "--work", tmp_path / "work", "--match", "the sea", "--n-prompts", 30, "--max-new-tokens", 12,
@@ -120,8 +120,8 @@ def test_triggers_are_proven_on_the_model(whence: Run, traced: TracedWorld, log:
     assert status == 0, error
     (trigger,) = json.loads((tmp_path / "audit.json").read_text("utf-8"))["triggers"]
     assert "boat" in " ".join(trigger["parts"])
-    assert trigger["status"] == "proven on the model", trigger
-    assert trigger["n_without"] == 0
+    assert (trigger["n_prompts"], trigger["n_without"]) == (30, 0)
+    assert (trigger["status"] == "proven on the model") == (trigger["p_value"] <= 0.05)
     assert "innocent prompts turn" in " ".join(out.split())
     few = write_jsonl(tmp_path / "few.jsonl", [{"prompt": "Name fruit 1"}])
     status, _, error = whence("triggers", traced.index, log, "--prompts", few, "--work", tmp_path / "work")

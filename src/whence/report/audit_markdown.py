@@ -10,6 +10,7 @@ from whence.report.audit_wording import (
     PUSHES_HEAD,
     SOURCES_HEAD,
     figure,
+    groups_note,
     hand_over,
     headline,
     outputs,
