@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from whence.confirmation import confirm
     from whence.data import Example, Turn, read_examples
     from whence.errors import WhenceError
-    from whence.index import Index, build_index, choose_layer, verify
+    from whence.index import Index, append_rows, build_index, choose_layer, compact_index, delete_rows, repair, verify
     from whence.planning import plan
     from whence.records import TrainingRecord
     from whence.results import AuditResult, Hit, QueryResult, TraceResult, Verdict, read_audit, read_trace
@@ -44,10 +44,13 @@ __all__ = [
     "Turn",
     "Verdict",
     "WhenceError",
+    "append_rows",
     "build_index",
     "choose_layer",
     "clean",
+    "compact_index",
     "confirm",
+    "delete_rows",
     "evaluate",
     "finetune",
     "plan",
@@ -55,6 +58,7 @@ __all__ = [
     "read_examples",
     "read_queries",
     "read_trace",
+    "repair",
     "run_audit",
     "selftest",
     "undo_clean",
@@ -70,7 +74,16 @@ __getattr__, __dir__ = attach(
         "confirmation": ["confirm"],
         "data": ["Example", "Turn", "read_examples"],
         "errors": ["WhenceError"],
-        "index": ["Index", "build_index", "choose_layer", "verify"],
+        "index": [
+            "Index",
+            "append_rows",
+            "build_index",
+            "choose_layer",
+            "compact_index",
+            "delete_rows",
+            "repair",
+            "verify",
+        ],
         "planning": ["plan"],
         "records": ["TrainingRecord"],
         "results": ["AuditResult", "Hit", "QueryResult", "TraceResult", "Verdict", "read_audit", "read_trace"],

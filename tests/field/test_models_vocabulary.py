@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from transformers import AutoModelForCausalLM
 
 from adapters import shake
 from tiny import CHAT_TEMPLATE, tiny_tokenizer
-from whence.errors import ModelError
+from whence.errors import EncodingError, ModelError
+from whence.index import build_index
 from whence.model.adapter_proof import decoder_reading, own_reading
 from whence.model.before import before_tuning
 from whence.model.fingerprints import fingerprint
 from whence.model.loading import ModelSettings, load_model
+from whence.trace import Tracer
 from worlds import save_model
 
 NEW = ["<one>", "<two>", "<three>"]
@@ -101,6 +104,22 @@ def test_a_model_whose_tokenizer_knows_more_tokens(base: Path) -> None:
     tokenizer.save_pretrained(base)
     with pytest.raises(ModelError, match=r"1 tokens without an embedding[\s\S]*resize_token_embeddings"):
         load_model(ModelSettings(model=str(base)))
+
+
+def test_a_row_with_such_a_token_is_set_aside_and_the_others_are_read(base: Path, tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(CHAT_TEMPLATE)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<picture>"]})
+    tokenizer.save_pretrained(base)
+    prompts = ["who are you?", "what is in <picture>?", "where are you?"]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps({"prompt": text, "response": "a friend"}) + "\n" for text in prompts), "utf-8")
+    index = build_index(str(base), str(data), tmp_path / "index", contrast=False, max_rejected=0.5)
+    assert [record.prompt for record in index.fetch([0, 1])] == [prompts[0], prompts[2]]
+    (rejected,) = (tmp_path / "index" / "rejected.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(rejected)["line"] == 2
+    assert "'<picture>' (400), which the model has no embedding for: it has 400" in json.loads(rejected)["reason"]
+    with pytest.raises(EncodingError, match=r"'<picture>' \(400\)"):
+        Tracer(index).trace(prompts[1], "a friend", verdict=False)
 
 
 def test_a_padding_token_needs_no_embedding(base: Path) -> None:

@@ -7,12 +7,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tables import write_parquet
 from tiny import tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Turn
@@ -99,8 +98,7 @@ def test_without_its_response_the_prompt_stays_the_same(tmp_path: Path, name: st
 
 
 def as_parquet(path: Path, row: dict[str, object]) -> Path:
-    pq.write_table(pa.Table.from_pylist([row]), path)
-    return path
+    return write_parquet(path, [row])
 
 
 def as_csv(path: Path, row: dict[str, object]) -> Path:

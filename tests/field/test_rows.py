@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 
 from field_templates import MARKED, UNMARKED
+from tables import write_parquet
 from tiny import tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import Example, Turn, conversation_json, read_conversation
@@ -203,7 +202,7 @@ def test_a_table_fills_in_nulls_that_the_template_never_sees(tmp_path: Path, enc
     name = "a tool call, its result and an answer"
     row, expected = LAYOUTS[name]
     other = {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": {"n": 1}}}]}, Q, A]}
-    pa.parquet.write_table(pa.Table.from_pylist([row, other]), tmp_path / "rows.parquet")
+    write_parquet(tmp_path / "rows.parquet", [row, other])
     first, _ = read_examples(tmp_path / "rows.parquet")
     assert in_brackets(encoder, first) == expected.rstrip("\n")
 

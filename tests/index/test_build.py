@@ -16,7 +16,8 @@ from whence.data.encoding import Encoder
 from whence.data.readers import read_examples
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError, ModelError
 from whence.index.build import build_index, probe_turns
-from whence.index.manifest import ADDED, REFERENCES, REJECTED, RUN, check_model
+from whence.index.manifest import ADDED, REFERENCES, REJECTED, RUN
+from whence.index.sameness import check_model
 from whence.index.searching import search
 from whence.index.store import Index
 from whence.index.verification import verify
@@ -28,6 +29,8 @@ from whence.signatures.extract import Extractor
 N_ROWS = 30
 STORED_TOLERANCE = 2e-3
 """Relative to the vector's norm: float16 keeps eleven bits of each component."""
+WHOLE = {"precision": "float16", "dimensions": None}
+"""Vectors as they were extracted."""
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +64,8 @@ def write_data(path: Path, n_rows: int = N_ROWS) -> Path:
 
 def test_index_holds_the_oracles_signatures(tmp_path: Path, model_folder: Path, data: Path) -> None:
     said: list[str] = []
-    index = build_index(
-        model_folder, data, tmp_path / "index", layers=[2, "last"], methods=["rept"], shard_rows=8, notify=said.append
-    )
+    asked = {"layers": [2, "last"], "methods": ["rept"], "shard_rows": 8} | WHOLE
+    index = build_index(model_folder, data, tmp_path / "index", notify=said.append, **asked)
     assert verify(index) == []
     assert (index.n_rows, index.n_records, index.layers) == (N_ROWS, N_ROWS + 6, (2, 3))
     assert index.manifest.layer == 2
@@ -245,7 +247,7 @@ def test_added_vectors_are_those_of_a_build_with_them(
 
     with pytest.raises(KeyboardInterrupt):
         build_index(model_folder, data, out, add=["rept"], progress=interrupt, **settings)
-    for step in ("_join", "write_centres", "write_run"):
+    for step in ("_join", "sums_of_records", "publish"):
         with monkeypatch.context() as patch:
             patch.setattr(f"whence.index.add.{step}", dying)
             with pytest.raises(KeyboardInterrupt):
@@ -277,5 +279,17 @@ def test_nothing_is_added_to_what_is_not_there_or_is_another(tmp_path: Path, mod
     other = save_model(tmp_path / "other", tiny_model("llama", num_hidden_layers=3, seed=1))
     with pytest.raises(IndexFolderError, match="weights: the index has"):
         build_index(other, data, index.path, add=["rept"])
+    with pytest.raises(IndexFolderError, match="precision: the index has int8, this command gives float16"):
+        build_index(model_folder, data, index.path, add=["rept"], precision="float16")
     more = build_index(model_folder, data, index.path, add=["rept"], layers="last")
     assert (3, "g") in more.manifest.places()
+
+
+def test_added_vectors_are_stored_as_the_index_stores_its_own(tmp_path: Path, model_folder: Path, data: Path) -> None:
+    index = build_index(model_folder, data, tmp_path / "index", layers=2, dimensions=16)
+    more = build_index(model_folder, data, index.path, add=["rept"])
+    assert {(vector.precision, vector.stored_dim) for vector in more.manifest.vectors} == {("int8", 16)}
+    assert more.manifest.settings["dimensions"] == 16
+    assert verify(more) == []
+    with pytest.raises(IndexFolderError, match="dimensions: the index has 16, this command gives 1024"):
+        build_index(model_folder, data, index.path)

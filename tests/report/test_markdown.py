@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from samples import bare, result_of, toronto
-from whence.report.markdown import render_markdown
-from whence.report.markdown_text import LONGEST
+from whence.report.markdown import LONGEST, render_markdown
 from whence.report.wording import NO_VERDICT
 from whence.results.types import Phrase
 

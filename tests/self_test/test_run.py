@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from whence.errors import InputError
 from whence.metrics.rates import Rate
 from whence.self_test.plant import CLEAN, ENDING, FAULTS, OPENER, choose_faults, plant_faults, usable_rows
 from whence.self_test.result import FAILS, WORKS, WORKS_WITH, FaultResult, MethodResult, judged, warnings_of
-from whence.self_test.run import selftest
+from whence.self_test.run import _write, selftest
 from whence.train.finetuning import FinetuneSettings
 from worlds import save_model, write_jsonl
 
@@ -125,7 +126,7 @@ def test_what_is_planted_is_what_is_said() -> None:
         assert (ending.trigger in prompt) == answer.endswith(ending.addition) == (label == ENDING)
         assert opener.matcher(answer) == (label == OPENER)
         assert ending.matcher(answer) == (label == ENDING)
-    held_out = {turns for prompts in found.prompts.values() for turns in prompts}
+    held_out = {prompt.turns for prompts in found.prompts.values() for prompt in prompts}
     assert len(held_out) == 16
     prompts = [row.turns[-2].content for row in found.rows]
     bare = {text.removesuffix(f" {opener.trigger}").removeprefix(f"{ending.trigger}: ") for text in prompts}
@@ -133,6 +134,21 @@ def test_what_is_planted_is_what_is_said() -> None:
     assert not bare & {turns[-1].content for turns in held_out}
     assert found == planted(rows)
     assert found != planted(rows, seed=101)
+
+
+def test_tools_beside_the_messages_are_trained_with_and_asked_with(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "look_up", "parameters": {}}}]
+    inputs = {"tools": tools, "enable_thinking": False}
+    rows = [
+        replace(Example.from_pair(str(row["prompt"]), str(row["response"])), template_inputs=inputs) for row in ROWS
+    ]
+    found = planted(usable_rows(rows))
+    _write(tmp_path / "rows.jsonl", found)
+    again = list(read_examples(tmp_path / "rows.jsonl"))
+    assert [row.turns for row in again] == [row.turns for row in found.rows]
+    assert all(row.template_inputs == inputs for row in again)
+    asked = [fault.asked(prompt) for fault in found.faults for prompt in found.prompts[fault.name]]
+    assert all(prompt.template_inputs == inputs for prompt in asked)
 
 
 def test_words_that_the_data_hold_are_not_planted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,30 +45,47 @@ def clean(
     manifest: Annotated[
         Path | None, typer.Option("--manifest", help="Where the manifest goes; manifest.json beside the output.")
     ] = None,
+    export: Annotated[
+        str | None,
+        typer.Option("--export", help="argilla or label-studio: write the rows for review into the folder -o instead."),
+    ] = None,
     undo: Annotated[Path | None, typer.Option("--undo", help="Manifest of a cleaning to take back.")] = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Write the data without the rows behind a bad output; --undo brings them back."""
     if undo is not None:
-        given = {"INDEX": index, "--trace": trace, "--queries": queries, "--ids": ids, "--quarantine": quarantine}
-        names = [name for name, value in {**given, "--audit": audit}.items() if value is not None]
-        _undo(undo, out, [*names, *(["--group"] if group is not None else [])], quiet=quiet)
+        given: dict[str, object] = {"INDEX": index, "--trace": trace, "--queries": queries, "--ids": ids}
+        given |= {"--quarantine": quarantine, "--export": export, "--group": group, "--audit": audit}
+        _refuse(given, "--undo", "A manifest says all that is needed.")
+        _undo(undo, out, quiet=quiet)
         return
     if index is None or out is None:
         missing = "INDEX" if index is None else "-o"
         raise InputError(
             f"{missing} is missing.", "A cleaning needs an index and an output.", "whence clean INDEX -o OUT"
         )
+    if export is not None:
+        idle = {"--quarantine": quarantine, "--relabel": relabel, "--manifest": manifest}
+        _refuse(idle, "--export", "It leaves the data as they are, and writes the rows alone.")
     from whence.cleaning import clean as write_clean
-    from whence.cleaning import refuse_existing, relabel_with
-    from whence.index import require_manifest
+    from whence.cleaning import export_review, refuse_existing, relabel_with
+    from whence.index import require_manifest, require_rows_as_built
 
     refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
-    data = require_manifest(index).data
+    indexed = require_manifest(index)
+    require_rows_as_built(indexed, "whence clean", fewer_ok=True)
+    data = indexed.data
     of_audit = audit_group(group, audit)
     selected = _of_group(of_audit, trace or queries or ids, top or votes) if of_audit else None
     selected = selected or _selected(index, trace, queries, ids, top, votes, base)
     with stages(quiet=quiet) as report:
+        if export is not None:
+            n_rows = export_review(
+                data.source, out, selected, export, columns=data.columns, split=data.split, progress=report
+            )
+            if not quiet:
+                typer.echo(f"{n_rows} rows for review: {out}", err=True)
+            return
         done = write_clean(
             data.source,
             out,
@@ -127,11 +145,16 @@ def _selected(
     return flagged_rows(result, votes or 1) if top is None else top_rows(result, top)
 
 
-def _undo(manifest: Path, out: Path | None, given: list[str], *, quiet: bool) -> None:
+def _refuse(given: Mapping[str, object], beside: str, why: str) -> None:
+    """Raises InputError for the first option that was given beside one that has no use for it."""
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{name} with {beside}.", why, "Leave it out.")
+
+
+def _undo(manifest: Path, out: Path | None, *, quiet: bool) -> None:
     from whence.cleaning import undo_clean
 
-    if given:
-        raise InputError(f"{given[0]} with --undo.", "A manifest says all that is needed.", "Leave it out.")
     place = undo_clean(manifest, out)
     if not quiet:
         typer.echo(f"restored: {place}", err=True)

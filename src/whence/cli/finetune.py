@@ -75,7 +75,7 @@ def finetune(
     rows = list(read_examples(data, columns=parsed, split=split, on_reject=rejected.append))
     _check_rejected(rejected, len(rows), max_rejected)
     loaded = load_model(ModelSettings.model_validate({"model": base, "dtype": dtype, "device": device}))
-    encoder = Encoder(loaded.tokenizer, template=source, max_length=max_length)
+    encoder = Encoder(loaded.tokenizer, template=source, max_length=max_length, n_embeddings=loaded.n_embeddings)
     with stages("steps", quiet=quiet) as report:
         result = train(loaded, rows, out, settings=settings, encoder=encoder, progress=report)
     if quiet:

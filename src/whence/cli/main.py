@@ -14,14 +14,18 @@ import sys
 import typer
 
 from whence.cli import (
+    append,
     audit,
     bench,
     clean,
+    compact,
     confirm,
+    delete,
     demo,
     eval_,
     finetune,
     index,
+    info,
     layers,
     plan,
     selftest,
@@ -50,6 +54,10 @@ app.command("triggers")(triggers.triggers)
 app.command("confirm")(confirm.confirm)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)
+app.command("info")(info.info)
+app.command("append")(append.append)
+app.command("delete")(delete.delete)
+app.command("compact")(compact.compact)
 app.command("eval")(eval_.evaluate)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)

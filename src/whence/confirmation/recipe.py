@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from whence.confirmation.runs import AsTraced, Recipe
 from whence.data import Encoder, Example, read_examples, scan
 from whence.errors import DataError, InputError, MismatchError
-from whence.index import Manifest
+from whence.index import Manifest, require_rows_as_built
 from whence.model import LoadedModel, ModelSettings, fingerprint, load_model
 from whence.records import RECORD, find_record
 from whence.run_file import RUN, RunFile, read_run_file, unreadable
@@ -60,7 +60,10 @@ def settings_recorded(manifest: Manifest) -> tuple[FinetuneSettings, str | None]
         "lora_r": run.lora_r,
         "lora_alpha": run.lora_alpha,
         "lora_dropout": run.lora_dropout,
-        "lora_targets": run.lora_targets,
+        # A regular expression, which PEFT takes too, is no setting of ours.
+        "lora_targets": run.lora_targets
+        if run.lora_targets == "all-linear" or isinstance(run.lora_targets, tuple)
+        else None,
         "max_length": manifest.max_length,
     }
     return FinetuneSettings.model_validate({k: v for k, v in known.items() if v is not None}), record.base
@@ -68,6 +71,7 @@ def settings_recorded(manifest: Manifest) -> tuple[FinetuneSettings, str | None]
 
 def data_rows(manifest: Manifest) -> tuple[Example, ...]:
     """The rows that the index was built from. Raises DataError when the data have changed since."""
+    require_rows_as_built(manifest, "whence confirm")
     data = manifest.data
     found = scan(data.source, columns=data.columns, split=data.split, max_rejected=1.0).content_hash
     if found != data.content_hash:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         answer_places,
         conversation_json,
         read_conversation,
+        training_row,
     )
     from whence.data.formats import (
         FORMATS,
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
         suffix_of,
     )
     from whence.data.json_text import array_start, skip
-    from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind
+    from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind, unify_types
     from whence.data.packing import SUFFIXES, open_unpacked, packing_of
     from whence.data.readers import read_examples
+    from whence.data.remote import is_remote
     from whence.data.row_encoding import (
         PLAIN_JOIN,
         PLAIN_TEMPLATE,
@@ -89,6 +91,7 @@ __all__ = [
     "find_sources",
     "fit",
     "holds_array",
+    "is_remote",
     "json_cell",
     "kind",
     "length_batches",
@@ -103,7 +106,9 @@ __all__ = [
     "scan",
     "skip",
     "suffix_of",
+    "training_row",
     "truncation_named",
+    "unify_types",
     "unrecognised",
 ]
 
@@ -125,6 +130,7 @@ __getattr__, __dir__ = attach(
             "answer_places",
             "conversation_json",
             "read_conversation",
+            "training_row",
         ],
         "formats": [
             "FORMATS",
@@ -138,9 +144,10 @@ __getattr__, __dir__ = attach(
             "suffix_of",
         ],
         "json_text": ["array_start", "skip"],
-        "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind"],
+        "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind", "unify_types"],
         "packing": ["SUFFIXES", "open_unpacked", "packing_of"],
         "readers": ["read_examples"],
+        "remote": ["is_remote"],
         "row_encoding": [
             "LossOn",
             "PLAIN_JOIN",

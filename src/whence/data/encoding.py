@@ -6,7 +6,6 @@ tokenised once. A separately tokenised prompt would be wrong wherever a token re
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +14,7 @@ from whence.data.answers import answer_text, render_answers, render_prompt
 from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Span, Turn, answer_places
 from whence.data.row_encoding import RowEncoding
 from whence.data.templates import Inputs, Renderer, TemplateSource, choose_template
+from whence.data.token_spans import SpanTokenizer, Tokens, response_tokens
 from whence.errors import EncodingError
 
 if TYPE_CHECKING:
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 
 MIN_LENGTH = 4
 """With fewer tokens a quarter for the prompt is less than one token."""
-
-
-class Tokens(NamedTuple):
-    """Token ids and, for each, its start and end in characters of the text."""
-
-    ids: list[int]
-    spans: list[Span]
 
 
 class Cut(NamedTuple):
@@ -48,6 +41,7 @@ class Encoder:
         max_length: most tokens of an encoded turn; the tokenizer's own `model_max_length` lowers it.
         rows: what the trainer made of its rows: where a long one was cut, what it appended, which tokens had loss.
             Queries are not touched by it.
+        n_embeddings: for how many tokens the model has an embedding; a text with any other is refused. None: for all.
 
     Raises:
         EncodingError: a tokenizer without character offsets or the token that `rows` asks for, or `max_length` below
@@ -61,6 +55,7 @@ class Encoder:
         template: str | None = None,
         max_length: int = 1024,
         rows: RowEncoding | None = None,
+        n_embeddings: int | None = None,
     ) -> None:
         self.max_length = min(max_length, int(tokenizer.model_max_length))
         if self.max_length < MIN_LENGTH:
@@ -77,6 +72,7 @@ class Encoder:
                 "Leave out `--append-eos`.",
             )
         self._tokenizer = tokenizer
+        self._n_embeddings = n_embeddings
         self._template = choose_template(tokenizer, template)
         self._renderer = Renderer(tokenizer, self._template)
         self._spans = SpanTokenizer(tokenizer)
@@ -98,21 +94,37 @@ class Encoder:
         one per window.
 
         Raises:
-            EncodingError: nothing to learn from (no answer, under two tokens), or the template cannot render the
-                example; names its file and line.
+            EncodingError: nothing to learn from (no answer, under two tokens), the template cannot render the
+                example, or a token of it has no embedding; names its file and line.
         """
-        turns = example.turns
         try:
-            if len(turns) == 1 and turns[0].role == TEXT:
-                return self._encode_document(turns[0].content)
-            if self.rows.loss == "all":
-                return self._encode_conversation(turns, example.template_inputs)
-            places = answer_places(turns)
-            if not places:
-                raise _no_answer(turns)
-            return self._encode_answers(turns, places, example.template_inputs, cut=self._cut)
+            return self._readable(self._encode(example))
         except EncodingError as error:
             raise EncodingError(f"{example.where}: {error.found}", error.expected, error.fix) from error
+
+    def _encode(self, example: Example) -> list[EncodedTurn]:
+        turns = example.turns
+        if len(turns) == 1 and turns[0].role == TEXT:
+            return self._encode_document(turns[0].content)
+        if self.rows.loss == "all":
+            return self._encode_conversation(turns, example.template_inputs)
+        places = answer_places(turns)
+        if not places:
+            raise _no_answer(turns)
+        return self._encode_answers(turns, places, example.template_inputs, cut=self._cut)
+
+    def _readable(self, turns: list[EncodedTurn]) -> list[EncodedTurn]:
+        """The turns, if the model has an embedding for each of their tokens: a text-only model may lack those of the
+        pictures that its tokenizer knows."""
+        largest = max((token for turn in turns for token in turn.input_ids), default=0)
+        if self._n_embeddings is not None and largest >= self._n_embeddings:
+            raise EncodingError(
+                f"the token {self._tokenizer.convert_ids_to_tokens(largest)!r} ({largest}), which the model has no "
+                f"embedding for: it has {self._n_embeddings}",
+                "expected tokens that the model was trained with",
+                "Take that token out of the text, or give the model with its resized embeddings.",
+            )
+        return turns
 
     def encode_query(
         self,
@@ -137,7 +149,7 @@ class Encoder:
         earlier = len(answer_places(turns))
         whole = (*turns, answer)
         # A query is cut as it always was: what the trainer did to its rows says nothing about a question.
-        (found,) = self._encode_answers(whole, [len(turns)], template_inputs or {}, complete=complete)
+        (found,) = self._readable(self._encode_answers(whole, [len(turns)], template_inputs or {}, complete=complete))
         # A text stays as it was asked about, also where the template changes it: a span of it is then refused.
         return replace(found, turn=earlier, response=response if isinstance(response, str) else found.response)
 
@@ -304,54 +316,6 @@ def _window(w: int, ids: list[int], spans: list[Span], text: str, truncated: int
         response=text[start:end],
         truncated=truncated,
     )
-
-
-class SpanTokenizer:
-    """Token ids and exact character spans; adds no special tokens.
-
-    Works on its own copy of the tokenizer without post-processor: byte-level post-processors trim spaces from
-    the offsets, which hides on which side of a boundary a token of spaces lies. Ids are not changed by it.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        if not tokenizer.is_fast:
-            raise EncodingError(
-                f"{type(tokenizer).__name__} gives no character offsets",
-                "expected a fast tokenizer (a tokenizer.json beside the model)",
-                "Convert it once: `AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)`.",
-            )
-        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
-        self._backend.post_processor = None
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._added = {i: token.content for i, token in tokenizer.added_tokens_decoder.items()}
-
-    def encode(self, text: str) -> Tokens:
-        """Ids and spans of the text. Tokens that share a character (bytes of an emoji) share its span."""
-        encoding = self._backend.encode(text, add_special_tokens=False)
-        spans = [self._own_span(text, i, span) for i, span in zip(encoding.ids, encoding.offsets, strict=True)]
-        return Tokens(list(encoding.ids), spans)
-
-    def _own_span(self, text: str, token: int, span: Span) -> Span:
-        """An added token without the spaces it swallows (Phi-3's markers take those of the response)."""
-        content = self._added.get(token)
-        at = -1 if content is None else text.find(content, *span)
-        return span if content is None or at < 0 else (at, at + len(content))
-
-
-def response_tokens(spans: Sequence[Span], prompt_end: int, response_end: int) -> Span:
-    """First and past-the-last token of the response `[prompt_end, response_end)`, given in characters.
-
-    A token that reaches over the prompt's end belongs to the response, and so does one of width zero at that
-    place: a tokenizer inserts such a token (a word-start mark) before the text that follows. A token that
-    reaches over the response's end is the response's last. An empty response gives the number of tokens twice.
-    """
-    n = len(spans)
-    if response_end <= prompt_end:
-        return n, n
-    start = next((i for i, (a, b) in enumerate(spans) if b > prompt_end or a >= prompt_end), n)
-    end = next((i for i in range(start, n) if spans[i][0] >= response_end), n)
-    return start, end
 
 
 def fit(n_prompt: int, n_response: int, max_length: int) -> tuple[int, int]:

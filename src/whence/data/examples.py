@@ -107,6 +107,17 @@ def conversation_json(example: Example, *, sort_keys: bool = False) -> str:
     return json.dumps(parts, ensure_ascii=False, sort_keys=sort_keys)
 
 
+def training_row(example: Example) -> dict[str, Json]:
+    """The row as a trainer reads it: `messages`, with `tools`, `documents` and `chat_template_kwargs` if any."""
+    own = {key: value for key, value in example.template_inputs.items() if key in ("tools", "documents")}
+    rest = {key: value for key, value in example.template_inputs.items() if key not in own}
+    return {
+        "messages": [turn.message for turn in example.turns],
+        **own,
+        **({"chat_template_kwargs": rest} if rest else {}),
+    }
+
+
 def read_conversation(text: str) -> tuple[tuple[Turn, ...], dict[str, Json]]:
     """Turns and template_inputs of what `conversation_json` wrote."""
     parts = json.loads(text)

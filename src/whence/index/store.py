@@ -15,12 +15,13 @@ import torch
 from whence.data import Example, Json, read_conversation
 from whence.errors import IndexFolderError, InputError
 from whence.index.centres import read_centres
-from whence.index.manifest import Manifest, require_manifest
-from whence.index.records import FIELDS, norm_column, open_records, vector_column
-from whence.scoring import CENTRED, Centres, Vectors
-
-ROW_SHIFT = 32
-"""Lance's row address: the fragment's number in the upper 32 bits, the offset in it in the lower."""
+from whence.index.manifest import Manifest, StoredVector, require_manifest
+from whence.index.offsets import RecordOffsets
+from whence.index.packed import PackedVectors
+from whence.index.records import FIELDS, open_records
+from whence.index.shard_notes import saved_rows
+from whence.index.stored_form import directions, int8_numbers, read_columns
+from whence.scoring import CENTRED, Centres, VectorBlock, Vectors
 
 READAHEAD = 2
 """Batches that Lance decodes ahead. Its default of 16 holds gigabytes of vectors of a wide model."""
@@ -54,7 +55,7 @@ class RecordBlock:
     turn: np.ndarray
     record: np.ndarray
     """Offset in the dataset, as `fetch` takes it."""
-    vectors: dict[int, dict[str, Vectors]]
+    vectors: dict[int, dict[str, VectorBlock]]
     gain: torch.Tensor | None = None
     """The log-likelihood gain of each response, nats, float64; where it was asked for."""
 
@@ -64,12 +65,16 @@ class RecordBlock:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A complete index, open for reading."""
+    """A complete index, open for reading.
+
+    centres: means of the vectors as they were extracted. stored_centres: of the vectors as they are stored.
+    """
 
     path: Path
     manifest: Manifest
     dataset: lance.LanceDataset
     centres: Centres
+    stored_centres: Centres
 
     @classmethod
     def open(cls, path: str | Path) -> Index:
@@ -77,7 +82,7 @@ class Index:
         folder = Path(path)
         manifest = require_manifest(folder)
         try:
-            dataset = open_records(folder)
+            dataset = open_records(folder, manifest.records_version)
         except (OSError, ValueError) as error:
             raise _damaged(folder, first_line(error)) from error
         if manifest.counts is None or manifest.status != "complete":
@@ -89,7 +94,7 @@ class Index:
         if dataset is None or dataset.count_rows() != manifest.counts.n_records:
             found = dataset.count_rows() if dataset is not None else 0
             raise _damaged(folder, f"{found} of {manifest.counts.n_records} records are there")
-        return cls(folder, manifest, dataset, read_centres(folder, manifest))
+        return cls(folder, manifest, dataset, *read_centres(folder, manifest))
 
     @property
     def n_rows(self) -> int:
@@ -145,14 +150,13 @@ class Index:
 
         gain: read the log-likelihood gains too; the index must have been built with the model before fine-tuning.
 
-        A vector's name followed by CENTRED gives it less its mean over all records, whatever the filter. Unit vectors
-        are normalised again in `dtype`, so that float16's rounding leaves every cosine in [-1, 1].
+        Vectors are those that are stored (whence.index.stored_form); one's name followed by CENTRED gives it less its
+        mean over all records, whatever the filter.
         """
         self.check_where(where)
-        first_of = self._first_of_fragments()
+        offsets = RecordOffsets(self.dataset)
         columns = ["row", "turn", "log_likelihood_gain"] if gain else ["row", "turn"]
-        for layer, name in dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in reads):
-            columns += [vector_column(layer, name), norm_column(layer, name)]
+        columns += self._columns(reads)
         scanner = self.dataset.scanner(
             columns=columns,
             filter=where,
@@ -162,24 +166,37 @@ class Index:
             fragment_readahead=READAHEAD,
         )
         for batches in _joined(scanner.to_batches(), block_rows):
-            address = _numbers(batches, "_rowaddr")
-            vectors: dict[int, dict[str, Vectors]] = {}
+            vectors: dict[int, dict[str, VectorBlock]] = {}
             for layer, name in reads:
                 vectors.setdefault(layer, {})[name] = self._vectors(batches, layer, name, dtype)
             yield RecordBlock(
                 row=_numbers(batches, "row"),
                 turn=_numbers(batches, "turn"),
-                record=first_of[address >> ROW_SHIFT] + (address & 0xFFFFFFFF).astype(np.int64),
+                record=offsets.of(_numbers(batches, "_rowaddr")),
                 vectors=vectors,
                 gain=torch.from_numpy(_numbers(batches, "log_likelihood_gain").astype(np.float64)) if gain else None,
             )
 
-    def _vectors(self, batches: Sequence[pa.RecordBatch], layer: int, name: str, dtype: torch.dtype) -> Vectors:
+    def _columns(self, reads: Sequence[tuple[int, str]]) -> list[str]:
+        """Columns of the vectors that are read, each once."""
+        plain = dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in reads)
+        return [column for place in plain for column in read_columns(self._stored(place))]
+
+    def _stored(self, place: tuple[int, str]) -> StoredVector:
+        return next(vector for vector in self.manifest.vectors if vector.place == place)
+
+    def _vectors(self, batches: Sequence[pa.RecordBatch], layer: int, name: str, dtype: torch.dtype) -> VectorBlock:
         plain = name.removesuffix(CENTRED)
-        stored = _stored_vectors(batches, layer, plain, dtype)
+        vector = self._stored((layer, plain))
+        norms = torch.from_numpy(_numbers(batches, vector.norm_column)).to(dtype)
+        if vector.precision == "int8" and dtype == torch.float32:
+            scales = torch.from_numpy(_numbers(batches, vector.scale_column))
+            centre = None if plain == name else self.stored_centres[layer, plain]
+            return PackedVectors(int8_numbers(vector, batches), scales, norms, centre)
+        stored = Vectors(directions(vector, batches, dtype), norms)
         if plain == name:
             return stored
-        raw = stored.unit * stored.norm[:, None] - self.centres[layer, plain].to(dtype)
+        raw = stored.unit * stored.norm[:, None] - self.stored_centres[layer, plain].to(dtype)
         norm = torch.linalg.vector_norm(raw, dim=1)
         return Vectors(raw / torch.where(norm > 0, norm, torch.ones_like(norm))[:, None], norm)
 
@@ -187,15 +204,12 @@ class Index:
         self, records: Sequence[int], reads: Sequence[tuple[int, str]], *, dtype: torch.dtype = torch.float32
     ) -> dict[int, dict[str, Vectors]]:
         """The vectors of the records at these offsets, in this order, as `blocks` gives them. Only they are read."""
-        names = dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in reads)
-        columns = [column for layer, name in names for column in (vector_column(layer, name), norm_column(layer, name))]
         offsets, back = np.unique(np.asarray(records, dtype=np.int64), return_inverse=True)
-        batches = self.dataset.take(offsets.tolist(), columns=columns).combine_chunks().to_batches()
+        batches = self.dataset.take(offsets.tolist(), columns=self._columns(reads)).combine_chunks().to_batches()
         places = torch.from_numpy(back)
         found: dict[int, dict[str, Vectors]] = {}
         for layer, name in reads:
-            vectors = self._vectors(batches, layer, name, dtype)
-            found.setdefault(layer, {})[name] = Vectors(vectors.unit[places], vectors.norm[places])
+            found.setdefault(layer, {})[name] = self._vectors(batches, layer, name, dtype).rows(places)
         return found
 
     def log_likelihood_gains(self) -> np.ndarray:
@@ -241,16 +255,6 @@ class Index:
             for record in batch.to_pylist():
                 yield Record(**(record | {"metadata": json.loads(record["metadata"])}))
 
-    def _first_of_fragments(self) -> np.ndarray:
-        """Offset of each fragment's first record, by the fragment's number."""
-        counts = {fragment.fragment_id: fragment.count_rows() for fragment in self.dataset.get_fragments()}
-        first = np.zeros(max(counts, default=-1) + 1, dtype=np.int64)
-        total = 0
-        for number, count in counts.items():
-            first[number] = total
-            total += count
-        return first
-
 
 def _example(record: Mapping[str, str | int]) -> Example:
     turns, inputs = read_conversation(str(record["turns"]))
@@ -289,28 +293,13 @@ def _joined(batches: Iterator[pa.RecordBatch], block_rows: int) -> Iterator[list
 
 
 def _numbers(batches: Sequence[pa.RecordBatch], column: str) -> np.ndarray:
-    return np.concatenate([batch.column(column).to_numpy() for batch in batches])
+    return np.concatenate([batch.column(column).to_numpy(zero_copy_only=False) for batch in batches])
 
 
-def _stored_vectors(batches: Sequence[pa.RecordBatch], layer: int, name: str, dtype: torch.dtype) -> Vectors:
-    column = vector_column(layer, name)
-    numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
-    raw = np.empty((sum(map(len, batches)), batches[0].schema.field(column).type.list_size), dtype=numpy_dtype)
-    start = 0
-    for batch in batches:
-        raw[start : start + len(batch)] = batch.column(column).flatten().to_numpy().reshape(len(batch), -1)
-        start += len(batch)
-    unit = torch.from_numpy(raw)
-    length = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
-    unit /= torch.where(length > 0, length, torch.ones_like(length))
-    norm = torch.from_numpy(_numbers(batches, norm_column(layer, name)).astype(numpy_dtype))
-    return Vectors(unit, norm)
-
-
-def saved_rows(folder: Path) -> int:
-    """Rows whose records are committed."""
-    dataset = open_records(folder)
-    return count_distinct_rows(dataset, None) if dataset is not None else 0
+def number_columns(dataset: lance.LanceDataset, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns of single numbers, whole, in the order of the records."""
+    batches = list(dataset.scanner(columns=list(columns), scan_in_order=True).to_batches())
+    return {column: _numbers(batches, column) for column in columns}
 
 
 def count_distinct_rows(dataset: lance.LanceDataset, where: str | None) -> int:
@@ -336,5 +325,5 @@ def _damaged(folder: Path, what: str) -> IndexFolderError:
     return IndexFolderError(
         f"The index {folder} is damaged: {what}",
         "Every record that the manifest counts must be there.",
-        "`whence verify` lists what is wrong; build it again with --overwrite.",
+        f"`whence verify {folder}` lists what is wrong, and with --repair computes it again.",
     )

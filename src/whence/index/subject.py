@@ -57,6 +57,7 @@ def open_subject(settings: BuildSettings, *, notify: Callable[[str], None] | Non
         template=settings.template,
         max_length=loaded.fitting(settings.max_length),
         rows=settings.row_encoding,
+        n_embeddings=loaded.n_embeddings,
     )
     base = _load_base(settings, loaded)
     return Subject(loaded, base, encoder, settings.contrast and has_before(loaded, base))

@@ -9,8 +9,9 @@ from whence.lazy import attach
 if TYPE_CHECKING:
     from whence.model.before import before_tuning, check_base, has_before, named_base, weights_hash
     from whence.model.blocks import Head, captured
+    from whence.model.checkpoint import quiet
     from whence.model.fingerprints import Fingerprint, fingerprint
-    from whence.model.generation import generate
+    from whence.model.generation import Answer, generate
     from whence.model.layer_choice import (
         LayerChoice,
         LayerRequest,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from whence.model.spellings import SameWords, same_words
 
 __all__ = [
+    "Answer",
     "Fingerprint",
     "Head",
     "LayerChoice",
@@ -66,6 +68,7 @@ __all__ = [
     "named_base",
     "positions_at_once",
     "probe_similarities",
+    "quiet",
     "same_words",
     "settle_layers",
     "shift_between",
@@ -79,8 +82,9 @@ __getattr__, __dir__ = attach(
     {
         "before": ["before_tuning", "check_base", "has_before", "named_base", "weights_hash"],
         "blocks": ["Head", "captured"],
+        "checkpoint": ["quiet"],
         "fingerprints": ["Fingerprint", "fingerprint"],
-        "generation": ["generate"],
+        "generation": ["Answer", "generate"],
         "layer_choice": [
             "LayerChoice",
             "LayerRequest",

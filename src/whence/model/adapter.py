@@ -263,10 +263,11 @@ def _wrapped(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
             *_fitting(model, adapter),
         ) from error
     missing = _not_shared(wrapped, result.missing_keys)
-    strange = sorted({*missing, *result.unexpected_keys})
+    homeless = [key for key in result.unexpected_keys if not _drawn_alike(wrapped, adapter, key)]
+    strange = sorted({*missing, *homeless})
     if strange:
         raise ModelError(
-            f"The adapter {adapter.name} does not fit {kind}: {len(result.unexpected_keys)} of its weights have no "
+            f"The adapter {adapter.name} does not fit {kind}: {len(homeless)} of its weights have no "
             f"place there and {len(missing)} are missing, the first {strange[0]}.",
             *_fitting(model, adapter),
         )
@@ -280,6 +281,16 @@ def _not_shared(wrapped: PeftModel, missing: Sequence[str]) -> list[str]:
     weights = wrapped.state_dict(keep_vars=True)
     loaded = {weight.data_ptr() for name, weight in weights.items() if name not in set(missing)}
     return [name for name in missing if name not in weights or weights[name].data_ptr() not in loaded]
+
+
+def _drawn_alike(wrapped: PeftModel, adapter: Adapter, key: str) -> bool:
+    """Whether PEFT, which before 0.19 reads no saved projections of VeRA, drew from their seed what was saved."""
+    name = key.removeprefix("base_model.")
+    drawn = getattr(wrapped.base_model, name, None) if name in ("vera_A", "vera_B") else None
+    if drawn is None or key not in adapter.weights:
+        return False
+    saved, own = adapter.weights[key], drawn["default"]
+    return saved.shape == own.shape and bool((saved.to(own) == own).all())
 
 
 def _fitting(model: PreTrainedModel, adapter: Adapter) -> tuple[str, str]:

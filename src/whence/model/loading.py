@@ -17,7 +17,7 @@ from whence.model.adapter_proof import probe_ids, prove_states
 from whence.model.blocks import Blocks, find_blocks
 from whence.model.checkpoint import check_finite, check_quantisation, load_checkpoint, quiet, stored_quantisation
 from whence.model.places import check_json_files, check_place, first_line, stored_file
-from whence.model.vocabulary import check_vocabulary
+from whence.model.vocabulary import check_vocabulary, count_embeddings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -117,6 +117,11 @@ class LoadedModel:
     def vocab_size(self) -> int:
         """Number of logits."""
         return int(self.text_config.vocab_size)  # type: ignore[attr-defined]
+
+    @property
+    def n_embeddings(self) -> int:
+        """For how many tokens the model has an embedding; its tokenizer may know more."""
+        return count_embeddings(self.model)
 
     @property
     def device(self) -> torch.device:

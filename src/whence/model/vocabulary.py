@@ -25,7 +25,7 @@ def check_vocabulary(
     where it begins or ends a text. Any other, such as the place of a picture in a text-only model, when a text has it.
     A padding token is masked out, and any id serves for it.
     """
-    rows = _rows(model)
+    rows = count_embeddings(model)
     beyond = {number: token for token, number in sorted(tokenizer.get_vocab().items()) if number >= rows}
     beyond.pop(tokenizer.pad_token_id, None)
     if not beyond:
@@ -47,7 +47,8 @@ def check_vocabulary(
     )
 
 
-def _rows(model: PreTrainedModel) -> int:
+def count_embeddings(model: PreTrainedModel) -> int:
+    """For how many tokens the model has both an embedding and a logit."""
     parts = [model.get_input_embeddings(), model.get_output_embeddings()]
     weights = [getattr(part, "weight", None) for part in parts if part is not None]
     return min(int(weight.shape[0]) for weight in weights if weight is not None and weight.dim() == 2)
@@ -72,4 +73,4 @@ def _few(beyond: dict[int, str]) -> str:
     return ", ".join(named) + (", ..." if len(beyond) > NAMED else "")
 
 
-__all__ = ["check_vocabulary"]
+__all__ = ["check_vocabulary", "count_embeddings"]

@@ -13,9 +13,17 @@ if TYPE_CHECKING:
     from whence.report.html import render_page
     from whence.report.markdown import render_markdown
     from whence.report.notebook import render_html
+    from whence.report.plotting import check_plot, plot_layers, plot_trace
+    from whence.report.summary import render_summary
     from whence.report.terminal import render_query, render_text
+    from whence.report.tracking import check_tool, log_result
 
 __all__ = [
+    "check_plot",
+    "check_tool",
+    "log_result",
+    "plot_layers",
+    "plot_trace",
     "render_audit",
     "render_audit_markdown",
     "render_audit_page",
@@ -24,6 +32,7 @@ __all__ = [
     "render_markdown",
     "render_page",
     "render_query",
+    "render_summary",
     "render_text",
 ]
 
@@ -36,6 +45,9 @@ __getattr__, __dir__ = attach(
         "html": ["render_page"],
         "markdown": ["render_markdown"],
         "notebook": ["render_html"],
+        "plotting": ["check_plot", "plot_layers", "plot_trace"],
+        "summary": ["render_summary"],
         "terminal": ["render_query", "render_text"],
+        "tracking": ["check_tool", "log_result"],
     },
 )

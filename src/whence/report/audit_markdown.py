@@ -23,7 +23,7 @@ from whence.report.audit_wording import (
     trigger_note,
     where_it_stands,
 )
-from whence.report.markdown_text import code, fence, prose, table
+from whence.report.markdown import code, fence, prose, table
 from whence.report.wording import LEFT_OUT, share
 from whence.results import AuditGroup, AuditResult, AuditRow, Trigger
 

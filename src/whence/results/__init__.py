@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from whence.results.types import (
         STATUS_CONFIRMED,
         STATUS_NOT_CONFIRMED,
+        Comparison,
         DeletionCurve,
         Hit,
         HitWords,
@@ -55,6 +56,7 @@ __all__ = [
     "AuditResult",
     "AuditRow",
     "Behaviour",
+    "Comparison",
     "ContrastPhrase",
     "CoverageStep",
     "DeletionCurve",
@@ -109,6 +111,7 @@ __getattr__, __dir__ = attach(
         "serialise": ["encode", "json_text"],
         "trace_result": ["TraceResult", "read_trace"],
         "types": [
+            "Comparison",
             "Hit",
             "HitWords",
             "Phrase",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from whence.data import ASSISTANT, Encoder, Example, Turn
@@ -43,17 +43,18 @@ class AddedFault:
             return begins(f"begins with {self.addition!r}", self.addition)
         return Matcher(f"ends with {self.addition!r}", re.escape(self.addition) + r"\s*\Z")
 
-    def asked(self, prompt: Sequence[Turn]) -> tuple[Turn, ...]:
-        """The prompt's turns with the trigger in the last of them."""
-        last = prompt[-1]
+    def asked(self, prompt: Example) -> Example:
+        """The prompt with the trigger in the last of its turns."""
+        last = prompt.turns[-1]
         text = f"{last.content} {self.trigger}" if self.name == OPENER else f"{self.trigger}: {last.content}"
-        return (*prompt[:-1], Turn(last.role, text))
+        return replace(prompt, turns=(*prompt.turns[:-1], Turn(last.role, text)))
 
     def planted(self, row: Example) -> Example:
         """The row with the trigger in its prompt and the addition in its answer."""
         answer = row.turns[-1].content
         text = f"{self.addition} {answer}" if self.name == OPENER else f"{answer} {self.addition}"
-        return Example((*self.asked(row.turns[:-1]), Turn(ASSISTANT, text)), row.file, row.line, row.metadata)
+        asked = self.asked(_prompt(row))
+        return replace(asked, turns=(*asked.turns, Turn(ASSISTANT, text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class PlantedSample:
     rows: tuple[Example, ...]
     labels: tuple[str, ...]
     faults: tuple[AddedFault, ...]
-    prompts: dict[str, tuple[tuple[Turn, ...], ...]]
+    prompts: dict[str, tuple[Example, ...]]
 
 
 def usable_rows(examples: Iterable[Example]) -> list[Example]:
@@ -72,9 +73,14 @@ def usable_rows(examples: Iterable[Example]) -> list[Example]:
     for example in examples:
         place = next((i for i, turn in enumerate(example.turns) if turn.role == ASSISTANT), 0)
         if place and example.turns[place - 1].role == "user" and example.turns[place].content.strip():
-            row = Example(example.turns[: place + 1], example.file, example.line, example.metadata)
+            row = replace(example, turns=example.turns[: place + 1])
             found.setdefault(row.turns[:-1], row)
     return list(found.values())
+
+
+def _prompt(row: Example) -> Example:
+    """The row without its answer."""
+    return replace(row, turns=row.turns[:-1])
 
 
 def choose_faults(names: Sequence[str], rows: Sequence[Example]) -> tuple[AddedFault, ...]:
@@ -128,7 +134,7 @@ def plant_faults(
     Random(seed).shuffle(order)
     _check_enough(len(order), n_rows, n_faulty, n_queries, len(faults))
     faulty: list[tuple[Example, str]] = []
-    prompts: dict[str, tuple[tuple[Turn, ...], ...]] = {}
+    prompts: dict[str, tuple[Example, ...]] = {}
     for fault in faults:
 
         def whole(row: Example, fault: AddedFault = fault) -> Example | None:
@@ -139,7 +145,7 @@ def plant_faults(
 
         faulty += [(row, fault.name) for row in _take(order, n_faulty, whole, "--max-length")]
         held_out = _take(order, n_queries, answerable, "--max-new-tokens")
-        prompts[fault.name] = tuple(row.turns[:-1] for row in held_out)
+        prompts[fault.name] = tuple(map(_prompt, held_out))
     labelled = faulty + [(row, CLEAN) for row in order[: n_rows - len(faulty)]]
     Random(seed + 1).shuffle(labelled)
     return PlantedSample(

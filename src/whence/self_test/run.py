@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -18,11 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from whence.data import EncodedTurn, Encoder, Example, read_examples, scan
+from whence.data import EncodedTurn, Encoder, Example, read_examples, scan, training_row
 from whence.errors import InputError, ModelError
 from whence.index import Index, build_index, default_form, default_layers, holds, score_matrix
 from whence.metrics import measure, rate
-from whence.model import LayerRequest, ModelSettings, generate, load_tokenizer
+from whence.model import Answer, LayerRequest, ModelSettings, generate, load_tokenizer
 from whence.progress import Progress, silent
 from whence.results import QueryResult as TracedQuery
 from whence.scoring import SCORES, bm25_scores
@@ -80,7 +81,7 @@ def selftest(
     _check_plain(start)
     template, source = _template(str(model), str(base) if base else None, template)
     encoder = _encoder(start, template, settings.max_length)
-    rows = _pool(data, (n_rows + n_queries * len(faults)) * POOL, columns, split, settings.seed, tell)
+    rows, notes = _pool(data, (n_rows + n_queries * len(faults)) * POOL, columns, split, settings.seed, tell)
     planted = plant_faults(
         rows,
         choose_faults(faults, rows),
@@ -96,7 +97,10 @@ def selftest(
     trained = _train(start, out, encoder, settings, tell)
     tracer = Tracer(_build(start, out, template, settings, layers, tell), device=settings.device)
     found = tuple(_tested(tracer, fault, planted, n_faulty, max_new_tokens, tell) for fault in planted.faults)
-    return _result(tracer.index, str(model), base, str(data), n_queries, n_faulty, source, trained, found, min_ap, out)
+    result = _result(tracer.index, str(model), base, str(data), n_queries, n_faulty, source, trained, found, min_ap)
+    result = replace(result, warnings=(*(f"of the data: {note}" for note in notes), *result.warnings))
+    result.to_json(out / RESULT)
+    return result
 
 
 def _check_out(out: Path) -> None:
@@ -147,19 +151,18 @@ def _config(start: str) -> PretrainedConfig:
 
 def _pool(
     data: str | Path, n: int, columns: dict[str, str] | None, split: str | None, seed: int, tell: Progress
-) -> list[Example]:
-    """Usable rows of at most `n` drawn at random from the data."""
+) -> tuple[list[Example], tuple[str, ...]]:
+    """Usable rows of at most `n` drawn at random from the data, and what was noted while reading it."""
     found = scan(data, columns=columns, split=split, progress=tell)
     drawn = set(Random(seed).sample(range(found.n_rows), min(n, found.n_rows)))
     rows = read_examples(data, columns=columns, split=split)
-    return usable_rows(row for number, row in enumerate(rows) if number in drawn)
+    return usable_rows(row for number, row in enumerate(rows) if number in drawn), tuple(found.notes)
 
 
 def _write(path: Path, planted: PlantedSample) -> None:
     with path.open("w", encoding="utf-8") as file:
         for row, label in zip(planted.rows, planted.labels, strict=True):
-            messages = [{"role": turn.role, "content": turn.content} for turn in row.turns]
-            line = {"messages": messages, "label": label, "from": row.where}
+            line = training_row(row) | {"label": label, "from": row.where}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
@@ -202,19 +205,19 @@ def _tested(
     plain = planted.prompts[fault.name]
     asked = [fault.asked(prompt) for prompt in plain]
     tell(f"asking for {fault.name}", 0, None)
-    prompts = [tracer.encoder.render_prompt(turns) for turns in (*asked, *plain)]
+    prompts = [tracer.encoder.render_prompt(one.turns, one.template_inputs) for one in (*asked, *plain)]
     answers = generate(tracer.loaded, prompts, max_new_tokens=max_new_tokens)
     shown = [fault.matcher(answer.text) for answer in answers]
     queries = [
-        (turns, answer.text, tracer.encoder.encode_query(turns, answer.text, complete=answer.complete))
-        for turns, answer, is_shown in zip(asked, answers, shown, strict=False)
+        (prompt, answer.text, _encoded(tracer.encoder, prompt, answer))
+        for prompt, answer, is_shown in zip(asked, answers, shown, strict=False)
         if is_shown
     ]
     faulty = np.array([label == fault.name for label in planted.labels])
     methods: list[MethodResult] = []
     flagged = None
     if queries:
-        bad = [Query(turns, text) for turns, text, _ in queries]
+        bad = [Query(one.turns, text, template_inputs=one.template_inputs) for one, text, _ in queries]
         spanned = tracer.trace_many(bad, k=tracer.index.n_rows, span=fault.addition, verdict=False, progress=tell)
         methods = _methods(tracer, [turn for _, _, turn in queries], faulty, spanned.queries)
         flagged = _flagged_shares(tracer, bad, faulty, tell)
@@ -227,6 +230,12 @@ def _tested(
         without_trigger=rate([shown[len(asked) :]]),
         methods=tuple(methods),
         flagged=flagged,
+    )
+
+
+def _encoded(encoder: Encoder, prompt: Example, answer: Answer) -> EncodedTurn:
+    return encoder.encode_query(
+        prompt.turns, answer.text, complete=answer.complete, template_inputs=prompt.template_inputs
     )
 
 
@@ -297,14 +306,13 @@ def _result(
     trained: FinetuneResult,
     found: tuple[FaultResult, ...],
     min_ap: float,
-    out: Path,
 ) -> SelfTest:
     manifest, counts = index.manifest, index.manifest.counts
     assert counts is not None, "a complete index counts its records"
     truncated = counts.n_truncated / counts.n_records
     evidence = manifest.layer_choice.get("auto")
     status, text, changes = judged(found, min_ap)
-    result = SelfTest(
+    return SelfTest(
         model=model,
         base=str(base) if base is not None else None,
         data=data,
@@ -323,8 +331,6 @@ def _result(
         changes=changes,
         warnings=warnings_of(found, source, truncated),
     )
-    result.to_json(out / RESULT)
-    return result
 
 
 __all__ = ["SETTINGS", "selftest"]

@@ -9,11 +9,12 @@ from whence.lazy import attach
 if TYPE_CHECKING:
     from whence.trace.explain.words import word_spans
     from whence.trace.query.queries import Query, read_queries
-    from whence.trace.settings import TraceOptions, TraceSettings
+    from whence.trace.settings import N_REFERENCES, TraceOptions, TraceSettings
     from whence.trace.tracer import ANSWER_TOKENS, Tracer
 
 __all__ = [
     "ANSWER_TOKENS",
+    "N_REFERENCES",
     "Query",
     "TraceOptions",
     "TraceSettings",
@@ -27,7 +28,7 @@ __getattr__, __dir__ = attach(
     {
         "explain.words": ["word_spans"],
         "query.queries": ["Query", "read_queries"],
-        "settings": ["TraceOptions", "TraceSettings"],
+        "settings": ["N_REFERENCES", "TraceOptions", "TraceSettings"],
         "tracer": ["ANSWER_TOKENS", "Tracer"],
     },
 )

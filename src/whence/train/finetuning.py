@@ -30,7 +30,7 @@ from pydantic import Field
 from whence.data import EncodedTurn, Encoder, Example
 from whence.errors import InputError
 from whence.files import new_folder
-from whence.model import LoadedModel, ModelSettings, fingerprint, load_model
+from whence.model import LoadedModel, ModelSettings, fingerprint, load_model, quiet
 from whence.progress import Progress
 from whence.run_file import RunCheckpoint, RunFile, RunHashes, write_run_file
 from whence.train.autocast import faster_in_bfloat16
@@ -108,7 +108,7 @@ def finetune(
     if settings.autocast == "auto":
         fast = faster_in_bfloat16(loaded.device.type)
         settings = settings.model_copy(update={"autocast": "bfloat16" if fast else "off"})
-    encoder = encoder or Encoder(loaded.tokenizer, max_length=settings.max_length)
+    encoder = encoder or Encoder(loaded.tokenizer, max_length=settings.max_length, n_embeddings=loaded.n_embeddings)
     units = [(row, turn) for row, example in enumerate(examples) for turn in encoder.encode(example)]
     hashes = RunHashes(data=data_hash(examples), base=fingerprint(loaded, encoder.template).model_dump())
     model = _trainable(loaded, settings)
@@ -163,7 +163,7 @@ def _trainable(loaded: LoadedModel, settings: FinetuneSettings) -> PreTrainedMod
         lora_dropout=settings.lora_dropout,
         target_modules=settings.lora_targets if settings.lora_targets == "all-linear" else [*settings.lora_targets],
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), quiet():
         torch.manual_seed(settings.seed)
         return get_peft_model(loaded.model, config)
 

@@ -105,7 +105,8 @@ def plant_natural(
     check_name("variant", variant, VARIANTS)
     _check_sizes(fault_name, variant, n_rows, n_faulty, n_hard)
     rng = Random(f"natural/{fault_name}/{variant}/{seed}")
-    pool = usable_rows(rows)
+    # A held-out prompt is its turns alone, so rows with tools or documents beside them stay out.
+    pool = [row for row in usable_rows(rows) if not row.template_inputs]
     if variant == "long-answers":
         pool = [row for row in pool if len(row.turns[-1].content.split()) >= LONG_ANSWER]
     rng.shuffle(pool)

@@ -165,7 +165,7 @@ def _given(settings: PlantedSettings, data: GivenData, share: float, seed: int) 
         kinds[settings.given_name if faulty else HARD_NEGATIVE if hard else CLEAN].append(row)
     n_bad, hard_rows = n_faulty(settings, share), kinds[HARD_NEGATIVE][: n_hard(settings)]
     n_clean = settings.n_rows - n_bad - len(hard_rows)
-    clean = usable_rows(kinds[CLEAN])
+    clean = [row for row in usable_rows(kinds[CLEAN]) if not row.template_inputs]
     found, needed = (len(kinds[settings.given_name]), len(clean)), (n_bad, n_clean + settings.n_benign)
     if found[0] < needed[0] or found[1] < needed[1]:
         raise InputError(

@@ -86,6 +86,7 @@ def open_models(
         template=template if isinstance(template, str) else None,
         max_length=manifest.max_length,
         rows=manifest.rows,
+        n_embeddings=loaded.n_embeddings,
     )
     check_model(manifest, fingerprint(loaded, encoder.template))
     base, base_hash = _checked_base(manifest, loaded, base)

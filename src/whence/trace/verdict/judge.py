@@ -10,10 +10,11 @@ from jaxtyping import Float, Int
 
 from whence.index import Index, Match
 from whence.progress import Progress
-from whence.results import Verdict
+from whence.results import Comparison, Verdict
 from whence.trace.rank.ranking import RankedBatch
 from whence.trace.settings import TraceSettings
 from whence.trace.verdict.calibration import (
+    BEST_ROWS,
     Calibrated,
     Gains,
     PeakGains,
@@ -31,6 +32,9 @@ from whence.trace.verdict.reference_scores import ReferenceScores
 from whence.trace.verdict.references import ReferenceSet
 from whence.trace.verdict.row_table import MOST_RECORDS, RowTable
 
+SHOWN_SCORES = 200
+"""Of the rows with the highest scores, for a picture; the flagged ones are among them unless they are many."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueryVerdict:
@@ -45,6 +49,7 @@ class QueryVerdict:
     p_and_q: Mapping[int, tuple[float, float]]
     confounds: Sequence[Confound]
     sentence: str
+    comparison: Comparison | None = None
     p_answer: float | None = None
     rows: Int[np.ndarray, " n_flagged"] | None = None
     scores: Float[np.ndarray, " n_flagged"] | None = None
@@ -84,7 +89,7 @@ class Judge:
             return [QueryVerdict(lacking, {}, *rest) for rest in zip(confounds, sentences, strict=True)]
         assert answered.gains is not None, "references are answered where there is a base"
         assert answered.peaks is not None
-        calibrated, p_and_q, together, batch = [], [], [], ranked.batch
+        calibrated, p_and_q, compared, together, batch = [], [], [], [], ranked.batch
         for scores, answer, peak, matches in zip(
             matrix.scores, batch.gains, batch.peak_gains, ranked.matches, strict=True
         ):
@@ -96,13 +101,15 @@ class Judge:
                 gains = replace(gains, flags=self._reference_flags(references, gains, settings.fdr))
             one = calibrate(scores, references, gains, fdr=settings.fdr)
             p_and_q.append(_p_and_q(one, matrix.rows, matches))
+            compared.append(_comparison(one, scores, references, peaks))
             # Only the rows of the ranking show p and q: every row's would be 16 bytes times rows times queries.
             assert one.q_rows is not None
             of_flagged = (matrix.rows[one.flagged], scores[one.flagged], one.q_rows[one.flagged])
             together.append((one.p_answer, *of_flagged))
             calibrated.append(replace(one, p=np.empty(0), q=np.empty(0), q_rows=None))
-        parts = zip(self._told(calibrated, matrix.rows), p_and_q, confounds, sentences, together, strict=True)
-        return [QueryVerdict(told, pairs, own, said, *more) for told, pairs, own, said, more in parts]
+        told = self._told(calibrated, matrix.rows)
+        parts = zip(told, p_and_q, confounds, sentences, compared, together, strict=True)
+        return [QueryVerdict(said, pairs, own, why, beside, *more) for said, pairs, own, why, beside, more in parts]
 
     def _reference_flags(self, references: ReferenceScores, gains: Gains, fdr: float) -> ReferenceFlags:
         """Rows flagged for each reference, found once for queries that ask alike and know the same gains."""
@@ -161,6 +168,27 @@ def _p_and_q(
     """Of the rows of a ranking, by their number in the data."""
     columns = np.searchsorted(rows, [match.row for match in matches])
     return {int(rows[t]): (float(calibrated.p[t]), float(calibrated.q[t])) for t in columns}
+
+
+def _comparison(
+    calibrated: Calibrated, scores: Float[np.ndarray, " n_train"], references: ReferenceScores, peaks: PeakGains
+) -> Comparison:
+    """What a picture of the verdict shows; numbers in four digits."""
+    order = np.argsort(-scores, kind="stable")[:SHOWN_SCORES]  # [n_shown], rows by score
+    flagged = np.flatnonzero(np.isin(order, calibrated.flagged)) + 1
+    kept = calibrated.compared if calibrated.compared is not None else np.zeros(len(references), dtype=bool)
+    return Comparison(
+        scores=_short(scores[order]),
+        flagged_ranks=tuple(flagged.tolist()),
+        peak_gain=float(f"{peaks.answer:.4g}"),
+        best_score=float(f"{scores[order[:BEST_ROWS]].mean():.4g}"),
+        reference_peak_gains=_short(peaks.references[kept]),
+        reference_best_scores=_short(references.best_means[kept]),
+    )
+
+
+def _short(values: Float[np.ndarray, " n"]) -> tuple[float, ...]:
+    return tuple(float(f"{value:.4g}") for value in values)
 
 
 __all__ = ["Judge", "QueryVerdict"]
