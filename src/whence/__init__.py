@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from whence.records import TrainingRecord
     from whence.results import Hit, QueryResult, TraceResult, Verdict, read_trace
     from whence.self_test import selftest
+    from whence.serve import Client
     from whence.trace import Query, Tracer, TraceSettings, read_queries
     from whence.train import FinetuneSettings, finetune
 
 __all__ = [
+    "Client",
     "Example",
     "FinetuneSettings",
     "Hit",
@@ -69,6 +71,7 @@ __getattr__, __dir__ = attach(
         "records": ["TrainingRecord"],
         "results": ["Hit", "QueryResult", "TraceResult", "Verdict", "read_trace"],
         "self_test": ["selftest"],
+        "serve": ["Client"],
         "trace": ["Query", "TraceSettings", "Tracer", "read_queries"],
         "train": ["FinetuneSettings", "finetune"],
     },

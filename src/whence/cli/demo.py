@@ -9,29 +9,44 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.serve import serve_index
+from whence.errors import InputError
 
 if TYPE_CHECKING:
     from whence.demo import DemoReport, FaultReport
 
 SHOWN_HITS = 5
+INDEX = "index"
+"""Folder of the index within the demo's."""
 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for model, data and index.")] = Path("runs/demo"),
     seed: options.Seed = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the demo that is there.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Open the page on the demo's index, made now or found in --out.")
+    ] = False,
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of the page, with --serve.")] = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Plant three known faults in a small model trained here, trace each one, and follow one until it is repaired."""
     from whence.demo import clear_demo, run_demo
 
     quiet_libraries()
+    if port is not None and not serve:
+        raise InputError("--port without --serve.", "It is the page's port.", "Add --serve, or leave --port out.")
+    if serve and not overwrite and (out / INDEX).is_dir():
+        serve_index(out / INDEX, port=port, quiet=quiet)
+        return
     if overwrite:
         clear_demo(out)
     with stages("steps", quiet=quiet) as report_progress:
         report = run_demo(out, seed=seed, progress=report_progress)
     if not quiet:
         _show(report)
+    if serve:
+        serve_index(report.index, port=port, quiet=quiet)
 
 
 def _show(report: DemoReport) -> None:

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from whence.cli import bench, clean, confirm, demo, eval_, finetune, index, layers, plan, selftest, trace, verify
+from whence.cli import bench, clean, confirm, demo, eval_, finetune, index, layers, plan, selftest, serve, trace, verify
 from whence.errors import WhenceError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("plan")(plan.plan)
 app.command("selftest")(selftest.selftest)
 app.command("index")(index.index)
 app.command("trace")(trace.trace)
+app.command("serve")(serve.serve)
 app.command("confirm")(confirm.confirm)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from whence.model.before import before_tuning, check_base, has_before, named_base, weights_hash
     from whence.model.blocks import Head, captured
     from whence.model.fingerprints import Fingerprint, fingerprint
-    from whence.model.generation import Answer, generate
+    from whence.model.generation import Answer, generate, stream_answer
     from whence.model.layer_choice import (
         LayerChoice,
         LayerRequest,
@@ -70,6 +70,7 @@ __all__ = [
     "same_words",
     "settle_layers",
     "shift_between",
+    "stream_answer",
     "token_shifts",
     "weights_hash",
     "wide",
@@ -81,7 +82,7 @@ __getattr__, __dir__ = attach(
         "before": ["before_tuning", "check_base", "has_before", "named_base", "weights_hash"],
         "blocks": ["Head", "captured"],
         "fingerprints": ["Fingerprint", "fingerprint"],
-        "generation": ["Answer", "generate"],
+        "generation": ["Answer", "generate", "stream_answer"],
         "layer_choice": [
             "LayerChoice",
             "LayerRequest",

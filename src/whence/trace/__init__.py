@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
+    from whence.trace.explain.explainer import Explainer
     from whence.trace.query.queries import Query, read_queries
+    from whence.trace.rank.ranking import RankedBatch
     from whence.trace.settings import TraceOptions, TraceSettings
     from whence.trace.tracer import ANSWER_TOKENS, Tracer
 
 __all__ = [
     "ANSWER_TOKENS",
+    "Explainer",
     "Query",
+    "RankedBatch",
     "TraceOptions",
     "TraceSettings",
     "Tracer",
@@ -23,7 +27,9 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "explain.explainer": ["Explainer"],
         "query.queries": ["Query", "read_queries"],
+        "rank.ranking": ["RankedBatch"],
         "settings": ["TraceOptions", "TraceSettings"],
         "tracer": ["ANSWER_TOKENS", "Tracer"],
     },
