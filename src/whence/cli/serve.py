@@ -78,7 +78,7 @@ def _run(index: Path, settings: ServerSettings, *, device: str, quiet: bool) -> 
         if not quiet:
             typer.echo(f"The page is at {url}\nCtrl-C ends the server; what it keeps is in {index}.serve", err=True)
 
-    run_server(str(index), settings, device=device, ready=ready)
+    run_server(index, settings, device=device, ready=ready)
 
 
 def _token(file: Path | None) -> str | None:

@@ -1,4 +1,4 @@
-"""A basket's rows taken out of the data: a cleaned copy and its manifest, kept beside the index, so that `--undo` works.
+"""The data without a basket's rows, and the manifest, kept beside the index, so that `whence clean --undo` works.
 
 FOLDER/exports/ID/     ID is a hash of the rows: the same basket is written once
   data/NAME            the data without the rows, in their own format
@@ -18,7 +18,7 @@ from whence.cleaning import clean
 from whence.files import hash_of, write_atomically
 from whence.index import Index
 from whence.results import SelectedRows
-from whence.serve.failures import Refused
+from whence.serve.failures import RefusedError
 from whence.serve.state import Object
 
 KINDS = ("cleaned", "manifest", "ids")
@@ -60,10 +60,12 @@ class Exports:
         return {"id": id, "rows": len(set(rows)), "files": {kind: self.file(id, kind).name for kind in KINDS}}
 
     def file(self, id: str, kind: str) -> Path:
-        """One file of an export. Raises Refused (404) where there is none."""
+        """One file of an export. Raises RefusedError (404) where there is none."""
         folder = self._folder / id
         if not (folder / IDS).is_file():
-            raise Refused(HTTPStatus.NOT_FOUND, f"There is no export {id}.", "Expected the id that an export gave.", "")
+            raise RefusedError(
+                HTTPStatus.NOT_FOUND, f"There is no export {id}.", "Expected the id that an export gave.", ""
+            )
         if kind != "cleaned":
             return folder / (MANIFEST if kind == "manifest" else IDS)
         [cleaned] = (folder / "data").iterdir()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("whence.serve")
 
 
-class Refused(WhenceError):
+class RefusedError(WhenceError):
     """A request that the server does not do, with the HTTP status that says so."""
 
     def __init__(self, status: int, found: str, expected: str = "", fix: str = "") -> None:
@@ -26,7 +26,7 @@ class Refused(WhenceError):
         self.status = status
 
 
-class Cancelled(Exception):
+class CancelledError(Exception):
     """The one who asked has gone, or took the request back."""
 
 
@@ -72,7 +72,7 @@ class Redaction:
 
 def status_of(error: WhenceError) -> int:
     """The HTTP status of an error raised on purpose."""
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         return error.status
     return HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(error, NonFiniteError) else HTTPStatus.BAD_REQUEST
 

@@ -1,7 +1,7 @@
-"""What a request must pass before anything reads it: its host, origin, token, size and rate; and the headers of answers.
+"""What a request must pass before anything reads it: host, origin, token, size and rate; and the headers of answers.
 
-A page of another site can send requests to loopback with the person's browser. It cannot forge Host (DNS rebinding sends
-its own name), Origin or Sec-Fetch-Site, and cannot send JSON to another origin without being asked to by that origin.
+A page of another site can send requests to loopback with the person's browser. It cannot forge Host (DNS rebinding
+sends its own name), Origin or Sec-Fetch-Site, and cannot send JSON to an origin that does not allow it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from whence.serve.failures import Refused, as_dict
+from whence.serve.failures import RefusedError, as_dict
 from whence.serve.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ class Gate:
         try:
             self._check(scope, headers)
             await self._app(scope, _counted(receive, self._settings.max_body), sent)
-        except Refused as refused:
+        except RefusedError as refused:
             if not sent.started:
                 await _refuse(sent, refused)
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> None:
         address = scope["client"][0] if scope.get("client") else ""
         if not self._rate.allows(address):
-            raise Refused(
+            raise RefusedError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "Too many requests from this address.",
                 f"At most {self._settings.rate:g} a second are answered.",
@@ -101,7 +101,7 @@ class Gate:
         kind, _, given = headers.get("authorization", "").partition(" ")
         # Compared in constant time: how long it takes says nothing about where the texts differ.
         if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
-            raise Refused(
+            raise RefusedError(
                 HTTPStatus.UNAUTHORIZED,
                 "The request has no token, or another one." if not given else "The token is not this server's.",
                 "Expected the header Authorization: Bearer TOKEN.",
@@ -111,7 +111,7 @@ class Gate:
 
 def _check_host(headers: dict[str, str], hosts: frozenset[str]) -> None:
     if _host_name(headers.get("host", "")) not in hosts:
-        raise Refused(
+        raise RefusedError(
             HTTPStatus.MISDIRECTED_REQUEST,
             "The request is for another host.",
             "Expected a name that this server was started with.",
@@ -131,7 +131,7 @@ def _check_origin(scope: Scope, headers: dict[str, str]) -> None:
     is_page = scope["path"] in OPEN and scope["method"] in READS
     foreign = origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
     if foreign or (site not in ("same-origin", "none") and not is_page):
-        raise Refused(
+        raise RefusedError(
             HTTPStatus.FORBIDDEN,
             "The request comes from a page of another site.",
             "Only this server's own page, and programs that are no browser, may ask.",
@@ -148,7 +148,7 @@ def _check_body(scope: Scope, headers: dict[str, str], most: int) -> None:
     # A form of another site can send plain text, but never JSON.
     has_body = length != "0" or "transfer-encoding" in headers
     if has_body and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refused(
+        raise RefusedError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "The request's body is not declared as JSON.",
             "Expected the header Content-Type: application/json.",
@@ -156,8 +156,8 @@ def _check_body(scope: Scope, headers: dict[str, str], most: int) -> None:
         )
 
 
-def _too_long(most: int) -> Refused:
-    return Refused(
+def _too_long(most: int) -> RefusedError:
+    return RefusedError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "The request is too large.",
         f"At most {most:,} bytes are read.",
@@ -200,7 +200,7 @@ class _WithHeaders:
         await self._send(message)
 
 
-async def _refuse(send: _WithHeaders, refused: Refused) -> None:
+async def _refuse(send: _WithHeaders, refused: RefusedError) -> None:
     body = json.dumps(as_dict(refused.found, refused.expected, refused.fix)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if refused.status == HTTPStatus.UNAUTHORIZED:

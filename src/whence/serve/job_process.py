@@ -39,7 +39,9 @@ def _confirmed(folder: Path, request: dict[str, object]) -> object:
     index, base = str(request["index"]), request["base"]
     tracer = Tracer(index, base=str(request["traced_base"]) if request["traced_base"] else None)
     queries, rows, controls = request["queries"], request["rows"], request["controls"]
-    assert isinstance(queries, list) and isinstance(rows, list) and isinstance(controls, list)
+    assert isinstance(queries, list)
+    assert isinstance(rows, list)
+    assert isinstance(controls, list)
     found = confirm(
         tracer,
         [Query.of(query["prompt"], query["response"], system=query["system"]) for query in queries],

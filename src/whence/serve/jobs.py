@@ -102,7 +102,8 @@ class Jobs:
     def _follow(self, id: str, process: subprocess.Popen[str]) -> None:
         """Takes what the process says until it ends, and then its end."""
         last: Object = {}
-        assert process.stdout is not None and process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdin is not None
         for line in process.stdout:
             try:
                 last = cast("Object", json.loads(line))

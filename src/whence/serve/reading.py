@@ -12,7 +12,7 @@ from typing import cast
 from whence.data import Json, Turn
 from whence.errors import InputError
 from whence.index import Index
-from whence.serve.failures import Refused
+from whence.serve.failures import RefusedError
 from whence.serve.state import Object
 
 CUT = 4000
@@ -46,11 +46,13 @@ class Rows:
     def row(self, id: str) -> Object:
         """A row by its id: its first place in the data, its turns, and the rows before and after it in the same file.
 
-        Raises Refused (404) for an id that is not in the index.
+        Raises RefusedError (404) for an id that is not in the index.
         """
         records = self._records(f"id = '{id}'", limit=1000)
         if not records:
-            raise Refused(HTTPStatus.NOT_FOUND, f"There is no row {id}.", "Expected the id of a row of this index.", "")
+            raise RefusedError(
+                HTTPStatus.NOT_FOUND, f"There is no row {id}.", "Expected the id of a row of this index.", ""
+            )
         number, first = records[0]["row"], records[0]
         assert isinstance(number, int)
         file = str(first["file"]).replace("'", "''")

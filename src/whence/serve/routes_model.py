@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
@@ -12,7 +12,7 @@ from whence.serve import schemas
 from whence.serve.service import Service
 from whence.serve.streams import EVENTS, answer
 
-STREAMED = {200: {"content": {EVENTS: {"schema": {"type": "string"}}}}}
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {EVENTS: {"schema": {"type": "string"}}}}}
 
 
 def add_model_routes(app: FastAPI, service: Service) -> None:

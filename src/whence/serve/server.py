@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from whence.errors import InputError
 from whence.serve.settings import ServerSettings
@@ -13,7 +14,7 @@ PORTS_TRIED = 20
 
 
 def run_server(
-    index: str, settings: ServerSettings, *, device: str = "auto", ready: Callable[[str], None] | None = None
+    index: Path, settings: ServerSettings, *, device: str = "auto", ready: Callable[[str], None] | None = None
 ) -> None:
     """Serves an index until it is stopped (Ctrl-C).
 

@@ -15,7 +15,7 @@ from whence.index import default_form, default_layers, holds
 from whence.results import TraceResult
 from whence.scoring import SCORES
 from whence.serve.exports import Exports
-from whence.serve.failures import Redaction, Refused
+from whence.serve.failures import Redaction, RefusedError
 from whence.serve.jobs import Jobs, can_train, traced_base, training_base
 from whence.serve.reading import Rows
 from whence.serve.schemas import ConfirmRequest, Prompt, TraceRequest
@@ -95,12 +95,12 @@ class Service:
         return [name for name, form in SCORES.items() if holds(form, default_layers(form, manifest), manifest)]
 
     def asked(self, request: Prompt) -> Asked:
-        """A request as the tracer takes it. Raises InputError, Refused."""
+        """A request as the tracer takes it. Raises InputError, RefusedError."""
         settings = TraceSettings(verdict=False)
         response = None
         if isinstance(request, TraceRequest):
             if request.k > self.settings.max_k:
-                raise Refused(
+                raise RefusedError(
                     422, f"k is {request.k}.", f"At most {self.settings.max_k} rows are ranked.", "Ask fewer."
                 )
             self.rows.check(request.where)
@@ -121,16 +121,16 @@ class Service:
         return asked
 
     def kept(self, id: str) -> tuple[TraceRequest, TraceResult]:
-        """A past query. Raises Refused (404)."""
+        """A past query. Raises RefusedError (404)."""
         found = self.state.query(id)
         if found is None:
             raise missing("query", id)
         return TraceRequest.model_validate(found[0]), TraceResult.from_dict(found[1])
 
     def chosen(self, basket: str | None, rows: Sequence[str] | None) -> list[str]:
-        """The rows that a request means, all of them in the index. Raises Refused."""
+        """The rows that a request means, all of them in the index. Raises RefusedError."""
         if (basket is None) == (rows is None):
-            raise Refused(422, "Both basket and rows, or neither.", "Expected one of them.", "Leave one out.")
+            raise RefusedError(422, "Both basket and rows, or neither.", "Expected one of them.", "Leave one out.")
         if basket is not None:
             found = self.state.basket(basket)
             if found is None:
@@ -140,22 +140,22 @@ class Service:
             rows = [str(row) for row in kept]
         assert rows is not None
         if not rows:
-            raise Refused(422, "There is no row.", "Expected at least one.", "Put rows into the basket first.")
+            raise RefusedError(422, "There is no row.", "Expected at least one.", "Put rows into the basket first.")
         self.check_rows(rows)
         return list(dict.fromkeys(rows))
 
     def check_rows(self, rows: Sequence[str]) -> None:
-        """Raises Refused (422) for an id that is not in the index."""
+        """Raises RefusedError (422) for an id that is not in the index."""
         unknown = [row for row in dict.fromkeys(rows) if row not in self.rows.known(rows)] if rows else []
         if unknown:
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-            raise Refused(422, f"The index has no row {unknown[0]}{more}.", "Expected ids of its rows.", "")
+            raise RefusedError(422, f"The index has no row {unknown[0]}{more}.", "Expected ids of its rows.", "")
 
     def confirm(self, request: ConfirmRequest) -> Object:
-        """Starts a retraining; returns the job. Raises Refused, InputError."""
+        """Starts a retraining; returns the job. Raises RefusedError, InputError."""
         manifest = self.index.manifest
         if self._base is None or not can_train(manifest):
-            raise Refused(
+            raise RefusedError(
                 HTTPStatus.CONFLICT,
                 "The model's base or its training settings are not known.",
                 "A retraining starts from the model before, with the settings of its run.yaml or whence.yaml.",
@@ -180,7 +180,7 @@ class Service:
         return job
 
     def report(self, id: str, *, show_text: bool) -> str:
-        """The self-contained page of a past query. Raises Refused (404)."""
+        """The self-contained page of a past query. Raises RefusedError (404)."""
         _, result = self.kept(id)
         named = replace(
             result,
@@ -191,9 +191,11 @@ class Service:
         return named.to_html(show_text=show_text and self.settings.show_text)
 
 
-def missing(what: str, id: str) -> Refused:
+def missing(what: str, id: str) -> RefusedError:
     """The answer to an id that is not there."""
-    return Refused(HTTPStatus.NOT_FOUND, f"There is no {what} {id}.", f"Expected the id of a {what} that is kept.", "")
+    return RefusedError(
+        HTTPStatus.NOT_FOUND, f"There is no {what} {id}.", f"Expected the id of a {what} that is kept.", ""
+    )
 
 
 def _json(asked: TraceRequest) -> Json:

@@ -111,8 +111,10 @@ class State:
         with self._writing() as db:
             db.execute(
                 "INSERT INTO queries VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (id, self._hash, time.time(), str(first["prompt"]), str(first["response"]), n_flagged)
-                + (_text(request), _text(result)),
+                (
+                    *(id, self._hash, time.time(), str(first["prompt"]), str(first["response"]), n_flagged),
+                    *(_text(request), _text(result)),
+                ),
             )
             db.execute(
                 "DELETE FROM queries WHERE index_hash = ? AND id NOT IN "

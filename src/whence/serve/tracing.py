@@ -124,9 +124,10 @@ class Tracing:
 
 
 def shown(result: TraceResult, *, show_text: bool) -> Json:
-    """The first query of a result as the documented JSON (docs/json.md); without the texts of rows, those are absent."""
+    """The first query of a result as the documented JSON (docs/json.md); texts that are not shown are absent."""
     content = (result if show_text else result.without_text()).to_dict()["queries"]
-    assert isinstance(content, list) and isinstance(content[0], dict)
+    assert isinstance(content, list)
+    assert isinstance(content[0], dict)
     hits = content[0]["hits"]
     if not show_text and isinstance(hits, list):
         for hit in hits:

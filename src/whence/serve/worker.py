@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from whence.data import Json
-from whence.serve.failures import Cancelled, Redaction, Refused
+from whence.serve.failures import CancelledError, Redaction, RefusedError
 
 LAST = ("result", "error", "cancelled")
 """Names of the events that end a task."""
@@ -51,9 +51,9 @@ class Task:
         return self._cancelled.is_set()
 
     def check(self) -> None:
-        """Raises Cancelled where the task was taken back."""
+        """Raises CancelledError where the task was taken back."""
         if self._cancelled.is_set():
-            raise Cancelled
+            raise CancelledError
 
     def say(self, name: str, data: Json) -> None:
         """Sends an event."""
@@ -63,7 +63,7 @@ class Task:
             self._cancelled.set()
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
-        """Sends how far the work is; raises Cancelled where it was taken back. A `Progress`."""
+        """Sends how far the work is; raises CancelledError where it was taken back. A `Progress`."""
         self.check()
         self.say("progress", {"stage": stage, "done": done, "total": total})
 
@@ -72,11 +72,11 @@ class Task:
         try:
             self.check()
             self.say("result", self._work(self))
-        except Cancelled:
+        except CancelledError:
             self.say("cancelled", None)
         except BaseException as error:  # a panic of a library must not end the thread either
             self.error = error
-            self.say("error", redaction.event(error)["error"])
+            self.say("error", dict(redaction.event(error)["error"]))
 
 
 class Worker:
@@ -93,12 +93,12 @@ class Worker:
         self._thread.start()
 
     def submit(self, work: Callable[[Task], Json]) -> Task:
-        """Puts work at the queue's end. Raises Refused (503) where the queue is full."""
+        """Puts work at the queue's end. Raises RefusedError (503) where the queue is full."""
         task = Task(work)
         with self._changed:
             self._drop_cancelled()
             if len(self._waiting) >= self._most or self._closed:
-                raise Refused(
+                raise RefusedError(
                     HTTPStatus.SERVICE_UNAVAILABLE,
                     f"{len(self._waiting)} requests wait for the model already.",
                     f"At most {self._most} may wait.",
