@@ -22,7 +22,9 @@ CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 HAS_PLAYWRIGHT = find_spec("playwright") is not None
 
 # Its imports need playwright already when tests are collected.
-collect_ignore = [] if HAS_PLAYWRIGHT else ["report/test_page_in_browser.py"]
+collect_ignore = [] if HAS_PLAYWRIGHT else ["report/test_page_in_browser.py", "serve/test_page_in_browser.py"]
+if find_spec("fastapi") is None:
+    collect_ignore += ["serve", "cli/test_serve_command.py"]
 
 
 def pytest_report_header() -> str:

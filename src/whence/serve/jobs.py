@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -19,15 +20,19 @@ from whence.serve.failures import Redaction, as_dict, broken
 from whence.serve.state import ACTIVE, Object, State
 
 log = logging.getLogger("whence.serve")
+COMMAND = (sys.executable, "-m", "whence.serve.job_process")
 PATIENCE = 5.0
 """Seconds that a process has to end by itself."""
 
 
 class Jobs:
-    """Works off the jobs of a state, the oldest first. What was waiting or running when the server ended goes on."""
+    """Works off the jobs of a state, the oldest first. What was waiting or running when the server ended goes on.
 
-    def __init__(self, state: State, redaction: Redaction) -> None:
-        self._state, self._redaction = state, redaction
+    command: what a job's folder is handed to, as `whence.serve.job_process` takes it.
+    """
+
+    def __init__(self, state: State, redaction: Redaction, command: Sequence[str] = COMMAND) -> None:
+        self._state, self._redaction, self._command = state, redaction, command
         self._changed = threading.Condition()
         self._process: subprocess.Popen[str] | None = None
         self._current = ""
@@ -91,7 +96,7 @@ class Jobs:
         folder = self._folder(id)
         with (folder / "process.log").open("a", encoding="utf-8") as own_log:
             return subprocess.Popen(
-                [sys.executable, "-m", "whence.serve.job_process", str(folder)],
+                [*self._command, str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=own_log,
