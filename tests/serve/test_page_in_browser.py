@@ -234,8 +234,13 @@ def test_a_server_that_has_gone_is_said(opened: Open, url: str) -> None:
     expect(page.get_by_role("listbox")).to_be_visible()
 
 
-def test_the_token_is_asked_for_and_sent_in_no_address(opened: Open, tracer: Tracer, served: ServedWorld) -> None:
-    with serving(create_app(tracer, ServerSettings(token=TOKEN))) as guarded:
+def test_the_token_is_asked_for_and_sent_in_no_address(
+    opened: Open, tracer: Tracer, served: ServedWorld, tmp_path: Path
+) -> None:
+    # Another name of the index: one server at a time has the state beside it.
+    (tmp_path / "index").symlink_to(served.index)
+    other = Tracer(tmp_path / "index", model=tracer.loaded)
+    with serving(create_app(other, ServerSettings(token=TOKEN))) as guarded:
         page = opened(guarded, allowed="401")
         sent: list[str] = []
         page.on("request", lambda request: sent.append(request.url))

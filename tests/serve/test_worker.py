@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from whence.data.json_text import Json
+from whence.data.examples import Json
+from whence.errors import InputError
 from whence.serve.failures import Redaction, RefusedError
 from whence.serve.jobs import Jobs
 from whence.serve.state import State
@@ -160,6 +161,14 @@ def test_a_job_can_be_cancelled_and_the_next_one_runs(tmp_path: Path) -> None:
     assert [state.job(id)["state"] for id in (first, second)] == ["cancelled"] * 2  # type: ignore[index]
     jobs.close()
     state.close()
+
+
+def test_one_server_at_a_time_has_the_state_of_an_index(tmp_path: Path) -> None:
+    state = State(tmp_path, "index")
+    with pytest.raises(InputError, match="Another whence serve runs on this index"):
+        State(tmp_path, "index")
+    state.close()
+    State(tmp_path, "index").close()
 
 
 def test_a_job_that_fails_says_why(tmp_path: Path) -> None:

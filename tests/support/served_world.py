@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from traced_world import N_CLEAN, TracedWorld, make_traced_world
-from whence.data.readers import read_rows
+from whence.data.formats import read_rows
 from whence.index.build import build_index
 from worlds import write_jsonl
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 
 from whence.data import Json
 from whence.errors import InputError
@@ -60,6 +60,7 @@ class State:
         self._lock = threading.RLock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._own = _taken(folder)
             self._db = sqlite3.connect(folder / "state.sqlite", check_same_thread=False, isolation_level=None)
             self._db.row_factory = sqlite3.Row
             for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "busy_timeout = 5000"):
@@ -76,6 +77,7 @@ class State:
         """Closes the file."""
         with self._lock:
             self._db.close()
+            self._own.close()
 
     def _migrate(self) -> None:
         seen = int(self._db.execute("PRAGMA user_version").fetchone()[0])
@@ -213,6 +215,28 @@ class State:
         """A job."""
         rows = self._read("SELECT * FROM jobs WHERE id = ? AND index_hash = ?", id, self._hash)
         return _job(rows[0]) if rows else None
+
+
+def _taken(folder: Path) -> IO[str]:
+    """The lock of a folder: two servers would run the same job twice. The system lets go of it when a process ends.
+
+    Raises InputError where another server holds it.
+    """
+    file = (folder / ".lock").open("w")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows has no flock; two servers of one index are then the user's to avoid.
+        pass
+    except BlockingIOError as error:
+        file.close()
+        raise InputError(
+            f"Another whence serve runs on this index: it holds {folder}.",
+            "One server at a time serves an index, for any number of people.",
+            "Open the page of the one that runs, or stop it.",
+        ) from error
+    return file
 
 
 def _job(row: sqlite3.Row) -> Object:
