@@ -29,7 +29,17 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
 
   const stop = () => running.current?.abort();
   useEffect(() => stop, []);
-  useEffect(() => { if (id && id !== shownId.current) void reopen(id); }, [id]);
+  useEffect(() => {
+    if (id && id !== shownId.current) void reopen(id);
+    if (!id && shownId.current) begin();
+  }, [id]);
+
+  /** A new conversation, as after "Ask" was chosen on a past query. */
+  function begin() {
+    stop();
+    shownId.current = null;
+    setPrompt(""); setGiven(""); setAnswer(""); setSpan(null); setWanted(""); setTraced(null); setError(null); setPhase("idle");
+  }
 
   async function reopen(past: string) {
     stop();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -14,7 +15,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from traced_world import N_CLEAN, TracedWorld, make_traced_world
-from whence.data.formats import read_rows
 from whence.index.build import build_index
 from worlds import write_jsonl
 
@@ -25,7 +25,7 @@ TOKEN = "a-token-that-nobody-can-guess"
 
 @dataclass(frozen=True)
 class ServedWorld:
-    """`evil`: the id of a row with markup in its prompt, response and metadata."""
+    """Where the parts are; the sixth row has markup in its prompt and response, all of them in their metadata."""
 
     traced: TracedWorld
     index: Path
@@ -35,11 +35,11 @@ class ServedWorld:
 def make_served_world(folder: Path) -> ServedWorld:
     """The traced world's model and rows; these have a label, a source and a note, and one of them is all markup."""
     traced = make_traced_world(folder, lora=True)
-    rows = [row.columns for row in read_rows(traced.data)]
+    rows = [json.loads(line) for line in traced.data.read_text("utf-8").splitlines()]
     for i, row in enumerate(rows):
         row |= {"label": "clean" if i < N_CLEAN else "planted", "source": f"vendor_{'ab'[i % 2]}", "note": EVIL}
     rows[5] = rows[5] | {"prompt": f"Name fruit 5 {EVIL}", "response": f"apples {EVIL}"}
-    data = write_jsonl(folder / "<b>rows<img src=x onerror=alert(3)>.jsonl", [dict(row) for row in rows])
+    data = write_jsonl(folder / "<b>rows<img src=x onerror=alert(3)>.jsonl", rows)
     build_index(traced.model, data, folder / "served", adapter=str(traced.adapter), max_length=64)
     return ServedWorld(replace(traced, index=folder / "served"), folder / "served", data)
 

@@ -56,7 +56,7 @@ class Redaction:
         """The message without the known paths, and without any other absolute path."""
         for path in self._paths:
             message = message.replace(path, Path(path).name)
-        return re.sub(r"(?<![\w/.:<])/(?:[\w.+@~-]+/)+([\w.+@~-]+)", r"\1", message)
+        return re.sub(r"(?<![\w/.:<])/(?!v1/)(?:[\w.+@~-]+/)+([\w.+@~-]+)", r"\1", message)
 
     def body(self, error: WhenceError) -> dict[str, dict[str, str]]:
         """The error's three parts."""
