@@ -68,7 +68,7 @@ export function Ranking({ id, result: start, info, showText, basket, toggle }: P
   const top = result.hits[0]?.score ?? 0;
   useEffect(() => { if (id) want(result.hits.slice(0, FIRST_WORDS).map((hit) => hit.rank)); }, [id, showText]);
 
-  const columns = info.facets.filter((facet) => facet.values && facet.column !== "file" && result.hits.some((hit) => facet.name in hit.metadata));
+  const columns = info.facets.filter((facet) => facet.values && facet.values.length > 1 && facet.column !== "file" && result.hits.some((hit) => facet.name in hit.metadata));
   const shown = result.hits.filter((hit) =>
     (!only || flagged.has(hit.id))
     && Object.entries(facets).every(([name, value]) => !value || plain(hit.metadata[name]) === value)

@@ -156,7 +156,7 @@ def test_by_keyboard_with_an_answer_and_a_wanted_one(opened: Open, url: str) -> 
     page.get_by_label("The bad answer").fill(RESPONSE)
     page.get_by_label("Only rows whose label is").select_option('"planted"')
     asked(page)
-    words = page.get_by_role("option")
+    words = page.get_by_role("listbox").get_by_role("option")
     words.nth(0).focus()
     for keys in ("ArrowRight", "Enter", "Shift+ArrowRight", "Shift+ArrowRight"):
         page.keyboard.press(keys)
