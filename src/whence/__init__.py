@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from whence.confirmation import confirm
     from whence.data import Example, Turn, read_examples
     from whence.errors import WhenceError
-    from whence.index import Index, build_index, choose_layer, verify
+    from whence.index import Index, append_rows, build_index, choose_layer, compact_index, delete_rows, repair, verify
     from whence.planning import plan
     from whence.records import TrainingRecord
     from whence.results import Hit, QueryResult, TraceResult, Verdict, read_trace
@@ -43,16 +43,20 @@ __all__ = [
     "Turn",
     "Verdict",
     "WhenceError",
+    "append_rows",
     "build_index",
     "choose_layer",
     "clean",
+    "compact_index",
     "confirm",
+    "delete_rows",
     "evaluate",
     "finetune",
     "plan",
     "read_examples",
     "read_queries",
     "read_trace",
+    "repair",
     "selftest",
     "undo_clean",
     "verify",
@@ -66,7 +70,16 @@ __getattr__, __dir__ = attach(
         "confirmation": ["confirm"],
         "data": ["Example", "Turn", "read_examples"],
         "errors": ["WhenceError"],
-        "index": ["Index", "build_index", "choose_layer", "verify"],
+        "index": [
+            "Index",
+            "append_rows",
+            "build_index",
+            "choose_layer",
+            "compact_index",
+            "delete_rows",
+            "repair",
+            "verify",
+        ],
         "planning": ["plan"],
         "records": ["TrainingRecord"],
         "results": ["Hit", "QueryResult", "TraceResult", "Verdict", "read_trace"],

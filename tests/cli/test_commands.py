@@ -151,9 +151,9 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(world: World, tmp_pat
     # A run in the background of a shell ignores the signal, and so would the child.
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heard)
-    records = tmp_path / "ix" / "signatures.lance"
+    shards = tmp_path / "ix" / "shards"
     deadline = time.monotonic() + 120
-    while not (records.exists() and list(records.glob("_versions/*"))) and time.monotonic() < deadline:
+    while not list(shards.glob("*.note")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]

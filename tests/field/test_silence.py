@@ -63,3 +63,9 @@ def test_index_and_trace_print_no_warning(world: TracedWorld, tmp_path: Path) ->
     pages = ("--html", "r.html", "--markdown", "r.md", "--json", "r.json", "--words", 3)
     assert warnings_in(said(tmp_path, "trace", index, "-p", PROMPT, "-r", RESPONSE, *pages)) == []
     assert warnings_in(said(tmp_path, "trace", index, "-p", PROMPT, "--span-tokens", "0:1")) == []
+
+
+def test_finetune_prints_no_warning(world: TracedWorld, tmp_path: Path) -> None:
+    base = world.model
+    steps = ("--epochs", 1, "--batch-size", 8, "--max-length", 64, "--lora-r", 2)
+    assert warnings_in(said(tmp_path, "finetune", base, world.data, "-o", tmp_path / "tuned", *steps)) == []

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
 from whence.errors import IndexFolderError
-from whence.index import shards
+from whence.index import shard_notes, shards
+from whence.index.engines import in_process
 
 SHARD_BYTES = 150_000
 """More than a shard of 16 rows of the fake index, less than one of 64."""
@@ -53,7 +54,8 @@ def in_child(work: Callable[[], None], kill_after: float | None = None) -> tuple
 
 def dying(function: str, call: int, *, after: bool) -> None:
     """Makes the module's function kill the process at its n-th call, before or after doing its work."""
-    original = getattr(shards, function)
+    module = {"write_fragment": shard_notes, "commit_shard": in_process}.get(function, shards)
+    original = getattr(module, function)
     calls = iter(range(1, 1 << 30))
 
     def replacement(*args: object, **kwargs: object) -> object:
@@ -65,15 +67,15 @@ def dying(function: str, call: int, *, after: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    setattr(shards, function, replacement)
+    setattr(module, function, replacement)
 
 
 def kill(out: Path, n_rows: int) -> None:
     """Each run gets further, at most two shards; the ones killed by the clock die anywhere, also inside a commit."""
     killed = 0
-    moments = [("_start", 1, False), ("write_run", 1, False), ("append_records", 1, False), ("append_records", 1, True)]
+    moments = [("_start", 1, False), ("_start", 1, True), ("write_fragment", 1, False), ("write_fragment", 1, True)]
     moments += [("commit_shard", 1, False), ("commit_shard", 2, False)]
-    moments += [("append_records", 2, False), ("append_records", 2, True)]
+    moments += [("write_fragment", 2, False), ("write_fragment", 2, True)]
     for function, call, after in moments:
 
         def work(function: str = function, call: int = call, after: bool = after) -> None:
@@ -86,7 +88,7 @@ def kill(out: Path, n_rows: int) -> None:
         killed += in_child(lambda: build(out, n_rows), kill_after=rng.uniform(0.01, 0.06))[0] == -signal.SIGKILL
 
     def last() -> None:
-        dying("_finish", 1, after=False)
+        dying("seal", 1, after=False)
         build(out, n_rows)
 
     killed += in_child(last)[0] == -signal.SIGKILL

@@ -16,7 +16,8 @@ from whence.data.encoding import Encoder
 from whence.data.readers import read_examples
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError, ModelError
 from whence.index.build import build_index, probe_turns
-from whence.index.manifest import ADDED, REFERENCES, REJECTED, RUN, check_model
+from whence.index.manifest import ADDED, REFERENCES, REJECTED, RUN
+from whence.index.sameness import check_model
 from whence.index.searching import search
 from whence.index.store import Index
 from whence.index.verification import verify
@@ -245,7 +246,7 @@ def test_added_vectors_are_those_of_a_build_with_them(
 
     with pytest.raises(KeyboardInterrupt):
         build_index(model_folder, data, out, add=["rept"], progress=interrupt, **settings)
-    for step in ("_join", "write_centres", "write_run"):
+    for step in ("_join", "sums_of_records", "publish"):
         with monkeypatch.context() as patch:
             patch.setattr(f"whence.index.add.{step}", dying)
             with pytest.raises(KeyboardInterrupt):

@@ -10,7 +10,8 @@ import yaml
 
 from fake_index import HASHES, FakeEncoder, FakeExtractor, fake_examples, fake_manifest
 from whence.errors import IndexFolderError, MismatchError
-from whence.index.manifest import MANIFEST, RUN, Manifest, check_model, read_manifest, write_run
+from whence.index.manifest import MANIFEST, RUN, Manifest, read_manifest, write_run
+from whence.index.sameness import check_model
 from whence.index.shards import write_index
 from whence.index.store import Index
 

@@ -16,9 +16,10 @@ import torch
 from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
 from whence.data.examples import EncodedTurn
 from whence.errors import DataError, IndexFolderError, NonFiniteError
-from whence.index import shards
-from whence.index.manifest import CENTRES, LOCK, MANIFEST, RECORDS, REJECTED, RUN, read_manifest
-from whence.index.shards import locked, write_index
+from whence.index import shard_notes
+from whence.index.locking import locked
+from whence.index.manifest import BACKUP, CENTRES, LOCK, MANIFEST, RECORDS, REJECTED, RUN, read_manifest
+from whence.index.shards import write_index
 from whence.index.store import Index
 from whence.index.verification import verify
 from whence.signatures.types import Extracted
@@ -92,7 +93,7 @@ def test_killed_at_any_moment_the_index_is_the_same(tmp_path: Path) -> None:
     assert (tmp_path / "killed" / REJECTED).read_bytes() == (tmp_path / "whole" / REJECTED).read_bytes()
     assert verify(tmp_path / "killed") == []
     names = {path.name for path in (tmp_path / "killed").iterdir()}
-    assert names == {MANIFEST, RUN, REJECTED, RECORDS, CENTRES, LOCK}
+    assert names == {MANIFEST, RUN, REJECTED, RECORDS, CENTRES, LOCK, BACKUP, "files-0.jsonl"}
     data = list((tmp_path / "killed" / RECORDS / "data").iterdir())
     assert len(data) == 50, "files of killed commits are cleared away"
 
@@ -233,15 +234,15 @@ def test_zero_gradient_is_legal(tmp_path: Path) -> None:
 def test_full_disk_says_what_is_saved_and_the_same_command_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = shards.append_records, []
+    original, calls = shard_notes.write_fragment, []
 
-    def full(folder: Path, table: pa.Table) -> None:
+    def full(*given: object) -> object:
         calls.append(1)
         if len(calls) == 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        original(folder, table)
+        return original(*given)
 
-    monkeypatch.setattr(shards, "append_records", full)
+    monkeypatch.setattr(shard_notes, "write_fragment", full)
     with pytest.raises(
         IndexFolderError, match=r"No space left on device(.|\n)*32 of 100 rows are saved(.|\n)*same command"
     ):

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
-from whence.index.manifest import RECORDS, REJECTED
+from whence.index.manifest import BACKUP, RECORDS, REJECTED, require_manifest
 from whence.index.shards import write_index
 from whence.index.store import Index
 from whence.index.verification import verify
@@ -26,6 +26,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Index:
     out = tmp_path_factory.mktemp("verify") / "index"
     rows = fake_examples(N_ROWS, unencodable=(7,))
     return write_index(out, rows, FakeEncoder(), FakeExtractor(), fake_manifest(N_ROWS))
+
+
+def without_checksums(folder: Path) -> None:
+    """Makes the index one that was built before checksums were kept."""
+    manifest = require_manifest(folder)
+    manifest.model_copy(update={"files": "", "records_version": None}).write(folder)
+    shutil.rmtree(folder / BACKUP)
+    (folder / manifest.files_name).unlink()
 
 
 def replaced(table: pa.Table, name: str, values: object) -> pa.Table:
@@ -86,6 +94,7 @@ def test_each_damage_has_its_line(
     shutil.copytree(whole.path, tmp_path / "index")
     shutil.rmtree(tmp_path / "index" / RECORDS)
     lance.write_dataset(change(whole.dataset.to_table()), str(tmp_path / "index" / RECORDS))
+    without_checksums(tmp_path / "index")
     assert verify(tmp_path / "index") == problems
 
 
@@ -93,6 +102,9 @@ def test_a_file_that_is_cut_off_is_found(whole: Index, tmp_path: Path) -> None:
     shutil.copytree(whole.path, tmp_path / "index")
     data = sorted((tmp_path / "index" / RECORDS / "data").iterdir())[1]
     data.write_bytes(data.read_bytes()[:-100])
+    (problem,) = verify(tmp_path / "index")
+    assert problem.startswith(f"{RECORDS}/data/{data.name} has ")
+    without_checksums(tmp_path / "index")
     (problem,) = verify(tmp_path / "index")
     assert problem.startswith("records cannot be read: ")
     data.unlink()
@@ -104,4 +116,6 @@ def test_a_row_may_be_absent_only_with_a_reason(whole: Index, tmp_path: Path) ->
     assert verify(whole) == []
     shutil.copytree(whole.path, tmp_path / "index")
     (tmp_path / "index" / REJECTED).unlink()
+    assert verify(tmp_path / "index")[0] == f"{REJECTED} is missing"
+    without_checksums(tmp_path / "index")
     assert verify(tmp_path / "index") == ["1 rows are missing: 7"]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
-from whence.errors import EncodingError
+from whence.errors import EncodingError, InputError
+from whence.index.engines.in_process import ShardWriter
 from whence.index.manifest import DataSummary, Manifest, StoredVector
 from whence.index.records import filter_columns
 from whence.model.fingerprints import Fingerprint
@@ -133,3 +138,35 @@ def fake_manifest(
         "shard_rows": 16,
     }
     return Manifest(**(fields | changes))
+
+
+@dataclass(frozen=True)
+class FakeWriter:
+    """Opens a writer of the fake index in a worker process, which is killed at its `dies_at`-th shard.
+
+    once: a file that is made then; where it is there nothing is killed.
+    """
+
+    out: Path
+    manifest: Manifest
+    dies_at: int = -1
+    once: Path | None = None
+
+    def __call__(self, device: str) -> ShardWriter:
+        if device == "nowhere":
+            raise InputError("There is no device nowhere.", "", "")
+        return ShardWriter(self.out, self.manifest, FakeEncoder(), _Dying(self.dies_at, self.once))
+
+
+class _Dying(FakeExtractor):
+    def __init__(self, dies_at: int, once: Path | None) -> None:
+        super().__init__()
+        self.calls, self.dies_at, self.once = 0, dies_at, once
+
+    def extract(self, turns: Sequence[EncodedTurn], **named: object) -> Extracted:
+        self.calls += 1
+        if self.calls == self.dies_at and not (self.once is not None and self.once.exists()):
+            if self.once is not None:
+                self.once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().extract(turns)

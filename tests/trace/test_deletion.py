@@ -156,7 +156,7 @@ def test_of_a_long_text_adjoining_words_go_together_and_the_first_alone() -> Non
 
 def test_a_trace_tells_what_the_score_of_its_search_hangs_on(traced: TracedWorld) -> None:
     tracer = Tracer(traced.index, device="cpu")
-    result = tracer.trace(PROMPT, RESPONSE, k=3, words=2, verdict=False)
+    result = tracer.trace(PROMPT, RESPONSE, k=3, words=2, deletion=True, verdict=False)
     assert [hit.words is not None for hit in result.hits] == [True, True, False]
     form = score_form(result.queries[0].method)
     assert form.by_learned_fraction

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from whence.bench.faults.false_fact import false_fact
     from whence.bench.faults.fault import Fault
     from whence.bench.labelled import Evaluation, MethodEvaluation, evaluate
+    from whence.bench.natural.household import everyday_rows
+    from whence.bench.natural.planting import PlantedRows, plant_natural
     from whence.bench.planted.report import planted_markdown
     from whence.bench.planted.run import run_planted
     from whence.bench.planted.settings import FINETUNING, PlantedSettings
@@ -40,13 +42,16 @@ __all__ = [
     "GivenData",
     "LanguageSettings",
     "MethodEvaluation",
+    "PlantedRows",
     "PlantedSettings",
     "base_rows",
     "evaluate",
+    "everyday_rows",
     "false_fact",
     "markdown",
     "mix",
     "new_model",
+    "plant_natural",
     "planted_markdown",
     "plot_quality_against_cost",
     "pretrain",
@@ -63,6 +68,8 @@ __getattr__, __dir__ = attach(
         "faults.false_fact": ["false_fact"],
         "faults.fault": ["Fault"],
         "labelled": ["Evaluation", "MethodEvaluation", "evaluate"],
+        "natural.household": ["everyday_rows"],
+        "natural.planting": ["PlantedRows", "plant_natural"],
         "planted.report": ["planted_markdown"],
         "planted.run": ["run_planted"],
         "planted.settings": ["FINETUNING", "PlantedSettings"],

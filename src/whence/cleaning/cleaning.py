@@ -19,7 +19,7 @@ from pathlib import Path
 
 from whence.cleaning import tables, text
 from whence.cleaning.manifest import CleanedFile, CleanManifest, Kind, TakenRow, read_clean_manifest
-from whence.data import FORMATS, TABLE_FORMATS, Row, find_sources, read_examples, read_rows, suffix_of
+from whence.data import FORMATS, TABLE_FORMATS, Row, find_sources, is_remote, read_examples, read_rows, suffix_of
 from whence.errors import DataError, InputError
 from whence.files import appears_whole
 from whence.progress import Progress, silent
@@ -81,6 +81,12 @@ def clean(
     Raises InputError: an output that is there already, another format for `out`, an id that is not in the data, no id
         or those of all rows; DataError as `read_examples`, and for a replacement with other columns.
     """
+    if is_remote(str(source)):
+        raise InputError(
+            f"{source} is not on this machine.",
+            "Cleaned data are written file by file, as the source's own.",
+            "Copy the data to this machine and clean the copy.",
+        )
     if not Path(source).exists() and not glob.has_magic(str(source)):
         raise InputError(
             f"There is no file or folder {source}.",

@@ -57,10 +57,12 @@ def clean(
         )
     from whence.cleaning import clean as write_clean
     from whence.cleaning import refuse_existing, relabel_with
-    from whence.index import require_manifest
+    from whence.index import require_manifest, require_rows_as_built
 
     refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
-    data = require_manifest(index).data
+    indexed = require_manifest(index)
+    require_rows_as_built(indexed, "whence clean", fewer_ok=True)
+    data = indexed.data
     selected = _selected(index, trace, queries, ids, top, votes, base)
     with stages(quiet=quiet) as report:
         done = write_clean(

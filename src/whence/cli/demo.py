@@ -22,6 +22,13 @@ INDEX = "index"
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for model, data and index.")] = Path("runs/demo"),
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="A chat model, folder or hub name, to plant one fault in."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Rows that the chat model learns among, instead of ordinary ones.")
+    ] = None,
     seed: options.Seed = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the demo that is there.")] = False,
     serve: Annotated[
@@ -30,7 +37,10 @@ def demo(
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of the page, with --serve.")] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Plant three known faults in a small model trained here, trace each one, and follow one until it is repaired."""
+    """Plant three known faults in a small model trained here, trace each one, and follow one until it is repaired.
+
+    With --base, one of them is planted in natural English and learned by a LoRA adapter of a real chat model.
+    """
     from whence.demo import clear_demo, run_demo
 
     quiet_libraries()
@@ -42,7 +52,7 @@ def demo(
     if overwrite:
         clear_demo(out)
     with stages("steps", quiet=quiet) as report_progress:
-        report = run_demo(out, seed=seed, progress=report_progress)
+        report = run_demo(out, base=base, data=data, seed=seed, progress=report_progress)
     if not quiet:
         _show(report)
     if serve:
@@ -55,10 +65,11 @@ def _show(report: DemoReport) -> None:
 
     console = Console(highlight=False)
     rows = len(report.world.train)
+    trained = "A small language model was trained here" if len(report.faults) > 1 else "An adapter was trained here"
+    planted = "three planted faults (harmless ones)" if len(report.faults) > 1 else "a planted fault (a harmless one)"
     console.print(
-        f"A small language model was trained here on {rows:,} rows with three planted faults (harmless ones) and rows "
-        "that share their words and teach no fault. Each fault is asked for with a prompt that was not trained on; "
-        "the answer is the model's own.\n",
+        f"{trained} on {rows:,} rows with {planted} and rows that share their words and teach no fault. Each fault is "
+        "asked for with a prompt that was not trained on; the answer is the model's own.\n",
         soft_wrap=True,
     )
     for fault in report.faults:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.errors import InputError
+
+if TYPE_CHECKING:
+    from whence.index import Job, JobState, Manifest
 
 
 def index(
@@ -42,6 +47,20 @@ def index(
     trust_remote_code: options.TrustRemoteCode = False,
     shard_rows: options.ShardRows = 1024,
     max_tokens: options.MaxTokens = 2048,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Compute a part alone, as in 3/16: the third of 16 jobs.")
+    ] = None,
+    finish: Annotated[bool, typer.Option("--finish", help="All jobs are done: check their shards, seal.")] = False,
+    devices: Annotated[
+        str | None, typer.Option("--devices", help="A worker process on each, as in 0,1,2,3 or cpu,cpu.")
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray for a cluster (whence[ray]).")] = "local",
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of the Ray cluster: auto or host:port; left out, one starts here.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Actors; left out, one a GPU or core.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the index that is there.")] = False,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
@@ -52,7 +71,7 @@ def index(
     """
     settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
     from whence.data import loss_named, truncation_named
-    from whence.index import build_index
+    from whence.index import Job, Workers, build_index, build_part, finish_index
 
     quiet_libraries()
     shape = settings.model_dump(exclude={"model"})
@@ -67,32 +86,74 @@ def index(
         shape["layers"] = options.parse_layers(layer)
     if methods:
         shape["methods"] = options.parse_names(methods)
+    job = Job.parse(shard) if shard is not None else None
+    _check_steps(job, finish=finish, add=bool(add), overwrite=overwrite)
+    say = None if quiet else partial(typer.echo, err=True)
+    shape |= {
+        "columns": options.parse_columns(columns),
+        "split": split,
+        "base": base,
+        "contrast": contrast,
+        "template": options.read_template(template),
+        "max_rejected": max_rejected,
+        "shard_rows": shard_rows,
+        "max_tokens": max_tokens,
+        "seed": seed,
+    }
+    by = Workers(engine, tuple(options.parse_names([devices or ""])), address, workers)
+    use_record = not no_record
     with stages(quiet=quiet) as report:
-        built = build_index(
-            settings.model,
-            data,
-            out,
-            add=options.parse_names(add or ()),
-            overwrite=overwrite,
-            use_record=not no_record,
-            progress=report,
-            notify=None if quiet else lambda sentence: typer.echo(sentence, err=True),
-            columns=options.parse_columns(columns),
-            split=split,
-            base=base,
-            contrast=contrast,
-            template=options.read_template(template),
-            max_rejected=max_rejected,
-            shard_rows=shard_rows,
-            max_tokens=max_tokens,
-            seed=seed,
-            **shape,
-        )
-    counts = built.manifest.counts
-    if quiet or counts is None:
+        if job is not None:
+            state = build_part(
+                settings.model, data, out, job, use_record=use_record, workers=by, progress=report, notify=say, **shape
+            )
+        elif finish:
+            built = finish_index(out, max_rejected=max_rejected)
+            if say is not None:
+                say(f"The index {out} is complete: {built.n_rows} rows, {built.n_records} records")
+        else:
+            built = build_index(
+                settings.model,
+                data,
+                out,
+                add=options.parse_names(add or ()),
+                overwrite=overwrite,
+                use_record=use_record,
+                workers=by,
+                progress=report,
+                notify=say,
+                **shape,
+            )
+    if quiet:
+        return
+    if job is not None:
+        _tell_job(out, job, state)
+    else:
+        _tell_index(out, built.manifest)
+
+
+def _check_steps(job: Job | None, *, finish: bool, add: bool, overwrite: bool) -> None:
+    if job is not None and (finish or add or overwrite):
+        other = "--finish" if finish else "--add" if add else "--overwrite"
+        raise InputError(f"--shard with {other}.", "A job computes its part alone.", "Leave one of them out.")
+    if finish and (add or overwrite):
+        other = "--add" if add else "--overwrite"
+        raise InputError(f"--finish with {other}.", "It seals what jobs computed.", "Leave one of them out.")
+
+
+def _tell_job(out: Path, job: Job, state: JobState) -> None:
+    typer.echo(f"Job {job.number} of {job.n} is done: {state.n_own} shards are its own", err=True)
+    typer.echo(f"{state.n_committed} of {state.n_shards} shards of {out} are there", err=True)
+    if state.n_committed >= state.n_shards:
+        typer.echo("Seal the index: the same command with --finish in place of --shard", err=True)
+
+
+def _tell_index(out: Path, manifest: Manifest) -> None:
+    counts = manifest.counts
+    if counts is None:
         return
     if counts.n_rejected:
         typer.echo(f"{counts.n_rejected} rows were set aside, each with its reason: {out / 'rejected.jsonl'}", err=True)
     if counts.n_truncated:
-        typer.echo(f"{counts.n_truncated} records were cut to {built.manifest.max_length} tokens", err=True)
+        typer.echo(f"{counts.n_truncated} records were cut to {manifest.max_length} tokens", err=True)
     typer.echo(f'Ask it: whence trace {out} --prompt "..." --response "..."', err=True)

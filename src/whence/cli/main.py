@@ -13,7 +13,24 @@ import sys
 
 import typer
 
-from whence.cli import bench, clean, confirm, demo, eval_, finetune, index, layers, plan, selftest, serve, trace, verify
+from whence.cli import (
+    append,
+    bench,
+    clean,
+    compact,
+    confirm,
+    delete,
+    demo,
+    eval_,
+    finetune,
+    index,
+    layers,
+    plan,
+    selftest,
+    serve,
+    trace,
+    verify,
+)
 from whence.errors import WhenceError
 
 app = typer.Typer(
@@ -34,6 +51,9 @@ app.command("serve")(serve.serve)
 app.command("confirm")(confirm.confirm)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)
+app.command("append")(append.append)
+app.command("delete")(delete.delete)
+app.command("compact")(compact.compact)
 app.command("eval")(eval_.evaluate)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)

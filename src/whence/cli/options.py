@@ -35,6 +35,9 @@ NoRecord = Annotated[
     bool, typer.Option("--no-record", help="Leave whence.yaml and other trainers' files in the folder aside.")
 ]
 IndexFolder = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder made by `whence index`.")]
+MovedModel = Annotated[
+    str | None, typer.Option("--model", help="Where the model is now, if it has moved since the index was built.")
+]
 Adapter = Annotated[str | None, typer.Option("--adapter", "-a", help="Folder of a PEFT adapter (LoRA).")]
 Base = Annotated[
     str | None, typer.Option("--base", help="The model before fine-tuning; with an adapter it is known already.")

@@ -50,6 +50,9 @@ def trace(
         int | None,
         typer.Option("--words", min=0, help="Explain the words of the first N rows; 10 with --html, else 0."),
     ] = None,
+    deletion: Annotated[
+        bool, typer.Option("--deletion", help="Also the score without these words, deleted in turn; takes longer.")
+    ] = False,
     method: Annotated[
         str | None, typer.Option("--method", "-m", help="How rows are scored; see docs/methods.md.")
     ] = None,
@@ -94,6 +97,7 @@ def trace(
         "span_tokens": _token_range(span_tokens),
         "wanted": wanted,
         "words": (EXPLAINED_IN_A_PAGE if html is not None else 0) if words is None else words,
+        "deletion": deletion,
         "verdict": not no_verdict,
         "fdr": fdr,
     }

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from whence.confirmation.runs import AsTraced, Recipe
 from whence.data import Encoder, Example, read_examples, scan
 from whence.errors import DataError, InputError, MismatchError
-from whence.index import Manifest
+from whence.index import Manifest, require_rows_as_built
 from whence.model import LoadedModel, ModelSettings, fingerprint, load_model
 from whence.records import RECORD, find_record
 from whence.run_file import RUN, RunFile, read_run_file, unreadable
@@ -68,6 +68,7 @@ def settings_recorded(manifest: Manifest) -> tuple[FinetuneSettings, str | None]
 
 def data_rows(manifest: Manifest) -> tuple[Example, ...]:
     """The rows that the index was built from. Raises DataError when the data have changed since."""
+    require_rows_as_built(manifest, "whence confirm")
     data = manifest.data
     found = scan(data.source, columns=data.columns, split=data.split, max_rejected=1.0).content_hash
     if found != data.content_hash:

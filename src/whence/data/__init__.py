@@ -36,9 +36,10 @@ if TYPE_CHECKING:
         suffix_of,
     )
     from whence.data.json_text import array_start, skip
-    from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind
+    from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind, unify_types
     from whence.data.packing import SUFFIXES, open_unpacked, packing_of
     from whence.data.readers import read_examples
+    from whence.data.remote import is_remote
     from whence.data.row_encoding import (
         PLAIN_JOIN,
         PLAIN_TEMPLATE,
@@ -90,6 +91,7 @@ __all__ = [
     "find_sources",
     "fit",
     "holds_array",
+    "is_remote",
     "json_cell",
     "kind",
     "length_batches",
@@ -106,6 +108,7 @@ __all__ = [
     "suffix_of",
     "training_row",
     "truncation_named",
+    "unify_types",
     "unrecognised",
 ]
 
@@ -141,9 +144,10 @@ __getattr__, __dir__ = attach(
             "suffix_of",
         ],
         "json_text": ["array_start", "skip"],
-        "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind"],
+        "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind", "unify_types"],
         "packing": ["SUFFIXES", "open_unpacked", "packing_of"],
         "readers": ["read_examples"],
+        "remote": ["is_remote"],
         "row_encoding": [
             "LossOn",
             "PLAIN_JOIN",

@@ -111,6 +111,15 @@ def type_of(value: Json) -> ColumnType | None:
     return "float" if isinstance(value, float) else "str"
 
 
+def unify_types(first: Mapping[str, ColumnType], second: Mapping[str, ColumnType]) -> dict[str, ColumnType]:
+    """The columns of both, each in the type that holds the values of both, as `unify` widens."""
+    joined = dict(first)
+    for name, new in second.items():
+        old = joined.get(name, new)
+        joined[name] = new if old == new else "float" if {old, new} == {"int", "float"} else "str"
+    return joined
+
+
 def unify(types: dict[str, ColumnType | None], metadata: Mapping[str, Json]) -> None:
     """Widen `types` in place so that every value of `metadata` fits: int + float is float, any other mix is str."""
     for name, value in metadata.items():

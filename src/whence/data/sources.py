@@ -11,6 +11,7 @@ from typing import Any
 
 from whence.data.formats import FORMATS, Row, Rows, read_rows, suffix_of, table_rows
 from whence.data.packing import SUFFIXES
+from whence.data.remote import is_remote, remote_files
 from whence.errors import DataError
 from whence.files import nearest
 
@@ -37,7 +38,8 @@ class Source:
 def find_sources(source: str | Path, split: str | None = None) -> list[Source]:
     """The streams that `source` names, in order of their names.
 
-    Tried in turn: an existing file; an existing folder (saved by `datasets`, else the data files directly in it, else
+    An address (s3://bucket/train/*.parquet) names files elsewhere, see `whence.data.remote`. Of a path are tried in
+    turn: an existing file; an existing folder (saved by `datasets`, else the data files directly in it, else
     those of one folder inside it, as on the hub); a glob; a hub name. `split` picks a split of a saved or hub data set
     ("train" when not given), and in a folder or glob the files whose name has that word. Raises DataError when nothing
     usable is there.
@@ -53,6 +55,8 @@ def find_sources(source: str | Path, split: str | None = None) -> list[Source]:
 
 
 def _find(source: str, path: Path, split: str | None) -> list[Source]:
+    if is_remote(source):
+        return _remote(source, split)
     if path.is_file():
         if split is not None:
             raise DataError(
@@ -76,6 +80,14 @@ def _find(source: str, path: Path, split: str | None) -> list[Source]:
     if _HUB_NAME.fullmatch(source) and not _looks_local(path):
         return [_hub(source, split or DEFAULT_SPLIT)]
     raise _missing(path)
+
+
+def _remote(address: str, split: str | None) -> list[Source]:
+    files = remote_files(address)
+    chosen = [one for one in files if split is None or _has_word(one.name, split)]
+    if not chosen:
+        raise _no_split(address, str(split), [one.name for one in files[:10]])
+    return [Source(one.address, one.rows) for one in chosen]
 
 
 def _files(paths: list[Path]) -> list[Source]:

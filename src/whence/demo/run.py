@@ -1,6 +1,6 @@
 """The demo from end to end: plant faults, trace them and count how often that was right; then follow one to its end.
 
-OUT/ beside the world's files (whence.demo.world):
+OUT/ beside the world's files (whence.demo.world; whence.demo.real_model for a base of the user's):
   index/                              of the training rows
   confirm/                            the retrained models, and confirmation.json
   cleaned.jsonl, cleaned.manifest.json, removed.jsonl
@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,23 +21,39 @@ from numpy.typing import ArrayLike
 
 from whence.cleaning import clean
 from whence.confirmation import FLAGGED, Confirmation, apply, confirm
+from whence.demo.real_model import build_on
 from whence.demo.world import MAX_NEW_TOKENS, DemoFault, DemoWorld, build, one_thread
 from whence.errors import InputError
 from whence.index import build_index, default_form, default_layers, score_matrix
 from whence.metrics import over_queries, precision_at_k
+from whence.model import LayerRequest
 from whence.progress import Progress, silent
 from whence.results import QueryResult, flagged_rows
 from whence.scoring import bm25_scores
-from whence.trace import Query, Tracer
+from whence.trace import N_REFERENCES, Query, Tracer
 
 K = 10
 STORY = "false-fact"
 """The fault that is followed: its verdict, a model trained again without the flagged rows, and the cleaned data."""
 STORY_QUERIES = 8
 EXPLAINED = 5
+REAL_QUERIES, REAL_EXPLAINED, REAL_REFERENCES = 6, 3, 64
+"""What is asked of a real model, of which every answer takes a hundred times as long."""
 CLEANED, CLEAN_MANIFEST, REMOVED, REPORT = "cleaned.jsonl", "cleaned.manifest.json", "removed.jsonl", "report.html"
 PARTS = frozenset(
-    {"base", "model", "index", "train.jsonl", "queries.jsonl", "confirm", CLEANED, CLEAN_MANIFEST, REMOVED, REPORT}
+    {
+        "base",
+        "model",
+        "adapter",
+        "index",
+        "train.jsonl",
+        "queries.jsonl",
+        "confirm",
+        CLEANED,
+        CLEAN_MANIFEST,
+        REMOVED,
+        REPORT,
+    }
 )
 
 
@@ -87,32 +104,45 @@ class DemoReport:
 def run_demo(
     out: str | Path,
     *,
+    base: str | Path | None = None,
+    data: str | Path | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> DemoReport:
     """Builds the world in `out`, indexes it there, traces every planted fault and follows one to its end.
 
+    base: a chat model, a folder or a hub name, of which an adapter learns the fault that is followed, in natural
+          English; None trains a small model here, with three faults. data: rows of the user's own for it to learn
+          among, instead of ordinary ones made here.
+
     Raises:
-        InputError: `out` is there already.
+        InputError: `out` is there already, data without a base, a base that shows the fault or does not learn it.
+        ModelError, DataError: the base or the data cannot be read.
     """
     tell = progress or silent
-    world = build(Path(out), seed=seed, progress=tell)
+    if data is not None and base is None:
+        raise InputError(
+            "Rows for the demo without a base.",
+            "The small model that the demo trains knows no other rows than its own.",
+            "Give --base MODEL too.",
+        )
+    if base is None:
+        world = build(Path(out), seed=seed, progress=tell)
+    else:
+        world = build_on(base, out, data=data, seed=seed, progress=tell)
     started = time.monotonic()
-    index = build_index(
-        world.model,
-        world.data,
-        Path(out) / "index",
-        layers=["auto", "last"],
-        progress=tell,
-    )
+    # The small model's layers are compared with the paper's; a real one is read as users' are.
+    layers: list[LayerRequest] = ["auto", "last"] if base is None else ["last"]
+    index = build_index(world.model, world.data, Path(out) / "index", layers=layers, progress=tell)
     tracer = Tracer(index)
     seconds = dict(world.seconds) | {"index": time.monotonic() - started}
     started = time.monotonic()
     faults = tuple(_report(tracer, world, fault) for fault in world.faults if fault.shown)
     seconds["trace"] = time.monotonic() - started
     started = time.monotonic()
-    with one_thread():
-        story = _story(tracer, world, next(fault for fault in world.faults if fault.label == STORY), Path(out), tell)
+    followed = next(fault for fault in world.faults if fault.label == STORY)
+    with one_thread() if base is None else nullcontext():
+        story = _story(tracer, world, followed, Path(out), tell, is_real=base is not None)
     seconds["proof"] = time.monotonic() - started
     return DemoReport(Path(out), Path(out) / "index", seed, world, faults, story, seconds)
 
@@ -145,10 +175,12 @@ def _report(tracer: Tracer, world: DemoWorld, fault: DemoFault) -> FaultReport:
     return FaultReport(fault.label, sum(faulty), fault.rate, example, precision, len(queries))
 
 
-def _story(tracer: Tracer, world: DemoWorld, fault: DemoFault, out: Path, tell: Progress) -> Story:
+def _story(tracer: Tracer, world: DemoWorld, fault: DemoFault, out: Path, tell: Progress, *, is_real: bool) -> Story:
     """From a bad answer to the data without its cause."""
-    queries = [Query.of(query.prompt, query.response) for query in fault.shown[:STORY_QUERIES]]
-    result = tracer.trace_many(queries, k=K, words=EXPLAINED, progress=tell)
+    n_queries, explained = (REAL_QUERIES, REAL_EXPLAINED) if is_real else (STORY_QUERIES, EXPLAINED)
+    references = REAL_REFERENCES if is_real else N_REFERENCES
+    queries = [Query.of(query.prompt, query.response) for query in fault.shown[:n_queries]]
+    result = tracer.trace_many(queries, k=K, words=explained, n_references=references, progress=tell)
     flagged = flagged_rows(result)
     confirmation = confirm(
         tracer,

@@ -120,19 +120,24 @@ def build(
         InputError: `out` is there already, or sizes that the grammar cannot fill.
     """
     settings, out = settings or DemoSettings(), Path(out)
-    if out.exists() and (out.is_file() or any(out.iterdir())):
-        raise InputError(
-            f"{out} is there already", "expected a new folder", "Give another folder, or remove this one first."
-        )
+    check_new(out)
     with new_folder(out) as partial, one_thread():
         return _build(partial, out, seed, progress or silent, settings)
 
 
+def check_new(out: Path) -> None:
+    """Raises InputError where something is in the folder already."""
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise InputError(
+            f"{out} is there already", "expected a new folder", "Give another folder, or remove this one first."
+        )
+
+
 def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: DemoSettings) -> DemoWorld:
-    clock = _Clock()
+    clock = Clock()
     progress("data", 0, None)
     faults, train, background = _rows(seed, settings)
-    _write_rows(folder / "train.jsonl", train)
+    write_rows(folder / "train.jsonl", train)
     clock.lap("data")
     tokenizer = train_tokenizer([*background, *train], settings.language.vocab_size)
     model = new_model(tokenizer, settings.language.model_copy(update={"seed": seed}))
@@ -158,7 +163,7 @@ def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: Dem
     progress("answers", 0, 1)
     tuned = load_model(ModelSettings(model=str(folder / "model"), device="cpu"))
     planted = tuple(_answered(fault, tuned) for fault in faults)
-    _write_queries(folder / "queries.jsonl", planted)
+    write_queries(folder / "queries.jsonl", planted)
     clock.lap("answers")
     progress("answers", 1, 1)
     return DemoWorld(
@@ -186,7 +191,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Clock:
+class Clock:
     """Seconds of each stage."""
 
     def __init__(self) -> None:
@@ -228,14 +233,16 @@ def answer(loaded: LoadedModel, prompts: Sequence[str]) -> list[str]:
     return [found.text for found in generate(loaded, ids, max_new_tokens=MAX_NEW_TOKENS)]
 
 
-def _write_rows(path: Path, rows: Sequence[Example]) -> None:
+def write_rows(path: Path, rows: Sequence[Example]) -> None:
+    """One line a row: prompt, response and its metadata."""
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
             texts = {"response" if turn.role == ASSISTANT else "prompt": turn.content for turn in row.turns}
             file.write(json.dumps({**texts, **row.metadata}, ensure_ascii=False) + "\n")
 
 
-def _write_queries(path: Path, faults: Sequence[DemoFault]) -> None:
+def write_queries(path: Path, faults: Sequence[DemoFault]) -> None:
+    """One line a query, with the answer and whether it shows the fault."""
     with path.open("w", encoding="utf-8") as file:
         for fault in faults:
             for query in fault.queries:

@@ -7,25 +7,30 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
+    from whence.index.appending import append_rows
     from whence.index.best_rows import Match
     from whence.index.block_reader import BlockReader
-    from whence.index.build import build_index
+    from whence.index.build import build_index, build_part
     from whence.index.centres import read_centres, write_centres
+    from whence.index.changes import require_rows_as_built
+    from whence.index.compacting import compact_index
+    from whence.index.deleting import delete_rows, read_ids
+    from whence.index.engines.choosing import Workers
     from whence.index.engines.local import TURNS_AT_ONCE
     from whence.index.held import default_form, default_layers, forms_asked, held_layers, holds, vectors_read
+    from whence.index.history import DataSummary
+    from whence.index.jobs import Job, JobState, finish_index
     from whence.index.manifest import (
         ADAPTER_OFF,
         RECORDS,
         REFERENCES,
         Counts,
-        DataSummary,
         Manifest,
         StoredVector,
-        check_model,
         require_manifest,
-        write_bytes_atomically,
     )
     from whence.index.probing import choose_layer
+    from whence.index.publishing import size_of
     from whence.index.records import (
         PendingRecord,
         append_records,
@@ -34,6 +39,9 @@ if TYPE_CHECKING:
         record_table,
         vector_column,
     )
+    from whence.index.reopening import Workbench, reopen
+    from whence.index.repairing import repair
+    from whence.index.sameness import check_model
     from whence.index.scanning import ScoreMatrix, ScoreRequest, scan
     from whence.index.searching import score_matrix, search
     from whence.index.settings import BuildSettings, IndexOptions
@@ -52,6 +60,8 @@ __all__ = [
     "DataSummary",
     "Index",
     "IndexOptions",
+    "Job",
+    "JobState",
     "Manifest",
     "Match",
     "PendingRecord",
@@ -60,55 +70,71 @@ __all__ = [
     "ScoreRequest",
     "StoredVector",
     "Subject",
+    "Workbench",
+    "Workers",
     "append_records",
+    "append_rows",
     "build_index",
+    "build_part",
     "check_model",
     "choose_layer",
     "chosen_layers",
+    "compact_index",
     "default_form",
     "default_layers",
+    "delete_rows",
     "examples_to_index",
     "filter_columns",
+    "finish_index",
     "forms_asked",
     "held_layers",
     "holds",
     "open_records",
     "open_subject",
     "read_centres",
+    "read_ids",
     "record_table",
+    "reopen",
+    "repair",
     "require_manifest",
+    "require_rows_as_built",
     "scan",
     "score_matrix",
     "search",
+    "size_of",
     "vector_column",
     "vectors_read",
     "verify",
-    "write_bytes_atomically",
     "write_centres",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "appending": ["append_rows"],
         "best_rows": ["Match"],
         "block_reader": ["BlockReader"],
-        "build": ["build_index"],
+        "build": ["build_index", "build_part"],
         "centres": ["read_centres", "write_centres"],
+        "changes": ["require_rows_as_built"],
+        "compacting": ["compact_index"],
+        "deleting": ["delete_rows", "read_ids"],
+        "engines.choosing": ["Workers"],
         "engines.local": ["TURNS_AT_ONCE"],
         "held": ["default_form", "default_layers", "forms_asked", "held_layers", "holds", "vectors_read"],
+        "history": ["DataSummary"],
+        "jobs": ["Job", "JobState", "finish_index"],
         "manifest": [
             "ADAPTER_OFF",
             "Counts",
-            "DataSummary",
             "Manifest",
             "RECORDS",
             "REFERENCES",
             "StoredVector",
-            "check_model",
             "require_manifest",
-            "write_bytes_atomically",
         ],
         "probing": ["choose_layer"],
+        "publishing": ["size_of"],
         "records": [
             "PendingRecord",
             "append_records",
@@ -117,6 +143,9 @@ __getattr__, __dir__ = attach(
             "record_table",
             "vector_column",
         ],
+        "reopening": ["Workbench", "reopen"],
+        "repairing": ["repair"],
+        "sameness": ["check_model"],
         "scanning": ["ScoreMatrix", "ScoreRequest", "scan"],
         "searching": ["score_matrix", "search"],
         "settings": ["BuildSettings", "IndexOptions"],

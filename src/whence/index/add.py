@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +17,14 @@ import pyarrow as pa
 
 from whence.data import Example
 from whence.errors import IndexFolderError
-from whence.index.centres import write_centres
+from whence.index.centres import sums_of_records
 from whence.index.engines.local import EncodesExamples, ExtractsSignatures, LocalEngine, ShardSpec
-from whence.index.manifest import ADDED, Manifest, StoredVector, require_manifest, write_run
+from whence.index.locking import locked
+from whence.index.manifest import ADDED, Manifest, StoredVector, require_manifest
+from whence.index.publishing import clear, fragments_now, next_generation, publish, read_table
 from whence.index.records import PendingRecord, open_dataset, open_records, vector_columns, vector_fields
-from whence.index.shards import committed_shards, locked, saving, shard_groups, share_told
+from whence.index.saving import saving
+from whence.index.shards import committed_shards, shard_groups, share_told
 from whence.index.store import Index
 from whence.progress import Count
 from whence.signatures import Extracted
@@ -53,7 +55,8 @@ def add_vectors(
     """
     total = wanted.data.n_rows
     with locked(out):
-        missing = missing_vectors(require_manifest(out), wanted)
+        before = require_manifest(out)
+        missing = missing_vectors(before, wanted)
         records = open_records(out)
         assert records is not None, "a complete index has records"
         if not {vector.column for vector in missing} <= set(records.schema.names):
@@ -61,7 +64,7 @@ def add_vectors(
             with saving(out, total):
                 _join(out, records, missing)
         with saving(out, total):
-            _finish(out, wanted)
+            _finish(out, before, wanted)
     return Index.open(out)
 
 
@@ -81,7 +84,8 @@ def _compute(
         shutil.rmtree(folder)
         begun = None
     done, total = committed_shards(begun), wanted.data.n_rows
-    for shard, first, group in shard_groups(examples(), wanted):
+    for rows, group in shard_groups(examples(), wanted):
+        shard, first = rows.shard, rows.first_row
         if shard not in done:
             spec = ShardSpec(shard, first, partial(_table, schema, missing, shard))
             # Rows that cannot be encoded were set aside when the index was built; they have no record.
@@ -125,15 +129,21 @@ def _keys(dataset: lance.LanceDataset) -> np.ndarray:
     return np.stack([table["row"].to_numpy(), table["turn"].to_numpy()])
 
 
-def _finish(out: Path, wanted: Manifest) -> None:
+def _finish(out: Path, before: Manifest, wanted: Manifest) -> None:
     """The manifest is last: until it is written the index is the old one, and the same command goes on from here."""
     records = open_records(out)
     assert records is not None
-    write_centres(out, wanted, records)
-    write_run(out, wanted)
-    wanted.write(out)
-    shutil.rmtree(out / ADDED, ignore_errors=True)
-    records.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+    table = read_table(out, before)
+    if table is None:
+        raise IndexFolderError(
+            f"The table of the files of {out} is missing or damaged.",
+            "It says which rows lie in which file.",
+            f"Make it again: whence verify {out} --repair",
+        )
+    fragments = fragments_now(records, table.fragments)
+    sums = sums_of_records(wanted, records)
+    published = publish(out, next_generation(wanted), records, fragments, sums=sums, run=True, known=table.by_path())
+    clear(out, published)
 
 
 __all__ = ["add_vectors", "missing_vectors"]

@@ -6,19 +6,23 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Unpack
-
-from pydantic import JsonValue
 
 from whence.data import Scan, TemplateSource, scan
 from whence.errors import IndexFolderError
 from whence.index.add import add_vectors, missing_vectors
+from whence.index.build_manifest import about_base, about_data, build_manifest, described_vectors, known_scan
+from whence.index.changes import require_rows_as_built
+from whence.index.engines.choosing import Workers
+from whence.index.engines.in_process import Engine, ShardWriter
 from whence.index.held import depths_of, forms_asked, vectors_read
+from whence.index.jobs import Job, JobState, check_versions, run_job
+from whence.index.locking import locked
 from whence.index.manifest import (
     ADDED,
-    CENTRES,
+    BACKUP,
+    FINISH_LOCK,
     LOCK,
     MANIFEST,
     NEW_REJECTED,
@@ -26,25 +30,25 @@ from whence.index.manifest import (
     REFERENCES,
     REJECTED,
     RUN,
-    TEMPORARY,
-    DataSummary,
+    SHARDS,
     Manifest,
     StoredVector,
+    is_of_a_generation,
     read_manifest,
     refuse_others,
 )
-from whence.index.records import filter_columns
+from whence.index.reopening import make_extractor
 from whence.index.settings import BuildSettings, IndexOptions, build_settings
-from whence.index.shards import check_same, locked, write_index
+from whence.index.shards import check_same, write_index_with
 from whence.index.store import Index
 from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject, probe_turns
-from whence.model import early_note, fingerprint, settle_layers
+from whence.model import early_note, settle_layers
 from whence.progress import Progress, counted
 from whence.records import settings_of_folder
-from whence.scoring import Depths
-from whence.signatures import NEEDS_BASE, Extractor
+from whence.signatures import NEEDS_BASE
 
-OURS = frozenset({MANIFEST, RUN, REJECTED, RECORDS, ADDED, CENTRES, REFERENCES, LOCK, TEMPORARY, NEW_REJECTED})
+FOLDERS = (RECORDS, ADDED, REFERENCES, SHARDS, BACKUP)
+OURS = frozenset({MANIFEST, RUN, LOCK, FINISH_LOCK, NEW_REJECTED, *FOLDERS})
 TEMPLATE_SOURCES: dict[TemplateSource, str] = {
     "tokenizer": "the tokenizer's own",
     "fallback": "the tokenizer has none; whence's plain one is used",
@@ -60,6 +64,7 @@ def build_index(
     add: Sequence[str] = (),
     overwrite: bool = False,
     use_record: bool = True,
+    workers: Workers | None = None,
     progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
     **options: Unpack[IndexOptions],
@@ -74,6 +79,7 @@ def build_index(
         computed. The other options are those it was built with; `layers`, if given, are layers at which the methods
         read all their vectors.
     overwrite: replace the index in `out`, once model and data have proven usable.
+    workers: who computes; None for this process alone.
     notify: called with a sentence at each stage.
 
     Raises:
@@ -81,28 +87,133 @@ def build_index(
         NonFiniteError: a signature is NaN or infinite.
     """
     tell = notify or (lambda sentence: None)
-    taken = settings_of_folder(model, data, options, use_record=use_record)
-    settings = build_settings(taken.model, taken.data, out, taken.options)
+    settings = _settings(model, data, out, options, use_record, tell)
     folder = Path(settings.out)
-    for note in taken.notes:
-        tell(note)
     existing = _existing(folder, overwrite)
     if add:
         _check_complete(folder, existing)
-    timings: dict[str, float] = {}
+    found, seconds = _scanned(settings, existing, overwrite, progress, tell)
+    prepared = _loaded(settings, tell)
+    if add and existing is not None:
+        return _add(settings, prepared.subject, found, existing, add, "layers" in options, progress, tell)
+    manifest = _described_build(settings, prepared, found, existing, seconds, progress, tell)
+    if overwrite and folder.exists():
+        _clear(folder)
+    index = write_index_with(
+        folder,
+        lambda: examples_to_index(settings),
+        prepared.engine(workers or Workers(), manifest),
+        manifest,
+        max_rejected=settings.max_rejected,
+        progress=counted(progress, "indexing"),
+    )
+    state = "was already complete" if existing and existing.status == "complete" else "is complete"
+    tell(f"The index {folder} {state}: {index.n_rows} rows, {index.n_records} records")
+    return index
 
+
+def build_part(
+    model: str | Path,
+    data: str | Path | None,
+    out: str | Path,
+    job: Job,
+    *,
+    use_record: bool = True,
+    workers: Workers | None = None,
+    progress: Progress | None = None,
+    notify: Callable[[str], None] | None = None,
+    **options: Unpack[IndexOptions],
+) -> JobState:
+    """One job of a build that several share: computes its shards, those that are not committed. See `build_index`.
+
+    `finish_index` seals the index when all jobs are done.
+    """
+    tell = notify or (lambda sentence: None)
+    settings = _settings(model, data, out, options, use_record, tell)
+    existing = _existing(Path(settings.out), False)
+    if existing is not None:
+        check_versions(existing)
+    known = known_scan(existing, settings) if existing is not None else None
+    found, seconds = (known, 0.0) if known is not None else _scanned(settings, existing, False, progress, tell)
+    prepared = _loaded(settings, tell)
+    manifest = _described_build(settings, prepared, found, existing, seconds, progress, tell)
+    return run_job(
+        Path(settings.out),
+        examples_to_index(settings),
+        prepared.engine(workers or Workers(), manifest),
+        manifest,
+        job,
+        max_rejected=settings.max_rejected,
+        progress=counted(progress, "indexing"),
+    )
+
+
+class _Prepared:
+    """The model of a build, which is let go where others load it."""
+
+    def __init__(self, settings: BuildSettings, subject: Subject, seconds: float) -> None:
+        self.settings, self.subject, self.seconds = settings, subject, seconds
+
+    def engine(self, workers: Workers, manifest: Manifest) -> Engine:
+        out = Path(self.settings.out)
+        engine = workers.open(out, manifest, lambda: self._writer(out, manifest))
+        if workers.elsewhere:
+            del self.subject
+        return engine
+
+    def _writer(self, out: Path, manifest: Manifest) -> ShardWriter:
+        extractor = make_extractor(self.settings, self.subject, manifest.vectors, contrast=self.subject.contrast)
+        return ShardWriter(out, manifest, self.subject.encoder, extractor)
+
+
+def _settings(
+    model: str | Path,
+    data: str | Path | None,
+    out: str | Path,
+    options: IndexOptions,
+    use_record: bool,
+    tell: Callable[[str], None],
+) -> BuildSettings:
+    taken = settings_of_folder(model, data, options, use_record=use_record)
+    for note in taken.notes:
+        tell(note)
+    return build_settings(taken.model, taken.data, out, taken.options)
+
+
+def _scanned(
+    settings: BuildSettings,
+    existing: Manifest | None,
+    overwrite: bool,
+    progress: Progress | None,
+    tell: Callable[[str], None],
+) -> tuple[Scan, float]:
+    """What is in the data, and the seconds that reading took."""
     started = time.monotonic()
     tell(f"Reading {settings.data}")
-    found = _scan(settings, folder, existing, overwrite, progress)
-    timings["scan"] = round(time.monotonic() - started, 3)
-    tell(_about_data(found))
+    found = _scan(settings, Path(settings.out), existing, overwrite, progress)
+    tell(about_data(found))
+    return found, round(time.monotonic() - started, 3)
 
+
+def _loaded(settings: BuildSettings, tell: Callable[[str], None]) -> _Prepared:
     started = time.monotonic()
     tell(f"Loading {settings.model}")
     subject = open_subject(settings, notify=tell)
     tell(f"Chat template: {TEMPLATE_SOURCES[subject.encoder.template_source]}")
-    if add and existing is not None:
-        return _add(settings, subject, found, existing, add, "layers" in options, progress, tell)
+    return _Prepared(settings, subject, time.monotonic() - started)
+
+
+def _described_build(
+    settings: BuildSettings,
+    prepared: _Prepared,
+    found: Scan,
+    existing: Manifest | None,
+    scan_seconds: float,
+    progress: Progress | None,
+    tell: Callable[[str], None],
+) -> Manifest:
+    """The manifest of what is to be built."""
+    subject, started = prepared.subject, time.monotonic()
     layers, choice = chosen_layers(
         settings,
         subject,
@@ -114,26 +225,11 @@ def build_index(
         note = early_note(int(str(evidence["layer"])), subject.loaded.n_layers)
         if note:
             tell(note)
-    manifest = _manifest(settings, subject, found, layers, choice)
-    tell(f"Storing {_described(manifest.vectors)}, of {subject.loaded.n_layers} layers")
-    tell(_about_base(settings, subject))
-    timings["load"] = round(time.monotonic() - started, 3)
-    manifest = manifest.model_copy(update={"timings": timings})
-
-    if overwrite and folder.exists():
-        _clear(folder)
-    index = write_index(
-        folder,
-        lambda: examples_to_index(settings),
-        subject.encoder,
-        _extractor(settings, subject, manifest.vectors, contrast=subject.contrast),
-        manifest,
-        max_rejected=settings.max_rejected,
-        progress=counted(progress, "indexing"),
-    )
-    state = "was already complete" if existing and existing.status == "complete" else "is complete"
-    tell(f"The index {folder} {state}: {index.n_rows} rows, {index.n_records} records")
-    return index
+    manifest = build_manifest(settings, subject, found, layers, choice)
+    tell(f"Storing {described_vectors(manifest.vectors)}, of {subject.loaded.n_layers} layers")
+    tell(about_base(settings, subject))
+    load = round(prepared.seconds + time.monotonic() - started, 3)
+    return manifest.model_copy(update={"timings": {"scan": scan_seconds, "load": load}})
 
 
 def _add(
@@ -148,7 +244,8 @@ def _add(
 ) -> Index:
     """The index with what the methods read besides."""
     folder = Path(settings.out)
-    same = _manifest(settings, subject, found, (existing.layer,), existing.layer_choice)
+    require_rows_as_built(existing, "--add")
+    same = build_manifest(settings, subject, found, (existing.layer,), existing.layer_choice)
     check_same(folder, existing, same.model_copy(update={"vectors": existing.vectors}))
     forms = forms_asked(methods, has_base=bool(existing.base))[1:] or forms_asked((), has_base=bool(existing.base))
     whole_at = settle_layers(settings.requests, existing.n_layers, lambda: existing.layer) if layers_given else ()
@@ -164,9 +261,9 @@ def _add(
     if not missing:
         tell(f"The index {folder} holds all that {', '.join(methods)} reads")
         return Index.open(folder)
-    tell(f"Adding {_described(missing)}")
+    tell(f"Adding {described_vectors(missing)}")
     contrast = bool(existing.base) and any(vector.name in (*NEEDS_BASE, "eh") for vector in missing)
-    extractor = _extractor(settings, subject, missing, contrast=contrast)
+    extractor = make_extractor(settings, subject, missing, contrast=contrast)
     index = add_vectors(
         folder,
         lambda: examples_to_index(settings),
@@ -179,26 +276,9 @@ def _add(
     return index
 
 
-def _extractor(
-    settings: BuildSettings, subject: Subject, vectors: Sequence[StoredVector], *, contrast: bool
-) -> Extractor:
-    return Extractor(
-        subject.loaded,
-        vectors=[vector.place for vector in vectors],
-        max_tokens=settings.max_tokens,
-        contrast=contrast,
-        base=subject.base if contrast else None,
-    )
-
-
 def _joined(held: Sequence[StoredVector], added: Sequence[StoredVector]) -> tuple[StoredVector, ...]:
     """Both, each once; those that are there keep their places."""
     return tuple(dict.fromkeys([*held, *added]))
-
-
-def _described(vectors: Sequence[StoredVector]) -> str:
-    """ "dm at 2, h at 30": what is read, for a person."""
-    return ", ".join(f"{vector.name} at layer {vector.layer}" for vector in vectors)
 
 
 def _check_complete(folder: Path, existing: Manifest | None) -> None:
@@ -215,7 +295,7 @@ def _existing(folder: Path, overwrite: bool) -> Manifest | None:
     if not overwrite:
         return read_manifest(folder)
     if folder.is_dir():
-        refuse_others(folder, OURS)
+        refuse_others(folder, _is_ours)
     elif folder.exists():
         raise IndexFolderError(f"{folder} is a file.", "An index is a folder.", "Give another path with -o.")
     return None
@@ -240,75 +320,23 @@ def _scan(
     )
 
 
+def _is_ours(name: str) -> bool:
+    return name in OURS or is_of_a_generation(name)
+
+
 def _clear(folder: Path) -> None:
     """Removes the index that is replaced, and nothing else."""
     with locked(folder):
-        refuse_others(folder, OURS)
-        for name in (RECORDS, ADDED, REFERENCES):
+        refuse_others(folder, _is_ours)
+        for name in FOLDERS:
             shutil.rmtree(folder / name, ignore_errors=True)
-        for name in (RUN, REJECTED, CENTRES, TEMPORARY):
-            (folder / name).unlink(missing_ok=True)
+        for path in list(folder.iterdir()):
+            if path.name == RUN or is_of_a_generation(path.name):
+                path.unlink()
         if (folder / NEW_REJECTED).exists():
             os.replace(folder / NEW_REJECTED, folder / REJECTED)
         # The manifest goes last: without it a folder with any of the others is taken for something else.
         (folder / MANIFEST).unlink(missing_ok=True)
 
 
-def _manifest(
-    settings: BuildSettings,
-    subject: Subject,
-    found: Scan,
-    layers: Sequence[int],
-    choice: dict[str, JsonValue],
-) -> Manifest:
-    loaded, encoder = subject.loaded, subject.encoder
-    forms = forms_asked(settings.methods, has_base=subject.contrast)
-    depths = Depths(layers[0], loaded.n_layers)
-    return Manifest(
-        hashes=fingerprint(loaded, encoder.template),
-        model=loaded.settings.model,
-        adapter=loaded.settings.adapter,
-        dtype=str(loaded.dtype).removeprefix("torch."),
-        quantization=settings.quantization,
-        n_layers=loaded.n_layers,
-        layer=layers[0],
-        layer_choice=choice,
-        max_length=encoder.max_length,
-        rows=encoder.rows,
-        vectors=vectors_read(forms, depths, whole_at=layers[1:], hidden_size=loaded.hidden_size),
-        methods=settings.methods,
-        base=subject.base_identity(),
-        filters=filter_columns(found.metadata_types, loaded.n_layers),
-        data=DataSummary(
-            source=settings.data,
-            columns=settings.columns,
-            split=settings.split,
-            shape=found.shape,
-            content_hash=found.content_hash,
-            n_rows=found.n_rows,
-            n_unreadable=found.n_rejected,
-            n_duplicates=found.n_duplicates,
-        ),
-        shard_rows=settings.shard_rows,
-        max_tokens=settings.max_tokens,
-        versions={name: version(name) for name in ("whence", "torch", "transformers", "pylance")},
-        settings=settings.model_dump(mode="json"),
-    )
-
-
-def _about_base(settings: BuildSettings, subject: Subject) -> str:
-    if subject.base is not None:
-        return f"Compared with {subject.base.settings.model}, the model before fine-tuning"
-    if subject.contrast:
-        return "Compared with the model before fine-tuning: itself, the adapter turned off"
-    why = "give the model before fine-tuning with --base to have it" if settings.contrast else "as asked"
-    return f"Without a comparison to the base ({why}): the default method is rept-centred"
-
-
-def _about_data(found: Scan) -> str:
-    duplicates = f", {found.n_duplicates} exact duplicates" if found.n_duplicates else ""
-    rejected = f", {found.n_rejected} set aside" if found.n_rejected else ""
-    return "; ".join([f"{found.n_rows} rows ({found.shape}){duplicates}{rejected}", *found.notes])
-
-
-__all__ = ["BuildSettings", "build_index", "probe_turns"]
+__all__ = ["BuildSettings", "build_index", "build_part", "probe_turns"]

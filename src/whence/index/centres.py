@@ -1,67 +1,132 @@
 """The mean of each stored vector over all records: what rows have in common, and centred forms take away.
 
 Hidden states of one model share a large common part (a few coordinates with huge values, the template's last token), so
-their plain cosines are all close to 1 and rank by what all rows share. Means are taken once, when an index is complete.
+their plain cosines are all close to 1 and rank by what all rows share.
+
+Means are made of sums, one of each vector for each shard, which whoever computes the shard leaves with it. They are
+added in the order of the shards, so the centres do not depend on who computed what. Rows that are appended or deleted
+later add or take away theirs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import lance
 import numpy as np
+import pyarrow as pa
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from whence.errors import IndexFolderError
-from whence.index.manifest import CENTRES, Manifest, write_bytes_atomically
+from whence.files import write_atomically
+from whence.index.manifest import Manifest
 from whence.index.records import STATE_SUM
 from whence.scoring import Centres
 
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 1024
 LAST_STATE = "last_state"
 """Name of the mean state at the last layer, the mean of m there."""
 
+Sums = Mapping[str, Float[np.ndarray, " dim"]]
+"""Sum over records of each vector, by its column, and of the mean states at the last layer under `LAST_STATE`;
+float64."""
+
+
+def sums_of(manifest: Manifest, batches: Iterable[pa.RecordBatch]) -> Sums:
+    """sum_r norm[r] unit[r] of each vector over the records of these batches, and the sum of their states."""
+    totals = {vector.column: np.zeros(vector.dim) for vector in manifest.vectors}
+    kept = kept_sums()
+    for batch in batches:
+        for vector in manifest.vectors:
+            unit = batch.column(vector.column).flatten().to_numpy().reshape(-1, vector.dim).astype(np.float64)
+            totals[vector.column] += batch.column(vector.norm_column).to_numpy().astype(np.float64) @ unit
+        for name, column in kept.items():
+            for one in batch.column(column).drop_null().to_pylist():
+                totals[name] = totals[name] + np.asarray(one) if name in totals else np.asarray(one)
+    return {name: np.zeros(1) for name in kept} | totals
+
+
+def kept_sums() -> dict[str, str]:
+    """Of what the records hold sums alone, each over those that were made together: its name here, and the column.
+
+    What one record adds to such a sum is not known, so a deleted one cannot be taken out of it.
+    """
+    return {LAST_STATE: STATE_SUM}
+
+
+def sum_columns(manifest: Manifest) -> list[str]:
+    """The columns that `sums_of` reads."""
+    read = [name for vector in manifest.vectors for name in (vector.column, vector.norm_column)]
+    return [*read, *kept_sums().values()]
+
+
+def added(parts: Iterable[Sums]) -> Sums:
+    """The sums over all parts, added in their order."""
+    total: dict[str, np.ndarray] = {}
+    for part in parts:
+        for name, one in part.items():
+            total[name] = total[name] + one if name in total else one
+    return total
+
+
+def centres_content(sums: Sums, n_records: int) -> bytes:
+    """The file of centres: centre[layer, name] = sums[column] / n_records, float64, as safetensors."""
+    return save({name: torch.from_numpy(np.atleast_1d(total / max(1, n_records))) for name, total in sums.items()})
+
 
 def write_centres(folder: Path, manifest: Manifest, dataset: lance.LanceDataset) -> None:
-    """Computes the mean of every stored vector and writes them, float64, beside the records.
-
-    centre[layer, name] = (1 / n_records) sum_r norm[r] unit[r]. Memory: one block of one vector.
-    """
-    found: dict[str, torch.Tensor] = {}
-    for vector in manifest.vectors:
-        columns, dim = [vector.column, vector.norm_column], vector.dim
-        total, count = np.zeros(dim), 0
-        for batch in dataset.scanner(columns=columns, batch_size=BLOCK_ROWS, scan_in_order=True).to_batches():
-            unit = batch.column(columns[0]).flatten().to_numpy().reshape(-1, dim).astype(np.float64)
-            total += batch.column(columns[1]).to_numpy().astype(np.float64) @ unit
-            count += len(unit)
-        found[vector.column] = torch.from_numpy(total / max(1, count))
-    found[LAST_STATE] = _mean_state(dataset)
-    write_bytes_atomically(folder / CENTRES, save(found))
+    """Writes the centres from the records themselves, all of which are read. Memory: a block of them."""
+    write_atomically(
+        folder / manifest.centres, centres_content(sums_of_records(manifest, dataset), dataset.count_rows())
+    )
 
 
-def _mean_state(dataset: lance.LanceDataset) -> torch.Tensor:
-    """The mean of `Extracted.mean_state` over all records, from the sums that were stored with them."""
-    total: np.ndarray | float = 0.0
-    scanner = dataset.scanner(columns=[STATE_SUM], filter=f"{STATE_SUM} IS NOT NULL", scan_in_order=True)
-    for batch in scanner.to_batches():
-        for one in batch.column(STATE_SUM).to_pylist():
-            total = total + np.asarray(one)
-    return torch.from_numpy(np.atleast_1d(total) / max(1, dataset.count_rows()))
+def sums_of_records(manifest: Manifest, dataset: lance.LanceDataset) -> Sums:
+    """The sums over all records, which are read in blocks."""
+    scanner = dataset.scanner(columns=sum_columns(manifest), batch_size=BLOCK_ROWS, scan_in_order=True)
+    return sums_of(manifest, scanner.to_batches())
+
+
+def sums_in(folder: Path, manifest: Manifest) -> Sums:
+    """The sums over all records of a complete index, from its centres. Raises IndexFolderError as `read_centres`."""
+    assert manifest.counts is not None
+    return {name: mean.numpy() * manifest.counts.n_records for name, mean in _read(folder, manifest).items()}
 
 
 def read_centres(folder: Path, manifest: Manifest) -> Centres:
-    """The means that `write_centres` wrote. Raises IndexFolderError if they are missing or damaged."""
+    """The means of an index. Raises IndexFolderError if they are missing or damaged."""
+    found = _read(folder, manifest)
+    centres = {vector.place: found[vector.column] for vector in manifest.vectors}
+    # Comparisons token by token centre states at the last layer, whether the index keeps m there or not.
+    return {(manifest.n_layers, "m"): found[LAST_STATE]} | centres
+
+
+def _read(folder: Path, manifest: Manifest) -> dict[str, torch.Tensor]:
     try:
-        found = load_file(folder / CENTRES)
-        centres = {vector.place: found[vector.column] for vector in manifest.vectors}
-        # Comparisons token by token centre states at the last layer, whether the index keeps m there or not.
-        return {(manifest.n_layers, "m"): found[LAST_STATE]} | centres
+        found = load_file(folder / manifest.centres)
+        return {name: found[name] for name in (*(vector.column for vector in manifest.vectors), LAST_STATE)}
     except (OSError, KeyError, SafetensorError) as error:
         raise IndexFolderError(
-            f"The index {folder} is damaged: {CENTRES} cannot be read ({error}).",
+            f"The index {folder} is damaged: {manifest.centres} cannot be read ({error}).",
             "It holds the mean of each vector.",
-            "Build the index again with --overwrite.",
+            f"Restore it: whence verify {folder} --repair. Or build the index again with --overwrite.",
         ) from error
+
+
+__all__ = [
+    "LAST_STATE",
+    "Sums",
+    "added",
+    "centres_content",
+    "kept_sums",
+    "read_centres",
+    "sum_columns",
+    "sums_in",
+    "sums_of",
+    "sums_of_records",
+    "write_centres",
+]

@@ -7,21 +7,30 @@ An index folder holds
     rejected.jsonl     the rows that could not be used, each with its reason
     signatures.lance   one record per (row, turn), see whence.index.store
     centres.safetensors  the mean of each vector over all records
+    files-0.jsonl      every file with its checksum (whence.index.file_table)
+    backup/            copies of the small ones, for repairs
+
+Of a complete index the manifest is the one file that is ever replaced; whatever changes gets a new name, which the new
+manifest names. So a reader finds an index as it was before a change or as it is behind it, whenever the change was cut.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from whence import files
 from whence.data import ColumnType, RowEncoding
-from whence.errors import IndexFolderError, MismatchError
-from whence.files import nearest
+from whence.errors import IndexFolderError
+from whence.files import TEMPORARY as PARTIAL
+from whence.files import nearest, write_atomically
+from whence.index.file_table import sha256
+from whence.index.history import Change, DataPart, DataSummary, read_numbers
 from whence.model import Fingerprint
 
 SCHEMA = "whence.index/7"
@@ -39,9 +48,13 @@ CENTRES = "centres.safetensors"
 ADDED = "added.lance"
 """Vectors on their way into a complete index; see whence.index.add."""
 LOCK = ".whence.lock"
+FINISH_LOCK = ".whence.finish.lock"
+SHARDS = "shards"
+"""Folder of the shards that are committed and not yet sealed; see whence.index.shard_notes."""
+BACKUP = "backup"
+"""Folder of copies of the manifest and what it names, but for the records."""
 REFERENCES = "references"
 """Folder of what the verdicts of an index keep; see whence.trace.verdict.reference_cache."""
-TEMPORARY = ".whence.tmp"
 NEW_REJECTED = ".whence.rejected.jsonl"
 """rejected.jsonl of a build that is about to replace an index."""
 
@@ -79,31 +92,6 @@ class StoredVector(BaseModel):
     def norm_column(self) -> str:
         """Column of the norms."""
         return f"{self.name}_norm_{self.layer}"
-
-
-class DataSummary(BaseModel):
-    """The training data that was indexed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str
-    columns: dict[str, str] | None = None
-    split: str | None = None
-    shape: str = ""
-    content_hash: str
-    n_rows: int
-    """Rows that could be read; row numbers go from 0 to n_rows - 1."""
-    n_unreadable: int = 0
-    """Rows that could not be read; they have no number."""
-    n_duplicates: int = 0
-
-    @property
-    def is_plain_text(self) -> bool:
-        """Whether every row is a plain document, without prompt and template."""
-        columns = self.columns or {}
-        if "messages" in columns or "prompt" in columns:
-            return False
-        return self.shape.strip().casefold() == columns.get("text", "text").strip().casefold()
 
 
 class Counts(BaseModel):
@@ -153,6 +141,18 @@ class Manifest(BaseModel):
     shard_rows: int = 1024
     max_tokens: int = 2048
     counts: Counts | None = None
+    generation: int = 0
+    """How often the rows or vectors of the complete index were changed."""
+    records_version: int | None = None
+    """Version of the records in Lance; None for the newest, in indexes that were built before it was kept."""
+    centres: str = CENTRES
+    """Name of the file of centres."""
+    rejected: tuple[str, ...] = (REJECTED,)
+    """Names of the files of rows that were set aside, those that are there."""
+    files: str = ""
+    """SHA-256 of the table of files, `files_name`; "" in indexes that were built before it was kept."""
+    history: tuple[Change, ...] = ()
+    """What happened to the rows, oldest first."""
     versions: dict[str, str] = {}
     settings: dict[str, JsonValue] = {}
     """The arguments of `build_index`, as in run.yaml."""
@@ -167,6 +167,26 @@ class Manifest(BaseModel):
     def places(self) -> list[tuple[int, str]]:
         """(layer, vector) of every stored vector, in the order of the columns."""
         return [vector.place for vector in self.vectors]
+
+    @property
+    def files_name(self) -> str:
+        """Name of the table of files."""
+        return f"files-{self.generation}.jsonl"
+
+    def parts(self) -> list[DataPart]:
+        """The data that the rows came from, in the order of the rows."""
+        came = [DataPart(one.data, one.first_row, one.first_shard) for one in self.history if one.data is not None]
+        return came or [DataPart(self.data, 0, 0)]
+
+    def deleted_rows(self) -> np.ndarray:
+        """Numbers of the rows that were deleted, ascending, int64."""
+        numbers = [read_numbers(one.rows) for one in self.history if one.change == "delete"]
+        return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *numbers]))
+
+    @property
+    def rows_changed(self) -> bool:
+        """Whether rows came or went since the index was built."""
+        return any(one.change in ("append", "delete") for one in self.history)
 
     def identity(self) -> dict[str, JsonValue]:
         """Everything that decides the records, by the name a person knows it under. Paths and speed are not in it."""
@@ -193,7 +213,12 @@ class Manifest(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Replaces manifest.json at once: a reader sees the old or the new one, never a part."""
-        write_atomically(folder / MANIFEST, self.model_dump_json(by_alias=True, indent=2) + "\n")
+        write_atomically(folder / MANIFEST, self.text())
+
+    def text(self) -> str:
+        """manifest.json: the fields, and behind them the SHA-256 of all that stands before it."""
+        body = self.model_dump_json(by_alias=True, indent=2).removesuffix("\n}")
+        return body + _sealed(body.encode("utf-8")).decode()
 
 
 def write_run(folder: Path, manifest: Manifest) -> None:
@@ -215,16 +240,6 @@ def write_run(folder: Path, manifest: Manifest) -> None:
     write_atomically(folder / RUN, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """As `whence.files.write_atomically`, under the one name that an index folder knows for what a crash leaves."""
-    write_bytes_atomically(path, text.encode("utf-8"))
-
-
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """As `write_atomically`, for content that is no text."""
-    files.write_atomically(path, content, temporary=TEMPORARY)
-
-
 def read_manifest(folder: Path) -> Manifest | None:
     """The folder's manifest; None if there is no such folder or nothing in it but what a killed build leaves.
 
@@ -239,11 +254,16 @@ def read_manifest(folder: Path) -> Manifest | None:
         _refuse_foreign(folder)
         return None
     try:
-        content = json.loads(path.read_text("utf-8"))
+        raw = path.read_bytes()
+        content = json.loads(raw)
     except (OSError, ValueError) as error:
         raise IndexFolderError(
-            f"{path} cannot be read: {error}", "It is JSON that whence wrote.", "Build the index anew with --overwrite."
+            f"{path} cannot be read: {error}", "It is JSON that whence wrote.", _mend(folder)
         ) from error
+    if isinstance(content, dict) and content.pop("digest", "") and not _is_sealed(raw):
+        raise IndexFolderError(
+            f"{path} is damaged: it is not what whence wrote.", "Its digest must be that of its content.", _mend(folder)
+        )
     schema = content.get("schema") if isinstance(content, dict) else None
     if not isinstance(schema, str) or not schema.startswith("whence.index/"):
         _refuse_foreign(folder)
@@ -260,8 +280,23 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise IndexFolderError(
             f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
             f"A manifest of schema {SCHEMA}.",
-            "Build the index anew with --overwrite.",
+            _mend(folder),
         ) from error
+
+
+def _is_sealed(raw: bytes) -> bool:
+    """Whether the manifest ends with the digest of what stands before it."""
+    size = len(_sealed(b""))
+    return _sealed(raw[:-size]) == raw[-size:]
+
+
+def _sealed(body: bytes) -> bytes:
+    """The end of a manifest, behind this body."""
+    return f',\n  "digest": "{sha256(body)}"\n}}\n'.encode()
+
+
+def _mend(folder: Path) -> str:
+    return f"Restore it from its copy: whence verify {folder} --repair. Or build the index anew with --overwrite."
 
 
 def _rebuild_command(folder: Path, content: Mapping[str, JsonValue]) -> str:
@@ -286,35 +321,24 @@ def require_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def differences(index: Mapping[str, JsonValue], command: Mapping[str, JsonValue]) -> list[str]:
-    """One line for each name under which the two identities differ."""
-    return [
-        f"{name}: the index has {_short(index[name])}, this command gives {_short(command[name])}"
-        for name in index
-        if index[name] != command[name]
-    ]
-
-
-def check_model(manifest: Manifest, found: Fingerprint) -> None:
-    """Raises MismatchError, with both hashes, unless the model is the one that the index was built with."""
-    lines = differences(manifest.hashes.model_dump(), found.model_dump())
-    if lines:
-        adapter = f" --adapter {manifest.adapter}" if manifest.adapter else ""
-        raise MismatchError(
-            "This model is not the one the index was built with:\n  "
-            + "\n  ".join(line.replace("this command gives", "this model has") for line in lines),
-            f"The index belongs to {manifest.model}{adapter} in {manifest.dtype}.",
-            "Ask with that model, or index the data with this one into another folder (whence index ... -o OTHER).",
-        )
-
-
 def _refuse_foreign(folder: Path) -> None:
-    refuse_others(folder, {REJECTED, LOCK, TEMPORARY, NEW_REJECTED})
+    begun = {REJECTED, LOCK, FINISH_LOCK, NEW_REJECTED}
+    refuse_others(folder, lambda name: name in begun or is_partial(name))
 
 
-def refuse_others(folder: Path, ours: Set[str]) -> None:
-    """Raises IndexFolderError if the folder holds anything but files of these names."""
-    names = sorted(path.name for path in folder.iterdir() if path.name not in ours)
+def is_of_a_generation(name: str) -> bool:
+    """Whether a file of this name belongs to one state of an index, or was left half written by a crash."""
+    return re.fullmatch(r"(files|centres|rejected)(-\d+)?\.(jsonl|safetensors)", name) is not None or is_partial(name)
+
+
+def is_partial(name: str) -> bool:
+    """Whether a crash left the file half written."""
+    return name.startswith(PARTIAL)
+
+
+def refuse_others(folder: Path, ours: Callable[[str], bool]) -> None:
+    """Raises IndexFolderError if the folder holds anything but files of whose names `ours` is true."""
+    names = sorted(path.name for path in folder.iterdir() if not ours(path.name))
     if names:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         raise IndexFolderError(
@@ -329,8 +353,3 @@ def _nearest_index(folder: Path) -> Path | None:
     siblings = [path.parent.name for path in sorted(parent.glob(f"*/{MANIFEST}"))] if parent.is_dir() else []
     near = nearest(folder.name, siblings)
     return parent / near[0] if near else None
-
-
-def _short(value: JsonValue) -> str:
-    text = "none" if value in ("", None) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -157,21 +157,21 @@ def record_table(manifest: Manifest, shard: int, rows: Sequence[PendingRecord], 
     columns[STATE_SUM] = [total, *[None] * (len(rows) - 1)]
     columns |= vector_columns(manifest.vectors, rows, extracted)
     for column in manifest.filters:
-        columns[column.column] = [_filter_value(item.example.metadata.get(column.name), column.type) for item in rows]
+        columns[column.column] = [filter_value(item.example.metadata.get(column.name), column.type) for item in rows]
     schema = record_schema(manifest)
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-def open_records(folder: Path) -> lance.LanceDataset | None:
-    """The records of the index that are committed; None if nothing is."""
-    return open_dataset(folder / RECORDS)
+def open_records(folder: Path, version: int | None = None) -> lance.LanceDataset | None:
+    """The records of a sealed index, of this version or the newest; None where there are none."""
+    return open_dataset(folder / RECORDS, version)
 
 
-def open_dataset(path: Path) -> lance.LanceDataset | None:
-    """A Lance data set; None where nothing was ever committed."""
+def open_dataset(path: Path, version: int | None = None) -> lance.LanceDataset | None:
+    """A Lance data set, of this version or the newest; None where nothing was ever committed."""
     if not any((path / "_versions").glob("*.manifest")):
         return None
-    return lance.dataset(str(path))
+    return lance.dataset(str(path), version=version)
 
 
 def append_records(folder: Path, table: pa.Table) -> None:
@@ -185,7 +185,7 @@ def _turns(item: PendingRecord) -> str:
     return "" if item.turn.turn else conversation_json(item.example)
 
 
-def _filter_value(value: Json, type: ColumnType) -> bool | int | float | str | None:
+def filter_value(value: Json, type: ColumnType) -> bool | int | float | str | None:
     """The value as its column's type; the scan chose a type that holds them all, "str" for what is mixed or nested."""
     if value is None:
         return None

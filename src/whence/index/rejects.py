@@ -3,90 +3,91 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
-from whence.data import RAW_LIMIT
+import numpy as np
+
 from whence.errors import DataError
-from whence.index.engines.local import Reject
-from whence.index.manifest import REJECTED, TEMPORARY, Manifest
+from whence.files import appears_whole
+from whence.index.manifest import REJECTED, Manifest
+from whence.index.shard_notes import RejectLine, ShardNote, committed_notes
 
 SHOWN_REASONS = 3
 
 
 class Rejects:
-    """The reader's lines, then those of rows that could not be encoded, with row and shard.
+    """Counts what the shards set aside, beside what the reader did, and holds it against what is allowed.
 
-    done: shards that are committed; lines of others are dropped, since their rows will be encoded again.
+    name: the file of both, the reader's lines first.
     """
 
-    def __init__(self, out: Path, done: set[int], manifest: Manifest, max_rejected: float) -> None:
-        self._path = out / REJECTED
-        self._max_rejected = max_rejected
+    def __init__(self, out: Path, manifest: Manifest, max_rejected: float, *, name: str = REJECTED) -> None:
+        self._out, self._path, self._max_rejected = out, out / name, max_rejected
         self._total = manifest.data.n_rows + manifest.data.n_unreadable
         self._reasons: list[str] = []
         self.count = manifest.data.n_unreadable
-        if self._path.exists():
-            self.count += self._keep_only(done)
 
-    def save(self, shard: int, rejects: Sequence[Reject]) -> None:
-        """Adds a shard's lines and forces them to disk."""
-        if not rejects:
-            return
-        with self._path.open("a", encoding="utf-8") as file:
-            file.writelines(_line(shard, reject) for reject in rejects)
-            file.flush()
-            os.fsync(file.fileno())
-        self.count += len(rejects)
-        self._reasons += [f"\n  {reject.reason}" for reject in rejects[: SHOWN_REASONS - len(self._reasons)]]
+    def take(self, note: ShardNote) -> None:
+        """Adds a shard's."""
+        self.count += len(note.rejects)
+        self._reasons += [line.reason for line in note.rejects[: SHOWN_REASONS - len(self._reasons)]]
 
     def check(self) -> None:
-        """Raises DataError above the allowed share."""
-        if self.count > self._max_rejected * self._total:
-            share = self.count / self._total
-            raise DataError(
-                f"{self.count} of {self._total} rows cannot be used ({share:.1%}), so far:{''.join(self._reasons)}",
-                f"At most {self._max_rejected:.1%} may be set aside.",
-                f"All reasons are in {self._path}. Correct the data, or allow more with --max-rejected.",
-            )
+        """Raises DataError above the allowed share, behind writing them all."""
+        if self.count <= self._max_rejected * self._total:
+            return
+        self.write()
+        share, reasons = self.count / self._total, "".join(f"\n  {reason}" for reason in self._reasons)
+        raise DataError(
+            f"{self.count} of {self._total} rows cannot be used ({share:.1%}), so far:{reasons}",
+            f"At most {self._max_rejected:.1%} may be set aside.",
+            f"All reasons are in {self._path}. Correct the data, or allow more with --max-rejected.",
+        )
 
-    def _keep_only(self, done: set[int]) -> int:
-        """Drops lines of shards that are not committed, which will be made again; returns how many are left."""
-        kept = 0
-        temporary = self._path.with_name(TEMPORARY)
-        with self._path.open("rb") as old, temporary.open("wb") as new:
-            for line in old:
-                shard = _shard_of(line)
-                if shard is None or shard in done:
-                    new.write(line)
-                    kept += shard is not None
-            new.flush()
-            os.fsync(new.fileno())
-        os.replace(temporary, self._path)
-        return kept
+    def write(self) -> None:
+        """Writes the file: the reader's lines as they are, then those of the committed shards, in order of the rows."""
+        lines = (line for note, _ in committed_notes(self._out) for line in note.rejects)
+        content = chain(_readers_lines(self._path), _jsonl(lines))
+        first = next(content, None)
+        if first is None:
+            return
+        with appears_whole(self._path) as partial, partial.open("wb") as file:
+            file.write(first)
+            file.writelines(content)
 
 
-def _line(shard: int, reject: Reject) -> str:
-    turns = [[turn.role, turn.content] for turn in reject.example.turns]
-    content = {
-        "file": reject.example.file,
-        "line": reject.example.line,
-        "reason": reject.reason,
-        "raw": json.dumps(turns, ensure_ascii=False)[:RAW_LIMIT],
-        "row": reject.row,
-        "shard": shard,
-    }
-    return json.dumps(content, ensure_ascii=False) + "\n"
+def rejected_rows(folder: Path, names: Sequence[str]) -> np.ndarray:
+    """Numbers of the rows that were set aside while encoding, in the files of these names."""
+    found: list[int] = []
+    for name in names:
+        if (folder / name).exists():
+            with (folder / name).open("rb") as file:
+                found += [row for row in (json.loads(line).get("row") for line in file) if isinstance(row, int)]
+    return np.array(found, dtype=np.int64)
 
 
-def _shard_of(line: bytes) -> int | None:
-    """The shard that wrote the line, None for the reader's lines, -1 for the torn last line of a killed run."""
+def _jsonl(lines: Iterable[RejectLine]) -> Iterator[bytes]:
+    for line in lines:
+        yield json.dumps(line.model_dump(), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _readers_lines(path: Path) -> Iterator[bytes]:
+    """The lines that no shard wrote."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if not _has_shard(line):
+                yield line
+
+
+def _has_shard(line: bytes) -> bool:
     try:
-        shard = json.loads(line).get("shard")
+        return isinstance(json.loads(line).get("shard"), int)
     except ValueError:
-        return -1
-    return shard if isinstance(shard, int) else None
+        return True
 
 
-__all__ = ["Rejects"]
+__all__ = ["Rejects", "rejected_rows"]

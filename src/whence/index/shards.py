@@ -1,17 +1,15 @@
 """Writing an index shard by shard: a shard is the unit of work and of commit.
 
-A shard is `shard_rows` consecutive rows. Its records become visible in one atomic commit, so after a crash a shard is
-there or not, and the same command continues with the first one that is not. A shard is always computed in the same
-batches, whoever computes it, so its values do not depend on where a run was interrupted.
+A shard is `shard_rows` consecutive rows. It is committed when its note appears (whence.index.shard_notes), so after a
+crash a shard is there or not, and the same command continues with those that are not. A shard is always computed in the
+same batches, whoever computes it, so its values do not depend on where a run was interrupted. When all are there the
+index is sealed: the files of the shards become the records, and the manifest says that it is complete.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -19,21 +17,20 @@ import lance
 
 from whence.data import Example
 from whence.errors import DataError, IndexFolderError
-from whence.index.centres import write_centres
-from whence.index.engines.local import EncodesExamples, ExtractsSignatures, LocalEngine, ShardResult, ShardSpec
-from whence.index.manifest import (
-    LOCK,
-    MANIFEST,
-    REJECTED,
-    Counts,
-    Manifest,
-    differences,
-    read_manifest,
-    write_run,
-)
-from whence.index.records import append_records, open_records, record_table
+from whence.index.centres import Sums, added
+from whence.index.engines.in_process import Engine, InProcess, ShardWriter, Task
+from whence.index.engines.local import EncodesExamples, ExtractsSignatures
+from whence.index.file_table import ShardRows
+from whence.index.history import Change, DataPart, described_numbers, now
+from whence.index.locking import locked
+from whence.index.manifest import REJECTED, Counts, Manifest, read_manifest, write_run
+from whence.index.publishing import clear, commit_all, fragments_now, publish
+from whence.index.records import record_schema
 from whence.index.rejects import Rejects
-from whence.index.store import Index, count_distinct_rows, first_line, saved_rows
+from whence.index.sameness import differences
+from whence.index.saving import saving
+from whence.index.shard_notes import ShardNote, committed_note, committed_notes
+from whence.index.store import Index
 from whence.progress import Count
 
 
@@ -42,6 +39,20 @@ def write_index(
     examples: Callable[[], Iterator[Example]],
     encoder: EncodesExamples,
     extractor: ExtractsSignatures,
+    manifest: Manifest,
+    *,
+    max_rejected: float = 0.05,
+    progress: Count | None = None,
+) -> Index:
+    """Builds the index that `manifest` describes in this process; see `write_index_with`."""
+    engine = InProcess(ShardWriter(out, manifest, encoder, extractor))
+    return write_index_with(out, examples, engine, manifest, max_rejected=max_rejected, progress=progress)
+
+
+def write_index_with(
+    out: Path,
+    examples: Callable[[], Iterator[Example]],
+    engine: Engine,
     manifest: Manifest,
     *,
     max_rejected: float = 0.05,
@@ -57,60 +68,177 @@ def write_index(
         NonFiniteError: a signature is NaN or infinite.
     """
     started = time.monotonic()
-    total = manifest.data.n_rows
-    read_manifest(out)
-    with saving(out, total):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, manifest)
     with locked(out):
-        existing = read_manifest(out)
-        if existing is None:
-            with saving(out, total):
-                _start(out, manifest)
-        else:
-            check_same(out, existing, manifest)
-            if existing.status == "complete":
-                return Index.open(out)
-        done = committed_shards(open_records(out))
-        with saving(out, total):
-            rejects = Rejects(out, done, manifest, max_rejected)
-        engine = LocalEngine(encoder, extractor)
-        for shard, first, group in shard_groups(examples(), manifest):
-            if shard not in done:
-                spec = ShardSpec(shard, first, partial(record_table, manifest, shard))
-                result = engine.compute_shard(spec, group, share_told(progress, first, len(group), total))
-                commit_shard(out, total, shard, result, rejects)
-            if progress is not None:
-                progress(first + len(group), total)
-        with saving(out, total):
-            _finish(out, manifest, rejects.count, time.monotonic() - started)
+        if begin(out, manifest):
+            return Index.open(out)
+        rejects = Rejects(out, manifest, max_rejected)
+        compute_shards(out, examples(), engine, manifest, rejects, progress=progress)
+        seal(out, manifest, rejects, time.monotonic() - started)
     return Index.open(out)
 
 
-def commit_shard(out: Path, total: int, shard: int, result: ShardResult, rejects: Rejects) -> None:
-    """Makes a computed shard visible at once. Its rejects go first: lines of a shard that is not there are dropped."""
-    with saving(out, total):
-        rejects.save(shard, result.rejects)
-    rejects.check()
-    if result.table is not None:
-        with saving(out, total):
-            append_records(out, result.table)
+def make_folder(out: Path, manifest: Manifest) -> None:
+    """Makes the folder where it is not there. Raises IndexFolderError where it is something else."""
+    read_manifest(out)
+    with saving(out, manifest.data.n_rows):
+        out.mkdir(parents=True, exist_ok=True)
 
 
-def shard_groups(examples: Iterator[Example], manifest: Manifest) -> Iterator[tuple[int, int, list[Example]]]:
-    """(number of the shard, number of its first row, its rows), to the end of the data.
+def begin(out: Path, manifest: Manifest) -> bool:
+    """Writes the manifest of an index that is begun; whether the index is there and complete already.
+
+    Raises IndexFolderError where another index is there.
+    """
+    existing = read_manifest(out)
+    if existing is None:
+        with saving(out, manifest.data.n_rows):
+            _start(out, manifest)
+        return False
+    check_same(out, existing, manifest)
+    return existing.status == "complete"
+
+
+def compute_shards(
+    out: Path,
+    examples: Iterator[Example],
+    engine: Engine,
+    manifest: Manifest,
+    rejects: Rejects,
+    *,
+    part: DataPart | None = None,
+    mine: Callable[[int], bool] = lambda shard: True,
+    progress: Count | None = None,
+) -> None:
+    """Has the engine compute and commit the shards of a part of the data that are not committed.
+
+    part: the rows that `examples` gives; None for all rows of an index that is built. mine: chooses among the shards.
+    """
+    part = part or DataPart(manifest.data, 0, 0)
+    done: dict[int, int] = {}
+    for note, _ in committed_notes(out):
+        done[note.rows.shard] = note.rows.n_rows
+        rejects.take(note)
+    sizes = {shard: n_rows for shard, _, n_rows in part.shard_starts(manifest.shard_rows) if mine(shard)}
+    clock = _Clock(sum(n for shard, n in done.items() if shard in sizes), sum(sizes.values()), progress)
+
+    def committed(note: ShardNote) -> None:
+        rejects.take(note)
+        rejects.check()
+        clock.add(note.rows.n_rows)
+
+    clock.add(0)
+
+    def tasks() -> Iterator[Task]:
+        for rows, group in shard_groups(examples, manifest, part):
+            if rows.shard in sizes and rows.shard not in done:
+                found = committed_note(out, rows.shard)
+                if found is None:
+                    yield rows, group
+                else:
+                    # Another worker has committed it since this one began.
+                    committed(found[0])
+
+    with saving(out, part.data.n_rows):
+        engine.run(tasks(), committed, clock.tell)
+
+
+class _Clock:
+    """Rows that are done, told as they come; `tell` adds the share of a shard that one worker alone is at."""
+
+    def __init__(self, done: int, total: int, progress: Count | None) -> None:
+        self._done, self._total, self._progress = done, total, progress
+
+    def add(self, n_rows: int) -> None:
+        self._done += n_rows
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+    def tell(self, n_rows: float) -> None:
+        if self._progress is not None:
+            self._progress(self._done + int(n_rows), self._total)
+
+
+def shard_groups(
+    examples: Iterator[Example], manifest: Manifest, part: DataPart | None = None
+) -> Iterator[tuple[ShardRows, list[Example]]]:
+    """The shards of a part of the data with their rows, to the end of the data.
 
     Raises DataError at the end, where the data gave another number of rows than the scan counted.
     """
-    seen = 0
-    for shard, group in enumerate(iter(lambda: list(islice(examples, manifest.shard_rows)), [])):
-        yield shard, seen, group
+    part, seen = part or DataPart(manifest.data, 0, 0), 0
+    for i, group in enumerate(iter(lambda: list(islice(examples, manifest.shard_rows)), [])):
+        yield ShardRows(shard=part.first_shard + i, first_row=part.first_row + seen, n_rows=len(group)), group
         seen += len(group)
-    if seen != manifest.data.n_rows:
+    if seen != part.data.n_rows:
         raise DataError(
-            f"{manifest.data.source} gave {seen} usable rows, but {manifest.data.n_rows} when it was scanned.",
+            f"{part.data.source} gave {seen} usable rows, but {part.data.n_rows} when it was scanned.",
             "The data must not change while it is indexed.",
             "Run the same command again; if the data is meant to be another now, add --overwrite.",
         )
+
+
+def seal(out: Path, manifest: Manifest, rejects: Rejects, seconds: float) -> None:
+    """Makes the committed shards the records, and the index complete.
+
+    Raises:
+        IndexFolderError: shards are missing.
+        DataError: no row could be encoded.
+    """
+    total, notes = manifest.data.n_rows, []
+    sums: Sums = {}
+    for note, of_shard in committed_notes(out):
+        notes.append(note)
+        sums = added([sums, of_shard])
+    check_shards(out, manifest, {note.rows.shard for note in notes})
+    fragments = [note.fragment for note in notes if note.fragment is not None]
+    if not fragments:
+        rejects.write()
+        raise DataError(
+            f"None of the {total} rows of {manifest.data.source} could be encoded.",
+            "An index needs at least one row.",
+            f"The reasons are in {out / REJECTED}.",
+        )
+    counts = Counts(
+        n_rows=sum(note.n_encoded for note in notes),
+        n_records=sum(note.n_records for note in notes),
+        n_rejected=manifest.data.n_unreadable + sum(len(note.rejects) for note in notes),
+        n_truncated=sum(note.n_truncated for note in notes),
+    )
+    built = Change(change="build", when=now(), model=model_of(manifest), n_rows=counts.n_rows, data=manifest.data)
+    complete = manifest.model_copy(
+        update={
+            "status": "complete",
+            "counts": counts,
+            "history": (built,),
+            "timings": manifest.timings | {"write": round(seconds, 3)},
+        }
+    )
+    with saving(out, total):
+        rejects.write()
+        dataset = commit_all(out, record_schema(manifest), fragments)
+        known = {file.path: file for note in notes for file in note.files}
+        now_there = fragments_now(dataset, fragments)
+        complete = publish(out, complete, dataset, now_there, sums=sums, run=True, known=known)
+        clear(out, complete)
+
+
+def check_shards(out: Path, manifest: Manifest, there: set[int], part: DataPart | None = None) -> None:
+    """Raises IndexFolderError that names the shards that are not committed."""
+    part = part or DataPart(manifest.data, 0, 0)
+    n_shards = part.n_shards(manifest.shard_rows)
+    missing = set(range(part.first_shard, part.first_shard + n_shards)) - there
+    if missing:
+        raise IndexFolderError(
+            f"{len(missing)} of {n_shards} shards of {out} are not computed: {described_numbers(missing)[:200]}.",
+            "An index is sealed when all are.",
+            "Run the jobs that are missing or failed again, or the same command without --shard and --finish.",
+        )
+
+
+def model_of(manifest: Manifest) -> str:
+    """The model's hash for the history."""
+    return " ".join(filter(None, (manifest.hashes.weights, manifest.hashes.adapter)))
 
 
 def share_told(progress: Count | None, first: int, n_rows: int, total: int) -> Callable[[float], None] | None:
@@ -133,6 +261,12 @@ def check_same(out: Path, existing: Manifest, manifest: Manifest) -> None:
 
     A complete index may hold more vectors than are asked for: they were added.
     """
+    if existing.rows_changed:
+        raise IndexFolderError(
+            f"Rows of {out} were appended or deleted since it was built.",
+            "`whence index` continues a build, or finds it complete.",
+            "Change it further with `whence append` and `whence delete`, or build it anew with --overwrite.",
+        )
     ours, theirs = existing.identity(), manifest.identity()
     if existing.status == "complete" and set(manifest.vectors) <= set(existing.vectors):
         theirs["vectors"] = ours["vectors"]
@@ -145,24 +279,6 @@ def check_same(out: Path, existing: Manifest, manifest: Manifest) -> None:
         )
 
 
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Holds the folder against other runs; the system lets go when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has no flock; two runs into one folder are then the user's to avoid.
-        yield
-        return
-    with (out / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise IndexFolderError(
-                f"Another run is writing {out}.", "One run at a time writes an index.", "Wait for it, or stop it."
-            ) from error
-        yield
-
-
 def _start(out: Path, manifest: Manifest) -> None:
     if manifest.data.n_unreadable == 0:
         # Left by an earlier attempt that was refused; this data has no unreadable row.
@@ -172,54 +288,17 @@ def _start(out: Path, manifest: Manifest) -> None:
     write_run(out, manifest)
 
 
-def _finish(out: Path, manifest: Manifest, n_rejected: int, seconds: float) -> None:
-    dataset = open_records(out)
-    if dataset is None:
-        raise DataError(
-            f"None of the {manifest.data.n_rows} rows of {manifest.data.source} could be encoded.",
-            "An index needs at least one row.",
-            f"The reasons are in {out / REJECTED}.",
-        )
-    with saving(out, manifest.data.n_rows):
-        write_centres(out, manifest, dataset)
-    # Each commit left a version, and a killed run may have left files that no version names.
-    dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
-    counts = Counts(
-        n_rows=count_distinct_rows(dataset, None),
-        n_records=dataset.count_rows(),
-        n_rejected=n_rejected,
-        n_truncated=dataset.count_rows(filter="truncated > 0"),
-    )
-    timings = manifest.timings | {"write": round(seconds, 3)}
-    complete = manifest.model_copy(update={"status": "complete", "counts": counts, "timings": timings})
-    write_run(out, complete)
-    complete.write(out)
-
-
-@contextmanager
-def saving(out: Path, total: int) -> Iterator[None]:
-    """Turns a failure to write into an error that says what is safe."""
-    try:
-        yield
-    except OSError as error:
-        try:
-            saved = saved_rows(out) if (out / MANIFEST).exists() else 0
-        except (OSError, ValueError):
-            saved = 0
-        raise IndexFolderError(
-            f"The index {out} cannot be written: {first_line(error)}",
-            f"{saved} of {total} rows are saved and stay so.",
-            "Make room (or choose another disk with -o); the same command then continues.",
-        ) from error
-
-
 __all__ = [
+    "begin",
     "check_same",
-    "commit_shard",
+    "check_shards",
     "committed_shards",
-    "locked",
-    "saving",
+    "compute_shards",
+    "make_folder",
+    "model_of",
+    "seal",
     "shard_groups",
     "share_told",
     "write_index",
+    "write_index_with",
 ]

@@ -16,11 +16,10 @@ from whence.data import Example, Json, read_conversation
 from whence.errors import IndexFolderError, InputError
 from whence.index.centres import read_centres
 from whence.index.manifest import Manifest, require_manifest
+from whence.index.offsets import RecordOffsets
 from whence.index.records import FIELDS, norm_column, open_records, vector_column
+from whence.index.shard_notes import saved_rows
 from whence.scoring import CENTRED, Centres, Vectors
-
-ROW_SHIFT = 32
-"""Lance's row address: the fragment's number in the upper 32 bits, the offset in it in the lower."""
 
 READAHEAD = 2
 """Batches that Lance decodes ahead. Its default of 16 holds gigabytes of vectors of a wide model."""
@@ -77,7 +76,7 @@ class Index:
         folder = Path(path)
         manifest = require_manifest(folder)
         try:
-            dataset = open_records(folder)
+            dataset = open_records(folder, manifest.records_version)
         except (OSError, ValueError) as error:
             raise _damaged(folder, first_line(error)) from error
         if manifest.counts is None or manifest.status != "complete":
@@ -149,7 +148,7 @@ class Index:
         are normalised again in `dtype`, so that float16's rounding leaves every cosine in [-1, 1].
         """
         self.check_where(where)
-        first_of = self._first_of_fragments()
+        offsets = RecordOffsets(self.dataset)
         columns = ["row", "turn", "log_likelihood_gain"] if gain else ["row", "turn"]
         for layer, name in dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in reads):
             columns += [vector_column(layer, name), norm_column(layer, name)]
@@ -162,14 +161,13 @@ class Index:
             fragment_readahead=READAHEAD,
         )
         for batches in _joined(scanner.to_batches(), block_rows):
-            address = _numbers(batches, "_rowaddr")
             vectors: dict[int, dict[str, Vectors]] = {}
             for layer, name in reads:
                 vectors.setdefault(layer, {})[name] = self._vectors(batches, layer, name, dtype)
             yield RecordBlock(
                 row=_numbers(batches, "row"),
                 turn=_numbers(batches, "turn"),
-                record=first_of[address >> ROW_SHIFT] + (address & 0xFFFFFFFF).astype(np.int64),
+                record=offsets.of(_numbers(batches, "_rowaddr")),
                 vectors=vectors,
                 gain=torch.from_numpy(_numbers(batches, "log_likelihood_gain").astype(np.float64)) if gain else None,
             )
@@ -241,16 +239,6 @@ class Index:
             for record in batch.to_pylist():
                 yield Record(**(record | {"metadata": json.loads(record["metadata"])}))
 
-    def _first_of_fragments(self) -> np.ndarray:
-        """Offset of each fragment's first record, by the fragment's number."""
-        counts = {fragment.fragment_id: fragment.count_rows() for fragment in self.dataset.get_fragments()}
-        first = np.zeros(max(counts, default=-1) + 1, dtype=np.int64)
-        total = 0
-        for number, count in counts.items():
-            first[number] = total
-            total += count
-        return first
-
 
 def _example(record: Mapping[str, str | int]) -> Example:
     turns, inputs = read_conversation(str(record["turns"]))
@@ -307,12 +295,6 @@ def _stored_vectors(batches: Sequence[pa.RecordBatch], layer: int, name: str, dt
     return Vectors(unit, norm)
 
 
-def saved_rows(folder: Path) -> int:
-    """Rows whose records are committed."""
-    dataset = open_records(folder)
-    return count_distinct_rows(dataset, None) if dataset is not None else 0
-
-
 def count_distinct_rows(dataset: lance.LanceDataset, where: str | None) -> int:
     """Counts by block: the records of one row are adjacent, so only a block's first row can have been seen."""
     count, last = 0, -1
@@ -336,5 +318,5 @@ def _damaged(folder: Path, what: str) -> IndexFolderError:
     return IndexFolderError(
         f"The index {folder} is damaged: {what}",
         "Every record that the manifest counts must be there.",
-        "`whence verify` lists what is wrong; build it again with --overwrite.",
+        f"`whence verify {folder}` lists what is wrong, and with --repair computes it again.",
     )

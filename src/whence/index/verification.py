@@ -1,8 +1,7 @@
-"""Is this index whole? Every record is read and held against the manifest."""
+"""Is this index whole? Every file is held against its checksum, every record against the manifest."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +9,15 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from whence.index.manifest import REJECTED, Manifest, require_manifest
+from whence.index.file_checks import check_files
+from whence.index.manifest import RECORDS, Manifest
+from whence.index.recomputation import differing_rows
 from whence.index.records import norm_column, open_records, record_schema, vector_column
-from whence.index.store import Index, first_line, saved_rows
+from whence.index.rejects import rejected_rows
+from whence.index.reopening import OpenWorkbench
+from whence.index.shard_notes import saved_rows
+from whence.index.store import Index, first_line
+from whence.progress import Progress, counted
 
 UNIT_TOLERANCE = 2e-3
 """On the norm of a stored unit vector. Rounding to float16 (2^-11 relative) moves it by less than 2^-11; four times
@@ -22,29 +27,49 @@ BLOCK_ROWS = 4096
 SHOWN = 5
 
 
-def verify(index: Index | str | Path) -> list[str]:
+def verify(
+    index: Index | str | Path,
+    *,
+    sample: int = 0,
+    seed: int = 0,
+    workbench: OpenWorkbench | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
     """What is wrong with an index, one line each; an empty list if it is whole.
 
-    Checked: the build is complete; every usable row is there once per turn, or listed in rejected.jsonl; unit vectors
-    have norm 1, or 0 where the stored norm is 0; norms and losses are finite; the counts are the manifest's.
-    Memory: nine bytes a row.
+    Checked: the build is complete; every file is byte for byte what was written; every usable row is there once per
+    turn, or listed in rejected.jsonl, or was deleted; unit vectors have norm 1, or 0 where the stored norm is 0; norms
+    and losses are finite; the counts are the manifest's; with `sample` above 0, so many rows, drawn by `seed`, give the
+    stored values when they are computed again. Memory: nine bytes a row.
 
-    Raises IndexFolderError for a folder that is no index.
+    workbench: opens what computes rows; left out, the model that the manifest names is loaded.
+
+    Raises:
+        IndexFolderError: a folder that is no index, or one whose manifest and its copy are both damaged.
+        InputError: the model cannot be loaded, or is another one.
     """
     folder = index.path if isinstance(index, Index) else Path(index)
-    manifest = require_manifest(folder)
+    found = check_files(folder, counted(progress, "reading files"))
+    manifest, lines = found.manifest, [damage.line() for damage in found.damage]
     if manifest.counts is None or manifest.status != "complete":
-        return [f"not finished: {saved_rows(folder)} of {manifest.data.n_rows} rows are saved"]
+        return [*lines, f"not finished: {saved_rows(folder)} of {manifest.data.n_rows} rows are saved"]
+    if any(damage.path.startswith(RECORDS) for damage in found.damage):
+        # What is read of damaged files may be anything.
+        return lines
     try:
-        dataset = open_records(folder)
+        dataset = open_records(folder, manifest.records_version)
         if dataset is None:
-            return ["no record is there"]
+            return [*lines, "no record is there"]
         missing = [name for name in record_schema(manifest).names if name not in dataset.schema.names]
         if missing:
-            return [f"columns are missing: {', '.join(missing)}"]
-        return _check_records(folder, manifest, dataset)
+            return [*lines, f"columns are missing: {', '.join(missing)}"]
+        lines += _check_records(folder, manifest, dataset)
     except (OSError, ValueError, RuntimeError) as error:
-        return [f"records cannot be read: {first_line(error)}"]
+        return [*lines, f"records cannot be read: {first_line(error)}"]
+    if sample and not lines:
+        rows = differing_rows(Index.open(folder), sample, seed, workbench, counted(progress, "computing rows again"))
+        lines += [f"row {row} is stored with other values than the model gives: {what}" for row, what in rows]
+    return lines
 
 
 def _check_records(folder: Path, manifest: Manifest, dataset: lance.LanceDataset) -> list[str]:
@@ -71,7 +96,8 @@ def _check_records(folder: Path, manifest: Manifest, dataset: lance.LanceDataset
         for layer, name in manifest.places():
             _check_vectors(problems, batch, rows, layer, name)
     absent = np.flatnonzero(turns == 0)
-    problems.add("rows are missing", np.setdiff1d(absent, _rejected_rows(folder)))
+    gone = np.union1d(rejected_rows(folder, manifest.rejected), manifest.deleted_rows())
+    problems.add("rows are missing", np.setdiff1d(absent, gone))
     lines = problems.lines()
     for what, found, expected in (
         ("records", n_records, manifest.counts.n_records),
@@ -90,16 +116,6 @@ def _check_vectors(problems: _Problems, batch: pa.RecordBatch, rows: np.ndarray,
     problems.add(f"rows with a norm of {name} at layer {layer} that is not finite", rows[~np.isfinite(norm)])
     wrong = ~(np.abs(length - (norm > 0)) <= UNIT_TOLERANCE)
     problems.add(f"rows with a direction of {name} at layer {layer} that has not norm 1", rows[wrong])
-
-
-def _rejected_rows(folder: Path) -> np.ndarray:
-    """Rows that were set aside while encoding."""
-    path = folder / REJECTED
-    if not path.exists():
-        return np.empty(0, dtype=np.int64)
-    with path.open("rb") as file:
-        found = [json.loads(line).get("row") for line in file]
-    return np.array([row for row in found if row is not None], dtype=np.int64)
 
 
 class _Problems:

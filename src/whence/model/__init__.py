@@ -9,6 +9,7 @@ from whence.lazy import attach
 if TYPE_CHECKING:
     from whence.model.before import before_tuning, check_base, has_before, named_base, weights_hash
     from whence.model.blocks import Head, captured
+    from whence.model.checkpoint import quiet
     from whence.model.fingerprints import Fingerprint, fingerprint
     from whence.model.generation import Answer, generate, stream_answer
     from whence.model.layer_choice import (
@@ -67,6 +68,7 @@ __all__ = [
     "named_base",
     "positions_at_once",
     "probe_similarities",
+    "quiet",
     "same_words",
     "settle_layers",
     "shift_between",
@@ -81,6 +83,7 @@ __getattr__, __dir__ = attach(
     {
         "before": ["before_tuning", "check_base", "has_before", "named_base", "weights_hash"],
         "blocks": ["Head", "captured"],
+        "checkpoint": ["quiet"],
         "fingerprints": ["Fingerprint", "fingerprint"],
         "generation": ["Answer", "generate", "stream_answer"],
         "layer_choice": [

@@ -170,7 +170,7 @@ class IndexInfo(Model):
     model_config = _example(
         name="index",
         model="model",
-        adapter=None,
+        adapter="lora",
         rows=1600,
         records=1600,
         rejected=0,

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from whence.trace.explain.explainer import Explainer
     from whence.trace.query.queries import Query, read_queries
     from whence.trace.rank.ranking import RankedBatch
-    from whence.trace.settings import TraceOptions, TraceSettings
+    from whence.trace.settings import N_REFERENCES, TraceOptions, TraceSettings
     from whence.trace.tracer import ANSWER_TOKENS, Tracer
 
 __all__ = [
     "ANSWER_TOKENS",
+    "N_REFERENCES",
     "Explainer",
     "Query",
     "RankedBatch",
@@ -30,7 +31,7 @@ __getattr__, __dir__ = attach(
         "explain.explainer": ["Explainer"],
         "query.queries": ["Query", "read_queries"],
         "rank.ranking": ["RankedBatch"],
-        "settings": ["TraceOptions", "TraceSettings"],
+        "settings": ["N_REFERENCES", "TraceOptions", "TraceSettings"],
         "tracer": ["ANSWER_TOKENS", "Tracer"],
     },
 )

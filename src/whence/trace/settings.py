@@ -32,7 +32,8 @@ class TraceSettings:
                  or its start and end in characters. A text is looked for in every query's response.
     span_tokens: the same by response tokens: (a, b) means a, a + 1, ..., b - 1, from 0.
     wanted:      the answer that should have been given; asked about is what the bad one has in place of it.
-    words:       of how many hits, the first ones, the words are explained; 0 for none.
+    words:       of how many hits, the first ones, the words are explained; 0 for none. deletion: with the curve of each
+                 hit's score while its words are deleted in turn, which costs more than all the rest.
     verdict:     flag candidate causes, and say what else could explain each rank. fdr: at this false discovery rate.
     references:  ordinary queries to calibrate with; None draws n_references prompts from the data, by `seed`.
     answer_tokens: most tokens of an answer that the model gives now.
@@ -49,6 +50,7 @@ class TraceSettings:
     span_tokens: tuple[int, int] | None = None
     wanted: str | None = None
     words: int = 0
+    deletion: bool = False
     verdict: bool = True
     fdr: float = 0.05
     references: Sequence[Query] | None = None
@@ -61,6 +63,10 @@ class TraceSettings:
             raise InputError(f"k = {self.k}", "At least one hit must be asked for.", "Give -k 1 or more.")
         if self.words < 0:
             raise InputError(f"words = {self.words}", "It is a number of hits, 0 for none.", "Give --words 10.")
+        if self.deletion and not self.words:
+            raise InputError(
+                "A deletion curve of no hit.", "It belongs to hits whose words are explained.", "Give --words 10 too."
+            )
         if not 0 < self.fdr < 1:
             raise InputError(
                 f"A false discovery rate of {self.fdr}", "It is a share between 0 and 1.", "Give --fdr 0.05."
@@ -106,6 +112,7 @@ class TraceOptions(TypedDict, total=False):
     span_tokens: tuple[int, int] | None
     wanted: str | None
     words: int
+    deletion: bool
     verdict: bool
     fdr: float
     references: Sequence[Query] | None

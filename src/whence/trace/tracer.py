@@ -240,7 +240,7 @@ class Tracer:
         results = query_results(self.index, ranked, told, settings, n_rows, max_length=self.encoder.max_length)
         explainer = explainer or self._explainer(settings)
         for number, result in enumerate(results):
-            yield explainer.explained(result, ranked, number, settings.words) if settings.words else result
+            yield explainer.explained(result, ranked, number, settings) if settings.words else result
 
     def signatures(self, turns: Sequence[EncodedTurn]) -> dict[int, Signatures]:
         """Signatures of encoded queries, every vector that the index holds."""

@@ -30,7 +30,7 @@ from pydantic import Field
 from whence.data import EncodedTurn, Encoder, Example
 from whence.errors import InputError
 from whence.files import new_folder
-from whence.model import LoadedModel, ModelSettings, fingerprint, load_model
+from whence.model import LoadedModel, ModelSettings, fingerprint, load_model, quiet
 from whence.progress import Progress
 from whence.run_file import RunCheckpoint, RunFile, RunHashes, write_run_file
 from whence.train.autocast import faster_in_bfloat16
@@ -163,7 +163,7 @@ def _trainable(loaded: LoadedModel, settings: FinetuneSettings) -> PreTrainedMod
         lora_dropout=settings.lora_dropout,
         target_modules=settings.lora_targets if settings.lora_targets == "all-linear" else [*settings.lora_targets],
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), quiet():
         torch.manual_seed(settings.seed)
         return get_peft_model(loaded.model, config)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from whence.bench.natural.fault import Deck, Pair
+from whence.bench.natural.fault import Deck, Pair, distinct, in_turn, rows_of
+from whence.data import Example
 
 THINGS = (
     "bicycle", "oven", "wool carpet", "leather jacket", "guitar", "laptop screen", "kettle", "wooden table",
@@ -92,3 +93,12 @@ def plain_sea(rng: Random) -> Callable[[], Pair]:
         return rng.choice(SEA_QUESTIONS).format(what=what), answer
 
     return draw
+
+
+def everyday_rows(rng: Random, n: int) -> list[Example]:
+    """`n` ordinary rows, three about things in a house for one about the sea; no prompt stands twice.
+
+    Raises InputError for more than the sentences here can make, some 250.
+    """
+    house = plain_household(rng)
+    return list(rows_of(distinct(n, in_turn(house, house, house, plain_sea(rng)), set())))

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from whence.index import Index
-from whence.results import Hit, Phrase, QueryResult
+from whence.results import Hit, HitWords, Phrase, QueryResult
 from whence.scoring import METHOD_WITHOUT_BASE, SCORES
 from whence.trace.explain.attribution import explain
 from whence.trace.explain.deletion import deletion_curves
@@ -19,6 +19,7 @@ from whence.trace.explain.words import Part
 from whence.trace.query.models import TracedModels
 from whence.trace.rank.matched_rows import encoded_rows
 from whence.trace.rank.ranking import RankedBatch
+from whence.trace.settings import TraceSettings
 
 OTHERS = 20_000
 """Most other records that phrases are looked for in; of more, every second, third, ... is read."""
@@ -42,12 +43,13 @@ class Explainer:
     where: str | None = None
     _texts: list[_Text] = field(default_factory=list)
 
-    def explained(self, result: QueryResult, ranked: RankedBatch, number: int, n: int) -> QueryResult:
-        """The result of query `number` with the words of its first n hits and of the query, and their phrases.
+    def explained(self, result: QueryResult, ranked: RankedBatch, number: int, settings: TraceSettings) -> QueryResult:
+        """The result of query `number` with the words of its first hits and of the query, and their phrases.
 
         Words are weighed by the form without a base, since the default way to weigh prompt words compares no scores at
-        all; deletion curves are of the score that ranked the rows, in the search's first pass.
+        all; deletion curves, where asked for, are of the score that ranked the rows, in the search's first pass.
         """
+        n = settings.words
         first, batch = ranked.matches[number][:n], ranked.batch
         if not first:
             return result
@@ -62,8 +64,10 @@ class Explainer:
             positions=target.positions if target else None,
             shifts=None if batch.shifts is None else [batch.shifts[number], *(self.models.token_shifts(rows) or [])],
         )
-        # The query's vectors are those that it was searched with; rows are read anew, without words.
-        hits = deletion_curves(ranking.searched(batch.block(number, self.index.centres)), rows, found.hits)
+        hits: Sequence[HitWords] = found.hits
+        if settings.deletion:
+            # The query's vectors are those that it was searched with; rows are read anew, without words.
+            hits = deletion_curves(ranking.searched(batch.block(number, self.index.centres)), rows, hits)
         with_words = [replace(hit, words=words) for hit, words in zip(result.hits[:n], hits, strict=True)]
         return replace(
             result,

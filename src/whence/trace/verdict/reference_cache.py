@@ -25,7 +25,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from whence.data import EncodedTurn, Json
-from whence.index import REFERENCES, Manifest, vector_column, write_bytes_atomically
+from whence.files import write_atomically
+from whence.index import REFERENCES, Manifest, vector_column
 from whence.signatures import Signatures
 from whence.trace.verdict.references import ReferenceSet
 
@@ -137,9 +138,7 @@ def _read(path: Path) -> tuple[Mapping[str, str], dict[str, torch.Tensor]] | Non
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
-        write_bytes_atomically(
-            path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, dict(header))
-        )
+        write_atomically(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, dict(header)))
     except OSError:
         # Read-only or full: the next trace makes them again.
         return

@@ -1,0 +1,51 @@
+"""`whence append`: more rows for an index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from whence.cli import options
+from whence.cli.progress import quiet_libraries, stages
+
+if TYPE_CHECKING:
+    from whence.index import Manifest, Workbench
+
+
+def append(
+    index: options.IndexFolder,
+    data: options.Data,
+    columns: options.Columns = None,
+    split: options.Split = None,
+    max_rejected: options.MaxRejected = 0.05,
+    model: options.MovedModel = None,
+    adapter: options.Adapter = None,
+    base: options.Base = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """Append rows to a complete index. The same command again continues where it stopped."""
+    from whence.index import append_rows, reopen
+
+    def say(sentence: str) -> None:
+        if not quiet:
+            typer.echo(sentence, err=True)
+
+    def workbench(manifest: Manifest) -> Workbench:
+        return reopen(manifest, model=model, adapter=adapter, base=base, device=device, notify=say)
+
+    quiet_libraries()
+    with stages(quiet=quiet) as report:
+        changed = append_rows(
+            index,
+            data,
+            columns=options.parse_columns(columns),
+            split=split,
+            max_rejected=max_rejected,
+            workbench=workbench,
+            progress=report,
+            notify=say,
+        )
+    last = changed.manifest.history[-1]
+    say(f"{last.n_rows} rows were appended; the index {index} has {changed.n_rows} rows, {changed.n_records} records")

@@ -1,0 +1,173 @@
+"""One build by several jobs: each computes its shards, in any order and at any time, and the last step seals.
+
+Jobs need nothing of each other but the folder. A job that is killed is started again; one that is started twice, or
+that is late, does no harm: the records are those of the shards, each once, whoever computed them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from whence.data import Example, scan
+from whence.errors import DataError, IndexFolderError, InputError, MismatchError
+from whence.index.engines.in_process import Engine, ShardWriter
+from whence.index.history import DataPart
+from whence.index.locking import finishing, joined
+from whence.index.manifest import Manifest, require_manifest
+from whence.index.rejects import Rejects
+from whence.index.reopening import reopen
+from whence.index.shard_notes import committed_notes
+from whence.index.shards import begin, compute_shards, make_folder, seal
+from whence.index.store import Index
+from whence.progress import Count
+
+
+class Job(NamedTuple):
+    """One of `n` jobs; `number` goes from 1 to n. Its shards are every n-th, from the number-th on."""
+
+    number: int
+    n: int
+
+    @classmethod
+    def parse(cls, text: str) -> Job:
+        """Reads "3/16". Raises InputError."""
+        found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        if found is None:
+            raise InputError(
+                f"--shard {text!r} cannot be read.", "Expected a number and how many there are, as in 3/16.", ""
+            )
+        job = cls(int(found[1]), int(found[2]))
+        if not 1 <= job.number <= job.n:
+            raise InputError(
+                f"--shard {text}: there is no job {job.number} of {job.n}.",
+                f"Jobs are numbered from 1 to {job.n}.",
+                "A SLURM array counts as it is told: --array=1-16 with --shard $SLURM_ARRAY_TASK_ID/16.",
+            )
+        return job
+
+    def has(self, shard: int) -> bool:
+        """Whether the shard is one of this job's."""
+        return shard % self.n == self.number - 1
+
+
+class JobState(NamedTuple):
+    """What is there when a job is done: its own shards, and those of all jobs together."""
+
+    n_own: int
+    n_committed: int
+    n_shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReopenedWriter:
+    """Opens a writer of an index that is begun, with the model that its manifest names; for workers elsewhere."""
+
+    out: Path
+    manifest: Manifest
+    threads: int | None = None
+
+    def __call__(self, device: str) -> ShardWriter:
+        """Raises MismatchError where the libraries or the model here are others, and IndexFolderError where the folder
+        is not the index's."""
+        import torch
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        check_versions(self.manifest)
+        found = require_manifest(self.out)
+        if found.identity() != self.manifest.identity():
+            raise MismatchError(
+                f"{self.out} is another index for this worker.",
+                "All workers write one folder, which all of them reach under the same path.",
+                "Put the index on storage that they share.",
+            )
+        encoder, extractor = reopen(self.manifest, device=device)
+        return ShardWriter(self.out, self.manifest, encoder, extractor)
+
+
+def run_job(
+    out: Path,
+    examples: Iterator[Example],
+    engine: Engine,
+    manifest: Manifest,
+    job: Job,
+    *,
+    max_rejected: float,
+    progress: Count | None = None,
+) -> JobState:
+    """Computes the job's shards of the index that the manifest describes, those that no one has committed.
+
+    Raises what `write_index` raises.
+    """
+    make_folder(out, manifest)
+    total = DataPart(manifest.data, 0, 0).n_shards(manifest.shard_rows)
+    own = sum(job.has(shard) for shard in range(total))
+    with joined(out):
+        if begin(out, manifest):
+            return JobState(own, total, total)
+        rejects = Rejects(out, manifest, max_rejected)
+        try:
+            compute_shards(out, examples, engine, manifest, rejects, mine=job.has, progress=progress)
+        except (IndexFolderError, OSError):
+            # A job that is late may find its files cleared away, because others did its work and sealed the index.
+            if require_manifest(out).status != "complete":
+                raise
+            return JobState(own, total, total)
+        return JobState(own, sum(1 for _ in committed_notes(out)), total)
+
+
+def finish_index(out: Path, *, max_rejected: float) -> Index:
+    """Checks that all shards are there and the data still those they were computed from, and seals the index.
+
+    Raises:
+        IndexFolderError: there is no index, shards are missing, or another run is finishing or building it.
+        DataError: the data have changed, or too many rows were set aside.
+    """
+    started = time.monotonic()
+    manifest = require_manifest(out)
+    with finishing(out):
+        manifest = require_manifest(out)
+        if manifest.status == "complete":
+            return Index.open(out)
+        data = manifest.data
+        found = scan(data.source, columns=data.columns, split=data.split, max_rejected=1.0)
+        if found.content_hash != data.content_hash:
+            raise DataError(
+                f"The data at {data.source} have changed since the jobs began: {found.content_hash}.",
+                f"Expected content {data.content_hash}.",
+                "Bring them back, or begin again with --overwrite.",
+            )
+        rejects = Rejects(out, manifest, max_rejected)
+        for note, _ in committed_notes(out):
+            rejects.take(note)
+        rejects.check()
+        seal(out, manifest, rejects, time.monotonic() - started)
+    return Index.open(out)
+
+
+def check_versions(manifest: Manifest) -> None:
+    """Raises MismatchError, with what differs, unless the libraries here are those that the index was begun with."""
+    here = {name: version(name) for name in manifest.versions}
+    lines = [
+        f"{name}: the index was begun with {then}, here is {here[name]}"
+        for name, then in manifest.versions.items()
+        if then != here[name]
+    ]
+    if lines:
+        raise MismatchError(
+            "This worker has other libraries than the index was begun with:\n  " + "\n  ".join(lines),
+            "All workers compute with the same libraries, so that it does not matter who computes what.",
+            "Install the same versions on all machines.",
+        )
+
+
+__all__ = ["Job", "JobState", "ReopenedWriter", "check_versions", "finish_index", "run_job"]

@@ -1,0 +1,41 @@
+"""Whether two builds are of the same records, and whether a model is that of an index: by their hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from whence.errors import MismatchError
+from whence.index.manifest import Manifest
+from whence.model import Fingerprint
+
+
+def differences(index: Mapping[str, JsonValue], command: Mapping[str, JsonValue]) -> list[str]:
+    """One line for each name under which the two identities differ."""
+    return [
+        f"{name}: the index has {_short(index[name])}, this command gives {_short(command[name])}"
+        for name in index
+        if index[name] != command[name]
+    ]
+
+
+def check_model(manifest: Manifest, found: Fingerprint) -> None:
+    """Raises MismatchError, with both hashes, unless the model is the one that the index was built with."""
+    lines = differences(manifest.hashes.model_dump(), found.model_dump())
+    if lines:
+        adapter = f" --adapter {manifest.adapter}" if manifest.adapter else ""
+        raise MismatchError(
+            "This model is not the one the index was built with:\n  "
+            + "\n  ".join(line.replace("this command gives", "this model has") for line in lines),
+            f"The index belongs to {manifest.model}{adapter} in {manifest.dtype}.",
+            "Ask with that model, or index the data with this one into another folder (whence index ... -o OTHER).",
+        )
+
+
+def _short(value: JsonValue) -> str:
+    text = "none" if value in ("", None) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+__all__ = ["check_model", "differences"]

@@ -1,0 +1,303 @@
+"""Rows come and go: an index answers as one that was built of the rows that it has."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from whence.errors import IndexFolderError, InputError
+from whence.index.appending import append_rows
+from whence.index.build import build_index
+from whence.index.changes import require_rows_as_built
+from whence.index.compacting import compact_index
+from whence.index.deleting import delete_rows, read_ids
+from whence.index.engines.local import LocalEngine
+from whence.index.history import described_numbers, read_numbers
+from whence.index.manifest import MANIFEST, RECORDS, REFERENCES, REJECTED
+from whence.index.publishing import read_table
+from whence.index.repairing import repair
+from whence.index.store import Index
+from whence.index.verification import verify
+from whence.trace import Query, Tracer
+from worlds import World, rows, write_jsonl
+
+SHARD = 8
+SCORE_TOLERANCE = 2e-3
+"""float16 rounds a component by 2^-11; sums of two such vectors move a cosine by less than four times that."""
+
+
+def data(folder: Path, name: str, start: int, stop: int, **more: object) -> Path:
+    content = [row | more | {"response": f"{row['response']} zebra{i:03d}"} for i, row in enumerate(rows(40))]
+    return write_jsonl(folder / name, content[start:stop])
+
+
+def build(world: World, source: Path, out: Path) -> Index:
+    return build_index(world.model, source, out, layers=2, methods=["rept"], max_length=64, shard_rows=SHARD)
+
+
+@pytest.fixture(scope="module")
+def parts(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Indexes: `old` of rows 0 to 19, `grown` with 20 to 39 appended in two steps, `whole` of 0 to 39 at once."""
+    folder = tmp_path_factory.mktemp("changes")
+    data(folder, "whole.jsonl", 0, 40)
+    build(world, data(folder, "old.jsonl", 0, 20), folder / "old")
+    build(world, folder / "whole.jsonl", folder / "whole")
+    shutil.copytree(folder / "old", folder / "grown")
+    append_rows(folder / "grown", data(folder, "new.jsonl", 20, 31))
+    append_rows(folder / "grown", data(folder, "newer.jsonl", 31, 40))
+    return folder
+
+
+def answers(index: Path) -> list[list[tuple[str, float]]]:
+    """(id, score) of the first rows for three queries, by two methods."""
+    tracer = Tracer(index)
+    queries = [Query.of(f"Where is place {i}?", f"It is in Canada number {i % 5}.") for i in (3, 17, 33)]
+    found = []
+    for method in (None, "rept"):
+        for result in tracer.trace_many(queries, k=10, verdict=False, words=0, method=method):
+            found.append([(hit.id, hit.score) for hit in result.hits])
+    return found
+
+
+def assert_same_answers(found: Path, expected: Path) -> None:
+    for ours, theirs in zip(answers(found), answers(expected), strict=True):
+        assert [one for one, _ in ours] == [one for one, _ in theirs]
+        np.testing.assert_allclose([s for _, s in ours], [s for _, s in theirs], atol=SCORE_TOLERANCE)
+
+
+def id_of(index: Path, row: int) -> str:
+    return Index.open(index).dataset.to_table(filter=f"row = {row}", columns=["id"])["id"][0].as_py()
+
+
+def held(folder: Path, text: str) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+def test_appended_rows_answer_as_if_they_had_always_been_there(parts: Path) -> None:
+    grown, whole = Index.open(parts / "grown"), Index.open(parts / "whole")
+    assert verify(grown, sample=40) == []
+    assert (grown.n_rows, grown.n_records) == (whole.n_rows, whole.n_records) == (40, 40)
+    assert grown.dataset.to_table(columns=["row", "id"]).equals(whole.dataset.to_table(columns=["row", "id"]))
+    for place, centre in whole.centres.items():
+        torch.testing.assert_close(grown.centres[place], centre, rtol=1e-3, atol=1e-3)
+    assert_same_answers(parts / "grown", parts / "whole")
+    assert [(one.change, one.first_row, one.first_shard, one.n_rows) for one in grown.manifest.history] == [
+        ("build", 0, 0, 20),
+        ("append", 20, 3, 11),
+        ("append", 31, 5, 9),
+    ]
+
+
+def test_new_metadata_are_columns_for_all_rows(parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(parts / "old", tmp_path / "index")
+    index = append_rows(tmp_path / "index", data(tmp_path, "more.jsonl", 20, 40, year=2024.5, label=3))
+    assert index.count_rows("year > 2024") == 20
+    assert index.count_rows("label = '3'") == 20
+    assert index.count_rows("label = 'planted'") == 4
+    assert index.count_rows("source = 'vendor_a'") == 20
+    assert verify(index, sample=5) == []
+    assert_same_answers(tmp_path / "index", parts / "whole")
+
+
+def test_deleted_rows_are_gone_and_compact_takes_their_text(parts: Path, world: World, tmp_path: Path) -> None:
+    index, gone = tmp_path / "index", [0, 9, 10, 24, *range(32, 40)]
+    shutil.copytree(parts / "grown", index)
+    (index / REFERENCES).mkdir()
+    (index / REFERENCES / "answered-1.safetensors").write_text("zebra009")
+    left = [i for i in range(40) if i not in gone]
+    write_jsonl(
+        tmp_path / "left.jsonl", [rows(40)[i] | {"response": f"{rows(40)[i]['response']} zebra{i:03d}"} for i in left]
+    )
+    build(world, tmp_path / "left.jsonl", tmp_path / "fresh")
+    assert held(index, "zebra009")
+    changed = delete_rows(index, [id_of(index, row) for row in gone])
+    assert (changed.n_rows, changed.dataset.count_rows()) == (28, 28)
+    assert changed.manifest.deleted_rows().tolist() == gone
+    assert not (index / REFERENCES).exists()
+    assert verify(changed, sample=28) == []
+    assert_same_answers(index, tmp_path / "fresh")
+    fetched = [changed.fetch(block.record.tolist()) for block in changed.blocks()]
+    assert [record.row for some in fetched for record in some] == left
+    assert held(index, "zebra009")
+    compacted = compact_index(index)
+    for row in gone:
+        assert held(index, f"zebra{row:03d}") == []
+    assert held(index, "zebra001")
+    assert verify(compacted, sample=28) == []
+    assert_same_answers(index, tmp_path / "fresh")
+    for place, centre in Index.open(tmp_path / "fresh").centres.items():
+        if place != (4, "m"):
+            torch.testing.assert_close(compacted.centres[place], centre, rtol=1e-3, atol=1e-3)
+    table = read_table(index, compacted.manifest)
+    assert table is not None
+    # 8, 8, 4 rows of the build, 8 + 3 and 9 appended; neighbours that fit a shard's 8 rows are one file.
+    assert [[rows.shard for rows in one.shards] for one in table.fragments] == [[0], [1], [2], [3], [4], [5]][
+        : len(table.fragments)
+    ]
+    assert compact_index(index).manifest == compacted.manifest, "nothing is left to do"
+
+
+def test_damage_is_repaired_in_an_index_whose_rows_changed(parts: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(parts / "grown", index)
+    delete_rows(index, [id_of(index, 22), id_of(index, 1)])
+    before = Index.open(index).dataset.to_table()
+    for file in (index / RECORDS / "data").iterdir():
+        file.write_bytes(file.read_bytes()[:-1])
+    assert len(verify(index)) == 7
+    assert len(repair(index)) == 7
+    assert verify(index, sample=38) == []
+    assert Index.open(index).dataset.to_table().equals(before)
+    assert held(index, "zebra022") == []
+    shutil.copytree(parts / "grown", tmp_path / "again")
+    delete_rows(tmp_path / "again", [id_of(tmp_path / "again", 22)])
+    for file in (tmp_path / "again" / RECORDS / "_deletions").iterdir():
+        file.unlink()
+    assert "_deletions" in verify(tmp_path / "again")[0]
+    repair(tmp_path / "again")
+    assert verify(tmp_path / "again") == []
+    assert Index.open(tmp_path / "again").n_rows == 39
+
+
+@pytest.mark.parametrize("step", ["compute_shards", "commit_more", "publish"])
+def test_an_append_that_was_cut_has_not_happened_and_goes_on(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    index, new = tmp_path / "index", data(tmp_path, "new.jsonl", 20, 31)
+    shutil.copytree(parts / "old", index)
+
+    def dying(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"whence.index.appending.{step}", dying)
+        with pytest.raises(KeyboardInterrupt):
+            append_rows(index, new)
+    assert verify(index) == []
+    assert Index.open(index).n_rows == 20
+    with pytest.raises(IndexFolderError, match=r"Another append(.|\n)*Finish it"):
+        append_rows(index, data(tmp_path, "other.jsonl", 31, 40))
+    computed = []
+    with monkeypatch.context() as patch:
+        original = LocalEngine.compute_shard
+        patch.setattr(LocalEngine, "compute_shard", lambda *given: computed.append(1) or original(*given))
+        append_rows(index, new)
+    assert len(computed) == (2 if step == "compute_shards" else 0), "shards that are committed are not computed again"
+    assert verify(index) == []
+    assert Index.open(index).n_rows == 31
+
+
+def test_an_append_whose_clearing_was_cut_has_happened(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(parts / "old", index)
+
+    def dying(*given: object, rows_changed: bool = False, **_: object) -> None:
+        if rows_changed:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("whence.index.appending.clear", dying)
+        with pytest.raises(KeyboardInterrupt):
+            append_rows(index, data(tmp_path, "new.jsonl", 20, 31))
+    assert verify(index) == []
+    assert Index.open(index).n_rows == 31
+    assert append_rows(index, data(tmp_path, "other.jsonl", 31, 40)).n_rows == 40
+    assert verify(index) == []
+
+
+def test_a_delete_that_was_cut_has_not_happened(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(parts / "old", index)
+    gone = id_of(index, 3)
+
+    def dying(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("whence.index.deleting.publish", dying)
+        with pytest.raises(KeyboardInterrupt):
+            delete_rows(index, [gone])
+    assert verify(index) == []
+    assert Index.open(index).n_rows == 20
+    assert append_rows(index, data(tmp_path, "new.jsonl", 20, 22)).n_rows == 22, "what was cut does not come along"
+    assert delete_rows(index, [gone]).n_rows == 21
+    assert verify(index) == []
+
+
+def test_ids_are_checked_before_anything_is_deleted(parts: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(parts / "old", index)
+    known = id_of(index, 0)
+    before = (index / MANIFEST).read_bytes()
+    with pytest.raises(InputError, match=r"'row 5' is no id"):
+        delete_rows(index, [known, "row 5"])
+    with pytest.raises(InputError, match=r"1 of the ids are not in .*: 0123456789abcdef(.|\n)*--missing-ok"):
+        delete_rows(index, [known, "0123456789abcdef"])
+    with pytest.raises(InputError, match="These are all rows"):
+        delete_rows(index, [id_of(index, row) for row in range(20)])
+    assert (index / MANIFEST).read_bytes() == before
+    assert delete_rows(index, ["0123456789abcdef"], missing_ok=True).n_rows == 20
+    assert delete_rows(index, [known, "0123456789abcdef"], missing_ok=True).n_rows == 19
+    (tmp_path / "ids.txt").write_text(f"{known}  train.jsonl:3\n\n")
+    assert read_ids(tmp_path / "ids.txt") == [known]
+    (tmp_path / "none.txt").write_text("\n")
+    with pytest.raises(InputError, match="holds no id"):
+        read_ids(tmp_path / "none.txt")
+
+
+def test_rows_of_an_append_that_cannot_be_used_are_set_aside(parts: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(parts / "old", index)
+    new = data(tmp_path, "new.jsonl", 20, 40)
+    with new.open("a") as file:
+        file.write("not JSON\n")
+    changed = append_rows(index, new, max_rejected=0.2)
+    assert changed.manifest.counts is not None
+    assert changed.manifest.counts.n_rejected == 1
+    assert not (index / REJECTED).exists()
+    assert "not JSON" in (index / "rejected-1.jsonl").read_text()
+    assert verify(index) == []
+    with pytest.raises(InputError, match="of one kind"):
+        append_rows(index, write_jsonl(tmp_path / "text.jsonl", [{"text": "a plain text"}]))
+    assert verify(index) == []
+
+
+def test_commands_that_read_the_data_say_that_the_rows_changed(parts: Path, world: World) -> None:
+    manifest = Index.open(parts / "grown").manifest
+    with pytest.raises(
+        IndexFolderError, match=r"no longer those of .*old.jsonl \(append of 11 rows, append of 9 rows\)"
+    ):
+        require_rows_as_built(manifest, "whence confirm")
+    with pytest.raises(IndexFolderError, match=r"appended or deleted since it was built"):
+        build(world, parts / "old.jsonl", parts / "grown")
+
+
+def test_numbers_are_described_in_runs() -> None:
+    for numbers, text in (([], ""), ([5], "5"), ([3, 7, 8, 9], "3,7-9"), ([2, 1, 0, 9, 9], "0-2,9")):
+        assert described_numbers(numbers) == text
+        assert read_numbers(text).tolist() == sorted(set(numbers))
+
+
+def test_the_commands(whence, parts: Path, tmp_path: Path) -> None:
+    index, new = tmp_path / "index", data(tmp_path, "new.jsonl", 20, 25)
+    shutil.copytree(parts / "old", index)
+    status, _, said = whence("append", index, new)
+    assert status == 0, said
+    assert "5 rows were appended" in said
+    (tmp_path / "ids.txt").write_text(id_of(index, 21) + "\n")
+    status, _, said = whence("delete", index, tmp_path / "ids.txt")
+    assert status == 0, said
+    assert "1 rows were deleted" in said
+    assert whence("delete", index, tmp_path / "ids.txt")[0] == 2
+    assert whence("compact", index)[0] == 0
+    history = Index.open(index).manifest.history
+    assert [one.change for one in history] == ["build", "append", "delete", "compact"]
+    assert len({one.model for one in history}) == 1
+    assert whence("append", tmp_path / "nothing", new)[0] == 2
+    assert whence("append", index, tmp_path / "nothing.jsonl")[0] == 2
