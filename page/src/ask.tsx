@@ -126,7 +126,7 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
       {phase === "answering" && <div class="part"><span class="label">Answer</span><div class="text answer" aria-live="polite" aria-busy="true">{answer || " "}</div></div>}
       {!empty && phase !== "answering" && (
         <div class="wrong">
-          <div class="part"><span class="label">Answer<span class="note">drag over what is wrong</span></span><Mark text={answer} span={span} onMark={setSpan} /></div>
+          <div class="part"><span class="label">Answer{" "}<span class="note">drag over what is wrong</span></span><Mark text={answer} span={span} onMark={setSpan} /></div>
           {!complete && <p class="quiet">The answer was stopped at its limit of new tokens.</p>}
           <form class="tools" onSubmit={(event) => { event.preventDefault(); if (!busy) void trace(); }}>
             <input class="filter" aria-label="Wanted answer" placeholder="or type the answer that you wanted" value={wanted} maxLength={100000} onInput={(event) => setWanted(event.currentTarget.value)} />
@@ -160,7 +160,7 @@ function Verdict({ result, id, showText }: { result: Result; id: string | null; 
     <div aria-live="polite">
       <h2 class={`verdict${none ? " none" : ""}`}>{cut ? cut[1] : text}</h2>
       {cut && <p class="verdict-rest">{text.slice(cut[0].length)}</p>}
-      {none && verdict && <p class="verdict-rest">No row stands out from what ordinary answers score. The cause may be spread over many rows, be the base model's own, or lie outside this data.</p>}
+      {none && verdict?.null_model && <p class="verdict-rest">No row stands out from what ordinary answers score. The cause may be spread over many rows, be the base model's own, or lie outside this data.</p>}
       {result.confound && <p class="confound"><strong>Confound</strong>{result.confound}</p>}
       {id && <p class="actions"><button type="button" onClick={save}>Download the report</button> <span class="quiet">{result.method} {result.method_version}, {result.n_rows.toLocaleString("en")} rows scored</span></p>}
       {failed !== null && <Problem error={failed} />}

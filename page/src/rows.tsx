@@ -118,7 +118,7 @@ function Query({ result, lit, setLit, links }: { result: Result; lit: Lit | null
     <div class="stick">
       <div class="part"><span class="label">Asked</span><Shaded text={result.prompt} words={result.prompt_words} label="Prompt" /></div>
       <div class="part">
-        <span class="label">Answered{result.generated && <span class="note">by the model now</span>}</span>
+        <span class="label">Answered{" "}{result.generated && <span class="note">by the model now</span>}</span>
         <Shaded class="answer" text={result.response} words={result.response_words} span={result.span} label="Answer" links={links}
           at={word} onPoint={(at) => setLit(at === null ? null : { kind: "answer", word: at, rank: 0 })} />
       </div>

@@ -90,8 +90,10 @@ class Rows:
         """Raises InputError for a filter that Lance cannot evaluate, also where that makes it panic."""
         try:
             self._index.check_where(where)
-        except InputError:
-            raise
+        except InputError as error:
+            # Lance lists all columns there are, vectors among them; those that may be named follow.
+            found = error.found.partition(" Valid fields are")[0]
+            raise InputError(found, error.expected, "It is an SQL condition, such as source = 'vendor_b'.") from error
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
