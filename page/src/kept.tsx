@@ -95,7 +95,7 @@ function BasketRow({ id, remove, showText }: { id: string; remove: () => void; s
     <li class="past">
       <a href={`#/row/${id}`}><span class="place">{value ? safe(placeOf(value.row)) : id}</span> {text && <bdi>{safe(text)}</bdi>}</a>
       {error !== null && <span class="quiet">This row cannot be read.</span>}
-      <button type="button" onClick={remove} aria-label={`Take row ${id} out`}>Take out</button>
+      <button type="button" onClick={remove} aria-label={`Take out row ${id}`}>Take out</button>
     </li>
   );
 }
