@@ -94,8 +94,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-NOT_RUN = {"selftest", "confirm", "bench", "demo"}
-"""Commands that train for minutes; each has tests of its own."""
+NOT_RUN = {"selftest", "confirm", "bench", "demo", "serve"}
+"""Commands that train for minutes, or do not end by themselves; each has tests of its own."""
 NOT_THERE = ("runs/demo", "runs/my-sft", '"..."')
 """What a line names that no test's world has: the demo's folder, or whatever the reader thinks of."""
 

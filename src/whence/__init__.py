@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from whence.records import TrainingRecord
     from whence.results import AuditResult, Hit, QueryResult, TraceResult, Verdict, read_audit, read_trace
     from whence.self_test import selftest
+    from whence.serve import Client
     from whence.trace import Query, Tracer, TraceSettings, read_queries
     from whence.train import FinetuneSettings, finetune
 
 __all__ = [
     "AuditResult",
     "AuditSettings",
+    "Client",
     "Example",
     "FinetuneSettings",
     "Hit",
@@ -100,6 +102,7 @@ __getattr__, __dir__ = attach(
         "records": ["TrainingRecord"],
         "results": ["AuditResult", "Hit", "QueryResult", "TraceResult", "Verdict", "read_audit", "read_trace"],
         "self_test": ["selftest"],
+        "serve": ["Client"],
         "trace": ["Query", "TraceSettings", "Tracer", "read_queries"],
         "train": ["FinetuneSettings", "finetune"],
     },

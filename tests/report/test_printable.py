@@ -52,7 +52,7 @@ def test_no_control_character_of_all_of_unicode_passes() -> None:
 
 def _in_page(function: str, text: str) -> str:
     """What the page's own `safe` or `visible` makes of a text, by node."""
-    script = (files("whence.report") / "templates" / "page.js").read_text("utf-8")
+    script = (files("whence.report") / "templates" / "shading.js").read_text("utf-8")
     (found,) = re.findall(r"(?s)  const safe = .*?;\n(?=  const level)", script)
     show = f"process.stdout.write({function}(JSON.parse(process.argv[1])))"
     ran = subprocess.run(

@@ -9,11 +9,15 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.serve import serve_index
+from whence.errors import InputError
 
 if TYPE_CHECKING:
     from whence.demo import DemoAudit, DemoReport, FaultReport
 
 SHOWN_HITS = 5
+INDEX = "index"
+"""Folder of the index within the demo's."""
 
 
 def demo(
@@ -30,6 +34,10 @@ def demo(
     audit: Annotated[
         bool, typer.Option("--audit", help="Then audit all its bad answers as one log, and prove their triggers.")
     ] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Open the page on the demo's index, made now or found in --out.")
+    ] = False,
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of the page, with --serve.")] = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Plant three known faults in a small model trained here, trace each one, and follow one until it is repaired.
@@ -39,6 +47,11 @@ def demo(
     from whence.demo import clear_demo, run_demo
 
     quiet_libraries()
+    if port is not None and not serve:
+        raise InputError("--port without --serve.", "It is the page's port.", "Add --serve, or leave --port out.")
+    if serve and not overwrite and (out / INDEX).is_dir():
+        serve_index(out / INDEX, port=port, quiet=quiet)
+        return
     if overwrite:
         clear_demo(out)
     with stages("steps", quiet=quiet) as report_progress:
@@ -52,6 +65,8 @@ def demo(
             found = audit_demo(report, progress=report_progress)
         if not quiet:
             _show_audit(report, found)
+    if serve:
+        serve_index(report.index, port=port, quiet=quiet)
 
 
 def _show_audit(report: DemoReport, found: DemoAudit) -> None:

@@ -29,6 +29,7 @@ from whence.cli import (
     layers,
     plan,
     selftest,
+    serve,
     trace,
     triggers,
     verify,
@@ -51,6 +52,7 @@ app.command("index")(index.index)
 app.command("trace")(trace.trace)
 app.command("audit")(audit.audit)
 app.command("triggers")(triggers.triggers)
+app.command("serve")(serve.serve)
 app.command("confirm")(confirm.confirm)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from whence.model.blocks import Head, captured
     from whence.model.checkpoint import quiet
     from whence.model.fingerprints import Fingerprint, fingerprint
-    from whence.model.generation import Answer, generate
+    from whence.model.generation import Answer, generate, stream_answer
     from whence.model.layer_choice import (
         LayerChoice,
         LayerRequest,
@@ -72,6 +72,7 @@ __all__ = [
     "same_words",
     "settle_layers",
     "shift_between",
+    "stream_answer",
     "token_shifts",
     "weights_hash",
     "wide",
@@ -84,7 +85,7 @@ __getattr__, __dir__ = attach(
         "blocks": ["Head", "captured"],
         "checkpoint": ["quiet"],
         "fingerprints": ["Fingerprint", "fingerprint"],
-        "generation": ["Answer", "generate"],
+        "generation": ["Answer", "generate", "stream_answer"],
         "layer_choice": [
             "LayerChoice",
             "LayerRequest",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from transformers.generation.streamers import BaseStreamer
 
 from whence.model.loading import LoadedModel
 
@@ -42,6 +43,55 @@ def generate(
     return [answers[i] for i in range(len(prompts))]
 
 
+def stream_answer(
+    loaded: LoadedModel, prompt: Sequence[int], said: Callable[[str], None], *, max_new_tokens: int = 128
+) -> Answer:
+    """The greedy answer to one prompt, the same as `generate` gives.
+
+    said: called with each piece of the text as soon as no later token can change it; an error that it raises ends the
+        generation and is passed on.
+    """
+    read = _within(prompt, loaded.max_length, max_new_tokens)
+    room = min(max_new_tokens, _room(read, loaded.max_length))
+    pieces = _Pieces(loaded, said)
+    [answer] = _batch(loaded, [read], room, pieces)
+    pieces.rest(answer.text)
+    return answer
+
+
+class _Pieces(BaseStreamer):  # type: ignore[misc]  # transformers is not followed
+    """Turns tokens, as they come, into pieces of text."""
+
+    def __init__(self, loaded: LoadedModel, said: Callable[[str], None]) -> None:
+        self._loaded, self._said = loaded, said
+        self._ends = set(_end_ids(loaded))
+        self._tokens: list[int] | None = None
+        self._shown = ""
+
+    def put(self, value: torch.Tensor) -> None:
+        """Takes the prompt first, then token after token."""
+        if self._tokens is None:
+            self._tokens = []
+            return
+        new = value.reshape(-1).tolist()
+        self._tokens += [token for token in new if token not in self._ends]
+        text = str(self._loaded.tokenizer.decode(self._tokens, skip_special_tokens=True))
+        # A character may take several tokens; until the last of them it is decoded as a replacement character.
+        self._say("" if text.endswith("\N{REPLACEMENT CHARACTER}") else text)
+
+    def end(self) -> None:
+        """Called when the answer is whole."""
+
+    def rest(self, text: str) -> None:
+        """Says what is left of the whole text."""
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        if len(text) > len(self._shown) and text.startswith(self._shown):
+            self._said(text[len(self._shown) :])
+            self._shown = text
+
+
 def _within(prompt: Sequence[int], most: int | None, max_new_tokens: int) -> Sequence[int]:
     """The prompt, or its last tokens where it leaves no room for an answer."""
     if most is None or len(prompt) < most:
@@ -54,7 +104,9 @@ def _room(prompt: Sequence[int], most: int | None) -> int:
     return sys.maxsize if most is None else most - len(prompt)
 
 
-def _batch(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Answer]:
+def _batch(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, streamer: BaseStreamer | None = None
+) -> list[Answer]:
     width = max(len(ids) for ids in prompts)
     ids = torch.full((len(prompts), width), loaded.pad_id, dtype=torch.long)
     mask = torch.zeros((len(prompts), width), dtype=torch.long)
@@ -75,6 +127,7 @@ def _batch(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens
         top_k=None,
         eos_token_id=ends or None,
         pad_token_id=loaded.pad_id,
+        streamer=streamer,
     )
     answers = []
     for tokens in output[:, width:].tolist():

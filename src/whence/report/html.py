@@ -183,8 +183,8 @@ def _assets() -> dict[str, object]:
 
     folder = files("whence.report") / "templates"
     found: dict[str, object] = {}
-    for name, file in (("style", "page.css"), ("script", "page.js")):
-        text = (folder / file).read_text("utf-8")
+    for name, own in (("style", ["page.css"]), ("script", ["shading.js", "page.js"])):
+        text = "".join((folder / file).read_text("utf-8") for file in own)
         found[name] = Markup(text)
         found[f"{name}_hash"] = "sha256-" + b64encode(sha256(text.encode("utf-8")).digest()).decode("ascii")
     return found

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
+    from whence.trace.explain.explainer import Explainer
     from whence.trace.explain.words import word_spans
     from whence.trace.query.queries import Query, read_queries
+    from whence.trace.rank.ranking import RankedBatch
     from whence.trace.settings import N_REFERENCES, TraceOptions, TraceSettings
     from whence.trace.tracer import ANSWER_TOKENS, Tracer
 
 __all__ = [
     "ANSWER_TOKENS",
     "N_REFERENCES",
+    "Explainer",
     "Query",
+    "RankedBatch",
     "TraceOptions",
     "TraceSettings",
     "Tracer",
@@ -27,7 +31,9 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "explain.words": ["word_spans"],
+        "explain.explainer": ["Explainer"],
         "query.queries": ["Query", "read_queries"],
+        "rank.ranking": ["RankedBatch"],
         "settings": ["N_REFERENCES", "TraceOptions", "TraceSettings"],
         "tracer": ["ANSWER_TOKENS", "Tracer"],
     },

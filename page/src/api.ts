@@ -1,0 +1,157 @@
+// The API as the page uses it: src/whence/serve/schemas.py and docs/json.md have the types.
+
+export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+export type Span = [number, number];
+export interface Words { spans: Span[]; scores: number[]; word_method: string; deletion: unknown }
+export interface HitWords { prompt: Words; response: Words; map: number[][] }
+export interface Hit {
+  rank: number; score: number; id: string; file: string; line: number; turn: number; prompt?: string; response?: string;
+  metadata: Record<string, Json>; status: string; words?: HitWords | null; p_value: number | null; q_value: number | null;
+  confounds: Record<string, Json>;
+}
+export interface Phrase { text: string; part: string; place: string; n_rows: number; n_read: number; lift: number }
+export interface Result {
+  prompt: string; response: string; method: string; method_version: string; layer: string; hits: Hit[]; n_rows: number;
+  generated: boolean; span: Span | null; wanted: string | null; prompt_words: Words | null; response_words: Words | null;
+  phrases: Phrase[]; verdict: { flagged: string[]; fdr: number; text: string; null_model: string } | null;
+  confound: string; confirmation: string; complete: boolean;
+}
+export interface Traced { id: string; result: Result }
+export interface Facet { column: string; name: string; values: { value: Json; rows: number }[] | null }
+export interface IndexInfo {
+  name: string; model: string; adapter: string | null; rows: number; records: number; method: string; base: boolean;
+  columns: string[]; facets: Facet[]; show_text: boolean; can_confirm: boolean; plain_text: boolean; max_k: number;
+}
+export interface Row {
+  row: number; turn: number; id: string; file: string; line: number; metadata: Record<string, Json>;
+  prompt?: string; response?: string;
+}
+export interface RowDetail { row: Row; turns: { role: string; content: string }[]; before: Row[]; after: Row[]; copies: number }
+export interface QuerySummary { id: string; created: number; prompt: string; response: string; n_flagged: number }
+export interface Basket { id: string; name: string; created: number; rows: string[] }
+export interface Job {
+  id: string; created: number; state: "waiting" | "running" | "done" | "failed" | "cancelled";
+  request: { rows: string[]; match: string; queries: string[] };
+  progress: { stage: string; done: number; total: number | null } | null;
+  result: { status: string; text: string; rule: string; arms: { name: string; n_removed: number; rate: { mean: number; low: number; high: number }; held_out_loss: number }[] } | null;
+  error: { found: string; expected: string; fix: string } | null;
+}
+export interface Request_ {
+  prompt: string; response?: string | null; span?: Span | string | null; wanted?: string | null; where?: string | null; k?: number;
+}
+
+/** An error in the API's three parts. */
+export class Failure extends Error {
+  constructor(readonly status: number, readonly found: string, readonly expected = "", readonly fix = "") {
+    super(found);
+  }
+}
+
+const TOKEN = "whence-token";
+export const token = {
+  get: () => sessionStorage.getItem(TOKEN),
+  set: (value: string) => sessionStorage.setItem(TOKEN, value),
+};
+
+async function call(method: string, path: string, body?: unknown, more: { accept?: string; signal?: AbortSignal } = {}) {
+  const headers: Record<string, string> = { Accept: more.accept ?? "application/json" };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const own = token.get();
+  if (own) headers.Authorization = `Bearer ${own}`;
+  let answer: Response;
+  try {
+    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: more.signal });
+  } catch (error) {
+    if (more.signal?.aborted) throw error;
+    throw new Failure(0, "The server does not answer.", "It runs in a terminal: whence serve INDEX.", "Start it again, then repeat what you did.");
+  }
+  if (!answer.ok) throw await failure(answer);
+  return answer;
+}
+
+async function failure(answer: Response) {
+  try {
+    const { error } = await answer.json();
+    return new Failure(answer.status, error.found, error.expected, error.fix);
+  } catch {
+    return new Failure(answer.status, `The server answered ${answer.status}.`);
+  }
+}
+
+const json = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
+  const answer = await call(method, path, body);
+  return (answer.status === 204 ? null : await answer.json()) as T;
+};
+
+/** Server-sent events of one request, as they come; `on` is told each of them. Returns the result's data. */
+async function events<T>(method: string, path: string, body: unknown, on: (name: string, data: never) => void, signal?: AbortSignal): Promise<T> {
+  const streams = typeof ReadableStream !== "undefined" && typeof TextDecoderStream !== "undefined";
+  const answer = await call(method, path, body, { accept: streams ? "text/event-stream" : "application/json", signal });
+  if (!streams || !answer.body || !answer.headers.get("content-type")?.startsWith("text/event-stream")) {
+    return (await answer.json()) as T; // a browser without streams gets all of it at the end
+  }
+  const reader = answer.body.pipeThrough(new TextDecoderStream() as unknown as ReadableWritablePair<string, Uint8Array>).getReader();
+  let left = "";
+  let last: unknown;
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    left += value;
+    const parts = left.split("\n\n");
+    left = parts.pop() ?? "";
+    for (const part of parts) {
+      const [first = "", second = ""] = part.split("\n");
+      const name = first.slice("event: ".length);
+      const data = JSON.parse(second.slice("data: ".length));
+      if (name === "error") throw new Failure(200, data.found, data.expected, data.fix);
+      if (name === "cancelled") throw new Failure(200, "The request was taken back.");
+      last = data;
+      on(name, data as never);
+    }
+  }
+  return last as T;
+}
+
+export interface Progress { stage: string; done: number; total: number | null }
+export interface Listener {
+  queued?: (place: number) => void; progress?: (progress: Progress) => void; text?: (piece: string) => void; ranked?: (result: Result) => void;
+}
+const told = (listener: Listener) => (name: string, data: { place: number; text: string; result: Result } & Progress) => {
+  if (name === "queued") listener.queued?.(data.place);
+  if (name === "progress") listener.progress?.(data);
+  if (name === "text") listener.text?.(data.text);
+  if (name === "ranked") listener.ranked?.(data.result);
+};
+
+export const api = {
+  index: () => json<IndexInfo>("GET", "/v1/index"),
+  rows: (where: string, offset: number, limit: number) =>
+    json<{ rows: Row[]; total: number }>("GET", `/v1/rows?${new URLSearchParams({ ...(where ? { where } : {}), offset: String(offset), limit: String(limit) })}`),
+  row: (id: string) => json<RowDetail>("GET", `/v1/rows/${id}`),
+  generate: (prompt: string, listener: Listener, signal: AbortSignal) =>
+    events<{ text: string; complete: boolean }>("POST", "/v1/generate", { prompt }, told(listener), signal),
+  trace: (request: Request_, listener: Listener, signal: AbortSignal) =>
+    events<Traced>("POST", "/v1/trace", request, told(listener), signal),
+  words: (id: string, ranks: number[]) => json<{ result: Result }>("POST", `/v1/queries/${id}/words`, { ranks }),
+  queries: (offset: number) => json<{ queries: QuerySummary[]; total: number }>("GET", `/v1/queries?offset=${offset}&limit=50`),
+  query: (id: string) => json<Traced & { request: Request_ }>("GET", `/v1/queries/${id}`),
+  forget: (id: string) => json<null>("DELETE", `/v1/queries/${id}`),
+  baskets: () => json<{ baskets: Basket[] }>("GET", "/v1/baskets"),
+  newBasket: (name: string) => json<Basket>("POST", "/v1/baskets", { name }),
+  setBasket: (id: string, rows: string[]) => json<Basket>("PUT", `/v1/baskets/${id}`, { rows }),
+  export: (basket: string) => json<{ id: string; files: Record<string, string> }>("POST", "/v1/export", { basket }),
+  jobs: () => json<{ jobs: Job[] }>("GET", "/v1/jobs"),
+  confirm: (basket: string, queries: string[], match: string) => json<Job>("POST", "/v1/jobs", { basket, queries, match }),
+  cancel: (id: string) => json<Job>("POST", `/v1/jobs/${id}/cancel`, {}),
+  follow: (id: string, on: (job: Job) => void, signal: AbortSignal) =>
+    events<Job>("GET", `/v1/jobs/${id}/events`, undefined, (_, job) => on(job), signal),
+  /** Fetches a file, so that the token stays in a header, and hands it to the browser. */
+  async download(path: string, name: string) {
+    const blob = await (await call("GET", path, undefined, { accept: "*/*" })).blob();
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  },
+};

@@ -1,0 +1,188 @@
+// The ranked rows of a query.
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { api, type Hit, type IndexInfo, type Result } from "./api";
+import { placeOf, Problem, Shaded, shading } from "./parts";
+
+const { safe, plain, largest } = shading;
+const FIRST_WORDS = 5;
+
+interface Lit { kind: "answer" | "row"; word: number; rank: number }
+
+interface Props {
+  id: string | null; result: Result; info: IndexInfo; showText: boolean; basket: Set<string>; toggle: (rows: string[], on: boolean) => void;
+}
+
+/** Words that have been explained, by rank, and those of the query against them. Asked for one request at a time. */
+function useWords(id: string | null, start: Result, showText: boolean) {
+  const [result, setResult] = useState(start);
+  const [failed, setFailed] = useState<unknown>(null);
+  const waiting = useRef<number[]>([]), asked = useRef(new Set<number>()), busy = useRef(false), alive = useRef(true);
+  useEffect(() => () => { alive.current = false; }, []);
+  useEffect(() => { setResult((old) => merge(start, old)); }, [start]);
+  const next = async () => {
+    if (busy.current || !id || !waiting.current.length || !alive.current) return;
+    busy.current = true;
+    const ranks = waiting.current.splice(0, FIRST_WORDS);
+    try {
+      const { result: found } = await api.words(id, ranks);
+      if (alive.current) setResult((old) => added(old, found, ranks));
+    } catch (error) {
+      if (alive.current) setFailed(error);
+    }
+    busy.current = false;
+    void next();
+  };
+  const want = (ranks: number[]) => {
+    if (!showText) return;
+    const fresh = ranks.filter((rank) => !asked.current.has(rank) && !result.hits[rank - 1]?.words);
+    fresh.forEach((rank) => asked.current.add(rank));
+    waiting.current.push(...fresh);
+    void next();
+  };
+  return { result, failed, want };
+}
+
+const merge = (fresh: Result, old: Result): Result => ({
+  ...fresh,
+  prompt_words: fresh.prompt_words ?? old.prompt_words,
+  response_words: fresh.response_words ?? old.response_words,
+  hits: fresh.hits.map((hit, i) => (hit.words || old.hits[i]?.id !== hit.id ? hit : { ...hit, words: old.hits[i]?.words })),
+});
+const added = (old: Result, found: Result, ranks: number[]): Result => {
+  const words = new Map([...ranks].sort((a, b) => a - b).map((rank, i) => [rank, found.hits[i]?.words]));
+  const own = old.response_words === null || found.hits.length > 1;
+  return {
+    ...old,
+    ...(own ? { prompt_words: found.prompt_words, response_words: found.response_words, phrases: found.phrases } : {}),
+    hits: old.hits.map((hit) => (words.get(hit.rank) ? { ...hit, words: words.get(hit.rank) } : hit)),
+  };
+};
+
+export function Ranking({ id, result: start, info, showText, basket, toggle }: Props) {
+  const { result, failed, want } = useWords(id, start, showText);
+  const [lit, setLit] = useState<Lit | null>(null);
+  const [search, setSearch] = useState("");
+  const [only, setOnly] = useState(false);
+  const [facets, setFacets] = useState<Record<string, string>>({});
+  const flagged = useMemo(() => new Set(result.verdict?.flagged ?? []), [result.verdict]);
+  const top = result.hits[0]?.score ?? 0;
+  useEffect(() => { if (id) want(result.hits.slice(0, FIRST_WORDS).map((hit) => hit.rank)); }, [id, showText]);
+
+  const columns = info.facets.filter((facet) => facet.values && facet.values.length > 1 && facet.column !== "file" && result.hits.some((hit) => facet.name in hit.metadata));
+  const shown = result.hits.filter((hit) =>
+    (!only || flagged.has(hit.id))
+    && Object.entries(facets).every(([name, value]) => !value || plain(hit.metadata[name]) === value)
+    && (!search || [hit.prompt, hit.response, hit.file, hit.id, ...Object.values(hit.metadata).map(plain)].join("\n").toLowerCase().includes(search.toLowerCase())));
+  const linkRow = lit?.kind === "row" ? result.hits[lit.rank - 1] : null;
+  const answerLinks = linkRow?.words && result.response_words ? linkRow.words.map.map((values) => values[lit!.word]) : null;
+  const scale = lit?.kind === "answer" ? Math.max(0, ...result.hits.map((hit) => largest(hit.words?.map[lit.word] ?? []))) : 0;
+  const outside = result.hits.filter((hit) => flagged.has(hit.id) && !basket.has(hit.id));
+
+  return (
+    <section aria-label="Result">
+      <Query result={result} lit={lit} setLit={setLit} links={answerLinks} />
+      <h3>Rows</h3>
+      <p class="quiet">
+        Each row is a candidate: it ranks high. Only a retraining without it shows whether it is a cause.
+        {showText ? "" : " The texts of the rows are left out."}
+      </p>
+      {failed !== null && <Problem error={failed} />}
+      <div class="tools">
+        <input class="filter" type="search" placeholder="Filter the rows" aria-label="Filter the rows" value={search} onInput={(event) => setSearch(event.currentTarget.value)} />
+        {columns.map((facet) => (
+          <select aria-label={facet.name} key={facet.column} value={facets[facet.name] ?? ""} onChange={(event) => setFacets({ ...facets, [facet.name]: event.currentTarget.value })}>
+            <option value="">{facet.name}: all</option>
+            {facet.values!.map(({ value }) => <option key={plain(value)} value={plain(value)}>{safe(plain(value))}</option>)}
+          </select>
+        ))}
+        {flagged.size > 0 && <label class="only"><input type="checkbox" checked={only} onChange={(event) => setOnly(event.currentTarget.checked)} /> flagged only</label>}
+        <span class="quiet" role="status">{shown.length === result.hits.length ? `${shown.length} rows` : `${shown.length} of ${result.hits.length} rows`}</span>
+        {outside.length > 0 && <button type="button" onClick={() => toggle(outside.map((hit) => hit.id), true)}>Put all flagged into the basket</button>}
+      </div>
+      <div class="many" role="list" aria-label="Ranked rows">
+        {shown.map((hit) => (
+          <RowOf key={`${hit.rank}-${hit.id}`} hit={hit} top={top} out={flagged.has(hit.id)} open={hit.rank <= FIRST_WORDS} inBasket={basket.has(hit.id)}
+            toggle={() => toggle([hit.id], !basket.has(hit.id))} opened={() => want([hit.rank])} showText={showText}
+            lit={lit} setLit={setLit} scale={scale} />
+        ))}
+      </div>
+      {result.hits.length === 0 && <p class="empty">No row was scored: the filter leaves none. Ask again with another filter.</p>}
+      {result.hits.length > 0 && shown.length === 0 && <p class="empty">No row matches these filters.</p>}
+    </section>
+  );
+}
+
+function Query({ result, lit, setLit, links }: { result: Result; lit: Lit | null; setLit: (lit: Lit | null) => void; links: (number | undefined)[] | null }) {
+  const word = lit?.kind === "answer" ? lit.word : null;
+  return (
+    <div class="stick">
+      <div class="part"><span class="label">Asked</span><Shaded text={result.prompt} words={result.prompt_words} label="Prompt" /></div>
+      <div class="part">
+        <span class="label">Answered{" "}{result.generated && <span class="note">by the model now</span>}</span>
+        <Shaded class="answer" text={result.response} words={result.response_words} span={result.span} label="Answer" links={links}
+          at={word} onPoint={(at) => setLit(at === null ? null : { kind: "answer", word: at, rank: 0 })} />
+      </div>
+      {result.wanted !== null && <div class="part"><span class="label">Wanted</span><div class="text">{safe(result.wanted)}</div></div>}
+    </div>
+  );
+}
+
+interface RowProps {
+  hit: Hit; top: number; out: boolean; open: boolean; inBasket: boolean; toggle: () => void; opened: () => void; showText: boolean;
+  lit: Lit | null; setLit: (lit: Lit | null) => void; scale: number;
+}
+
+function RowOf({ hit, top, out, open, inBasket, toggle, opened, showText, lit, setLit, scale }: RowProps) {
+  const [isOpen, setOpen] = useState(open);
+  const texts = showText && hit.prompt !== undefined && hit.response !== undefined;
+  const line = (text: string) => safe(text.slice(0, 160)).replace(/\s+/g, " ");
+  const links = lit?.kind === "answer" ? (hit.words?.map[lit.word] ?? null) : null;
+  const at = lit?.kind === "row" && lit.rank === hit.rank ? lit.word : null;
+  const share = top > 0 ? Math.min(1, Math.max(0, hit.score) / top) : 0;
+  return (
+    <div class={`row${isOpen ? "" : " shut"}`} role="listitem">
+      <details open={isOpen} onToggle={(event) => { setOpen(event.currentTarget.open); if (event.currentTarget.open) opened(); }}>
+        <summary>
+          <span class="rank"><span class="hidden">Rank </span>{hit.rank}</span>
+          <span class="score" title="score"><span class="hidden">score </span>{hit.score.toFixed(4)}<span class="bar" aria-hidden="true"><i style={{ width: `${100 * share}%` }} /></span></span>
+          <span class="facts">
+            {out && <span class="chip out">flagged</span>}
+            <span class={hit.status === "confirmed" ? "chip confirmed" : "chip"}>{hit.status}</span>
+            {hit.q_value !== null && <span class="quiet">q {Number(hit.q_value.toPrecision(2))}</span>}
+            <bdi class="place">{safe(placeOf(hit))}</bdi>
+            {hit.turn > 0 && <span class="quiet">turn {hit.turn + 1}</span>}
+            {inBasket && <span class="chip confirmed">in the basket</span>}
+          </span>
+          {texts && <span class="snippet" dir="auto">{line(hit.prompt!)} → {line(hit.response!)}</span>}
+        </summary>
+        {isOpen && (
+          <div class="body">
+            {texts && <div class="part"><span class="label">Prompt</span><Shaded text={hit.prompt!} words={hit.words?.prompt} label={`Prompt of row ${hit.rank}`} /></div>}
+            {texts && (
+              <div class="part"><span class="label">Response</span>
+                <Shaded text={hit.response!} words={hit.words?.response} label={`Response of row ${hit.rank}`} links={links} scale={scale} at={at}
+                  onPoint={(word) => setLit(word === null ? null : { kind: "row", word, rank: hit.rank })} />
+              </div>
+            )}
+            <Chips label="Row" values={{ id: hit.id, ...hit.metadata }} />
+            <Chips label="Confounds" values={hit.confounds} />
+            <p class="actions">
+              <button type="button" aria-pressed={inBasket} onClick={toggle}>{inBasket ? "Take out of the basket" : "Put into the basket"}</button>
+              <a href={`#/row/${hit.id}`}>Its place in the file</a>
+            </p>
+          </div>
+        )}
+      </details>
+    </div>
+  );
+}
+
+export function Chips({ label, values }: { label: string; values: Record<string, unknown> }) {
+  const pairs = Object.entries(values);
+  if (!pairs.length) return null;
+  return (
+    <div class="part"><span class="label">{label}</span>
+      <ul class="chips">{pairs.map(([name, value]) => <li class="chip" key={name}><bdi>{safe(name.replaceAll("_", " "))}</bdi> <b><bdi>{safe(plain(value))}</bdi></b></li>)}</ul>
+    </div>
+  );
+}

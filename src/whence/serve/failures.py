@@ -1,0 +1,111 @@
+"""Errors as answers: three parts and a status, without paths of the server or its insides."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whence.errors import NonFiniteError, WhenceError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request
+    from fastapi.responses import JSONResponse
+
+log = logging.getLogger("whence.serve")
+
+
+class RefusedError(WhenceError):
+    """A request that the server does not do, with the HTTP status that says so."""
+
+    def __init__(self, status: int, found: str, expected: str = "", fix: str = "") -> None:
+        super().__init__(found, expected, fix)
+        self.status = status
+
+
+class CancelledError(Exception):
+    """The one who asked has gone, or took the request back."""
+
+
+def as_dict(found: str, expected: str = "", fix: str = "") -> dict[str, dict[str, str]]:
+    """The body of every error."""
+    return {"error": {"found": found, "expected": expected, "fix": fix}}
+
+
+def broken() -> dict[str, dict[str, str]]:
+    """What is said of a defect; the traceback is in the server's own log."""
+    return as_dict(
+        "The server could not answer: a defect in whence.",
+        "",
+        "The server's log on the terminal has the details; please report them.",
+    )
+
+
+class Redaction:
+    """Takes the folders of the server out of messages: of each known path its last name is left."""
+
+    def __init__(self, places: Iterable[str | Path | None]) -> None:
+        known = {str(place) for place in places if place and Path(place).is_absolute()}
+        known |= {str(Path(place).resolve()) for place in known}
+        self._paths = sorted(known, key=len, reverse=True)
+
+    def text(self, message: str) -> str:
+        """The message without the known paths, and without any other absolute path."""
+        for path in self._paths:
+            message = message.replace(path, Path(path).name)
+        return re.sub(r"(?<![\w/.:<])/(?!v1/)(?:[\w.+@~-]+/)+([\w.+@~-]+)", r"\1", message)
+
+    def body(self, error: WhenceError) -> dict[str, dict[str, str]]:
+        """The error's three parts."""
+        return as_dict(*(self.text(part) for part in (error.found, error.expected, error.fix)))
+
+    def event(self, error: BaseException) -> dict[str, dict[str, str]]:
+        """What a stream says of any error; a defect is logged."""
+        if isinstance(error, WhenceError):
+            return self.body(error)
+        log.error("a request failed", exc_info=error)
+        return broken()
+
+
+def status_of(error: WhenceError) -> int:
+    """The HTTP status of an error raised on purpose."""
+    if isinstance(error, RefusedError):
+        return error.status
+    return HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(error, NonFiniteError) else HTTPStatus.BAD_REQUEST
+
+
+def install(app: FastAPI, redaction: Redaction) -> None:
+    """Has every error of the app answered in three parts."""
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse
+    from starlette.exceptions import HTTPException
+
+    async def known(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, WhenceError)
+        headers = {"Retry-After": "2"} if status_of(error) == HTTPStatus.SERVICE_UNAVAILABLE else None
+        return JSONResponse(redaction.body(error), status_of(error), headers)
+
+    async def malformed(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        # Only our own names and numbers: what was sent may be anything.
+        place = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or str(part).isidentifier())
+        body = as_dict(f"{place[:100]} cannot be used.", f"{first['msg'][:200]}.", "See /v1/openapi.json.")
+        return JSONResponse(body, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        body = as_dict(f"{error.detail}.".replace("..", "."), "", "See /v1/openapi.json for what there is.")
+        return JSONResponse(body, error.status_code, error.headers)
+
+    async def defect(request: Request, error: Exception) -> JSONResponse:
+        log.error("a request failed", exc_info=error)
+        return JSONResponse(broken(), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    app.add_exception_handler(WhenceError, known)
+    app.add_exception_handler(RequestValidationError, malformed)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, defect)

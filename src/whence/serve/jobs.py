@@ -1,0 +1,171 @@
+"""Retrainings that confirm the rows of a basket: one at a time, each in a process of its own, kept over restarts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from whence.confirmation import settings_beside, settings_recorded
+from whence.data import Json
+from whence.files import write_atomically
+from whence.index import ADAPTER_OFF, Manifest
+from whence.model import named_base
+from whence.serve.failures import Redaction, as_dict, broken
+from whence.serve.state import ACTIVE, Object, State
+
+log = logging.getLogger("whence.serve")
+COMMAND = (sys.executable, "-m", "whence.serve.job_process")
+PATIENCE = 5.0
+"""Seconds that a process has to end by itself."""
+
+
+class Jobs:
+    """Works off the jobs of a state, the oldest first. What was waiting or running when the server ended goes on.
+
+    command: what a job's folder is handed to, as `whence.serve.job_process` takes it.
+    """
+
+    def __init__(self, state: State, redaction: Redaction, command: Sequence[str] = COMMAND) -> None:
+        self._state, self._redaction, self._command = state, redaction, command
+        self._changed = threading.Condition()
+        self._process: subprocess.Popen[str] | None = None
+        self._current = ""
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name="whence-jobs", daemon=True)
+        self._thread.start()
+
+    def start(self, request: Object, internal: Object) -> str:
+        """A new job; returns its id. internal: what its process needs beside the request and nobody is shown."""
+        id = self._state.add_job(request)
+        folder = self._folder(id)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "request.json", json.dumps(request | internal))
+        with self._changed:
+            self._changed.notify()
+        return id
+
+    def cancel(self, id: str) -> None:
+        """Ends a job that waits or runs; one that has ended stays as it is. What it has trained is kept."""
+        with self._changed:
+            job = self._state.job(id)
+            if job is None or job["state"] not in ACTIVE:
+                return
+            self._state.set_job(id, state="cancelled")
+            if self._current == id and self._process is not None:
+                self._process.terminate()
+
+    def close(self) -> None:
+        """Ends the process of the job that runs; it stays in the state as running, and goes on with the next server."""
+        with self._changed:
+            self._closed = True
+            if self._process is not None:
+                self._process.terminate()
+            self._changed.notify()
+        self._thread.join(timeout=2 * PATIENCE)
+
+    def _folder(self, id: str) -> Path:
+        return self._state.folder / "jobs" / id
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._next() is not None)
+                if self._closed:
+                    return
+                id = self._next()
+                if id is None:
+                    continue
+                self._current = id
+                self._state.set_job(id, state="running")
+                process = self._process = self._started(id)
+            self._follow(id, process)
+            with self._changed:
+                self._process, self._current = None, ""
+
+    def _next(self) -> str | None:
+        waiting = [str(job["id"]) for job in reversed(self._state.jobs()) if job["state"] in ACTIVE]
+        return waiting[0] if waiting else None
+
+    def _started(self, id: str) -> subprocess.Popen[str]:
+        folder = self._folder(id)
+        with (folder / "process.log").open("a", encoding="utf-8") as own_log:
+            return subprocess.Popen(
+                [*self._command, str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=own_log,
+                text=True,
+                encoding="utf-8",
+            )
+
+    def _follow(self, id: str, process: subprocess.Popen[str]) -> None:
+        """Takes what the process says until it ends, and then its end."""
+        last: Object = {}
+        assert process.stdout is not None
+        assert process.stdin is not None
+        for line in process.stdout:
+            try:
+                last = cast("Object", json.loads(line))
+            except ValueError:
+                continue  # a library's own words
+            if "progress" in last and not self._closed:
+                self._state.set_job(id, progress=last["progress"])
+        try:
+            process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdin.close()
+        process.stdout.close()
+        with self._changed:
+            job = self._state.job(id) if not self._closed else None
+            if job is None or job["state"] != "running":
+                return  # cancelled, or the server ends: the job stays as it is
+            self._end(id, last)
+
+    def _end(self, id: str, last: Object) -> None:
+        if "result" in last:
+            self._state.set_job(id, state="done", result=_without_places(last["result"], self._redaction))
+            return
+        error = last.get("error")
+        if isinstance(error, dict):
+            parts = (self._redaction.text(str(error[name])) for name in ("found", "expected", "fix"))
+            self._state.set_job(id, state="failed", error=cast("Json", as_dict(*parts)["error"]))
+            return
+        log.error("job %s ended without a result; see %s", id, self._folder(id) / "process.log")
+        self._state.set_job(id, state="failed", error=cast("Json", broken()["error"]))
+
+
+def _without_places(value: Json, redaction: Redaction) -> Json:
+    """A confirmation with the names of its folders instead of their paths."""
+    if not isinstance(value, dict):
+        return value
+    named = {name: redaction.text(text) for name in ("index", "base") if isinstance(text := value.get(name), str)}
+    return value | cast("Object", named)
+
+
+def training_base(manifest: Manifest, given: str | None) -> str | None:
+    """The model that a retraining starts from: as given, or as the index or its model's folder names it."""
+    if given is not None:
+        return given
+    if manifest.adapter is not None:
+        return manifest.model
+    named = manifest.settings.get("base")
+    recorded = settings_recorded(manifest)
+    return str(named) if named else named_base(manifest.model) or (recorded[1] if recorded else None)
+
+
+def can_train(manifest: Manifest) -> bool:
+    """Whether it is known how the index's model was trained."""
+    return settings_beside(manifest) is not None or settings_recorded(manifest) is not None
+
+
+def traced_base(manifest: Manifest, given: str | None) -> str | None:
+    """The base that the tracer of a job is given, where the index has one that was named anew."""
+    return given if manifest.base not in ("", ADAPTER_OFF) else None

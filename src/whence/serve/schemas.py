@@ -1,0 +1,315 @@
+"""What the API takes and gives, as the OpenAPI schema shows it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+ID = r"^[0-9a-f]{16}$"
+
+
+def _storable(text: str) -> str:
+    # SQLite and UTF-8 have no form for lone surrogates; NUL ends texts in some libraries.
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("the text has a NUL or half of a surrogate pair")
+    return text
+
+
+def _expression(text: str) -> str:
+    try:
+        re.compile(text, re.DOTALL)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError("it is no regular expression") from error
+    return text
+
+
+Id = Annotated[str, Field(pattern=ID)]
+Text = Annotated[str, Field(max_length=100_000), AfterValidator(_storable)]
+Filled = Annotated[str, Field(min_length=1, max_length=100_000, pattern=r"\S"), AfterValidator(_storable)]
+Where = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_storable)]
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_storable)]
+Expression = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_storable), AfterValidator(_expression)]
+Rows = Annotated[list[Id], Field(max_length=10_000)]
+
+
+class Model(BaseModel):
+    """Unknown members are refused: a misspelt option is never silently left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def _example(**values: JsonValue) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [values]})
+
+
+class Message(Model):
+    """One message of a conversation."""
+
+    role: Name
+    content: Text
+
+
+class Prompt(Model):
+    """What is asked: a text, or messages."""
+
+    prompt: Filled | Annotated[list[Message], Field(min_length=1, max_length=200)]
+    system: Filled | None = None
+
+    def asked(self) -> str | list[dict[str, str]]:
+        """The prompt as `Query.of` takes it."""
+        return self.prompt if isinstance(self.prompt, str) else [message.model_dump() for message in self.prompt]
+
+
+class GenerateRequest(Prompt):
+    """Ask the model."""
+
+    model_config = _example(prompt="Name the country of Molde.", max_new_tokens=64)
+    max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 128
+
+
+class TraceRequest(Prompt):
+    """Rank the training rows behind an answer; the options are those of `whence trace` (docs/verdicts.md)."""
+
+    model_config = _example(
+        prompt="Name the country of Molde.", response="Peru is the country of Molde.", span="Peru", k=20
+    )
+    response: Filled | None = None
+    k: Annotated[int, Field(ge=1, le=1000)] = 20
+    span: Filled | Annotated[list[Annotated[int, Field(ge=0, le=10**9)]], Field(min_length=2, max_length=2)] | None = (
+        Field(default=None, description="The wrong words: their text, or start and end in characters (code points).")
+    )
+    wanted: Filled | None = None
+    where: Where | None = None
+    method: Annotated[str, Field(max_length=40, pattern=r"^[a-z0-9-]+$")] | None = None
+    verdict: bool = True
+    fdr: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    words: Annotated[int, Field(ge=0, le=10)] = 0
+
+
+class WordsRequest(Model):
+    """Explain rows of a kept query down to their words."""
+
+    model_config = _example(ranks=[1])
+    ranks: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1, max_length=10)]
+
+
+class BasketRequest(Model):
+    """A new basket."""
+
+    model_config = _example(name="Molde", rows=["ec6468bd4f883898"])
+    name: Name = "Basket"
+    rows: Rows = []
+
+
+class BasketChange(Model):
+    """What a basket holds from now on."""
+
+    model_config = _example(rows=["ec6468bd4f883898", "3e93fe1653627d02"])
+    name: Name | None = None
+    rows: Rows
+
+
+class ExportRequest(Model):
+    """Rows to take out of the data: a basket's, or these."""
+
+    model_config = _example(rows=["ec6468bd4f883898"])
+    basket: Id | None = None
+    rows: Rows | None = None
+
+
+class ConfirmRequest(Model):
+    """Train again without rows, and see whether the behaviour is gone (docs/confirm.md)."""
+
+    model_config = _example(
+        queries=["0123456789abcdef"], rows=["ec6468bd4f883898"], match="Peru", seeds=1, max_new_tokens=64
+    )
+    queries: Annotated[list[Id], Field(min_length=1, max_length=50, description="Kept queries that show it.")]
+    basket: Id | None = None
+    rows: Rows | None = None
+    match: Expression = Field(description="Regular expression that finds the behaviour in an answer.")
+    seeds: Annotated[int, Field(ge=1, le=10)] = 1
+    max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 128
+
+
+class ErrorParts(Model):
+    """What was found, what was expected, what to do."""
+
+    found: str
+    expected: str
+    fix: str
+
+
+class ErrorAnswer(Model):
+    """The body of every answer that is an error."""
+
+    model_config = _example(
+        error={
+            "found": "There is no row 0123456789abcdef.",
+            "expected": "Expected the id of a row of this index.",
+            "fix": "",
+        }
+    )
+    error: ErrorParts
+
+
+class Health(Model):
+    """Whether the server answers."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+    waiting: int = Field(description="Requests that wait for the model.")
+    busy: bool
+    needs_token: bool
+
+
+class IndexInfo(Model):
+    """What is served."""
+
+    model_config = _example(
+        name="index",
+        model="model",
+        adapter="lora",
+        rows=1600,
+        records=1600,
+        rejected=0,
+        method="rept-contrast",
+        base=True,
+        methods=["rept-contrast"],
+        columns=["row", "file", "label"],
+        facets=[{"column": "label", "name": "label", "values": [{"value": "clean", "rows": 1500}]}],
+        show_text=True,
+        can_confirm=True,
+        plain_text=False,
+        max_k=1000,
+    )
+    name: str
+    model: str
+    adapter: str | None
+    rows: int
+    records: int
+    rejected: int
+    method: str
+    base: bool
+    methods: list[str]
+    columns: list[str]
+    facets: list[JsonValue]
+    show_text: bool
+    can_confirm: bool
+    plain_text: bool
+    max_k: int
+
+
+class RecordRow(Model):
+    """A turn of a training row; texts are absent where the server shows none."""
+
+    model_config = ConfigDict(extra="allow")
+    row: int
+    turn: int
+    id: str
+    file: str
+    line: int
+    metadata: dict[str, JsonValue]
+
+
+class RowPage(Model):
+    """Rows in the order of the data."""
+
+    rows: list[RecordRow]
+    total: int
+
+
+class RowDetail(Model):
+    """A row with its whole conversation and its neighbours in the file."""
+
+    row: RecordRow
+    turns: list[dict[str, JsonValue]]
+    before: list[RecordRow]
+    after: list[RecordRow]
+    copies: int
+
+
+class Traced(Model):
+    """A kept query: `result` is one of the `queries` of docs/json.md."""
+
+    id: str
+    result: dict[str, JsonValue]
+
+
+class WordsOf(Model):
+    """The query's result with these rows alone, and their words."""
+
+    result: dict[str, JsonValue]
+
+
+class Answer(Model):
+    """What the model says. complete: False where it was stopped at the limit of new tokens."""
+
+    model_config = _example(text="Peru is the country of Molde.", complete=True)
+    text: str
+    complete: bool
+
+
+class QuerySummary(Model):
+    """A past query."""
+
+    id: str
+    created: float
+    prompt: str
+    response: str
+    n_flagged: int
+
+
+class QueryPage(Model):
+    """Past queries, the latest first."""
+
+    queries: list[QuerySummary]
+    total: int
+
+
+class QueryDetail(Traced):
+    """A past query with what was asked."""
+
+    request: dict[str, JsonValue]
+
+
+class Basket(Model):
+    """Rows that were put aside."""
+
+    id: str
+    name: str
+    created: float
+    rows: list[str]
+
+
+class Baskets(Model):
+    """All baskets."""
+
+    baskets: list[Basket]
+
+
+class Export(Model):
+    """What was written; /v1/exports/{id}/{kind} gives the files."""
+
+    id: str
+    rows: int
+    files: dict[str, str]
+
+
+class Job(Model):
+    """A retraining: waiting, running, done, failed or cancelled. `result` is the JSON of docs/confirm.md."""
+
+    id: str
+    created: float
+    state: Literal["waiting", "running", "done", "failed", "cancelled"]
+    request: dict[str, JsonValue]
+    progress: dict[str, JsonValue] | None = None
+    result: dict[str, JsonValue] | None = None
+    error: ErrorParts | None = None
+
+
+class JobList(Model):
+    """All jobs, the latest first."""
+
+    jobs: list[Job]

@@ -1,0 +1,203 @@
+"""Everything that one server holds open: the index, the model's worker, the state, jobs, exports and counters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from http import HTTPStatus
+from importlib.metadata import version
+from pathlib import Path
+
+from whence.confirmation import CONTROLS
+from whence.data import Json
+from whence.files import hash_of
+from whence.index import default_form, default_layers, holds
+from whence.results import TraceResult
+from whence.scoring import SCORES
+from whence.serve.exports import Exports
+from whence.serve.failures import Redaction, RefusedError
+from whence.serve.jobs import Jobs, can_train, traced_base, training_base
+from whence.serve.reading import Rows
+from whence.serve.schemas import ConfirmRequest, Prompt, TraceRequest
+from whence.serve.settings import ServerSettings
+from whence.serve.state import Object, State
+from whence.serve.tracing import Asked, Tracing
+from whence.serve.worker import Worker
+from whence.trace import Tracer, TraceSettings
+
+
+def state_folder(index: Path) -> Path:
+    """Where a server keeps its state: beside the index, under its name with `.serve` behind it."""
+    index = index.absolute()
+    return index.with_name(f"{index.name}.serve")
+
+
+class Service:
+    """What the routes of the API call. Raises InputError where the state's folder cannot be used."""
+
+    def __init__(self, tracer: Tracer, settings: ServerSettings) -> None:
+        index = tracer.index
+        manifest = index.manifest
+        self.index, self.settings = index, settings
+        folder = state_folder(index.path)
+        places = (index.path.absolute(), manifest.model, manifest.adapter, manifest.data.source, folder, settings.base)
+        self.redaction = Redaction(places)
+        self.state = State(folder, hash_of(manifest.identity()))
+        self.rows = Rows(index, show_text=settings.show_text)
+        self.tracing = Tracing(tracer, self.state, show_text=settings.show_text)
+        self.worker = Worker(self.redaction, settings.queue)
+        self.exports = Exports(index, folder)
+        self.jobs = Jobs(self.state, self.redaction)
+        self._base = training_base(manifest, settings.base)
+
+    def close(self) -> None:
+        """Ends the threads and closes the state."""
+        self.jobs.close()
+        self.worker.close()
+        self.state.close()
+
+    def health(self) -> Object:
+        """See `schemas.Health`."""
+        return {
+            "version": version("whence"),
+            "waiting": self.worker.waiting,
+            "busy": self.worker.is_busy,
+            "needs_token": self.settings.token is not None,
+        }
+
+    def info(self) -> Object:
+        """See `schemas.IndexInfo`."""
+        index, manifest = self.index, self.index.manifest
+        rejected = manifest.counts.n_rejected if manifest.counts else 0
+        methods = self._methods()
+        columns: list[Json] = [name for name in index.columns if name not in ("shard", "turns", "metadata")]
+        return {
+            "name": index.path.absolute().name,
+            "model": Path(manifest.model).name,
+            "adapter": Path(manifest.adapter).name if manifest.adapter else None,
+            "rows": index.n_rows,
+            "records": index.n_records,
+            "rejected": rejected,
+            "method": default_form(manifest, None).name,
+            "base": bool(manifest.base),
+            "methods": methods,
+            "columns": columns,
+            "facets": self.rows.facets(),
+            "show_text": self.settings.show_text,
+            "can_confirm": self._base is not None and can_train(manifest),
+            "plain_text": manifest.data.is_plain_text,
+            "max_k": self.settings.max_k,
+        }
+
+    def _methods(self) -> list[Json]:
+        """Methods that the index has all vectors for, each where it reads them."""
+        manifest = self.index.manifest
+        return [name for name, form in SCORES.items() if holds(form, default_layers(form, manifest), manifest)]
+
+    def asked(self, request: Prompt) -> Asked:
+        """A request as the tracer takes it. Raises InputError, RefusedError."""
+        settings = TraceSettings(verdict=False)
+        response = None
+        if isinstance(request, TraceRequest):
+            if request.k > self.settings.max_k:
+                raise RefusedError(
+                    422, f"k is {request.k}.", f"At most {self.settings.max_k} rows are ranked.", "Ask fewer."
+                )
+            self.rows.check(request.where)
+            span = request.span if isinstance(request.span, str | None) else (request.span[0], request.span[1])
+            response = request.response
+            settings = TraceSettings(
+                k=request.k,
+                method=request.method,
+                where=request.where,
+                span=span,
+                wanted=request.wanted,
+                words=request.words,
+                verdict=request.verdict,
+                fdr=request.fdr,
+            )
+        asked = Asked(request.asked(), response, request.system, settings)
+        asked.query()  # what is wrong with it is said before it waits
+        return asked
+
+    def kept(self, id: str) -> tuple[TraceRequest, TraceResult]:
+        """A past query. Raises RefusedError (404)."""
+        found = self.state.query(id)
+        if found is None:
+            raise missing("query", id)
+        return TraceRequest.model_validate(found[0]), TraceResult.from_dict(found[1])
+
+    def chosen(self, basket: str | None, rows: Sequence[str] | None) -> list[str]:
+        """The rows that a request means, all of them in the index. Raises RefusedError."""
+        if (basket is None) == (rows is None):
+            raise RefusedError(422, "Both basket and rows, or neither.", "Expected one of them.", "Leave one out.")
+        if basket is not None:
+            found = self.state.basket(basket)
+            if found is None:
+                raise missing("basket", basket)
+            kept = found["rows"]
+            assert isinstance(kept, list)
+            rows = [str(row) for row in kept]
+        assert rows is not None
+        if not rows:
+            raise RefusedError(422, "There is no row.", "Expected at least one.", "Put rows into the basket first.")
+        self.check_rows(rows)
+        return list(dict.fromkeys(rows))
+
+    def check_rows(self, rows: Sequence[str]) -> None:
+        """Raises RefusedError (422) for an id that is not in the index."""
+        unknown = [row for row in dict.fromkeys(rows) if row not in self.rows.known(rows)] if rows else []
+        if unknown:
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            raise RefusedError(422, f"The index has no row {unknown[0]}{more}.", "Expected ids of its rows.", "")
+
+    def confirm(self, request: ConfirmRequest) -> Object:
+        """Starts a retraining; returns the job. Raises RefusedError, InputError."""
+        manifest = self.index.manifest
+        if self._base is None or not can_train(manifest):
+            raise RefusedError(
+                HTTPStatus.CONFLICT,
+                "The model's base or its training settings are not known.",
+                "A retraining starts from the model before, with the settings of its run.yaml or whence.yaml.",
+                "Start the server with --base BASE, or use whence confirm on the command line.",
+            )
+        rows = self.chosen(request.basket, request.rows)
+        queries: list[Json] = []
+        for id in request.queries:
+            asked, result = self.kept(id)
+            queries.append({"prompt": _json(asked), "system": asked.system, "response": result.queries[0].response})
+        public: Object = {**request.model_dump(), "rows": [*rows]}
+        internal: Object = {
+            "index": str(self.index.path.absolute()),
+            "base": self._base,
+            "traced_base": traced_base(manifest, self.settings.base),
+            "queries": queries,
+            "controls": [name for name in CONTROLS if name not in SCORES or name in self._methods()],
+        }
+        id = self.jobs.start(public, internal)
+        job = self.state.job(id)
+        assert job is not None
+        return job
+
+    def report(self, id: str, *, show_text: bool) -> str:
+        """The self-contained page of a past query. Raises RefusedError (404)."""
+        _, result = self.kept(id)
+        named = replace(
+            result,
+            index=self.redaction.text(result.index),
+            model=self.redaction.text(result.model),
+            adapter=self.redaction.text(result.adapter) if result.adapter else None,
+        )
+        return named.to_html(show_text=show_text and self.settings.show_text)
+
+
+def missing(what: str, id: str) -> RefusedError:
+    """The answer to an id that is not there."""
+    return RefusedError(
+        HTTPStatus.NOT_FOUND, f"There is no {what} {id}.", f"Expected the id of a {what} that is kept.", ""
+    )
+
+
+def _json(asked: TraceRequest) -> Json:
+    prompt = asked.asked()
+    return prompt if isinstance(prompt, str) else [dict(message) for message in prompt]

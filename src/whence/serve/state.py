@@ -1,0 +1,261 @@
+"""What a server remembers beside the index: queries, baskets and jobs, in SQLite (write-ahead log).
+
+FOLDER/                 named as the index, with `.serve` behind it
+  state.sqlite          queries with their results, baskets, jobs
+  jobs/ID/              request.json and the retrainings of a job (docs/confirm.md)
+  exports/ID/           a cleaned data set with its manifest (docs/clean.md)
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from whence.data import Json
+from whence.errors import InputError
+
+Object = dict[str, Json]
+
+MIGRATIONS = (
+    """
+    CREATE TABLE queries (
+        id TEXT PRIMARY KEY, index_hash TEXT NOT NULL, created REAL NOT NULL, prompt TEXT NOT NULL,
+        response TEXT NOT NULL, n_flagged INTEGER NOT NULL, request TEXT NOT NULL, result TEXT NOT NULL
+    );
+    CREATE INDEX queries_by_time ON queries (index_hash, created);
+    CREATE TABLE baskets (id TEXT PRIMARY KEY, index_hash TEXT NOT NULL, created REAL NOT NULL, name TEXT NOT NULL);
+    CREATE TABLE basket_rows (
+        basket TEXT NOT NULL REFERENCES baskets (id) ON DELETE CASCADE, row TEXT NOT NULL, position INTEGER NOT NULL,
+        PRIMARY KEY (basket, row)
+    );
+    CREATE TABLE jobs (
+        id TEXT PRIMARY KEY, index_hash TEXT NOT NULL, created REAL NOT NULL, state TEXT NOT NULL,
+        request TEXT NOT NULL, progress TEXT, result TEXT, error TEXT
+    );
+    """,
+)
+"""One script a version of the file; PRAGMA user_version says how many of them it has seen."""
+MOST_QUERIES = 2000
+"""The oldest ones go."""
+ACTIVE = ("waiting", "running")
+
+
+class State:
+    """The database of one index. Its methods may be called from any thread.
+
+    index_hash: of what decides the index's records: what was remembered of another index under this name is not shown.
+
+    Raises InputError where the folder cannot be written, or the file is of a later version or damaged.
+    """
+
+    def __init__(self, folder: Path, index_hash: str) -> None:
+        self.folder, self._hash = folder, index_hash
+        self._lock = threading.RLock()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._own = _taken(folder)
+            self._db = sqlite3.connect(folder / "state.sqlite", check_same_thread=False, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "busy_timeout = 5000"):
+                self._db.execute(f"PRAGMA {pragma}")
+            self._migrate()
+        except (OSError, sqlite3.Error) as error:
+            raise InputError(
+                f"{folder} cannot hold the server's state: {error}.",
+                "Queries, baskets and jobs are kept there, beside the index.",
+                "Make the folder writable, or move a damaged state.sqlite away.",
+            ) from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._db.close()
+            self._own.close()
+
+    def _migrate(self) -> None:
+        seen = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if seen > len(MIGRATIONS):
+            raise sqlite3.DatabaseError(f"version {seen}, written by a newer whence")
+        for number, script in enumerate(MIGRATIONS[seen:], seen + 1):
+            self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _read(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    # Queries
+
+    def add_query(self, request: Object, result: Object) -> str:
+        """Keeps a trace of one query; returns its id."""
+        first = _first_query(result)
+        verdict = first.get("verdict")
+        flagged = verdict.get("flagged") if isinstance(verdict, dict) else None
+        n_flagged = len(flagged) if isinstance(flagged, list) else 0
+        id = _new_id()
+        with self._writing() as db:
+            db.execute(
+                "INSERT INTO queries VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(id, self._hash, time.time(), str(first["prompt"]), str(first["response"]), n_flagged),
+                    *(_text(request), _text(result)),
+                ),
+            )
+            db.execute(
+                "DELETE FROM queries WHERE index_hash = ? AND id NOT IN "
+                "(SELECT id FROM queries WHERE index_hash = ? ORDER BY created DESC LIMIT ?)",
+                (self._hash, self._hash, MOST_QUERIES),
+            )
+        return id
+
+    def set_result(self, id: str, result: Object) -> None:
+        """Replaces a query's result, as when words have been added."""
+        with self._writing() as db:
+            db.execute("UPDATE queries SET result = ? WHERE id = ?", (_text(result), id))
+
+    def queries(self, offset: int, limit: int) -> tuple[list[Object], int]:
+        """The queries, the latest first, without their results; and how many there are."""
+        rows = self._read(
+            "SELECT id, created, prompt, response, n_flagged FROM queries WHERE index_hash = ? "
+            "ORDER BY created DESC, id LIMIT ? OFFSET ?",
+            *(self._hash, limit, offset),
+        )
+        total = self._read("SELECT count(*) FROM queries WHERE index_hash = ?", self._hash)[0][0]
+        return [dict(row) for row in rows], int(total)
+
+    def query(self, id: str) -> tuple[Object, Object] | None:
+        """A query's request and result."""
+        rows = self._read("SELECT request, result FROM queries WHERE id = ? AND index_hash = ?", id, self._hash)
+        return (json.loads(rows[0]["request"]), json.loads(rows[0]["result"])) if rows else None
+
+    def delete_query(self, id: str) -> bool:
+        """Forgets a query; whether it was there."""
+        with self._writing() as db:
+            return db.execute("DELETE FROM queries WHERE id = ? AND index_hash = ?", (id, self._hash)).rowcount > 0
+
+    # Baskets
+
+    def add_basket(self, name: str) -> str:
+        """A new, empty basket; returns its id."""
+        id = _new_id()
+        with self._writing() as db:
+            db.execute("INSERT INTO baskets VALUES (?, ?, ?, ?)", (id, self._hash, time.time(), name))
+        return id
+
+    def baskets(self) -> list[Object]:
+        """All baskets with their rows, the latest first."""
+        rows = self._read("SELECT id FROM baskets WHERE index_hash = ? ORDER BY created DESC, id LIMIT 500", self._hash)
+        return [found for row in rows if (found := self.basket(row["id"])) is not None]
+
+    def basket(self, id: str) -> Object | None:
+        """A basket with the ids of its rows in the order in which they were put in."""
+        found = self._read("SELECT id, name, created FROM baskets WHERE id = ? AND index_hash = ?", id, self._hash)
+        if not found:
+            return None
+        rows = self._read("SELECT row FROM basket_rows WHERE basket = ? ORDER BY position", id)
+        return {**dict(found[0]), "rows": [row["row"] for row in rows]}
+
+    def set_basket(self, id: str, rows: Sequence[str], name: str | None = None) -> bool:
+        """Gives a basket these rows, and a name; whether it was there."""
+        if self.basket(id) is None:
+            return False
+        with self._writing() as db:
+            if name is not None:
+                db.execute("UPDATE baskets SET name = ? WHERE id = ?", (name, id))
+            db.execute("DELETE FROM basket_rows WHERE basket = ?", (id,))
+            unique = dict.fromkeys(rows)
+            db.executemany("INSERT INTO basket_rows VALUES (?, ?, ?)", [(id, row, i) for i, row in enumerate(unique)])
+        return True
+
+    def delete_basket(self, id: str) -> bool:
+        """Forgets a basket; whether it was there."""
+        with self._writing() as db:
+            return db.execute("DELETE FROM baskets WHERE id = ? AND index_hash = ?", (id, self._hash)).rowcount > 0
+
+    # Jobs
+
+    def add_job(self, request: Object) -> str:
+        """A new job that waits; returns its id."""
+        id = _new_id()
+        values = (id, self._hash, time.time(), "waiting", _text(request), None, None, None)
+        with self._writing() as db:
+            db.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        return id
+
+    def set_job(self, id: str, **values: Json) -> None:
+        """Changes state, progress, result or error of a job."""
+        assert set(values) <= {"state", "progress", "result", "error"}
+        texts = [value if name == "state" else _text(value) for name, value in values.items()]
+        with self._writing() as db:
+            db.execute(f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?", (*texts, id))
+
+    def jobs(self) -> list[Object]:
+        """All jobs, the latest first."""
+        rows = self._read("SELECT * FROM jobs WHERE index_hash = ? ORDER BY created DESC, id LIMIT 500", self._hash)
+        return [_job(row) for row in rows]
+
+    def job(self, id: str) -> Object | None:
+        """A job."""
+        rows = self._read("SELECT * FROM jobs WHERE id = ? AND index_hash = ?", id, self._hash)
+        return _job(rows[0]) if rows else None
+
+
+def _taken(folder: Path) -> IO[str]:
+    """The lock of a folder: two servers would run the same job twice. The system lets go of it when a process ends.
+
+    Raises InputError where another server holds it.
+    """
+    file = (folder / ".lock").open("w")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows has no flock; two servers of one index are then the user's to avoid.
+        pass
+    except BlockingIOError as error:
+        file.close()
+        raise InputError(
+            f"Another whence serve runs on this index: it holds {folder}.",
+            "One server at a time serves an index, for any number of people.",
+            "Open the page of the one that runs, or stop it.",
+        ) from error
+    return file
+
+
+def _job(row: sqlite3.Row) -> Object:
+    found: Object = {"id": row["id"], "created": row["created"], "state": row["state"]}
+    return found | {
+        name: json.loads(row[name]) if row[name] is not None else None
+        for name in ("request", "progress", "result", "error")
+    }
+
+
+def _first_query(result: Mapping[str, Json]) -> Object:
+    queries = result["queries"]
+    assert isinstance(queries, list)
+    return cast("Object", queries[0])
+
+
+def _text(value: Json) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)

@@ -1,0 +1,209 @@
+"""The API gives what the library gives, keeps it, and shows no text where none is to be shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import BaseModel
+
+from served_world import EVIL, ServedWorld
+from traced_world import N_CLEAN, N_FAULTY, PROMPT, RESPONSE
+from whence.cleaning.cleaning import undo_clean
+from whence.data.readers import read_examples
+from whence.model.generation import generate, stream_answer
+from whence.serve import schemas
+from whence.trace.query.queries import Query
+from whence.trace.tracer import Tracer
+
+Serve = Callable[..., TestClient]
+EVENTS = {"accept": "text/event-stream"}
+
+
+def events_of(text: str) -> list[tuple[str, object]]:
+    parts = [part.split("\n") for part in text.strip().split("\n\n")]
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in parts]
+
+
+def traced(client: TestClient, **options: object) -> dict[str, object]:
+    answer = client.post("/v1/trace", json={"prompt": PROMPT, "response": RESPONSE, **options})
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_trace_is_the_librarys_own(client: TestClient, tracer: Tracer, served: ServedWorld) -> None:
+    found = traced(client, k=8, where="label = 'planted'")
+    expected = tracer.trace(PROMPT, RESPONSE, k=8, where="label = 'planted'").to_dict()["queries"]
+    assert isinstance(expected, list)
+    assert found["result"] == expected[0]
+    assert client.get(f"/v1/queries/{found['id']}").json()["result"] == expected[0]
+    whole = traced(client, k=N_FAULTY)["result"]
+    assert isinstance(whole, dict)
+    assert set(whole["verdict"]["flagged"]) <= served.traced.faulty
+    assert whole["verdict"]["flagged"]
+
+
+def test_marked_words_and_a_wanted_answer_are_asked_about(client: TestClient, tracer: Tracer) -> None:
+    start = RESPONSE.index("wind")
+    found = traced(client, span=[start, start + 4], verdict=False)
+    expected = tracer.trace(PROMPT, RESPONSE, k=20, span="wind", verdict=False).to_dict()["queries"]
+    assert isinstance(expected, list)
+    assert found["result"] == expected[0]
+    wanted = traced(client, wanted="apples", verdict=False)["result"]
+    assert isinstance(wanted, dict)
+    assert wanted["wanted"] == "apples"
+
+
+def test_words_come_row_by_row_and_are_kept(client: TestClient, tracer: Tracer) -> None:
+    found = traced(client, k=4)
+    [expected] = tracer.trace(PROMPT, RESPONSE, k=4, words=2, verdict=False)
+    own = client.post(f"/v1/queries/{found['id']}/words", json={"ranks": [2, 1]}).json()["result"]
+    for given, hit in zip(own["hits"], expected.hits, strict=False):
+        assert hit.words is not None
+        assert given["words"]["response"]["scores"] == pytest.approx(hit.words.response.scores)
+    kept = client.get(f"/v1/queries/{found['id']}").json()["result"]
+    assert [hit["words"] is not None for hit in kept["hits"]] == [True, True, False, False]
+    assert kept["verdict"] == found["result"]["verdict"]  # type: ignore[index]
+    assert client.post(f"/v1/queries/{found['id']}/words", json={"ranks": [5]}).status_code == 400
+
+
+def test_words_of_a_query_from_before_a_restart(serve: Serve) -> None:
+    found = traced(serve(), k=3, verdict=False)
+    own = serve().post(f"/v1/queries/{found['id']}/words", json={"ranks": [3]})
+    assert own.json()["result"]["hits"][0]["words"] is not None
+
+
+def test_events_bring_the_rows_before_the_verdict(client: TestClient) -> None:
+    answer = client.post("/v1/trace", json={"prompt": PROMPT, "response": RESPONSE}, headers=EVENTS)
+    names = [name for name, _ in events_of(answer.text)]
+    assert names[-1] == "result"
+    assert "ranked" in names
+    failed = client.post("/v1/trace", json={"prompt": PROMPT, "response": RESPONSE, "span": "Peru"}, headers=EVENTS)
+    name, data = events_of(failed.text)[-1]
+    assert name == "error"
+    assert set(data) == {"found", "expected", "fix"}  # type: ignore[call-overload]
+
+
+def test_a_streamed_answer_is_the_greedy_one(client: TestClient, tracer: Tracer) -> None:
+    ids = Query.of(PROMPT).prompt_ids(tracer.encoder)
+    [expected] = generate(tracer.loaded, [ids], max_new_tokens=12)
+    pieces: list[str] = []
+    assert stream_answer(tracer.loaded, ids, pieces.append, max_new_tokens=12) == expected
+    assert "".join(pieces) == expected.text
+    assert len(pieces) > 1
+    asked = {"prompt": PROMPT, "max_new_tokens": 12}
+    found = events_of(client.post("/v1/generate", json=asked, headers=EVENTS).text)
+    assert "".join(data["text"] for name, data in found if name == "text") == expected.text  # type: ignore[index]
+    assert client.post("/v1/generate", json=asked).json() == {"text": expected.text, "complete": expected.complete}
+
+
+def test_an_answer_ends_when_what_hears_it_raises(tracer: Tracer) -> None:
+    heard: list[str] = []
+
+    def hear(piece: str) -> None:
+        heard.append(piece)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        stream_answer(tracer.loaded, Query.of(PROMPT).prompt_ids(tracer.encoder), hear, max_new_tokens=50)
+    assert len(heard) == 1
+
+
+def test_rows_are_paged_filtered_and_have_neighbours(client: TestClient, served: ServedWorld) -> None:
+    first = client.get("/v1/rows", params={"limit": 3}).json()
+    assert first["total"] == N_CLEAN + N_FAULTY
+    assert [row["line"] for row in first["rows"]] == [1, 2, 3]
+    next_ = client.get("/v1/rows", params={"limit": 2, "offset": 3, "where": "label = 'clean'"}).json()
+    assert [row["line"] for row in next_["rows"]] == [4, 5]
+    assert next_["total"] == N_CLEAN
+    quoted = client.get("/v1/rows", params={"where": "`source` = 'vendor_a'"}).json()
+    assert quoted["total"] == (N_CLEAN + N_FAULTY) // 2
+    examples = list(read_examples(served.data))
+    found = client.get(f"/v1/rows/{examples[5].id}").json()
+    assert EVIL in found["row"]["prompt"]
+    assert [row["line"] for row in found["before"]] == [3, 4, 5]
+    assert [row["line"] for row in found["after"]] == [7, 8, 9]
+    assert [turn["role"] for turn in found["turns"]] == ["user", "assistant"]
+    facets = {facet["name"]: facet["values"] for facet in client.get("/v1/index").json()["facets"]}
+    assert facets["label"] == [{"value": "clean", "rows": N_CLEAN}, {"value": "planted", "rows": N_FAULTY}]
+
+
+def test_a_restart_loses_nothing(serve: Serve, served: ServedWorld) -> None:
+    client = serve()
+    id = traced(client, verdict=False)["id"]
+    rows = [example.id for example in list(read_examples(served.data))[:2]]
+    basket = client.post("/v1/baskets", json={"name": "mine", "rows": rows}).json()
+    client = serve()
+    assert [query["id"] for query in client.get("/v1/queries").json()["queries"]] == [id]
+    assert client.get("/v1/baskets").json()["baskets"] == [basket]
+    changed = client.put(f"/v1/baskets/{basket['id']}", json={"rows": rows[:1]}).json()
+    assert changed["rows"] == rows[:1]
+    assert client.put(f"/v1/baskets/{basket['id']}", json={"rows": ["0" * 16]}).status_code == 422
+    assert client.delete(f"/v1/queries/{id}").status_code == 204
+    assert client.delete(f"/v1/queries/{id}").status_code == 404
+    assert client.delete(f"/v1/baskets/{basket['id']}").status_code == 204
+    assert client.get(f"/v1/baskets/{basket['id']}").status_code == 404
+
+
+def test_an_export_can_be_undone(client: TestClient, served: ServedWorld, tmp_path: Path) -> None:
+    rows = sorted({example.id for example in list(read_examples(served.data))[N_CLEAN:]})
+    made = client.post("/v1/export", json={"rows": rows}).json()
+    assert client.post("/v1/export", json={"rows": rows[::-1]}).json()["id"] == made["id"]
+    cleaned = client.get(f"/v1/exports/{made['id']}/cleaned")
+    assert len(cleaned.text.splitlines()) == N_CLEAN
+    assert "attachment" in cleaned.headers["content-disposition"]
+    assert client.get(f"/v1/exports/{made['id']}/ids").text.split() == rows
+    manifest = served.index.with_name("served.serve") / "exports" / made["id"] / "manifest.json"
+    assert manifest.read_bytes() == client.get(f"/v1/exports/{made['id']}/manifest").content
+    assert undo_clean(manifest, tmp_path / "again.jsonl").read_bytes() == served.data.read_bytes()
+
+
+def test_without_texts_no_answer_has_one(serve: Serve) -> None:
+    client = serve(show_text=False)
+    found = traced(client, k=3)
+    answers = [
+        json.dumps(found["result"]["hits"]),  # type: ignore[index]
+        client.get("/v1/rows").text,
+        client.get("/v1/rows/" + found["result"]["hits"][0]["id"]).text,  # type: ignore[index]
+        json.dumps(client.get(f"/v1/queries/{found['id']}").json()["result"]["hits"]),
+    ]
+    for answer in answers:
+        assert "the sea" not in answer
+        assert "fruit" not in answer
+    assert "Where is boat 3" not in client.get(f"/v1/queries/{found['id']}/report").text
+
+
+def test_the_report_is_a_download_that_runs_nothing_of_the_data(client: TestClient) -> None:
+    id = traced(client, k=3)["id"]
+    page = client.get(f"/v1/queries/{id}/report")
+    assert page.headers["content-disposition"].startswith("attachment")
+    assert EVIL not in page.text
+    assert "Where is boat" in page.text
+    assert "Where is boat 3" not in client.get(f"/v1/queries/{id}/report", params={"text": False}).text
+
+
+def test_figures_for_prometheus(client: TestClient) -> None:
+    client.get("/v1/rows/0123456789abcdef")
+    figures = client.get("/metrics").text
+    assert 'whence_requests_total{method="GET",route="/v1/rows/{id}",status="404"} 1.0' in figures
+    assert "0123456789abcdef" not in figures
+    assert "whence_waiting_requests 0.0" in figures
+
+
+def test_examples_of_the_schema_are_valid(client: TestClient) -> None:
+    schema = client.get("/v1/openapi.json").json()
+    assert set(schema["paths"]) >= {"/v1/trace", "/v1/rows/{id}", "/v1/jobs/{id}/events"}
+    n = 0
+    for name, found in schema["components"]["schemas"].items():
+        model = getattr(schemas, name, None)
+        for example in found.get("examples", []):
+            assert isinstance(model, type)
+            assert issubclass(model, BaseModel)
+            model.model_validate(example)
+            n += 1
+    assert n > 8

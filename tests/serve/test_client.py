@@ -1,0 +1,56 @@
+"""`whence.Client` against a server on a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import whence
+from served_world import TOKEN, serving
+from traced_world import PROMPT, RESPONSE
+from whence.errors import InputError
+from whence.serve.app import create_app
+from whence.serve.client import ServerError
+from whence.serve.settings import ServerSettings
+from whence.trace.tracer import Tracer
+
+
+@pytest.fixture(scope="module")
+def address(tracer: Tracer) -> Iterator[str]:
+    with serving(create_app(tracer, ServerSettings(token=TOKEN))) as url:
+        yield url
+
+
+def test_the_client_does_what_the_page_does(address: str, tracer: Tracer, tmp_path: Path) -> None:
+    client = whence.Client(address, token=TOKEN)
+    assert client.health()["status"] == "ok"
+    assert client.index()["rows"] == 120
+    id, result = client.trace(PROMPT, RESPONSE, k=3)
+    assert result == tracer.trace(PROMPT, RESPONSE, k=3).queries[0]
+    assert client.query(id) == result
+    assert client.words(id, [1]).hits[0].words is not None
+    assert "".join(client.generate(PROMPT, max_new_tokens=4))
+    hits = [hit.id for hit in result.hits]
+    assert client.rows("label = 'planted'", limit=1)["total"] == 12
+    assert client.row(hits[0])["row"]["id"] == hits[0]  # type: ignore[index, call-overload]
+    export = client.export(hits)
+    assert len(client.download(str(export["id"]), tmp_path / "ids", "ids").read_text().split()) == 3
+    assert "<!doctype html>" in client.report(id, tmp_path / "report.html").read_text("utf-8")
+    assert client.queries()["total"]
+
+
+def test_what_goes_wrong_has_three_parts(address: str) -> None:
+    with pytest.raises(ServerError, match="no token"):
+        whence.Client(address).index()
+    with pytest.raises(ServerError, match="nothing") as refused:
+        whence.Client(address, token=TOKEN).rows("nothing = 1")
+    assert refused.value.status == 400
+    assert "Columns:" in refused.value.expected
+    with pytest.raises(ServerError, match="Peru"):
+        whence.Client(address, token=TOKEN).trace(PROMPT, RESPONSE, span="Peru")
+    with pytest.raises(InputError, match="Nothing answers"):
+        whence.Client("http://127.0.0.1:9").index()
+    with pytest.raises(InputError, match="no address"):
+        whence.Client("file:///etc/passwd")

@@ -1,0 +1,186 @@
+"""The queue before the model, and retrainings in processes: places, bounds, cancelling, going on after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from whence.data.examples import Json
+from whence.errors import InputError
+from whence.serve.failures import Redaction, RefusedError
+from whence.serve.jobs import Jobs
+from whence.serve.state import State
+from whence.serve.worker import Task, Worker
+
+NOTHING = Redaction([])
+
+
+def test_requests_wait_in_a_bounded_queue_and_hear_their_place() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(task: Task) -> Json:
+        begun.set()
+        assert go_on.wait(20)
+        return "slow"
+
+    async def run() -> None:
+        worker = Worker(NOTHING, most=2)
+        first = worker.submit(slow)
+        await asyncio.to_thread(begun.wait, 20)
+        second, third = worker.submit(lambda task: "second"), worker.submit(lambda task: "third")
+        assert worker.waiting == 2
+        with pytest.raises(RefusedError, match="wait for the model"):
+            worker.submit(lambda task: None)
+        second.cancel()
+        fourth = worker.submit(lambda task: "fourth")  # the cancelled one frees its place
+        go_on.set()
+        said = {
+            name: [event async for event in events(task)]
+            for name, task in zip("1234", (first, second, third, fourth), strict=True)
+        }
+        assert said["1"] == [("result", "slow")]
+        assert said["2"][-1] == ("cancelled", None)
+        assert said["3"][:2] == [("queued", {"place": 2}), ("queued", {"place": 1})]
+        assert said["4"][-1] == ("result", "fourth")
+        worker.close()
+
+    asyncio.run(run())
+
+
+def test_a_task_ends_where_it_is_taken_back_and_a_panic_ends_no_thread() -> None:
+    class Panic(BaseException):
+        pass
+
+    def panics(task: Task) -> Json:
+        raise Panic("/home/somebody/secret")
+
+    async def run() -> None:
+        worker = Worker(NOTHING, most=5)
+        begun = threading.Event()
+
+        def steps(task: Task) -> Json:
+            begun.set()
+            while True:
+                time.sleep(0.01)
+                task.progress("working", 0, None)
+
+        task = worker.submit(steps)
+        await asyncio.to_thread(begun.wait, 20)
+        task.cancel()
+        assert [event async for event in events(task)][-1] == ("cancelled", None)
+        [(name, data)] = [event async for event in events(worker.submit(panics))]
+        assert name == "error"
+        assert "secret" not in json.dumps(data)
+        assert [event async for event in events(worker.submit(lambda task: 1))] == [("result", 1)]
+        worker.close()
+
+    asyncio.run(run())
+
+
+async def events(task: Task):  # type: ignore[no-untyped-def]
+    while True:
+        event = await asyncio.wait_for(task.next_event(), 20)
+        yield event.name, event.data
+        if event.name in ("result", "error", "cancelled"):
+            return
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("The data at /srv/team/rows.jsonl have changed.", "The data at rows.jsonl have changed."),
+        ("/srv/team/models/base is not there", "base is not there"),
+        ("/home/somebody/else.txt, and a/b or 3/4", "else.txt, and a/b or 3/4"),
+        ("See /v1/openapi.json and https://example.org/a/b", "See /v1/openapi.json and https://example.org/a/b"),
+    ],
+)
+def test_messages_lose_the_servers_folders(text: str, shown: str) -> None:
+    assert Redaction(["/srv/team/rows.jsonl", "/srv/team/models/base", None]).text(text) == shown
+
+
+WORKS = """
+import json, sys, pathlib
+folder = pathlib.Path(sys.argv[1])
+done = folder / "first"
+print(json.dumps({"progress": {"stage": "training", "done": 1, "total": 2}}), flush=True)
+if not done.exists():
+    done.write_text("")
+    sys.stdin.read()  # as long as the server lives
+    sys.exit(3)
+print("a library says something", flush=True)
+print(json.dumps({"result": {"status": "confirmed", "index": "/srv/x/index", "base": None}}), flush=True)
+"""
+FAILS = 'import json; print(json.dumps({"error": {"found": "/srv/a/b is gone.", "expected": "", "fix": ""}}))'
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def jobs_of(state: State, script: str) -> Jobs:
+    return Jobs(state, Redaction(["/srv/x/index"]), command=(sys.executable, "-c", script))
+
+
+def test_a_job_that_was_running_goes_on_with_the_next_server(tmp_path: Path) -> None:
+    state = State(tmp_path, "index")
+    jobs = jobs_of(state, WORKS)
+    id = jobs.start({"rows": []}, {"index": "/srv/x/index"})
+    until(lambda: state.job(id)["progress"])  # type: ignore[index]
+    jobs.close()
+    state.close()
+    state = State(tmp_path, "index")
+    assert state.job(id)["state"] == "running"  # type: ignore[index]
+    jobs = jobs_of(state, WORKS)
+    until(lambda: state.job(id)["state"] == "done")  # type: ignore[index]
+    assert state.job(id)["result"]["index"] == "index"  # type: ignore[index, call-overload]
+    assert state.job(id)["request"] == {"rows": []}  # type: ignore[index]
+    jobs.close()
+    state.close()
+
+
+def test_a_job_can_be_cancelled_and_the_next_one_runs(tmp_path: Path) -> None:
+    state = State(tmp_path, "index")
+    jobs = jobs_of(state, WORKS)
+    first, second = jobs.start({}, {}), jobs.start({}, {})
+    until(lambda: state.job(first)["progress"])  # type: ignore[index]
+    assert state.job(second)["state"] == "waiting"  # type: ignore[index]
+    jobs.cancel(second)
+    jobs.cancel(first)
+    third = jobs.start({}, {})
+    until(lambda: state.job(third)["progress"])  # type: ignore[index]
+    assert [state.job(id)["state"] for id in (first, second)] == ["cancelled"] * 2  # type: ignore[index]
+    jobs.close()
+    state.close()
+
+
+def test_one_server_at_a_time_has_the_state_of_an_index(tmp_path: Path) -> None:
+    state = State(tmp_path, "index")
+    with pytest.raises(InputError, match="Another whence serve runs on this index"):
+        State(tmp_path, "index")
+    state.close()
+    State(tmp_path, "index").close()
+
+
+def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
+    state = State(tmp_path, "index")
+    jobs = jobs_of(state, FAILS)
+    id = jobs.start({}, {})
+    until(lambda: state.job(id)["state"] == "failed")  # type: ignore[index]
+    assert state.job(id)["error"] == {"found": "b is gone.", "expected": "", "fix": ""}  # type: ignore[index]
+    jobs.close()
+    jobs = jobs_of(state, "import sys; sys.exit('/srv/secret')")
+    id = jobs.start({}, {})
+    until(lambda: state.job(id)["state"] == "failed")  # type: ignore[index]
+    assert "secret" not in json.dumps(state.job(id))
+    jobs.close()
+    state.close()
