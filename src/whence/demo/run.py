@@ -182,7 +182,9 @@ def _story(tracer: Tracer, world: DemoWorld, fault: DemoFault, out: Path, tell: 
     n_queries, explained = (REAL_QUERIES, REAL_EXPLAINED) if is_real else (STORY_QUERIES, EXPLAINED)
     references = REAL_REFERENCES if is_real else N_REFERENCES
     queries = [Query.of(query.prompt, query.response) for query in fault.shown[:n_queries]]
-    result = tracer.trace_many(queries, k=K, words=explained, n_references=references, progress=tell)
+    result = tracer.trace_many(
+        queries, k=K, words=explained, n_references=references, answer_tokens=MAX_NEW_TOKENS, progress=tell
+    )
     flagged = flagged_rows(result)
     confirmation = confirm(
         tracer,
