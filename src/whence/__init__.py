@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
+    from whence.audit import AuditSettings, run_audit
     from whence.bench import evaluate
     from whence.cleaning import clean, undo_clean
     from whence.confirmation import confirm
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     )
     from whence.planning import plan
     from whence.records import TrainingRecord
-    from whence.results import Hit, QueryResult, TraceResult, Verdict, read_trace
+    from whence.results import AuditResult, Hit, QueryResult, TraceResult, Verdict, read_audit, read_trace
     from whence.self_test import selftest
     from whence.trace import Query, Tracer, TraceSettings, read_queries
     from whence.train import FinetuneSettings, finetune
 
 __all__ = [
+    "AuditResult",
+    "AuditSettings",
     "Example",
     "FinetuneSettings",
     "Hit",
@@ -62,10 +65,12 @@ __all__ = [
     "evaluate",
     "finetune",
     "plan",
+    "read_audit",
     "read_examples",
     "read_queries",
     "read_trace",
     "repair",
+    "run_audit",
     "selftest",
     "undo_clean",
     "verify",
@@ -74,6 +79,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "audit": ["AuditSettings", "run_audit"],
         "bench": ["evaluate"],
         "cleaning": ["clean", "undo_clean"],
         "confirmation": ["confirm"],
@@ -92,7 +98,7 @@ __getattr__, __dir__ = attach(
         ],
         "planning": ["plan"],
         "records": ["TrainingRecord"],
-        "results": ["Hit", "QueryResult", "TraceResult", "Verdict", "read_trace"],
+        "results": ["AuditResult", "Hit", "QueryResult", "TraceResult", "Verdict", "read_audit", "read_trace"],
         "self_test": ["selftest"],
         "trace": ["Query", "TraceSettings", "Tracer", "read_queries"],
         "train": ["FinetuneSettings", "finetune"],

@@ -10,12 +10,12 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import stages
-from whence.cli.tracing import trace_now
+from whence.cli.tracing import audit_group, trace_now
 from whence.errors import InputError
 
 if TYPE_CHECKING:
     from whence.cleaning import Cleaning
-    from whence.results import SelectedRows
+    from whence.results import AuditResult, SelectedRows
 
 
 def clean(
@@ -30,6 +30,8 @@ def clean(
         int | None, typer.Option("--top", min=1, help="The first N rows of the ranking, in place of the flagged rows.")
     ] = None,
     votes: options.Votes = None,
+    group: options.Group = None,
+    audit: options.AuditFile = None,
     base: Annotated[
         str | None, typer.Option("--base", help="The model before fine-tuning, with --queries and no adapter.")
     ] = None,
@@ -53,7 +55,7 @@ def clean(
     """Write the data without the rows behind a bad output; --undo brings them back."""
     if undo is not None:
         given: dict[str, object] = {"INDEX": index, "--trace": trace, "--queries": queries, "--ids": ids}
-        given |= {"--quarantine": quarantine, "--export": export}
+        given |= {"--quarantine": quarantine, "--export": export, "--group": group, "--audit": audit}
         _refuse(given, "--undo", "A manifest says all that is needed.")
         _undo(undo, out, quiet=quiet)
         return
@@ -73,7 +75,9 @@ def clean(
     indexed = require_manifest(index)
     require_rows_as_built(indexed, "whence clean", fewer_ok=True)
     data = indexed.data
-    selected = _selected(index, trace, queries, ids, top, votes, base)
+    of_audit = audit_group(group, audit)
+    selected = _of_group(of_audit, trace or queries or ids, top or votes) if of_audit else None
+    selected = selected or _selected(index, trace, queries, ids, top, votes, base)
     with stages(quiet=quiet) as report:
         if export is not None:
             n_rows = export_review(
@@ -97,6 +101,19 @@ def clean(
         _tell(done, quarantine)
 
 
+def _of_group(found: tuple[AuditResult, int], other: Path | None, number: int | None) -> SelectedRows:
+    """The rows of a group of an audit; nothing else may select rows beside it."""
+    from whence.results import group_rows
+
+    if other is not None or number is not None:
+        raise InputError(
+            "--group with another choice of rows.",
+            "A group's rows are all that is removed.",
+            "Leave out --trace, --queries, --ids, --top and --votes, or --group and --audit.",
+        )
+    return group_rows(*found)
+
+
 def _selected(
     index: Path,
     trace: Path | None,
@@ -112,7 +129,7 @@ def _selected(
     if len(given) != 1:
         raise InputError(
             f"{' and '.join(given) if given else 'No source of flagged rows'} given.",
-            "Expected one of --trace, --queries and --ids.",
+            "Expected one of --trace, --queries and --ids, or --group with --audit.",
             "Give --trace out.json, written by whence trace --json out.json.",
         )
     if base is not None and queries is None:

@@ -15,6 +15,7 @@ import typer
 
 from whence.cli import (
     append,
+    audit,
     bench,
     clean,
     compact,
@@ -29,6 +30,7 @@ from whence.cli import (
     plan,
     selftest,
     trace,
+    triggers,
     verify,
 )
 from whence.errors import WhenceError
@@ -47,6 +49,8 @@ app.command("plan")(plan.plan)
 app.command("selftest")(selftest.selftest)
 app.command("index")(index.index)
 app.command("trace")(trace.trace)
+app.command("audit")(audit.audit)
+app.command("triggers")(triggers.triggers)
 app.command("confirm")(confirm.confirm)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)

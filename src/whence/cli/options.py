@@ -120,6 +120,8 @@ Votes = Annotated[
     int | None,
     typer.Option("--votes", min=1, help="Rows that so many queries' verdicts flag; left out, one is enough."),
 ]
+Group = Annotated[int | None, typer.Option("--group", min=1, help="The rows of this group of an audit; with --audit.")]
+AuditFile = Annotated[Path | None, typer.Option("--audit", help="JSON of `whence audit`, with --group.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
 

@@ -80,7 +80,7 @@ def index_contents(path: str | Path) -> IndexContents:
     folder = Path(path)
     manifest = require_manifest(folder)
     try:
-        dataset = open_records(folder)
+        dataset = open_records(folder, manifest.records_version)
         sizes = {} if dataset is None else _column_sizes(dataset)
     except (OSError, ValueError, RuntimeError) as error:
         raise IndexFolderError(

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
+    from whence.report.audit_html import render_audit_page
+    from whence.report.audit_markdown import render_audit_markdown
+    from whence.report.audit_terminal import render_audit, render_audit_text
     from whence.report.html import render_page
     from whence.report.markdown import render_markdown
     from whence.report.notebook import render_html
@@ -21,6 +24,10 @@ __all__ = [
     "log_result",
     "plot_layers",
     "plot_trace",
+    "render_audit",
+    "render_audit_markdown",
+    "render_audit_page",
+    "render_audit_text",
     "render_html",
     "render_markdown",
     "render_page",
@@ -32,6 +39,9 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "audit_html": ["render_audit_page"],
+        "audit_markdown": ["render_audit_markdown"],
+        "audit_terminal": ["render_audit", "render_audit_text"],
         "html": ["render_page"],
         "markdown": ["render_markdown"],
         "notebook": ["render_html"],

@@ -196,12 +196,12 @@ def _template() -> Template:
 
     text = (files("whence.report") / "templates" / "page.html.j2").read_text("utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalised
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=finalised
     )
     return environment.from_string(text)
 
 
-def _finalised(value: object) -> object:
+def finalised(value: object) -> object:
     """What the template prints; jinja2 escapes it afterwards. Our own script, style and data block are not text."""
     from markupsafe import Markup
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from whence.data import Json
 from whence.report.printable import printable
@@ -46,14 +46,14 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
         yield from ("", f"> **Trained again:** {prose(query.confirmation)}")
     if query.confound:
         yield from ("", f"> **What else could explain it:** {prose(query.confound)}")
-    yield from ("", "**Asked**", "", *_fence(query.prompt))
+    yield from ("", "**Asked**", "", *fence(query.prompt))
     said = "**Answered** by the model now" if query.generated else "**Answered**"
     about = f", asked about: {code(query.response[slice(*query.span)])}" if query.span else ""
-    yield from ("", said + about, "", *_fence(query.response))
+    yield from ("", said + about, "", *fence(query.response))
     if query.response_words:
         yield from ("", f"Words that drove the match most: {_top(query.response, query.response_words)}")
     if query.wanted is not None:
-        yield from ("", "**Wanted**", "", *_fence(query.wanted))
+        yield from ("", "**Wanted**", "", *fence(query.wanted))
     if cut := cut_note(query):
         yield from ("", f"> **Cut:** {prose(cut)}")
     if query.phrases and show_text:
@@ -98,11 +98,11 @@ def _texts(hit: Hit) -> Iterator[str]:
         "",
         "Prompt",
         "",
-        *_fence(hit.prompt),
+        *fence(hit.prompt),
         "",
         "Response",
         "",
-        *_fence(hit.response),
+        *fence(hit.response),
     )
     if hit.words:
         for name, text, words in (
@@ -132,7 +132,7 @@ def _without(text: str, words: Words, deletion: DeletionCurve) -> str:
     return ", ".join(f"{code(removed_text(text, words, gone))} {still:.0%}" for gone, still in steps)
 
 
-def table(head: list[str] | tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """A table of Markdown; cells are Markdown already, and a pipe in them stays within."""
     yield f"| {' | '.join(head)} |"
     yield "|" + "---|" * len(head)
@@ -156,11 +156,12 @@ def _figure(value: float | None) -> str:
 def code(text: str, longest: int = 200) -> str:
     """A code span on one line of at most so many characters; its fence is longer than any backticks in the text."""
     line = shorten(text, longest)
-    fence = "`" * (_longest_run(line, "`") + 1)
-    return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line or ' '}{fence}"
+    mark = "`" * (_longest_run(line, "`") + 1)
+    return f"{mark} {line} {mark}" if "`" in line else f"{mark}{line or ' '}{mark}"
 
 
-def _fence(text: str) -> list[str]:
+def fence(text: str) -> list[str]:
+    """The lines of a fenced block."""
     if len(text) > LONGEST:
         half = LONGEST // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters ...]\n{text[-half:]}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
+    from whence.trace.explain.words import word_spans
     from whence.trace.query.queries import Query, read_queries
     from whence.trace.settings import N_REFERENCES, TraceOptions, TraceSettings
     from whence.trace.tracer import ANSWER_TOKENS, Tracer
@@ -19,11 +20,13 @@ __all__ = [
     "TraceSettings",
     "Tracer",
     "read_queries",
+    "word_spans",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "explain.words": ["word_spans"],
         "query.queries": ["Query", "read_queries"],
         "settings": ["N_REFERENCES", "TraceOptions", "TraceSettings"],
         "tracer": ["ANSWER_TOKENS", "Tracer"],

@@ -111,6 +111,8 @@ class Calibrated:
     """Whether answers were compared by their best rows' scores and their peak gains together."""
     compared: Bool[np.ndarray, " n_reference"] | None = None
     """Which references the answer was compared with; None without gains."""
+    q_rows: PerRow | None = None
+    """q[t] of the rows' scores alone, without the answer's own p-value."""
 
     @property
     def too_few(self) -> bool:
@@ -179,7 +181,7 @@ def calibrate(
     p_rows = np.zeros(len(scores)) if gains is None else _base_chance(gains.rows)  # [n_train]
     values = np.asarray(scores, dtype=np.float64)
     p, q = _tested(values, references, p_rows, fdr, null_model)  # [n_train] each, of the scores alone
-    p_answer, n_compared, n_by_score, by_score, kept = None, 0, int((q <= fdr).sum()), False, None
+    p_answer, n_compared, n_by_score, by_score, kept, q_rows = None, 0, int((q <= fdr).sum()), False, None, q
     if gains is not None:
         # A reference drawn from a row that is flagged here shows the same behaviour: it is no null for this answer.
         kept = unsuspected(references, q <= fdr)  # [n_reference]
@@ -207,7 +209,7 @@ def calibrate(
     # Stable, so that rows of one score stay in the order of the data.
     ordered = flagged[np.argsort(-values[flagged], kind="stable")]
     jointly = gains is not None and gains.peaks is not None
-    return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score, jointly, kept)
+    return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score, jointly, kept, q_rows)
 
 
 def mostly_learned(gains: Gains) -> bool:

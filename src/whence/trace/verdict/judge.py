@@ -40,7 +40,9 @@ SHOWN_SCORES = 200
 class QueryVerdict:
     """What is said of one query: its verdict, and of each row of its ranking p and q (by number) and confounds.
 
-    `sentence` is not empty where something simple explains the ranking as well.
+    `sentence` is not empty where something simple explains the ranking as well. The rest is for who tests many queries
+    together: the answer's own p-value (None without calibration), and of the flagged rows, best first, their number in
+    the data, their score, and their q-value without the answer's.
     """
 
     verdict: Verdict
@@ -48,6 +50,10 @@ class QueryVerdict:
     confounds: Sequence[Confound]
     sentence: str
     comparison: Comparison | None = None
+    p_answer: float | None = None
+    rows: Int[np.ndarray, " n_flagged"] | None = None
+    scores: Float[np.ndarray, " n_flagged"] | None = None
+    q_rows: Float[np.ndarray, " n_flagged"] | None = None
 
 
 class Judge:
@@ -83,7 +89,7 @@ class Judge:
             return [QueryVerdict(lacking, {}, *rest) for rest in zip(confounds, sentences, strict=True)]
         assert answered.gains is not None, "references are answered where there is a base"
         assert answered.peaks is not None
-        calibrated, p_and_q, compared, batch = [], [], [], ranked.batch
+        calibrated, p_and_q, compared, together, batch = [], [], [], [], ranked.batch
         for scores, answer, peak, matches in zip(
             matrix.scores, batch.gains, batch.peak_gains, ranked.matches, strict=True
         ):
@@ -97,9 +103,13 @@ class Judge:
             p_and_q.append(_p_and_q(one, matrix.rows, matches))
             compared.append(_comparison(one, scores, references, peaks))
             # Only the rows of the ranking show p and q: every row's would be 16 bytes times rows times queries.
-            calibrated.append(replace(one, p=np.empty(0), q=np.empty(0)))
+            assert one.q_rows is not None
+            of_flagged = (matrix.rows[one.flagged], scores[one.flagged], one.q_rows[one.flagged])
+            together.append((one.p_answer, *of_flagged))
+            calibrated.append(replace(one, p=np.empty(0), q=np.empty(0), q_rows=None))
         told = self._told(calibrated, matrix.rows)
-        return [QueryVerdict(*parts) for parts in zip(told, p_and_q, confounds, sentences, compared, strict=True)]
+        parts = zip(told, p_and_q, confounds, sentences, compared, together, strict=True)
+        return [QueryVerdict(said, pairs, own, why, beside, *more) for said, pairs, own, why, beside, more in parts]
 
     def _reference_flags(self, references: ReferenceScores, gains: Gains, fdr: float) -> ReferenceFlags:
         """Rows flagged for each reference, found once for queries that ask alike and know the same gains."""
