@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from whence.confirmation import confirm
     from whence.data import Example, Turn, read_examples
     from whence.errors import WhenceError
-    from whence.index import Index, append_rows, build_index, choose_layer, compact_index, delete_rows, repair, verify
+    from whence.index import (
+        Index,
+        Workers,
+        append_rows,
+        build_index,
+        choose_layer,
+        compact_index,
+        delete_rows,
+        repair,
+        verify,
+    )
     from whence.planning import plan
     from whence.records import TrainingRecord
     from whence.results import Hit, QueryResult, TraceResult, Verdict, read_trace
@@ -41,6 +51,7 @@ __all__ = [
     "Turn",
     "Verdict",
     "WhenceError",
+    "Workers",
     "append_rows",
     "build_index",
     "choose_layer",
@@ -70,6 +81,7 @@ __getattr__, __dir__ = attach(
         "errors": ["WhenceError"],
         "index": [
             "Index",
+            "Workers",
             "append_rows",
             "build_index",
             "choose_layer",

@@ -24,6 +24,7 @@ from whence.cli import (
     eval_,
     finetune,
     index,
+    info,
     layers,
     plan,
     selftest,
@@ -49,6 +50,7 @@ app.command("trace")(trace.trace)
 app.command("confirm")(confirm.confirm)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)
+app.command("info")(info.info)
 app.command("append")(append.append)
 app.command("delete")(delete.delete)
 app.command("compact")(compact.compact)

@@ -193,7 +193,7 @@ def calibrate(
             kept &= gains.flags.count < 2
         n_compared = int(kept.sum())
         if gains.peaks is not None:
-            v = np.sort(values)[-BEST_ROWS:].mean() * max(gains.peaks.answer, 0.0)
+            v = _best_mean(values) * max(gains.peaks.answer, 0.0)
             of_references = references.best_means[kept] * np.maximum(gains.peaks.references[kept], 0.0)
             p_answer = max(_base_chance_of(gains.answer), _conformal(float(v), of_references))
         elif gains.flags is not None and by_score:
@@ -253,7 +253,7 @@ def _tested(
 ) -> tuple[PerRow, PerRow]:
     """p and q of the learned rows' scores; 1 for a row far below the best, and for rows that were not learned."""
     p = NULL_MODELS[null_model](scores, references, p_rows, fdr)  # [n_train]
-    best = np.sort(scores)[-BEST_ROWS:].mean()
+    best = _best_mean(scores)
     # An unmeasured row has p_rows NaN, which is not <= LEARNED_P: it is tested with p = 1 and cannot be flagged.
     p = np.where((p_rows <= LEARNED_P) & (scores >= NEAR * best), p, 1.0)
     q = q_values(p, p_rows)
@@ -263,6 +263,12 @@ def _tested(
         p = np.where(below, 1.0, p)
         q = q_values(p, p_rows)
     return p, q
+
+
+def _best_mean(scores: PerRow) -> float:
+    """The mean of the `BEST_ROWS` largest."""
+    n = min(BEST_ROWS, len(scores))
+    return float(np.sort(np.partition(scores, -n)[-n:]).mean())
 
 
 def _lowest_above_gap(scores: Float[np.ndarray, " n"], least: float) -> float:
