@@ -219,3 +219,30 @@ def test_confirm_and_clean_are_commands(whence, full: TracedWorld, tmp_path: Pat
     assert whence("clean", full.index, "--queries", queries, "-o", out, "-q")[0] == 0
     assert "boat" not in out.read_text("utf-8")
     assert whence("confirm", "--help")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--log", "comet"), "--log 'comet' is unknown"),
+        (("--plot", "scores.pdf"), "ends in .pdf"),
+        (("--plot", "nowhere/scores.svg"), "There is no folder"),
+        (("--summary", "-"), "--summary - is not possible here"),
+        (("--html", "-"), "--html - is not possible here"),
+    ],
+)
+def test_outputs_that_cannot_be_are_named_before_the_work(whence, full: TracedWorld, words, message: str) -> None:
+    status, shown, said = whence("trace", full.index, *ASK, *words)
+    assert (status, shown) == (2, "")
+    assert message in said
+
+
+def test_a_summary_and_a_picture(whence, full: TracedWorld, tmp_path: Path) -> None:
+    summary, plot = tmp_path / "pr.md", tmp_path / "scores.svg"
+    status, shown, _ = whence("trace", full.index, *ASK, "--summary", summary, "--plot", plot)
+    assert status == 0
+    assert f"written: {plot}" in shown
+    assert summary.read_text("utf-8").startswith(f"### whence: {N_FAULTY} training rows flagged for 1 of 1 output\n")
+    text = plot.read_text("utf-8")
+    assert "this answer" in text
+    assert "not flagged" in text

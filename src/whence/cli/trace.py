@@ -98,6 +98,9 @@ def trace(
     asked = _queries(index, prompt, response, queries, system, tools, chosen, quiet=quiet)
     outputs = {"--json": json, "--html": html, "--markdown": markdown, "--summary": summary, "--plot": plot}
     options.check_outputs(outputs, quiet=quiet and log is None)
+    # Standard output takes the JSON alone.
+    others = {name: path for name, path in outputs.items() if name != "--json"}
+    options.check_outputs(others, quiet=False, standard_output=False)
     _check_tools(log, plot)
     wishes: TraceOptions = {
         "k": k,
@@ -212,7 +215,7 @@ def _write(result: TraceResult, outputs: Mapping[str, Path | None], *, show_text
     }
     for name, write in writers.items():
         path = outputs[name]
-        if path is not None and str(path) != "-":
+        if path is not None and (name, str(path)) != ("--json", "-"):
             write(path, show_text=show_text)
     if outputs["--plot"] is not None:
         from whence.report import plot_trace

@@ -73,11 +73,9 @@ def read_llamafactory(values: Mapping[str, JsonValue], path: Path) -> TrainingFi
     )
 
 
-def _targets(named: JsonValue) -> list[JsonValue] | None:
+def _targets(named: JsonValue) -> list[str] | None:
     """The modules with an adapter; None for `all`. They stand in one text, separated by commas, or in a list."""
-    found: list[JsonValue] = [*named] if isinstance(named, list) else []
-    if not isinstance(named, list):
-        found += [part.strip() for part in str(named or "").split(",")]
+    found = [str(part).strip() for part in (named if isinstance(named, list) else str(named or "").split(","))]
     return None if "all" in found or not any(found) else found
 
 
