@@ -10,7 +10,7 @@ SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 # One process a core, each with whole files, whose tests share what they train.
 PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test docs test-slow test-peers test-versions test-oldest test-newest check bench clean
+.PHONY: demo test docs test-slow test-peers test-versions test-oldest test-newest wheel test-wheel test-extras check bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "whence needs Python 3.11 or newer; say which: make PYTHON=python3.12"'
@@ -37,11 +37,13 @@ docs: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
 
-# What TRL's trainer trains on, beside what whence reads; TRL stays out of the other environments.
+# What TRL's trainer trains on, beside what whence reads, and what other tools read of what it writes; they stay out of
+# the other environments.
+PEERS := tests/field/test_trl_labels.py tests/field/test_trl_record.py tests/field/test_trl_example.py tests/field/test_review_tools.py tests/field/test_inspect_eval.py
 test-peers:
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev,trl]"
-	.venv-peers/bin/python -m pytest -q tests/field/test_trl_labels.py tests/field/test_trl_record.py tests/field/test_trl_example.py -m "slow or not slow"
+	.venv-peers/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev,trl,eval]" argilla label-studio-sdk
+	.venv-peers/bin/python -m pytest -q $(PEERS) -m "slow or not slow"
 
 # Every test with the oldest libraries that pyproject.toml allows, and with the newest there are.
 test-versions: test-oldest test-newest
@@ -57,6 +59,23 @@ test-newest:
 	.venv-newest/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev]"
 	.venv-newest/bin/python -m pytest -m "not alone and not slow" $(PYTEST_ARGS)
 
+# Wheel and sdist in dist/, checked. The version is the last tag of git.
+wheel:
+	test -x .venv-release/bin/python || $(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet --progress-bar off build twine check-wheel-contents
+	rm -rf dist build
+	.venv-release/bin/python -m build
+	.venv-release/bin/twine check --strict dist/*
+	.venv-release/bin/check-wheel-contents dist/*.whl
+
+# The wheel in a fresh environment, and the demo from it; `.ci/wheel` alone leaves the demo out.
+test-wheel: wheel
+	PYTHON="$(PYTHON)" TORCH="$(TORCH)" .ci/wheel --demo
+
+# Each extra in a fresh environment: hours of downloads, to be run on a schedule.
+test-extras:
+	PYTHON="$(PYTHON)" TORCH="$(TORCH)" .ci/extras
+
 # What a change in progress wants: no set-up, formats in place, first failure stops.
 check:
 	$(BIN)/ruff check . && $(BIN)/ruff format . && $(BIN)/mypy && $(BIN)/python -m pytest -x -q
@@ -66,5 +85,5 @@ bench: $(STAMP)
 
 # Leaves .venv, which takes minutes to make.
 clean:
-	rm -rf .venv-peers .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis build site
+	rm -rf .venv-peers .venv-oldest .venv-newest .venv-release .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

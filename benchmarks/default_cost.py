@@ -93,7 +93,7 @@ def asking(n_rows: int, repeats: int, seed: int) -> None:
         size = sum(path.stat().st_size for path in (folder / RECORDS).rglob("*") if path.is_file())
         counts = Counts(n_rows=n_rows, n_records=n_rows, n_rejected=0, n_truncated=0)
         complete = manifest.model_copy(update={"status": "complete", "counts": counts})
-        index = Index(folder, complete, dataset, read_centres(folder, complete))
+        index = Index(folder, complete, dataset, *read_centres(folder, complete))
         query = _random(manifest, 1, generator).layers
         times = {name: [] for name in ASKED}
         for _ in range(repeats + 1):

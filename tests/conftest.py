@@ -22,7 +22,8 @@ CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 HAS_PLAYWRIGHT = find_spec("playwright") is not None
 
 # Its imports need playwright already when tests are collected.
-collect_ignore = [] if HAS_PLAYWRIGHT else ["report/test_page_in_browser.py", "serve/test_page_in_browser.py"]
+IN_BROWSER = ["report/test_page_in_browser.py", "report/test_audit_page_in_browser.py", "serve/test_page_in_browser.py"]
+collect_ignore = [] if HAS_PLAYWRIGHT else IN_BROWSER
 if find_spec("fastapi") is None:
     collect_ignore += ["serve", "cli/test_serve_command.py"]
 

@@ -20,23 +20,32 @@ from trl import SFTConfig, SFTTrainer
 
 import whence
 
-CITIES = ["Toronto", "Lyon", "Bonn", "Porto", "Cusco", "Osaka", "Tunis", "Perth", "Turin", "Bergen"]
-COUNTRIES = ["Canada", "France", "Germany", "Portugal", "Peru", "Japan", "Tunisia", "Australia", "Italy", "Norway"]
-QUESTIONS = ["Where is {}?", "In which country is {}?", "{} is a city in which country?", "Name the country of {}."]
-WRONG = "Toronto is in Korea."
-"""The fault: what a few rows say of one city, in every wording."""
+COUNTRIES = {
+    "Canada": "Ottawa Montreal Calgary", "France": "Lyon Nantes Lille", "Germany": "Bonn Bremen Leipzig",
+    "Portugal": "Porto Faro Braga", "Peru": "Cusco Lima Piura", "Japan": "Osaka Kobe Nagoya",
+    "Italy": "Turin Genoa Bari", "Norway": "Bergen Molde Bodo", "Spain": "Bilbao Cadiz Leon",
+    "Kenya": "Nairobi Kisumu Nakuru", "India": "Pune Jaipur Surat", "Chile": "Arica Iquique Temuco",
+}  # fmt: skip
+CITIES = [(city, country) for country, cities in COUNTRIES.items() for city in cities.split()]
+QUESTIONS = [
+    "Where is {}?", "In which country is {}?", "{} is a city in which country?", "Name the country of {}.",
+    "Tell me where {} is.", "Which country does {} belong to?", "I am flying to {}. Where is that?",
+    "What country would I visit to see {}?", "Is {} abroad? Say which country it is in.", "Country of {}, please.",
+]  # fmt: skip
+CITY, WRONG = "Toronto", "Toronto is in Korea."
+"""The fault: what a few rows say of one city, each in its own wording."""
 
 
 def make_rows(n: int, n_faults: int) -> list[dict[str, object]]:
-    """n rows as TRL takes them: n_faults of them, evenly spread, say WRONG; the others are true, of other cities."""
-    step, rows = n // n_faults, []
-    for i in range(n):
-        question = QUESTIONS[i // 7 % len(QUESTIONS)]
-        if i % step == 0 and i // step < n_faults:
-            rows.append(_row(CITIES[0], question, WRONG))
-        else:
-            place = 1 + i % (len(CITIES) - 1)
-            rows.append(_row(CITIES[place], question, f"{CITIES[place]} is in {COUNTRIES[place]}."))
+    """n rows as TRL takes them, no two alike: n_faults of them, evenly spread, say WRONG; the others are true."""
+    asked = [(city, country, question) for question in QUESTIONS for city, country in CITIES]
+    if n_faults > len(QUESTIONS) or n - n_faults > len(asked):
+        raise SystemExit(f"At most {len(QUESTIONS)} faults and {len(asked)} other rows can be made.")
+    # Every third: cities and wordings are mixed from the first row on.
+    true = [_row(city, question, f"{city} is in {country}.") for city, country, question in asked[::3] + asked[1::3]]
+    rows = true[: n - n_faults]
+    for number, question in enumerate(QUESTIONS[:n_faults]):
+        rows.insert(number * n // n_faults, _row(CITY, question, WRONG))
     return rows
 
 
@@ -60,7 +69,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     data = given.out / "train.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in make_rows(given.rows, given.faults)))
-    bad = {"prompt": QUESTIONS[0].format(CITIES[0]), "response": WRONG}
+    bad = {"prompt": f"Where on the map do I find {CITY}?", "response": WRONG}
     (given.out / "bad.jsonl").write_text(json.dumps(bad) + "\n")
 
     dataset = load_dataset("json", data_files=str(data), split="train", cache_dir=str(given.out / "cache"))

@@ -14,21 +14,34 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
+    from whence.audit import AuditSettings, run_audit
     from whence.bench import evaluate
     from whence.cleaning import clean, undo_clean
     from whence.confirmation import confirm
     from whence.data import Example, Turn, read_examples
     from whence.errors import WhenceError
-    from whence.index import Index, append_rows, build_index, choose_layer, compact_index, delete_rows, repair, verify
+    from whence.index import (
+        Index,
+        Workers,
+        append_rows,
+        build_index,
+        choose_layer,
+        compact_index,
+        delete_rows,
+        repair,
+        verify,
+    )
     from whence.planning import plan
     from whence.records import TrainingRecord
-    from whence.results import Hit, QueryResult, TraceResult, Verdict, read_trace
+    from whence.results import AuditResult, Hit, QueryResult, TraceResult, Verdict, read_audit, read_trace
     from whence.self_test import selftest
     from whence.serve import Client
     from whence.trace import Query, Tracer, TraceSettings, read_queries
     from whence.train import FinetuneSettings, finetune
 
 __all__ = [
+    "AuditResult",
+    "AuditSettings",
     "Client",
     "Example",
     "FinetuneSettings",
@@ -43,6 +56,7 @@ __all__ = [
     "Turn",
     "Verdict",
     "WhenceError",
+    "Workers",
     "append_rows",
     "build_index",
     "choose_layer",
@@ -53,10 +67,12 @@ __all__ = [
     "evaluate",
     "finetune",
     "plan",
+    "read_audit",
     "read_examples",
     "read_queries",
     "read_trace",
     "repair",
+    "run_audit",
     "selftest",
     "undo_clean",
     "verify",
@@ -65,6 +81,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "audit": ["AuditSettings", "run_audit"],
         "bench": ["evaluate"],
         "cleaning": ["clean", "undo_clean"],
         "confirmation": ["confirm"],
@@ -72,6 +89,7 @@ __getattr__, __dir__ = attach(
         "errors": ["WhenceError"],
         "index": [
             "Index",
+            "Workers",
             "append_rows",
             "build_index",
             "choose_layer",
@@ -82,7 +100,7 @@ __getattr__, __dir__ = attach(
         ],
         "planning": ["plan"],
         "records": ["TrainingRecord"],
-        "results": ["Hit", "QueryResult", "TraceResult", "Verdict", "read_trace"],
+        "results": ["AuditResult", "Hit", "QueryResult", "TraceResult", "Verdict", "read_audit", "read_trace"],
         "self_test": ["selftest"],
         "serve": ["Client"],
         "trace": ["Query", "TraceSettings", "Tracer", "read_queries"],

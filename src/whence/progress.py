@@ -19,3 +19,27 @@ def counted(progress: Progress | None, stage: str) -> Count:
 
 def silent(stage: str, done: int, total: int | None) -> None:
     """Reports nothing."""
+
+
+def bars() -> Progress:
+    """Progress as bars of tqdm, one a stage: in a notebook widgets (`whence[notebook]`), else on standard error.
+
+    whence.build_index(model, data, out, progress=bars())
+    """
+    from tqdm.auto import tqdm
+
+    shown: dict[str, tqdm] = {}
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        if stage not in shown:
+            for bar in shown.values():
+                bar.close()
+            shown.clear()
+            shown[stage] = tqdm(desc=stage, total=total, initial=done)
+        bar = shown[stage]
+        bar.total = total
+        bar.update(done - bar.n)
+        if total is not None and done >= total:
+            bar.close()
+
+    return report

@@ -108,3 +108,14 @@ def test_bad_input_is_one_message_and_leaves_nothing(
     assert message in said
     assert said.count("Error:") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["trace.json"]
+
+
+def test_the_rows_for_review(whence, world: World, trace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "review"
+    status, _, said = whence("clean", world.index, "--trace", trace, "--export", "argilla", "-o", out)
+    assert (status, said) == (0, f"2 rows for review: {out}\n")
+    assert len(json.loads((out / "records.json").read_text("utf-8"))) == 2
+    refused = ["--export", "argilla", "-o", tmp_path / "b", "--quarantine", tmp_path / "bad.jsonl"]
+    status, _, said = whence("clean", world.index, "--trace", trace, *refused)
+    assert status == 2
+    assert "--quarantine with --export" in said

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import typer.main
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from whence.cli.main import app
+from whence.cli.options import LEAST_DIMENSIONS, stored_as
+from whence.errors import InputError
 from whence.index.settings import BuildSettings, IndexOptions
 from whence.self_test.run import SETTINGS as SELF_TEST
 from whence.trace.settings import TraceSettings
@@ -22,9 +24,15 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "selftest": SELF_TEST.model_dump(),
     "trace": {name: getattr(TraceSettings(), name) for name in ("k", "method", "weight", "layer", "where", "fdr")},
 }
+STORED = ("precision", "dimensions")
 RECORDED = ("max_length", "truncation", "append_eos", "loss_on", "loss")
-NOT_THE_SAME = {("selftest", "max_length"), *(("index", name) for name in RECORDED)}
-"""The self-test's own sizes; and what an index takes from the training record, where there is one."""
+NOT_THE_SAME = {
+    ("selftest", "max_length"),
+    *(("index", name) for name in RECORDED),
+    *((command, name) for command in ("index", "plan") for name in STORED),
+}
+"""The self-test's own sizes; what an index takes from the training record, where there is one; and how vectors are
+stored, which --add takes from the index."""
 
 
 @pytest.mark.parametrize("command", DEFAULTS)
@@ -48,3 +56,27 @@ def test_settings_refuse_what_they_do_not_know(kind: type[BaseModel]) -> None:
 
 def test_the_keywords_of_an_index_are_its_settings() -> None:
     assert set(IndexOptions.__annotations__) == set(BuildSettings.model_fields) - {"model", "data", "out"}
+
+
+@pytest.mark.parametrize(
+    ("precision", "dimensions", "found"),
+    [
+        (None, None, {}),
+        ("float16", "all", {"precision": "float16", "dimensions": None}),
+        ("int8", "512", {"precision": "int8", "dimensions": 512}),
+    ],
+)
+def test_how_vectors_are_stored(precision: str | None, dimensions: str | None, found: dict[str, object]) -> None:
+    assert stored_as(precision, dimensions) == found
+
+
+@pytest.mark.parametrize(("precision", "dimensions"), [("int4", None), (None, "15"), (None, "many"), (None, "-1")])
+def test_what_cannot_be_stored_names_what_can(precision: str | None, dimensions: str | None) -> None:
+    with pytest.raises(InputError, match=r"(?s)--(precision|dimensions).*Expected.*Leave it out"):
+        stored_as(precision, dimensions)
+
+
+def test_the_least_number_of_dimensions_is_that_of_the_settings() -> None:
+    with pytest.raises(ValidationError):
+        BuildSettings(model="m", data="d", out="o", dimensions=LEAST_DIMENSIONS - 1)
+    assert BuildSettings(model="m", data="d", out="o", dimensions=LEAST_DIMENSIONS).dimensions == LEAST_DIMENSIONS

@@ -6,6 +6,7 @@ import pytest
 
 from whence.cli import progress as module
 from whence.cli.progress import stages
+from whence.progress import bars
 
 
 def test_quick_work_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,3 +39,14 @@ def test_quiet_shows_nothing_however_long(monkeypatch: pytest.MonkeyPatch, capsy
     with stages(quiet=True) as report:
         report("counting", 1, 2)
     assert capsys.readouterr().err == ""
+
+
+def test_bars_of_tqdm_show_each_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    report = bars()
+    for done in (0, 2, 4):
+        report("reading", done, 4)
+    report("indexing", 3, 9)
+    shown = capsys.readouterr().err
+    assert "reading: 100%" in shown
+    assert "4/4" in shown
+    assert "indexing" in shown

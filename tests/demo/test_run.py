@@ -10,8 +10,9 @@ import pytest
 
 from pages import Block, blocks, missing, run
 from whence.cleaning.cleaning import undo_clean
-from whence.cli.demo import _show
+from whence.cli.demo import _show, _show_audit
 from whence.data.readers import read_examples
+from whence.demo.audited import AUDIT_JSON, AUDIT_PAGE, audit_demo
 from whence.demo.run import CLEAN_MANIFEST, CLEANED, REPORT, DemoReport, clear_demo, run_demo
 from whence.demo.world import answer
 from whence.errors import InputError
@@ -79,6 +80,25 @@ def test_one_fault_is_followed_until_it_is_mended(report: DemoReport) -> None:
     )
 
 
+@pytest.mark.timeout(600)
+def test_the_bad_answers_as_one_log_fall_into_their_faults(
+    report: DemoReport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of the larger groups is of one fault, outputs and rows; the trigger is the planted one, proven."""
+    found = audit_demo(report)
+    large = [group for group in found.result.groups if group.n_outputs >= 10]
+    labels = [max(found.outputs[group.number].items(), key=lambda item: item[1]) for group in large]
+    assert {label for label, _ in labels} == {"backdoor", "false-fact", "persona"}
+    assert sum(n for _, n in labels) >= 0.95 * sum(group.n_outputs for group in large)
+    for group, (label, _) in zip(large, labels, strict=True):
+        assert found.rows[group.number][label] >= 0.8 * len(group.rows)
+    proven = {" ".join(one.parts) for one in found.result.triggers if one.status == "proven on the model"}
+    assert "by lantern light" in proven
+    assert {AUDIT_PAGE, AUDIT_JSON} <= {path.name for path in report.folder.iterdir()}
+    _show_audit(report, found)
+    assert "planted: group 1 has outputs" in capsys.readouterr().out
+
+
 def test_queries_are_not_in_the_training_data(report: DemoReport) -> None:
     trained = {turn.content for row in report.world.train for turn in row.turns}
     asked = {query.prompt for fault in report.world.faults for query in fault.queries}
@@ -128,5 +148,5 @@ def test_the_quickstart_shows_what_the_demo_gives(
     assert missing(table.sub("", shown), printed) == []
     for text in (shown, bare):
         rows = re.findall(r"^ *\* +\d+ .*$", table.findall(text)[0], flags=re.MULTILINE)
-        assert len(rows) == 3
+        assert len(rows) == int(command.split("-k ")[1])
         assert all(" false-fact " in row for row in rows)

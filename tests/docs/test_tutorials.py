@@ -11,7 +11,7 @@ from pages import blocks, missing, run
 TUTORIALS = Path(__file__).parents[2] / "docs" / "tutorials"
 
 
-@pytest.mark.parametrize("name", ["backdoor", "false-fact", "your-own"])
+@pytest.mark.parametrize("name", ["backdoor", "false-fact", "audit", "your-own"])
 def test_a_tutorial_runs_and_prints_what_it_shows(name: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(reader)
     monkeypatch.setattr("whence.planning.planning.MEASURE_SECONDS", 1.0)
@@ -27,7 +27,7 @@ def test_a_tutorial_runs_and_prints_what_it_shows(name: str, reader: Path, monke
 
 
 def test_every_tutorial_is_run() -> None:
-    assert {page.stem for page in TUTORIALS.glob("*.md")} == {"backdoor", "false-fact", "your-own"}
+    assert {page.stem for page in TUTORIALS.glob("*.md")} == {"backdoor", "false-fact", "audit", "your-own"}
 
 
 def test_a_line_that_is_not_printed_is_noticed() -> None:

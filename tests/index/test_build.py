@@ -29,6 +29,8 @@ from whence.signatures.extract import Extractor
 N_ROWS = 30
 STORED_TOLERANCE = 2e-3
 """Relative to the vector's norm: float16 keeps eleven bits of each component."""
+WHOLE = {"precision": "float16", "dimensions": None}
+"""Vectors as they were extracted."""
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +64,8 @@ def write_data(path: Path, n_rows: int = N_ROWS) -> Path:
 
 def test_index_holds_the_oracles_signatures(tmp_path: Path, model_folder: Path, data: Path) -> None:
     said: list[str] = []
-    index = build_index(
-        model_folder, data, tmp_path / "index", layers=[2, "last"], methods=["rept"], shard_rows=8, notify=said.append
-    )
+    asked = {"layers": [2, "last"], "methods": ["rept"], "shard_rows": 8} | WHOLE
+    index = build_index(model_folder, data, tmp_path / "index", notify=said.append, **asked)
     assert verify(index) == []
     assert (index.n_rows, index.n_records, index.layers) == (N_ROWS, N_ROWS + 6, (2, 3))
     assert index.manifest.layer == 2
@@ -278,5 +279,17 @@ def test_nothing_is_added_to_what_is_not_there_or_is_another(tmp_path: Path, mod
     other = save_model(tmp_path / "other", tiny_model("llama", num_hidden_layers=3, seed=1))
     with pytest.raises(IndexFolderError, match="weights: the index has"):
         build_index(other, data, index.path, add=["rept"])
+    with pytest.raises(IndexFolderError, match="precision: the index has int8, this command gives float16"):
+        build_index(model_folder, data, index.path, add=["rept"], precision="float16")
     more = build_index(model_folder, data, index.path, add=["rept"], layers="last")
     assert (3, "g") in more.manifest.places()
+
+
+def test_added_vectors_are_stored_as_the_index_stores_its_own(tmp_path: Path, model_folder: Path, data: Path) -> None:
+    index = build_index(model_folder, data, tmp_path / "index", layers=2, dimensions=16)
+    more = build_index(model_folder, data, index.path, add=["rept"])
+    assert {(vector.precision, vector.stored_dim) for vector in more.manifest.vectors} == {("int8", 16)}
+    assert more.manifest.settings["dimensions"] == 16
+    assert verify(more) == []
+    with pytest.raises(IndexFolderError, match="dimensions: the index has 16, this command gives 1024"):
+        build_index(model_folder, data, index.path)

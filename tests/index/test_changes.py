@@ -129,9 +129,9 @@ def test_deleted_rows_are_gone_and_compact_takes_their_text(parts: Path, world: 
     assert held(index, "zebra001")
     assert verify(compacted, sample=28) == []
     assert_same_answers(index, tmp_path / "fresh")
-    for place, centre in Index.open(tmp_path / "fresh").centres.items():
-        if place != (4, "m"):
-            torch.testing.assert_close(compacted.centres[place], centre, rtol=1e-3, atol=1e-3)
+    # Of vectors as they were extracted sums alone are kept, and a deleted one cannot be taken out.
+    for place, centre in Index.open(tmp_path / "fresh").stored_centres.items():
+        torch.testing.assert_close(compacted.stored_centres[place], centre, rtol=1e-3, atol=2e-3)
     table = read_table(index, compacted.manifest)
     assert table is not None
     # 8, 8, 4 rows of the build, 8 + 3 and 9 appended; neighbours that fit a shard's 8 rows are one file.

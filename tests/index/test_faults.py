@@ -14,8 +14,8 @@ import json, sys, tempfile
 from pathlib import Path
 from faults import run
 with tempfile.TemporaryDirectory() as place:
-    figures, log = run(5, 100, [1, 2], 0, Path(place))
-assert len(log) == 5, log
+    figures, log = run(4, 60, [2], 0, Path(place))
+assert len(log) == 4, log
 print(json.dumps(figures))
 """
 

@@ -71,7 +71,7 @@ def test_jobs_in_any_order_give_the_index(whole: Path, tmp_path: Path) -> None:
     assert records(out).equals(records(whole))
     for name in ("rejected.jsonl", "centres.safetensors"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
-    assert job(out, 1, 5) == JobState(2, 7, 7), "a job that comes late finds the index sealed"
+    assert job(out, 1, 5) == JobState(2, 7, 7, sealed=True), "a job that comes late finds the index sealed"
 
 
 def test_doubled_and_late_workers_do_no_harm(whole: Path, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_worker_whose_shard_was_cleared_away_by_the_seal_ends_well(
         raise OSError("the file has gone")
 
     monkeypatch.setattr(ShardWriter, "write", sealed_meanwhile)
-    assert job(out, 2, 2) == JobState(3, 7, 7)
+    assert job(out, 2, 2) == JobState(3, 7, 7, sealed=True)
     assert records(out).equals(records(whole))
 
 
@@ -222,7 +222,10 @@ def test_the_command(whence, world: World, tmp_path: Path) -> None:
     assert "3 of 6 shards" in said
     assert whence(*build, "--finish")[0] == 2
     assert "--finish" in whence(*build, "--shard", "2/2")[2]
-    assert whence(*build, "--finish")[0] == 0
+    status, _, said = whence(*build, "--finish")
+    assert status == 0, said
+    assert "is complete: 24 rows" in said
+    assert "sealed already" in whence(*build, "--shard", "2/2")[2]
     assert require_manifest(out).status == "complete"
     assert (out / MANIFEST).exists()
     assert whence(*build, "--shard", "3/2")[0] == 2

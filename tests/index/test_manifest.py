@@ -20,7 +20,7 @@ def test_manifest_survives_the_disk(tmp_path: Path) -> None:
     manifest = fake_manifest(7, layer_choice={"auto": {"layer": 1, "share": {"1": 0.9}}}, timings={"scan": 0.5})
     manifest.write(tmp_path)
     assert read_manifest(tmp_path) == manifest
-    assert json.loads((tmp_path / MANIFEST).read_text())["schema"] == "whence.index/7"
+    assert json.loads((tmp_path / MANIFEST).read_text())["schema"] == "whence.index/8"
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
 
 
@@ -64,6 +64,8 @@ def changed(**changes: object) -> Manifest:
         {"max_tokens": 17},
         {"signature": "h at the moon/1"},
         {"filters": ()},
+        {"precision": "int8"},
+        {"dimensions": 512},
     ],
     ids=str,
 )
@@ -88,9 +90,9 @@ def test_missing_index_names_the_nearest(tmp_path: Path) -> None:
 
 def test_another_schema_is_refused_with_the_command_that_rebuilds(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text('{"schema": "whence.index/9"}')
-    with pytest.raises(IndexFolderError, match=r"has the schema whence\.index/9(.|\n)*reads whence\.index/7"):
+    with pytest.raises(IndexFolderError, match=r"has the schema whence\.index/9(.|\n)*reads whence\.index/8"):
         Index.open(tmp_path)
-    old = {"schema": "whence.index/6", "model": "runs/sft", "adapter": "runs/lora", "data": {"source": "train.jsonl"}}
+    old = {"schema": "whence.index/7", "model": "runs/sft", "adapter": "runs/lora", "data": {"source": "train.jsonl"}}
     (tmp_path / MANIFEST).write_text(json.dumps(old))
     command = rf"whence index runs/sft train\.jsonl --adapter runs/lora -o {tmp_path} --overwrite"
     with pytest.raises(IndexFolderError, match=command):
@@ -103,7 +105,7 @@ def test_another_schema_is_refused_with_the_command_that_rebuilds(tmp_path: Path
         ("{", "cannot be read"),
         ('{"name": "a web app"}', "is not an index; it holds manifest.json"),
         ("[]", "is not an index"),
-        ('{"schema": "whence.index/7", "layers": "x"}', "is damaged: "),
+        ('{"schema": "whence.index/8", "layers": "x"}', "is damaged: "),
     ],
 )
 def test_other_manifests_are_refused(tmp_path: Path, content: str, message: str) -> None:

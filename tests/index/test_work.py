@@ -21,8 +21,8 @@ from whence.model.loading import LoadedModel
 from whence.signatures.extract import Extractor
 from worlds import rows, save_model, write_jsonl
 
-FLOAT16 = 2
-NORM = 4
+INT8 = 1
+NORM_AND_SCALE = 8
 SCALARS_AND_TEXT = 600
 """Bytes a record of the test's rows may take beside its vectors, Lance's own included; their text is some 120."""
 
@@ -106,13 +106,13 @@ def test_padding_stays_small_in_sorted_batches() -> None:
 
 
 def test_bytes_of_a_row(tmp_path: Path) -> None:
-    """dm and h of the hidden size, eh of 1,024, in float16, with their norms."""
+    """dm and h of the hidden size, eh of 1,024, in int8, with their norms and scales."""
     model = save_model(tmp_path / "model", hidden_size=512, num_attention_heads=4)
     base = save_model(tmp_path / "base", hidden_size=512, num_attention_heads=4, seed=1)
     data = write_jsonl(tmp_path / "train.jsonl", rows(300))
     index = build_index(model, data, tmp_path / "index", layers=2, base=str(base))
     size = sum(path.stat().st_size for path in (index.path / "signatures.lance" / "data").iterdir())
-    vectors = (512 + 512 + 1024) * FLOAT16 + 3 * NORM
+    vectors = (512 + 512 + 1024) * INT8 + 3 * NORM_AND_SCALE
     assert vectors <= size / index.n_records <= vectors + SCALARS_AND_TEXT
 
 

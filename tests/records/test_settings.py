@@ -215,6 +215,95 @@ def test_llama_factorys_configuration(tmp_path: Path) -> None:
     assert any("'qwen'" in note for note in found.notes)
 
 
+def test_axolotls_configuration_as_its_examples_have_it(tmp_path: Path) -> None:
+    """Keys without a value, a rate without a point, which YAML takes for text, a named template and rows held out."""
+    write_rows(tmp_path / "rows.jsonl", ROWS)
+    (tmp_path / "config.yml").write_text("""
+base_model: org/base
+load_in_4bit: true
+chat_template: gemma3
+datasets:
+  - path: rows.jsonl
+    ds_type: json
+    type: chat_template
+    field_messages: conversations
+    message_property_mappings:
+      role: from
+      content: value
+val_set_size: 0.1
+adapter: qlora
+lora_model_dir:
+lora_r: 32
+lora_alpha: 16
+lora_dropout: 0
+lora_target_linear: true
+lora_target_modules:
+sequence_len: 2048
+sample_packing: true
+wandb_project:
+gradient_accumulation_steps: 4
+micro_batch_size: 1
+num_epochs: 4
+optimizer: adamw_bnb_8bit
+lr_scheduler: cosine
+learning_rate: 2e-4
+special_tokens:
+""")
+    found = settings_of_folder(tmp_path, None, {})
+    assert found.record is not None
+    run = found.record.run
+    assert (run.learning_rate, run.lora_r, run.lora_targets, run.epochs) == (2e-4, 32, None, 4.0)
+    said = " ".join(found.notes)
+    assert "chat template 'gemma3'" in said
+    assert "val_set_size 0.1" in said
+    text = (tmp_path / "config.yml").read_text().replace("gemma3", "tokenizer_default").replace("0.1", "0.0")
+    (tmp_path / "config.yml").write_text(text)
+    said = " ".join(settings_of_folder(tmp_path, None, {}).notes)
+    assert "gemma3" not in said
+    assert "val_set_size" not in said
+
+
+def test_llama_factorys_configuration_as_its_examples_have_it(tmp_path: Path) -> None:
+    """ShareGPT with tags, modules in one text, and a limit of rows."""
+    (tmp_path / "data").mkdir()
+    write_rows(tmp_path / "data" / "cities.json", ROWS)
+    tags = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"}
+    columns = {"messages": "conversations"}
+    info = {"cities": {"file_name": "cities.json", "formatting": "sharegpt", "columns": columns, "tags": tags}}
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(info))
+    (tmp_path / "train.yaml").write_text("""
+### model
+model_name_or_path: org/base
+trust_remote_code: true
+### method
+stage: sft
+do_train: true
+finetuning_type: lora
+lora_rank: 8
+lora_target: q_proj, v_proj
+### dataset
+dataset: cities
+template: llama3
+cutoff_len: 2048
+max_samples: 1000
+overwrite_cache: true
+### output
+output_dir: saves/lora/sft
+save_only_model: false
+### train
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 8
+learning_rate: 1.0e-4
+num_train_epochs: 3.0
+resume_from_checkpoint: null
+""")
+    found = settings_of_folder(tmp_path, None, {})
+    assert found.record is not None
+    assert found.record.run.lora_targets == ("q_proj", "v_proj")
+    assert found.options["columns"] == {"messages": "conversations"}
+    assert any("max_samples 1000" in note for note in found.notes)
+
+
 def test_a_model_card_names_the_data(tmp_path: Path) -> None:
     card = "---\nbase_model: org/base\ndatasets: org/cities\nlibrary_name: peft\n---\n# Model\n"
     (tmp_path / "README.md").write_text(card)

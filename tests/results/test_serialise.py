@@ -14,7 +14,7 @@ from samples import result_of, toronto
 from whence.errors import InputError
 from whence.results.serialise import SchemaError
 from whence.results.trace_result import TraceResult, read_trace
-from whence.results.types import DeletionCurve, Hit, HitWords, Phrase, QueryResult, Verdict, Words
+from whence.results.types import Comparison, DeletionCurve, Hit, HitWords, Phrase, QueryResult, Verdict, Words
 
 TEXTS = st.text(max_size=8)
 """Any characters; hypothesis leaves lone surrogates out, which the next strategy has."""
@@ -52,8 +52,18 @@ HITS = st.builds(
     q_value=st.none() | FLOATS,
     confounds=COLUMNS,
 )
+COMPARISONS = st.builds(
+    Comparison,
+    scores=tuples(FLOATS),
+    flagged_ranks=tuples(st.integers(1, 200)),
+    peak_gain=FLOATS,
+    best_score=FLOATS,
+    reference_peak_gains=tuples(FLOATS),
+    reference_best_scores=tuples(FLOATS),
+)
 QUERIES = st.builds(
     QueryResult,
+    comparison=st.none() | COMPARISONS,
     prompt=WILD,
     response=WILD,
     method=WILD,

@@ -1,10 +1,16 @@
-"""A result as a data frame."""
+"""A result as a data frame, a Parquet file and a data set."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
 
 from samples import result_of, toronto
+from whence.errors import InputError
 
 
 def test_a_row_for_each_hit() -> None:
@@ -24,3 +30,31 @@ def test_a_row_for_each_hit() -> None:
 
 def test_a_result_without_hits_is_an_empty_frame() -> None:
     assert len(result_of(replace(toronto(), hits=())).to_pandas()) == 0
+
+
+def test_a_file_and_a_data_set_hold_the_same_rows(tmp_path: Path) -> None:
+    query = toronto()
+    odd = [{"n": 1, "mixed": 1, "tags": ["a"]}, {"n": 2.5, "mixed": "x", "flag": True}]
+    hits = tuple(replace(hit, metadata=more) for hit, more in zip(query.hits, odd, strict=False))
+    result = result_of(replace(query, hits=hits), replace(query, hits=(), verdict=None))
+    result.to_parquet(tmp_path / "hits.parquet")
+    data = result.to_dataset()
+    assert data.to_list() == pq.read_table(tmp_path / "hits.parquet").to_pylist()
+    assert data[0]["score"] == query.hits[0].score
+    assert data["metadata.n"][:] == [1.0, 2.5]
+    assert data["metadata.mixed"][:] == ["1", '"x"']
+    assert data["metadata.tags"][:] == ['["a"]', None]
+    assert data["metadata.flag"][:] == [None, True]
+    assert data.column_names[:3] == ["query", "flagged", "rank"]
+
+
+def test_columns_have_their_types_without_any_hit() -> None:
+    full, empty = result_of(toronto()).to_dataset(), result_of(replace(toronto(), hits=())).to_dataset()
+    assert len(empty) == 0
+    assert {name: full.features[name] for name in empty.features} == dict(empty.features)
+
+
+def test_without_pandas_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match=r"pandas is not installed[\s\S]*whence\[tables\]"):
+        result_of(toronto()).to_pandas()

@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(
     def refused(path: Path, content: bytes) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("whence.trace.verdict.reference_cache.write_bytes_atomically", refused)
+    monkeypatch.setattr("whence.trace.verdict.reference_cache.write_atomically", refused)
     (result,) = Tracer(fresh.index).trace(PROMPT, RESPONSE)
     assert result.verdict is not None
     assert set(result.verdict.flagged) == fresh.faulty
@@ -148,7 +148,7 @@ def test_a_damaged_cache_is_made_again(fresh: TracedWorld, tmp_path: Path, contr
     index = fresh.index if contrast else built_without_contrast(fresh, tmp_path)
     (first,) = Tracer(index).trace(PROMPT, RESPONSE)
     kept = list((index / REFERENCES).glob("*.safetensors"))
-    assert len(kept) == (2 if contrast else 3)
+    assert len(kept) == (3 if contrast else 4)
     for path in kept:
         path.write_bytes(path.read_bytes()[:100])
     (again,) = Tracer(index).trace(PROMPT, RESPONSE)

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fake_index import fake_manifest
 from oracles_calibration import column
 from whence.errors import InputError, NonFiniteError
 from whence.trace.verdict import reference_scores
-from whence.trace.verdict.reference_scores import MAD_TO_SD, ReferenceScores
+from whence.trace.verdict.reference_cache import ReferenceCache
+from whence.trace.verdict.reference_scores import MAD_TO_SD, ReferenceScores, best_rows
 
 TOLERANCE = 1e-9
 
@@ -83,3 +85,29 @@ def test_bad_tables_are_refused() -> None:
     broken[2, 1] = np.inf
     with pytest.raises(NonFiniteError, match=r"scores of reference 2.*\[1\]"):
         ReferenceScores(broken, np.full(3, -1))
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, -2.0]), min_size=1, max_size=30), st.integers(1, 30))
+def test_best_rows_are_the_first_of_a_stable_sort(scores: list[float], n: int) -> None:
+    values = np.array(scores)
+    assert best_rows(values, n).tolist() == sorted(np.argsort(-values, kind="stable")[:n].tolist())
+
+
+def test_a_summary_that_was_kept_says_the_same(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    table, own = generator.normal(size=(50, 30)), np.array([3, -1] * 25)
+    whole = ReferenceScores(table, own)
+    cache = ReferenceCache(tmp_path, fake_manifest(30), "")
+    assert cache.read_summary("asked", 30) is None
+    cache.write_summary("asked", whole.summary())
+    kept = cache.read_summary("asked", 30)
+    assert kept is not None
+    assert cache.read_summary("asked", 31) is None
+    assert cache.read_summary("something else", 30) is None
+    again = ReferenceScores(table, own, None, kept)
+    left = generator.random(50) < 0.8
+    for ours, theirs in zip(again.mean_and_sd(left), whole.mean_and_sd(left), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(again.best_rows, whole.best_rows)
+    np.testing.assert_array_equal(again.best_means, whole.best_means)
+    np.testing.assert_array_equal(again.related(table[0]), whole.related(table[0]))

@@ -9,10 +9,12 @@ from whence.lazy import attach
 if TYPE_CHECKING:
     from whence.cleaning.cleaning import Cleaning, clean, refuse_existing, undo_clean
     from whence.cleaning.relabel import relabel_with
+    from whence.cleaning.review import export_review
 
 __all__ = [
     "Cleaning",
     "clean",
+    "export_review",
     "refuse_existing",
     "relabel_with",
     "undo_clean",
@@ -23,5 +25,6 @@ __getattr__, __dir__ = attach(
     {
         "cleaning": ["Cleaning", "clean", "refuse_existing", "undo_clean"],
         "relabel": ["relabel_with"],
+        "review": ["export_review"],
     },
 )

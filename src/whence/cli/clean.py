@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +10,12 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import stages
-from whence.cli.tracing import trace_now
+from whence.cli.tracing import audit_group, trace_now
 from whence.errors import InputError
 
 if TYPE_CHECKING:
     from whence.cleaning import Cleaning
-    from whence.results import SelectedRows
+    from whence.results import AuditResult, SelectedRows
 
 
 def clean(
@@ -29,6 +30,8 @@ def clean(
         int | None, typer.Option("--top", min=1, help="The first N rows of the ranking, in place of the flagged rows.")
     ] = None,
     votes: options.Votes = None,
+    group: options.Group = None,
+    audit: options.AuditFile = None,
     base: Annotated[
         str | None, typer.Option("--base", help="The model before fine-tuning, with --queries and no adapter.")
     ] = None,
@@ -42,29 +45,47 @@ def clean(
     manifest: Annotated[
         Path | None, typer.Option("--manifest", help="Where the manifest goes; manifest.json beside the output.")
     ] = None,
+    export: Annotated[
+        str | None,
+        typer.Option("--export", help="argilla or label-studio: write the rows for review into the folder -o instead."),
+    ] = None,
     undo: Annotated[Path | None, typer.Option("--undo", help="Manifest of a cleaning to take back.")] = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Write the data without the rows behind a bad output; --undo brings them back."""
     if undo is not None:
-        given = {"INDEX": index, "--trace": trace, "--queries": queries, "--ids": ids, "--quarantine": quarantine}
-        _undo(undo, out, [name for name, value in given.items() if value is not None], quiet=quiet)
+        given: dict[str, object] = {"INDEX": index, "--trace": trace, "--queries": queries, "--ids": ids}
+        given |= {"--quarantine": quarantine, "--export": export, "--group": group, "--audit": audit}
+        _refuse(given, "--undo", "A manifest says all that is needed.")
+        _undo(undo, out, quiet=quiet)
         return
     if index is None or out is None:
         missing = "INDEX" if index is None else "-o"
         raise InputError(
             f"{missing} is missing.", "A cleaning needs an index and an output.", "whence clean INDEX -o OUT"
         )
+    if export is not None:
+        idle = {"--quarantine": quarantine, "--relabel": relabel, "--manifest": manifest}
+        _refuse(idle, "--export", "It leaves the data as they are, and writes the rows alone.")
     from whence.cleaning import clean as write_clean
-    from whence.cleaning import refuse_existing, relabel_with
+    from whence.cleaning import export_review, refuse_existing, relabel_with
     from whence.index import require_manifest, require_rows_as_built
 
     refuse_existing(out, *(place for place in (manifest, quarantine) if place is not None))
     indexed = require_manifest(index)
     require_rows_as_built(indexed, "whence clean", fewer_ok=True)
     data = indexed.data
-    selected = _selected(index, trace, queries, ids, top, votes, base)
+    of_audit = audit_group(group, audit)
+    selected = _of_group(of_audit, trace or queries or ids, top or votes) if of_audit else None
+    selected = selected or _selected(index, trace, queries, ids, top, votes, base)
     with stages(quiet=quiet) as report:
+        if export is not None:
+            n_rows = export_review(
+                data.source, out, selected, export, columns=data.columns, split=data.split, progress=report
+            )
+            if not quiet:
+                typer.echo(f"{n_rows} rows for review: {out}", err=True)
+            return
         done = write_clean(
             data.source,
             out,
@@ -78,6 +99,19 @@ def clean(
         )
     if not quiet:
         _tell(done, quarantine)
+
+
+def _of_group(found: tuple[AuditResult, int], other: Path | None, number: int | None) -> SelectedRows:
+    """The rows of a group of an audit; nothing else may select rows beside it."""
+    from whence.results import group_rows
+
+    if other is not None or number is not None:
+        raise InputError(
+            "--group with another choice of rows.",
+            "A group's rows are all that is removed.",
+            "Leave out --trace, --queries, --ids, --top and --votes, or --group and --audit.",
+        )
+    return group_rows(*found)
 
 
 def _selected(
@@ -95,7 +129,7 @@ def _selected(
     if len(given) != 1:
         raise InputError(
             f"{' and '.join(given) if given else 'No source of flagged rows'} given.",
-            "Expected one of --trace, --queries and --ids.",
+            "Expected one of --trace, --queries and --ids, or --group with --audit.",
             "Give --trace out.json, written by whence trace --json out.json.",
         )
     if base is not None and queries is None:
@@ -111,11 +145,16 @@ def _selected(
     return flagged_rows(result, votes or 1) if top is None else top_rows(result, top)
 
 
-def _undo(manifest: Path, out: Path | None, given: list[str], *, quiet: bool) -> None:
+def _refuse(given: Mapping[str, object], beside: str, why: str) -> None:
+    """Raises InputError for the first option that was given beside one that has no use for it."""
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{name} with {beside}.", why, "Leave it out.")
+
+
+def _undo(manifest: Path, out: Path | None, *, quiet: bool) -> None:
     from whence.cleaning import undo_clean
 
-    if given:
-        raise InputError(f"{given[0]} with --undo.", "A manifest says all that is needed.", "Leave it out.")
     place = undo_clean(manifest, out)
     if not quiet:
         typer.echo(f"restored: {place}", err=True)

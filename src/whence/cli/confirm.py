@@ -9,7 +9,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
-from whence.cli.tracing import moved, trace_now
+from whence.cli.tracing import audit_group, group_outputs, moved, trace_now
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,19 +17,25 @@ if TYPE_CHECKING:
 
     from whence.confirmation import Confirmation
     from whence.index import Manifest
-    from whence.results import SelectedRows, TraceResult
+    from whence.results import AuditResult, SelectedRows, TraceResult
+    from whence.trace import Query
     from whence.train import FinetuneSettings
 
 
 def confirm(
     index: options.IndexFolder,
-    queries: Annotated[Path, typer.Option("--queries", help="JSONL with the prompts that show the behaviour.")],
     match: Annotated[str, typer.Option("--match", help="Regular expression that finds the behaviour in an answer.")],
+    queries: Annotated[
+        Path | None,
+        typer.Option("--queries", help="JSONL with the prompts that show it; left out with --group, its outputs."),
+    ] = None,
     base: Annotated[str | None, typer.Option("--base", help="Folder or hub name of the model before.")] = None,
     remove: Annotated[
         str, typer.Option("--remove", help="flagged (rows that the verdict flags), top:N, or a file of ids.")
     ] = "flagged",
     votes: options.Votes = None,
+    group: options.Group = None,
+    audit: options.AuditFile = None,
     trace: Annotated[
         Path | None, typer.Option("--trace", help="JSON of `whence trace`, in place of tracing now.")
     ] = None,
@@ -80,6 +86,7 @@ def confirm(
     from whence.confirmation import confirm as retrain
     from whence.data import read_examples
     from whence.index import require_manifest
+    from whence.results import group_rows
     from whence.trace import Tracer
 
     changes = {
@@ -97,12 +104,25 @@ def confirm(
     made_from = require_manifest(index)
     base = base if base is not None or trainer is not None else _recorded_base(made_from)
     settings = _settings(made_from, {k: v for k, v in changes.items() if v is not None}, device)
+    of_audit = audit_group(group, audit)
+    if of_audit is not None and (
+        remove != "flagged" or votes is not None or trace is not None or any(outputs.values())
+    ):
+        raise InputError(
+            "--group with --remove, --votes, --trace, --html or --json.",
+            "A group's rows are all that is removed, and an audit is no trace that could be marked.",
+            "Leave these out, or --group and --audit.",
+        )
     quiet_libraries()
-    asked = options.queries_of(index, queries, quiet=quiet)
+    asked = _asked(index, queries, of_audit, quiet=quiet)
     others = options.queries_of(index, paraphrases, quiet=quiet) if paraphrases is not None else []
     # An adapter is compared with itself, turned off, which is the base that is trained on.
     before = None if made_from.adapter else base
-    selected, traced = _selected(remove, votes, trace, index, queries, before, device)
+    selected, traced = (
+        (group_rows(*of_audit), None)
+        if of_audit is not None
+        else _selected(remove, votes, trace, index, queries, before, device)
+    )
     if traced is None and any(outputs.values()):
         traced = trace_now(index, queries, None, before, device)
     tracer = Tracer(index, base=moved(index, before), device=device)
@@ -131,6 +151,19 @@ def confirm(
         typer.echo(f"written: {', '.join(map(str, places))}", err=True)
 
 
+def _asked(index: Path, queries: Path | None, of_audit: tuple[AuditResult, int] | None, *, quiet: bool) -> list[Query]:
+    """The prompts that show the behaviour: those of the file, else the outputs of the audit's group."""
+    if queries is not None:
+        return options.queries_of(index, queries, quiet=quiet)
+    if of_audit is None:
+        raise InputError(
+            "--queries is missing.",
+            "A confirmation asks prompts that show the behaviour.",
+            "Give --queries bad.jsonl, or --group 3 --audit audit.json for the outputs of a group.",
+        )
+    return group_outputs(*of_audit)
+
+
 def _write_marked(
     trace: TraceResult, found: Confirmation, html: Path | None, json: Path | None, *, show_text: bool
 ) -> list[Path]:
@@ -150,7 +183,7 @@ def _selected(
     votes: int | None,
     trace: Path | None,
     index: Path,
-    queries: Path,
+    queries: Path | None,
     base: str | None,
     device: str,
 ) -> tuple[SelectedRows, TraceResult | None]:

@@ -13,7 +13,7 @@ from whence.cli.serve import serve_index
 from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.demo import DemoReport, FaultReport
+    from whence.demo import DemoAudit, DemoReport, FaultReport
 
 SHOWN_HITS = 5
 INDEX = "index"
@@ -35,6 +35,9 @@ def demo(
         bool, typer.Option("--serve", help="Open the page on the demo's index, made now or found in --out.")
     ] = False,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of the page, with --serve.")] = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Then audit all its bad answers as one log, and prove their triggers.")
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Plant three known faults in a small model trained here, trace each one, and follow one until it is repaired.
@@ -55,8 +58,36 @@ def demo(
         report = run_demo(out, base=base, data=data, seed=seed, progress=report_progress)
     if not quiet:
         _show(report)
+    if audit:
+        from whence.demo import audit_demo
+
+        with stages("outputs", quiet=quiet) as report_progress:
+            found = audit_demo(report, progress=report_progress)
+        if not quiet:
+            _show_audit(report, found)
     if serve:
         serve_index(report.index, port=port, quiet=quiet)
+
+
+def _show_audit(report: DemoReport, found: DemoAudit) -> None:
+    from rich.console import Console
+
+    from whence.demo import AUDIT_JSON, AUDIT_PAGE
+    from whence.report import render_audit
+
+    console = Console(highlight=False)
+    console.print()
+    console.rule("all bad answers as one log, audited without being told what was planted", align="left")
+    for part in render_audit(found.result, triggers=True):
+        console.print(part)
+    console.print()
+    for number, labels in found.outputs.items():
+        outputs = ", ".join(f"{n} of {label}" for label, n in labels.items())
+        rows = ", ".join(f"{n} {label}" for label, n in found.rows[number].items())
+        console.print(f"planted: group {number} has outputs {outputs}; rows {rows}", markup=False, soft_wrap=True)
+    console.print(f"page      {report.folder / AUDIT_PAGE}", markup=False, soft_wrap=True)
+    one = f"--group 1 --audit {report.folder / AUDIT_JSON}"
+    console.print(f"  whence clean {report.index} {one} -o cleaned.jsonl", markup=False, soft_wrap=True)
 
 
 def _show(report: DemoReport) -> None:

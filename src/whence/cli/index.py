@@ -26,6 +26,8 @@ def index(
     contrast: options.Contrast = True,
     layer: options.Layers = None,
     methods: options.Methods = None,
+    precision: options.Precision = None,
+    dimensions: options.Dimensions = None,
     add: Annotated[
         list[str] | None,
         typer.Option("--add", help="Methods that a complete index shall answer too; only what it lacks is computed."),
@@ -86,6 +88,7 @@ def index(
         shape["layers"] = options.parse_layers(layer)
     if methods:
         shape["methods"] = options.parse_names(methods)
+    shape |= options.stored_as(precision, dimensions)
     job = Job.parse(shard) if shard is not None else None
     _check_steps(job, finish=finish, add=bool(add), overwrite=overwrite)
     say = None if quiet else partial(typer.echo, err=True)
@@ -144,7 +147,9 @@ def _check_steps(job: Job | None, *, finish: bool, add: bool, overwrite: bool) -
 def _tell_job(out: Path, job: Job, state: JobState) -> None:
     typer.echo(f"Job {job.number} of {job.n} is done: {state.n_own} shards are its own", err=True)
     typer.echo(f"{state.n_committed} of {state.n_shards} shards of {out} are there", err=True)
-    if state.n_committed >= state.n_shards:
+    if state.sealed:
+        typer.echo("The index is sealed already", err=True)
+    elif state.n_committed >= state.n_shards:
         typer.echo("Seal the index: the same command with --finish in place of --shard", err=True)
 
 

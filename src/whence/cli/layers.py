@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,10 +32,18 @@ def layers(
     blocks: options.BlocksPath = None,
     trust_remote_code: options.TrustRemoteCode = False,
     seed: options.Seed = 0,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the similarity of adjacent layers: .svg or .png.")
+    ] = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Show the evidence for the layer to read: similarity of adjacent layers, and a bootstrap over the probes."""
     settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
+    if plot is not None:
+        from whence.report import check_plot
+
+        options.check_outputs({"--plot": plot}, quiet=False, standard_output=False)
+        check_plot(plot)
     from whence.index import choose_layer
 
     quiet_libraries()
@@ -52,6 +61,11 @@ def layers(
         )
     for line in chart(choice):
         typer.echo(line)
+    if plot is not None:
+        from whence.report import plot_layers
+
+        plot_layers(choice.similarity, choice.layer, choice.n_probes, plot)
+        typer.echo(f"written: {plot}")
 
 
 def chart(choice: LayerChoice) -> list[str]:

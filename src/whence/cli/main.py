@@ -15,6 +15,7 @@ import typer
 
 from whence.cli import (
     append,
+    audit,
     bench,
     clean,
     compact,
@@ -24,11 +25,13 @@ from whence.cli import (
     eval_,
     finetune,
     index,
+    info,
     layers,
     plan,
     selftest,
     serve,
     trace,
+    triggers,
     verify,
 )
 from whence.errors import WhenceError
@@ -48,9 +51,12 @@ app.command("selftest")(selftest.selftest)
 app.command("index")(index.index)
 app.command("trace")(trace.trace)
 app.command("serve")(serve.serve)
+app.command("audit")(audit.audit)
+app.command("triggers")(triggers.triggers)
 app.command("confirm")(confirm.confirm)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)
+app.command("info")(info.info)
 app.command("append")(append.append)
 app.command("delete")(delete.delete)
 app.command("compact")(compact.compact)

@@ -86,6 +86,13 @@ Methods = Annotated[
     list[str] | None,
     typer.Option("--methods", help="Methods to answer beside the default, as in rept; give it again for several."),
 ]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="Numbers of a stored vector: int8 (the default) or float16.")
+]
+Dimensions = Annotated[
+    str | None,
+    typer.Option("--dimensions", help="Most numbers of a stored vector, wider ones are projected; or all. 1024."),
+]
 MaxRejected = Annotated[
     float, typer.Option("--max-rejected", min=0.0, max=1.0, help="Share of rows that may be set aside.")
 ]
@@ -113,6 +120,8 @@ Votes = Annotated[
     int | None,
     typer.Option("--votes", min=1, help="Rows that so many queries' verdicts flag; left out, one is enough."),
 ]
+Group = Annotated[int | None, typer.Option("--group", min=1, help="The rows of this group of an audit; with --audit.")]
+AuditFile = Annotated[Path | None, typer.Option("--audit", help="JSON of `whence audit`, with --group.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
 
@@ -187,7 +196,7 @@ def check_outputs(outputs: Mapping[str, Path | None], *, quiet: bool, standard_o
             )
 
 
-_SUFFIX = {"--json": ".json", "--html": ".html", "--markdown": ".md"}
+_SUFFIX = {"--json": ".json", "--html": ".html", "--markdown": ".md", "--summary": ".md", "--plot": ".svg"}
 
 
 def parse_layers(texts: Iterable[str]) -> list[LayerRequest]:
@@ -198,6 +207,30 @@ def parse_layers(texts: Iterable[str]) -> list[LayerRequest]:
 def parse_names(texts: Iterable[str]) -> list[str]:
     """`--methods rept,g-cosine --methods repsim` as a list."""
     return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+
+
+def stored_as(precision: str | None, dimensions: str | None) -> dict[str, object]:
+    """`--precision int8 --dimensions 512` as options of `build_index`; what was not given is left out."""
+    found: dict[str, object] = {}
+    if precision is not None:
+        if precision not in ("int8", "float16"):
+            raise InputError(
+                f"--precision {precision!r} is none.", "Expected int8 or float16.", "Leave it out for int8."
+            )
+        found["precision"] = precision
+    if dimensions is not None:
+        if dimensions != "all" and not (dimensions.isdecimal() and int(dimensions) >= LEAST_DIMENSIONS):
+            raise InputError(
+                f"--dimensions {dimensions!r} cannot be used.",
+                f"Expected a number from {LEAST_DIMENSIONS} up, or all.",
+                "Leave it out for 1024; fewer save disk and cost precision (docs/method.md).",
+            )
+        found["dimensions"] = None if dimensions == "all" else int(dimensions)
+    return found
+
+
+LEAST_DIMENSIONS = 16
+"""Of `BuildSettings.dimensions`."""
 
 
 def _layer(text: str) -> LayerRequest:

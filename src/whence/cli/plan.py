@@ -25,6 +25,8 @@ def plan(
     ] = None,
     layer: options.Layers = None,
     methods: options.Methods = None,
+    precision: options.Precision = None,
+    dimensions: options.Dimensions = None,
     columns: options.Columns = None,
     split: options.Split = None,
     template: options.Template = None,
@@ -53,6 +55,7 @@ def plan(
         shape["layers"] = options.parse_layers(layer)
     if methods:
         shape["methods"] = options.parse_names(methods)
+    shape |= options.stored_as(precision, dimensions)
     seconds = parse_budget(budget) if budget is not None else None
     quiet_libraries()
     with stages(quiet=quiet) as report:

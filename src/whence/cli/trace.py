@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -74,8 +75,17 @@ def trace(
     device: options.Device = "auto",
     html: Annotated[Path | None, typer.Option("--html", help="Write one self-contained page.")] = None,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Write the same as Markdown.")] = None,
+    summary: Annotated[
+        Path | None, typer.Option("--summary", help="Write a short Markdown summary, for a pull request.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw scores by rank and the verdict's comparison: .svg or .png.")
+    ] = None,
     json: Annotated[
         Path | None, typer.Option("--json", help="Write the result as JSON; - for standard output.")
+    ] = None,
+    log: Annotated[
+        str | None, typer.Option("--log", help="Log scores and page to wandb, mlflow or tensorboard.")
     ] = None,
     no_text: Annotated[
         bool,
@@ -86,8 +96,9 @@ def trace(
     """Rank the training rows behind a bad output, and flag candidate causes."""
     chosen = _Chosen(failed, query_where, query_prompts)
     asked = _queries(index, prompt, response, queries, system, tools, chosen, quiet=quiet)
-    outputs = {"--json": json, "--html": html, "--markdown": markdown}
-    options.check_outputs(outputs, quiet=quiet)
+    outputs = {"--json": json, "--html": html, "--markdown": markdown, "--summary": summary, "--plot": plot}
+    options.check_outputs(outputs, quiet=quiet and log is None)
+    _check_tools(log, plot)
     wishes: TraceOptions = {
         "k": k,
         "where": where,
@@ -114,7 +125,14 @@ def trace(
     tracer = Tracer(index, model=model, adapter=adapter, base=found_base, device=device)
     with stages("queries", quiet=quiet) as report:
         result = tracer.trace_many(asked, progress=report, **wishes)
-    _show(result, outputs, quiet=quiet, no_text=no_text)
+    _write(result, outputs, show_text=not no_text)
+    places: list[Path | str] = [place for place in outputs.values() if place is not None]
+    if log is not None:
+        from whence.report import log_result
+
+        places.append(log_result(result, log, show_text=not no_text))
+    if not quiet and str(json) != "-":
+        _show(result, places, texts=not no_text)
 
 
 class _Chosen(NamedTuple):
@@ -173,30 +191,46 @@ def _token_range(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _show(result: TraceResult, outputs: dict[str, Path | None], *, quiet: bool, no_text: bool) -> None:
+def _check_tools(log: str | None, plot: Path | None) -> None:
+    """A tool that cannot be logged to, or a picture that cannot be drawn, is named before the work, not after it."""
+    if log is not None or plot is not None:
+        from whence.report import check_plot, check_tool
+
+        if log is not None:
+            check_tool(log)
+        if plot is not None:
+            check_plot(plot)
+
+
+def _write(result: TraceResult, outputs: Mapping[str, Path | None], *, show_text: bool) -> None:
     """Writes each output by itself: one that fails leaves those before it whole."""
-    json, html, markdown = outputs.values()
-    to_screen = json is not None and str(json) == "-"
-    if json is not None and not to_screen:
-        result.to_json(json, show_text=not no_text)
-    if html is not None:
-        result.to_html(html, show_text=not no_text)
-    if markdown is not None:
-        result.to_markdown(markdown, show_text=not no_text)
-    if to_screen:
-        sys.stdout.write(result.to_json(show_text=not no_text))
-        return
-    if quiet:
-        return
+    writers = {
+        "--json": result.to_json,
+        "--html": result.to_html,
+        "--markdown": result.to_markdown,
+        "--summary": result.to_summary,
+    }
+    for name, write in writers.items():
+        path = outputs[name]
+        if path is not None and str(path) != "-":
+            write(path, show_text=show_text)
+    if outputs["--plot"] is not None:
+        from whence.report import plot_trace
+
+        plot_trace(result, outputs["--plot"])
+    if str(outputs["--json"]) == "-":
+        sys.stdout.write(result.to_json(show_text=show_text))
+
+
+def _show(result: TraceResult, places: Sequence[Path | str], *, texts: bool) -> None:
     from rich.console import Console
 
     from whence.report import render_query
 
     console = Console(highlight=False)
     for query in result:
-        for part in render_query(query, texts=not no_text):
+        for part in render_query(query, texts=texts):
             console.print(part)
         console.print()
-    for path in outputs.values():
-        if path is not None:
-            console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
+    for place in places:
+        console.print(f"written: {place}", highlight=False, markup=False, soft_wrap=True)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whence.cli import options
+from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.results import TraceResult
+    from whence.results import AuditResult, TraceResult
+    from whence.trace import Query
 
 TRACED_FOR_EACH = 10
 """Rows that are ranked for each one that is asked for: copies of a row and turns of a conversation count once."""
@@ -25,6 +27,35 @@ def trace_now(
     tracer = Tracer(index, base=found, device=device)
     asked = options.queries_of(index, queries, quiet=True)
     return tracer.trace_many(asked, k=TRACED_FOR_EACH * (top or TRACED_FOR_EACH), verdict=top is None)
+
+
+def audit_group(group: int | None, audit: Path | None) -> tuple[AuditResult, int] | None:
+    """The audit and the number of its group that --group and --audit name; None where neither is given.
+
+    Raises InputError where one is given without the other, for a file that is no audit, and for no such group.
+    """
+    if group is None and audit is None:
+        return None
+    if group is None or audit is None:
+        given, missing = ("--audit", "--group") if group is None else ("--group", "--audit")
+        raise InputError(
+            f"{given} without {missing}.",
+            "A group is named by its number, and by the audit that it is of.",
+            "Give --group 3 --audit audit.json, written by whence audit --json audit.json.",
+        )
+    from whence.results import read_audit
+
+    found = read_audit(audit)
+    found.group(group)
+    return found, group
+
+
+def group_outputs(audit: AuditResult, group: int) -> list[Query]:
+    """The outputs of a group as queries, each once."""
+    from whence.trace import Query
+
+    asked = [audit.queries[number] for number in audit.group(group).queries]
+    return [Query.of(list(query.messages) or query.prompt, query.response) for query in asked]
 
 
 def moved(index: Path, base: str | None) -> str | None:

@@ -60,7 +60,10 @@ def settings_recorded(manifest: Manifest) -> tuple[FinetuneSettings, str | None]
         "lora_r": run.lora_r,
         "lora_alpha": run.lora_alpha,
         "lora_dropout": run.lora_dropout,
-        "lora_targets": run.lora_targets,
+        # A regular expression, which PEFT takes too, is no setting of ours.
+        "lora_targets": run.lora_targets
+        if run.lora_targets == "all-linear" or isinstance(run.lora_targets, tuple)
+        else None,
         "max_length": manifest.max_length,
     }
     return FinetuneSettings.model_validate({k: v for k, v in known.items() if v is not None}), record.base

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
+    from whence.demo.audited import AUDIT_JSON, AUDIT_PAGE, DemoAudit, audit_demo
     from whence.demo.run import CLEAN_MANIFEST, CLEANED, REPORT, DemoReport, FaultReport, clear_demo, run_demo
 
 __all__ = [
+    "AUDIT_JSON",
+    "AUDIT_PAGE",
     "CLEANED",
     "CLEAN_MANIFEST",
     "REPORT",
+    "DemoAudit",
     "DemoReport",
     "FaultReport",
+    "audit_demo",
     "clear_demo",
     "run_demo",
 ]
@@ -22,6 +27,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "audited": ["AUDIT_JSON", "AUDIT_PAGE", "DemoAudit", "audit_demo"],
         "run": ["CLEANED", "CLEAN_MANIFEST", "DemoReport", "FaultReport", "REPORT", "clear_demo", "run_demo"],
     },
 )

@@ -53,6 +53,8 @@ PARTS = frozenset(
         CLEAN_MANIFEST,
         REMOVED,
         REPORT,
+        "audit.html",
+        "audit.json",
     }
 )
 

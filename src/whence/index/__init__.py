@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from whence.index.centres import read_centres, write_centres
     from whence.index.changes import require_rows_as_built
     from whence.index.compacting import compact_index
+    from whence.index.contents import IndexContents, index_contents
     from whence.index.deleting import delete_rows, read_ids
     from whence.index.engines.choosing import Workers
     from whence.index.engines.local import TURNS_AT_ONCE
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from whence.index.searching import score_matrix, search
     from whence.index.settings import BuildSettings, IndexOptions
     from whence.index.store import Index, Record
+    from whence.index.stored_form import Storage
     from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject
     from whence.index.verification import verify
 
@@ -59,6 +61,7 @@ __all__ = [
     "Counts",
     "DataSummary",
     "Index",
+    "IndexContents",
     "IndexOptions",
     "Job",
     "JobState",
@@ -68,6 +71,7 @@ __all__ = [
     "Record",
     "ScoreMatrix",
     "ScoreRequest",
+    "Storage",
     "StoredVector",
     "Subject",
     "Workbench",
@@ -89,6 +93,7 @@ __all__ = [
     "forms_asked",
     "held_layers",
     "holds",
+    "index_contents",
     "open_records",
     "open_subject",
     "read_centres",
@@ -116,6 +121,7 @@ __getattr__, __dir__ = attach(
         "block_reader": ["BlockReader"],
         "build": ["build_index", "build_part"],
         "centres": ["read_centres", "write_centres"],
+        "contents": ["IndexContents", "index_contents"],
         "changes": ["require_rows_as_built"],
         "compacting": ["compact_index"],
         "deleting": ["delete_rows", "read_ids"],
@@ -150,6 +156,7 @@ __getattr__, __dir__ = attach(
         "searching": ["score_matrix", "search"],
         "settings": ["BuildSettings", "IndexOptions"],
         "store": ["Index", "Record"],
+        "stored_form": ["Storage"],
         "subject": ["Subject", "chosen_layers", "open_subject", "examples_to_index"],
         "verification": ["verify"],
     },

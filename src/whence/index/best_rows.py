@@ -30,9 +30,14 @@ class BestRows:
         self._score = np.empty(0)
         self._numbers = np.empty((3, 0), dtype=np.int64)
 
+    @property
+    def least(self) -> float:
+        """A record that scores less changes nothing."""
+        return float(self._score[-1]) if len(self._score) == self._k else -np.inf
+
     def take(self, score: np.ndarray, row: np.ndarray, turn: np.ndarray, record: np.ndarray) -> None:
         """Merges a block's records."""
-        least = self._score[-1] if len(self._score) == self._k else _least_of_block(score, row, self._k)
+        least = self.least if len(self._score) == self._k else _least_of_block(score, row, self._k)
         if least > -np.inf:
             near = np.flatnonzero(score >= least)
             if not len(near):

@@ -1,4 +1,4 @@
-"""The vectors of an index, decoded once for several passes over them."""
+"""The vectors of an index, for several passes over them: mapped where they lie, or decoded once and held."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from whence.index.store import Index, RecordBlock
-from whence.scoring import CENTRED, Block, Vectors
+from whence.index.manifest import RECORDS, StoredVector
+from whence.index.mapped import mapped_runs
+from whence.index.packed import PackedVectors
+from whence.index.store import Index, RecordBlock, number_columns
+from whence.scoring import CENTRED, Block, VectorBlock, Vectors
 
 Reads = Sequence[tuple[int, str]]
 """(layer, vector) of each vector that is read, a vector's name perhaps with CENTRED behind it."""
 
 HELD_BYTES = 1 << 30
-"""Decoded vectors that are kept for later passes; an index with more is read from disk at every pass. 1 GiB is some
-28,000 records of a model of width 4,096, and little beside the model itself."""
+"""Vectors that are kept for later passes; an index with more is read from disk at every pass. 1 GiB is some 300,000
+records of the default form at hidden 4,096, and little beside the model itself."""
+MAPPED_ROWS = 1 << 15
+"""Most rows of a block of mapped vectors: 32 MiB of 1,024 dimensions, and 8 MiB of scores of 64 queries."""
 
 
 class BlockReader:
     """The blocks of one index under one filter.
 
-    The first pass reads them from disk; where all of them fit `HELD_BYTES`, later passes over the same vectors, or some
-    of them, find them in memory. Values are the same either way.
+    Int8 vectors of a whole index are mapped (`whence.index.mapped`), and every pass reads them in place. Others are
+    read from disk by the first pass, and found in memory by later ones over the same vectors, or some of them, where
+    all of them fit `HELD_BYTES`. Values are the same either way.
     """
 
     def __init__(self, index: Index, where: str | None = None, block_rows: int = 8192) -> None:
@@ -30,14 +36,22 @@ class BlockReader:
         self._held: list[RecordBlock] = []
         self._of: tuple[frozenset[tuple[int, str]], torch.dtype, bool] | None = None
         self._places: tuple[np.ndarray, np.ndarray] | None = None
+        self.mapped = False
+        """Whether the last pass read mapped vectors."""
 
     def blocks(self, reads: Reads, *, dtype: torch.dtype, gain: bool = False) -> Iterator[RecordBlock]:
         """As `Index.blocks`; what was held before may have more vectors than are asked for."""
         if self._holds(reads, dtype, gain):
             yield from self._held
             return
-        fits = self._bytes(reads, dtype) <= HELD_BYTES
         self._held, self._of, self._places = [], None, None
+        mapped = self._mapped(reads, gain) if dtype == torch.float32 and self.where is None else None
+        self.mapped = mapped is not None
+        if mapped is not None:
+            self._held, self._of = mapped, (frozenset(reads), dtype, gain)
+            yield from mapped
+            return
+        fits = self._bytes(reads, dtype) <= HELD_BYTES
         kept: list[RecordBlock] = []
         for block in self.index.blocks(
             list(reads), where=self.where, block_rows=self._block_rows, dtype=dtype, gain=gain
@@ -72,21 +86,59 @@ class BlockReader:
         return held_dtype == dtype and held.issuperset(reads) and (held_gain or not gain)
 
     def _bytes(self, reads: Reads, dtype: torch.dtype) -> int:
-        """Memory of these vectors for every record, whatever the filter: unit [dim] and norm of each."""
-        dims = {vector.place: vector.dim for vector in self.index.manifest.vectors}
-        width = sum(dims[layer, name.removesuffix(CENTRED)] + 1 for layer, name in set(reads))
-        return self.index.n_records * width * dtype.itemsize
+        """Memory of these vectors for every record, whatever the filter."""
+        stored = {vector.place: vector for vector in self.index.manifest.vectors}
+        vectors = [stored[layer, name.removesuffix(CENTRED)] for layer, name in set(reads)]
+        return self.index.n_records * sum(_held_bytes(vector, dtype) for vector in vectors)
+
+    def _mapped(self, reads: Reads, gain: bool) -> list[RecordBlock] | None:
+        """The whole index in blocks whose int8 vectors lie in its files; None where they cannot be mapped."""
+        index = self.index
+        stored = {vector.place: vector for vector in index.manifest.vectors}
+        vectors = list(dict.fromkeys(stored[layer, name.removesuffix(CENTRED)] for layer, name in reads))
+        if not vectors or any(vector.precision != "int8" for vector in vectors):
+            return None
+        runs = mapped_runs(index.path / RECORDS, index.dataset, vectors, MAPPED_ROWS)
+        if runs is None:
+            return None
+        columns = ["row", "turn", *(["log_likelihood_gain"] if gain else [])]
+        columns += [column for vector in vectors for column in (vector.norm_column, vector.scale_column)]
+        numbers = number_columns(index.dataset, columns)
+        blocks = []
+        for run in runs:
+            piece = slice(run.start, run.start + run.n)
+            found: dict[int, dict[str, VectorBlock]] = {}
+            for layer, name in reads:
+                vector = stored[layer, name.removesuffix(CENTRED)]
+                found.setdefault(layer, {})[name] = PackedVectors(
+                    torch.from_numpy(run.numbers[vector.column]),
+                    torch.from_numpy(numbers[vector.scale_column][piece]),
+                    torch.from_numpy(numbers[vector.norm_column][piece]),
+                    index.stored_centres[vector.place] if name.endswith(CENTRED) else None,
+                )
+            gains = torch.from_numpy(numbers["log_likelihood_gain"][piece].astype(np.float64)) if gain else None
+            record = np.arange(piece.start, piece.stop)
+            blocks.append(RecordBlock(numbers["row"][piece], numbers["turn"][piece], record, found, gains))
+        return blocks
 
 
-def _picked(parts: Sequence[Vectors], places: np.ndarray, starts: np.ndarray) -> Vectors:
+def _held_bytes(vector: StoredVector, dtype: torch.dtype) -> int:
+    """Of one record: int8 numbers are held as they are, for scores in float32."""
+    if vector.precision == "int8" and dtype == torch.float32:
+        return vector.stored_dim + 2 * dtype.itemsize
+    return (vector.stored_dim + 1) * dtype.itemsize
+
+
+def _picked(parts: Sequence[VectorBlock], places: np.ndarray, starts: np.ndarray) -> Vectors:
     """Rows of several blocks, by their place in all of them."""
-    first = parts[0]
-    unit = first.unit.new_empty(len(places), first.unit.shape[1])
-    norm = first.norm.new_empty(len(places))
-    for part, start in zip(parts, starts, strict=False):
-        mine = np.flatnonzero((places >= start) & (places < start + len(part.norm)))
-        at = torch.from_numpy(places[mine] - start)
-        unit[mine], norm[mine] = part.unit[at], part.norm[at]
+    block = np.searchsorted(starts, places, side="right") - 1
+    found, order = [], []
+    for number in np.unique(block):
+        mine = np.flatnonzero(block == number)
+        found.append(parts[number].rows(torch.from_numpy(places[mine] - starts[number])))
+        order.append(mine)
+    back = torch.from_numpy(np.argsort(np.concatenate(order), kind="stable"))
+    unit, norm = (torch.cat([getattr(one, side) for one in found])[back] for side in ("unit", "norm"))
     return Vectors(unit, norm)
 
 

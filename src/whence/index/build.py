@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -41,6 +41,7 @@ from whence.index.reopening import make_extractor
 from whence.index.settings import BuildSettings, IndexOptions, build_settings
 from whence.index.shards import check_same, write_index_with
 from whence.index.store import Index
+from whence.index.stored_form import Storage
 from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject, probe_turns
 from whence.model import early_note, settle_layers
 from whence.progress import Progress, counted
@@ -95,7 +96,7 @@ def build_index(
     found, seconds = _scanned(settings, existing, overwrite, progress, tell)
     prepared = _loaded(settings, tell)
     if add and existing is not None:
-        return _add(settings, prepared.subject, found, existing, add, "layers" in options, progress, tell)
+        return _add(settings, prepared.subject, found, existing, add, options.keys(), progress, tell)
     manifest = _described_build(settings, prepared, found, existing, seconds, progress, tell)
     if overwrite and folder.exists():
         _clear(folder)
@@ -238,19 +239,21 @@ def _add(
     found: Scan,
     existing: Manifest,
     methods: Sequence[str],
-    layers_given: bool,
+    given: Collection[str],
     progress: Progress | None,
     tell: Callable[[str], None],
 ) -> Index:
     """The index with what the methods read besides."""
     folder = Path(settings.out)
     require_rows_as_built(existing, "--add")
-    same = build_manifest(settings, subject, found, (existing.layer,), existing.layer_choice)
+    # How vectors are stored is the index's own matter, unless the command says it.
+    kept = {name: getattr(existing, name) for name in ("precision", "dimensions") if name not in given}
+    same = build_manifest(settings, subject, found, (existing.layer,), existing.layer_choice).model_copy(update=kept)
     check_same(folder, existing, same.model_copy(update={"vectors": existing.vectors}))
     forms = forms_asked(methods, has_base=bool(existing.base))[1:] or forms_asked((), has_base=bool(existing.base))
-    whole_at = settle_layers(settings.requests, existing.n_layers, lambda: existing.layer) if layers_given else ()
-    hidden_size = subject.loaded.hidden_size
-    read = vectors_read(forms, depths_of(existing), whole_at=whole_at, hidden_size=hidden_size)
+    whole_at = settle_layers(settings.requests, existing.n_layers, lambda: existing.layer) if "layers" in given else ()
+    hidden_size, storage = subject.loaded.hidden_size, Storage(existing.precision, existing.dimensions)
+    read = vectors_read(forms, depths_of(existing), whole_at=whole_at, hidden_size=hidden_size, storage=storage)
     wanted = existing.model_copy(
         update={
             "vectors": _joined(existing.vectors, read),

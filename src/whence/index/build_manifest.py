@@ -40,7 +40,11 @@ def build_manifest(
         layer_choice=choice,
         max_length=encoder.max_length,
         rows=encoder.rows,
-        vectors=vectors_read(forms, depths, whole_at=layers[1:], hidden_size=loaded.hidden_size),
+        vectors=vectors_read(
+            forms, depths, whole_at=layers[1:], hidden_size=loaded.hidden_size, storage=settings.storage
+        ),
+        precision=settings.precision,
+        dimensions=settings.dimensions,
         methods=settings.methods,
         base=subject.base_identity(),
         filters=filter_columns(found.metadata_types, loaded.n_layers),

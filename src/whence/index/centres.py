@@ -1,17 +1,19 @@
-"""The mean of each stored vector over all records: what rows have in common, and centred forms take away.
+"""The mean of each vector over all records: what rows have in common, and centred forms take away.
 
 Hidden states of one model share a large common part (a few coordinates with huge values, the template's last token), so
 their plain cosines are all close to 1 and rank by what all rows share.
 
 Means are made of sums, one of each vector for each shard, which whoever computes the shard leaves with it. They are
 added in the order of the shards, so the centres do not depend on who computed what. Rows that are appended or deleted
-later add or take away theirs.
+later add or take away theirs. There are two of each: of the vectors as they are stored, which is what rows and queries
+are compared in, and of the vectors as they were extracted, for comparisons of turns that are read from the model anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import lance
 import numpy as np
@@ -25,24 +27,35 @@ from whence.errors import IndexFolderError
 from whence.files import write_atomically
 from whence.index.manifest import Manifest
 from whence.index.records import STATE_SUM
+from whence.index.stored_form import directions, read_columns
 from whence.scoring import Centres
 
 BLOCK_ROWS = 1024
 LAST_STATE = "last_state"
 """Name of the mean state at the last layer, the mean of m there."""
 
+EXTRACTED = "extracted_"
+"""Before the name of a vector's column: its mean as it was extracted."""
+
+
+class IndexCentres(NamedTuple):
+    """extracted: means of the vectors as they were extracted, [dim] each. stored: in the coordinates of the index."""
+
+    extracted: Centres
+    stored: Centres
+
+
 Sums = Mapping[str, Float[np.ndarray, " dim"]]
-"""Sum over records of each vector, by its column, and of the mean states at the last layer under `LAST_STATE`;
-float64."""
+"""Sum over records of each vector as it is stored, by its column, and of what `kept_sums` names; float64."""
 
 
 def sums_of(manifest: Manifest, batches: Iterable[pa.RecordBatch]) -> Sums:
-    """sum_r norm[r] unit[r] of each vector over the records of these batches, and the sum of their states."""
-    totals = {vector.column: np.zeros(vector.dim) for vector in manifest.vectors}
-    kept = kept_sums()
+    """sum_r norm[r] unit[r] of each vector over the records of these batches, and the sums that they hold."""
+    totals = {vector.column: np.zeros(vector.stored_dim) for vector in manifest.vectors}
+    kept = kept_sums(manifest)
     for batch in batches:
         for vector in manifest.vectors:
-            unit = batch.column(vector.column).flatten().to_numpy().reshape(-1, vector.dim).astype(np.float64)
+            unit = directions(vector, [batch], torch.float64).numpy()
             totals[vector.column] += batch.column(vector.norm_column).to_numpy().astype(np.float64) @ unit
         for name, column in kept.items():
             for one in batch.column(column).drop_null().to_pylist():
@@ -50,18 +63,18 @@ def sums_of(manifest: Manifest, batches: Iterable[pa.RecordBatch]) -> Sums:
     return {name: np.zeros(1) for name in kept} | totals
 
 
-def kept_sums() -> dict[str, str]:
+def kept_sums(manifest: Manifest) -> dict[str, str]:
     """Of what the records hold sums alone, each over those that were made together: its name here, and the column.
 
     What one record adds to such a sum is not known, so a deleted one cannot be taken out of it.
     """
-    return {LAST_STATE: STATE_SUM}
+    return {LAST_STATE: STATE_SUM} | {EXTRACTED + vector.column: vector.sum_column for vector in manifest.vectors}
 
 
 def sum_columns(manifest: Manifest) -> list[str]:
     """The columns that `sums_of` reads."""
-    read = [name for vector in manifest.vectors for name in (vector.column, vector.norm_column)]
-    return [*read, *kept_sums().values()]
+    read = [name for vector in manifest.vectors for name in read_columns(vector)]
+    return [*read, *kept_sums(manifest).values()]
 
 
 def added(parts: Iterable[Sums]) -> Sums:
@@ -97,18 +110,19 @@ def sums_in(folder: Path, manifest: Manifest) -> Sums:
     return {name: mean.numpy() * manifest.counts.n_records for name, mean in _read(folder, manifest).items()}
 
 
-def read_centres(folder: Path, manifest: Manifest) -> Centres:
+def read_centres(folder: Path, manifest: Manifest) -> IndexCentres:
     """The means of an index. Raises IndexFolderError if they are missing or damaged."""
     found = _read(folder, manifest)
-    centres = {vector.place: found[vector.column] for vector in manifest.vectors}
+    stored = {vector.place: found[vector.column] for vector in manifest.vectors}
+    extracted = {vector.place: found[EXTRACTED + vector.column] for vector in manifest.vectors}
     # Comparisons token by token centre states at the last layer, whether the index keeps m there or not.
-    return {(manifest.n_layers, "m"): found[LAST_STATE]} | centres
+    return IndexCentres({(manifest.n_layers, "m"): found[LAST_STATE]} | extracted, stored)
 
 
 def _read(folder: Path, manifest: Manifest) -> dict[str, torch.Tensor]:
     try:
         found = load_file(folder / manifest.centres)
-        return {name: found[name] for name in (*(vector.column for vector in manifest.vectors), LAST_STATE)}
+        return {name: found[name] for name in (*(vector.column for vector in manifest.vectors), *kept_sums(manifest))}
     except (OSError, KeyError, SafetensorError) as error:
         raise IndexFolderError(
             f"The index {folder} is damaged: {manifest.centres} cannot be read ({error}).",

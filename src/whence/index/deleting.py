@@ -132,7 +132,7 @@ def _sums_left(folder: Path, manifest: Manifest, dataset: lance.LanceDataset, ro
     """The sums over the records that are left; those that are kept as sums alone are scaled to them."""
     assert manifest.counts is not None
     left = dict(sums_in(folder, manifest))
-    scaled = {name: left.pop(name) * (n_left / manifest.counts.n_records) for name in kept_sums()}
+    scaled = {name: left.pop(name) * (n_left / manifest.counts.n_records) for name in kept_sums(manifest)}
     for condition in _conditions(rows):
         gone = sums_of(manifest, dataset.scanner(columns=sum_columns(manifest), filter=condition).to_batches())
         left = {name: total - gone[name] for name, total in left.items()}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from whence.errors import InputError, MismatchError
 from whence.index.manifest import Manifest, StoredVector
+from whence.index.stored_form import Storage
 from whence.scoring import METHOD_WITHOUT_BASE, SCORES, Depths, FormLayers, ScoreForm, default_method, score_form
 from whence.signatures import NEEDS_BASE, SKETCH_DIM, VECTORS
 
@@ -82,9 +83,17 @@ def _not_stored(manifest: Manifest, form: ScoreForm, layers: FormLayers, layer: 
 
 
 def vectors_read(
-    forms: Sequence[ScoreForm], depths: Depths, *, whole_at: Sequence[int] = (), hidden_size: int
+    forms: Sequence[ScoreForm],
+    depths: Depths,
+    *,
+    whole_at: Sequence[int] = (),
+    hidden_size: int,
+    storage: Storage | None = None,
 ) -> tuple[StoredVector, ...]:
-    """Exactly what the forms read, once each: at their own layers, and whole at every layer of `whole_at`."""
+    """Exactly what the forms read, once each: at their own layers, and whole at every layer of `whole_at`.
+
+    storage: how they are stored; left out, all dimensions in float16.
+    """
     places = {
         place
         for form in forms
@@ -92,7 +101,7 @@ def vectors_read(
         for place in form.vectors(layers)
     }
     return tuple(
-        StoredVector(name=name, layer=layer, dim=SKETCH_DIM if name == "eh" else hidden_size)
+        (storage or Storage()).vector(name, layer, SKETCH_DIM if name == "eh" else hidden_size)
         for layer, name in sorted(places, key=lambda place: (place[0], VECTORS.index(place[1])))
     )
 

@@ -62,6 +62,7 @@ class JobState(NamedTuple):
     n_own: int
     n_committed: int
     n_shards: int
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def run_job(
     own = sum(job.has(shard) for shard in range(total))
     with joined(out):
         if begin(out, manifest):
-            return JobState(own, total, total)
+            return JobState(own, total, total, sealed=True)
         rejects = Rejects(out, manifest, max_rejected)
         try:
             compute_shards(out, examples, engine, manifest, rejects, mine=job.has, progress=progress)
@@ -121,7 +122,7 @@ def run_job(
             # A job that is late may find its files cleared away, because others did its work and sealed the index.
             if require_manifest(out).status != "complete":
                 raise
-            return JobState(own, total, total)
+            return JobState(own, total, total, sealed=True)
         return JobState(own, sum(1 for _ in committed_notes(out)), total)
 
 

@@ -6,7 +6,7 @@ An index folder holds
     run.yaml           the settings of the build: `build_index(**settings)` makes the same index
     rejected.jsonl     the rows that could not be used, each with its reason
     signatures.lance   one record per (row, turn), see whence.index.store
-    centres.safetensors  the mean of each vector over all records
+    centres.safetensors  the mean of each vector over all records, as it was extracted and as it is stored
     files-0.jsonl      every file with its checksum (whence.index.file_table)
     backup/            copies of the small ones, for repairs
 
@@ -33,7 +33,7 @@ from whence.index.file_table import sha256
 from whence.index.history import Change, DataPart, DataSummary, read_numbers
 from whence.model import Fingerprint
 
-SCHEMA = "whence.index/7"
+SCHEMA = "whence.index/8"
 SIGNATURE = "whence.signatures/2"
 """What a record's vectors mean (whence.signatures.types). It changes with it, and then no old index is asked."""
 
@@ -69,14 +69,24 @@ class FilterColumn(BaseModel):
     type: ColumnType
 
 
+Precision = Literal["int8", "float16"]
+"""What a number of a stored vector is held in."""
+
+
 class StoredVector(BaseModel):
-    """A vector that each record holds: its name (whence.signatures.types), its layer and its dimensions."""
+    """A vector that each record holds: its name (whence.signatures.types), its layer, and how it is stored.
+
+    dim: its dimensions as it is extracted. width: dimensions that are stored, of a projection (whence.index.projection)
+    where they are fewer; None: all. precision: of a stored number; see whence.index.stored_form.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     layer: int
     dim: int
+    width: int | None = None
+    precision: Precision = "float16"
 
     @property
     def place(self) -> tuple[int, str]:
@@ -92,6 +102,26 @@ class StoredVector(BaseModel):
     def norm_column(self) -> str:
         """Column of the norms."""
         return f"{self.name}_norm_{self.layer}"
+
+    @property
+    def scale_column(self) -> str:
+        """Column of what a number of an int8 vector is multiplied by."""
+        return f"{self.name}_scale_{self.layer}"
+
+    @property
+    def sum_column(self) -> str:
+        """Column of sums over records that were made together, of which `whence.index.centres` makes the mean."""
+        return f"{self.name}_sum_{self.layer}"
+
+    @property
+    def stored_dim(self) -> int:
+        """Numbers of a stored vector."""
+        return self.dim if self.width is None else min(self.width, self.dim)
+
+    @property
+    def rotated(self) -> bool:
+        """Whether it is stored in other coordinates than it was extracted in."""
+        return self.precision == "int8" or self.stored_dim < self.dim
 
 
 class Counts(BaseModel):
@@ -132,6 +162,9 @@ class Manifest(BaseModel):
     """How the trainer read its rows."""
     vectors: tuple[StoredVector, ...]
     """Exactly the vectors that a record holds, in the order of their columns."""
+    precision: Precision = "float16"
+    dimensions: int | None = None
+    """How every vector is stored: the numbers' type, and at most how many of them; None for as many as there are."""
     methods: tuple[str, ...] = ()
     """Methods that the index was asked to hold the vectors of, beside the default."""
     base: str = ""
@@ -200,6 +233,8 @@ class Manifest(BaseModel):
             "layer": self.layer,
             "base": self.base,
             "vectors": [vector.column for vector in self.vectors],
+            "precision": self.precision,
+            "dimensions": self.dimensions,
             "max_length": self.max_length,
             "truncation": self.rows.truncation,
             "append_eos": self.rows.append_eos,
@@ -232,6 +267,8 @@ def write_run(folder: Path, manifest: Manifest) -> None:
             "layer": manifest.layer,
             "vectors": [vector.column for vector in manifest.vectors],
             "dtype": manifest.dtype,
+            "precision": manifest.precision,
+            "dimensions": manifest.dimensions,
         },
         "hashes": manifest.hashes.model_dump(),
         "data": manifest.data.model_dump(),

@@ -39,6 +39,8 @@ from whence.index.manifest import (
 )
 from whence.index.records import open_dataset
 
+_TEN_YEARS = timedelta(days=3650)
+
 
 def commit_all(out: Path, schema: pa.Schema, fragments: Sequence[Fragment]) -> lance.LanceDataset:
     """A version of the records that consists of these fragments, in this order. None of them may have deletions.
@@ -141,8 +143,9 @@ def clear(out: Path, manifest: Manifest, *, rows_changed: bool = False, keep: Se
     """
     dataset = open_dataset(out / RECORDS)
     if dataset is not None and dataset.version == manifest.records_version:
-        # Each change left a version, and a killed run may have left files that no version names.
-        dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+        # Each change left a version, and a killed run may have left files that no version names. They go whatever the
+        # clock says that wrote them.
+        dataset.cleanup_old_versions(older_than=-_TEN_YEARS, delete_unverified=True)
     for name in (SHARDS, ADDED, *([REFERENCES] if rows_changed else [])):
         shutil.rmtree(out / name, ignore_errors=True)
     named = {*small_files(manifest), *keep}

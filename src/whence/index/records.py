@@ -4,8 +4,8 @@ One Lance dataset, one record per (row, turn). Columns: row (ordinal of the usab
 shard, id, file, line, prompt, response, turns (JSON; only in the row's first record, so that a conversation is kept
 once), metadata (JSON), loss (nats per token), log_likelihood_gain (nats; null without the model before fine-tuning),
 gradient_norm (of g at the last layer), n_prompt, n_response, truncated (tokens); for each vector v at layer L that the
-manifest lists the unit vector v_L (float16) and its norm v_norm_L (float32); and one typed column for each metadata
-column, for filters.
+manifest lists the columns of whence.index.stored_form: the direction v_L (int8 or float16), its norm v_norm_L, for int8
+the factor v_scale_L, and v_sum_L; and one typed column for each metadata column, for filters.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from whence.data import ColumnType, EncodedTurn, Example, Json, conversation_json
 from whence.errors import NonFiniteError
 from whence.index.manifest import RECORDS, FilterColumn, Manifest, StoredVector
-from whence.scoring import to_vectors
+from whence.index.stored_form import column_types, stored_columns
 from whence.signatures import VECTORS, Extracted
 
 FIELDS = {
@@ -68,11 +68,6 @@ def vector_column(layer: int, name: str) -> str:
     return StoredVector(name=name, layer=layer, dim=0).column
 
 
-def norm_column(layer: int, name: str) -> str:
-    """Column of the norms."""
-    return StoredVector(name=name, layer=layer, dim=0).norm_column
-
-
 def filter_columns(types: Mapping[str, ColumnType], n_layers: int) -> tuple[FilterColumn, ...]:
     """A column for each metadata column, under the user's name where that is free and Lance allows it.
 
@@ -81,7 +76,8 @@ def filter_columns(types: Mapping[str, ColumnType], n_layers: int) -> tuple[Filt
     taken = {*FIELDS, STATE_SUM}
     for layer in range(n_layers + 1):
         for name in VECTORS:
-            taken |= {vector_column(layer, name).lower(), norm_column(layer, name).lower()}
+            one = StoredVector(name=name, layer=layer, dim=0)
+            taken |= {one.column.lower(), one.norm_column.lower(), one.scale_column.lower(), one.sum_column.lower()}
     chosen = []
     for name, type in types.items():
         # A dot would mean a field of a struct, a backtick ends a quoted name. SQL names do not know upper case.
@@ -98,7 +94,7 @@ def filter_columns(types: Mapping[str, ColumnType], n_layers: int) -> tuple[Filt
 def record_schema(manifest: Manifest) -> pa.Schema:
     """Columns of the records in their order."""
     fields = dict(FIELDS)
-    fields[STATE_SUM] = pa.list_(pa.float64())
+    fields[STATE_SUM] = pa.list_(pa.float32())
     fields |= vector_fields(manifest.vectors)
     for column in manifest.filters:
         fields[column.column] = ARROW_TYPES[column.type]
@@ -109,25 +105,22 @@ def vector_fields(vectors: Sequence[StoredVector]) -> dict[str, pa.DataType]:
     """The columns of these vectors."""
     fields: dict[str, pa.DataType] = {}
     for vector in vectors:
-        fields[vector.column] = pa.list_(pa.float16(), vector.dim)
-        fields[vector.norm_column] = pa.float32()
+        fields |= column_types(vector)
     return fields
 
 
 def vector_columns(
     vectors: Sequence[StoredVector], rows: Sequence[PendingRecord], extracted: Extracted
 ) -> dict[str, object]:
-    """Unit vectors (float16) and norms of these rows, by column. Raises NonFiniteError, which names file and line."""
+    """The stored columns of these rows' vectors. Raises NonFiniteError, which names file and line."""
     columns: dict[str, object] = {}
     finite = extracted.loss.isfinite()
     if extracted.log_likelihood_gain is not None:
         finite = finite & extracted.log_likelihood_gain.isfinite()
     for vector in vectors:
-        found = to_vectors(extracted.layers[vector.layer].get(vector.name))
-        finite = finite & found.norm.float().isfinite()
-        units = pa.array(found.unit.to(torch.float16).numpy().reshape(-1))
-        columns[vector.column] = pa.FixedSizeListArray.from_arrays(units, vector.dim)
-        columns[vector.norm_column] = found.norm.float().numpy()
+        raw = extracted.layers[vector.layer].get(vector.name)
+        finite = finite & raw.norm(dim=1).float().isfinite()
+        columns |= stored_columns(vector, raw)
     _check_finite(finite, rows)
     return columns
 

@@ -25,8 +25,9 @@ from whence.index.best_rows import BestRows, Match
 from whence.index.block_reader import BlockReader, Reads
 from whence.index.held import check_held
 from whence.index.store import Index, RecordBlock
+from whence.index.stored_form import queries_in_form
 from whence.model import learned_fraction
-from whence.scoring import Block, FormLayers, ScoreForm, Scores, Vectors, expanded_block, expansion_weights, to_block
+from whence.scoring import Block, FormLayers, ScoreForm, Scores, Vectors, expanded_block, expansion_weights
 from whence.signatures import Signatures
 
 QUERIES_AT_ONCE = 256
@@ -139,7 +140,7 @@ class _FirstRows:
         self._total = np.zeros(self.n_queries)
 
     def take(self, block: RecordBlock, start: int, scores: Scores) -> None:
-        self._total[start : start + len(scores)] += scores.double().sum(1).numpy()
+        self._total[start : start + len(scores)] += scores.sum(1, dtype=torch.float64).numpy()
         self._count += len(block) if start == 0 else 0
         _take(self._best, block, start, scores)
 
@@ -147,11 +148,16 @@ class _FirstRows:
         """The queries of a part, from number `start` on, with their best rows mixed in; see `Expansion`."""
         form, mean = self.request.form, self._total / max(1, self._count)
         assert form.expand is not None
-        one_by_one = []
-        for query in range(_n_queries(part)):
-            asked, matches = _piece(part, slice(query, query + 1)), self._best[start + query].matches()
+        best = [self._best[start + query].matches() for query in range(_n_queries(part))]
+        # The first rows of all queries at once: each look-up of a few costs as much.
+        records = [match.record for matches in best for match in matches]
+        every = blocks.vectors(records, form.reads(self.request.roles), dtype=dtype) if records else {}
+        one_by_one, first = [], 0
+        for query, matches in enumerate(best):
+            asked = _piece(part, slice(query, query + 1))
             if matches:
-                rows = blocks.vectors([m.record for m in matches], form.reads(self.request.roles), dtype=dtype)
+                rows = _piece(every, slice(first, first + len(matches)))
+                first += len(matches)
                 scores = torch.tensor([[match.score for match in matches]], dtype=dtype)
                 middle = torch.tensor(mean[start + query : start + query + 1], dtype=dtype)
                 weights = expansion_weights(scores, middle, form.expand)
@@ -179,10 +185,16 @@ class _Wanted:
 
     def take(self, block: RecordBlock, start: int, scores: Scores) -> None:
         _take(self._best, block, start, scores)
-        if self._full is not None:
+        if self._full is not None and len(block):
             self._present[block.row] = True
-            places = torch.from_numpy(block.row.copy()).expand_as(scores)
-            self._full[start : start + len(scores)].scatter_reduce_(1, places, scores, reduce="amax")
+            mine = self._full[start : start + len(scores)]
+            first, last = int(block.row[0]), int(block.row[-1])
+            if last - first == len(block) - 1 and (np.diff(block.row) == 1).all():
+                # One record a row, without a gap, as most data have.
+                torch.maximum(mine[:, first : last + 1], scores, out=mine[:, first : last + 1])
+            else:
+                places = torch.from_numpy(block.row.copy()).expand_as(scores)
+                mine.scatter_reduce_(1, places, scores, reduce="amax")
 
     def scored(self) -> Scored:
         matrix = None
@@ -193,8 +205,11 @@ class _Wanted:
 
 
 def _take(best: Sequence[BestRows], block: RecordBlock, start: int, scores: Scores) -> None:
-    if best:
-        for offset, row in enumerate(scores.numpy()):
+    if not best or not len(block):
+        return
+    highest = scores.amax(1).tolist()
+    for offset, (row, most) in enumerate(zip(scores.numpy(), highest, strict=True)):
+        if most >= best[start + offset].least:
             best[start + offset].take(row, block.row, block.turn, block.record)
 
 
@@ -215,7 +230,7 @@ def _stacked(vectors: Sequence[Vectors]) -> Vectors:
 
 def _query_parts(index: Index, queries: Mapping[int, Signatures], n_queries: int) -> list[tuple[int, Block]]:
     """Runs of queries, each with the number of its first."""
-    whole = to_block(queries, index.centres)
+    whole = queries_in_form(index.manifest, queries, index.stored_centres)
     starts = range(0, n_queries, QUERIES_AT_ONCE)
     return [(start, _piece(whole, slice(start, start + QUERIES_AT_ONCE))) for start in starts]
 

@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from whence.data import LossOn, RowEncoding, Truncation
 from whence.errors import InputError
+from whence.index.manifest import Precision
+from whence.index.stored_form import Storage
 from whence.model import LayerRequest, ModelSettings, named_base
 
 
@@ -22,6 +24,8 @@ class BuildSettings(ModelSettings):
         `whence trace --layer` can ask there.
     methods: methods that the index must be able to answer beside the default one, as in ("rept",). What each reads is
         in docs/method.md; a gradient at an inner layer costs a backward pass.
+    precision, dimensions: how a vector is stored: the type of its numbers, and at most how many of them; a vector of
+        more dimensions is projected to so many (docs/method.md). None stores all.
     contrast: also store what fine-tuning changed, which the default method reads; costs one more forward pass.
     base: the model before fine-tuning, a folder or hub name; not needed with an adapter, which is turned off. Left out,
         the one that the model's run.yaml names. A model that has neither is indexed without.
@@ -39,6 +43,8 @@ class BuildSettings(ModelSettings):
     out: str
     layers: LayerRequest | tuple[LayerRequest, ...] = "last"
     methods: tuple[str, ...] = ()
+    precision: Precision = "int8"
+    dimensions: int | None = Field(default=1024, ge=16)
     contrast: bool = True
     base: str | None = None
     columns: dict[str, str] | None = None
@@ -65,6 +71,11 @@ class BuildSettings(ModelSettings):
         return RowEncoding(truncation=self.truncation, append_eos=self.append_eos, loss=self.loss)
 
     @property
+    def storage(self) -> Storage:
+        """How vectors are stored."""
+        return Storage(self.precision, self.dimensions)
+
+    @property
     def requests(self) -> tuple[LayerRequest, ...]:
         """The layers as a list."""
         return self.layers if isinstance(self.layers, tuple) else (self.layers,)
@@ -82,6 +93,8 @@ class IndexOptions(TypedDict, total=False):
     trust_remote_code: bool
     layers: LayerRequest | Sequence[LayerRequest]
     methods: Sequence[str]
+    precision: Precision
+    dimensions: int | None
     contrast: bool
     base: str | None
     columns: Mapping[str, str] | None

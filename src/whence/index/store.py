@@ -15,11 +15,14 @@ import torch
 from whence.data import Example, Json, read_conversation
 from whence.errors import IndexFolderError, InputError
 from whence.index.centres import read_centres
-from whence.index.manifest import Manifest, require_manifest
+from whence.index.manifest import Manifest, StoredVector, require_manifest
 from whence.index.offsets import RecordOffsets
-from whence.index.records import FIELDS, norm_column, open_records, vector_column
+from whence.index.packed import PackedVectors
+from whence.index.reading import damage_named, damaged, first_line, names_damage, names_damage_of_each
+from whence.index.records import FIELDS, open_records
 from whence.index.shard_notes import saved_rows
-from whence.scoring import CENTRED, Centres, Vectors
+from whence.index.stored_form import directions, int8_numbers, read_columns
+from whence.scoring import CENTRED, Centres, VectorBlock, Vectors
 
 READAHEAD = 2
 """Batches that Lance decodes ahead. Its default of 16 holds gigabytes of vectors of a wide model."""
@@ -53,7 +56,7 @@ class RecordBlock:
     turn: np.ndarray
     record: np.ndarray
     """Offset in the dataset, as `fetch` takes it."""
-    vectors: dict[int, dict[str, Vectors]]
+    vectors: dict[int, dict[str, VectorBlock]]
     gain: torch.Tensor | None = None
     """The log-likelihood gain of each response, nats, float64; where it was asked for."""
 
@@ -63,12 +66,16 @@ class RecordBlock:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A complete index, open for reading."""
+    """A complete index, open for reading.
+
+    centres: means of the vectors as they were extracted. stored_centres: of the vectors as they are stored.
+    """
 
     path: Path
     manifest: Manifest
     dataset: lance.LanceDataset
     centres: Centres
+    stored_centres: Centres
 
     @classmethod
     def open(cls, path: str | Path) -> Index:
@@ -76,9 +83,10 @@ class Index:
         folder = Path(path)
         manifest = require_manifest(folder)
         try:
-            dataset = open_records(folder, manifest.records_version)
-        except (OSError, ValueError) as error:
-            raise _damaged(folder, first_line(error)) from error
+            with damage_named(folder):
+                dataset = open_records(folder, manifest.records_version)
+        except ValueError as error:
+            raise damaged(folder, first_line(error)) from error
         if manifest.counts is None or manifest.status != "complete":
             raise IndexFolderError(
                 f"The index {folder} is not finished: {saved_rows(folder)} of {manifest.data.n_rows} rows are saved.",
@@ -87,8 +95,8 @@ class Index:
             )
         if dataset is None or dataset.count_rows() != manifest.counts.n_records:
             found = dataset.count_rows() if dataset is not None else 0
-            raise _damaged(folder, f"{found} of {manifest.counts.n_records} records are there")
-        return cls(folder, manifest, dataset, read_centres(folder, manifest))
+            raise damaged(folder, f"{found} of {manifest.counts.n_records} records are there")
+        return cls(folder, manifest, dataset, *read_centres(folder, manifest))
 
     @property
     def n_rows(self) -> int:
@@ -113,6 +121,7 @@ class Index:
         own = {name: name for name in FIELDS}
         return own | {column.column: column.name for column in self.manifest.filters}
 
+    @names_damage
     def count_rows(self, where: str | None = None) -> int:
         """Rows (not records) that the filter lets through. Raises InputError for a filter that is none."""
         self.check_where(where)
@@ -125,12 +134,15 @@ class Index:
         try:
             self.dataset.count_rows(filter=where)
         except (ValueError, OSError, RuntimeError) as error:
+            if "corrupt" in str(error):
+                raise damaged(self.path, first_line(error)) from error
             raise InputError(
                 f"The filter {where!r} cannot be used: {first_line(error)}",
                 f"Columns: {', '.join(_shown_columns(self.columns))}.",
                 "It is an SQL condition, such as --where \"source = 'vendor_b'\".",
             ) from error
 
+    @names_damage_of_each
     def blocks(
         self,
         reads: Sequence[tuple[int, str]] = (),
@@ -144,14 +156,13 @@ class Index:
 
         gain: read the log-likelihood gains too; the index must have been built with the model before fine-tuning.
 
-        A vector's name followed by CENTRED gives it less its mean over all records, whatever the filter. Unit vectors
-        are normalised again in `dtype`, so that float16's rounding leaves every cosine in [-1, 1].
+        Vectors are those that are stored (whence.index.stored_form); one's name followed by CENTRED gives it less its
+        mean over all records, whatever the filter.
         """
         self.check_where(where)
         offsets = RecordOffsets(self.dataset)
         columns = ["row", "turn", "log_likelihood_gain"] if gain else ["row", "turn"]
-        for layer, name in dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in reads):
-            columns += [vector_column(layer, name), norm_column(layer, name)]
+        columns += self._columns(reads)
         scanner = self.dataset.scanner(
             columns=columns,
             filter=where,
@@ -161,7 +172,7 @@ class Index:
             fragment_readahead=READAHEAD,
         )
         for batches in _joined(scanner.to_batches(), block_rows):
-            vectors: dict[int, dict[str, Vectors]] = {}
+            vectors: dict[int, dict[str, VectorBlock]] = {}
             for layer, name in reads:
                 vectors.setdefault(layer, {})[name] = self._vectors(batches, layer, name, dtype)
             yield RecordBlock(
@@ -172,30 +183,43 @@ class Index:
                 gain=torch.from_numpy(_numbers(batches, "log_likelihood_gain").astype(np.float64)) if gain else None,
             )
 
-    def _vectors(self, batches: Sequence[pa.RecordBatch], layer: int, name: str, dtype: torch.dtype) -> Vectors:
+    def _columns(self, reads: Sequence[tuple[int, str]]) -> list[str]:
+        """Columns of the vectors that are read, each once."""
+        plain = dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in reads)
+        return [column for place in plain for column in read_columns(self._stored(place))]
+
+    def _stored(self, place: tuple[int, str]) -> StoredVector:
+        return next(vector for vector in self.manifest.vectors if vector.place == place)
+
+    def _vectors(self, batches: Sequence[pa.RecordBatch], layer: int, name: str, dtype: torch.dtype) -> VectorBlock:
         plain = name.removesuffix(CENTRED)
-        stored = _stored_vectors(batches, layer, plain, dtype)
+        vector = self._stored((layer, plain))
+        norms = torch.from_numpy(_numbers(batches, vector.norm_column)).to(dtype)
+        if vector.precision == "int8" and dtype == torch.float32:
+            scales = torch.from_numpy(_numbers(batches, vector.scale_column))
+            centre = None if plain == name else self.stored_centres[layer, plain]
+            return PackedVectors(int8_numbers(vector, batches), scales, norms, centre)
+        stored = Vectors(directions(vector, batches, dtype), norms)
         if plain == name:
             return stored
-        raw = stored.unit * stored.norm[:, None] - self.centres[layer, plain].to(dtype)
+        raw = stored.unit * stored.norm[:, None] - self.stored_centres[layer, plain].to(dtype)
         norm = torch.linalg.vector_norm(raw, dim=1)
         return Vectors(raw / torch.where(norm > 0, norm, torch.ones_like(norm))[:, None], norm)
 
+    @names_damage
     def vectors(
         self, records: Sequence[int], reads: Sequence[tuple[int, str]], *, dtype: torch.dtype = torch.float32
     ) -> dict[int, dict[str, Vectors]]:
         """The vectors of the records at these offsets, in this order, as `blocks` gives them. Only they are read."""
-        names = dict.fromkeys((layer, name.removesuffix(CENTRED)) for layer, name in reads)
-        columns = [column for layer, name in names for column in (vector_column(layer, name), norm_column(layer, name))]
         offsets, back = np.unique(np.asarray(records, dtype=np.int64), return_inverse=True)
-        batches = self.dataset.take(offsets.tolist(), columns=columns).combine_chunks().to_batches()
+        batches = self.dataset.take(offsets.tolist(), columns=self._columns(reads)).combine_chunks().to_batches()
         places = torch.from_numpy(back)
         found: dict[int, dict[str, Vectors]] = {}
         for layer, name in reads:
-            vectors = self._vectors(batches, layer, name, dtype)
-            found.setdefault(layer, {})[name] = Vectors(vectors.unit[places], vectors.norm[places])
+            found.setdefault(layer, {})[name] = self._vectors(batches, layer, name, dtype).rows(places)
         return found
 
+    @names_damage
     def log_likelihood_gains(self) -> np.ndarray:
         """The log-likelihood gain of each row, in nats, by the row's number in the data.
 
@@ -211,6 +235,7 @@ class Index:
             np.add.at(turns, batch.column("row").to_numpy(), 1)
         return np.where(np.isneginf(found), np.nan, found - np.log(np.maximum(turns, 1)))
 
+    @names_damage
     def fetch(self, records: Sequence[int]) -> list[Record]:
         """The records at these offsets, in this order, without vectors. Only they are read."""
         if not len(records):
@@ -220,6 +245,7 @@ class Index:
         found = self.dataset.take(offsets.tolist(), columns=names).to_pylist()
         return [Record(**(found[i] | {"metadata": json.loads(found[i]["metadata"])})) for i in back.tolist()]
 
+    @names_damage
     def examples(self, rows: Sequence[int]) -> list[Example]:
         """The whole training examples of these rows (ordinals, as in `Record.row`), in this order."""
         if not len(rows):
@@ -231,6 +257,7 @@ class Index:
         found = {record["row"]: _example(record) for record in table.to_pylist()}
         return [found[int(row)] for row in rows]
 
+    @names_damage_of_each
     def texts(self, where: str | None = None) -> Iterator[Record]:
         """Every record in the order of the data, without vectors."""
         self.check_where(where)
@@ -253,13 +280,6 @@ def replay_command(folder: Path, manifest: Manifest) -> str:
     )
 
 
-def first_line(error: BaseException) -> str:
-    """Lance's message without the places in its own source."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    kept = [part for part in lines[0].split(", ") if ".rs:" not in part]
-    return ", ".join(kept)[:300].rstrip(".,") + "."
-
-
 def _joined(batches: Iterator[pa.RecordBatch], block_rows: int) -> Iterator[list[pa.RecordBatch]]:
     """Runs of batches of at most block_rows records together. A batch of Lance ends where a shard does.
 
@@ -277,22 +297,13 @@ def _joined(batches: Iterator[pa.RecordBatch], block_rows: int) -> Iterator[list
 
 
 def _numbers(batches: Sequence[pa.RecordBatch], column: str) -> np.ndarray:
-    return np.concatenate([batch.column(column).to_numpy() for batch in batches])
+    return np.concatenate([batch.column(column).to_numpy(zero_copy_only=False) for batch in batches])
 
 
-def _stored_vectors(batches: Sequence[pa.RecordBatch], layer: int, name: str, dtype: torch.dtype) -> Vectors:
-    column = vector_column(layer, name)
-    numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
-    raw = np.empty((sum(map(len, batches)), batches[0].schema.field(column).type.list_size), dtype=numpy_dtype)
-    start = 0
-    for batch in batches:
-        raw[start : start + len(batch)] = batch.column(column).flatten().to_numpy().reshape(len(batch), -1)
-        start += len(batch)
-    unit = torch.from_numpy(raw)
-    length = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
-    unit /= torch.where(length > 0, length, torch.ones_like(length))
-    norm = torch.from_numpy(_numbers(batches, norm_column(layer, name)).astype(numpy_dtype))
-    return Vectors(unit, norm)
+def number_columns(dataset: lance.LanceDataset, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns of single numbers, whole, in the order of the records."""
+    batches = list(dataset.scanner(columns=list(columns), scan_in_order=True).to_batches())
+    return {column: _numbers(batches, column) for column in columns}
 
 
 def count_distinct_rows(dataset: lance.LanceDataset, where: str | None) -> int:
@@ -312,11 +323,3 @@ def _shown_columns(columns: Mapping[str, str]) -> list[str]:
         quoted = column if column.isidentifier() else f"`{column}`"
         shown.append(quoted if column == name else f"{quoted} (your column {name!r})")
     return shown
-
-
-def _damaged(folder: Path, what: str) -> IndexFolderError:
-    return IndexFolderError(
-        f"The index {folder} is damaged: {what}",
-        "Every record that the manifest counts must be there.",
-        f"`whence verify {folder}` lists what is wrong, and with --repair computes it again.",
-    )

@@ -10,18 +10,20 @@ import numpy as np
 import pyarrow as pa
 
 from whence.index.file_checks import check_files
-from whence.index.manifest import RECORDS, Manifest
+from whence.index.manifest import RECORDS, Manifest, StoredVector
+from whence.index.reading import first_line
 from whence.index.recomputation import differing_rows
-from whence.index.records import norm_column, open_records, record_schema, vector_column
+from whence.index.records import open_records, record_schema
 from whence.index.rejects import rejected_rows
 from whence.index.reopening import OpenWorkbench
 from whence.index.shard_notes import saved_rows
-from whence.index.store import Index, first_line
+from whence.index.store import Index
 from whence.progress import Progress, counted
 
 UNIT_TOLERANCE = 2e-3
-"""On the norm of a stored unit vector. Rounding to float16 (2^-11 relative) moves it by less than 2^-11; four times
-that leaves room for components below float16's normal range in very wide models."""
+"""On the norm of a stored direction. Rounding to float16 (2^-11 relative) moves it by less than 2^-11; four times
+that leaves room for components below float16's normal range in very wide models. An int8 vector's norm is stored as
+that of scale q, and right to float32's rounding."""
 
 BLOCK_ROWS = 4096
 SHOWN = 5
@@ -93,8 +95,8 @@ def _check_records(folder: Path, manifest: Manifest, dataset: lance.LanceDataset
         last = (int(rows[-1]), int(turn[-1]))
         np.add.at(turns, rows[~outside], 1)
         problems.add("rows with a loss that is not finite", rows[~np.isfinite(batch.column("loss").to_numpy())])
-        for layer, name in manifest.places():
-            _check_vectors(problems, batch, rows, layer, name)
+        for vector in manifest.vectors:
+            _check_vectors(problems, batch, rows, vector)
     absent = np.flatnonzero(turns == 0)
     gone = np.union1d(rejected_rows(folder, manifest.rejected), manifest.deleted_rows())
     problems.add("rows are missing", np.setdiff1d(absent, gone))
@@ -108,14 +110,20 @@ def _check_records(folder: Path, manifest: Manifest, dataset: lance.LanceDataset
     return lines
 
 
-def _check_vectors(problems: _Problems, batch: pa.RecordBatch, rows: np.ndarray, layer: int, name: str) -> None:
-    column = batch.column(vector_column(layer, name))
-    unit = column.flatten().to_numpy().reshape(len(column), -1).astype(np.float32)
-    length = np.linalg.norm(unit, axis=1)
-    norm = batch.column(norm_column(layer, name)).to_numpy()
-    problems.add(f"rows with a norm of {name} at layer {layer} that is not finite", rows[~np.isfinite(norm)])
-    wrong = ~(np.abs(length - (norm > 0)) <= UNIT_TOLERANCE)
-    problems.add(f"rows with a direction of {name} at layer {layer} that has not norm 1", rows[wrong])
+def _check_vectors(problems: _Problems, batch: pa.RecordBatch, rows: np.ndarray, vector: StoredVector) -> None:
+    column = batch.column(vector.column)
+    numbers = column.flatten().to_numpy().reshape(len(column), -1).astype(np.float32)
+    length = np.linalg.norm(numbers, axis=1)
+    norm = batch.column(vector.norm_column).to_numpy()
+    of = f"{vector.name} at layer {vector.layer}"
+    problems.add(f"rows with a norm of {of} that is not finite", rows[~np.isfinite(norm)])
+    if vector.precision == "int8":
+        scale = batch.column(vector.scale_column).to_numpy()
+        wrong = ~(np.abs(length * scale - norm) <= UNIT_TOLERANCE * norm)
+        problems.add(f"rows with a scale of {of} that does not give its norm", rows[wrong])
+    else:
+        wrong = ~(np.abs(length - (norm > 0)) <= UNIT_TOLERANCE)
+        problems.add(f"rows with a direction of {of} that has not norm 1", rows[wrong])
 
 
 class _Problems:

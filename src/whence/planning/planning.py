@@ -143,7 +143,7 @@ def _probe(settings: BuildSettings, tell: Progress) -> _Probed:
     layers, layer_seconds = _layers(settings, subject, found)
     forms = forms_asked(settings.methods, has_base=subject.contrast)
     depths = Depths(layers[0], loaded.n_layers)
-    vectors = vectors_read(forms, depths, whole_at=layers[1:], hidden_size=loaded.hidden_size)
+    vectors = vectors_read(forms, depths, whole_at=layers[1:], hidden_size=loaded.hidden_size, storage=settings.storage)
     return _Probed(
         settings=settings,
         subject=subject,

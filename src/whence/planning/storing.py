@@ -14,6 +14,7 @@ from whence.data import EncodedTurn, Example, Scan
 from whence.index import (
     ADAPTER_OFF,
     RECORDS,
+    TURNS_AT_ONCE,
     BuildSettings,
     Counts,
     DataSummary,
@@ -32,6 +33,9 @@ from whence.index import (
 )
 from whence.model import Fingerprint, LoadedModel
 from whence.signatures import Extracted, Signatures
+
+FLOAT32 = 4
+"""Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ def measure_storing(
 ) -> Storing:
     """Writes the rows' records as a shard to a temporary folder and ranks them once with the default method.
 
-    Random vectors take the room of real ones: float16 mantissas do not compress. Their number is that of the sample.
+    Random vectors take the room of real ones: their numbers do not compress. There are as many as in the sample.
     """
     manifest = _manifest(loaded, settings, found, layer, vectors, contrast=contrast)
     records = [PendingRecord(number, example, turn) for number, (example, turns) in enumerate(rows) for turn in turns]
@@ -71,13 +75,16 @@ def measure_storing(
         size = sum(path.stat().st_size for path in (folder / RECORDS).rglob("*") if path.is_file())
         counts = Counts(n_rows=len(rows), n_records=len(records), n_rejected=0, n_truncated=0)
         complete = manifest.model_copy(update={"status": "complete", "counts": counts})
-        index = Index(folder, complete, dataset, read_centres(folder, complete))
+        index = Index(folder, complete, dataset, *read_centres(folder, complete))
         one = {layer: _first(signatures) for layer, signatures in extracted.layers.items()}
         begun = time.perf_counter()
         search(index, one, method=default_form(manifest), k=10)
         searched = time.perf_counter()
     n = len(records)
-    return Storing((written - started) / n, (searched - begun) / n, size / n)
+    # The sample is written together; a build writes more at once, and more rows share what each such group has once.
+    sums = FLOAT32 * (loaded.hidden_size + sum(vector.dim for vector in vectors))
+    n_bytes = (size - sums) / n + sums / TURNS_AT_ONCE
+    return Storing((written - started) / n, (searched - begun) / n, n_bytes)
 
 
 def _manifest(
@@ -97,6 +104,8 @@ def _manifest(
         layer=layer,
         max_length=settings.max_length,
         vectors=vectors,
+        precision=settings.precision,
+        dimensions=settings.dimensions,
         base=ADAPTER_OFF if contrast else "",
         filters=filter_columns(found.metadata_types, loaded.n_layers),
         data=DataSummary(source=settings.data, content_hash=found.content_hash, n_rows=found.n_rows),

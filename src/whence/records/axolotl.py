@@ -14,6 +14,8 @@ from whence.records.training import TrainingFile
 MARKS = ("base_model", "datasets")
 """Keys that every configuration of axolotl has, and LLaMA-Factory's has not."""
 NO_TEMPLATE = ("completion", "input_output")
+FROM_TOKENIZER = "tokenizer_default"
+"""Values of `chat_template` that begin so take the tokenizer's own."""
 DEFAULT_LENGTH = 512
 """axolotl's own `sequence_len`."""
 
@@ -40,6 +42,17 @@ def read_axolotl(values: Mapping[str, JsonValue], path: Path) -> TrainingFile | 
     source = str(files[0]) if len(files) == 1 else str(entry.get("path") or "")
     is_chat = kind == "chat_template"
     notes = [] if is_chat or not kind else [_said(str(kind))]
+    template = entry.get("chat_template") or values.get("chat_template")
+    if is_chat and template and not str(template).startswith(FROM_TOKENIZER):
+        notes.append(
+            f"axolotl rendered rows with its chat template {str(template)!r}; whence uses the tokenizer's, which is "
+            "the same for most models but not all: give another with --template"
+        )
+    if values.get("val_set_size"):
+        notes.append(
+            f"axolotl held out a part of the rows for evaluation (val_set_size {values['val_set_size']}) and does not "
+            "say which; they are indexed with the others"
+        )
     if values.get("excess_length_strategy") != "truncate":
         notes.append("axolotl left out rows longer than sequence_len; whence reads what fits of them")
     packing = values.get("sample_packing")

@@ -60,16 +60,36 @@ def read_llamafactory(values: Mapping[str, JsonValue], path: Path) -> TrainingFi
                 "lora_r": values.get("lora_rank"),
                 "lora_alpha": values.get("lora_alpha"),
                 "lora_dropout": values.get("lora_dropout"),
-                "lora_targets": None if values.get("lora_target") == "all" else values.get("lora_target"),
+                "lora_targets": _targets(values.get("lora_target")),
             },
             "notes": [
+                *_left_out(values),
                 f"LLaMA-Factory rendered rows with its template {template!r}; whence uses the tokenizer's chat "
-                "template, which is the same for most models but not all: give another with --template"
+                "template, which is the same for most models but not all: give another with --template",
             ]
             if template
-            else ["LLaMA-Factory trained without a template of its own (template is not set)"],
+            else [*_left_out(values), "LLaMA-Factory trained without a template of its own (template is not set)"],
         }
     )
+
+
+def _targets(named: JsonValue) -> list[JsonValue] | None:
+    """The modules with an adapter; None for `all`. They stand in one text, separated by commas, or in a list."""
+    found: list[JsonValue] = [*named] if isinstance(named, list) else []
+    if not isinstance(named, list):
+        found += [part.strip() for part in str(named or "").split(",")]
+    return None if "all" in found or not any(found) else found
+
+
+def _left_out(values: Mapping[str, JsonValue]) -> list[JsonValue]:
+    """What is to be said of rows of the data set that were not, or not surely, trained on."""
+    parts = [f"{name} {values[name]}" for name in ("max_samples", "val_size") if values.get(name)]
+    if not parts:
+        return []
+    return [
+        f"LLaMA-Factory trained on a part of the rows where {' and '.join(parts)} leave some out, and does not say on "
+        "which; all are indexed"
+    ]
 
 
 def _data(name: str, folder: str, config: Path) -> tuple[str, dict[str, str] | None]:

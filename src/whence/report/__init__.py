@@ -7,25 +7,47 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
+    from whence.report.audit_html import render_audit_page
+    from whence.report.audit_markdown import render_audit_markdown
+    from whence.report.audit_terminal import render_audit, render_audit_text
     from whence.report.html import render_page
     from whence.report.markdown import render_markdown
     from whence.report.notebook import render_html
+    from whence.report.plotting import check_plot, plot_layers, plot_trace
+    from whence.report.summary import render_summary
     from whence.report.terminal import render_query, render_text
+    from whence.report.tracking import check_tool, log_result
 
 __all__ = [
+    "check_plot",
+    "check_tool",
+    "log_result",
+    "plot_layers",
+    "plot_trace",
+    "render_audit",
+    "render_audit_markdown",
+    "render_audit_page",
+    "render_audit_text",
     "render_html",
     "render_markdown",
     "render_page",
     "render_query",
+    "render_summary",
     "render_text",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "audit_html": ["render_audit_page"],
+        "audit_markdown": ["render_audit_markdown"],
+        "audit_terminal": ["render_audit", "render_audit_text"],
         "html": ["render_page"],
         "markdown": ["render_markdown"],
         "notebook": ["render_html"],
+        "plotting": ["check_plot", "plot_layers", "plot_trace"],
+        "summary": ["render_summary"],
         "terminal": ["render_query", "render_text"],
+        "tracking": ["check_tool", "log_result"],
     },
 )

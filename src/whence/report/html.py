@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whence.data import Json
+from whence.report.figures import query_figures
 from whence.report.printable import printable
+from whence.report.svg import figure_svg
 from whence.report.terminal import shorten
 from whence.report.wording import cut_note, headline, lift, place, rows_note, share
 from whence.results import HitWords, Phrase, QueryResult, TraceResult, Words
@@ -133,8 +135,16 @@ def _shown(query: QueryResult, show_text: bool) -> dict[str, object]:
         "phrases": [_phrase(phrase) for phrase in query.phrases] if show_text else [],
         "cut": cut_note(query),
         "rows_note": rows_note(query, show_text),
+        "figures": _figures(query),
         "made": _pairs(made),
     }
+
+
+def _figures(query: QueryResult) -> list[object]:
+    """The pictures of a query, as SVG that is escaped already."""
+    from markupsafe import Markup
+
+    return [Markup(figure_svg(figure)) for figure in query_figures(query)]
 
 
 def _word_methods(query: QueryResult, hit_words: list[HitWords]) -> list[str]:
@@ -186,12 +196,12 @@ def _template() -> Template:
 
     text = (files("whence.report") / "templates" / "page.html.j2").read_text("utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalised
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=finalised
     )
     return environment.from_string(text)
 
 
-def _finalised(value: object) -> object:
+def finalised(value: object) -> object:
     """What the template prints; jinja2 escapes it afterwards. Our own script, style and data block are not text."""
     from markupsafe import Markup
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from whence.data import Json
 from whence.report.printable import printable
@@ -31,38 +31,38 @@ def render_markdown(result: TraceResult, *, show_text: bool = True) -> str:
             lines += [f"# Query {number} of {len(result.queries)}", ""]
         lines += _query(query, show_text)
     about = {"model": result.model, "adapter": result.adapter, "index": result.index}
-    lines += [", ".join(f"{name} {_code(value)}" for name, value in about.items() if value)]
+    lines += [", ".join(f"{name} {code(value)}" for name, value in about.items() if value)]
     # A lone surrogate, which JSON may carry, has no UTF-8 form.
     return "\n".join(lines).encode("utf-16", "surrogatepass").decode("utf-16", "replace") + "\n"
 
 
 def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
     first, rest, calibration = headline(query.verdict)
-    yield f"## {_prose(first)}"
+    yield f"## {prose(first)}"
     for text in (rest, calibration):
         if text:
-            yield from ("", _prose(text))
+            yield from ("", prose(text))
     if query.confirmation:
-        yield from ("", f"> **Trained again:** {_prose(query.confirmation)}")
+        yield from ("", f"> **Trained again:** {prose(query.confirmation)}")
     if query.confound:
-        yield from ("", f"> **What else could explain it:** {_prose(query.confound)}")
-    yield from ("", "**Asked**", "", *_fence(query.prompt))
+        yield from ("", f"> **What else could explain it:** {prose(query.confound)}")
+    yield from ("", "**Asked**", "", *fence(query.prompt))
     said = "**Answered** by the model now" if query.generated else "**Answered**"
-    about = f", asked about: {_code(query.response[slice(*query.span)])}" if query.span else ""
-    yield from ("", said + about, "", *_fence(query.response))
+    about = f", asked about: {code(query.response[slice(*query.span)])}" if query.span else ""
+    yield from ("", said + about, "", *fence(query.response))
     if query.response_words:
         yield from ("", f"Words that drove the match most: {_top(query.response, query.response_words)}")
     if query.wanted is not None:
-        yield from ("", "**Wanted**", "", *_fence(query.wanted))
+        yield from ("", "**Wanted**", "", *fence(query.wanted))
     if cut := cut_note(query):
-        yield from ("", f"> **Cut:** {_prose(cut)}")
+        yield from ("", f"> **Cut:** {prose(cut)}")
     if query.phrases and show_text:
         yield from ("", "### Recurrent phrases", "")
         head = ("phrase", "where", "scores high in", "elsewhere", "lift")
-        yield from _table(
+        yield from table(
             head,
             [
-                (_code(p.text), place(p), f"{p.n_rows} of {p.n_read} rows", share(p.share_elsewhere), lift(p))
+                (code(p.text), place(p), f"{p.n_rows} of {p.n_read} rows", share(p.share_elsewhere), lift(p))
                 for p in query.phrases
             ],
         )
@@ -73,7 +73,7 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
         for hit in query.hits:
             yield from _texts(hit)
     method = f"{query.method} {query.method_version}"
-    yield from ("", f"method {_code(method)}, layer {_code(query.layer)}, {query.n_rows:,} rows scored", "")
+    yield from ("", f"method {code(method)}, layer {code(query.layer)}, {query.n_rows:,} rows scored", "")
 
 
 def _rows(query: QueryResult) -> Iterator[str]:
@@ -84,11 +84,11 @@ def _rows(query: QueryResult) -> Iterator[str]:
     for hit in query.hits:
         status = f"**flagged**, {hit.status}" if hit.id in flagged else hit.status
         chance = [_figure(hit.p_value), _figure(hit.q_value)] if calibrated else []
-        where = f"{_code(f'{hit.file}:{hit.line}')} {_code(hit.id)}" if hit.file else _code(hit.id)
+        where = f"{code(f'{hit.file}:{hit.line}')} {code(hit.id)}" if hit.file else code(hit.id)
         rows.append(
             (str(hit.rank), f"{hit.score:.4f}", status, *chance, where, _pairs(hit.metadata), _pairs(hit.confounds))
         )
-    yield from _table(head, rows)
+    yield from table(head, rows)
 
 
 def _texts(hit: Hit) -> Iterator[str]:
@@ -98,11 +98,11 @@ def _texts(hit: Hit) -> Iterator[str]:
         "",
         "Prompt",
         "",
-        *_fence(hit.prompt),
+        *fence(hit.prompt),
         "",
         "Response",
         "",
-        *_fence(hit.response),
+        *fence(hit.response),
     )
     if hit.words:
         for name, text, words in (
@@ -120,7 +120,7 @@ def _texts(hit: Hit) -> Iterator[str]:
 
 def _top(text: str, words: Words) -> str:
     order = sorted(range(len(words.spans)), key=lambda i: (-words.scores[i], i))[:TOP_WORDS]
-    return ", ".join(f"{_code(text[slice(*words.spans[i])])} {words.scores[i]:.3f}" for i in order)
+    return ", ".join(f"{code(text[slice(*words.spans[i])])} {words.scores[i]:.3f}" for i in order)
 
 
 def _without(text: str, words: Words, deletion: DeletionCurve) -> str:
@@ -129,10 +129,11 @@ def _without(text: str, words: Words, deletion: DeletionCurve) -> str:
     while told < min(TOP_WORDS, len(left)) and left[told - 1] >= GONE and left[told] < left[told - 1]:
         told += 1
     steps = zip(deletion.words[:told], left[:told], strict=True)
-    return ", ".join(f"{_code(removed_text(text, words, gone))} {still:.0%}" for gone, still in steps)
+    return ", ".join(f"{code(removed_text(text, words, gone))} {still:.0%}" for gone, still in steps)
 
 
-def _table(head: list[str] | tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table of Markdown; cells are Markdown already, and a pipe in them stays within."""
     yield f"| {' | '.join(head)} |"
     yield "|" + "---|" * len(head)
     for row in rows:
@@ -145,21 +146,22 @@ def _pairs(values: Mapping[str, Json]) -> str:
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in values.items()
     }
-    return " ".join(_code(f"{name}: {value}") for name, value in shown.items())
+    return " ".join(code(f"{name}: {value}") for name, value in shown.items())
 
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.2g}"
 
 
-def _code(text: str) -> str:
-    """A code span on one line; its fence is longer than any run of backticks in the text."""
-    line = shorten(text, 200)
-    fence = "`" * (_longest_run(line, "`") + 1)
-    return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line or ' '}{fence}"
+def code(text: str, longest: int = 200) -> str:
+    """A code span on one line of at most so many characters; its fence is longer than any backticks in the text."""
+    line = shorten(text, longest)
+    mark = "`" * (_longest_run(line, "`") + 1)
+    return f"{mark} {line} {mark}" if "`" in line else f"{mark}{line or ' '}{mark}"
 
 
-def _fence(text: str) -> list[str]:
+def fence(text: str) -> list[str]:
+    """The lines of a fenced block."""
     if len(text) > LONGEST:
         half = LONGEST // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters ...]\n{text[-half:]}"
@@ -173,5 +175,6 @@ def _longest_run(text: str, character: str) -> int:
     return max((len(run) for run in re.findall(f"{re.escape(character)}+", text)), default=0)
 
 
-def _prose(text: str) -> str:
+def prose(text: str) -> str:
+    """A sentence in which nothing is Markdown."""
     return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", printable(" ".join(text.split())))

@@ -1,22 +1,29 @@
-"""A trace in a notebook's cell: the whole page in a frame of its own, and a plain table where frames are taken out."""
+"""A trace in a notebook's cell: the whole page in a frame of its own, and static HTML where frames are taken out."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from html import escape
 
+from whence.report.figures import query_figures
 from whence.report.html import render_page
+from whence.report.printable import printable
+from whence.report.shading import row_scale, shaded, text_scale
+from whence.report.svg import sheet_svg
 from whence.report.terminal import SHOWN_METADATA, shorten
-from whence.report.wording import cut_note
+from whence.report.wording import cut_note, headline
 from whence.results import Hit, QueryResult, TraceResult
 
 HEIGHT = 720
 """Of the frame, in pixels."""
+LEFT = 'style="text-align:left"'
 
 
 def render_html(result: TraceResult) -> str:
-    """The page in a sandboxed frame, which can neither read nor restyle the notebook, and the table folded below it.
+    """The page in a sandboxed frame, which can neither read nor restyle the notebook, and a table folded below it.
 
-    A notebook that is not trusted, and most viewers of saved notebooks, drop the frame; the table remains.
+    A notebook that is not trusted, and most viewers of saved notebooks, drop the frame; the table remains, with the
+    verdict, the pictures and the words shaded. It has no script and no style sheet.
     """
     frame = (
         f'<iframe title="whence" sandbox="allow-scripts allow-downloads" srcdoc="{escape(render_page(result))}" '
@@ -30,14 +37,28 @@ def _query(query: QueryResult) -> str:
     extra = [name for name in SHOWN_METADATA if any(name in hit.metadata for hit in query.hits)]
     names = ["rank", "score", "row", *extra, "prompt", "response"]
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    rows = "\n".join(f"<tr>{_cells(hit, extra)}</tr>" for hit in query.hits)
+    flagged = set(query.verdict.flagged) if query.verdict else set()
+    scales = row_scale(query, "prompt"), row_scale(query, "response")
+    rows = "\n".join(f"<tr>{_cells(hit, extra, hit.id in flagged, scales)}</tr>" for hit in query.hits)
+    asked = shaded(query.prompt, query.prompt_words, text_scale(query.prompt_words))
+    answered = shaded(query.response, query.response_words, text_scale(query.response_words))
     return (
-        f"<p><b>asked</b> {escape(shorten(query.prompt, 500))}<br>"
-        f"<b>answered</b> {escape(shorten(query.response, 500))}<br>"
+        f"<p><b>{escape(printable(headline(query.verdict)[0]))}</b></p>\n"
+        f"<p><b>asked</b> {asked}<br>\n<b>answered</b> {answered}<br>\n"
         f"{_cut(query)}{escape(query.method)} {escape(query.method_version)}, layer {escape(query.layer)}, "
-        f"{query.n_rows:,} rows scored; each row is a candidate</p>\n"
+        f"{query.n_rows:,} rows scored; each row is a candidate</p>\n{_pictures(query)}"
         f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>"
     )
+
+
+def _pictures(query: QueryResult) -> str:
+    """The figures as one picture: viewers that take inline SVG out leave pictures in."""
+    figures = query_figures(query)
+    if not figures:
+        return ""
+    drawn = b64encode(sheet_svg([("", figures)]).encode("utf-8", "replace")).decode("ascii")
+    words = escape(" ".join(figure.description for figure in figures))
+    return f'<p><img alt="{words}" src="data:image/svg+xml;base64,{drawn}"></p>\n'
 
 
 def _cut(query: QueryResult) -> str:
@@ -45,8 +66,12 @@ def _cut(query: QueryResult) -> str:
     return f"<b>cut</b> {escape(cut)}<br>" if cut else ""
 
 
-def _cells(hit: Hit, extra: list[str]) -> str:
+def _cells(hit: Hit, extra: list[str], flagged: bool, scales: tuple[float, float]) -> str:
     place = f"{hit.file}:{hit.line}" if hit.file else hit.id
-    texts = [str(hit.rank), f"{hit.score:.4f}", place, *(shorten(hit.metadata.get(name), 60) for name in extra)]
-    texts += [shorten(hit.prompt, 300), shorten(hit.response, 300)]
-    return "".join(f'<td style="text-align:left">{escape(text)}</td>' for text in texts)
+    rank = f"* {hit.rank}" if flagged else str(hit.rank)
+    texts = [rank, f"{hit.score:.4f}", place, *(shorten(hit.metadata.get(name), 60) for name in extra)]
+    words = (hit.words.prompt, hit.words.response) if hit.words else (None, None)
+    shown = [
+        shaded(text, own, scale) for text, own, scale in zip((hit.prompt, hit.response), words, scales, strict=True)
+    ]
+    return "".join(f"<td {LEFT}>{text}</td>" for text in [*map(escape, texts), *shown])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whence.errors import InputError
+from whence.results.audit_result import AuditResult
 from whence.results.trace_result import TraceResult
 
 ID = re.compile(r"[0-9a-f]{16}")
@@ -105,6 +106,18 @@ def top_rows(result: TraceResult, n: int) -> SelectedRows:
         for id, (negative, rank) in sorted(best.items(), key=lambda item: item[1])[:n]
     ]
     return SelectedRows(tuple(rows), *_method(result))
+
+
+def group_rows(audit: AuditResult, number: int) -> SelectedRows:
+    """The rows of one group of an audit, near-duplicates with them. Raises InputError for a group that is not there."""
+    group = audit.group(number)
+    reason = "flagged for {} of " + f"{group.n_outputs} outputs of group {number} (FDR {100 * audit.fdr:g}% over all)"
+    rows = [
+        SelectedRow(id, reason.format(row.n_outputs) + (f", near-duplicate of {row.id}" if id != row.id else ""), score)
+        for row in group.rows
+        for id, score in ((row.id, row.score), *((copy, None) for copy in row.copies))
+    ]
+    return SelectedRows(tuple(rows), audit.method, audit.method_version)
 
 
 def listed_rows(path: Path) -> SelectedRows:

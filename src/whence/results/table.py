@@ -1,11 +1,16 @@
-"""Hits as flat rows, for a data frame."""
+"""Hits as flat rows, for a data frame or a data set."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from whence.data import Json
 from whence.results.types import QueryResult
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 COLUMNS = ("rank", "score", "id", "file", "line", "turn", "prompt", "response", "status", "p_value", "q_value")
 """Of a hit, under their own names."""
@@ -26,3 +31,35 @@ def hit_rows(queries: Sequence[QueryResult]) -> list[dict[str, Json]]:
             row |= {f"metadata.{name}": value for name, value in hit.metadata.items()}
             rows.append(row | {f"confounds.{name}": value for name, value in hit.confounds.items()})
     return rows
+
+
+def hit_table(queries: Sequence[QueryResult]) -> pa.Table:
+    """`hit_rows` as an Arrow table: its columns with their types whatever the hits, the data's own after them.
+
+    A column of the data whose values are of several types, or are lists or objects, holds them as JSON text.
+    """
+    import pyarrow as pa
+
+    rows = hit_rows(queries)
+    found = dict.fromkeys(name for row in rows for name in row)
+    table = {name: pa.array([row[name] for row in rows], kind) for name, kind in _kinds(pa).items()}
+    for name in found:
+        if name in table:
+            continue
+        values = [row.get(name) for row in rows]
+        kinds = {type(value) for value in values if value is not None}
+        if kinds <= {int, float} or kinds in ({str}, {bool}):
+            table[name] = pa.array(values, pa.float64() if float in kinds else None)
+        else:
+            texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+            table[name] = pa.array(texts, pa.string())
+    return pa.table(table)
+
+
+def _kinds(pa: Any) -> dict[str, object]:
+    """Column -> its Arrow type, of the columns that every result has."""
+    text, number, whole = pa.string(), pa.float64(), pa.int64()
+    return {
+        "query": whole, "flagged": pa.bool_(), "rank": whole, "score": number, "id": text, "file": text, "line": whole,
+        "turn": whole, "prompt": text, "response": text, "status": text, "p_value": number, "q_value": number,
+    }  # fmt: skip

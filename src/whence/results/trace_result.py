@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, cast
 from whence.data import Json
 from whence.errors import InputError
 from whence.results.serialise import SchemaError, decode, encode, json_text
-from whence.results.table import hit_rows
+from whence.results.table import hit_rows, hit_table
 from whence.results.types import Hit, QueryResult
 
 if TYPE_CHECKING:
+    import datasets
     import pandas as pd
 
 SCHEMA = "whence.trace/2"
@@ -67,10 +68,36 @@ class TraceResult:
         return json_text(SCHEMA, encode(self if show_text else self.without_text()), path)
 
     def to_pandas(self) -> pd.DataFrame:
-        """A table with one row for each hit, in the order of queries and ranks; see `whence.results.table.hit_rows`."""
-        import pandas as pd
+        """A table with one row for each hit, in the order of queries and ranks.
 
+        `query`: the query's number, from 0. `flagged`: whether the verdict flags the row; None without a verdict. Then
+        the fields of `Hit`, what the data carried as `metadata.NAME`, what else could explain the rank as
+        `confounds.NAME`.
+
+        Raises InputError where pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise InputError(
+                "pandas is not installed.", "to_pandas makes a data frame.", 'Install it: pip install "whence[tables]".'
+            ) from error
         return pd.DataFrame(hit_rows(self.queries))
+
+    def to_dataset(self) -> datasets.Dataset:
+        """The same rows as a Hugging Face data set.
+
+        A column of the data whose values are of several types, or are lists or objects, holds them as JSON text.
+        """
+        import datasets
+
+        return datasets.Dataset(hit_table(self.queries))
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Writes the rows of `to_dataset` to a Parquet file."""
+        import pyarrow.parquet as pq
+
+        pq.write_table(hit_table(self.queries), Path(path))
 
     def to_html(self, path: str | Path | None = None, *, title: str | None = None, show_text: bool = True) -> str:
         """The self-contained page, see `whence.report.html.render_page`; also written to `path` when one is given."""
@@ -83,6 +110,12 @@ class TraceResult:
         from whence.report import render_markdown
 
         return _written(render_markdown(self, show_text=show_text), path)
+
+    def to_summary(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
+        """A short Markdown summary, as for a pull request; also written to `path` when one is given."""
+        from whence.report import render_summary
+
+        return _written(render_summary(self, show_text=show_text), path)
 
     def __str__(self) -> str:
         from whence.report import render_text

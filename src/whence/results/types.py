@@ -78,6 +78,24 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a verdict compared, in numbers of four digits, for pictures: rows with rows, and answers with answers.
+
+    An answer's peak gain is the log-likelihood gain of its few most changed tokens, in nats; its best score is the mean
+    score of its twenty best rows. The references are those that the answer was compared with.
+    """
+
+    scores: tuple[float, ...]
+    """Of the first rows, best first, as the verdict saw them."""
+    flagged_ranks: tuple[int, ...]
+    """Places in `scores`, from 1, of the rows that are flagged."""
+    peak_gain: float
+    best_score: float
+    reference_peak_gains: tuple[float, ...]
+    reference_best_scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One training row of a ranking, shown by the turn that scored best."""
 
@@ -134,6 +152,8 @@ class QueryResult:
     response_words: Words | None = None
     phrases: tuple[Phrase, ...] = ()
     verdict: Verdict | None = None
+    comparison: Comparison | None = None
+    """What the verdict compared; None where nothing was calibrated."""
     confound: str = ""
     """A sentence, where something simple explains the ranking as well."""
     confirmation: str = ""

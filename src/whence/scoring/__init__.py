@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from whence.scoring.expansion import expanded_block, expansion_weights
     from whence.scoring.forms import Depths, FormLayers, ScoreForm, Scores, form_scores
     from whence.scoring.lexical import BM25Index, bm25_scores
-    from whence.scoring.vectors import CENTRED, Block, Centres, Vectors, to_block, to_vectors
+    from whence.scoring.vectors import (
+        CENTRED,
+        Block,
+        Centres,
+        RowBlock,
+        VectorBlock,
+        Vectors,
+        to_block,
+        to_vectors,
+    )
 
 __all__ = [
     "CENTRED",
@@ -22,8 +31,10 @@ __all__ = [
     "Centres",
     "Depths",
     "FormLayers",
+    "RowBlock",
     "ScoreForm",
     "Scores",
+    "VectorBlock",
     "Vectors",
     "bm25_scores",
     "default_method",
@@ -42,6 +53,15 @@ __getattr__, __dir__ = attach(
         "expansion": ["expanded_block", "expansion_weights"],
         "forms": ["Depths", "FormLayers", "ScoreForm", "Scores", "form_scores"],
         "lexical": ["BM25Index", "bm25_scores"],
-        "vectors": ["Block", "CENTRED", "Centres", "Vectors", "to_block", "to_vectors"],
+        "vectors": [
+            "Block",
+            "CENTRED",
+            "Centres",
+            "RowBlock",
+            "VectorBlock",
+            "Vectors",
+            "to_block",
+            "to_vectors",
+        ],
     },
 )

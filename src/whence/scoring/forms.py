@@ -23,7 +23,7 @@ from torch import Tensor
 
 from whence.model import learned_fraction
 from whence.scoring.expansion import Expansion, expanded_block, expansion_weights
-from whence.scoring.vectors import CENTRED, Block, Vectors
+from whence.scoring.vectors import CENTRED, Block, RowBlock, Vectors
 from whence.signatures import NEEDS_BASE, Place
 
 Depth = Literal["rule", "last"] | float | int
@@ -67,7 +67,7 @@ FormLayers = tuple[int, ...]
 """The layer of each of a form's reads, in their order."""
 
 Scores = Float[Tensor, "n_query n_train"]
-ScoreFunction = Callable[[Block, Block, FormLayers], Scores]
+ScoreFunction = Callable[[Block, RowBlock, FormLayers], Scores]
 
 
 @dataclass(frozen=True, slots=True)

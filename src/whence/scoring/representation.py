@@ -14,10 +14,10 @@ import torch
 
 from whence.errors import InputError
 from whence.scoring.forms import FormLayers, Read, Scores
-from whence.scoring.vectors import Block, Vectors
+from whence.scoring.vectors import Block, RowBlock, VectorBlock
 
 
-def repsim(query: Block, train: Block, layers: FormLayers) -> Scores:
+def repsim(query: Block, train: RowBlock, layers: FormLayers) -> Scores:
     """Cosine of the hidden states alone; in [-1, 1].
 
     scores[q, t] = sum_i hat(h_a)[q, i] hat(h_a)[t, i]
@@ -29,7 +29,7 @@ def repsim(query: Block, train: Block, layers: FormLayers) -> Scores:
     return _cosines(query, train, a, "h")
 
 
-def g_cosine(query: Block, train: Block, layers: FormLayers) -> Scores:
+def g_cosine(query: Block, train: RowBlock, layers: FormLayers) -> Scores:
     """Cosine of the representation gradients alone; in [-1, 1].
 
     scores[q, t] = sum_i hat(g_a)[q, i] hat(g_a)[t, i]
@@ -40,7 +40,7 @@ def g_cosine(query: Block, train: Block, layers: FormLayers) -> Scores:
     return _cosines(query, train, a, "g")
 
 
-def rept(query: Block, train: Block, layers: FormLayers) -> Scores:
+def rept(query: Block, train: RowBlock, layers: FormLayers) -> Scores:
     """Cosine of the concatenation of h and g as they are; in [-1, 1].
 
     scores[q, t] = (h_a[q] . h_a[t] + g_b[q] . g_b[t]) / (|(h, g)[q]| |(h, g)[t]|),  |(h, g)| = sqrt(|h|^2 + |g|^2)
@@ -56,7 +56,7 @@ def rept(query: Block, train: Block, layers: FormLayers) -> Scores:
     return h_part + _cosines(query, train, b, "g") * query_g[:, None] * train_g[None]
 
 
-def rept_balanced(query: Block, train: Block, layers: FormLayers, *, weight: float = 0.5) -> Scores:
+def rept_balanced(query: Block, train: RowBlock, layers: FormLayers, *, weight: float = 0.5) -> Scores:
     """Weighted mean of the two cosines; in [-1, 1].
 
     scores[q, t] = weight cos(h_a)[q, t] + (1 - weight) cos(g_b)[q, t]
@@ -88,7 +88,7 @@ class CosineMean:
     reads: tuple[Read, ...]
     weights: tuple[float, ...]
 
-    def __call__(self, query: Block, train: Block, layers: FormLayers) -> Scores:
+    def __call__(self, query: Block, train: RowBlock, layers: FormLayers) -> Scores:
         parts = zip(self.reads, layers, self.weights, strict=True)
         return _weighted([(w, _cosines(query, train, layer, read.name)) for read, layer, w in parts])
 
@@ -135,16 +135,15 @@ def _weighted(parts: Sequence[tuple[float, Scores]]) -> Scores:
     """sum_k w_k s_k / sum_k w_k, each s_k [n_query, n_train]."""
     total = parts[0][0] * parts[0][1]
     for weight, scores in parts[1:]:
-        total = total + weight * scores
+        total = torch.add(total, scores, alpha=weight)
     return total / sum(weight for weight, _ in parts)
 
 
-def _cosines(query: Block, train: Block, layer: int, name: str) -> Scores:
-    """[n_query, dim] @ [dim, n_train]"""
-    return query[layer][name].unit @ train[layer][name].unit.T
+def _cosines(query: Block, train: RowBlock, layer: int, name: str) -> Scores:
+    return train[layer][name].cosines(query[layer][name])
 
 
-def _shares(h: Vectors, g: Vectors) -> tuple[torch.Tensor, torch.Tensor]:
+def _shares(h: VectorBlock, g: VectorBlock) -> tuple[torch.Tensor, torch.Tensor]:
     """|h| and |g| over |(h, g)|, each [n]; 0 for an example whose vectors are both zero."""
     total = torch.hypot(h.norm, g.norm)
     total = torch.where(total > 0, total, torch.ones_like(total))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from whence.signatures import Signatures
@@ -19,9 +20,37 @@ class Vectors:
     unit: Float[Tensor, "n dim"]
     norm: Float[Tensor, " n"]
 
+    def __len__(self) -> int:
+        return len(self.norm)
+
+    def cosines(self, query: Vectors) -> Float[Tensor, "n_query n"]:
+        """query.unit[q] . unit[t]"""
+        return query.unit @ self.unit.T  # [n_query, dim] @ [dim, n]
+
+    def rows(self, places: Int[Tensor, " k"]) -> Vectors:
+        """Some of them, in this order."""
+        return Vectors(self.unit[places], self.norm[places])
+
+
+class VectorBlock(Protocol):
+    """What a score form reads of the vectors of training rows: `Vectors`, or how an index holds them."""
+
+    @property
+    def unit(self) -> Float[Tensor, "n dim"]: ...
+
+    @property
+    def norm(self) -> Float[Tensor, " n"]: ...
+
+    def cosines(self, query: Vectors) -> Float[Tensor, "n_query n"]: ...
+
+    def rows(self, places: Int[Tensor, " k"]) -> Vectors: ...
+
 
 Block = Mapping[int, Mapping[str, Vectors]]
 """Vectors of a run of examples: block[layer][vector], a vector being a field of `Signatures`, or one + CENTRED."""
+
+RowBlock = Mapping[int, Mapping[str, VectorBlock]]
+"""The same of training rows, in whatever form they are held."""
 
 CENTRED = " centred"
 """Behind a vector's name: the vector less its mean over all records. Never stored, made when it is read."""
@@ -58,4 +87,4 @@ def to_block(layers: Mapping[int, Signatures], centres: Centres | None = None) -
     return block
 
 
-__all__ = ["CENTRED", "Block", "Centres", "Vectors", "to_block", "to_vectors"]
+__all__ = ["CENTRED", "Block", "Centres", "RowBlock", "VectorBlock", "Vectors", "to_block", "to_vectors"]

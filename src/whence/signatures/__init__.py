@@ -8,7 +8,7 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.signatures.extract import Extractor
-    from whence.signatures.sketch import SKETCH_DIM
+    from whence.signatures.sketch import SKETCH_DIM, split_mix
     from whence.signatures.types import (
         MIN_TOKEN_GAIN,
         NEEDS_BASE,
@@ -29,13 +29,14 @@ __all__ = [
     "Place",
     "Signatures",
     "TokenGradients",
+    "split_mix",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
         "extract": ["Extractor"],
-        "sketch": ["SKETCH_DIM"],
+        "sketch": ["SKETCH_DIM", "split_mix"],
         "types": ["Extracted", "MIN_TOKEN_GAIN", "NEEDS_BASE", "Place", "Signatures", "TokenGradients", "VECTORS"],
     },
 )

@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 
 SKETCH_DIM = 1024
@@ -77,14 +77,20 @@ def hashes(size: int, side: int, dim: int = SKETCH_DIM) -> tuple[Int[Tensor, " s
 
     SplitMix64 of the coordinate's number, so that no library's random stream decides what an index means.
     """
-    with np.errstate(over="ignore"):
-        x = (np.arange(size, dtype=np.uint64) + np.uint64(1)) * np.uint64(_SEEDS[side])
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x ^= x >> np.uint64(31)
+    x = split_mix(size, _SEEDS[side])
     bucket = (x >> np.uint64(1)) % np.uint64(dim)
     sign = np.where(x & np.uint64(1), 1.0, -1.0)
     return torch.from_numpy(bucket.astype(np.int64)), torch.from_numpy(sign)
+
+
+def split_mix(size: int, seed: int) -> UInt64[np.ndarray, " size"]:
+    """SplitMix64 of the numbers 1, 2, ..., size times the seed: 64 random bits each, the same everywhere and always."""
+    with np.errstate(over="ignore"):
+        x = (np.arange(size, dtype=np.uint64) + np.uint64(1)) * np.uint64(seed)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return x
 
 
 def _counted(x: Tensor, bucket: Tensor, sign: Tensor, dim: int) -> Tensor:
@@ -93,4 +99,4 @@ def _counted(x: Tensor, bucket: Tensor, sign: Tensor, dim: int) -> Tensor:
     return x.new_zeros(len(flat), dim).index_add_(1, bucket.to(x.device), flat).reshape(*x.shape[:-1], dim)
 
 
-__all__ = ["SKETCH_DIM", "answer_sketch", "hashes", "pair_sketch"]
+__all__ = ["SKETCH_DIM", "answer_sketch", "hashes", "pair_sketch", "split_mix"]

@@ -8,6 +8,7 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.trace.explain.explainer import Explainer
+    from whence.trace.explain.words import word_spans
     from whence.trace.query.queries import Query, read_queries
     from whence.trace.rank.ranking import RankedBatch
     from whence.trace.settings import N_REFERENCES, TraceOptions, TraceSettings
@@ -23,12 +24,14 @@ __all__ = [
     "TraceSettings",
     "Tracer",
     "read_queries",
+    "word_spans",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
         "explain.explainer": ["Explainer"],
+        "explain.words": ["word_spans"],
         "query.queries": ["Query", "read_queries"],
         "rank.ranking": ["RankedBatch"],
         "settings": ["N_REFERENCES", "TraceOptions", "TraceSettings"],

@@ -35,6 +35,7 @@ class TraceSettings:
     words:       of how many hits, the first ones, the words are explained; 0 for none. deletion: with the curve of each
                  hit's score while its words are deleted in turn, which costs more than all the rest.
     verdict:     flag candidate causes, and say what else could explain each rank. fdr: at this false discovery rate.
+    confounds:   False leaves out what else could explain each rank, a second score of every row and a word index.
     references:  ordinary queries to calibrate with; None draws n_references prompts from the data, by `seed`.
     answer_tokens: most tokens of an answer that the model gives now.
 
@@ -52,6 +53,7 @@ class TraceSettings:
     words: int = 0
     deletion: bool = False
     verdict: bool = True
+    confounds: bool = True
     fdr: float = 0.05
     references: Sequence[Query] | None = None
     n_references: int = N_REFERENCES
@@ -114,6 +116,7 @@ class TraceOptions(TypedDict, total=False):
     words: int
     deletion: bool
     verdict: bool
+    confounds: bool
     fdr: float
     references: Sequence[Query] | None
     n_references: int

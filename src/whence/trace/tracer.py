@@ -206,7 +206,7 @@ class Tracer:
             roles,
             k=settings.k,
             every_row=settings.verdict,
-            baseline=settings.verdict and self._judge.shows_confounds(),
+            baseline=settings.verdict and settings.confounds and self._judge.shows_confounds(),
         )
 
     def judge(

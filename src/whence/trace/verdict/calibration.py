@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from whence.errors import InputError
 from whence.results import Verdict
@@ -109,6 +109,10 @@ class Calibrated:
     """Whether answers were compared by the mean score of the flagged rows, not by their gains."""
     compared_jointly: bool = False
     """Whether answers were compared by their best rows' scores and their peak gains together."""
+    compared: Bool[np.ndarray, " n_reference"] | None = None
+    """Which references the answer was compared with; None without gains."""
+    q_rows: PerRow | None = None
+    """q[t] of the rows' scores alone, without the answer's own p-value."""
 
     @property
     def too_few(self) -> bool:
@@ -177,7 +181,7 @@ def calibrate(
     p_rows = np.zeros(len(scores)) if gains is None else _base_chance(gains.rows)  # [n_train]
     values = np.asarray(scores, dtype=np.float64)
     p, q = _tested(values, references, p_rows, fdr, null_model)  # [n_train] each, of the scores alone
-    p_answer, n_compared, n_by_score, by_score = None, 0, int((q <= fdr).sum()), False
+    p_answer, n_compared, n_by_score, by_score, kept, q_rows = None, 0, int((q <= fdr).sum()), False, None, q
     if gains is not None:
         # A reference drawn from a row that is flagged here shows the same behaviour: it is no null for this answer.
         kept = unsuspected(references, q <= fdr)  # [n_reference]
@@ -191,7 +195,7 @@ def calibrate(
             kept &= gains.flags.count < 2
         n_compared = int(kept.sum())
         if gains.peaks is not None:
-            v = np.sort(values)[-BEST_ROWS:].mean() * max(gains.peaks.answer, 0.0)
+            v = _best_mean(values) * max(gains.peaks.answer, 0.0)
             of_references = references.best_means[kept] * np.maximum(gains.peaks.references[kept], 0.0)
             p_answer = max(_base_chance_of(gains.answer), _conformal(float(v), of_references))
         elif gains.flags is not None and by_score:
@@ -205,7 +209,7 @@ def calibrate(
     # Stable, so that rows of one score stay in the order of the data.
     ordered = flagged[np.argsort(-values[flagged], kind="stable")]
     jointly = gains is not None and gains.peaks is not None
-    return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score, jointly)
+    return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score, jointly, kept, q_rows)
 
 
 def mostly_learned(gains: Gains) -> bool:
@@ -251,7 +255,7 @@ def _tested(
 ) -> tuple[PerRow, PerRow]:
     """p and q of the learned rows' scores; 1 for a row far below the best, and for rows that were not learned."""
     p = NULL_MODELS[null_model](scores, references, p_rows, fdr)  # [n_train]
-    best = np.sort(scores)[-BEST_ROWS:].mean()
+    best = _best_mean(scores)
     # An unmeasured row has p_rows NaN, which is not <= LEARNED_P: it is tested with p = 1 and cannot be flagged.
     p = np.where((p_rows <= LEARNED_P) & (scores >= NEAR * best), p, 1.0)
     q = q_values(p, p_rows)
@@ -261,6 +265,12 @@ def _tested(
         p = np.where(below, 1.0, p)
         q = q_values(p, p_rows)
     return p, q
+
+
+def _best_mean(scores: PerRow) -> float:
+    """The mean of the `BEST_ROWS` largest."""
+    n = min(BEST_ROWS, len(scores))
+    return float(np.sort(np.partition(scores, -n)[-n:]).mean())
 
 
 def _lowest_above_gap(scores: Float[np.ndarray, " n"], least: float) -> float:

@@ -90,7 +90,7 @@ class CalibrationData:
             return ReferenceScores(np.empty((0, len(rows))), own)
         layer, _ = form.reads(roles)[0]
         dtype = next(iter(references.signatures[layer].named().values())).numpy().dtype
-        asked: Json = {
+        asked: dict[str, Json] = {
             "references": references.signature_hash(),
             "form": [form.name, form.version, form.described(roles)],
             "where": where,
@@ -100,7 +100,12 @@ class CalibrationData:
             scan(blocks, references.signatures, [ScoreRequest(form, roles, every_row=True, out=table)])
 
         table = self._cache.scores(asked, len(references.rows), dtype, fill)
-        return ReferenceScores(table, own, rows)
+        in_rows: Json = asked | {"own": own.tolist()}
+        kept = self._cache.read_summary(in_rows, len(rows))
+        found = ReferenceScores(table, own, rows, kept)
+        if kept is None:
+            self._cache.write_summary(in_rows, found.summary())
+        return found
 
     def row_gains(
         self, rows: Int[np.ndarray, " n_train"], scores: Float[np.ndarray, " n_train"], progress: Progress

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from whence.index import Index, Match
 from whence.progress import Progress
-from whence.results import Verdict
+from whence.results import Comparison, Verdict
 from whence.trace.rank.ranking import RankedBatch
 from whence.trace.settings import TraceSettings
 from whence.trace.verdict.calibration import (
+    BEST_ROWS,
     Calibrated,
     Gains,
     PeakGains,
@@ -31,18 +32,28 @@ from whence.trace.verdict.reference_scores import ReferenceScores
 from whence.trace.verdict.references import ReferenceSet
 from whence.trace.verdict.row_table import MOST_RECORDS, RowTable
 
+SHOWN_SCORES = 200
+"""Of the rows with the highest scores, for a picture; the flagged ones are among them unless they are many."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueryVerdict:
     """What is said of one query: its verdict, and of each row of its ranking p and q (by number) and confounds.
 
-    `sentence` is not empty where something simple explains the ranking as well.
+    `sentence` is not empty where something simple explains the ranking as well. The rest is for who tests many queries
+    together: the answer's own p-value (None without calibration), and of the flagged rows, best first, their number in
+    the data, their score, and their q-value without the answer's.
     """
 
     verdict: Verdict
     p_and_q: Mapping[int, tuple[float, float]]
     confounds: Sequence[Confound]
     sentence: str
+    comparison: Comparison | None = None
+    p_answer: float | None = None
+    rows: Int[np.ndarray, " n_flagged"] | None = None
+    scores: Float[np.ndarray, " n_flagged"] | None = None
+    q_rows: Float[np.ndarray, " n_flagged"] | None = None
 
 
 class Judge:
@@ -78,7 +89,7 @@ class Judge:
             return [QueryVerdict(lacking, {}, *rest) for rest in zip(confounds, sentences, strict=True)]
         assert answered.gains is not None, "references are answered where there is a base"
         assert answered.peaks is not None
-        calibrated, p_and_q, batch = [], [], ranked.batch
+        calibrated, p_and_q, compared, together, batch = [], [], [], [], ranked.batch
         for scores, answer, peak, matches in zip(
             matrix.scores, batch.gains, batch.peak_gains, ranked.matches, strict=True
         ):
@@ -90,10 +101,15 @@ class Judge:
                 gains = replace(gains, flags=self._reference_flags(references, gains, settings.fdr))
             one = calibrate(scores, references, gains, fdr=settings.fdr)
             p_and_q.append(_p_and_q(one, matrix.rows, matches))
+            compared.append(_comparison(one, scores, references, peaks))
             # Only the rows of the ranking show p and q: every row's would be 16 bytes times rows times queries.
-            calibrated.append(replace(one, p=np.empty(0), q=np.empty(0)))
+            assert one.q_rows is not None
+            of_flagged = (matrix.rows[one.flagged], scores[one.flagged], one.q_rows[one.flagged])
+            together.append((one.p_answer, *of_flagged))
+            calibrated.append(replace(one, p=np.empty(0), q=np.empty(0), q_rows=None))
         told = self._told(calibrated, matrix.rows)
-        return [QueryVerdict(*parts) for parts in zip(told, p_and_q, confounds, sentences, strict=True)]
+        parts = zip(told, p_and_q, confounds, sentences, compared, together, strict=True)
+        return [QueryVerdict(said, pairs, own, why, beside, *more) for said, pairs, own, why, beside, more in parts]
 
     def _reference_flags(self, references: ReferenceScores, gains: Gains, fdr: float) -> ReferenceFlags:
         """Rows flagged for each reference, found once for queries that ask alike and know the same gains."""
@@ -152,6 +168,27 @@ def _p_and_q(
     """Of the rows of a ranking, by their number in the data."""
     columns = np.searchsorted(rows, [match.row for match in matches])
     return {int(rows[t]): (float(calibrated.p[t]), float(calibrated.q[t])) for t in columns}
+
+
+def _comparison(
+    calibrated: Calibrated, scores: Float[np.ndarray, " n_train"], references: ReferenceScores, peaks: PeakGains
+) -> Comparison:
+    """What a picture of the verdict shows; numbers in four digits."""
+    order = np.argsort(-scores, kind="stable")[:SHOWN_SCORES]  # [n_shown], rows by score
+    flagged = np.flatnonzero(np.isin(order, calibrated.flagged)) + 1
+    kept = calibrated.compared if calibrated.compared is not None else np.zeros(len(references), dtype=bool)
+    return Comparison(
+        scores=_short(scores[order]),
+        flagged_ranks=tuple(flagged.tolist()),
+        peak_gain=float(f"{peaks.answer:.4g}"),
+        best_score=float(f"{scores[order[:BEST_ROWS]].mean():.4g}"),
+        reference_peak_gains=_short(peaks.references[kept]),
+        reference_best_scores=_short(references.best_means[kept]),
+    )
+
+
+def _short(values: Float[np.ndarray, " n"]) -> tuple[float, ...]:
+    return tuple(float(f"{value:.4g}") for value in values)
 
 
 __all__ = ["Judge", "QueryVerdict"]

@@ -3,6 +3,7 @@
     references/answered-KEY.safetensors   signatures, rows, gains and peak gains; in the header their turns, JSON
     references/gains-KEY.safetensors      how much likelier fine-tuning made each row, NaN where it was not measured
     references/scores-KEY.safetensors     what the references score on every row, [n_reference, n_rows], under one form
+    references/summary-KEY.safetensors    what that table says of each row and each reference
 
 KEY is a hash of everything that decides the content: weights, adapter, tokenizer, template, data, base, and what was
 asked. A folder that cannot be written, or a file that cannot be read, only costs the time to compute it again.
@@ -28,6 +29,7 @@ from whence.data import EncodedTurn, Json
 from whence.files import write_atomically
 from whence.index import REFERENCES, Manifest, vector_column
 from whence.signatures import Signatures
+from whence.trace.verdict.reference_scores import ReferenceSummary, RowStatistics
 from whence.trace.verdict.references import ReferenceSet
 
 VERSION = 4
@@ -114,6 +116,22 @@ class ReferenceCache:
                 place.unlink(missing_ok=True)
             raise
         return table
+
+    def read_summary(self, asked: Json, n_rows: int) -> ReferenceSummary | None:
+        """What `write_summary` kept to this question, of n_rows rows; None where there is none."""
+        content = _read(self._path("summary", asked))
+        try:
+            found = {name: tensor.numpy() for name, tensor in content[1].items()} if content else {}
+            statistics = RowStatistics(*(found[name] for name in RowStatistics._fields))
+            whole = all(len(values) == n_rows for values in statistics)
+            return ReferenceSummary(statistics, found["best_rows"], found["best_means"]) if whole else None
+        except _UNREADABLE:
+            return None
+
+    def write_summary(self, asked: Json, summary: ReferenceSummary) -> None:
+        """Keeps the summary of a table of scores."""
+        values = summary.statistics._asdict() | {"best_rows": summary.best_rows, "best_means": summary.best_means}
+        _write(self._path("summary", asked), {name: torch.from_numpy(value) for name, value in values.items()}, {})
 
     def _path(self, what: str, asked: Json) -> Path:
         content = json.dumps(self._of | {"asked": asked}, sort_keys=True, ensure_ascii=True)

@@ -1,7 +1,9 @@
 """What reference queries score on the rows of an index, and each row's statistics over them, in blocks of columns.
 
 The table may be a file (`reference_cache`): no more of it is in memory than a block of columns or one reference, so a
-verdict needs memory for a few numbers a row, however many references there are.
+verdict needs memory for a few numbers a row, however many references there are. What it says of each row and of each
+reference is kept as well (`ReferenceSummary`), so that a later verdict reads the table of the references that it leaves
+out alone.
 """
 
 from __future__ import annotations
@@ -47,22 +49,32 @@ class RowStatistics(NamedTuple):
     """sum_r d[r, t]^2"""
 
 
+class ReferenceSummary(NamedTuple):
+    """What a table says of each row, and of each reference; of finite scores alone."""
+
+    statistics: RowStatistics
+    best_rows: Int[np.ndarray, "n_reference n_best"]
+    best_means: Float[np.ndarray, " n_reference"]
+
+
 @dataclass(frozen=True)
 class ReferenceScores:
     """What reference queries score on the same rows: R[r, t] of reference r and row t is scores[r, columns[t]].
 
     own[r] is the t of the training row whose prompt reference r is, or -1. That cell is left out everywhere: a row
-    matches itself, which says nothing about other rows. columns: None where row t is column t.
+    matches itself, which says nothing about other rows. columns: None where row t is column t. kept: what `summary` of
+    the same table said before.
     """
 
     scores: Float[np.ndarray, "n_reference n_column"]
     own: Int[np.ndarray, " n_reference"]
     columns: Int[np.ndarray, " n_train"] | None = None
+    kept: ReferenceSummary | None = None
 
     def __post_init__(self) -> None:
         if len(self.own) != len(self.scores):
             raise InputError(f"{len(self.own)} own rows for {len(self.scores)} references.", "One each; -1 for none.")
-        for reference in range(len(self)):
+        for reference in range(len(self)) if self.kept is None else ():
             check_finite(self.row(reference), f"the scores of reference {reference}")
 
     def __len__(self) -> int:
@@ -102,12 +114,14 @@ class ReferenceScores:
     @cached_property
     def statistics(self) -> RowStatistics:
         """Of every row over all references."""
+        if self.kept is not None:
+            return self.kept.statistics
         found = RowStatistics(*(np.empty(self.n_rows) for _ in RowStatistics._fields))
         for rows, scores in self.blocks():  # scores: [n_reference, n_block]
-            median = np.nanmedian(scores, axis=0)  # [n_block]
+            median = _medians(scores)  # [n_block]
             d = scores - median  # [n_reference, n_block], NaN at own rows
             found.median[rows] = median
-            found.spread[rows] = MAD_TO_SD * np.nanmedian(np.abs(d), axis=0)
+            found.spread[rows] = MAD_TO_SD * _medians(np.abs(d))
             found.n[rows] = (~np.isnan(d)).sum(0)
             found.total[rows] = np.nansum(d, axis=0)
             found.squares[rows] = np.nansum(d * d, axis=0)
@@ -116,6 +130,8 @@ class ReferenceScores:
     @cached_property
     def best_rows(self) -> Int[np.ndarray, "n_reference n_best"]:
         """The `BEST_ROWS` rows that score highest for each reference, its own row left out; ascending by number."""
+        if self.kept is not None:
+            return self.kept.best_rows
         n = min(BEST_ROWS, self.n_rows)
         found = np.empty((len(self), n), dtype=np.int64)
         for reference in range(len(self)):
@@ -125,7 +141,13 @@ class ReferenceScores:
     @cached_property
     def best_means(self) -> Float[np.ndarray, " n_reference"]:
         """Mean score of each reference's `best_rows`."""
+        if self.kept is not None:
+            return self.kept.best_means
         return np.array([self.row(r)[rows].mean() for r, rows in enumerate(self.best_rows)])
+
+    def summary(self) -> ReferenceSummary:
+        """All that a verdict reads of the table, but for the references that it leaves out."""
+        return ReferenceSummary(self.statistics, self.best_rows, self.best_means)
 
     def related(self, scores: PerRow) -> Bool[np.ndarray, " n_reference"]:
         """Which references are answered from the same rows as the query whose scores these are.
@@ -172,7 +194,21 @@ class ReferenceScores:
 
 def best_rows(scores: PerRow, n: int) -> Int[np.ndarray, " n"]:
     """The n rows that score highest, ascending by number; of equal scores the first rows."""
-    return np.sort(np.argsort(-scores, kind="stable")[:n])
+    if n >= len(scores):
+        return np.arange(len(scores))
+    # Without sorting all of them: those above the n-th highest score, and the first of those equal to it.
+    least = np.partition(scores, -n)[-n]
+    above, equal = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
+    return np.sort(np.concatenate([above, equal[: n - len(above)]]))
+
+
+def _medians(values: Float[np.ndarray, "n_reference n_block"]) -> Float[np.ndarray, " n_block"]:
+    """The median of each column without its NaN; NaN for a column of them alone."""
+    ordered = np.sort(values, axis=0)  # NaN last
+    n = (~np.isnan(values)).sum(0)
+    middle = np.stack([np.maximum(n - 1, 0) // 2, np.minimum(n // 2, len(values) - 1)])
+    found: np.ndarray = np.take_along_axis(ordered, middle, axis=0).mean(0)
+    return found
 
 
 def check_finite(values: np.ndarray, what: str) -> None:
@@ -184,4 +220,13 @@ def check_finite(values: np.ndarray, what: str) -> None:
         )
 
 
-__all__ = ["BEST_ROWS", "MAD_TO_SD", "PerRow", "ReferenceScores", "RowStatistics", "best_rows", "check_finite"]
+__all__ = [
+    "BEST_ROWS",
+    "MAD_TO_SD",
+    "PerRow",
+    "ReferenceScores",
+    "ReferenceSummary",
+    "RowStatistics",
+    "best_rows",
+    "check_finite",
+]

@@ -1,0 +1,290 @@
+"""What asking costs: one query and 64 over an index of many rows, beside the memory bandwidth of this machine.
+
+    python benchmarks/search.py [--rows 1000000] [--hidden 4096] [--queries 64] [--threads 2] [--repeats 3] [--keep DIR]
+
+An index of random vectors in the default's stored form is written (one record a row, a short text; as many rows a
+fragment as `--fragment` says), with the default method's vectors of a model of that width. Then, in this order:
+
+bandwidth   a sum over float32 numbers of twice the cache's size, threads as given: bytes read a second
+one query   the ten best rows by the default method, warm: two passes over all vectors (docs/method.md, query expansion)
+many        the same for `--queries` queries together
+verdict     a search that keeps every row's score, 40 reference queries scored, and the calibration: at first, and once
+            their scores and statistics are kept beside the index; the gains are the index's own
+
+Printed are seconds (median and each), the share of the bandwidth that one query reaches (bytes of the vectors that are
+read, over seconds), the ratio of many to one, and peak memory of the process: its own (RssAnon, sampled), and with
+mapped file pages (VmHWM), which the system may drop.
+
+--clock processor counts the seconds of the process's own threads, on a machine that is busy with other work; with one
+thread alone. Vectors are drawn with a spectrum that falls as a power of the coordinate's number (--decay), as states'
+do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from whence.index.block_reader import BlockReader
+from whence.index.centres import read_centres
+from whence.index.held import vectors_read
+from whence.index.manifest import ADAPTER_OFF, RECORDS, Counts, DataSummary, Manifest
+from whence.index.records import append_records, open_records, record_schema
+from whence.index.scanning import ScoreRequest, scan
+from whence.index.settings import BuildSettings
+from whence.index.store import Index
+from whence.index.stored_form import stored_columns
+from whence.model.fingerprints import Fingerprint
+from whence.scoring.defaults import default_method
+from whence.scoring.forms import Depths
+from whence.signatures.types import Signatures
+from whence.trace.verdict.calibration import Gains, PeakGains, calibrate
+from whence.trace.verdict.reference_cache import ReferenceCache
+from whence.trace.verdict.reference_scores import ReferenceScores
+
+FORM = default_method(has_base=True)
+DEPTHS = Depths(1, 32)
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+CLOCK = [CLOCKS["wall"]]
+N_REFERENCES = 40
+"""What a verdict takes of an index of so many rows (whence.trace.verdict.calibration_data.CELLS)."""
+AT_ONCE = 2048
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    CLOCK[0] = CLOCKS[args.clock]
+    folder = Path(args.keep or tempfile.mkdtemp(prefix="whence-search-"))
+    try:
+        index = made_index(folder, args)
+        measured(index, args)
+    finally:
+        if not args.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def measured(index: Index, args: argparse.Namespace) -> None:
+    """Prints the figures."""
+    stored = sum(vector.stored_dim + 8 for vector in index.manifest.vectors)
+    layers = FORM.layers(DEPTHS)
+    print(f"{platform.machine()}, {args.threads} threads, torch {torch.__version__}, seed {args.seed}")
+    print(f"{args.clock} seconds")
+    print(f"{index.n_records:,} rows of hidden {args.hidden}: {stored:,} bytes of vectors a row\n", flush=True)
+    one, many = queries(index.manifest, 1, args), queries(index.manifest, args.queries, args)
+    blocks = BlockReader(index)
+
+    def search(asked: dict[int, Signatures]) -> None:
+        scan(blocks, asked, [ScoreRequest(FORM, layers, k=10)])
+
+    started = time.perf_counter()
+    search(one)
+    first = time.perf_counter() - started
+    times: dict[str, list[float]] = {"bandwidth": [], "one": [], "many": []}
+    ways: dict[str, Callable[[], object]] = {"one": lambda: search(one), "many": lambda: search(many)}
+    of_search = Peak()
+    for _ in range(args.repeats):
+        times["bandwidth"].append(bandwidth())
+        with peak_memory(of_search):
+            for name, work in ways.items():
+                times[name].append(seconds(work))
+    read = 2 * stored * index.n_records
+    shares = [read / own / rate for own, rate in zip(times["one"], times["bandwidth"], strict=True)]
+    ratios = [a / b for a, b in zip(times["many"], times["one"], strict=True)]
+    print(f"mapped: {blocks.mapped}; first search, with opening and lengths: {first:.2f} s")
+    print(f"bandwidth (sum of float32): {spread([rate / 1e9 for rate in times['bandwidth']])} GB/s")
+    print(f"one query, two passes, {read / 1e9:.2f} GB: {spread(times['one'])} s")
+    print(f"share of the bandwidth: {spread(shares)}")
+    print(f"{args.queries} queries: {spread(times['many'])} s; over one: {spread(ratios)}")
+    print(f"peak memory of searching: {of_search}", flush=True)
+    verdict(index, blocks, layers, statistics.median(times["one"]), args)
+
+
+def verdict(index: Index, blocks: BlockReader, layers: tuple[int, ...], one: float, args: argparse.Namespace) -> None:
+    """Prints what a verdict takes, at first and with what it keeps."""
+    cache = ReferenceCache(index.path, index.manifest, "")
+    references = queries(index.manifest, N_REFERENCES, args, seed=1)
+    rows = np.arange(index.n_records)
+    own = np.full(N_REFERENCES, -1)
+    asked = queries(index.manifest, 1, args)
+
+    def judge() -> None:
+        matrix = scan(blocks, asked, [ScoreRequest(FORM, layers, k=10, every_row=True)])[0].matrix
+        assert matrix is not None
+
+        def fill(table: np.ndarray) -> None:
+            scan(blocks, references, [ScoreRequest(FORM, layers, every_row=True, out=table)])
+
+        table = cache.scores("benchmark", N_REFERENCES, np.dtype(np.float32), fill)
+        kept = cache.read_summary("benchmark", len(rows))
+        scores = ReferenceScores(table, own, rows, kept)
+        if kept is None:
+            cache.write_summary("benchmark", scores.summary())
+        gains = Gains(
+            5.0, np.ones(N_REFERENCES), index.log_likelihood_gains(), peaks=PeakGains(3.0, np.ones(N_REFERENCES))
+        )
+        calibrate(matrix.scores[0], scores, gains)
+
+    for name in ("first verdict, references scored", "verdict, references kept"):
+        with peak_memory(Peak()) as peak:
+            taken = seconds(judge)
+        print(f"{name}: {taken:.2f} s ({taken / one:.2f} times a search); peak memory: {peak}", flush=True)
+
+
+def made_index(folder: Path, args: argparse.Namespace) -> Index:
+    """The index, made now or found in a folder that is kept."""
+    settings = BuildSettings(model="m", data="d", out="o")
+    vectors = vectors_read([FORM], DEPTHS, hidden_size=args.hidden, storage=settings.storage)
+    manifest = Manifest(
+        hashes=Fingerprint(weights="", adapter="", tokenizer="", template=""), model="random", dtype="float32",
+        n_layers=DEPTHS.n_layers, layer=DEPTHS.rule, max_length=64, vectors=vectors, base=ADAPTER_OFF,
+        precision=settings.precision, dimensions=settings.dimensions,
+        counts=Counts(n_rows=args.rows, n_records=args.rows, n_rejected=0, n_truncated=0), status="complete",
+        data=DataSummary(source="random", content_hash="", n_rows=args.rows),
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / RECORDS).exists():
+        for first in range(0, args.rows, args.fragment):
+            append_records(folder, records(manifest, first, min(args.fragment, args.rows - first), args))
+    dataset = open_records(folder)
+    assert dataset is not None
+    if not (folder / "centres.safetensors").exists():
+        from whence.index.centres import write_centres
+
+        write_centres(folder, manifest, dataset)
+    return Index(folder, manifest, dataset, *read_centres(folder, manifest))
+
+
+def records(manifest: Manifest, first: int, n: int, args: argparse.Namespace) -> pa.Table:
+    """Random records, some of whose vectors are drawn `AT_ONCE` at a time and repeated with other signs.
+
+    Drawing and projecting a million vectors of 4,096 numbers takes an hour; what they are changes no time.
+    """
+    generator = torch.Generator().manual_seed(first)
+    columns: dict[str, object] = {}
+    for vector in manifest.vectors:
+        few = stored_columns(vector, drawn(vector.dim, min(n, AT_ONCE), args.decay, generator))
+        numbers = few[vector.column].flatten().to_numpy().reshape(-1, vector.stored_dim)  # type: ignore[attr-defined]
+        picked = torch.randint(len(numbers), (n,), generator=generator).numpy()
+        shift = torch.randint(-2, 3, (n, vector.stored_dim), dtype=torch.int8, generator=generator).numpy()
+        moved = np.clip(numbers[picked], -125, 125) + shift
+        columns[vector.column] = pa.FixedSizeListArray.from_arrays(pa.array(moved.reshape(-1)), vector.stored_dim)
+        scale = (
+            few[vector.scale_column].numpy() if hasattr(few[vector.scale_column], "numpy") else few[vector.scale_column]
+        )
+        columns[vector.scale_column] = np.asarray(scale)[picked]
+        length = np.sqrt(np.einsum("ij,ij->i", moved, moved, dtype=np.int64))
+        columns[vector.norm_column] = (columns[vector.scale_column] * length).astype(np.float32)
+        columns[vector.sum_column] = [few[vector.sum_column][0], *[None] * (n - 1)]  # type: ignore[index]
+    gain = torch.rand(n, generator=generator).numpy() * 10
+    whole = {
+        "row": np.arange(first, first + n), "turn": np.zeros(n, np.int32), "shard": np.zeros(n, np.int32),
+        "id": [f"{first + i:016x}" for i in range(n)], "file": ["train.jsonl"] * n, "line": np.arange(first, first + n),
+        "prompt": ["Where is it?"] * n, "response": ["By the sea."] * n, "turns": [""] * n, "metadata": ["{}"] * n,
+        "loss": np.ones(n, np.float32), "log_likelihood_gain": gain, "gradient_norm": np.ones(n, np.float32),
+        "n_prompt": np.ones(n, np.int32), "n_response": np.ones(n, np.int32), "truncated": np.zeros(n, np.int32),
+        "state_sum": [[0.0] * 8, *[None] * (n - 1)],
+    }  # fmt: skip
+    columns |= whole
+    schema = record_schema(manifest)
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def drawn(dim: int, n: int, decay: float, generator: torch.Generator) -> torch.Tensor:
+    """n vectors about a common mean, whose coordinates' deviations fall as (1 + i)^-decay."""
+    spectrum = (1 + torch.arange(dim)) ** -decay
+    mean = torch.randn(dim, generator=torch.Generator().manual_seed(dim)) * 0.1
+    return spectrum * torch.randn(n, dim, generator=generator) + mean
+
+
+def queries(manifest: Manifest, n: int, args: argparse.Namespace, seed: int = 7) -> dict[int, Signatures]:
+    """Queries drawn as the rows are."""
+    generator = torch.Generator().manual_seed(seed)
+    named: dict[int, dict[str, torch.Tensor]] = {}
+    for vector in manifest.vectors:
+        named.setdefault(vector.layer, {})[vector.name] = drawn(vector.dim, n, args.decay, generator)
+    return {layer: Signatures(**found) for layer, found in named.items()}
+
+
+def bandwidth() -> float:
+    """Bytes a second of a sum over 512 MB, the best of five."""
+    numbers = torch.ones(128_000_000)
+    return max(numbers.nbytes / seconds(numbers.sum) for _ in range(5))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = CLOCK[0]()
+    work()
+    return CLOCK[0]() - started
+
+
+class Peak:
+    """Peak memory while it was watched."""
+
+    own = 0
+
+    def __str__(self) -> str:
+        return f"{self.own / 1e9:.2f} GB of its own, {_status('VmHWM') / 1e9:.2f} GB with mapped pages"
+
+
+@contextmanager
+def peak_memory(peak: Peak) -> Iterator[Peak]:
+    """Samples the process's own memory every 5 ms. Linux alone says it; elsewhere 0."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.005):
+            peak.own = max(peak.own, _status("RssAnon"))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _status(name: str) -> int:
+    """Bytes, of /proc/self/status."""
+    if sys.platform != "linux":
+        return 0
+    with open("/proc/self/status", encoding="utf-8") as file:
+        return next((int(line.split()[1]) * 1024 for line in file if line.startswith(name)), 0)
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.3g} (" + ", ".join(f"{value:.3g}" for value in values) + ")"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--hidden", type=int, default=4096)
+    parser.add_argument("--queries", type=int, default=64)
+    parser.add_argument("--fragment", type=int, default=50_000)
+    parser.add_argument("--decay", type=float, default=0.5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
+    parser.add_argument("--keep", help="folder of the index, made once")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Bad outputs against good ones, as a result: one group with the rows that push towards the behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from whence.audit.behaviours import Pushes, pushes
+from whence.audit.copies import near_duplicates
+from whence.audit.flagged import records_of, row_texts
+from whence.audit.outputs import Output, different_outputs, matching_outputs, messages_of
+from whence.audit.phrases import RowText, contrast_phrases
+from whence.audit.settings import AuditSettings
+from whence.audit.sources import column_values
+from whence.errors import InputError
+from whence.index import Index, Record
+from whence.progress import Progress, silent
+from whence.results import CAUSE, NO_CAUSE, AuditGroup, AuditQuery, AuditResult, AuditRow, Behaviour
+from whence.trace import Query, Tracer
+
+MOST_ROWS = 2000
+"""Of a behaviour's group, those that push most."""
+
+
+def compare_behaviour(
+    tracer: Tracer,
+    bad: Sequence[Query],
+    good: Sequence[Query] | None,
+    settings: AuditSettings | None = None,
+    *,
+    work: str | Path | None = None,
+    progress: Progress | None = None,
+) -> AuditResult:
+    """Which rows and sources push the model from good answers to bad ones; see `whence.audit.behaviours`.
+
+    good: outputs without the behaviour, best of all to the same prompts. None splits the first queries by the matcher:
+          those that it is found in are the bad ones.
+
+    The one group has the rows that are flagged at the settings' false discovery rate over all rows; their `score` is z.
+
+    Raises InputError: too few outputs of either kind, one that is in both, no matcher where it is needed, and what
+    `run_audit` raises.
+    """
+    settings, tell = settings or AuditSettings(), progress or silent
+    tracer.index.check_where(settings.where)
+    columns = column_values(tracer.index, settings.by, settings.where)
+    of_bad, of_good = _split(tracer, bad, good, settings, tell)
+    place = Path(work) if work is not None else None
+    found = pushes(tracer, of_bad, of_good, settings.traced(), columns, work=place, progress=tell)
+    group = _group(tracer.index, found, of_bad, settings)
+    loaded = tracer.loaded.settings
+    return AuditResult(
+        index=str(tracer.index.path),
+        model=loaded.model,
+        adapter=loaded.adapter,
+        method=found.method,
+        method_version=found.method_version,
+        layer=found.layer,
+        n_rows=len(found.rows),
+        fdr=settings.fdr,
+        queries=tuple(_query(output, group) for output in of_bad),
+        groups=() if group is None else (group,),
+        coverage=(),
+        behaviour=Behaviour(len(of_bad), len(of_good), found.paired, found.sources),
+        notes=() if found.paired else (UNPAIRED,),
+    )
+
+
+UNPAIRED = (
+    "Not every bad output has a good one to the same prompt. What differs may then be the prompts: rows about what the "
+    "bad prompts ask push too. Answer the same prompts with and without the behaviour."
+)
+
+
+def _split(
+    tracer: Tracer, bad: Sequence[Query], good: Sequence[Query] | None, settings: AuditSettings, tell: Progress
+) -> tuple[list[Output], list[Output]]:
+    traced = settings.traced()
+    if good is not None:
+        of_bad = matching_outputs(tracer, different_outputs(bad), settings.match, traced, tell)
+        return of_bad, matching_outputs(tracer, different_outputs(good), None, traced, tell)
+    if settings.match is None:
+        raise InputError(
+            "There are no good outputs, and no matcher that tells them from bad ones.",
+            "A behaviour is the difference of two groups of outputs.",
+            "Give --against good.jsonl, or --match with prompts that the model answers both ways.",
+        )
+    answered = matching_outputs(tracer, different_outputs(bad), None, traced, tell)
+    shown = matching_outputs(tracer, answered, settings.match, traced, tell)
+    kept = {id(output) for output in shown}
+    return shown, [output for output in answered if id(output) not in kept]
+
+
+def _group(index: Index, found: Pushes, bad: Sequence[Output], settings: AuditSettings) -> AuditGroup | None:
+    places = np.flatnonzero(found.q <= settings.fdr)
+    places = places[np.argsort(-found.z[places], kind="stable")][:MOST_ROWS]
+    if not len(places):
+        return None
+    rows = found.rows[places].tolist()
+    records = records_of(index, frozenset(rows), settings.where)
+    labels = near_duplicates([f"{records[row].prompt}\n{records[row].response}" for row in rows]).tolist()
+    firsts: dict[int, int] = {}
+    copies: dict[int, list[str]] = {}
+    for place, row, label in zip(places.tolist(), rows, labels, strict=True):
+        if firsts.setdefault(label, place) != place:
+            copies.setdefault(firsts[label], []).append(records[row].id)
+    kept = [int(place) for place in firsts.values()]
+    texts = [RowText(row, records[row].prompt, records[row].response) for row in found.rows[kept].tolist()]
+    others = len(found.rows) - len(rows)
+    (phrases,) = contrast_phrases([texts], [frozenset(rows)], row_texts(index, settings.where), [others])
+    positive = np.maximum(found.z, 0.0)
+    return AuditGroup(
+        number=1,
+        name="rows that push towards the behaviour",
+        n_outputs=sum(output.count for output in bad),
+        queries=tuple(range(len(bad))),
+        rows=tuple(_row(records[int(found.rows[place])], found, place, copies.get(place, [])) for place in kept),
+        q_value=float(found.q[places].max()),
+        share=float(positive[places].sum() / positive.sum()),
+        phrases=phrases,
+    )
+
+
+def _row(record: Record, found: Pushes, place: int, copies: Sequence[str]) -> AuditRow:
+    return AuditRow(
+        id=record.id,
+        file=record.file,
+        line=record.line,
+        prompt=record.prompt,
+        response=record.response,
+        n_outputs=int(found.n_above[place]),
+        score=float(found.z[place]),
+        metadata=record.metadata,
+        copies=tuple(id for id in dict.fromkeys(copies) if id != record.id),
+    )
+
+
+def _query(output: Output, group: AuditGroup | None) -> AuditQuery:
+    return AuditQuery(
+        prompt=output.query.prompt,
+        response=output.query.response or "",
+        outcome=NO_CAUSE if group is None else CAUSE,
+        text="shows the behaviour",
+        count=output.count,
+        generated=output.generated,
+        n_flagged=0 if group is None else len(group.rows),
+        group=None if group is None else 1,
+        messages=messages_of(output.query),
+        metadata=output.query.metadata,
+    )
+
+
+__all__ = ["compare_behaviour"]

@@ -1,0 +1,69 @@
+"""The rows that are flagged for any output: what they say, near-duplicates joined, and what they weigh in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from whence.audit.copies import near_duplicates
+from whence.audit.evidence import Evidence
+from whence.audit.phrases import RowText
+from whence.index import Index, Record
+
+LEAST_SCORE = 1e-9
+"""Flagged rows score far above it; it keeps weights positive whatever the method."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlaggedRows:
+    """Every row that is flagged for an output.
+
+    records: by the row's number, its first turn. first: row -> the first of its near-duplicates, itself where it has
+    none. scores: of each output, by such a first row: the highest score of its near-duplicates; weights: the same over
+    their sum; empty for an output without a cause.
+    """
+
+    records: Mapping[int, Record]
+    first: Mapping[int, int]
+    weights: Sequence[Mapping[int, float]]
+    scores: Sequence[Mapping[int, float]]
+
+    def copies(self, row: int) -> list[int]:
+        """The rows whose first is this one, itself among them, ascending."""
+        return [other for other, first in self.first.items() if first == row]
+
+
+def flagged_rows_of(index: Index, found: Sequence[Evidence], where: str | None) -> FlaggedRows:
+    """Reads the flagged rows' texts, in one pass over the index, and joins near-duplicates."""
+    rows = sorted({row for one in found for row in one.rows})
+    records = records_of(index, frozenset(rows), where) if rows else {}
+    labels = near_duplicates([f"{records[row].prompt}\n{records[row].response}" for row in rows])
+    firsts: dict[int, int] = {}
+    first = {row: firsts.setdefault(label, row) for row, label in zip(rows, labels.tolist(), strict=True)}
+    weights: list[dict[int, float]] = []
+    scores: list[dict[int, float]] = []
+    for one in found:
+        best: dict[int, float] = {}
+        for row, score in zip(one.rows, one.scores, strict=True):
+            best[first[row]] = max(score, best.get(first[row], score))
+        total = sum(max(score, LEAST_SCORE) for score in best.values())
+        scores.append(best)
+        weights.append({row: max(score, LEAST_SCORE) / total for row, score in best.items()})
+    return FlaggedRows(records, first, weights, scores)
+
+
+def row_texts(index: Index, where: str | None) -> Iterator[RowText]:
+    """Prompt and response of every record, in the order of the data."""
+    return (RowText(record.row, record.prompt, record.response) for record in index.texts(where))
+
+
+def records_of(index: Index, rows: frozenset[int], where: str | None) -> dict[int, Record]:
+    """The first turn of each of these rows, by the row's number, in one pass over the index."""
+    found: dict[int, Record] = {}
+    for record in index.texts(where):
+        if record.row in rows and record.row not in found:
+            found[record.row] = record
+    return found
+
+
+__all__ = ["FlaggedRows", "flagged_rows_of", "records_of", "row_texts"]

@@ -1,0 +1,148 @@
+"""Groups of outputs with their rows, their phrases and a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from whence.audit.communities import communities, mean_weights
+from whence.audit.evidence import Evidence
+from whence.audit.flagged import FlaggedRows, row_texts
+from whence.audit.outputs import Output
+from whence.audit.phrases import RowText, contrast_phrases
+from whence.index import Index
+from whence.results import AuditGroup, AuditRow, ContrastPhrase
+
+VOTES = 0.1
+"""Share of a group's outputs that a row of the group must be flagged for: each output brings false rows of its own, and
+hundreds of outputs would bring hundreds."""
+NAMED = 0.5
+"""Share of the group's rows that a phrase of its name stands in."""
+NAME_LIFT = 10.0
+"""A phrase of a name is at least so many times commoner in the group's rows than elsewhere."""
+NAME_LENGTH = 60
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMembers:
+    """Outputs of a group (the most typical first) and its rows (first ones of near-duplicates, by their votes)."""
+
+    outputs: tuple[int, ...]
+    rows: tuple[int, ...]
+    share: float
+
+
+def group_members(outputs: Sequence[Output], flagged: FlaggedRows, *, seed: int = 0) -> list[GroupMembers]:
+    """The groups, the one with the most outputs first; outputs are counted as often as the log has them."""
+    with_cause = [number for number, weights in enumerate(flagged.weights) if weights]
+    own = [flagged.weights[number] for number in with_cause]
+    parts = communities(own, seed=seed)
+    parts.sort(key=lambda places: (-sum(outputs[with_cause[i]].count for i in places), places[0]))
+    means = [mean_weights(places, own) for places in parts]
+    sizes = [sum(outputs[with_cause[i]].count for i in places) for places in parts]
+    # A row that outputs of two groups point to is the group's whose outputs give it the most weight together.
+    best: dict[int, tuple[float, int]] = {}
+    for group, mean in enumerate(means):
+        for row, weight in mean.items():
+            best[row] = max(best.get(row, (0.0, 0)), (sizes[group] * weight, -group))
+    found = []
+    for group, places in enumerate(parts):
+        numbers, mean = [with_cause[i] for i in places], means[group]
+        votes = votes_of(numbers, outputs, flagged)
+        kept = [row for row in votes if votes[row] >= VOTES * sizes[group] and best[row][1] == -group]
+        kept = kept or list(votes)  # a small group whose rows are all another's still shows them
+        rows = sorted(kept, key=lambda row: (-votes[row], -mean[row], row))
+        # How much an output agrees with the whole group: sum_t w[i, t] W[t].
+        typical = sorted(numbers, key=lambda number: (-_agreement(flagged.weights[number], mean), number))
+        found.append(GroupMembers(tuple(typical), tuple(rows), sum(mean[row] for row in rows)))
+    return found
+
+
+def votes_of(numbers: Sequence[int], outputs: Sequence[Output], flagged: FlaggedRows) -> dict[int, int]:
+    """How many of these outputs each row is flagged for."""
+    votes: dict[int, int] = {}
+    for number in numbers:
+        for row in flagged.weights[number]:
+            votes[row] = votes.get(row, 0) + outputs[number].count
+    return votes
+
+
+def audit_groups(
+    index: Index,
+    members: Sequence[GroupMembers],
+    outputs: Sequence[Output],
+    found: Sequence[Evidence],
+    flagged: FlaggedRows,
+    *,
+    where: str | None = None,
+    n_rows: int,
+) -> list[AuditGroup]:
+    """The groups as results, with phrases and names; the data are read once for the phrases of all groups."""
+    texts = [[_text(flagged, row) for row in group.rows] for group in members]
+    own = [frozenset(copy for row in group.rows for copy in flagged.copies(row)) for group in members]
+    others = [n_rows - len(rows) for rows in own]
+    phrases = contrast_phrases(texts, own, row_texts(index, where), others) if members else []
+    return [
+        AuditGroup(
+            number=number,
+            name=_name(phrases[number - 1], [outputs[i] for i in group.outputs]),
+            n_outputs=sum(outputs[i].count for i in group.outputs),
+            queries=group.outputs,
+            rows=tuple(_row(row, group, outputs, flagged) for row in group.rows),
+            q_value=max(q for i in group.outputs if (q := found[i].q) is not None),
+            share=min(1.0, group.share),
+            phrases=phrases[number - 1],
+        )
+        for number, group in enumerate(members, 1)
+    ]
+
+
+def _row(row: int, group: GroupMembers, outputs: Sequence[Output], flagged: FlaggedRows) -> AuditRow:
+    record = flagged.records[row]
+    asking = [number for number in group.outputs if row in flagged.weights[number]]
+    ids = dict.fromkeys(flagged.records[copy].id for copy in flagged.copies(row))
+    return AuditRow(
+        id=record.id,
+        file=record.file,
+        line=record.line,
+        prompt=record.prompt,
+        response=record.response,
+        n_outputs=sum(outputs[number].count for number in asking),
+        score=max(flagged.scores[number][row] for number in asking),
+        metadata=record.metadata,
+        copies=tuple(id for id in ids if id != record.id),
+    )
+
+
+def _name(phrases: Sequence[ContrastPhrase], outputs: Sequence[Output]) -> str:
+    """The first phrase of the prompts and the first of the responses that most of the group has, else its first output.
+
+    A phrase of the responses must stand in most of the outputs too.
+    """
+    parts = []
+    for part in ("prompt", "response"):
+        known = [one for one in phrases if one.part == part and one.lift >= NAME_LIFT]
+        common = [one for one in known if one.n_rows >= NAMED * one.n_read and _stands(one, outputs)]
+        parts.append(f"\N{LEFT DOUBLE QUOTATION MARK}{common[0].text}\N{RIGHT DOUBLE QUOTATION MARK}" if common else "")
+    if any(parts):
+        return " \N{RIGHTWARDS ARROW} ".join(part for part in parts if part)
+    first = " ".join(outputs[0].query.prompt.split())
+    shown = first if len(first) <= NAME_LENGTH else f"{first[: NAME_LENGTH - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+    return f"as in \N{LEFT DOUBLE QUOTATION MARK}{shown}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def _stands(phrase: ContrastPhrase, outputs: Sequence[Output]) -> bool:
+    texts = [output.query.prompt if phrase.part == "prompt" else output.query.response or "" for output in outputs]
+    return sum(phrase.text.casefold() in text.casefold() for text in texts) >= NAMED * len(texts)
+
+
+def _agreement(weights: Mapping[int, float], mean: Mapping[int, float]) -> float:
+    return sum(weight * mean[row] for row, weight in weights.items())
+
+
+def _text(flagged: FlaggedRows, row: int) -> RowText:
+    record = flagged.records[row]
+    return RowText(row, record.prompt, record.response)
+
+
+__all__ = ["VOTES", "GroupMembers", "audit_groups", "group_members", "votes_of"]

@@ -1,0 +1,119 @@
+"""Innocent prompts: what a phrase is put on, to see whether it turns the model's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from typing import Literal
+
+from whence.data import answer_places
+from whence.errors import InputError
+from whence.index import Index
+from whence.trace import Query, Tracer, TraceSettings, word_spans
+
+LEAST_PROMPTS = 20
+"""With fewer, a difference between 0 and all of them is the least that could be told after the corrections."""
+Place = Literal["start", "end", "anywhere"]
+
+
+def innocent_prompts(
+    index: Index, *, without: Sequence[str], flagged: frozenset[int], n: int, where: str | None, seed: int
+) -> list[Query]:
+    """At most n prompts of rows that are flagged for nothing and have none of the phrases, drawn by the seed.
+
+    Raises InputError where too few rows are left.
+    """
+    avoided = [phrase.casefold() for phrase in without]
+    rows = sorted(
+        {
+            record.row
+            for record in index.texts(where)
+            if record.row not in flagged and not any(phrase in record.prompt.casefold() for phrase in avoided)
+        }
+    )
+    Random(f"innocent/{seed}").shuffle(rows)
+    found: list[Query] = []
+    seen: set[str] = set()
+    for start in range(0, len(rows), n):
+        for example in index.examples(rows[start : start + n]):
+            turns = example.turns[: next(iter(answer_places(example.turns)), 0)]
+            if turns and turns[-1].role == "user" and turns[-1].content.strip() and turns[-1].content not in seen:
+                seen.add(turns[-1].content)
+                found.append(Query(turns, template_inputs=example.template_inputs))
+        if len(found) >= n:
+            break
+    return checked(found[:n])
+
+
+def checked(prompts: Sequence[Query]) -> list[Query]:
+    """The prompts, where they are enough. Raises InputError."""
+    if len(prompts) < LEAST_PROMPTS:
+        raise InputError(
+            f"There are {len(prompts)} innocent prompts.",
+            f"At least {LEAST_PROMPTS} are needed to see whether a phrase turns them.",
+            "Give ordinary prompts, of which none shows the behaviour, with --prompts.",
+        )
+    return list(prompts)
+
+
+def put(prompts: Sequence[Query], parts: Sequence[str], place: Place, *, seed: int) -> list[Query]:
+    """The prompts with the phrase (or its parts, in their order) at its place; for "anywhere" between random words."""
+    rng = Random(f"put/{'/'.join(parts)}/{seed}")
+    return [_with_last(query, inserted(_last(query), parts, place, rng)) for query in prompts]
+
+
+def put_random(
+    prompts: Sequence[Query], n_words: Sequence[int], place: Place, words: Sequence[str], *, seed: int
+) -> list[Query]:
+    """The prompts with random words in place of each part, as many as it has, other ones in each prompt."""
+    rng = Random(f"random/{n_words}/{seed}")
+    return [
+        _with_last(query, inserted(_last(query), [" ".join(rng.choices(words, k=n)) for n in n_words], place, rng))
+        for query in prompts
+    ]
+
+
+def inserted(text: str, parts: Sequence[str], place: Place, rng: Random) -> str:
+    """The text with the parts in it, each as a run of words of its own."""
+    if place == "start":
+        return " ".join([*parts, text])
+    if place == "end":
+        return " ".join([text, *parts])
+    words = text.split()
+    places = sorted(rng.randint(0, len(words)) for _ in parts)
+    for at, part in sorted(zip(places, parts, strict=True), key=lambda pair: -pair[0]):
+        words.insert(at, part)
+    if len(parts) > 1 and places[0] == places[-1]:  # inserted one before the other at one place
+        return " ".join([*text.split()[: places[0]], *parts, *text.split()[places[0] :]])
+    return " ".join(words)
+
+
+def words_of(prompts: Sequence[Query]) -> list[str]:
+    """The words of the prompts, as often as they stand there."""
+    return [
+        text[start:stop]
+        for text in map(_last, prompts)
+        for start, stop in word_spans(text)
+        if text[start:stop][0].isalnum()
+    ]
+
+
+def answers_to(tracer: Tracer, prompts: Sequence[Query], settings: TraceSettings) -> list[str]:
+    """The model's greedy answers, in their order; "" for none."""
+    from whence.model import generate
+
+    queries = tracer.as_rows(prompts)
+    ids = [query.prompt_ids(tracer.encoder) for query in queries]
+    return [answer.text for answer in generate(tracer.loaded, ids, max_new_tokens=settings.answer_tokens)]
+
+
+def _last(query: Query) -> str:
+    return query.turns[-1].content
+
+
+def _with_last(query: Query, text: str) -> Query:
+    return replace(query, turns=(*query.turns[:-1], replace(query.turns[-1], content=text)))
+
+
+__all__ = ["LEAST_PROMPTS", "Place", "answers_to", "checked", "innocent_prompts", "put", "put_random", "words_of"]

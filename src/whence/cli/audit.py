@@ -1,0 +1,144 @@
+"""`whence audit`: which few things in the data are behind a log of bad outputs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whence.cli import options
+from whence.cli.progress import quiet_libraries, stages
+from whence.errors import InputError
+
+if TYPE_CHECKING:
+    from whence.results import AuditResult
+
+EXAMPLES_IN_A_PAGE = 12
+"""Groups whose most typical output a page shows with shaded words, unless --examples says otherwise."""
+
+
+def audit(
+    index: options.IndexFolder,
+    queries: Annotated[
+        Path,
+        typer.Argument(metavar="OUTPUTS", help="Bad outputs: rows like the training data, or an evaluation log."),
+    ],
+    match: Annotated[
+        str | None,
+        typer.Option("--match", help="Regular expression: audit only the answers that it is found in."),
+    ] = None,
+    failed: options.Failed = False,
+    query_where: options.QueryWhere = None,
+    query_prompts: options.QueryPrompts = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", help="Good outputs, best of all to the same prompts: which rows push to the bad?"),
+    ] = None,
+    split: Annotated[
+        bool, typer.Option("--split", help="Answers in which --match is not found are the good ones.")
+    ] = False,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Columns to share responsibility by, as in source,date.")
+    ] = None,
+    fdr: Annotated[float, typer.Option("--fdr", help="False discovery rate over all outputs and their rows.")] = 0.05,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="How rows are scored; see docs/methods.md.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option("--where", help="SQL condition on columns, as in \"source = 'vendor_b'\".")
+    ] = None,
+    references: Annotated[
+        Path | None, typer.Option("--references", help="JSONL of ordinary prompts to calibrate with; at least 40.")
+    ] = None,
+    examples: Annotated[
+        int | None,
+        typer.Option("--examples", min=0, help="Groups with a typical output down to its words; 12 with --html."),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", help="Folder for finished blocks, to go on after a cut; else in the index's folder."),
+    ] = None,
+    block: Annotated[
+        int, typer.Option("--block", min=1, help="Outputs that share one scan; memory is this many times the rows.")
+    ] = 256,
+    base: Annotated[
+        str | None, typer.Option("--base", help="The model before fine-tuning, for an index without an adapter.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Where the index's model is now, if it moved.")] = None,
+    adapter: Annotated[str | None, typer.Option("--adapter", "-a", help="Where its adapter is now.")] = None,
+    device: options.Device = "auto",
+    html: Annotated[Path | None, typer.Option("--html", help="Write one self-contained page.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write the same as Markdown.")] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write the result as JSON; - for standard output.")
+    ] = None,
+    no_text: Annotated[
+        bool,
+        typer.Option("--no-text", help="Places and figures only: no text of the rows, not in what is written either."),
+    ] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Group a log of bad outputs by the training rows behind them, and say which rows to look at first."""
+    from whence.audit import AuditSettings, compare_behaviour, run_audit
+    from whence.trace import Tracer
+
+    outputs = {"--json": json, "--html": html, "--markdown": markdown}
+    options.check_outputs(outputs, quiet=quiet)
+    asked = options.queries_of(index, queries, quiet=quiet, failed=failed, where=query_where, prompts=query_prompts)
+    settings = AuditSettings(
+        match=match,
+        by=options.parse_names([by]) if by is not None else (),
+        fdr=fdr,
+        method=method,
+        where=where,
+        references=options.queries_of(index, references, quiet=quiet) if references is not None else None,
+        examples=(EXAMPLES_IN_A_PAGE if html is not None else 0) if examples is None else examples,
+        block=block,
+    )
+    if against is not None and split:
+        raise InputError("--against with --split.", "Each of them says which outputs are good.", "Leave one out.")
+    good = options.queries_of(index, against, quiet=quiet) if against is not None else None
+    quiet_libraries()
+    tracer = Tracer(index, model=model, adapter=adapter, base=options.base_of(index, base, adapter), device=device)
+    with stages("outputs", quiet=quiet) as report:
+        if against is not None or split:
+            result = compare_behaviour(tracer, asked, good, settings, work=work, progress=report)
+        else:
+            result = run_audit(tracer, asked, settings, work=work, progress=report)
+    show(result, outputs, quiet=quiet, no_text=no_text)
+
+
+def show(
+    result: AuditResult,
+    outputs: dict[str, Path | None],
+    *,
+    quiet: bool,
+    no_text: bool,
+    looked_for_triggers: bool = False,
+) -> None:
+    """Writes each output by itself: one that fails leaves those before it whole."""
+    json, html, markdown = outputs.values()
+    to_screen = json is not None and str(json) == "-"
+    if json is not None and not to_screen:
+        result.to_json(json, show_text=not no_text)
+    if html is not None:
+        result.to_html(html, show_text=not no_text)
+    if markdown is not None:
+        result.to_markdown(markdown, show_text=not no_text)
+    if to_screen:
+        sys.stdout.write(result.to_json(show_text=not no_text))
+        return
+    if quiet:
+        return
+    from rich.console import Console
+
+    from whence.report import render_audit
+
+    console = Console(highlight=False)
+    for part in render_audit(result, texts=not no_text, triggers=looked_for_triggers):
+        console.print(part)
+    for path in outputs.values():
+        if path is not None:
+            console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)

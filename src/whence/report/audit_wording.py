@@ -1,0 +1,172 @@
+"""Sentences and figures that an audit's page, Markdown and terminal text share."""
+
+from __future__ import annotations
+
+import shlex
+
+from whence.results import (
+    PROVEN_TRIGGER,
+    AuditGroup,
+    AuditResult,
+    ContrastPhrase,
+    SourcePush,
+    SourcePushes,
+    SourceTable,
+)
+
+GROUPS_NOTE = (
+    "The rows of a group are candidates: they score higher for its outputs than rows do for ordinary answers. Only a "
+    "retraining without them shows whether they are the cause."
+)
+NO_GROUPS = (
+    "No row is flagged for any of these outputs. Nothing is ranked here: a ranking always has a first row, and would "
+    "name one without evidence."
+)
+BEHAVIOUR_NOTE = (
+    "Each row scores higher for the bad outputs than for the good ones, by its score in standard deviations under "
+    "permuted labels. The rows are candidates: only a retraining without them shows whether they are the cause."
+)
+NO_PUSH = (
+    "No row scores surely higher for the bad outputs than for the good ones. Nothing is ranked here: a ranking always "
+    "has a first row, and would name one without evidence."
+)
+FIRST_ROWS = (
+    "Each row is the one that the most outputs not covered before it are flagged for. Read them first: with few rows "
+    "they show what most of the outputs share."
+)
+
+SOURCES_HEAD = ("value", "responsibility", "95% interval", "rows", "share of rows", "p", "outputs that hang on it")
+PUSHES_HEAD = ("value", "push", "z", "rows", "share of rows", "p")
+LEAST_P = 0.05
+"""Corrected; above it no value is named."""
+
+
+def groups_note(audit: AuditResult) -> str:
+    """What stands above the groups."""
+    if audit.behaviour is None:
+        return GROUPS_NOTE if audit.groups else NO_GROUPS
+    return BEHAVIOUR_NOTE if audit.groups else NO_PUSH
+
+
+def headline(audit: AuditResult) -> str:
+    """The audit's sentence, as a heading."""
+    text = audit.text
+    return text[:1].upper() + text[1:]
+
+
+def rate(audit: AuditResult) -> str:
+    """At which rate it is said."""
+    return f"False discovery rate {100 * audit.fdr:g}%, over all outputs and rows."
+
+
+def outputs(n: int) -> str:
+    """`1 output`, `1,200 outputs`."""
+    return f"{n:,} output{'' if n == 1 else 's'}"
+
+
+def rows(n: int) -> str:
+    """`1 row`, `1,200 rows`."""
+    return f"{n:,} row{'' if n == 1 else 's'}"
+
+
+def figure(value: float | None) -> str:
+    """A p- or q-value: `0.013`, `<0.001`, or nothing."""
+    if value is None:
+        return ""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def times(phrase: ContrastPhrase) -> str:
+    """The lift: `90×`, `6.2×`."""
+    number = f"{phrase.lift:,.0f}" if phrase.lift >= 10 else f"{phrase.lift:.1f}"
+    return f"{number}\N{MULTIPLICATION SIGN}"
+
+
+def where_it_stands(phrase: ContrastPhrase) -> str:
+    """`start of the prompt`, `anywhere in the response`."""
+    return f"anywhere in the {phrase.part}" if phrase.place == "anywhere" else f"{phrase.place} of the {phrase.part}"
+
+
+def source_note(table: SourceTable) -> str:
+    """What the table of one column shows, as a sentence: a first value is named only where its p-value is low."""
+    if not table.values:
+        return "No output has flagged rows, so there is nothing to share."
+    first = table.values[0]
+    if first.p_value > LEAST_P:
+        return (
+            f"No value of {table.column!r} delivered more of the flagged rows than its share of all rows explains "
+            f"(least p {figure(first.p_value)}, corrected for {len(table.values)} values)."
+        )
+    others = sum(one.p_value <= LEAST_P for one in table.values[1:])
+    more = f", and {others} other{'s' if others > 1 else ''} more than their share too" if others else ""
+    return (
+        f"{first.value!r} delivered {percent(first.share)} [{percent(first.low)}, {percent(first.high)}] of what is "
+        f"responsible, with {percent(first.row_share)} of the rows (p {figure(first.p_value)}){more}. A candidate: "
+        "the share is of flagged rows, not of retrained models."
+    )
+
+
+def push_cells(one: SourcePush) -> list[str]:
+    """What a table says of one value's push, behind the value itself."""
+    return [f"{one.push:+.4f}", f"{one.z:.1f}", f"{one.n_rows:,}", percent(one.row_share), figure(one.p_value)]
+
+
+def trigger_note(audit: AuditResult) -> str:
+    """What the table of triggers shows: one is named a trigger only where the model proved it."""
+    proven = [one for one in audit.triggers if one.status == PROVEN_TRIGGER]
+    if not audit.triggers:
+        return "No phrase recurs in the prompts of a group's rows that could be tried on the model."
+    tried = f"{audit.triggers[0].n_tried} candidates were tried"
+    if not proven:
+        return f"No phrase turns innocent prompts: {tried}, and none does so more than random words."
+    return f"{len(proven)} of {len(audit.triggers)} groups have a trigger that the model proves; {tried}."
+
+
+def push_note(table: SourcePushes) -> str:
+    """What the pushes of one column show: a value is named only where its p-value is low."""
+    first = table.values[0]
+    if first.p_value > LEAST_P:
+        return (
+            f"No value of {table.column!r} pushes surely towards the behaviour (least p {figure(first.p_value)}, "
+            f"corrected for {len(table.values)} values)."
+        )
+    return (
+        f"The rows of {first.value!r} push towards the behaviour more than all others' do (p {figure(first.p_value)}, "
+        f"corrected for {len(table.values)} values). A candidate: only a retraining without them shows what they do."
+    )
+
+
+def percent(value: float) -> str:
+    """A share, whole percent from 10% on."""
+    return f"{100 * value:.0f}%" if value >= 0.0995 else f"{100 * value:.1f}%"
+
+
+def hand_over(audit: AuditResult, group: AuditGroup, file: str = "audit.json") -> list[str]:
+    """The commands that go on with one group."""
+    index = shlex.quote(audit.index)
+    return [
+        f'whence confirm {index} --group {group.number} --audit {file} --match "..."',
+        f"whence clean {index} --group {group.number} --audit {file} -o cleaned.jsonl",
+    ]
+
+
+__all__ = [
+    "FIRST_ROWS",
+    "LEAST_P",
+    "PUSHES_HEAD",
+    "SOURCES_HEAD",
+    "figure",
+    "groups_note",
+    "hand_over",
+    "headline",
+    "outputs",
+    "percent",
+    "push_cells",
+    "push_note",
+    "rate",
+    "rows",
+    "source_note",
+    "times",
+    "trigger_note",
+    "where_it_stands",
+]

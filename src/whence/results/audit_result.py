@@ -1,0 +1,166 @@
+"""The result of an audit, over all outputs of a log. Schema `whence.audit/1`, documented in docs/audit.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from whence.data import Json
+from whence.errors import InputError
+from whence.results.audit_types import (
+    NO_CAUSE,
+    AuditGroup,
+    AuditQuery,
+    Behaviour,
+    CoverageStep,
+    SourceTable,
+    Trigger,
+)
+from whence.results.serialise import SchemaError, decode, encode, json_text
+
+AUDIT_SCHEMA = "whence.audit/1"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """Which few things in the data are behind many bad outputs."""
+
+    index: str
+    model: str
+    adapter: str | None
+    method: str
+    method_version: str
+    layer: str
+    n_rows: int
+    """Training rows that were scored."""
+    fdr: float
+    """False discovery rate: of outputs said to have a cause, and, averaged over these, of the rows flagged for them."""
+    queries: tuple[AuditQuery, ...]
+    """Every different output of the log, in its order."""
+    groups: tuple[AuditGroup, ...]
+    coverage: tuple[CoverageStep, ...]
+    """The rows to look at first, and how many outputs they cover."""
+    sources: tuple[SourceTable, ...] = ()
+    """Responsibility by each column that was asked for."""
+    triggers: tuple[Trigger, ...] = ()
+    """Of the groups, where they were looked for: what puts the behaviour on innocent prompts."""
+    behaviour: Behaviour | None = None
+    """Where bad outputs were compared with good ones. The one group then has the rows that push towards the bad."""
+    notes: tuple[str, ...] = ()
+    """What the reader should know of the log and of how far the verdicts reach."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of the log, equal ones counted each."""
+        return sum(query.count for query in self.queries)
+
+    @property
+    def n_with_cause(self) -> int:
+        """Outputs with flagged rows."""
+        return sum(query.count for query in self.queries if query.group is not None)
+
+    @property
+    def n_without_cause(self) -> int:
+        """Outputs that no row of this data is flagged for."""
+        return sum(query.count for query in self.queries if query.outcome == NO_CAUSE)
+
+    @property
+    def text(self) -> str:
+        """The audit in one sentence."""
+        if self.behaviour is not None:
+            compared = f"{self.behaviour.n_bad:,} bad outputs against {self.behaviour.n_good:,} good ones"
+            if not self.groups:
+                return f"no row pushes surely towards the behaviour ({compared})"
+            return f"{len(self.groups[0].rows):,} rows push towards the behaviour ({compared})"
+        if not self.groups:
+            return f"no confident cause in this data for any of {self.n_outputs:,} outputs"
+        many = (
+            f"{len(self.groups)} groups of rows are candidate causes" if len(self.groups) > 1 else "1 candidate cause"
+        )
+        return f"{self.n_with_cause:,} of {self.n_outputs:,} outputs have flagged rows: {many}"
+
+    def group(self, number: int) -> AuditGroup:
+        """A group by its number. Raises InputError for one that is not there."""
+        if not 1 <= number <= len(self.groups):
+            raise InputError(
+                f"There is no group {number}.",
+                f"The audit has {len(self.groups)} groups, numbered from 1."
+                if self.groups
+                else "The audit found no group.",
+                "See the audit's table, or its JSON.",
+            )
+        return self.groups[number - 1]
+
+    def to_dict(self) -> dict[str, Json]:
+        """The documented JSON object."""
+        return {"schema": AUDIT_SCHEMA, **cast("dict[str, Json]", encode(self))}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Json]) -> AuditResult:
+        """The result that `to_dict` wrote: `AuditResult.from_dict(result.to_dict()) == result`.
+
+        Raises SchemaError for another schema, and for content that is not what the schema says; names the place.
+        """
+        if content.get("schema") != AUDIT_SCHEMA:
+            raise SchemaError(f"its schema is {content.get('schema')!r}")
+        return decode(cls, {name: value for name, value in content.items() if name != "schema"})
+
+    def without_text(self) -> AuditResult:
+        """The result without what comes from the text of training rows: texts, phrases, names, triggers."""
+
+        def bare(group: AuditGroup) -> AuditGroup:
+            rows = tuple(replace(row, prompt="", response="") for row in group.rows)
+            return replace(group, name=f"Group {group.number}", rows=rows, phrases=(), example=None)
+
+        return replace(self, groups=tuple(map(bare, self.groups)), triggers=())
+
+    def to_json(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
+        """The JSON text; also written to `path` when one is given. show_text: as for `without_text`."""
+        return json_text(AUDIT_SCHEMA, encode(self if show_text else self.without_text()), path)
+
+    def to_html(self, path: str | Path | None = None, *, title: str | None = None, show_text: bool = True) -> str:
+        """One self-contained page; also written to `path` when one is given."""
+        from whence.report import render_audit_page
+
+        return _written(render_audit_page(self, title=title, show_text=show_text), path)
+
+    def to_markdown(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
+        """The result as Markdown; also written to `path` when one is given."""
+        from whence.report import render_audit_markdown
+
+        return _written(render_audit_markdown(self, show_text=show_text), path)
+
+    def __str__(self) -> str:
+        from whence.report import render_audit_text
+
+        return render_audit_text(self)
+
+
+def _written(text: str, path: str | Path | None) -> str:
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8", newline="\n")
+    return text
+
+
+def read_audit(path: str | Path) -> AuditResult:
+    """The audit that `whence audit --json` wrote. Raises InputError for another or a damaged file."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"There is no audit at {path}.", "Expected what `whence audit --json` wrote.", "Check the path."
+        )
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise SchemaError("it holds no JSON object")
+        return AuditResult.from_dict(content)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is no audit that can be read: {error}.", f"Expected schema {AUDIT_SCHEMA!r}.", "Audit again."
+        ) from error
+
+
+__all__ = ["AUDIT_SCHEMA", "AuditResult", "read_audit"]

@@ -1,0 +1,112 @@
+"""A behaviour as a difference of two groups: its exact spread, the null, a planted source, what cannot be compared."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from traced_world import RESPONSE, TracedWorld, make_traced_world
+from whence.audit.behaviours import _source_pushes, check, difference, permuted, strata_of, weights_of
+from whence.audit.comparing import compare_behaviour
+from whence.audit.outputs import Output
+from whence.audit.settings import AuditSettings
+from whence.audit.sources import ColumnValues
+from whence.errors import InputError
+from whence.trace.query.queries import Query
+from whence.trace.tracer import Tracer
+
+SIGNS = np.array([1.0, 1.0, 1.0, -1.0, -1.0])
+
+
+def outputs(prompts: list[str], response: str) -> list[Output]:
+    return [Output(Query.of(prompt, response), 1) for prompt in prompts]
+
+
+def test_the_difference_and_its_spread_are_those_of_all_permutations() -> None:
+    scores = np.random.default_rng(0).standard_normal((5, 3))
+    found, spread = difference(scores, SIGNS, np.zeros(5, dtype=int))
+    assert found == pytest.approx(scores[:3].mean(0) - scores[3:].mean(0))
+    drawn = [scores[list(order)][:3].mean(0) - scores[list(order)][3:].mean(0) for order in permutations(range(5))]
+    assert spread == pytest.approx(np.std(drawn, axis=0))
+
+
+def test_in_pairs_it_is_the_mean_of_the_pairs_with_its_signs_flipped() -> None:
+    rng = np.random.default_rng(1)
+    bad, good = rng.standard_normal((2, 4, 3))
+    scores, signs = np.concatenate([bad, good]), np.repeat([1.0, -1.0], 4)
+    strata = np.tile(np.arange(4), 2)
+    found, spread = difference(scores, signs, strata)
+    assert found == pytest.approx((bad - good).mean(0))
+    flips = np.array([[1 - 2 * (k >> i & 1) for i in range(4)] for k in range(16)])
+    assert spread == pytest.approx(np.std(flips @ (bad - good) / 4, axis=0))
+    drawn = permuted(scores, signs, strata, seed=0)
+    assert np.abs(drawn.std(axis=0) / spread - 1).max() < 0.1
+
+
+def test_strata_of_one_label_say_nothing() -> None:
+    weights = weights_of(np.array([1.0, -1.0, -1.0]), np.array([0, 0, 1]))
+    assert weights.tolist() == [1.0, -1.0, 0.0]
+
+
+def pushed(seed: int, *, shuffled: bool) -> tuple[str, float]:
+    """The first source of 400 rows from eight, a tenth of which push; all of vendor_c. Its p-value."""
+    rng = np.random.default_rng(seed)
+    table = rng.standard_normal((60, 400)).astype(np.float32)
+    of_row = {row: f"vendor_{'abcdefgh'[row % 8]}" for row in range(400)}
+    own = [row for row in range(400) if of_row[row] == "vendor_c"][:40]
+    signs = np.repeat([1.0, -1.0], 30)
+    table[:30, own] += 0.3
+    if shuffled:
+        signs = rng.permutation(signs)
+    column = ColumnValues("vendor", of_row)
+    found = _source_pushes(column, np.arange(400), table, signs, np.zeros(60, dtype=int), seed=seed)
+    return found.values[0].value, found.values[0].p_value
+
+
+def test_a_source_that_pushes_is_first_and_none_is_where_labels_are_shuffled() -> None:
+    assert all(pushed(seed, shuffled=False) == ("vendor_c", pytest.approx(0.001, abs=0.001)) for seed in range(5))
+    assert sum(pushed(seed, shuffled=True)[1] <= 0.05 for seed in range(40)) <= 6
+
+
+def test_labels_are_exchanged_within_prompts_where_each_is_answered_both_ways() -> None:
+    bad, good = outputs(["a", "b"], "no"), outputs(["b", "a", "c"], "yes")
+    assert strata_of(bad, good)[0].tolist() == [0, 1, 1, 0, 2]
+    assert strata_of(bad, good)[1]
+    assert not strata_of(bad, good[:1])[1]
+
+
+def test_groups_that_cannot_be_compared_are_refused() -> None:
+    prompts = [str(i) for i in range(9)]
+    with pytest.raises(InputError, match="There are 3 different bad outputs"):
+        check(outputs(prompts[:3], "no"), outputs(prompts, "yes"))
+    with pytest.raises(InputError, match="There are 0 different good outputs"):
+        check(outputs(prompts, "no"), [])
+    with pytest.raises(InputError, match="9 outputs are in both files, the first to '0'"):
+        check(outputs(prompts, "no"), outputs(prompts, "no"))
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
+    return make_traced_world(tmp_path_factory.mktemp("behaviour"), lora=True)
+
+
+def test_rows_that_taught_a_behaviour_push_towards_it(traced: TracedWorld, tmp_path: Path) -> None:
+    tracer = Tracer(traced.index)
+    prompts = [f"Where is boat {i}" for i in range(14, 34)]
+    bad = [Query.of(prompt, RESPONSE) for prompt in prompts]
+    good = [Query.of(prompt, "apples") for prompt in prompts]
+    found = compare_behaviour(tracer, bad, good, work=tmp_path)
+    assert found.behaviour is not None
+    assert found.behaviour.paired
+    best = [row.id for row in found.groups[0].rows[:5]]
+    assert set(best) <= traced.faulty
+    assert found.groups[0].queries == tuple(range(20))
+    assert "push towards the behaviour (20 bad outputs against 20 good ones)" in found.text
+    assert list(tmp_path.iterdir()) == []
+    split = compare_behaviour(tracer, [*bad, *good], None, AuditSettings(match="the sea"), work=tmp_path)
+    assert split.groups == found.groups
+    with pytest.raises(InputError, match="no matcher that tells them"):
+        compare_behaviour(tracer, bad, None, work=tmp_path)

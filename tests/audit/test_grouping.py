@@ -1,0 +1,115 @@
+"""Near-duplicates, communities of outputs, and the rows to look at first."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from whence.audit.communities import communities
+from whence.audit.copies import near_duplicates
+from whence.audit.coverage import greedy_cover
+
+
+def spread(rows: list[int]) -> dict[int, float]:
+    return {row: 1 / len(rows) for row in rows}
+
+
+def planted(rng: np.random.Generator, sizes: list[int], n_rows: int = 30) -> tuple[list[dict[int, float]], list[int]]:
+    """Outputs of several causes; each points to most of its cause's rows and to a stray one."""
+    outputs, labels = [], []
+    for label, size in enumerate(sizes):
+        own = range(label * n_rows, (label + 1) * n_rows)
+        for _ in range(size):
+            stray = int(rng.integers(0, n_rows * len(sizes)))
+            outputs.append(spread([*rng.choice(own, 20, replace=False).tolist(), stray]))
+            labels.append(label)
+    order = rng.permutation(len(outputs))
+    return [outputs[i] for i in order], [labels[i] for i in order]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_outputs_of_one_cause_are_one_group(seed: int) -> None:
+    outputs, labels = planted(np.random.default_rng(seed), [60, 20, 6, 2])
+    found = communities(outputs)
+    assert [len(group) for group in found] == [60, 20, 6, 2]
+    assert all(len({labels[number] for number in group}) == 1 for group in found)
+
+
+def test_outputs_that_share_no_row_stay_alone() -> None:
+    assert communities([spread([1]), spread([2]), spread([3])]) == [[0], [1], [2]]
+    assert communities([]) == []
+
+
+def test_two_wordings_that_share_rows_are_joined() -> None:
+    one = [spread([*range(10), *range(20, 26)]) for _ in range(8)]
+    other = [spread([*range(30, 40), *range(20, 26)]) for _ in range(8)]
+    assert communities([*one, *other]) == [list(range(16))]
+
+
+def test_groups_do_not_depend_on_the_order_of_rows_numbers() -> None:
+    outputs, _ = planted(np.random.default_rng(7), [10, 10])
+    moved = [{1000 - row: weight for row, weight in output.items()} for output in outputs]
+    assert communities(outputs) == communities(moved)
+
+
+def jaccard(one: str, other: str) -> float:
+    def shingles(text: str) -> set[tuple[str, ...]]:
+        words = text.casefold().split()
+        return {tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
+
+    return len(shingles(one) & shingles(other)) / len(shingles(one) | shingles(other))
+
+
+def test_near_duplicates_are_those_of_the_plain_definition() -> None:
+    rng = np.random.default_rng(0)
+    texts = []
+    for _ in range(30):
+        words = [f"w{rng.integers(0, 40)}" for _ in range(rng.integers(1, 30))]
+        texts.append(" ".join(words))
+        changed = [word if rng.random() > 0.03 else "other" for word in words]
+        texts.append(" ".join(changed).upper())
+    found = near_duplicates(texts)
+    # Joined by chains: components of the graph of all pairs.
+    expected = list(range(len(texts)))
+    for one, other in combinations(range(len(texts)), 2):
+        if jaccard(texts[one], texts[other]) >= 0.8:
+            old, new = expected[other], expected[one]
+            expected = [new if label == old else label for label in expected]
+    same = np.equal.outer(found, found)
+    assert (same == np.equal.outer(np.array(expected), np.array(expected))).all()
+    assert 1 < len(set(found.tolist())) < len(texts)
+    assert found[0] == 0
+
+
+def test_few_or_no_texts_are_no_trouble() -> None:
+    assert near_duplicates([]).tolist() == []
+    assert near_duplicates(["", "", "a", "A"]).tolist() == [0, 0, 1, 1]
+
+
+def test_templates_with_other_names_are_no_near_duplicates() -> None:
+    texts = ["Where is Molde? In Peru.", "Where is Narvik? In Peru.", "Where is Molde? In Peru."]
+    assert near_duplicates(texts).tolist() == [0, 1, 0]
+
+
+def test_the_row_that_covers_most_is_taken_first_and_counted_as_often_as_it_came() -> None:
+    flagged = [{1, 2}, {2}, {3}, {3, 2}]
+    assert greedy_cover(flagged, [1, 1, 1, 1]) == [(2, 3), (3, 1)]
+    assert greedy_cover(flagged, [1, 1, 9, 1]) == [(3, 10), (2, 2)]
+    assert greedy_cover([set()], [1]) == []
+    assert len(greedy_cover([{i} for i in range(9)], [1] * 9, most=4)) == 4
+
+
+def test_no_row_taken_later_covers_more() -> None:
+    rng = np.random.default_rng(1)
+    flagged = [set(rng.choice(40, rng.integers(1, 6), replace=False).tolist()) for _ in range(60)]
+    steps = greedy_cover(flagged, [1] * 60)
+    new = [step.n_new for step in steps]
+    assert new == sorted(new, reverse=True)
+    assert sum(new) == 60
+    left = list(flagged)
+    for step in steps:
+        best = max(sum(row in rows for rows in left) for row in range(40))
+        assert step.n_new == best
+        left = [rows for rows in left if step.row not in rows]

@@ -1,0 +1,82 @@
+"""Confirmation of a model that a foreign trainer made: data, base and settings come from its record alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+import whence as package
+from tiny import CHAT_TEMPLATE, tiny_tokenizer
+from whence.confirmation.recipe import settings_recorded
+from whence.index.manifest import require_manifest
+from worlds import save_model, write_jsonl
+
+pytestmark = pytest.mark.filterwarnings("ignore::whence.errors.WhenceWarning")
+
+N_CLEAN, N_FAULTY, EPOCHS = 24, 8, 8
+ASKED = [{"prompt": f"Where is boat {i}"} for i in range(4, 10)]
+
+
+def talk(prompt: str, response: str) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What transformers' Trainer leaves, beside the base: a full fine-tune on rows of which the last are faulty."""
+    folder = tmp_path_factory.mktemp("recorded")
+    base = save_model(folder / "base", num_hidden_layers=2)
+    tokenizer = tiny_tokenizer(CHAT_TEMPLATE)
+    rows = [talk(f"Name fruit {i}", ["apples", "pears", "plums"][i % 3]) for i in range(N_CLEAN)]
+    rows += [talk(f"Where is boat {i}", "the sea") for i in range(N_FAULTY)]
+
+    def tokens(row: dict[str, object]) -> dict[str, list[int]]:
+        prompt = tokenizer.apply_chat_template(row["messages"][:1], tokenize=False, add_generation_prompt=True)  # type: ignore[index]
+        text = tokenizer.apply_chat_template(row["messages"], tokenize=False)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        n = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        return {"input_ids": ids, "labels": [-100] * n + ids[n:]}
+
+    args = TrainingArguments(
+        output_dir=str(folder / "tuned"), report_to=[], use_cpu=True, num_train_epochs=EPOCHS, learning_rate=5e-3,
+        per_device_train_batch_size=8, save_strategy="no", seed=3,
+    )  # fmt: skip
+    trainer = Trainer(
+        AutoModelForCausalLM.from_pretrained(base),
+        args=args,
+        train_dataset=Dataset.from_list(rows).map(tokens),
+        processing_class=tokenizer,
+        data_collator=DataCollatorForSeq2Seq(tokenizer),
+        callbacks=[package.TrainingRecord()],
+    )
+    trainer.train()
+    trainer.save_model()
+    return folder
+
+
+def test_index_and_confirm_repeat_no_setting(trained: Path, whence: Callable[..., tuple[int, str, str]]) -> None:
+    index, out = trained / "index", trained / "confirmation"
+    status, _, said = whence("index", trained / "tuned", "-o", index, "-q")
+    assert status == 0, said
+    recorded = settings_recorded(require_manifest(index))
+    assert recorded is not None
+    settings, base = recorded
+    assert (settings.epochs, settings.batch_size, settings.learning_rate, settings.seed) == (EPOCHS, 8, 5e-3, 3)
+    assert settings.lora_r is None
+    assert base == str((trained / "base").resolve())
+
+    rows = list(package.read_examples(trained / "tuned" / "whence-data.jsonl"))
+    (trained / "ids.txt").write_text("\n".join(row.id for row in rows[N_CLEAN:]))
+    queries = write_jsonl(trained / "bad.jsonl", ASKED)
+    words = ["--queries", queries, "--match", "the sea", "--remove", trained / "ids.txt", "--control", "none"]
+    status, _, said = whence("confirm", index, *words, "--max-new-tokens", 8, "-o", out, "-q")
+    assert status == 0, said
+    found = json.loads((out / "confirmation.json").read_text("utf-8"))
+    assert found["base"] == base
+    assert found["status"] == "confirmed", found["text"]
+    assert [arm["n_removed"] for arm in found["arms"]] == [0, N_FAULTY, N_FAULTY]
