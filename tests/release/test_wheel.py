@@ -78,7 +78,8 @@ def test_a_wheel_from_an_sdist_has_all_of_whence_and_the_tags_version(sdist: Pat
         described = file.read("whence-1.2.3.dist-info/METADATA").decode("utf-8")
         called = file.read("whence-1.2.3.dist-info/entry_points.txt").decode("utf-8")
     wanted = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "whence").rglob("*.py")}
-    wanted |= {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").glob("whence/report/templates/*")}
+    for files in ("whence/report/templates/*", "whence/serve/static/*"):
+        wanted |= {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").glob(files)}
     assert {"whence/py.typed", *wanted} == {name for name in names if not name.startswith("whence-1.2.3.dist-info/")}
     assert "whence-1.2.3.dist-info/licenses/LICENSE" in names
     assert "whence = whence.cli.main:main" in called
