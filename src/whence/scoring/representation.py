@@ -133,6 +133,7 @@ where it has a log-likelihood gain, and count where the states are alike. Deriva
 
 def _weighted(parts: Sequence[tuple[float, Scores]]) -> Scores:
     """sum_k w_k s_k / sum_k w_k, each s_k [n_query, n_train]."""
+    # Added one after the other: a stack of [n_part, n_query, n_train] would be the largest thing in memory.
     total = parts[0][0] * parts[0][1]
     for weight, scores in parts[1:]:
         total = torch.add(total, scores, alpha=weight)
@@ -140,6 +141,7 @@ def _weighted(parts: Sequence[tuple[float, Scores]]) -> Scores:
 
 
 def _cosines(query: Block, train: RowBlock, layer: int, name: str) -> Scores:
+    # [n_query, dim] by [n_train, dim] -> [n_query, n_train]; an index multiplies its int8 numbers where they lie.
     return train[layer][name].cosines(query[layer][name])
 
 

@@ -143,6 +143,7 @@ class Extractor:
                 ) from error
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        # Halved for this batch alone, so that no value depends on what ran out of memory before it.
         half = len(indices) // 2
         return [
             part
@@ -152,7 +153,9 @@ class Extractor:
 
     def _run(self, turns: Sequence[EncodedTurn], wanted: Wanted, loss_weights: Sequence[Tensor] | None) -> Extracted:
         layout = laid_out(turns, self.loaded.pad_id, self.loaded.device)
+        # [n]: the weights of all turns one behind the other, as the layout has their predicting positions.
         weights = None if loss_weights is None else torch.cat(list(loss_weights)).to(self.loaded.device)
+        # The base is read first and alone: with an adapter it is the same model, which is then turned on again.
         before, H0 = self._before(layout) if self._contrast else (None, {})
         read = self._after(turns, layout, wanted, weights)._replace(before=before, H0=H0)
         return assembled(layout, self.vectors, read, tokens=wanted.errors, gradients=wanted.gradients)
@@ -168,6 +171,7 @@ class Extractor:
         # A gradient at an inner layer needs those of all positions at the last; g at the last layer its own alone.
         at = torch.full_like(layout.row, bool(inner) or wanted.gradients, dtype=torch.bool)
         at[layout.first] = True
+        # E: [n, hidden], the errors by word that eh is sketched from; a closed form at the head, no backward pass.
         errors = wanted.errors or any(name == "eh" for _, name in self.vectors)
         found = self._head.read(states.last, layout.targets, errors=errors, gradients_at=at)  # [n, hidden] each
         # dL/dz[j] = w[j] (p - 1_y)[j], with w[j] = 1 / n_response for the mean loss
@@ -185,7 +189,7 @@ class Extractor:
         """Likelihoods of the response tokens, and the states that are compared, before fine-tuning."""
         compared = sorted({layer for layer, name in self.vectors if name in NEEDS_BASE})
         with before_tuning(self.loaded, self._base) as untuned:
-            states = plain(untuned, layout, compared)
+            states = plain(untuned, layout, compared)  # H[layer]: [n, hidden]
             return head_likelihood(untuned, states.last, layout.targets), states.H
 
 

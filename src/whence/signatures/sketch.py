@@ -55,6 +55,7 @@ def _directions(x: Tensor) -> Float[Tensor, "n hidden"]:
     """Unit vectors, of gradients whose squares may be too small for float32; zero stays zero."""
     largest = x.abs().amax(1, keepdim=True)
     x = x / torch.where(largest > 0, largest, torch.ones_like(largest))
+    # At least 1 after the division by the largest entry, unless x is zero.
     length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1.0)
     return x / length
 
@@ -66,6 +67,7 @@ def pair_sketch(
 
     sketch[k] = sum over entries (p, q) with (bucket_a[p] + bucket_b[q]) mod dim = k of sign_a[p] sign_b[q] a[p] b[q]
     """
+    # A convolution of the two count sketches, by their spectra: dim log dim in place of dim_a times dim_b.
     spectra = [torch.fft.rfft(_counted(x, *hashes(x.shape[-1], side, dim), dim)) for side, x in enumerate((a, b))]
     found: Tensor = torch.fft.irfft(spectra[0] * spectra[1], n=dim)
     return found
