@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,3 +83,12 @@ def test_the_demo_is_served_where_it_is(whence: Whence, world: World, monkeypatc
     status, _, said = whence("demo", "--port", 9123)
     assert status == 2
     assert "--serve" in said
+
+
+def test_the_servers_packages_are_loaded_by_the_server_alone() -> None:
+    code = (
+        "import sys, whence, whence.cli.main, whence.serve; whence.Client\n"
+        "print(sorted({'fastapi', 'starlette', 'uvicorn', 'prometheus_client', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
