@@ -81,7 +81,9 @@ check:
 	$(BIN)/ruff check . && $(BIN)/ruff format . && $(BIN)/mypy && $(BIN)/python -m pytest -x -q
 
 bench: $(STAMP)
+	$(BIN)/python benchmarks/cost.py
 	$(BIN)/python benchmarks/index_speed.py
+	$(BIN)/python benchmarks/search.py --rows 100000
 
 # Leaves .venv, which takes minutes to make.
 clean:

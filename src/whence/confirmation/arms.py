@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from whence.confirmation.result import ALL, FLAGGED, RANDOM
 from whence.data import EncodedTurn, Example
 from whence.errors import InputError
-from whence.index import default_layers, score_matrix
+from whence.index import default_layers, held_layers, score_matrix
 from whence.metrics import ranking
 from whence.scoring import bm25_scores, score_form
 from whence.trace import Tracer
@@ -76,11 +76,11 @@ def bm25_ranking(rows: Sequence[Example], queries: Sequence[EncodedTurn]) -> lis
 
 
 def repsim_ranking(tracer: Tracer, queries: Sequence[EncodedTurn]) -> list[int]:
-    """Rows by the cosine of hidden states. A row that could not be encoded has no place."""
-    form = score_form("repsim")
-    matrix = score_matrix(
-        tracer.index, tracer.signatures(queries), method=form, roles=default_layers(form, tracer.index.manifest)
-    )
+    """Rows by the cosine of hidden states, at the layer where the index holds them. A row that could not be encoded has
+    no place. Raises MismatchError for an index without hidden states."""
+    form, manifest = score_form("repsim"), tracer.index.manifest
+    layers = held_layers(form, manifest) or default_layers(form, manifest)
+    matrix = score_matrix(tracer.index, tracer.signatures(queries), method=form, roles=layers)
     return [int(matrix.rows[i]) for i in first_rows(matrix.scores)]
 
 
