@@ -383,10 +383,10 @@ def test_columns_that_are_not_used_and_the_chosen_side_are_named(tmp_path: Path)
 
 
 def test_the_index_says_it_in_its_first_sentence(tmp_path: Path) -> None:
-    from whence.index.build import _about_data
+    from whence.index.build_manifest import about_data
 
     (tmp_path / "a.jsonl").write_text(json.dumps({"messages": [A, Q, A], "rejected": "x"}))
-    assert _about_data(scan(tmp_path / "a.jsonl")) == (
+    assert about_data(scan(tmp_path / "a.jsonl")) == (
         "1 rows (messages); not used, kept as metadata: column 'rejected'; "
         "1 assistant turn without a signature (first of its conversation, no prompt)"
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 
 from fake_index import FakeEncoder, FakeExtractor, FakeWriter, fake_examples, fake_manifest
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError
@@ -161,6 +163,17 @@ def test_who_may_write_at_the_same_time(tmp_path: Path) -> None:
         pass
 
 
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Here and in child processes: sums in another order differ in their last bits."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_jobs_of_a_model_and_what_the_last_step_checks(world: World, tmp_path: Path) -> None:
     out, data = tmp_path / "index", tmp_path / "train.jsonl"
     shutil.copy(world.data, data)
