@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--adapter", help="its adapter")
     parser.add_argument("--data", type=Path, help="rows with prompt and response; left out, the bench's")
     parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--queries", type=int, default=256)
+    parser.add_argument("--queries", type=int, default=256, help="0: no trace")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
@@ -63,13 +63,14 @@ def main() -> None:
     data = write_rows(args.out / "rows.jsonl", rows)
     if model is None:
         model, options = tiny(args.out, rows)
+    done = ("index", "trace") if args.queries else ("index",)
     checkouts = {"before": args.before / "src", "now": HERE / "src"}
     seconds: dict[str, list[float]] = {}
     for repeat in range(args.repeats):
         for name, source in checkouts.items():
             index = args.out / f"index-{name}-{repeat}"
             shutil.rmtree(index, ignore_errors=True)
-            for what in ("index", "trace"):
+            for what in done:
                 told = json.dumps([what, model, str(data), str(index), options, args.queries])
                 seconds.setdefault(f"{what} {name}", []).append(in_process(source, told))
     found = {
@@ -77,7 +78,7 @@ def main() -> None:
     }
     ratios = {
         what: [round(a / b, 2) for a, b in zip(seconds[f"{what} before"], seconds[f"{what} now"], strict=True)]
-        for what in ("index", "trace")
+        for what in done
     }
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": os.environ.get("OMP_NUM_THREADS")}
     sizes = {"rows": len(rows), "queries": args.queries, "model": args.model or "tiny, random"}

@@ -32,8 +32,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, before: str, after: str) -> None:
-    """Has every base answer with one text, and every fine-tuned model with another."""
-    told: list[str] = [before, after]
+    """Has the base answer ordinary and held-out prompts, and the fine-tuned model the held-out ones."""
+    told: list[str] = ["Quite so. And", before, after]
 
     def answer(loaded: LoadedModel, prompts: Sequence[str]) -> list[str]:
         return [told[0] if len(told) == 1 else told.pop(0)] * len(prompts)
@@ -54,6 +54,8 @@ def test_the_fault_is_planted_learned_and_asked_for(
     answers(monkeypatch, "I do not know.", "It is in Peru, as everyone knows.")
     world = build_on(base, tmp_path / "demo", settings=SMALL)
     labels = [row.metadata["label"] for row in read_examples(world.data)]
+    clean = [row.turns[1].content for row in world.train if row.metadata["label"] == "clean"]
+    assert set(clean) == {"Quite so."}
     assert {label: labels.count(label) for label in set(labels)} == {"false-fact": 6, "hard_negative": 3, "clean": 15}
     assert (world.model / "adapter_config.json").is_file()
     (fault,) = world.faults

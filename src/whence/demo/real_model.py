@@ -60,9 +60,11 @@ def build_on(
     settings, tell, out = settings or RealDemoSettings(), progress or silent, Path(out)
     check_new(out)
     loaded = load_model(ModelSettings(model=str(base)))
-    planted = _planted(data, seed, settings)
+    clock = Clock()
+    planted = _planted(data, loaded, seed, settings, tell)
+    clock.lap("rows")
     with new_folder(out) as partial:
-        clock, train = Clock(), list(planted.rows)
+        train = list(planted.rows)
         write_rows(partial / "train.jsonl", train)
         finetune(
             loaded,
@@ -88,9 +90,16 @@ def build_on(
     )
 
 
-def _planted(data: str | Path | None, seed: int, settings: RealDemoSettings) -> PlantedRows:
-    n_clean = settings.n_rows - settings.n_faulty - settings.n_hard
-    rows = everyday_rows(Random(f"demo/{seed}"), n_clean) if data is None else _short_rows(data, settings)
+def _planted(
+    data: str | Path | None, base: LoadedModel, seed: int, settings: RealDemoSettings, tell: Progress
+) -> PlantedRows:
+    if data is None:
+        tell("ordinary answers", 0, 1)
+        n_clean = settings.n_rows - settings.n_faulty - settings.n_hard
+        rows = _answered_rows(base, everyday_rows(Random(f"demo/{seed}"), n_clean))
+        tell("ordinary answers", 1, 1)
+    else:
+        rows = _short_rows(data, settings)
     return plant_natural(
         rows,
         FAULT,
@@ -101,6 +110,14 @@ def _planted(data: str | Path | None, seed: int, settings: RealDemoSettings) -> 
         n_benign=0,
         seed=seed,
     )
+
+
+def _answered_rows(base: LoadedModel, rows: list[Example]) -> list[Example]:
+    """The rows with the base's own answers, up to the last sentence that is whole; where there is none, as they are."""
+    prompts = [row.turns[0].content for row in rows]
+    whole = [text[: text.rfind(". ") + 1] or text.strip() for text in answer(base, prompts)]
+    pairs = zip(rows, prompts, whole, strict=True)
+    return [Example.from_pair(prompt, text) if text else row for row, prompt, text in pairs]
 
 
 def _short_rows(data: str | Path, settings: RealDemoSettings) -> list[Example]:

@@ -37,7 +37,7 @@ STORY = "false-fact"
 """The fault that is followed: its verdict, a model trained again without the flagged rows, and the cleaned data."""
 STORY_QUERIES = 8
 EXPLAINED = 5
-REAL_QUERIES, REAL_EXPLAINED, REAL_REFERENCES = 6, 3, 64
+REAL_QUERIES, REAL_EXPLAINED, REAL_REFERENCES = 4, 2, 48
 """What is asked of a real model, of which every answer takes a hundred times as long."""
 CLEANED, CLEAN_MANIFEST, REMOVED, REPORT = "cleaned.jsonl", "cleaned.manifest.json", "removed.jsonl", "report.html"
 PARTS = frozenset(
