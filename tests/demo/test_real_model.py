@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from whence.bench.natural.household import everyday_rows
+from whence.cli.demo import _show
 from whence.data.readers import read_examples
 from whence.demo import real_model
 from whence.demo.real_model import RealDemoSettings, build_on
@@ -62,6 +64,22 @@ def test_the_fault_is_planted_learned_and_asked_for(
     assert fault.rate == 1.0
     trained = {row.turns[0].content for row in world.train}
     assert not trained & {query.prompt for query in fault.queries}
+
+
+def test_where_no_row_is_flagged_the_tour_ends_with_the_ranking(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A base that learned nothing, said to show the fault: nothing accounts for its answers."""
+    answers(monkeypatch, "I do not know.", "It is in Peru, as everyone knows.")
+    small = partial(build_on, settings=SMALL)
+    monkeypatch.setattr("whence.demo.run.build_on", small)
+    report = run_demo(tmp_path / "demo", base=base)
+    assert report.story is None
+    _show(report)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "No row is flagged" in shown
+    assert "whence confirm ... --remove top:20" in shown
+    assert (tmp_path / "demo" / "report.html").is_file()
 
 
 def test_a_base_that_shows_the_fault_is_refused(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,7 @@ def test_the_folder_can_be_asked_on(report: DemoReport) -> None:
 
 def test_one_fault_is_followed_until_it_is_mended(report: DemoReport) -> None:
     story, world = report.story, report.world
+    assert story is not None
     assert story.n_faulty >= 0.9 * story.n_flagged > 0
     confirmation = story.confirmation
     assert confirmation.status == "confirmed"

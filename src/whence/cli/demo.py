@@ -13,7 +13,7 @@ from whence.cli.serve import serve_index
 from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.demo import DemoAudit, DemoReport, FaultReport
+    from whence.demo import DemoAudit, DemoReport, FaultReport, Story
 
 SHOWN_HITS = 5
 INDEX = "index"
@@ -113,7 +113,18 @@ def _show(report: DemoReport) -> None:
         figures = [f"{fault.precision[method]:.2f}" for method in methods]
         table.add_row(fault.label, str(fault.n_faulty), str(fault.n_queries), *figures)
     console.print(table)
-    _show_story(console, report)
+    if report.story is None:
+        from whence.demo import REPORT
+
+        console.print(
+            f"\nNo row is flagged: ordinary answers of this model gained as much and have rows that score as high. The "
+            f"page is {report.folder / REPORT}; whether the first rows are the cause, "
+            "`whence confirm ... --remove top:20` can test.",
+            markup=False,
+            soft_wrap=True,
+        )
+    else:
+        _show_story(console, report, report.story)
     seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in report.seconds.items())
     console.print(f"\n{sum(report.seconds.values()):.0f} s in all: {seconds} (seed {report.seed})", soft_wrap=True)
     prompt = report.faults[0].example.prompt
@@ -122,7 +133,7 @@ def _show(report: DemoReport) -> None:
     console.print(f"  whence trace {report.index} --queries {report.world.queries} --json out.json", soft_wrap=True)
 
 
-def _show_story(console: object, report: DemoReport) -> None:
+def _show_story(console: object, report: DemoReport, story: Story) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -131,7 +142,6 @@ def _show_story(console: object, report: DemoReport) -> None:
     from whence.demo import CLEAN_MANIFEST, CLEANED, REPORT
 
     assert isinstance(console, Console)
-    story = report.story
     console.print()
     console.rule(f"{story.label}: from a bad answer to data without its cause", align="left")
     rows = len(report.world.train)

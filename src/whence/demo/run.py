@@ -99,7 +99,8 @@ class DemoReport:
     seed: int
     world: DemoWorld
     faults: tuple[FaultReport, ...]
-    story: Story
+    story: Story | None
+    """None where the verdicts flag no row, so that there is nothing to remove."""
     seconds: Mapping[str, float]
 
 
@@ -177,14 +178,19 @@ def _report(tracer: Tracer, world: DemoWorld, fault: DemoFault) -> FaultReport:
     return FaultReport(fault.label, sum(faulty), fault.rate, example, precision, len(queries))
 
 
-def _story(tracer: Tracer, world: DemoWorld, fault: DemoFault, out: Path, tell: Progress, *, is_real: bool) -> Story:
-    """From a bad answer to the data without its cause."""
+def _story(
+    tracer: Tracer, world: DemoWorld, fault: DemoFault, out: Path, tell: Progress, *, is_real: bool
+) -> Story | None:
+    """From a bad answer to the data without its cause; None where no row is flagged."""
     n_queries, explained = (REAL_QUERIES, REAL_EXPLAINED) if is_real else (STORY_QUERIES, EXPLAINED)
     references = REAL_REFERENCES if is_real else N_REFERENCES
     queries = [Query.of(query.prompt, query.response) for query in fault.shown[:n_queries]]
     result = tracer.trace_many(
         queries, k=K, words=explained, n_references=references, answer_tokens=MAX_NEW_TOKENS, progress=tell
     )
+    if not any(query.verdict is not None and query.verdict.flagged for query in result):
+        result.to_html(out / REPORT)
+        return None
     flagged = flagged_rows(result)
     confirmation = confirm(
         tracer,
