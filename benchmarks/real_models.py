@@ -252,6 +252,7 @@ def by_case(found: dict[str, ResultRow]) -> str:
         "AUC hard",
     )
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    counted: list[tuple[float, ...]] = []
     for name, result in found.items():
         methods = result.get("methods")
         if not isinstance(methods, list):
@@ -269,6 +270,11 @@ def by_case(found: dict[str, ResultRow]) -> str:
             f"{number(default, 'auc_hard'):.3f}" if default.get("auc_hard") is not None else "",
         ]
         lines.append("| " + " | ".join([name, *cells]) + " |")
+        others = (number(rows[key], "ap") for key in ("rept-centred", "bm25 prompt+response", "random"))
+        counted.append((number(default, "ap"), number(best, "ap"), *others))
+    if counted:
+        means = [f"{sum(column) / len(counted):.3f}" for column in zip(*counted, strict=True)]
+        lines.append("| " + " | ".join([f"mean of {len(counted)}", means[0], "", "", *means[1:], "", ""]) + " |")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from whence.results import ContrastPhrase
-from whence.trace import word_spans
+from whence.trace import longest_phrases, word_spans
 
 Part = Literal["prompt", "response"]
 PARTS: tuple[Part, ...] = ("prompt", "response")
@@ -78,7 +78,7 @@ def contrast_phrases(
             least = max(LEAST_ROWS, LEAST_SHARE * len(texts))
             looked_at[number][part] = len(all_of_part)
             recurrent = {gram: one for gram, one in all_of_part.items() if len(one.rows) >= least}
-            found[number][part] = _longest(recurrent)
+            found[number][part] = longest_phrases(recurrent)
     elsewhere = _counted(found, members, others, parts)
     return [
         _ranked(found[number], looked_at[number], elsewhere[number], len(groups[number]), n_others[number], limit)
@@ -104,18 +104,6 @@ def _collected(texts: Sequence[RowText], part: Part) -> dict[Gram, _Candidate]:
                         one.starts += first == places[0]
                         one.ends += stop - 1 == places[-1]
     return found
-
-
-def _longest(candidates: dict[Gram, _Candidate]) -> dict[Gram, _Candidate]:
-    """Without the phrases that are part of a longer one with the same rows."""
-    dropped: set[Gram] = set()
-    for gram, one in candidates.items():
-        for first in range(len(gram)):
-            for stop in range(first + 1, len(gram) + 1):
-                inner = gram[first:stop]
-                if len(inner) < len(gram) and inner in candidates and candidates[inner].rows == one.rows:
-                    dropped.add(inner)
-    return {gram: one for gram, one in candidates.items() if gram not in dropped}
 
 
 def _counted(

@@ -64,6 +64,7 @@ def build_on(
     clock = Clock()
     planted = _planted(data, loaded, seed, settings, tell)
     clock.lap("rows")
+    # The base is trained in place; what follows loads it again, so nothing is asked of half-trained weights.
     with new_folder(out) as partial:
         train = list(planted.rows)
         write_rows(partial / "train.jsonl", train)

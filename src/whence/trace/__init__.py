@@ -8,6 +8,7 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.trace.explain.explainer import Explainer
+    from whence.trace.explain.phrases import longest_phrases
     from whence.trace.explain.words import word_spans
     from whence.trace.query.queries import Query, read_queries
     from whence.trace.rank.ranking import RankedBatch
@@ -23,6 +24,7 @@ __all__ = [
     "TraceOptions",
     "TraceSettings",
     "Tracer",
+    "longest_phrases",
     "read_queries",
     "word_spans",
 ]
@@ -30,6 +32,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "explain.phrases": ["longest_phrases"],
         "explain.words": ["word_spans"],
         "explain.explainer": ["Explainer"],
         "query.queries": ["Query", "read_queries"],

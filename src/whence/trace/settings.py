@@ -33,7 +33,7 @@ class TraceSettings:
     span_tokens: the same by response tokens: (a, b) means a, a + 1, ..., b - 1, from 0.
     wanted:      the answer that should have been given; asked about is what the bad one has in place of it.
     words:       of how many hits, the first ones, the words are explained; 0 for none. deletion: with the curve of each
-                 hit's score while its words are deleted in turn, which costs more than all the rest.
+                 hit's score while its words are deleted in turn, which takes longer.
     verdict:     flag candidate causes, and say what else could explain each rank. fdr: at this false discovery rate.
     confounds:   False leaves out what else could explain each rank, a second score of every row and a word index.
     references:  ordinary queries to calibrate with; None draws n_references prompts from the data, by `seed`.

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from whence.data import Span
 from whence.results import Phrase, Words
@@ -23,6 +23,15 @@ MAX_PHRASES = 10
 
 Gram = tuple[str, ...]
 """The words of a phrase, case folded."""
+
+
+class HasRows(Protocol):
+    """A phrase that was found in some rows."""
+
+    rows: set[int]
+
+
+Found = TypeVar("Found", bound=HasRows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,7 @@ def recurrent_phrases(
     for row, (text, words) in enumerate(rows):
         _collect(row, text, words, candidates)
     # A phrase needs two rows; of one row's words every run would be one.
-    candidates = _longest({gram: one for gram, one in candidates.items() if len(one.rows) > 1})
+    candidates = longest_phrases({gram: one for gram, one in candidates.items() if len(one.rows) > 1})
     elsewhere, n_others = _count(candidates, others)
     ranked: list[tuple[float, str, Gram, Phrase]] = []
     for gram, one in candidates.items():
@@ -150,7 +159,7 @@ def _collect(row: int, text: str, words: Words, candidates: dict[Gram, _Found]) 
         one.ends &= not any(real[stop:])
 
 
-def _longest(candidates: dict[Gram, _Found]) -> dict[Gram, _Found]:
+def longest_phrases(candidates: dict[Gram, Found]) -> dict[Gram, Found]:
     """Without the phrases that are part of a longer one with the same rows."""
     dropped: set[Gram] = set()
     for gram, one in candidates.items():
@@ -184,4 +193,13 @@ def _count(candidates: dict[Gram, _Found], others: Iterable[str]) -> tuple[Count
     return counts, n_others
 
 
-__all__ = ["HIGH_SCORE", "MAX_PHRASES", "MAX_WORDS", "Run", "high_scoring", "recurrent_phrases", "runs"]
+__all__ = [
+    "HIGH_SCORE",
+    "MAX_PHRASES",
+    "MAX_WORDS",
+    "Run",
+    "high_scoring",
+    "longest_phrases",
+    "recurrent_phrases",
+    "runs",
+]
