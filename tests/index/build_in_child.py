@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
 from whence.errors import IndexFolderError
-from whence.index import shard_notes, shards
+from whence.index import shard_commits, shards
 from whence.index.engines import in_process
 
 SHARD_BYTES = 150_000
@@ -54,7 +54,7 @@ def in_child(work: Callable[[], None], kill_after: float | None = None) -> tuple
 
 def dying(function: str, call: int, *, after: bool) -> None:
     """Makes the module's function kill the process at its n-th call, before or after doing its work."""
-    module = {"write_fragment": shard_notes, "commit_shard": in_process}.get(function, shards)
+    module = {"write_fragment": shard_commits, "commit_shard": in_process}.get(function, shards)
     original = getattr(module, function)
     calls = iter(range(1, 1 << 30))
 

@@ -22,7 +22,7 @@ from whence.index.jobs import Job, JobState, check_versions, finish_index, run_j
 from whence.index.locking import finishing, joined, locked
 from whence.index.manifest import MANIFEST, RECORDS, SHARDS, require_manifest
 from whence.index.rejects import Rejects
-from whence.index.shard_notes import committed_notes
+from whence.index.shard_commits import committed_notes
 from whence.index.shards import compute_shards, seal, shard_groups, write_index, write_index_with
 from whence.index.store import Index
 from whence.index.verification import verify

@@ -16,7 +16,7 @@ import torch
 from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
 from whence.data.examples import EncodedTurn
 from whence.errors import DataError, IndexFolderError, NonFiniteError
-from whence.index import shard_notes
+from whence.index import shard_commits
 from whence.index.locking import locked
 from whence.index.manifest import BACKUP, CENTRES, LOCK, MANIFEST, RECORDS, REJECTED, RUN, read_manifest
 from whence.index.shards import write_index
@@ -234,7 +234,7 @@ def test_zero_gradient_is_legal(tmp_path: Path) -> None:
 def test_full_disk_says_what_is_saved_and_the_same_command_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = shard_notes.write_fragment, []
+    original, calls = shard_commits.write_fragment, []
 
     def full(*given: object) -> object:
         calls.append(1)
@@ -242,7 +242,7 @@ def test_full_disk_says_what_is_saved_and_the_same_command_continues(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return original(*given)
 
-    monkeypatch.setattr(shard_notes, "write_fragment", full)
+    monkeypatch.setattr(shard_commits, "write_fragment", full)
     with pytest.raises(
         IndexFolderError, match=r"No space left on device(.|\n)*32 of 100 rows are saved(.|\n)*same command"
     ):

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 from samples import evil, result_of, toronto
 from whence.report.notebook import render_html
-from whence.report.shading import LONGEST, SHADES, row_scale, shaded, text_scale
+from whence.report.notebook_shading import LONGEST, SHADES, row_scale, shaded, text_scale
 from whence.results.types import Words
 
 

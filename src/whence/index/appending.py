@@ -32,7 +32,7 @@ from whence.index.records import ARROW_TYPES, filter_columns, filter_value, reco
 from whence.index.rejects import Rejects
 from whence.index.reopening import OpenWorkbench, reopen
 from whence.index.saving import saving
-from whence.index.shard_notes import ShardNote, committed_notes, write_fragment
+from whence.index.shard_commits import ShardNote, committed_notes, write_fragment
 from whence.index.shards import check_shards, compute_shards
 from whence.index.store import Index
 from whence.progress import Progress, counted

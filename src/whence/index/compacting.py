@@ -14,7 +14,7 @@ from whence.index.history import Change
 from whence.index.locking import locked
 from whence.index.publishing import clear, commit_all, current_records, fragments_now, next_generation, publish
 from whence.index.saving import saving
-from whence.index.shard_notes import write_fragment
+from whence.index.shard_commits import write_fragment
 from whence.index.store import Index
 
 

@@ -22,7 +22,7 @@ from whence.index.locking import finishing, joined
 from whence.index.manifest import Manifest, require_manifest
 from whence.index.rejects import Rejects
 from whence.index.reopening import reopen
-from whence.index.shard_notes import committed_notes
+from whence.index.shard_commits import committed_notes
 from whence.index.shards import begin, compute_shards, make_folder, seal
 from whence.index.store import Index
 from whence.progress import Count

@@ -1,7 +1,7 @@
 """Who may write an index at the same time: one run that builds or changes it, or any number of jobs of one build.
 
 The locks are the system's, which lets go when a process ends, however it ends. They guard against mistakes on one
-machine; what jobs on several machines do is safe without them (whence.index.shard_notes).
+machine; what jobs on several machines do is safe without them (whence.index.shard_commits).
 """
 
 from __future__ import annotations

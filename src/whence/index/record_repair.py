@@ -24,7 +24,7 @@ from whence.index.manifest import RECORDS, Manifest
 from whence.index.publishing import commit_all, fragments_now
 from whence.index.records import record_schema, record_table
 from whence.index.reopening import OpenWorkbench
-from whence.index.shard_notes import write_fragment
+from whence.index.shard_commits import write_fragment
 
 
 class RemadeRecords(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 from whence.errors import DataError
 from whence.files import appears_whole
 from whence.index.manifest import REJECTED, Manifest
-from whence.index.shard_notes import RejectLine, ShardNote, committed_notes
+from whence.index.shard_commits import RejectLine, ShardNote, committed_notes
 
 SHOWN_REASONS = 3
 

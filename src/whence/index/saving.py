@@ -9,7 +9,7 @@ from pathlib import Path
 from whence.errors import IndexFolderError
 from whence.index.manifest import read_manifest
 from whence.index.reading import first_line
-from whence.index.shard_notes import saved_rows
+from whence.index.shard_commits import saved_rows
 
 
 @contextmanager

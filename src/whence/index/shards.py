@@ -1,6 +1,6 @@
 """Writing an index shard by shard: a shard is the unit of work and of commit.
 
-A shard is `shard_rows` consecutive rows. It is committed when its note appears (whence.index.shard_notes), so after a
+A shard is `shard_rows` consecutive rows. It is committed when its note appears (whence.index.shard_commits), so after a
 crash a shard is there or not, and the same command continues with those that are not. A shard is always computed in the
 same batches, whoever computes it, so its values do not depend on where a run was interrupted. When all are there the
 index is sealed: the files of the shards become the records, and the manifest says that it is complete.
@@ -29,7 +29,7 @@ from whence.index.records import record_schema
 from whence.index.rejects import Rejects
 from whence.index.sameness import differences
 from whence.index.saving import saving
-from whence.index.shard_notes import ShardNote, committed_note, committed_notes
+from whence.index.shard_commits import ShardNote, committed_note, committed_notes
 from whence.index.store import Index
 from whence.progress import Count
 

@@ -20,7 +20,7 @@ from whence.index.offsets import RecordOffsets
 from whence.index.packed import PackedVectors
 from whence.index.reading import damage_named, damaged, first_line, names_damage, names_damage_of_each
 from whence.index.records import FIELDS, open_records
-from whence.index.shard_notes import saved_rows
+from whence.index.shard_commits import saved_rows
 from whence.index.stored_form import directions, int8_numbers, read_columns
 from whence.scoring import CENTRED, Centres, VectorBlock, Vectors
 

@@ -16,7 +16,7 @@ from whence.index.recomputation import differing_rows
 from whence.index.records import open_records, record_schema
 from whence.index.rejects import rejected_rows
 from whence.index.reopening import OpenWorkbench
-from whence.index.shard_notes import saved_rows
+from whence.index.shard_commits import saved_rows
 from whence.index.store import Index
 from whence.progress import Progress, counted
 

@@ -7,8 +7,8 @@ from html import escape
 
 from whence.report.figures import query_figures
 from whence.report.html import render_page
+from whence.report.notebook_shading import row_scale, shaded, text_scale
 from whence.report.printable import printable
-from whence.report.shading import row_scale, shaded, text_scale
 from whence.report.svg import sheet_svg
 from whence.report.terminal import SHOWN_METADATA, shorten
 from whence.report.wording import cut_note, headline

@@ -1,1 +1,1 @@
-"""Where shards are computed. An engine turns examples into a shard's table; it writes nothing."""
+"""Where shards are computed: from examples to a shard's table. What is written is `whence.index.shard_commits`'."""

@@ -15,7 +15,7 @@ from whence.index.engines.local import EncodesExamples, ExtractsSignatures, Loca
 from whence.index.file_table import ShardRows
 from whence.index.manifest import Manifest
 from whence.index.records import record_table
-from whence.index.shard_notes import ShardNote, commit_shard
+from whence.index.shard_commits import ShardNote, commit_shard
 
 Task = tuple[ShardRows, list[Example]]
 """A shard to compute, with its rows."""

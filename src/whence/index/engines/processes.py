@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 
 from whence.errors import IndexFolderError, WhenceError
 from whence.index.engines.in_process import ShardWriter, Task
-from whence.index.shard_notes import ShardNote
+from whence.index.shard_commits import ShardNote
 
 MAX_TRIES = 3
 STOP_SECONDS = 5.0

@@ -19,7 +19,7 @@ from whence.errors import IndexFolderError, InputError, WhenceError
 from whence.index.engines.in_process import ShardWriter, Task
 from whence.index.engines.processes import MAX_TRIES, OpenWriter
 from whence.index.file_table import ShardRows
-from whence.index.shard_notes import ShardNote
+from whence.index.shard_commits import ShardNote
 
 IN_FLIGHT = 2
 """Shards at one actor: the one that it computes, and the next."""
