@@ -128,14 +128,18 @@ def test_what_cannot_be_mapped_is_read_through_lance(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     narrow = stored_index(tmp_path / "narrow", drawn(), Storage("int8", 24), torch.ones(N))
-    reader = BlockReader(narrow)
-    assert sum(len(block) for block in reader.blocks([(1, "h")], dtype=torch.float32)) == N
+    # Newer versions of Lance pack narrow vectors in a way of their own; of older ones they can be mapped.
+    (plain,) = narrow.blocks([(1, "h")])
+    found = torch.cat(
+        [block.vectors[1]["h"].unit for block in BlockReader(narrow).blocks([(1, "h")], dtype=torch.float32)]
+    )
+    assert torch.equal(found, plain.vectors[1]["h"].unit)
     half = BlockReader(stored_index(tmp_path / "half", drawn(), Storage("float16"), torch.ones(N)))
     assert sum(len(block) for block in half.blocks([(1, "h")], dtype=torch.float32)) == N
     monkeypatch.setattr(mapped, "_as_lance_reads", lambda *_: False)
     other = BlockReader(index)
     assert sum(len(block) for block in other.blocks([(1, "h")], dtype=torch.float32)) == N
-    assert [reader.mapped, half.mapped, other.mapped] == [False] * 3
+    assert [half.mapped, other.mapped] == [False] * 2
 
 
 def test_deleted_records_are_not_mapped(tmp_path: Path) -> None:

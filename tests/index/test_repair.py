@@ -61,7 +61,8 @@ def test_every_file_is_known(whole: Path) -> None:
     there = {str(path.relative_to(whole)) for path in whole.rglob("*") if path.is_file()}
     unknown = there - set(files_of(whole))
     kinds = {"_transactions" if "_transactions" in name else Path(name).name for name in unknown}
-    assert kinds == {".whence.lock", "latest_version_hint.json", "_transactions"}
+    # Newer versions of Lance write the hint.
+    assert kinds - {"latest_version_hint.json"} == {".whence.lock", "_transactions"}
 
 
 def test_every_flipped_byte_and_every_cut_is_found(whole: Path, tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ def commit_all(out: Path, schema: pa.Schema, fragments: Sequence[Fragment]) -> l
         all files were written of such tables.
     """
     assert not any(fragment.has_deletions for fragment in fragments)
-    operation = lance.LanceOperation.Overwrite(schema, [_metadata(fragment) for fragment in fragments])
+    # Without numbers of their own: Lance then numbers all. Older versions kept what was there, and gave one twice.
+    unnumbered = [Fragment(lance={**one.lance, "id": 0}, shards=one.shards) for one in fragments]
+    operation = lance.LanceOperation.Overwrite(schema, [_metadata(fragment) for fragment in unnumbered])
     return lance.LanceDataset.commit(str(out / RECORDS), operation)
 
 
