@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from whence.data import scan
 from worlds import World
 
 
@@ -25,6 +26,16 @@ def test_json_to_standard_output_or_a_file(whence, world: World, tmp_path: Path)
     assert json.loads(shown)["layers"] == [3, 4]
     assert whence(*words, "--json", tmp_path / "plan.json") == (0, "", "")
     assert json.loads((tmp_path / "plan.json").read_text("utf-8"))["schema"] == "whence.plan/1"
+
+
+def test_what_is_noted_of_the_rows_is_said_as_by_an_index(whence, world: World, tmp_path: Path) -> None:
+    rows = [json.loads(line) | {"thinking": "hm"} for line in world.data.read_text("utf-8").splitlines()]
+    noted = tmp_path / "noted.jsonl"
+    noted.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    words = ("plan", world.model, noted, "--max-length", 64, "-q")
+    notes = json.loads(whence(*words, "--json", "-")[1])["notes"]
+    assert notes == list(scan(str(noted)).notes) != []
+    assert f"Note: {notes[0]}" in " ".join(whence(*words[:-1])[1].split())
 
 
 @pytest.mark.parametrize(

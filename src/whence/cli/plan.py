@@ -116,6 +116,8 @@ def _show(found: Plan) -> None:
         f"--max-tokens {found.max_tokens}; {found.n_sampled} rows sampled in {clock(found.probe_seconds)}",
         markup=False,
     )
+    for note in found.notes:
+        console.print(f"Note: {note}", markup=False)
     console.print(table)
     if found.budget is not None:
         console.print(found.budget.text, markup=False)

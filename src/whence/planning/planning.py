@@ -212,6 +212,7 @@ def _told(probed: _Probed, costs: Costs, peak: Peak) -> Plan:
         disk=round(probed.storing.bytes * n_records),
         trace_seconds=probed.load_seconds + one + probed.storing.search_seconds * n_records,
         probe_seconds=0.0,
+        notes=tuple(probed.found.notes),
     )
 
 

@@ -73,6 +73,8 @@ class Plan:
     trace_seconds: float
     """Loading the model and ranking for one query with a given response, without a verdict."""
     probe_seconds: float
+    notes: tuple[str, ...] = ()
+    """What was found of the rows and is not used as it stands, as `whence index` says it."""
     budget: Budgeted | None = None
 
     def to_json(self, path: str | Path | None = None) -> str:
