@@ -37,7 +37,7 @@ def copied(place: Path) -> Path:
     """The sources as a download of them has them: without git, without what a build leaves behind."""
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.pyc")
     shutil.copytree(ROOT / "src", place / "src", ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, place)
     return place
 
@@ -84,6 +84,11 @@ def test_a_wheel_from_an_sdist_has_all_of_whence_and_the_tags_version(sdist: Pat
     assert "whence-1.2.3.dist-info/licenses/LICENSE" in names
     assert "whence = whence.cli.main:main" in called
     assert "Requires-Python: >=3.11" in described
+    assert "Description-Content-Type: text/markdown" in described
+    assert "pip install -e ." in described
+    # A package index shows the README away from the repository: what it links to must be an address.
+    assert re.findall(r"\]\((?!https?:)", (ROOT / "README.md").read_text("utf-8"))
+    assert re.findall(r"\]\((?!https?:)[^)]*\)", described) == []
 
 
 def test_without_git_and_without_an_sdist_it_builds_all_the_same(tmp_path: Path) -> None:
