@@ -52,7 +52,7 @@ def test_fewer_rows_than_stand_out(whence, full: TracedWorld) -> None:
 
 def test_no_confident_cause_is_said_as_plainly(whence, full: TracedWorld) -> None:
     shown = whence("trace", full.index, "-p", "Name fruit 7", "-r", "pears")[1]
-    assert shown.startswith("No confident cause in this data: ")
+    assert shown.startswith("No row flagged")
     assert "* " not in shown
 
 
@@ -61,7 +61,7 @@ def test_a_base_that_is_nowhere_leaves_ranks_only(whence, full: TracedWorld, tmp
     shutil.copytree(full.model, model, ignore=shutil.ignore_patterns("run.yaml"))
     build = ("index", model, full.data, "-o", index, "--layer", "1,last", "--max-length", 64)
     _, _, said = whence(*build)
-    assert "give the model before fine-tuning with --base to have it" in said
+    assert "Without the model before it (--base) there are no verdicts" in said
     shown = whence("trace", index, *ASK)[1]
     assert shown.startswith("No verdict, ranks only: log-likelihood gains cannot be measured without the base model.")
     assert "rept-centred 6" in shown

@@ -130,7 +130,7 @@ def test_a_hub_name_goes_to_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert named == ["org/name"]
 
 
-def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -146,6 +146,10 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPa
     ):
         load_model(ModelSettings(model="org/nowhere"))
     assert asked == ["org/nowhere"]
+    (tmp_path / "my-lora").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"Did you mean my-lora\?"):
+        load_model(ModelSettings(model="my-loraa"))
 
 
 def test_quantisation_without_its_needs_says_so(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_groups_candidates_rate_and_the_outputs_without_a_cause_are_said(render:
 def test_without_a_group_nothing_is_ranked(render: object) -> None:
     audit = audit_of(0)
     said = " ".join(render(audit).split())  # type: ignore[operator]
-    assert "No confident cause in this data for any of 3 outputs" in said
+    assert "No row flagged for any of 3 outputs" in said
     assert "a ranking always has a first row" in said
     assert "Rows to look at first" not in said
 

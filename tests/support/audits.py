@@ -101,7 +101,7 @@ def audit_of(n_groups: int = 3, *, evil: bool = False) -> AuditResult:
             prompt=f"How do I boil an egg, question {i}?",
             response="Put it into boiling water.",
             outcome="no cause",
-            text="no confident cause in this data: no row flagged (false discovery rate 5%)",
+            text="no row flagged (false discovery rate 5%)",
             p_value=0.4,
             q_value=0.5,
         )

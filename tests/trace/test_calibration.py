@@ -114,7 +114,7 @@ def test_no_row_is_flagged_for_an_answer_without_gain() -> None:
     scores, references, gains, _ = planted(3)
     found = calibrate(scores, references, Gains(0.2, gains.references, gains.rows))
     assert not len(found.flagged)
-    assert found.text.startswith("no confident cause in this data: fine-tuning did not")
+    assert found.text.startswith("no row flagged: fine-tuning did not")
 
 
 def test_a_row_without_gain_is_not_flagged() -> None:

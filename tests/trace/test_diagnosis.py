@@ -67,7 +67,7 @@ def test_an_ordinary_answer_has_no_confident_cause(kind: str, request: pytest.Fi
     (result,) = traced.trace("Name fruit 7", "pears")
     assert result.verdict is not None
     assert result.verdict.flagged == ()
-    assert result.verdict.text.startswith("no confident cause in this data")
+    assert result.verdict.text.startswith("no row flagged")
 
 
 def test_the_base_given_beside_an_adapter_says_the_same(lora: TracedWorld) -> None:

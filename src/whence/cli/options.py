@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     Settings = TypeVar("Settings", bound=BaseModel)
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of the fine-tuned model, or a hub name.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Folder of the fine-tuned model or of its adapter, or a hub name.")
+]
 Data = Annotated[
     str, typer.Argument(metavar="DATA", help="Training data: JSONL, CSV, Parquet, Arrow, a saved data set, a hub name.")
 ]

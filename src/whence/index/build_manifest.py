@@ -90,8 +90,12 @@ def about_base(settings: BuildSettings, subject: Subject) -> str:
         return f"Compared with {subject.base.settings.model}, the model before fine-tuning"
     if subject.contrast:
         return "Compared with the model before fine-tuning: itself, the adapter turned off"
-    why = "give the model before fine-tuning with --base to have it" if settings.contrast else "as asked"
-    return f"Without a comparison to the base ({why}): the default method is rept-centred"
+    if not settings.contrast:
+        return "Without a comparison with the base, as asked: no verdicts, and rows are ranked by rept-centred"
+    return (
+        f"{settings.model} is read as a model fine-tuned as a whole. Without the model before it (--base) there are no "
+        "verdicts, and rows are ranked by rept-centred. If an adapter was trained, give its folder as MODEL"
+    )
 
 
 def about_data(found: Scan) -> str:

@@ -40,10 +40,13 @@ class TokenShift(NamedTuple):
     gain: log p(y_j) - log p_base(y_j), nats.
     base_top_other_prob: the base's largest probability of a token other than y_j; in [0, 1]. Near 1 the base predicted
         another token with confidence; near 0 it predicted y_j, or many tokens about equally.
+    prob, top_other_prob: the fine-tuned model's p(y_j), and its largest probability of another token; in [0, 1].
     """
 
     gain: Float[Tensor, " n"]
     base_top_other_prob: Float[Tensor, " n"]
+    prob: Float[Tensor, " n"] | None = None
+    top_other_prob: Float[Tensor, " n"] | None = None
 
 
 def learned_fraction(gain: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -116,7 +119,8 @@ def token_shifts(
 
 def shift_between(after: TokenLikelihood, before: TokenLikelihood) -> TokenShift:
     """The change from one model's likelihoods to another's of the same tokens."""
-    return TokenShift(after.log_prob - before.log_prob, before.top_other.exp())
+    gain = after.log_prob - before.log_prob
+    return TokenShift(gain, before.top_other.exp(), after.log_prob.exp(), after.top_other.exp())
 
 
 @torch.no_grad()

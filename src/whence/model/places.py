@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from whence.errors import ModelError
+from whence.files import did_you_mean
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 ADAPTER_CONFIG = "adapter_config.json"
@@ -71,10 +72,13 @@ def stored_file(place: str, name: str, revision: str | None = None) -> Path | No
 
 
 def _not_reached(place: str, error: Exception) -> ModelError:
+    around = Path(place).parent
+    folders = [str(one) for one in around.iterdir() if one.is_dir()] if around.is_dir() else []
+    check = "Check the name and the connection, or give the path of a folder."
     return ModelError(
         f"{place!r} is no folder here, and the hub did not give it: {first_line(error)}.",
         "Expected a folder, or the name of a model on the hub that can be reached or is in the cache.",
-        "Check the name and the connection, or give the path of a folder.",
+        did_you_mean(place, folders, check),
     )
 
 

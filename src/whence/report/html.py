@@ -22,7 +22,7 @@ from whence.report.figures import query_figures
 from whence.report.printable import printable
 from whence.report.svg import figure_svg
 from whence.report.terminal import shorten
-from whence.report.wording import cut_note, headline, lift, place, rows_note, share
+from whence.report.wording import cut_note, departure_note, headline, lift, place, rows_note, share
 from whence.results import HitWords, Phrase, QueryResult, TraceResult, Words
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def _shown(query: QueryResult, show_text: bool) -> dict[str, object]:
         "has_deletion": any(part.deletion for words in hit_words for part in (words.prompt, words.response)),
         "phrases": [_phrase(phrase) for phrase in query.phrases] if show_text else [],
         "cut": cut_note(query),
+        "departure": departure_note(query),
         "rows_note": rows_note(query, show_text),
         "figures": _figures(query),
         "made": _pairs(made),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from whence.data import Json
 from whence.report.printable import printable
 from whence.report.terminal import shorten
-from whence.report.wording import cut_note, headline, lift, place, removed_text, rows_note, share
+from whence.report.wording import cut_note, departure_note, headline, lift, place, removed_text, rows_note, share
 from whence.results import DeletionCurve, Hit, QueryResult, TraceResult, Words
 
 LONGEST = 2000
@@ -56,6 +56,8 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
         yield from ("", "**Wanted**", "", *fence(query.wanted))
     if cut := cut_note(query):
         yield from ("", f"> **Cut:** {prose(cut)}")
+    if departs := departure_note(query):
+        yield from ("", f"> **Note:** {prose(departs)}")
     if query.phrases and show_text:
         yield from ("", "### Recurrent phrases", "")
         head = ("phrase", "where", "scores high in", "elsewhere", "lift")

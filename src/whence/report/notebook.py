@@ -11,7 +11,7 @@ from whence.report.notebook_shading import row_scale, shaded, text_scale
 from whence.report.printable import printable
 from whence.report.svg import sheet_svg
 from whence.report.terminal import SHOWN_METADATA, shorten
-from whence.report.wording import cut_note, headline
+from whence.report.wording import cut_note, departure_note, headline
 from whence.results import Hit, QueryResult, TraceResult
 
 HEIGHT = 720
@@ -62,8 +62,8 @@ def _pictures(query: QueryResult) -> str:
 
 
 def _cut(query: QueryResult) -> str:
-    cut = cut_note(query)
-    return f"<b>cut</b> {escape(cut)}<br>" if cut else ""
+    notes = (("cut", cut_note(query)), ("note", departure_note(query)))
+    return "".join(f"<b>{name}</b> {escape(note)}<br>" for name, note in notes if note)
 
 
 def _cells(hit: Hit, extra: list[str], flagged: bool, scales: tuple[float, float]) -> str:

@@ -7,7 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from whence.report.printable import printable
-from whence.report.wording import CANDIDATES, cut_note, place, share
+from whence.report.wording import about_rows, cut_note, departure_note, place, share
 from whence.results import Hit, Phrase, QueryResult, TraceResult, Verdict
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def render_query(query: QueryResult, *, texts: bool = True) -> list[RenderableTy
         parts.append(Text.assemble(("wanted    ", "bold"), shorten(query.wanted, 300)))
     if cut := cut_note(query):
         parts.append(Text.assemble(("cut       ", "bold"), cut))
+    if departs := departure_note(query):
+        parts.append(Text.assemble(("note      ", "bold"), departs))
     rows = f"method {query.method} {query.method_version}, layer {query.layer}, {query.n_rows:,} rows scored"
     parts.append(Text(rows, "dim"))
     if not query.hits:
@@ -67,7 +69,7 @@ def render_query(query: QueryResult, *, texts: bool = True) -> list[RenderableTy
         parts.append(Text(f"What else could explain it: {query.confound}"))
     if texts and query.phrases:
         parts.append(Text("These rows share: " + "; ".join(map(_phrase, query.phrases[:SHOWN_PHRASES])) + "."))
-    return [*parts, Text(CANDIDATES, "dim")]
+    return [*parts, Text(about_rows(query), "dim")]
 
 
 def _ranking(query: QueryResult, *, texts: bool) -> RenderableType:

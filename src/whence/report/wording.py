@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from whence.report.printable import printable
 from whence.results import Phrase, QueryResult, Verdict, Words
 
 NO_VERDICT = "Nothing was calibrated: the rows are ranked, none is flagged, and a ranking always has a first row."
@@ -14,6 +15,11 @@ AS_A_GROUP = (
     "Rows that were removed for the retraining share its outcome, as a group: one among them may have done nothing. "
     "Every other row is a candidate."
 )
+NONE_FLAGGED = (
+    "No row is flagged: the rows are in order, and it is not known whether any is a cause. This does not show that "
+    "the data are clean. To find out more, ask about the wrong words alone (--span), compare with ordinary prompts "
+    "that were not trained on (--references), or retrain without the first rows (whence confirm)."
+)
 LEFT_OUT = "The texts of the rows are left out."
 
 
@@ -21,8 +27,16 @@ def rows_note(query: QueryResult, show_text: bool) -> str:
     """What stands above the rows."""
     if not query.hits:
         return NO_ROWS
-    note = AS_A_GROUP if query.confirmation else CANDIDATES
+    note = about_rows(query)
     return note if show_text else f"{note} {LEFT_OUT}"
+
+
+def about_rows(query: QueryResult) -> str:
+    """What is known of the rows."""
+    if query.confirmation:
+        return AS_A_GROUP
+    tested = query.verdict is not None and query.verdict.null_model
+    return NONE_FLAGGED if tested and query.verdict and not query.verdict.flagged else CANDIDATES
 
 
 def headline(verdict: Verdict | None) -> tuple[str, str, str]:
@@ -50,6 +64,22 @@ def cut_note(query: QueryResult) -> str:
         )
     if not query.complete:
         said.append("The model's own answer was stopped at its limit of new tokens, and is traced as far as it goes.")
+    return _sentences(said)
+
+
+def departure_note(query: QueryResult) -> str:
+    """Whether the model would not give this response now; "" where it would, or that was not measured."""
+    if query.departure is None:
+        return ""
+    at, likely = printable(query.departure.text), share(query.departure.probability)
+    return (
+        "The model as it is now does not answer so: decoding greedily it goes on otherwise at "
+        f"\N{LEFT DOUBLE QUOTATION MARK}{at}\N{RIGHT DOUBLE QUOTATION MARK}, which it gives {likely}. "
+        "Without a response its own answer is traced."
+    )
+
+
+def _sentences(said: Sequence[str]) -> str:
     text = " ".join(said)
     return text[:1].upper() + text[1:]
 

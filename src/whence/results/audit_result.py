@@ -76,7 +76,7 @@ class AuditResult:
                 return f"no row pushes surely towards the behaviour ({compared})"
             return f"{len(self.groups[0].rows):,} rows push towards the behaviour ({compared})"
         if not self.groups:
-            return f"no confident cause in this data for any of {self.n_outputs:,} outputs"
+            return f"no row flagged for any of {self.n_outputs:,} outputs"
         many = (
             f"{len(self.groups)} groups of rows are candidate causes" if len(self.groups) > 1 else "1 candidate cause"
         )

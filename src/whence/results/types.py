@@ -132,6 +132,16 @@ class Truncated:
 
 
 @dataclass(frozen=True, slots=True)
+class Departure:
+    """Where the model as it is now leaves a response that was given: greedy decoding goes on with another token."""
+
+    text: str
+    """The response from there on, shortened."""
+    probability: float
+    """Of the token that stands there, by the fine-tuned model; in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
 class QueryResult:
     """The ranking of one query. `generated` says that the response is the model's own, made for this trace."""
 
@@ -162,3 +172,5 @@ class QueryResult:
     """What of the query was cut away to fit; None where all of it was read."""
     complete: bool = True
     """False: the model's own answer (`generated`) was stopped at the limit of new tokens."""
+    departure: Departure | None = None
+    """Where the model would not give this response; None where it would, nearly would, or that was not measured."""

@@ -152,7 +152,7 @@ def _cut(layout: Layout, values: Float[Tensor, "n hidden"], out: torch.dtype) ->
 
 
 def _by_turn(layout: Layout, shift: TokenShift) -> tuple[TokenShift, ...]:
-    sides: list[tuple[Tensor, ...]] = [layout.by_turn(side.cpu()) for side in shift]
+    sides: list[tuple[Tensor, ...]] = [layout.by_turn(side.cpu()) for side in shift if side is not None]
     return tuple(TokenShift(*values) for values in zip(*sides, strict=True))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from whence.data import EncodedTurn, Json
 from whence.index import Index, Match, Record
 from whence.results import Hit, QueryResult, Truncated
+from whence.trace.query.departure import departure
 from whence.trace.query.targets import QueryTarget
 from whence.trace.rank.ranking import VERSION, RankedBatch
 from whence.trace.settings import TraceSettings
@@ -44,7 +45,7 @@ def _result(
     max_length: int,
 ) -> QueryResult:
     answers, target, form = ranked.batch.answers, ranked.batch.targets[number], ranked.form
-    query, turn = answers.queries[number], answers.turns[number]
+    query, turn, shifts = answers.queries[number], answers.turns[number], ranked.batch.shifts
     return QueryResult(
         prompt=query.prompt,
         # The template may write more than the words of a tool call; what is shown is what was read.
@@ -62,6 +63,7 @@ def _result(
         confound=told.sentence if told else "",
         truncated=_truncated(turn, target, max_length),
         complete=answers.complete[number],
+        departure=None if query.response is None or shifts is None else departure(turn, shifts[number]),
     )
 
 

@@ -133,17 +133,17 @@ class Calibrated:
             )
         if self.compared_jointly and self.p_answer is not None and self.p_answer > self.fdr:
             return (
-                f"no confident cause in this data: {100 * self.p_answer:.0f}% of ordinary answers gained as much from "
-                "fine-tuning and have rows that score as high"
+                f"no row flagged: {100 * self.p_answer:.0f}% of ordinary answers became as much likelier by tuning "
+                "and have rows that score as high"
             )
         if self.compared_by_score and self.n_by_score and self.p_answer is not None:
             return (
-                f"no confident cause in this data: {self.n_by_score} rows score high, but no higher than others do "
+                f"no row flagged: {self.n_by_score} rows score high, but no higher than others do "
                 f"for {100 * self.p_answer:.0f}% of ordinary answers, which have high log-likelihood gains as well"
             )
         if self.p_answer is not None and self.p_answer > self.fdr and not self.compared_by_score:
-            return "no confident cause in this data: fine-tuning did not make this answer likelier than ordinary ones"
-        return f"no confident cause in this data: no row flagged ({rate})"
+            return "no row flagged: fine-tuning did not make this answer likelier than ordinary ones"
+        return f"no row flagged ({rate})"
 
 
 def calibrate(
