@@ -234,7 +234,8 @@ def _no_data(home: Path) -> InputError:
     return InputError(
         f"No DATA was given, and nothing in {home} says what the model was trained on.",
         f"Looked for {looked}.",
-        "Give the data: whence index MODEL DATA -o INDEX. Train with whence.TrainingRecord() and it is known.",
+        "Give the data: whence index MODEL DATA -o INDEX; or copy the trainer's YAML into that folder. Train with "
+        "whence.TrainingRecord() and it is known.",
     )
 
 
