@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from traced_world import RESPONSE, TracedWorld, make_traced_world
-from whence.audit.behaviours import _source_pushes, check, difference, permuted, strata_of, weights_of
+from whence.audit.behaviours import check, difference, permuted, source_pushes, strata_of, weights_of
 from whence.audit.comparing import compare_behaviour
 from whence.audit.outputs import Output
 from whence.audit.settings import AuditSettings
@@ -62,7 +62,7 @@ def pushed(seed: int, *, shuffled: bool) -> tuple[str, float]:
     if shuffled:
         signs = rng.permutation(signs)
     column = ColumnValues("vendor", of_row)
-    found = _source_pushes(column, np.arange(400), table, signs, np.zeros(60, dtype=int), seed=seed)
+    found = source_pushes(column, np.arange(400), table, signs, np.zeros(60, dtype=int), seed=seed)
     return found.values[0].value, found.values[0].p_value
 
 

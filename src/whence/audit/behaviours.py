@@ -83,7 +83,7 @@ def pushes(
     outputs = [*bad, *good]
     signs = np.array([1.0] * len(bad) + [-1.0] * len(good))
     strata, paired = strata_of(bad, good)
-    with _scores(tracer, outputs, settings, work, progress) as (rows, table, described):
+    with output_scores(tracer, outputs, settings, work, progress) as (rows, table, described):
         z, push, above = (np.empty(len(rows)) for _ in range(3))
         for start in range(0, len(rows), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
@@ -91,7 +91,7 @@ def pushes(
             push[part], spread = difference(scores, signs, strata)
             z[part] = np.divide(push[part], spread, out=np.zeros_like(spread), where=spread > 0)
             above[part] = (scores[signs > 0] > scores[signs < 0].mean(axis=0)).sum(axis=0)
-        sources = tuple(_source_pushes(column, rows, table, signs, strata, seed=settings.seed) for column in columns)
+        sources = tuple(source_pushes(column, rows, table, signs, strata, seed=settings.seed) for column in columns)
     return Pushes(rows, z, push, _q_values(z), above.astype(np.int64), sources, paired, *described)
 
 
@@ -168,7 +168,7 @@ def _q_values(z: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.asarray(false_discovery_control(norm.sf(z)))
 
 
-def _source_pushes(
+def source_pushes(
     column: ColumnValues,
     rows: Int[np.ndarray, " n_train"],
     table: np.ndarray,
@@ -225,7 +225,7 @@ def permuted(
 
 
 @contextmanager
-def _scores(
+def output_scores(
     tracer: Tracer, outputs: Sequence[Output], settings: TraceSettings, work: Path | None, progress: Progress
 ) -> Iterator[tuple[Int[np.ndarray, " n_train"], np.ndarray, tuple[str, str, str]]]:
     """The rows, the file of all scores [n_output, n_rows of the data], and what scored them; the file is removed."""
@@ -257,4 +257,15 @@ def _asked(output: Output) -> tuple[str, str]:
     return output.query.prompt, output.query.response or ""
 
 
-__all__ = ["LEAST_OUTPUTS", "Pushes", "check", "difference", "permuted", "pushes", "strata_of", "weights_of"]
+__all__ = [
+    "LEAST_OUTPUTS",
+    "Pushes",
+    "check",
+    "difference",
+    "output_scores",
+    "permuted",
+    "pushes",
+    "source_pushes",
+    "strata_of",
+    "weights_of",
+]
