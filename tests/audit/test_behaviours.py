@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from traced_world import RESPONSE, TracedWorld, make_traced_world
-from whence.audit.behaviours import check, difference, permuted, source_pushes, strata_of, weights_of
+from whence.audit.behaviours import check, difference, moderated, permuted, source_pushes, strata_of, weights_of
 from whence.audit.comparing import compare_behaviour
 from whence.audit.outputs import Output
 from whence.audit.settings import AuditSettings
@@ -44,6 +44,13 @@ def test_in_pairs_it_is_the_mean_of_the_pairs_with_its_signs_flipped() -> None:
     assert spread == pytest.approx(np.std(flips @ (bad - good) / 4, axis=0))
     drawn = permuted(scores, signs, strata, seed=0)
     assert np.abs(drawn.std(axis=0) / spread - 1).max() < 0.1
+
+
+def test_a_tiny_difference_of_a_tiny_spread_is_not_large() -> None:
+    push, spread = np.array([1e-6, 0.3, 0.0]), np.array([1e-7, 0.1, 0.1])
+    found = moderated(push, spread)
+    assert found == pytest.approx(push / (spread + 0.1))
+    assert moderated(np.zeros(3), np.zeros(3)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_strata_of_one_label_say_nothing() -> None:
