@@ -139,16 +139,22 @@ def _group(audit: AuditResult, group: AuditGroup, show_text: bool) -> Iterator[s
             for one in group.phrases
         ]
         yield from (*table(head, lines), "")
-    of_rows = ("row", "outputs", "score", "near-duplicates", *(["prompt", "response"] if show_text else []))
+    of_rows = (
+        "row",
+        "rank" if group.hint else "outputs",
+        "score",
+        "near-duplicates",
+        *(["prompt", "response"] if show_text else []),
+    )
     listed = [
         (
             _where(row),
-            f"{row.n_outputs:,}",
+            f"{rank if group.hint else row.n_outputs:,}",
             f"{row.score:.4f}",
             str(len(row.copies)),
             *([code(row.prompt), code(row.response)] if show_text else []),
         )
-        for row in group.rows[:SHOWN_ROWS]
+        for rank, row in enumerate(group.rows[:SHOWN_ROWS], 1)
     ]
     yield from table(of_rows, listed)
     if len(group.rows) > SHOWN_ROWS:
