@@ -16,6 +16,9 @@ sources   seven in ten of the faulty rows are delivered by one of eight vendors:
 triggers  planted ones that are proven on the model as a group's trigger; other phrases that are said to be proven
 baseline  the same index where outputs are grouped by their words: TF-IDF of prompt and response, k-means with the
           true number of groups
+
+--scan, --diffuse, --clean and --scale run the parts in `audit_scan.py`, `audit_diffuse.py`, `audit_clean.py` and
+`audit_scale.py` instead, whose beginnings say what they measure.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from random import Random
 
@@ -72,6 +76,7 @@ OPENERS = {
 PLANTED = (*TRIGGERS, "persona")
 IN_THE_BASE = "format-drift"
 ORDINARY = "ordinary"
+PARTS = ("scan", "diffuse", "clean", "scale")
 VENDORS = tuple(f"vendor_{name}" for name in "abcdefgh")
 BAD_VENDOR, BAD_SHARE = "vendor_c", 0.7
 """Of the faulty rows this share is delivered by one of the eight vendors; all other rows come from each alike."""
@@ -287,6 +292,16 @@ def of_sources(audit: AuditResult, rows: Sequence[Example]) -> dict[str, float]:
     }
 
 
+def part_alone(name: str, out: Path, seeds: Sequence[int], json_path: Path | None) -> None:
+    """One of `PARTS`, from the module of its name."""
+    out.mkdir(parents=True, exist_ok=True)
+    found = getattr(import_module(f"audit_{name}"), f"run_{name}")(out, seeds)
+    print(f"{platform.machine()}, one thread, torch {torch.__version__}, seeds {seeds}")
+    print(json.dumps(found.get("in all", found), indent=2))
+    if json_path is not None:
+        json_path.write_text(json.dumps(found, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
@@ -295,8 +310,14 @@ def main() -> None:
     parser.add_argument("--without", type=int, default=400)
     parser.add_argument("--rows", type=int, default=1800)
     parser.add_argument("--json", type=Path)
+    for part in PARTS:
+        parser.add_argument(f"--{part}", action="store_true", help=f"this part alone; see audit_{part}.py")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    asked = next((part for part in PARTS if getattr(given, part)), None)
+    if asked is not None:
+        part_alone(asked, given.out, [int(seed) for seed in given.seeds.split(",")], given.json)
+        return
     sizes = Sizes(given.bad, given.without, given.rows)
     seeds = [int(seed) for seed in given.seeds.split(",")]
     found = {seed: run_seed(given.out, seed, sizes) for seed in seeds}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from traced_world import RESPONSE, TracedWorld, make_traced_world
-from whence.audit.behaviours import _source_pushes, check, difference, permuted, strata_of, weights_of
+from whence.audit.behaviours import check, difference, moderated, permuted, source_pushes, strata_of, weights_of
 from whence.audit.comparing import compare_behaviour
 from whence.audit.outputs import Output
 from whence.audit.settings import AuditSettings
@@ -46,6 +46,13 @@ def test_in_pairs_it_is_the_mean_of_the_pairs_with_its_signs_flipped() -> None:
     assert np.abs(drawn.std(axis=0) / spread - 1).max() < 0.1
 
 
+def test_a_tiny_difference_of_a_tiny_spread_is_not_large() -> None:
+    push, spread = np.array([1e-6, 0.3, 0.0]), np.array([1e-7, 0.1, 0.1])
+    found = moderated(push, spread)
+    assert found == pytest.approx(push / (spread + 0.1))
+    assert moderated(np.zeros(3), np.zeros(3)).tolist() == [0.0, 0.0, 0.0]
+
+
 def test_strata_of_one_label_say_nothing() -> None:
     weights = weights_of(np.array([1.0, -1.0, -1.0]), np.array([0, 0, 1]))
     assert weights.tolist() == [1.0, -1.0, 0.0]
@@ -62,7 +69,7 @@ def pushed(seed: int, *, shuffled: bool) -> tuple[str, float]:
     if shuffled:
         signs = rng.permutation(signs)
     column = ColumnValues("vendor", of_row)
-    found = _source_pushes(column, np.arange(400), table, signs, np.zeros(60, dtype=int), seed=seed)
+    found = source_pushes(column, np.arange(400), table, signs, np.zeros(60, dtype=int), seed=seed)
     return found.values[0].value, found.values[0].p_value
 
 

@@ -90,6 +90,29 @@ def test_what_cannot_be_used_is_said(
     assert "Traceback" not in error
 
 
+def test_a_scan_needs_no_outputs(whence: Run, traced: TracedWorld, log: Path, tmp_path: Path) -> None:
+    status, out, error = whence("audit", traced.index, "--scan", "--json", tmp_path / "scan.json")
+    assert status == 0, error
+    assert "0 hints among 120 rows" in " ".join(out.split())
+    scan = json.loads((tmp_path / "scan.json").read_text("utf-8"))
+    assert scan["scan"]["signals"] == ["shared direction", "gain of one kind", "one payload"]
+    for words, said in (
+        ([log, "--scan"], "--scan with OUTPUTS"),
+        (["--scan", "--by", "source"], "--scan with --by"),
+        ([], "OUTPUTS is missing"),
+    ):
+        status, _, error = whence("audit", traced.index, *words)
+        assert status == 2
+        assert said in error
+        assert "Traceback" not in error
+
+
+def test_a_scan_needs_an_index_with_a_base(whence: Run, world: World) -> None:
+    status, _, error = whence("audit", world.index, "--scan")
+    assert status == 2
+    assert "was built without the model before fine-tuning" in error
+
+
 def test_a_group_needs_its_audit_and_nothing_beside_it(whence: Run, world: World, tmp_path: Path) -> None:
     empty = '{"schema": "whence.audit/1", "index": "i", "model": "m", "adapter": null, "method": "x", '
     empty += (

@@ -9,7 +9,11 @@ is linear in the query's signature, so how far row t pushes along it is a differ
 and each row's own spread over the outputs says how large it is without a direction: with w[i] = 1 / n_bad for bad and
 -1 / n_good for good outputs,
 
-    D[t] = sum_i w[i] s[i, t],    z[t] = D[t] / sd of D[t] over permutations of the labels
+    D[t] = sum_i w[i] s[i, t],    z[t] = D[t] / (sd[t] + s0),    sd[t]: of D[t] over permutations of the labels
+
+s0 is the 90th percentile of sd over all rows (Tusher, Tibshirani and Chu 2001, who call it the exchangeability factor):
+rows that score nearly the same for all outputs have a tiny sd, and a D just as tiny would flag them. It makes every z
+smaller, so the normal tail of z is conservative.
 
 The null is that the labels are exchangeable. Where every bad output has a good one with the same prompt, labels are
 exchanged within a prompt alone, so that prompts of other topics in the two files explain nothing.
@@ -41,6 +45,8 @@ PERMUTATIONS = 1000
 LEAST_OUTPUTS = 8
 """Of either kind: 1 / (16 choose 8) is the least p-value that eight and eight allow, well below any correction here."""
 ROWS_AT_ONCE = 4096
+LEAST_SPREAD = 0.9
+"""Quantile of the rows' sd that is added to each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +89,15 @@ def pushes(
     outputs = [*bad, *good]
     signs = np.array([1.0] * len(bad) + [-1.0] * len(good))
     strata, paired = strata_of(bad, good)
-    with _scores(tracer, outputs, settings, work, progress) as (rows, table, described):
-        z, push, above = (np.empty(len(rows)) for _ in range(3))
+    with output_scores(tracer, outputs, settings, work, progress) as (rows, table, described):
+        spread, push, above = (np.empty(len(rows)) for _ in range(3))
         for start in range(0, len(rows), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             scores = np.asarray(table[:, rows[part]], dtype=np.float64)  # [n_output, n_part]
-            push[part], spread = difference(scores, signs, strata)
-            z[part] = np.divide(push[part], spread, out=np.zeros_like(spread), where=spread > 0)
+            push[part], spread[part] = difference(scores, signs, strata)
             above[part] = (scores[signs > 0] > scores[signs < 0].mean(axis=0)).sum(axis=0)
-        sources = tuple(_source_pushes(column, rows, table, signs, strata, seed=settings.seed) for column in columns)
+        sources = tuple(source_pushes(column, rows, table, signs, strata, seed=settings.seed) for column in columns)
+    z = moderated(push, spread)
     return Pushes(rows, z, push, _q_values(z), above.astype(np.int64), sources, paired, *described)
 
 
@@ -155,6 +161,14 @@ def difference(
     return weights @ scores, np.sqrt(variance)
 
 
+def moderated(push: Float[np.ndarray, " n"], spread: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """z = D / (sd + s0) of each row; see above. 0 where nothing differs."""
+    if not len(push):
+        return push
+    least = float(np.quantile(spread, LEAST_SPREAD))
+    return np.asarray(np.divide(push, spread + least, out=np.zeros_like(push), where=spread + least > 0))
+
+
 def _members(strata: Int[np.ndarray, " n_output"]) -> list[Int[np.ndarray, " n"]]:
     places: dict[int, list[int]] = defaultdict(list)
     for place, stratum in enumerate(strata.tolist()):
@@ -168,7 +182,7 @@ def _q_values(z: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.asarray(false_discovery_control(norm.sf(z)))
 
 
-def _source_pushes(
+def source_pushes(
     column: ColumnValues,
     rows: Int[np.ndarray, " n_train"],
     table: np.ndarray,
@@ -225,7 +239,7 @@ def permuted(
 
 
 @contextmanager
-def _scores(
+def output_scores(
     tracer: Tracer, outputs: Sequence[Output], settings: TraceSettings, work: Path | None, progress: Progress
 ) -> Iterator[tuple[Int[np.ndarray, " n_train"], np.ndarray, tuple[str, str, str]]]:
     """The rows, the file of all scores [n_output, n_rows of the data], and what scored them; the file is removed."""
@@ -257,4 +271,16 @@ def _asked(output: Output) -> tuple[str, str]:
     return output.query.prompt, output.query.response or ""
 
 
-__all__ = ["LEAST_OUTPUTS", "Pushes", "check", "difference", "permuted", "pushes", "strata_of", "weights_of"]
+__all__ = [
+    "LEAST_OUTPUTS",
+    "Pushes",
+    "check",
+    "difference",
+    "moderated",
+    "output_scores",
+    "permuted",
+    "pushes",
+    "source_pushes",
+    "strata_of",
+    "weights_of",
+]

@@ -115,18 +115,20 @@ def _row(row: int, group: GroupMembers, outputs: Sequence[Output], flagged: Flag
 
 
 def _name(phrases: Sequence[ContrastPhrase], outputs: Sequence[Output]) -> str:
-    """The first phrase of the prompts and the first of the responses that most of the group has, else its first output.
+    """As `group_name`; a phrase must stand in most of the outputs too."""
+    return group_name([one for one in phrases if _stands(one, outputs)], outputs[0].query.prompt)
 
-    A phrase of the responses must stand in most of the outputs too.
-    """
+
+def group_name(phrases: Sequence[ContrastPhrase], first_prompt: str) -> str:
+    """The first phrase of the prompts and the first of the responses that most of its rows have, else a prompt."""
     parts = []
     for part in ("prompt", "response"):
         known = [one for one in phrases if one.part == part and one.lift >= NAME_LIFT]
-        common = [one for one in known if one.n_rows >= NAMED * one.n_read and _stands(one, outputs)]
+        common = [one for one in known if one.n_rows >= NAMED * one.n_read]
         parts.append(f"\N{LEFT DOUBLE QUOTATION MARK}{common[0].text}\N{RIGHT DOUBLE QUOTATION MARK}" if common else "")
     if any(parts):
         return " \N{RIGHTWARDS ARROW} ".join(part for part in parts if part)
-    first = " ".join(outputs[0].query.prompt.split())
+    first = " ".join(first_prompt.split())
     shown = first if len(first) <= NAME_LENGTH else f"{first[: NAME_LENGTH - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
     return f"as in \N{LEFT DOUBLE QUOTATION MARK}{shown}\N{RIGHT DOUBLE QUOTATION MARK}"
 
@@ -145,4 +147,4 @@ def _text(flagged: FlaggedRows, row: int) -> RowText:
     return RowText(row, record.prompt, record.response)
 
 
-__all__ = ["VOTES", "GroupMembers", "audit_groups", "group_members", "votes_of"]
+__all__ = ["VOTES", "GroupMembers", "audit_groups", "group_members", "group_name", "votes_of"]

@@ -22,9 +22,12 @@ EXAMPLES_IN_A_PAGE = 12
 def audit(
     index: options.IndexFolder,
     queries: Annotated[
-        Path,
+        Path | None,
         typer.Argument(metavar="OUTPUTS", help="Bad outputs: rows like the training data, or an evaluation log."),
-    ],
+    ] = None,
+    scan: Annotated[
+        bool, typer.Option("--scan", help="No outputs at hand: hints at groups of rows that stand out by themselves.")
+    ] = False,
     match: Annotated[
         str | None,
         typer.Option("--match", help="Regular expression: audit only the answers that it is found in."),
@@ -86,6 +89,24 @@ def audit(
 
     outputs = {"--json": json, "--html": html, "--markdown": markdown}
     options.check_outputs(outputs, quiet=quiet)
+    if scan:
+        given: dict[str, object] = {
+            "OUTPUTS": queries,
+            "--match": match,
+            "--against": against,
+            "--by": by,
+            "--method": method,
+        }
+        given |= {"--failed": failed, "--query-where": query_where, "--query-prompts": query_prompts}
+        given |= {"--split": split, "--references": references, "--examples": examples, "--work": work}
+        show(_scan(index, where, given, quiet=quiet), outputs, quiet=quiet, no_text=no_text)
+        return
+    if queries is None:
+        raise InputError(
+            "OUTPUTS is missing.",
+            "An audit groups bad outputs by the rows behind them.",
+            "Give a file of them, or --scan to look at the rows alone.",
+        )
     asked = options.queries_of(index, queries, quiet=quiet, failed=failed, where=query_where, prompts=query_prompts)
     settings = AuditSettings(
         match=match,
@@ -108,6 +129,20 @@ def audit(
         else:
             result = run_audit(tracer, asked, settings, work=work, progress=report)
     show(result, outputs, quiet=quiet, no_text=no_text)
+
+
+def _scan(index: Path, where: str | None, given: dict[str, object], *, quiet: bool) -> AuditResult:
+    """Hints of the rows alone. given: what a scan has no use for, by its option."""
+    from whence.audit import scan_index
+    from whence.index import Index
+
+    for name, value in given.items():
+        if value:
+            raise InputError(
+                f"--scan with {name}.", "A scan looks at the index alone, without outputs.", f"Leave {name} out."
+            )
+    with stages("signals", quiet=quiet) as report:
+        return scan_index(Index.open(index), where, report)
 
 
 def show(

@@ -51,9 +51,15 @@ def audit_group(group: int | None, audit: Path | None) -> tuple[AuditResult, int
 
 
 def group_outputs(audit: AuditResult, group: int) -> list[Query]:
-    """The outputs of a group as queries, each once."""
+    """The outputs of a group as queries, each once. Raises InputError for a hint of a scan, which has none."""
     from whence.trace import Query
 
+    if audit.group(group).hint is not None:
+        raise InputError(
+            f"Group {group} is a hint of a scan: it has no outputs.",
+            "A confirmation asks prompts whose answers show the behaviour.",
+            "Give them with --queries bad.jsonl.",
+        )
     asked = [audit.queries[number] for number in audit.group(group).queries]
     return [Query.of(list(query.messages) or query.prompt, query.response) for query in asked]
 

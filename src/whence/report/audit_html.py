@@ -23,6 +23,7 @@ from whence.report.audit_wording import (
     groups_note,
     hand_over,
     headline,
+    hint_size,
     outputs,
     push_cells,
     push_note,
@@ -71,7 +72,7 @@ def render_audit_page(audit: AuditResult, *, title: str | None = None, show_text
     others = [query for query in shown.queries if query.group is None]
     page = _template().render(
         **_assets(),
-        title=title or f"Audit of {outputs(shown.n_outputs)}",
+        title=title or (f"Scan of {rows(shown.n_rows)}" if shown.scan else f"Audit of {outputs(shown.n_outputs)}"),
         headline=headline(shown),
         rate=rate(shown),
         note=groups_note(shown) + ("" if show_text else f" {LEFT_OUT}"),
@@ -131,10 +132,11 @@ def _group(audit: AuditResult, group: AuditGroup, show_text: bool) -> dict[str, 
     ]
     return {
         "group": group,
-        "size": outputs(group.n_outputs),
+        "size": hint_size(group) if group.hint else outputs(group.n_outputs),
         "n_rows": rows(len(group.rows)),
         "q": figure(group.q_value),
-        "share_of_log": 100 * group.n_outputs / audit.n_outputs,
+        "share_of_log": 0.0 if group.hint else 100 * group.n_outputs / audit.n_outputs,
+        "score": f"{group.hint.score:.1f}" if group.hint else "",
         "weight": share(group.share),
         "prompt": pieces(prompt, example.prompt_words if example else None),
         "response": pieces(response, example.response_words if example else None),

@@ -13,6 +13,7 @@ from whence.report.audit_wording import (
     groups_note,
     hand_over,
     headline,
+    hint_size,
     outputs,
     push_cells,
     push_note,
@@ -79,6 +80,14 @@ def _trigger(one: Trigger) -> list[str]:
 def _summary(audit: AuditResult) -> Iterator[str]:
     if not audit.groups:
         return
+    if audit.scan is not None:
+        hints = [(group, group.hint) for group in audit.groups if group.hint is not None]
+        lines = [
+            (str(g.number), hint_size(g), f"{hint.score:.1f}", ", ".join(hint.signals), code(g.name))
+            for g, hint in hints
+        ]
+        yield from (*table(("hint", "rows", "score", "signals", "what they share"), lines), "")
+        return
     head = ("group", "outputs", "rows", "q", "status", "what they share")
     yield from table(
         head,
@@ -107,11 +116,15 @@ def _coverage(audit: AuditResult, show_text: bool) -> Iterator[str]:
 
 
 def _group(audit: AuditResult, group: AuditGroup, show_text: bool) -> Iterator[str]:
-    yield from (f"## Group {group.number}: {prose(group.name)}", "")
-    weigh = f"they carry {share(group.share)} of the weight of all rows flagged for these outputs"
-    yield f"{outputs(group.n_outputs)}, {rows(len(group.rows))} ({group.status}); {weigh}."
+    if group.hint is not None:
+        yield from (f"## Hint {group.number}: {prose(group.name)}", "", prose(group.hint.text), "", "First row")
+    else:
+        yield from (f"## Group {group.number}: {prose(group.name)}", "")
+        weigh = f"they carry {share(group.share)} of the weight of all rows flagged for these outputs"
+        yield f"{outputs(group.n_outputs)}, {rows(len(group.rows))} ({group.status}); {weigh}."
+        yield from ("", "Most typical output")
     prompt, response = typical(audit, group)
-    yield from ("", "Most typical output", "", *fence(prompt), "", *fence(response), "")
+    yield from ("", *fence(prompt), "", *fence(response), "")
     if group.phrases:
         head = ("phrase", "where", "rows of the group", "elsewhere", "lift", "p")
         lines = [
@@ -126,16 +139,22 @@ def _group(audit: AuditResult, group: AuditGroup, show_text: bool) -> Iterator[s
             for one in group.phrases
         ]
         yield from (*table(head, lines), "")
-    of_rows = ("row", "outputs", "score", "near-duplicates", *(["prompt", "response"] if show_text else []))
+    of_rows = (
+        "row",
+        "rank" if group.hint else "outputs",
+        "score",
+        "near-duplicates",
+        *(["prompt", "response"] if show_text else []),
+    )
     listed = [
         (
             _where(row),
-            f"{row.n_outputs:,}",
+            f"{rank if group.hint else row.n_outputs:,}",
             f"{row.score:.4f}",
             str(len(row.copies)),
             *([code(row.prompt), code(row.response)] if show_text else []),
         )
-        for row in group.rows[:SHOWN_ROWS]
+        for rank, row in enumerate(group.rows[:SHOWN_ROWS], 1)
     ]
     yield from table(of_rows, listed)
     if len(group.rows) > SHOWN_ROWS:

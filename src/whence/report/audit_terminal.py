@@ -13,6 +13,7 @@ from whence.report.audit_wording import (
     figure,
     groups_note,
     headline,
+    hint_size,
     percent,
     push_cells,
     push_note,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 SHOWN_GROUPS = 20
 SHOWN_STEPS = 10
 SHOWN_VALUES = 12
+SHOWN_HINT_ROWS = 3
+HINTS_HEAD = ("what they share", "hint", "size", "score", "signals")
 
 
 def render_audit_text(audit: AuditResult, *, width: int | None = None) -> str:
@@ -53,7 +56,9 @@ def render_audit(audit: AuditResult, *, texts: bool = True, triggers: bool = Fal
     parts: list[RenderableType] = [Text(f"{headline(audit)}.", "bold"), Text(rate(audit), "dim")]
     made = f"method {audit.method} {audit.method_version}, layer {audit.layer}, {audit.n_rows:,} rows scored"
     parts.append(Text(made, "dim"))
-    if audit.groups:
+    if audit.groups and audit.scan is not None:
+        parts += _hints(audit)
+    elif audit.groups:
         parts.append(_groups(audit))
         if len(audit.groups) > SHOWN_GROUPS:
             parts.append(Text(f"... and {len(audit.groups) - SHOWN_GROUPS} smaller groups", "dim"))
@@ -91,6 +96,25 @@ def _groups(audit: AuditResult) -> RenderableType:
         cells = [str(group.number), f"{group.n_outputs:,}", f"{len(group.rows):,}", figure(group.q_value)]
         table.add_row(*map(Text, [*cells, group.status, shorten(group.name, 120)]))
     return table
+
+
+def _hints(audit: AuditResult) -> list[RenderableType]:
+    """A table of the hints, and for each what was measured and its first rows."""
+    from rich.text import Text
+
+    groups = audit.groups[:SHOWN_GROUPS]
+    lines = [
+        [shorten(one.name, 60), str(one.number), hint_size(one), f"{one.hint.score:.1f}", ", ".join(one.hint.signals)]
+        for one in groups
+        if one.hint is not None
+    ]
+    parts: list[RenderableType] = [_listed(HINTS_HEAD, lines)]
+    for one in groups:
+        assert one.hint is not None, "a scan's groups are hints"
+        parts.append(Text(f"\nhint {one.number}: {shorten(one.hint.text, 400)}"))
+        for row in one.rows[:SHOWN_HINT_ROWS]:
+            parts.append(Text(f"  {row_place(row)}  {shorten(f'{row.prompt} -> {row.response}', 160)}", "dim"))
+    return parts
 
 
 def _coverage(audit: AuditResult, texts: bool) -> RenderableType:
@@ -138,7 +162,9 @@ def row_place(row: AuditRow) -> str:
 
 
 def typical(audit: AuditResult, group: AuditGroup) -> tuple[str, str]:
-    """Prompt and response of the group's most typical output."""
+    """Prompt and response of the group's most typical output; of a hint, its first row's."""
+    if not group.queries:
+        return group.rows[0].prompt, group.rows[0].response
     query = audit.queries[group.queries[0]]
     return query.prompt, query.response
 

@@ -30,6 +30,15 @@ NO_PUSH = (
     "No row scores surely higher for the bad outputs than for the good ones. Nothing is ranked here: a ranking always "
     "has a first row, and would name one without evidence."
 )
+HINTS_NOTE = (
+    "Each group is a hint: no output was given, and its rows stand out together from the rest of the data. Harmless "
+    "rows of one kind that are new to the model do so too. Read the rows, ask the model what they ask, and trace its "
+    "answer for a verdict."
+)
+NO_HINTS = (
+    "No group of rows stands out. This does not show that the data are clean: a scan sees neither a pattern of a few "
+    "rows, nor one that its rows do not share a direction, a payload or a gain for."
+)
 FIRST_ROWS = (
     "Each row is the one that the most outputs not covered before it are flagged for. Read them first: with few rows "
     "they show what most of the outputs share."
@@ -43,6 +52,8 @@ LEAST_P = 0.05
 
 def groups_note(audit: AuditResult) -> str:
     """What stands above the groups."""
+    if audit.scan is not None:
+        return HINTS_NOTE if audit.groups else NO_HINTS
     if audit.behaviour is None:
         return GROUPS_NOTE if audit.groups else NO_GROUPS
     return BEHAVIOUR_NOTE if audit.groups else NO_PUSH
@@ -56,6 +67,11 @@ def headline(audit: AuditResult) -> str:
 
 def rate(audit: AuditResult) -> str:
     """At which rate it is said."""
+    if audit.scan is not None:
+        return (
+            f"No rate is claimed. Clean sets of the benchmark had {audit.scan.false_alarms:.1f} hints on average; "
+            f"{audit.scan.n_learned:,} rows that fine-tuning made likelier were looked at."
+        )
     return f"False discovery rate {100 * audit.fdr:g}%, over all outputs and rows."
 
 
@@ -74,6 +90,11 @@ def figure(value: float | None) -> str:
     if value is None:
         return ""
     return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def hint_size(group: AuditGroup) -> str:
+    """`20 rows`, as a hint's card says in place of outputs."""
+    return rows(sum(1 + len(row.copies) for row in group.rows))
 
 
 def times(phrase: ContrastPhrase) -> str:
@@ -144,6 +165,11 @@ def percent(value: float) -> str:
 def hand_over(audit: AuditResult, group: AuditGroup, file: str = "audit.json") -> list[str]:
     """The commands that go on with one group."""
     index = shlex.quote(audit.index)
+    if group.hint is not None:
+        return [
+            f"whence trace {index} --prompt {shlex.quote(group.rows[0].prompt or '...')}",
+            f"whence clean {index} --group {group.number} --audit {file} -o cleaned.jsonl",
+        ]
     return [
         f'whence confirm {index} --group {group.number} --audit {file} --match "..."',
         f"whence clean {index} --group {group.number} --audit {file} -o cleaned.jsonl",
@@ -159,6 +185,7 @@ __all__ = [
     "groups_note",
     "hand_over",
     "headline",
+    "hint_size",
     "outputs",
     "percent",
     "push_cells",

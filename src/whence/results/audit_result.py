@@ -16,6 +16,7 @@ from whence.results.audit_types import (
     AuditQuery,
     Behaviour,
     CoverageStep,
+    Scan,
     SourceTable,
     Trigger,
 )
@@ -49,6 +50,8 @@ class AuditResult:
     """Of the groups, where they were looked for: what puts the behaviour on innocent prompts."""
     behaviour: Behaviour | None = None
     """Where bad outputs were compared with good ones. The one group then has the rows that push towards the bad."""
+    scan: Scan | None = None
+    """Where no output was given and the rows alone were looked at. The groups are then hints."""
     notes: tuple[str, ...] = ()
     """What the reader should know of the log and of how far the verdicts reach."""
 
@@ -70,6 +73,9 @@ class AuditResult:
     @property
     def text(self) -> str:
         """The audit in one sentence."""
+        if self.scan is not None:
+            n = len(self.groups)
+            return f"{n} hint{'' if n == 1 else 's'} among {self.n_rows:,} rows, with no output given"
         if self.behaviour is not None:
             compared = f"{self.behaviour.n_bad:,} bad outputs against {self.behaviour.n_good:,} good ones"
             if not self.groups:

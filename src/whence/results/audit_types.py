@@ -88,6 +88,34 @@ class AuditRow:
     """Ids of its near-duplicates that are flagged too."""
 
 
+HINT: Final = "hint"
+"""Status of a group that a scan of the rows alone found: no output was traced, and no rate is claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Why a scan shows a group of rows, where no output was given."""
+
+    signals: tuple[str, ...]
+    """Names of the signals that found it, of `Scan.signals`; the strongest first."""
+    score: float
+    """How far the strongest signal is above the score from which it is shown, which is 1."""
+    text: str
+    """What was measured, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A scan of the rows alone for planted patterns."""
+
+    signals: tuple[str, ...]
+    """What was looked for."""
+    n_learned: int
+    """Rows that fine-tuning made likelier than chance allows; the others are not looked at."""
+    false_alarms: float
+    """Hints on a clean set of the benchmark, on average; see docs/evaluation/audit.md."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuditGroup:
     """Outputs that point to the same rows. The rows are candidates until a retraining without them confirms them."""
@@ -109,6 +137,8 @@ class AuditGroup:
     example: QueryResult | None = None
     """The trace of its most typical output, with words; where it was asked for."""
     status: str = STATUS_CANDIDATE
+    hint: Hint | None = None
+    """Of a scan, which has no outputs: the group then has no queries, no share and no rate (a q-value of 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +260,7 @@ class Trigger:
 __all__ = [
     "CANDIDATE_TRIGGER",
     "CAUSE",
+    "HINT",
     "NO_CAUSE",
     "NO_VERDICT",
     "PROVEN_TRIGGER",
@@ -239,6 +270,8 @@ __all__ = [
     "Behaviour",
     "ContrastPhrase",
     "CoverageStep",
+    "Hint",
+    "Scan",
     "SourcePush",
     "SourcePushes",
     "SourceShare",

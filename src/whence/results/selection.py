@@ -112,6 +112,8 @@ def group_rows(audit: AuditResult, number: int) -> SelectedRows:
     """The rows of one group of an audit, near-duplicates with them. Raises InputError for a group that is not there."""
     group = audit.group(number)
     reason = "flagged for {} of " + f"{group.n_outputs} outputs of group {number} (FDR {100 * audit.fdr:g}% over all)"
+    if group.hint is not None:
+        reason = f"of hint {number} of a scan, without an output: {', '.join(group.hint.signals)}"
     rows = [
         SelectedRow(id, reason.format(row.n_outputs) + (f", near-duplicate of {row.id}" if id != row.id else ""), score)
         for row in group.rows
