@@ -136,7 +136,7 @@ def jobs_of(state: State, script: str) -> Jobs:
 def test_a_job_that_was_running_goes_on_with_the_next_server(tmp_path: Path) -> None:
     state = State(tmp_path, "index")
     jobs = jobs_of(state, WORKS)
-    id = jobs.start({"rows": []}, {"index": "/srv/x/index"})
+    id = jobs.start("confirm", {"rows": []}, {"index": "/srv/x/index"})
     until(lambda: state.job(id)["progress"])  # type: ignore[index]
     jobs.close()
     state.close()
@@ -153,12 +153,12 @@ def test_a_job_that_was_running_goes_on_with_the_next_server(tmp_path: Path) -> 
 def test_a_job_can_be_cancelled_and_the_next_one_runs(tmp_path: Path) -> None:
     state = State(tmp_path, "index")
     jobs = jobs_of(state, WORKS)
-    first, second = jobs.start({}, {}), jobs.start({}, {})
+    first, second = jobs.start("confirm", {}, {}), jobs.start("confirm", {}, {})
     until(lambda: state.job(first)["progress"])  # type: ignore[index]
     assert state.job(second)["state"] == "waiting"  # type: ignore[index]
     jobs.cancel(second)
     jobs.cancel(first)
-    third = jobs.start({}, {})
+    third = jobs.start("confirm", {}, {})
     until(lambda: state.job(third)["progress"])  # type: ignore[index]
     assert [state.job(id)["state"] for id in (first, second)] == ["cancelled"] * 2  # type: ignore[index]
     jobs.close()
@@ -176,12 +176,12 @@ def test_one_server_at_a_time_has_the_state_of_an_index(tmp_path: Path) -> None:
 def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
     state = State(tmp_path, "index")
     jobs = jobs_of(state, FAILS)
-    id = jobs.start({}, {})
+    id = jobs.start("confirm", {}, {})
     until(lambda: state.job(id)["state"] == "failed")  # type: ignore[index]
     assert state.job(id)["error"] == {"found": "b is gone.", "expected": "", "fix": ""}  # type: ignore[index]
     jobs.close()
     jobs = jobs_of(state, "import sys; sys.exit('/srv/secret')")
-    id = jobs.start({}, {})
+    id = jobs.start("confirm", {}, {})
     until(lambda: state.job(id)["state"] == "failed")  # type: ignore[index]
     assert "secret" not in json.dumps(state.job(id))
     jobs.close()
