@@ -37,13 +37,13 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Model(BaseModel):
-    """Unknown members are refused: a misspelt option is never silently left out."""
+    """Unknown members are refused, and texts for numbers: nothing is silently left out or changed."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 def _example(**values: JsonValue) -> ConfigDict:
-    return ConfigDict(extra="forbid", json_schema_extra={"examples": [values]})
+    return ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [values]})
 
 
 class Message(Model):
