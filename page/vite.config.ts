@@ -12,7 +12,7 @@ function sources(): [string, string][] {
   const own = readdirSync(join(PAGE, "src")).map((name): [string, string] => [`page/src/${name}`, join(PAGE, "src", name)]);
   const others = ["index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts"]
     .map((name): [string, string] => [`page/${name}`, join(PAGE, name)]);
-  const shared = ["page.css", "shading.js"]
+  const shared = ["audit.css", "page.css", "shading.js"]
     .map((name): [string, string] => [`src/whence/report/templates/${name}`, join(TEMPLATES, name)]);
   return [...own, ...others, ...shared].sort(([a], [b]) => (a < b ? -1 : 1));
 }

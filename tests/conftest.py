@@ -26,6 +26,8 @@ IN_BROWSER = [
     "report/test_page_in_browser.py",
     "report/test_audit_page_in_browser.py",
     "serve/test_page_in_browser.py",
+    "serve/test_page_again_in_browser.py",
+    "serve/test_page_accessible.py",
 ]
 collect_ignore = [] if HAS_PLAYWRIGHT else IN_BROWSER
 if find_spec("fastapi") is None:

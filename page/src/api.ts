@@ -26,18 +26,48 @@ export interface Row {
   row: number; turn: number; id: string; file: string; line: number; metadata: Record<string, Json>;
   prompt?: string; response?: string;
 }
-export interface RowDetail { row: Row; turns: { role: string; content: string }[]; before: Row[]; after: Row[]; copies: number }
+export interface RowDetail { row: Row; turns: Message[]; before: Row[]; after: Row[]; copies: number }
 export interface QuerySummary { id: string; created: number; prompt: string; response: string; n_flagged: number }
 export interface Basket { id: string; name: string; created: number; rows: string[] }
 export interface Job {
-  id: string; created: number; state: "waiting" | "running" | "done" | "failed" | "cancelled";
-  request: { rows: string[]; match: string; queries: string[] };
+  id: string; kind: "confirm" | "audit"; created: number; state: "waiting" | "running" | "done" | "failed" | "cancelled";
+  request: { rows?: string[]; match: string | null; queries: string[] | null; name?: string; n_outputs?: number };
   progress: { stage: string; done: number; total: number | null } | null;
-  result: { status: string; text: string; rule: string; arms: { name: string; n_removed: number; rate: { mean: number; low: number; high: number }; held_out_loss: number }[] } | null;
+  result: { status?: string; text: string; arms?: { name: string; n_removed: number; rate: { mean: number; low: number; high: number }; held_out_loss: number }[] } | null;
   error: { found: string; expected: string; fix: string } | null;
 }
+export interface Message { role: string; content: string }
 export interface Request_ {
-  prompt: string; response?: string | null; span?: Span | string | null; wanted?: string | null; where?: string | null; k?: number;
+  prompt: string | Message[]; response?: string | null; span?: Span | string | null; wanted?: string | null; where?: string | null; k?: number;
+}
+
+export interface AuditSummary {
+  id: string; name: string; created: number; made_here: boolean; text: string; n_outputs: number; n_groups: number; problem: string | null;
+}
+export interface AuditOutput {
+  prompt: string; response: string; outcome: string; text: string; count: number; generated: boolean; q_value: number | null;
+  n_flagged: number; group: number | null; messages: Message[];
+}
+export interface AuditRow {
+  id: string; file: string; line: number; prompt: string; response: string; n_outputs: number; score: number;
+  metadata: Record<string, Json>; status: string; copies: string[];
+}
+export interface AuditGroup {
+  number: number; name: string; n_outputs: number; queries: number[]; rows: AuditRow[]; q_value: number; share: number; status: string;
+  phrases: { text: string; part: string; place: string; n_rows: number; n_read: number; n_elsewhere: number; n_others: number; p_value: number }[];
+  example: Result | null;
+}
+export interface AuditResult {
+  method: string; method_version: string; n_rows: number; fdr: number; queries: AuditOutput[]; groups: AuditGroup[];
+  coverage: { id: string; group: number; n_new: number; n_covered: number }[];
+  sources: { column: string; n_outputs: number; values: { value: string; n_rows: number; row_share: number; share: number; low: number; high: number; p_value: number; alone: number }[] }[];
+  triggers: { group: number; parts: string[]; place: string; n_prompts: number; n_with: number; n_without: number; n_random: number; p_value: number; status: string }[];
+  behaviour: { n_bad: number; n_good: number; sources: { column: string; values: { value: string; n_rows: number; row_share: number; push: number; z: number; p_value: number }[] }[] } | null;
+  notes: string[];
+}
+export interface Audit extends Pick<AuditSummary, "id" | "name" | "created" | "text"> { n_unknown: number; result: AuditResult }
+export interface NewAudit {
+  name: string; log?: string; format?: string; queries?: string[]; match: string | null; by: string[];
 }
 
 /** An error in the API's three parts. */
@@ -128,7 +158,7 @@ export const api = {
   rows: (where: string, offset: number, limit: number) =>
     json<{ rows: Row[]; total: number }>("GET", `/v1/rows?${new URLSearchParams({ ...(where ? { where } : {}), offset: String(offset), limit: String(limit) })}`),
   row: (id: string) => json<RowDetail>("GET", `/v1/rows/${id}`),
-  generate: (prompt: string, listener: Listener, signal: AbortSignal) =>
+  generate: (prompt: string | Message[], listener: Listener, signal: AbortSignal) =>
     events<{ text: string; complete: boolean }>("POST", "/v1/generate", { prompt }, told(listener), signal),
   trace: (request: Request_, listener: Listener, signal: AbortSignal) =>
     events<Traced>("POST", "/v1/trace", request, told(listener), signal),
@@ -142,6 +172,9 @@ export const api = {
   export: (basket: string) => json<{ id: string; files: Record<string, string> }>("POST", "/v1/export", { basket }),
   jobs: () => json<{ jobs: Job[] }>("GET", "/v1/jobs"),
   confirm: (basket: string, queries: string[], match: string) => json<Job>("POST", "/v1/jobs", { basket, queries, match }),
+  audits: () => json<{ audits: AuditSummary[] }>("GET", "/v1/audits"),
+  audit: (id: string) => json<Audit>("GET", `/v1/audits/${id}`),
+  newAudit: (asked: NewAudit) => json<Job>("POST", "/v1/audits", asked),
   cancel: (id: string) => json<Job>("POST", `/v1/jobs/${id}/cancel`, {}),
   follow: (id: string, on: (job: Job) => void, signal: AbortSignal) =>
     events<Job>("GET", `/v1/jobs/${id}/events`, undefined, (_, job) => on(job), signal),

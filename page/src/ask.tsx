@@ -1,17 +1,20 @@
 // The conversation: a prompt, the answer, what is wrong with it, and the rows behind it.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { api, type IndexInfo, type Progress, type Result, type Span } from "./api";
-import { Mark } from "./mark";
-import { Busy, condition, Problem, Title } from "./parts";
+import { api, type IndexInfo, type Message, type Progress, type Result, type Span } from "./api";
+import { Mark, partOf } from "./mark";
+import { Busy, condition, cut, Problem, shading, takeHanded, Title } from "./parts";
 import { Ranking } from "./rows";
 
 interface Props {
   id: string | null; info: IndexInfo; showText: boolean; basket: Set<string>; toggle: (rows: string[], on: boolean) => void;
 }
 type Phase = "idle" | "answering" | "answered" | "tracing" | "done";
+/** What is asked of the rows. */
+interface Asked { prompt: string; messages: Message[] | null; answer: string; span: Span | null; wanted: string; where: string }
 
 export function Ask({ id, info, showText, basket, toggle }: Props) {
   const [prompt, setPrompt] = useState("");
+  const [messages, setMessages] = useState<Message[] | null>(null); // the whole prompt, where it is more than one text
   const [given, setGiven] = useState("");
   const [answer, setAnswer] = useState("");
   const [complete, setComplete] = useState(true);
@@ -21,7 +24,7 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
   const [k, setK] = useState(20);
   const [facets, setFacets] = useState<Record<string, string>>({});
   const [where, setWhere] = useState("");
-  const [traced, setTraced] = useState<{ id: string | null; result: Result } | null>(null);
+  const [traced, setTraced] = useState<{ id: string | null; result: Result; where: string } | null>(null);
   const [place, setPlace] = useState<number | null>(null);
   const [progress, setProgress] = useState<Progress | null>(null);
   const [error, setError] = useState<{ error: unknown; retry: () => void } | null>(null);
@@ -30,15 +33,18 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
   const stop = () => running.current?.abort();
   useEffect(() => stop, []);
   useEffect(() => {
-    if (id && id !== shownId.current) void reopen(id);
-    if (!id && shownId.current) begin();
+    const handed = takeHanded();
+    if (handed) { begin(); void again({ ...handed, where: "" }); }
+    else if (id && id !== shownId.current) void reopen(id);
+    else if (!id && shownId.current) begin();
   }, [id]);
 
   /** A new conversation, as after "Ask" was chosen on a past query. */
   function begin() {
     stop();
     shownId.current = null;
-    setPrompt(""); setGiven(""); setAnswer(""); setSpan(null); setWanted(""); setTraced(null); setError(null); setPhase("idle");
+    setPrompt(""); setMessages(null); setGiven(""); setAnswer(""); setSpan(null); setWanted(""); setTraced(null); setError(null); setPhase("idle");
+    setWhere(""); setFacets({});
   }
 
   async function reopen(past: string) {
@@ -48,11 +54,14 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
     try {
       const found = await api.query(past);
       shownId.current = past;
-      if (typeof found.request.prompt === "string") setPrompt(found.request.prompt);
+      const whole = found.request.prompt, filter = found.request.where ?? "";
+      setPrompt(typeof whole === "string" ? whole : found.result.prompt);
+      setMessages(typeof whole === "string" ? null : whole);
+      setWhere(filter); setFacets({});
       setAnswer(found.result.response);
       setSpan(found.result.span);
       setWanted(found.result.wanted ?? "");
-      setTraced(found);
+      setTraced({ ...found, where: filter });
       setPhase("done");
     } catch (failed) {
       setError({ error: failed, retry: () => reopen(past) });
@@ -79,31 +88,42 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
     setTraced(null); setSpan(null); setWanted(""); setAnswer(given);
     if (given.trim()) { setComplete(true); setPhase("answered"); return; }
     let text = "";
-    const found = await api.generate(prompt, { ...listener, text: (piece) => { setPlace(null); text += piece; setAnswer(text); } }, signal);
+    const found = await api.generate(messages ?? prompt, { ...listener, text: (piece) => { setPlace(null); text += piece; setAnswer(text); } }, signal);
     setAnswer(found.text);
     setComplete(found.complete);
     setPhase("answered");
   });
 
-  const condition_ = [where && `(${where})`, ...Object.entries(facets).filter(([, value]) => value).map(([column, value]) => condition(column, JSON.parse(value)))].filter(Boolean).join(" AND ");
-  const trace = () => run("tracing", "answered", trace, async (signal) => {
-    const asked = { prompt, response: answer, k, where: condition_ || null, span: wanted.trim() ? null : span, wanted: wanted.trim() || null };
-    const found = await api.trace(asked, { ...listener, ranked: (result) => setTraced({ id: null, result }) }, signal);
-    setTraced(found);
+  const chosen = Object.entries(facets).filter(([, value]) => value).map(([column, value]) => condition(column, JSON.parse(value)));
+  const filter = [where && (chosen.length ? `(${where})` : where), ...chosen].filter(Boolean).join(" AND ");
+  const trace = (asked: Asked) => run("tracing", "answered", () => trace(asked), async (signal) => {
+    const wish = asked.wanted.trim() || null;
+    const request = { prompt: asked.messages ?? asked.prompt, response: asked.answer, k, where: asked.where || null, span: wish ? null : asked.span, wanted: wish };
+    const found = await api.trace(request, { ...listener, ranked: (result) => setTraced({ id: null, result, where: asked.where }) }, signal);
+    setTraced({ ...found, where: asked.where });
     setPhase("done");
     shownId.current = found.id;
     location.hash = `#/query/${found.id}`;
   });
+  const find = () => trace({ prompt, messages, answer, span, wanted, where: filter });
+  /** The same question with something changed, which the page then shows; or another view's question. */
+  const again = (change: Partial<Asked>) => {
+    const asked = { prompt, messages, answer, span, wanted: "", where: filter, ...change };
+    setPrompt(asked.prompt); setMessages(asked.messages); setGiven(""); setAnswer(asked.answer); setComplete(true);
+    setSpan(asked.span); setWanted(asked.wanted); setWhere(asked.where); setFacets({});
+    window.scrollTo(0, 0);
+    return trace(asked);
+  };
 
-  const marked = span ? [...answer].slice(...span).join("") : "";
+  const marked = span ? partOf(answer, span) : "";
   const busy = phase === "answering" || phase === "tracing";
   const empty = !answer && phase !== "answering";
   return (
     <div class="query">
-      {traced ? <Verdict result={traced.result} id={traced.id} showText={showText} /> : <Title>{empty ? "What did the model get wrong?" : "Which words are wrong?"}</Title>}
+      {traced ? <Verdict result={traced.result} id={traced.id} showText={showText} where={traced.where} unfiltered={() => again({ wanted, where: "" })} /> : <Title>{empty ? "What did the model get wrong?" : "Which words are wrong?"}</Title>}
       <form class="ask" onSubmit={(event) => { event.preventDefault(); if (prompt.trim() && !busy) void ask(); }}>
         <label for="prompt" class="label">Prompt</label>
-        <textarea id="prompt" rows={2} value={prompt} maxLength={100000} placeholder="A prompt that the model answers badly" onInput={(event) => setPrompt(event.currentTarget.value)}
+        <textarea id="prompt" rows={2} value={prompt} maxLength={100000} placeholder="A prompt that the model answers badly" onInput={(event) => { setPrompt(event.currentTarget.value); setMessages(null); }}
           onKeyDown={(event) => { if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); event.currentTarget.form?.requestSubmit(); } }} />
         <details class="options">
           <summary>Answer and filters</summary>
@@ -128,9 +148,9 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
         <div class="wrong">
           <div class="part"><span class="label">Answer{" "}<span class="note">drag over what is wrong</span></span><Mark text={answer} span={span} onMark={setSpan} /></div>
           {!complete && <p class="quiet">The answer was stopped at its limit of new tokens.</p>}
-          <form class="tools" onSubmit={(event) => { event.preventDefault(); if (!busy) void trace(); }}>
+          <form class="tools" onSubmit={(event) => { event.preventDefault(); if (!busy) void find(); }}>
             <input class="filter" aria-label="Wanted answer" placeholder="or type the answer that you wanted" value={wanted} maxLength={100000} onInput={(event) => setWanted(event.currentTarget.value)} />
-            <button type="submit" class="main" disabled={busy || !answer.trim()}>{wanted.trim() ? "Find what pushes away from it" : marked ? `Find the rows behind “${marked.length > 40 ? `${marked.slice(0, 40)}…` : marked}”` : "Find the rows behind the answer"}</button>
+            <button type="submit" class="main" disabled={busy || !answer.trim()}>{wanted.trim() ? "Find what pushes away from it" : marked ? `Find the rows behind “${cut(marked)}”` : "Find the rows behind the answer"}</button>
           </form>
         </div>
       )}
@@ -142,27 +162,30 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
           {" "}{info.rows.toLocaleString("en")} rows of {info.name} are searched.
         </p>
       )}
-      {traced && <Ranking key={traced.id ?? "ranked"} id={traced.id} result={traced.result} info={info} showText={showText} basket={basket} toggle={toggle} />}
+      {traced && <Ranking key={traced.id ?? "ranked"} id={traced.id} result={traced.result} info={info} showText={showText} basket={basket} toggle={toggle} answer={answer} again={(change) => again({ wanted, ...change })} />}
     </div>
   );
 }
 
-function Verdict({ result, id, showText }: { result: Result; id: string | null; showText: boolean }) {
+interface VerdictProps { result: Result; id: string | null; showText: boolean; where: string; unfiltered: () => void }
+
+function Verdict({ result, id, showText, where, unfiltered }: VerdictProps) {
   const { verdict } = result;
   const [failed, setFailed] = useState<unknown>(null);
   const text = verdict ? verdict.text.charAt(0).toUpperCase() + verdict.text.slice(1) : id === null ? "The rows are ranked; the verdict follows." : "Nothing was calibrated: the rows are ranked, none is flagged, and a ranking always has a first row.";
-  const cut = /^(.+?[.!?])\s+(?=\S)/su.exec(text);
+  const sentence = /^(.+?[.!?])\s+(?=\S)/su.exec(text);
   const none = !verdict?.flagged.length;
   const save = async () => {
     try { setFailed(null); await api.download(`/v1/queries/${id}/report?text=${showText}`, `whence-${id}.html`); } catch (error) { setFailed(error); }
   };
   return (
     <div aria-live="polite">
-      <h2 class={`verdict${none ? " none" : ""}`}>{cut ? cut[1] : text}</h2>
-      {cut && <p class="verdict-rest">{text.slice(cut[0].length)}</p>}
+      <h2 class={`verdict${none ? " none" : ""}`}>{sentence ? sentence[1] : text}</h2>
+      {sentence && <p class="verdict-rest">{text.slice(sentence[0].length)}</p>}
       {none && verdict?.null_model && <p class="verdict-rest">No row stands out from what ordinary answers score. The cause may be spread over many rows, be the base model's own, or lie outside this data.</p>}
       {result.confound && <p class="confound"><strong>Confound</strong>{result.confound}</p>}
       {id && <p class="actions"><button type="button" onClick={save}>Download the report</button> <span class="quiet">{result.method} {result.method_version}, {result.n_rows.toLocaleString("en")} rows scored</span></p>}
+      {where && <p class="actions"><span class="quiet">Only rows that meet <code><bdi>{shading.safe(where)}</bdi></code></span> {id && <button type="button" onClick={unfiltered}>Ask among all rows</button>}</p>}
       {failed !== null && <Problem error={failed} />}
     </div>
   );

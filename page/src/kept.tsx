@@ -1,24 +1,11 @@
 // What is kept: past queries, the basket with its exports and retrainings, a row in its file, the data.
 import { useEffect, useRef, useState } from "preact/hooks";
+import { AskAgain, useMarks } from "./again";
 import { api, type Basket, type IndexInfo, type Job, type QuerySummary, type Row, type RowDetail } from "./api";
-import { Busy, capital, condition, placeOf, Problem, shading, Title, when } from "./parts";
+import { Busy, capital, condition, handOver, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
 import { Chips } from "./rows";
 
 const { safe, plain } = shading;
-
-/** What a request gives, an error with another try, or neither while it is on its way. */
-function useLoaded<T>(load: () => Promise<T>, keys: unknown[]) {
-  const [value, setValue] = useState<T | null>(null);
-  const [error, setError] = useState<unknown>(null);
-  const [tries, setTries] = useState(0);
-  useEffect(() => {
-    let current = true;
-    setError(null);
-    load().then((found) => current && setValue(found), (failed) => current && setError(failed));
-    return () => { current = false; };
-  }, [...keys, tries]);
-  return { value, setValue, error, retry: () => setTries(tries + 1) };
-}
 
 export function Past() {
   const [offset, setOffset] = useState(0);
@@ -143,26 +130,40 @@ function Jobs() {
     return () => window.removeEventListener("whence-jobs", retry);
   }, [retry]);
   if (error !== null) return <Problem error={error} retry={retry} />;
-  if (!value?.jobs.length) return null;
-  return <section aria-label="Retrainings"><h3>Retrainings</h3>{value.jobs.map((job) => <JobOf key={job.id} start={job} />)}</section>;
+  const own = value?.jobs.filter((job) => job.kind === "confirm");
+  if (!own?.length) return null;
+  return <section aria-label="Retrainings"><h3>Retrainings</h3>{own.map((job) => <JobOf key={job.id} start={job} />)}</section>;
 }
 
-function JobOf({ start }: { start: Job }) {
+/** A job as it goes on, what went wrong, and whether it still works. */
+export function useJob(start: Job, ended?: (job: Job) => void) {
   const [job, setJob] = useState(start);
   const [failed, setFailed] = useState<unknown>(null);
   const active = job.state === "waiting" || job.state === "running";
   useEffect(() => {
     if (!active) return;
     const own = new AbortController();
-    api.follow(start.id, setJob, own.signal).catch((error) => own.signal.aborted || setFailed(error));
+    api.follow(start.id, setJob, own.signal).then((last) => ended?.(last), (error) => own.signal.aborted || setFailed(error));
     return () => own.abort();
   }, [start.id]);
-  return (
-    <article class="job" aria-label={`Retraining without ${job.request.rows.length} rows`}>
-      <p><strong>{capital(job.result ? job.result.status : job.state)}</strong> <span class="quiet">without {job.request.rows.length} rows, looking for <bdi>{safe(job.request.match)}</bdi> · {when(job.created)}</span></p>
-      {active && <Busy what={job.state === "waiting" ? "Waiting for another retraining" : "Starting"} progress={job.progress} stop={() => api.cancel(job.id).then(setJob, setFailed)} />}
+  const said = (
+    <>
+      {active && <Busy what={job.state === "waiting" ? "Waiting for another job" : "Starting"} progress={job.progress} stop={() => api.cancel(job.id).then(setJob, setFailed)} />}
       {job.error && <div class="problem" role="alert"><strong>{job.error.found}</strong><p>{job.error.expected}</p><p>{job.error.fix}</p></div>}
-      {job.result && (
+      {failed !== null && <Problem error={failed} />}
+    </>
+  );
+  return { job, active, said };
+}
+
+function JobOf({ start }: { start: Job }) {
+  const { job, said } = useJob(start);
+  const n = job.request.rows?.length ?? 0;
+  return (
+    <article class="job" aria-label={`Retraining without ${n} rows`}>
+      <p><strong>{capital(job.result?.status ?? job.state)}</strong> <span class="quiet">without {n} rows, looking for <bdi>{safe(job.request.match ?? "")}</bdi> · {when(job.created)}</span></p>
+      {said}
+      {job.result?.arms && (
         <>
           <p>{job.result.text}</p>
           <div class="scroll"><table>
@@ -171,12 +172,13 @@ function JobOf({ start }: { start: Job }) {
           </table></div>
         </>
       )}
-      {failed !== null && <Problem error={failed} />}
     </article>
   );
 }
 
-export function RowView({ id, showText, basket, toggle }: { id: string; showText: boolean; basket: Set<string>; toggle: (rows: string[], on: boolean) => void }) {
+interface RowProps { id: string; showText: boolean; basket: Set<string>; toggle: (rows: string[], on: boolean) => void }
+
+export function RowView({ id, showText, basket, toggle }: RowProps) {
   const { value, error, retry } = useLoaded<RowDetail>(() => api.row(id), [id]);
   if (error !== null) return <div class="query"><Title>This row cannot be shown</Title><Problem error={error} retry={retry} /></div>;
   if (!value) return <div class="query"><Busy what="Reading the row" /></div>;
@@ -187,15 +189,31 @@ export function RowView({ id, showText, basket, toggle }: { id: string; showText
       <p class="actions">
         <button type="button" aria-pressed={basket.has(row.id)} onClick={() => toggle([row.id], !basket.has(row.id))}>{basket.has(row.id) ? "Take out of the basket" : "Put into the basket"}</button>
         {value.copies > 0 && <span class="quiet">{value.copies} more of the same content</span>}
-        {!showText && <span class="quiet">The texts of the rows are left out.</span>}
+        <span class="quiet">{showText ? "Drag over a phrase to ask with it." : "The texts of the rows are left out."}</span>
       </p>
       {value.before.map((other) => <Neighbour key={other.row} row={other} showText={showText} />)}
       <div class="here" aria-current="true">
-        {showText && value.turns.map((turn, i) => <div class="part" key={i}><span class="label">{capital(turn.role)}</span><div class="text" dir="auto">{safe(turn.content)}</div></div>)}
+        {showText && <Turns row={value} />}
         <Chips label="Row" values={{ id: row.id, ...row.metadata }} />
       </div>
       {value.after.map((other) => <Neighbour key={other.row} row={other} showText={showText} />)}
     </div>
+  );
+}
+
+/** A row's conversation, in which a phrase can be marked. */
+function Turns({ row: { turns } }: { row: RowDetail }) {
+  const { marked, props, clear } = useMarks(turns.map((turn) => turn.content));
+  const at = marked?.part ?? 0, before = turns.slice(0, at), turn = turns[at];
+  const alone = before.length === 1 && before[0]!.role === "user";
+  const taught = turn?.role === "assistant" && before.some((other) => other.content.trim()) && (() => handOver({
+    prompt: before[at - 1]!.content, messages: alone ? null : before, answer: turn.content, span: marked!.span,
+  }));
+  return (
+    <>
+      {turns.map((own, i) => <div class="part" key={i}><span class="label">{capital(own.role)}</span><Shaded text={own.content} label={capital(own.role)} {...props(i)} /></div>)}
+      {marked && <AskAgain phrase={marked.phrase} clear={clear} taught={taught || undefined} list={(where) => { location.hash = `#/data/${encodeURIComponent(where)}`; }} />}
+    </>
   );
 }
 
@@ -211,10 +229,10 @@ function Neighbour({ row, showText }: { row: Row; showText: boolean }) {
 const HEIGHT = 44, PIECE = 100;
 
 /** All rows of the data: of any number, those near the window are there and no others. */
-export function Data({ info, showText }: { info: IndexInfo; showText: boolean }) {
+export function Data({ info, showText, filter }: { info: IndexInfo; showText: boolean; filter: string }) {
   const [facets, setFacets] = useState<Record<string, string>>({});
-  const [sql, setSql] = useState("");
-  const [typed, setTyped] = useState("");
+  const [sql, setSql] = useState(filter);
+  const [typed, setTyped] = useState(filter);
   const [total, setTotal] = useState<number | null>(null);
   const [pieces, setPieces] = useState<Map<number, Row[]>>(new Map());
   const [error, setError] = useState<unknown>(null);

@@ -2,11 +2,16 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import "../../src/whence/report/templates/page.css";
+import "../../src/whence/report/templates/audit.css";
 import "./page.css";
 import { api, type Basket, Failure, type IndexInfo, token } from "./api";
 import { Ask } from "./ask";
+import { Audits, AuditView } from "./audits";
 import { BasketView, Data, Past, RowView } from "./kept";
 import { Busy, Problem } from "./parts";
+
+/** A filter in an address. */
+const decoded = (text: string) => { try { return decodeURIComponent(text); } catch { return ""; } };
 
 const addressed = () => location.hash.replace(/^#\/?/, "").split("/");
 
@@ -52,8 +57,8 @@ function Page() {
         <a class="brand" href="#/">whence</a>
         <h1 dir="auto">{info ? `${info.name} · ${info.adapter ?? info.model}` : ""}</h1>
         <nav class="views" aria-label="Views">
-          {[["", "Ask"], ["past", "Past"], ["data", "Data"], ["basket", `Basket${inBasket.size ? ` (${inBasket.size})` : ""}`]].map(([name, label]) => (
-            <a key={name} href={`#/${name}`} aria-current={view === name || (name === "" && view === "query") ? "page" : undefined}>{label}</a>
+          {[["", "Ask"], ["past", "Past"], ["audits", "Audits"], ["data", "Data"], ["basket", `Basket${inBasket.size ? ` (${inBasket.size})` : ""}`]].map(([name, label]) => (
+            <a key={name} href={`#/${name}`} aria-current={view === name || (name === "" && view === "query") || (name === "audits" && view === "audit") ? "page" : undefined}>{label}</a>
           ))}
         </nav>
         {info?.show_text && <button type="button" aria-pressed={!texts} onClick={() => show(!texts)}>{texts ? "Hide texts" : "Show texts"}</button>}
@@ -64,7 +69,9 @@ function Page() {
         {error !== null && !needsToken && <Problem error={error} retry={start} />}
         {!info && error === null && <Busy what="Opening the index" />}
         {info && (view === "past" ? <Past />
-          : view === "data" ? <Data info={info} showText={showText} />
+          : view === "audits" ? <Audits info={info} />
+          : view === "audit" ? <AuditView key={id} id={id} showText={showText} basket={inBasket} toggle={toggle} />
+          : view === "data" ? <Data key={id} info={info} showText={showText} filter={decoded(id)} />
             : view === "basket" ? <BasketView basket={basket} info={info} toggle={toggle} showText={showText} />
               : view === "row" ? <RowView key={id} id={id} showText={showText} basket={inBasket} toggle={toggle} />
                 : <Ask id={view === "query" ? id : null} info={info} showText={showText} basket={inBasket} toggle={toggle} />)}

@@ -1,8 +1,9 @@
 // Small parts that several views share.
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import shading from "../../src/whence/report/templates/shading.js";
-import { Failure, type Progress, type Span, type Words } from "./api";
+import { Failure, type Message, type Progress, type Span, type Words } from "./api";
+import { useMarking, wordsOf } from "./mark";
 
 const { level, safe, toUnits, number, visible, RTL } = shading;
 export { shading };
@@ -47,53 +48,51 @@ interface ShadedProps {
   /** Links to the word that is pointed at, by word; their scale. */
   links?: (number | undefined)[] | null; scale?: number;
   at?: number | null; onPoint?: (word: number | null) => void;
+  /** What is marked of it, as a span of the API; words can be marked where there is `onMark`. */
+  mark?: Span | null; onMark?: (span: Span | null) => void;
 }
 
 /** A text with its words shaded as in the report; the word pointed at, or reached by arrow keys, is told to `onPoint`. */
-export function Shaded({ text, words, span, label, links, scale, at, onPoint, class: name = "" }: ShadedProps) {
+export function Shaded({ text, words, span, label, links, scale, at, onPoint, mark = null, onMark, class: name = "" }: ShadedProps) {
   const own = useRef<HTMLDivElement>(null);
   const out: ComponentChildren[] = [];
-  const marked = span ? toUnits(text, [span])[0]! : null;
-  const asked = (from: number, to: number) => (marked && from < marked[1] && to > marked[0] ? " asked" : "");
+  const asked = span ? toUnits(text, [span])[0]! : null;
+  const spans = useMemo(() => (words ? toUnits(text, words.spans) : onMark ? wordsOf(text) : []), [text, words, !onMark]);
+  const { units, isOn, focus, setFocus, handlers } = useMarking(own, "word", text, spans, mark, onMark ?? null);
+  const within = (range: Span | null, from: number, to: number) => range !== null && from < range[1] && to > range[0];
+  const kind = (from: number, to: number) => (within(asked, from, to) ? " asked" : "") + (within(units, from, to) ? " marked" : "");
   const plainText = (from: number, to: number) => {
     if (from >= to) return;
-    const cuts = [from, ...(marked ?? []).filter((cut) => cut > from && cut < to), to];
+    const cuts = [...new Set([from, ...[...(asked ?? []), ...(units ?? [])].filter((cut) => cut > from && cut < to), to])].sort((a, b) => a - b);
     cuts.slice(1).forEach((end, i) => {
-      const start = cuts[i]!, piece = safe(text.slice(start, end));
-      out.push(asked(start, end) ? <span class="asked">{piece}</span> : piece);
+      const start = cuts[i]!, piece = safe(text.slice(start, end)), own = kind(start, end);
+      out.push(own ? <span class={own.trim()}>{piece}</span> : piece);
     });
   };
   let seen = 0;
-  const spans = words ? toUnits(text, words.spans) : [];
   const most = words ? shading.largest(words.scores) : 0;
   const linkScale = links ? (scale ?? shading.largest(links.map((value) => value ?? 0))) : 0;
+  const current = spans[at ?? focus] ? (at ?? focus) : 0;
   spans.forEach(([from, to], i) => {
     if (from < seen || to <= from) return;
     plainText(seen, from);
-    const score = words!.scores[i]!, strength = level(score, most);
+    const score = words?.scores[i] ?? 0, strength = level(score, most);
     const link = links?.[i] ?? 0, linked = links ? level(link, linkScale) : 0;
     const shade = (strength ? ` ${score < 0 ? "n" : "w"}${strength}` : "") + (linked ? ` ${link < 0 ? "m" : "l"}${linked}` : "");
     out.push(
-      <span class={`w${shade}${at === i ? " at" : ""}${asked(from, to)}`} role="button" key={i} data-word={i}
-        tabIndex={(at ?? 0) === i ? 0 : -1} aria-label={`${visible(text.slice(from, to))}, ${number(score)}`}
-        onPointerEnter={() => onPoint?.(i)} onPointerLeave={() => onPoint?.(null)} onFocus={() => onPoint?.(i)} onBlur={() => onPoint?.(null)}>
+      <span class={`w${shade}${at === i ? " at" : ""}${kind(from, to)}`} role="button" key={i} data-word={i} aria-pressed={onMark ? isOn([from, to]) : undefined}
+        tabIndex={current === i ? 0 : -1} aria-label={visible(text.slice(from, to)) + (words ? `, ${number(score)}` : "")}
+        onPointerEnter={() => onPoint?.(i)} onPointerLeave={() => onPoint?.(null)} onFocus={() => { setFocus(i); onPoint?.(i); }} onBlur={() => onPoint?.(null)}>
         {safe(text.slice(from, to))}
       </span>,
     );
     seen = to;
   });
   plainText(seen, text.length);
-  const move = (event: KeyboardEvent) => {
-    const word = (event.target as HTMLElement).closest<HTMLElement>(".w");
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!word || !step) return;
-    const all = [...own.current!.querySelectorAll<HTMLElement>(".w")];
-    const next = all[all.indexOf(word) + step];
-    if (next) { event.preventDefault(); next.focus(); }
-  };
-  const group = words ? { role: "group" as const, "aria-label": `${label}, word by word; arrow keys move` } : {};
+  const keys = onMark ? "arrow keys move, Enter marks a word, Shift and arrows mark several, Escape clears" : "arrow keys move";
+  const group = spans.length ? { role: "group" as const, "aria-label": `${label}, word by word; ${keys}` } : {};
   return (
-    <div class={`text ${name}${links ? " linking" : ""}`} dir={RTL.test(text.slice(0, 1200)) ? "rtl" : "ltr"} ref={own} onKeyDown={move} {...group}>{out}</div>
+    <div class={`text ${name}${links ? " linking" : ""}${onMark ? " marking" : ""}`} dir={RTL.test(text.slice(0, 1200)) ? "rtl" : "ltr"} ref={own} {...handlers} {...group}>{out}</div>
   );
 }
 
@@ -101,5 +100,40 @@ export function Shaded({ text, words, span, label, links, scale, at, onPoint, cl
 export const condition = (column: string, value: unknown) => {
   const name = `\`${column}\``;
   if (value === null) return `${name} IS NULL`;
-  return `${name} = ${typeof value === "string" ? `'${value.replaceAll("'", "''")}'` : String(value)}`;
+  return `${name} = ${typeof value === "string" ? quoted(value) : String(value)}`;
+};
+const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`;
+
+/** The SQL condition of rows whose prompt or response has a phrase. */
+export const holding = (phrase: string) => `(contains(prompt, ${quoted(phrase)}) OR contains(response, ${quoted(phrase)}))`;
+/** Characters of a phrase that a condition may have: it holds the phrase twice, and 2,000 in all. */
+export const MOST_PHRASE = 400;
+
+export const cut = (text: string, most = 40) => (text.length > most ? `${text.slice(0, most)}…` : text);
+
+/** What a request gives, an error with another try, or neither while it is on its way. */
+export function useLoaded<T>(load: () => Promise<T>, keys: unknown[]) {
+  const [value, setValue] = useState<T | null>(null);
+  const [error, setError] = useState<unknown>(null);
+  const [tries, setTries] = useState(0);
+  useEffect(() => {
+    let current = true;
+    setError(null);
+    load().then((found) => current && setValue(found), (failed) => current && setError(failed));
+    return () => { current = false; };
+  }, [...keys, tries]);
+  return { value, setValue, error, retry: () => setTries((n) => n + 1) };
+}
+
+/** A query that another view hands to the conversation: it is asked when that opens. */
+export interface Handed { prompt: string; messages: Message[] | null; answer: string; span: Span | null }
+let handed: Handed | null = null;
+export const handOver = (query: Handed) => {
+  handed = query;
+  location.hash = "#/";
+};
+export const takeHanded = () => {
+  const query = handed;
+  handed = null;
+  return query;
 };

@@ -1,7 +1,9 @@
 // The ranked rows of a query.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { api, type Hit, type IndexInfo, type Result } from "./api";
-import { placeOf, Problem, Shaded, shading } from "./parts";
+import { AskAgain, useMarks } from "./again";
+import { api, Failure, type Hit, type IndexInfo, type Result, type Span } from "./api";
+import { placeIn } from "./mark";
+import { handOver, placeOf, Problem, Shaded, shading } from "./parts";
 
 const { safe, plain, largest } = shading;
 const FIRST_WORDS = 5;
@@ -10,6 +12,8 @@ interface Lit { kind: "answer" | "row"; word: number; rank: number }
 
 interface Props {
   id: string | null; result: Result; info: IndexInfo; showText: boolean; basket: Set<string>; toggle: (rows: string[], on: boolean) => void;
+  /** The answer that was traced, and the same question with other marked words or another filter. */
+  answer: string; again: (change: { span?: Span | null; wanted?: string; where?: string }) => void;
 }
 
 /** Words that have been explained, by rank, and those of the query against them. Asked for one request at a time. */
@@ -58,7 +62,7 @@ const added = (old: Result, found: Result, ranks: number[]): Result => {
   };
 };
 
-export function Ranking({ id, result: start, info, showText, basket, toggle }: Props) {
+export function Ranking({ id, result: start, info, showText, basket, toggle, answer, again }: Props) {
   const { result, failed, want } = useWords(id, start, showText);
   const [lit, setLit] = useState<Lit | null>(null);
   const [search, setSearch] = useState("");
@@ -84,7 +88,7 @@ export function Ranking({ id, result: start, info, showText, basket, toggle }: P
       <h3>Rows</h3>
       <p class="quiet">
         Each row is a candidate: it ranks high. Only a retraining without it shows whether it is a cause.
-        {showText ? "" : " The texts of the rows are left out."}
+        {showText ? " Drag over a phrase in a row to ask again with it." : " The texts of the rows are left out."}
       </p>
       {failed !== null && <Problem error={failed} />}
       <div class="tools">
@@ -103,7 +107,7 @@ export function Ranking({ id, result: start, info, showText, basket, toggle }: P
         {shown.map((hit) => (
           <RowOf key={`${hit.rank}-${hit.id}`} hit={hit} top={top} out={flagged.has(hit.id)} open={hit.rank <= FIRST_WORDS} inBasket={basket.has(hit.id)}
             toggle={() => toggle([hit.id], !basket.has(hit.id))} opened={() => want([hit.rank])} showText={showText}
-            lit={lit} setLit={setLit} scale={scale} />
+            lit={lit} setLit={setLit} scale={scale} answer={answer} again={again} />
         ))}
       </div>
       {result.hits.length === 0 && <p class="empty">No row was scored: the filter leaves none. Ask again with another filter.</p>}
@@ -129,11 +133,25 @@ function Query({ result, lit, setLit, links }: { result: Result; lit: Lit | null
 
 interface RowProps {
   hit: Hit; top: number; out: boolean; open: boolean; inBasket: boolean; toggle: () => void; opened: () => void; showText: boolean;
-  lit: Lit | null; setLit: (lit: Lit | null) => void; scale: number;
+  lit: Lit | null; setLit: (lit: Lit | null) => void; scale: number; answer: Props["answer"]; again: Props["again"];
 }
 
-function RowOf({ hit, top, out, open, inBasket, toggle, opened, showText, lit, setLit, scale }: RowProps) {
+/** Asks with a row: the turn that was ranked, behind all that came before it. */
+async function askWith(hit: Hit, span: Span) {
+  const { turns } = await api.row(hit.id);
+  const at = turns.findIndex((turn, i) => i > 0 && turn.role === "assistant" && turn.content === hit.response);
+  const before = turns.slice(0, Math.max(at, 0));
+  const simple = before.length === 1 && before[0]!.role === "user" ? before[0]!.content : null;
+  const prompt = simple ?? hit.prompt ?? "";
+  if (!prompt.trim()) throw new Failure(0, "This row has no prompt.", "A question has a prompt and an answer.", "Mark a phrase in another row.");
+  handOver({ prompt, messages: simple === null && before.length ? before : null, answer: hit.response!, span });
+}
+
+function RowOf({ hit, top, out, open, inBasket, toggle, opened, showText, lit, setLit, scale, answer, again }: RowProps) {
   const [isOpen, setOpen] = useState(open);
+  const [failed, setFailed] = useState<unknown>(null);
+  const { marked, props, clear } = useMarks([hit.prompt ?? "", hit.response ?? ""]);
+  const inAnswer = marked && placeIn(answer, marked.phrase);
   const texts = showText && hit.prompt !== undefined && hit.response !== undefined;
   const line = (text: string) => safe(text.slice(0, 160)).replace(/\s+/g, " ");
   const links = lit?.kind === "answer" ? (hit.words?.map[lit.word] ?? null) : null;
@@ -157,13 +175,19 @@ function RowOf({ hit, top, out, open, inBasket, toggle, opened, showText, lit, s
         </summary>
         {isOpen && (
           <div class="body">
-            {texts && <div class="part"><span class="label">Prompt</span><Shaded text={hit.prompt!} words={hit.words?.prompt} label={`Prompt of row ${hit.rank}`} /></div>}
+            {texts && <div class="part"><span class="label">Prompt</span><Shaded text={hit.prompt!} words={hit.words?.prompt} label={`Prompt of row ${hit.rank}`} {...props(0)} /></div>}
             {texts && (
               <div class="part"><span class="label">Response</span>
-                <Shaded text={hit.response!} words={hit.words?.response} label={`Response of row ${hit.rank}`} links={links} scale={scale} at={at}
+                <Shaded text={hit.response!} words={hit.words?.response} label={`Response of row ${hit.rank}`} links={links} scale={scale} at={at} {...props(1)}
                   onPoint={(word) => setLit(word === null ? null : { kind: "row", word, rank: hit.rank })} />
               </div>
             )}
+            {marked && (
+              <AskAgain phrase={marked.phrase} clear={clear} among={(where) => again({ where })}
+                answer={inAnswer ? () => again({ span: inAnswer, wanted: "" }) : undefined}
+                taught={marked.part === 1 ? () => askWith(hit, marked.span).catch(setFailed) : undefined} />
+            )}
+            {failed !== null && <Problem error={failed} />}
             <Chips label="Row" values={{ id: hit.id, ...hit.metadata }} />
             <Chips label="Confounds" values={hit.confounds} />
             <p class="actions">

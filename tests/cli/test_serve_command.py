@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from whence.serve.port_owner import listener_of
 from whence.serve.settings import ServerSettings
 from worlds import World
 
@@ -21,9 +23,26 @@ def test_a_port_in_use_is_named_and_another_offered(whence: Whence, world: World
         port = taken.getsockname()[1]
         status, _, said = whence("serve", world.index, "--port", port)
     assert status == 2
-    assert f"Port {port} of 127.0.0.1 is in use." in said
+    by = f" by process {os.getpid()} " if sys.platform == "linux" else ""
+    assert f"Port {port} of 127.0.0.1 is in use{by}" in said
     assert "Give --port " in said
     assert f"Give --port {port}." not in said
+
+
+def test_a_port_whose_owner_is_not_told_is_only_said_to_be_in_use(tmp_path: Path) -> None:
+    """Another user's process, another system, a socket that has no process."""
+    assert listener_of(8642, tmp_path) is None
+    (tmp_path / "net").mkdir()
+    head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+    line = "   0: 0100007F:21C2 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0 100\n"
+    (tmp_path / "net" / "tcp").write_text(head + line)
+    own = tmp_path / "77"
+    (own / "fd").mkdir(parents=True)
+    (own / "cmdline").write_bytes(b"/usr/bin/python3\0-m\0/opt/x/evil\x1b[2J\0serve\0")
+    assert listener_of(8642, tmp_path) is None
+    (own / "fd" / "3").symlink_to("socket:[4242]")
+    assert listener_of(8642, tmp_path) == (77, "python3 evil?[2J serve")
+    assert listener_of(8643, tmp_path) is None
 
 
 @pytest.mark.parametrize(

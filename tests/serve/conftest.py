@@ -1,21 +1,28 @@
-"""One index and one model for all tests of the server."""
+"""One index and one model for all tests of the server, and a browser for those of its page."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from fastapi.testclient import TestClient
 
-from served_world import ORIGIN, ServedWorld, make_served_world
+from served_world import ORIGIN, ServedWorld, make_served_world, serving
 from whence.serve.app import create_app
 from whence.serve.service import state_folder
 from whence.serve.settings import ServerSettings
 from whence.trace.tracer import Tracer
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 Serve = Callable[..., TestClient]
+Open = Callable[..., "Page"]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +65,45 @@ def client(serve: Serve) -> TestClient:
 
 def _forget(index: Path) -> None:
     shutil.rmtree(state_folder(index), ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, started once. Where there is none its tests are left out; see tests/conftest.py."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, BROWSERS)))
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def url(tracer: Tracer, served: ServedWorld) -> Iterator[str]:
+    """The address of a server whose state is empty at first."""
+    _forget(served.index)
+    with serving(create_app(tracer, ServerSettings())) as address:
+        yield address
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Open]:
+    """Opens an address; afterwards nothing may have run, complained or asked another site."""
+    context = browser.new_context(accept_downloads=True)
+    complaints: list[str] = []
+
+    def open_(url: str, size: tuple[int, int] = (1280, 900), scheme: str = "light", allowed: str = "^$") -> Page:
+        page = context.new_page()
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.on("console", lambda said: re.search(allowed, said.text) or complaints.append(said.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda sent: sent.url.startswith((url, "blob:", "data:")) or complaints.append(sent.url))
+        page.goto(url)
+        return page
+
+    yield open_
+    context.close()
+    assert complaints == []

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 import whence
+from audits import audit_of
 from served_world import TOKEN, serving
 from traced_world import PROMPT, RESPONSE
 from whence.errors import InputError
 from whence.serve.app import create_app
 from whence.serve.client import ServerError
+from whence.serve.service import state_folder
 from whence.serve.settings import ServerSettings
 from whence.trace.tracer import Tracer
 
@@ -39,6 +41,12 @@ def test_the_client_does_what_the_page_does(address: str, tracer: Tracer, tmp_pa
     assert len(client.download(str(export["id"]), tmp_path / "ids", "ids").read_text().split()) == 3
     assert "<!doctype html>" in client.report(id, tmp_path / "report.html").read_text("utf-8")
     assert client.queries()["total"]
+    audit_of().to_json(state_folder(tracer.index.path) / "audits" / "may.json")
+    [listed] = client.audits()
+    assert client.audit(str(listed["id"])).groups == audit_of().groups
+    assert "<!doctype html>" in client.audit_report(str(listed["id"]), tmp_path / "audit.html").read_text("utf-8")
+    with pytest.raises(ServerError, match="The log"):
+        client.start_audit("no JSON", name="June")
 
 
 def test_what_goes_wrong_has_three_parts(address: str) -> None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from malformed import MalformedRequest, Operation, malformed_requests, operations_of
+
 Serve = Callable[..., TestClient]
 JSON = {"content-type": "application/json"}
 ID = "0123456789abcdef"
 POSTS = [
     *("/v1/generate", "/v1/trace", "/v1/baskets", "/v1/export", "/v1/jobs"),
-    *(f"/v1/queries/{ID}/words", f"/v1/jobs/{ID}/cancel"),
+    *(f"/v1/queries/{ID}/words", f"/v1/jobs/{ID}/cancel", "/v1/audits"),
 ]
+
+ANY = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just("\ud800")
 values = st.recursive(
@@ -25,6 +30,33 @@ values = st.recursive(
 NAMES = ["prompt", "response", "system", "k", "span", "wanted", "where", "method", "fdr", "words", "rows", "ranks"]
 NAMES += ["name", "basket", "queries", "match", "seeds", "max_new_tokens", "verdict"]
 bodies = st.dictionaries(st.sampled_from(NAMES), values, max_size=5) | values
+
+
+def refused(client: TestClient, request: MalformedRequest) -> None:
+    sent = {"content": request.body, "headers": JSON} if request.body is not None else {}
+    answer = client.request(request.method, request.path, params=request.query or None, **sent)  # type: ignore[arg-type]
+    check(answer)
+    assert answer.status_code >= 400, (request, answer.text[:500])
+
+
+@settings(max_examples=100, **ANY)  # type: ignore[arg-type]
+@given(data=st.data())
+def test_what_the_schema_does_not_allow_is_refused(client: TestClient, data: st.DataObject) -> None:
+    refused(client, data.draw(malformed_requests(operations(client))))
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, **ANY)  # type: ignore[arg-type]
+@given(data=st.data())
+def test_a_thousand_requests_that_the_schema_does_not_allow_are_refused(
+    client: TestClient, data: st.DataObject
+) -> None:
+    refused(client, data.draw(malformed_requests(operations(client))))
+
+
+@cache
+def operations(client: TestClient) -> list[Operation]:
+    return operations_of(client.get("/v1/openapi.json").json())
 
 
 def check(answer: object) -> None:
@@ -36,19 +68,19 @@ def check(answer: object) -> None:
         assert "Traceback" not in text
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=60, **ANY)
 @given(path=st.sampled_from(POSTS), body=bodies)
 def test_any_json_is_answered(client: TestClient, path: str, body: object) -> None:
     check(client.post(path, content=json.dumps(body).encode(), headers=JSON))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=40, **ANY)
 @given(path=st.sampled_from(POSTS), body=st.binary(max_size=60))
 def test_any_bytes_are_answered(client: TestClient, path: str, body: bytes) -> None:
     check(client.post(path, content=body, headers=JSON))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=60, **ANY)
 @given(where=st.text(max_size=40), offset=st.integers(), limit=st.text(max_size=5))
 def test_any_filter_is_answered(client: TestClient, where: str, offset: int, limit: str) -> None:
     check(client.get("/v1/rows", params={"where": where.encode("utf-8", "replace"), "offset": offset, "limit": limit}))

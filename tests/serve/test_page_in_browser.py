@@ -2,86 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from browsing import PHONE, asked, picture, ranked
 from served_world import EVIL, TOKEN, ServedWorld, serving
 from traced_world import N_CLEAN, N_FAULTY, PROMPT, RESPONSE
 from whence.data.readers import read_examples
 from whence.serve.app import create_app
-from whence.serve.service import state_folder
 from whence.serve.settings import ServerSettings
 from whence.trace.tracer import Tracer
 
 pytestmark = pytest.mark.browser
 
-DESKTOP, PHONE = (1280, 900), (375, 812)
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SHOTS = os.environ.get("WHENCE_SCREENSHOTS")
-"""A folder to leave pictures of the views in, for people to look at."""
-
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium, started once. Where there is none these tests are left out; see tests/conftest.py."""
-    path = next(filter(None, map(shutil.which, BROWSERS)))
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def url(tracer: Tracer, served: ServedWorld) -> Iterator[str]:
-    shutil.rmtree(state_folder(served.index), ignore_errors=True)
-    with serving(create_app(tracer, ServerSettings())) as address:
-        yield address
-
-
-@pytest.fixture
-def opened(browser: Browser) -> Iterator[Open]:
-    """Opens an address; afterwards nothing may have run, complained or asked another site."""
-    context = browser.new_context(accept_downloads=True)
-    complaints: list[str] = []
-
-    def open_(url: str, size: tuple[int, int] = DESKTOP, scheme: str = "light", allowed: str = "^$") -> Page:
-        page = context.new_page()
-        page.set_viewport_size({"width": size[0], "height": size[1]})
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        page.on("console", lambda said: re.search(allowed, said.text) or complaints.append(said.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda sent: sent.url.startswith((url, "blob:", "data:")) or complaints.append(sent.url))
-        page.goto(url)
-        return page
-
-    yield open_
-    context.close()
-    assert complaints == []
-
-
-def picture(page: Page, name: str) -> None:
-    if SHOTS:
-        page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
-
-
-def asked(page: Page, prompt: str = PROMPT) -> None:
-    page.get_by_label("Prompt", exact=True).fill(prompt)
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("listbox")).to_be_visible()
-
-
-def ranked(page: Page) -> None:
-    page.get_by_role("button", name=re.compile("^Find the rows behind")).click()
-    expect(page).to_have_url(re.compile("#/query/[0-9a-f]{16}$"))
 
 
 def test_from_a_prompt_to_data_without_the_cause(opened: Open, url: str, served: ServedWorld, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_the_page_is_built_from_its_sources() -> None:
     sources = {f"page/src/{path.name}" for path in (PAGE / "src").iterdir()}
     sources |= {f"page/{name}" for name in ("index.html", "package.json", "package-lock.json", "tsconfig.json")}
     sources |= {"page/vite.config.ts"}
-    sources |= {f"src/whence/report/templates/{name}" for name in ("page.css", "shading.js")}
+    sources |= {f"src/whence/report/templates/{name}" for name in ("audit.css", "page.css", "shading.js")}
     found = {name: hash_of(ROOT / name) for name in sources}
     assert known["sources"] == found, "the sources have changed: npm run build in page/"
     assert known["built"] == {name: hash_of(STATIC / name) for name in ("index.html", "page.css", "page.js")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import sys
 import threading
 import time
@@ -136,7 +137,7 @@ def jobs_of(state: State, script: str) -> Jobs:
 def test_a_job_that_was_running_goes_on_with_the_next_server(tmp_path: Path) -> None:
     state = State(tmp_path, "index")
     jobs = jobs_of(state, WORKS)
-    id = jobs.start({"rows": []}, {"index": "/srv/x/index"})
+    id = jobs.start("confirm", {"rows": []}, {"index": "/srv/x/index"})
     until(lambda: state.job(id)["progress"])  # type: ignore[index]
     jobs.close()
     state.close()
@@ -150,15 +151,49 @@ def test_a_job_that_was_running_goes_on_with_the_next_server(tmp_path: Path) -> 
     state.close()
 
 
+def serve_one_job(folder: Path, script: str) -> None:
+    state = State(folder, "index")
+    jobs_of(state, script).start("confirm", {"rows": []}, {})
+    time.sleep(600)
+
+
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="processes are looked at in /proc")
+def test_a_job_whose_server_was_killed_goes_on_with_the_next_one(tmp_path: Path) -> None:
+    script = "import os; print(os.getpid(), file=open('" + str(tmp_path / "pid") + "', 'w'), flush=True)" + WORKS
+    server = multiprocessing.get_context("fork").Process(target=serve_one_job, args=(tmp_path, script), daemon=True)
+    server.start()
+    until(lambda: list(tmp_path.glob("jobs/*/first")))
+    server.kill()
+    server.join()
+    pid = int((tmp_path / "pid").read_text())
+    until(lambda: not is_alive(pid))  # the job's process ends with its server: two would train at once
+    state = State(tmp_path, "index")
+    [id] = [str(job["id"]) for job in state.jobs()]
+    assert state.job(id)["state"] == "running"  # type: ignore[index]
+    jobs = jobs_of(state, WORKS)
+    until(lambda: state.job(id)["state"] == "done")  # type: ignore[index]
+    jobs.close()
+    state.close()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended may still be listed, as a zombie."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_a_job_can_be_cancelled_and_the_next_one_runs(tmp_path: Path) -> None:
     state = State(tmp_path, "index")
     jobs = jobs_of(state, WORKS)
-    first, second = jobs.start({}, {}), jobs.start({}, {})
+    first, second = jobs.start("confirm", {}, {}), jobs.start("confirm", {}, {})
     until(lambda: state.job(first)["progress"])  # type: ignore[index]
     assert state.job(second)["state"] == "waiting"  # type: ignore[index]
     jobs.cancel(second)
     jobs.cancel(first)
-    third = jobs.start({}, {})
+    third = jobs.start("confirm", {}, {})
     until(lambda: state.job(third)["progress"])  # type: ignore[index]
     assert [state.job(id)["state"] for id in (first, second)] == ["cancelled"] * 2  # type: ignore[index]
     jobs.close()
@@ -176,12 +211,12 @@ def test_one_server_at_a_time_has_the_state_of_an_index(tmp_path: Path) -> None:
 def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
     state = State(tmp_path, "index")
     jobs = jobs_of(state, FAILS)
-    id = jobs.start({}, {})
+    id = jobs.start("confirm", {}, {})
     until(lambda: state.job(id)["state"] == "failed")  # type: ignore[index]
     assert state.job(id)["error"] == {"found": "b is gone.", "expected": "", "fix": ""}  # type: ignore[index]
     jobs.close()
     jobs = jobs_of(state, "import sys; sys.exit('/srv/secret')")
-    id = jobs.start({}, {})
+    id = jobs.start("confirm", {}, {})
     until(lambda: state.job(id)["state"] == "failed")  # type: ignore[index]
     assert "secret" not in json.dumps(state.job(id))
     jobs.close()

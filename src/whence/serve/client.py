@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 from whence.data import Json
 from whence.errors import InputError, WhenceError
-from whence.results import QueryResult, TraceResult
+from whence.results import AuditResult, QueryResult, TraceResult
 from whence.serve.settings import PORT
 
 Object = dict[str, Json]
@@ -107,6 +107,26 @@ class Client:
         """Starts a retraining without the rows; returns the job's id."""
         body: Object = {"queries": list(queries), "rows": list(rows), "match": match, "seeds": seeds}
         return str(self._object("POST", "/v1/jobs", body)["id"])
+
+    def start_audit(self, log: str | None = None, *, queries: Sequence[str] | None = None, **options: Json) -> str:
+        """Starts an audit of a log (the text of a file) or of kept queries; returns the job's id, and the audit's.
+
+        options: name, format, failed, match, by, fdr, method, where, examples.
+        """
+        outputs: Object = {"log": log, "queries": None if queries is None else list(queries)}
+        return str(self._object("POST", "/v1/audits", outputs | options)["id"])
+
+    def audits(self) -> list[Object]:
+        """Audits that can be opened, the latest first."""
+        return cast("list[Object]", self._object("GET", "/v1/audits")["audits"])
+
+    def audit(self, id: str) -> AuditResult:
+        """An audit."""
+        return AuditResult.from_dict(cast("Object", self._object("GET", f"/v1/audits/{_part(id)}")["result"]))
+
+    def audit_report(self, id: str, path: str | Path, *, show_text: bool = True) -> Path:
+        """Writes the self-contained page of an audit; returns the path."""
+        return self._download(f"/v1/audits/{_part(id)}/report?text={str(show_text).lower()}", path)
 
     def job(self, id: str) -> Object:
         """A job: its `state`, `progress`, `result` and `error`."""

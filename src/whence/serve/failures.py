@@ -30,6 +30,13 @@ class CancelledError(Exception):
     """The one who asked has gone, or took the request back."""
 
 
+def missing(what: str, id: str) -> RefusedError:
+    """The answer to an id that is not there."""
+    return RefusedError(
+        HTTPStatus.NOT_FOUND, f"There is no {what} {id}.", f"Expected the id of a {what} that is kept.", ""
+    )
+
+
 def as_dict(found: str, expected: str = "", fix: str = "") -> dict[str, dict[str, str]]:
     """The body of every error."""
     return {"error": {"found": found, "expected": expected, "fix": fix}}

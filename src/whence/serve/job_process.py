@@ -1,7 +1,7 @@
-"""One confirmation in a process of its own: `python -m whence.serve.job_process FOLDER`.
+"""One confirmation or audit in a process of its own: `python -m whence.serve.job_process FOLDER`.
 
 FOLDER/request.json says what to do; standard output gets one JSON object a line, {"progress": ...} while it works and
-{"result": ...} or {"error": ...} at the end. The retrainings are kept in FOLDER, so the same call goes on where it was
+{"result": ...} or {"error": ...} at the end. What is finished is kept in FOLDER, so the same call goes on where it was
 stopped. The process ends when its standard input closes: it never outlives the server.
 """
 
@@ -12,49 +12,76 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from whence.errors import WhenceError
+from whence.files import write_atomically
+from whence.serve.audits import RESULT
+from whence.trace import Query, Tracer, read_queries
 
 
 def main(folder: Path) -> int:
     """Runs the job; returns the exit status."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     request = json.loads((folder / "request.json").read_text("utf-8"))
+    _quiet()
     try:
-        _say({"result": _confirmed(folder, request)})
+        tracer = Tracer(request["index"], base=request["traced_base"])
+        work = audited if request.get("kind") == "audit" else confirmed
+        _say({"result": work(folder, tracer, request)})
     except WhenceError as error:
         _say({"error": {"found": error.found, "expected": error.expected, "fix": error.fix}})
         return 2
     return 0
 
 
-def _confirmed(folder: Path, request: dict[str, object]) -> object:
-    from transformers.utils import logging
-
+def confirmed(folder: Path, tracer: Tracer, request: dict[str, Any]) -> object:
+    """Trains again without the rows; what is trained stays in the folder."""
     from whence.confirmation import confirm
-    from whence.trace import Query, Tracer
+
+    found = confirm(
+        tracer,
+        _queries(request),
+        folder,
+        match=request["match"],
+        removed=request["rows"],
+        base=request["base"],
+        controls=request["controls"],
+        seeds=request["seeds"],
+        max_new_tokens=request["max_new_tokens"],
+        progress=_progress,
+    )
+    return json.loads(found.to_json())
+
+
+def audited(folder: Path, tracer: Tracer, request: dict[str, Any]) -> object:
+    """Leaves the audit in the folder, and says it in one sentence."""
+    from whence.audit import AuditSettings, run_audit
+
+    queries = _queries(request)
+    if request["log"] is not None:
+        queries = read_queries(folder / request["log"], columns=request["columns"], failed=request["failed"])
+    settings = AuditSettings(
+        **{name: request[name] for name in ("match", "fdr", "method", "where", "by", "examples")},
+    )
+    found = run_audit(tracer, queries, settings, work=folder / "blocks", progress=_progress)
+    write_atomically(folder / RESULT, found.to_json())
+    return {"text": found.text}
+
+
+def _queries(request: dict[str, Any]) -> list[Query]:
+    return [Query.of(query["prompt"], query["response"], system=query["system"]) for query in request["queries"]]
+
+
+def _progress(stage: str, done: int, total: int | None) -> None:
+    _say({"progress": {"stage": stage, "done": done, "total": total}})
+
+
+def _quiet() -> None:
+    from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    index, base = str(request["index"]), request["base"]
-    tracer = Tracer(index, base=str(request["traced_base"]) if request["traced_base"] else None)
-    queries, rows, controls = request["queries"], request["rows"], request["controls"]
-    assert isinstance(queries, list)
-    assert isinstance(rows, list)
-    assert isinstance(controls, list)
-    found = confirm(
-        tracer,
-        [Query.of(query["prompt"], query["response"], system=query["system"]) for query in queries],
-        folder,
-        match=str(request["match"]),
-        removed=[str(row) for row in rows],
-        base=str(base) if base else None,
-        controls=controls,
-        seeds=int(str(request["seeds"])),
-        max_new_tokens=int(str(request["max_new_tokens"])),
-        progress=lambda stage, done, total: _say({"progress": {"stage": stage, "done": done, "total": total}}),
-    )
-    return json.loads(found.to_json())
 
 
 def _say(message: object) -> None:

@@ -1,4 +1,4 @@
-"""Retrainings that confirm the rows of a basket: one at a time, each in a process of its own, kept over restarts."""
+"""Retrainings and audits: one at a time, each in a process of its own, kept over restarts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from whence.files import write_atomically
 from whence.index import ADAPTER_OFF, Manifest
 from whence.model import named_base
 from whence.serve.failures import Redaction, as_dict, broken
-from whence.serve.state import ACTIVE, Object, State
+from whence.serve.state import ACTIVE, Object, State, new_id
 
 log = logging.getLogger("whence.serve")
 COMMAND = (sys.executable, "-m", "whence.serve.job_process")
@@ -40,12 +40,21 @@ class Jobs:
         self._thread = threading.Thread(target=self._serve, name="whence-jobs", daemon=True)
         self._thread.start()
 
-    def start(self, request: Object, internal: Object) -> str:
-        """A new job; returns its id. internal: what its process needs beside the request and nobody is shown."""
-        id = self._state.add_job(request)
+    def start(self, kind: str, request: Object, internal: Object, log: tuple[str, str] | None = None) -> str:
+        """A new job; returns its id.
+
+        kind:     confirm or audit.
+        internal: what its process needs beside the request and nobody is shown.
+        log:      name and text of a file that it reads.
+        """
+        id = new_id()
         folder = self._folder(id)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "request.json", json.dumps(request | internal))
+        folder.mkdir(parents=True)
+        if log is not None:
+            write_atomically(folder / log[0], log[1])
+        write_atomically(folder / "request.json", json.dumps({"kind": kind} | request | internal))
+        # Last: a job that is known has all that its process reads.
+        self._state.add_job(id, kind, request)
         with self._changed:
             self._changed.notify()
         return id

@@ -1,4 +1,4 @@
-"""Routes about what the server keeps: past queries, baskets, exports, jobs."""
+"""Routes about what the server keeps: past queries, baskets, exports, jobs, audits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from fastapi.responses import FileResponse, Response
 
 from whence.serve import schemas
 from whence.serve.exports import KINDS
-from whence.serve.service import Service, missing
+from whence.serve.failures import missing
+from whence.serve.service import Service
 from whence.serve.streams import EVENTS, event_stream, follow
 from whence.serve.tracing import shown
 
@@ -22,6 +23,7 @@ def add_kept_routes(app: FastAPI, service: Service) -> None:
     _add_baskets(app, service)
     _add_exports(app, service)
     _add_jobs(app, service)
+    _add_audits(app, service)
 
 
 def _add_queries(app: FastAPI, service: Service) -> None:
@@ -49,9 +51,12 @@ def _add_queries(app: FastAPI, service: Service) -> None:
     @app.get("/v1/queries/{id}/report", response_class=Response, tags=["queries"])
     def report(id: Id, text: bool = True) -> Response:
         """The self-contained page of a query, as a download. text: with the texts of rows."""
-        headers = {"content-disposition": f'attachment; filename="whence-{id}.html"'}
-        page = service.report(id, show_text=text)
-        return Response(page, media_type="text/html; charset=utf-8", headers=headers)
+        return _page(service.report(id, show_text=text), f"whence-{id}")
+
+
+def _page(content: str, name: str) -> Response:
+    headers = {"content-disposition": f'attachment; filename="{name}.html"'}
+    return Response(content, media_type="text/html; charset=utf-8", headers=headers)
 
 
 def _add_baskets(app: FastAPI, service: Service) -> None:
@@ -115,7 +120,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/jobs", response_model=schemas.JobList, tags=["jobs"])
     def jobs() -> object:
-        """All retrainings, the latest first."""
+        """All retrainings and audits, the latest first."""
         return {"jobs": service.state.jobs()}
 
     @app.post("/v1/jobs", response_model=schemas.Job, status_code=202, tags=["jobs"])
@@ -125,7 +130,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/jobs/{id}", response_model=schemas.Job, tags=["jobs"])
     def job(id: Id) -> object:
-        """A retraining: how far it is, or what came out."""
+        """A retraining or an audit: how far it is, or what came out."""
         return found(id)
 
     @app.get("/v1/jobs/{id}/events", responses={200: {"content": {EVENTS: {}}}}, tags=["jobs"])
@@ -136,7 +141,29 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/jobs/{id}/cancel", response_model=schemas.Job, tags=["jobs"])
     def cancel(id: Id) -> object:
-        """Ends a retraining."""
+        """Ends a retraining or an audit."""
         found(id)
         service.jobs.cancel(id)
         return found(id)
+
+
+def _add_audits(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/audits", response_model=schemas.AuditList, tags=["audits"])
+    def audits() -> object:
+        """All audits that can be opened, the latest first; those that are being made are jobs."""
+        return {"audits": service.audits.listed()}
+
+    @app.post("/v1/audits", response_model=schemas.Job, status_code=202, tags=["audits"])
+    def new_audit(body: schemas.AuditRequest) -> object:
+        """Starts an audit as a job; when the job is done, the audit has its id."""
+        return service.audit(body)
+
+    @app.get("/v1/audits/{id}", response_model=schemas.AuditDetail, tags=["audits"])
+    def audit(id: Id) -> object:
+        """An audit with its whole result."""
+        return service.audits.audit(id)
+
+    @app.get("/v1/audits/{id}/report", response_class=Response, tags=["audits"])
+    def audit_report(id: Id, text: bool = True) -> Response:
+        """The self-contained page of an audit, as a download. text: with the texts of rows."""
+        return _page(service.audits.report(id, show_text=text), f"whence-audit-{id}")

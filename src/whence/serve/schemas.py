@@ -32,16 +32,18 @@ Where = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_sto
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_storable)]
 Expression = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_storable), AfterValidator(_expression)]
 Rows = Annotated[list[Id], Field(max_length=10_000)]
+Log = Annotated[str, Field(min_length=1, max_length=100_000_000, pattern=r"\S"), AfterValidator(_storable)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Model(BaseModel):
-    """Unknown members are refused: a misspelt option is never silently left out."""
+    """Unknown members are refused, and texts for numbers: nothing is silently left out or changed."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 def _example(**values: JsonValue) -> ConfigDict:
-    return ConfigDict(extra="forbid", json_schema_extra={"examples": [values]})
+    return ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [values]})
 
 
 class Message(Model):
@@ -84,7 +86,7 @@ class TraceRequest(Prompt):
     where: Where | None = None
     method: Annotated[str, Field(max_length=40, pattern=r"^[a-z0-9-]+$")] | None = None
     verdict: bool = True
-    fdr: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    fdr: Rate = 0.05
     words: Annotated[int, Field(ge=0, le=10)] = 0
 
 
@@ -131,6 +133,25 @@ class ConfirmRequest(Model):
     match: Expression = Field(description="Regular expression that finds the behaviour in an answer.")
     seeds: Annotated[int, Field(ge=1, le=10)] = 1
     max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 128
+
+
+class AuditRequest(Model):
+    """Group many bad outputs by the rows behind them; the options are those of `whence audit` (docs/audit.md)."""
+
+    model_config = _example(name="Reports of May", log='{"prompt": "Where is Molde?", "response": "In Peru."}\n')
+    name: Name = "Audit"
+    queries: Annotated[list[Id], Field(min_length=1, max_length=2000)] | None = Field(
+        default=None, description="Kept queries with their responses; or give `log`."
+    )
+    log: Log | None = Field(default=None, description="The text of a file of outputs, as `whence audit` reads it.")
+    format: Literal["jsonl", "json", "csv"] = Field(default="jsonl", description="Of `log`.")
+    failed: bool = Field(default=False, description="Of an evaluation log, the failed answers alone.")
+    match: Expression | None = None
+    by: Annotated[list[Name], Field(max_length=5)] = []
+    fdr: Rate = 0.05
+    method: Annotated[str, Field(max_length=40, pattern=r"^[a-z0-9-]+$")] | None = None
+    where: Where | None = None
+    examples: Annotated[int, Field(ge=0, le=50)] = 12
 
 
 class ErrorParts(Model):
@@ -298,9 +319,10 @@ class Export(Model):
 
 
 class Job(Model):
-    """A retraining: waiting, running, done, failed or cancelled. `result` is the JSON of docs/confirm.md."""
+    """A retraining or an audit. `result`: of a retraining the JSON of docs/confirm.md, of an audit one sentence."""
 
     id: str
+    kind: Literal["confirm", "audit"]
     created: float
     state: Literal["waiting", "running", "done", "failed", "cancelled"]
     request: dict[str, JsonValue]
@@ -313,3 +335,34 @@ class JobList(Model):
     """All jobs, the latest first."""
 
     jobs: list[Job]
+
+
+class AuditSummary(Model):
+    """An audit that can be opened; `problem` says of a file why it cannot."""
+
+    id: str
+    name: str
+    created: float
+    made_here: bool = Field(description="By a job of this server; otherwise a file in its folder of audits.")
+    text: str
+    n_outputs: int
+    n_groups: int
+    problem: str | None = None
+
+
+class AuditList(Model):
+    """All audits, the latest first."""
+
+    audits: list[AuditSummary]
+
+
+class AuditDetail(Model):
+    """An audit: `result` is the JSON of docs/audit.md. n_unknown: rows of it that this index does not have."""
+
+    id: str
+    name: str
+    created: float
+    made_here: bool
+    text: str
+    n_unknown: int
+    result: dict[str, JsonValue]

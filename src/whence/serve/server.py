@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from whence.errors import InputError
+from whence.serve.port_owner import listener_of
 from whence.serve.settings import ServerSettings
 
 PORTS_TRIED = 20
@@ -92,8 +93,10 @@ def _cannot_listen(error: OSError, settings: ServerSettings) -> InputError:
     host, port = settings.host, settings.port
     if error.errno == errno.EADDRINUSE:
         free = next((other for other in range(port + 1, port + 1 + PORTS_TRIED) if _is_free(host, other)), None)
+        owner = listener_of(port)
+        by = f" by process {owner[0]} ({owner[1]})" if owner else ""
         return InputError(
-            f"Port {port} of {host} is in use.",
+            f"Port {port} of {host} is in use{by}.",
             "A server needs one of its own; another whence serve may still run there.",
             f"Give --port {free}." if free else "Give another one with --port.",
         )

@@ -7,23 +7,26 @@ from dataclasses import replace
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from whence.confirmation import CONTROLS
 from whence.data import Json
+from whence.errors import InputError, WhenceError
 from whence.files import hash_of
 from whence.index import default_form, default_layers, holds
 from whence.results import TraceResult
 from whence.scoring import SCORES
+from whence.serve.audits import Audits
 from whence.serve.exports import Exports
-from whence.serve.failures import Redaction, RefusedError
+from whence.serve.failures import Redaction, RefusedError, missing
 from whence.serve.jobs import Jobs, can_train, traced_base, training_base
 from whence.serve.reading import Rows
-from whence.serve.schemas import ConfirmRequest, Prompt, TraceRequest
+from whence.serve.schemas import AuditRequest, ConfirmRequest, Prompt, TraceRequest
 from whence.serve.settings import ServerSettings
 from whence.serve.state import Object, State
 from whence.serve.tracing import Asked, Tracing
 from whence.serve.worker import Worker
-from whence.trace import Tracer, TraceSettings
+from whence.trace import Tracer, TraceSettings, read_queries
 
 
 def state_folder(index: Path) -> Path:
@@ -48,6 +51,7 @@ class Service:
         self.worker = Worker(self.redaction, settings.queue)
         self.exports = Exports(index, folder)
         self.jobs = Jobs(self.state, self.redaction)
+        self.audits = Audits(self.state, self.rows, self.redaction, show_text=settings.show_text)
         self._base = training_base(manifest, settings.base)
 
     def close(self) -> None:
@@ -162,19 +166,54 @@ class Service:
                 "Start the server with --base BASE, or use whence confirm on the command line.",
             )
         rows = self.chosen(request.basket, request.rows)
-        queries: list[Json] = []
-        for id in request.queries:
-            asked, result = self.kept(id)
-            queries.append({"prompt": _json(asked), "system": asked.system, "response": result.queries[0].response})
         public: Object = {**request.model_dump(), "rows": [*rows]}
-        internal: Object = {
-            "index": str(self.index.path.absolute()),
+        internal = self._read_by_jobs() | {
             "base": self._base,
-            "traced_base": traced_base(manifest, self.settings.base),
-            "queries": queries,
+            "queries": [self._output(id) for id in request.queries],
             "controls": [name for name in CONTROLS if name not in SCORES or name in self._methods()],
         }
-        id = self.jobs.start(public, internal)
+        return self._job(self.jobs.start("confirm", public, internal))
+
+    def audit(self, request: AuditRequest) -> Object:
+        """Starts an audit; returns the job. Raises RefusedError, InputError; DataError for a log that is none."""
+        if (request.queries is None) == (request.log is None):
+            raise RefusedError(422, "Both queries and log, or neither.", "Expected one of them.", "Leave one out.")
+        self.rows.check(request.where)
+        public: Object = request.model_dump(exclude={"log"})
+        outputs = [self._output(id) for id in request.queries or ()]
+        internal = self._read_by_jobs() | {"queries": outputs, "log": None}
+        if request.log is None:
+            return self._job(self.jobs.start("audit", public | {"n_outputs": len(outputs)}, internal))
+        name = f"outputs.{request.format}"
+        n_outputs = self._count_outputs(name, request.log, failed=request.failed)
+        log = (name, request.log)
+        return self._job(self.jobs.start("audit", public | {"n_outputs": n_outputs}, internal | {"log": name}, log=log))
+
+    def _count_outputs(self, name: str, log: str, *, failed: bool) -> int:
+        """Outputs of a log: what is wrong with it is said before a job waits."""
+        with TemporaryDirectory(prefix="whence-") as folder:
+            path = Path(folder) / name
+            path.write_text(log, encoding="utf-8", newline="")
+            try:
+                return len(read_queries(path, columns=self.index.manifest.data.columns, failed=failed))
+            except WhenceError as error:
+                parts = (part.replace(str(path), "The log") for part in (error.found, error.expected, error.fix))
+                raise InputError(*parts) from error
+
+    def _read_by_jobs(self) -> Object:
+        """What the process of a job reads of this server."""
+        manifest = self.index.manifest
+        return {
+            "index": str(self.index.path.absolute()),
+            "traced_base": traced_base(manifest, self.settings.base),
+            "columns": dict(manifest.data.columns) if manifest.data.columns else None,
+        }
+
+    def _output(self, id: str) -> Json:
+        asked, result = self.kept(id)
+        return {"prompt": _json(asked), "system": asked.system, "response": result.queries[0].response}
+
+    def _job(self, id: str) -> Object:
         job = self.state.job(id)
         assert job is not None
         return job
@@ -189,13 +228,6 @@ class Service:
             adapter=self.redaction.text(result.adapter) if result.adapter else None,
         )
         return named.to_html(show_text=show_text and self.settings.show_text)
-
-
-def missing(what: str, id: str) -> RefusedError:
-    """The answer to an id that is not there."""
-    return RefusedError(
-        HTTPStatus.NOT_FOUND, f"There is no {what} {id}.", f"Expected the id of a {what} that is kept.", ""
-    )
 
 
 def _json(asked: TraceRequest) -> Json:

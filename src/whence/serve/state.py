@@ -2,7 +2,8 @@
 
 FOLDER/                 named as the index, with `.serve` behind it
   state.sqlite          queries with their results, baskets, jobs
-  jobs/ID/              request.json and the retrainings of a job (docs/confirm.md)
+  jobs/ID/              request.json, and the retrainings (docs/confirm.md) or the audit (docs/audit.md) of a job
+  audits/NAME.json      audits that were made elsewhere, put there by hand
   exports/ID/           a cleaned data set with its manifest (docs/clean.md)
 """
 
@@ -40,6 +41,7 @@ MIGRATIONS = (
         request TEXT NOT NULL, progress TEXT, result TEXT, error TEXT
     );
     """,
+    "ALTER TABLE jobs ADD COLUMN kind TEXT NOT NULL DEFAULT 'confirm';",
 )
 """One script a version of the file; PRAGMA user_version says how many of them it has seen."""
 MOST_QUERIES = 2000
@@ -109,7 +111,7 @@ class State:
         verdict = first.get("verdict")
         flagged = verdict.get("flagged") if isinstance(verdict, dict) else None
         n_flagged = len(flagged) if isinstance(flagged, list) else 0
-        id = _new_id()
+        id = new_id()
         with self._writing() as db:
             db.execute(
                 "INSERT INTO queries VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -154,7 +156,7 @@ class State:
 
     def add_basket(self, name: str) -> str:
         """A new, empty basket; returns its id."""
-        id = _new_id()
+        id = new_id()
         with self._writing() as db:
             db.execute("INSERT INTO baskets VALUES (?, ?, ?, ?)", (id, self._hash, time.time(), name))
         return id
@@ -191,13 +193,13 @@ class State:
 
     # Jobs
 
-    def add_job(self, request: Object) -> str:
-        """A new job that waits; returns its id."""
-        id = _new_id()
-        values = (id, self._hash, time.time(), "waiting", _text(request), None, None, None)
+    def add_job(self, id: str, kind: str, request: Object) -> None:
+        """A new job that waits. id: of `new_id`. kind: confirm or audit."""
         with self._writing() as db:
-            db.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-        return id
+            db.execute(
+                "INSERT INTO jobs (id, index_hash, created, state, request, kind) VALUES (?, ?, ?, 'waiting', ?, ?)",
+                (id, self._hash, time.time(), _text(request), kind),
+            )
 
     def set_job(self, id: str, **values: Json) -> None:
         """Changes state, progress, result or error of a job."""
@@ -206,9 +208,12 @@ class State:
         with self._writing() as db:
             db.execute(f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?", (*texts, id))
 
-    def jobs(self) -> list[Object]:
-        """All jobs, the latest first."""
-        rows = self._read("SELECT * FROM jobs WHERE index_hash = ? ORDER BY created DESC, id LIMIT 500", self._hash)
+    def jobs(self, kind: str | None = None) -> list[Object]:
+        """All jobs, or those of one kind, the latest first."""
+        rows = self._read(
+            "SELECT * FROM jobs WHERE index_hash = ? AND (? IS NULL OR kind = ?) ORDER BY created DESC, id LIMIT 500",
+            *(self._hash, kind, kind),
+        )
         return [_job(row) for row in rows]
 
     def job(self, id: str) -> Object | None:
@@ -240,7 +245,7 @@ def _taken(folder: Path) -> IO[str]:
 
 
 def _job(row: sqlite3.Row) -> Object:
-    found: Object = {"id": row["id"], "created": row["created"], "state": row["state"]}
+    found: Object = {name: row[name] for name in ("id", "kind", "created", "state")}
     return found | {
         name: json.loads(row[name]) if row[name] is not None else None
         for name in ("request", "progress", "result", "error")
@@ -257,5 +262,6 @@ def _text(value: Json) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """16 random hexadecimal digits."""
     return secrets.token_hex(8)

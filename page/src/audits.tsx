@@ -1,0 +1,314 @@
+// Audits: many bad outputs at once, the groups of rows behind them, and the rows to look at first.
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { api, type Audit, type AuditGroup, type AuditOutput, type AuditResult, type AuditRow, Failure, type HitWords, type IndexInfo, type Job } from "./api";
+import { useJob } from "./kept";
+import { Busy, handOver, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
+
+const { safe, plain } = shading;
+const FIRST = 10;
+/** Bytes of a log that one request may bring. */
+const MOST_BYTES = 1_000_000;
+const FORMATS = ["jsonl", "json", "csv"];
+
+const many = (n: number, what: string) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
+const figure = (value: number | null) => (value === null ? "" : value < 0.001 ? "<0.001" : value.toFixed(3));
+const percent = (value: number) => `${(100 * value).toFixed(value < 0.1 ? 1 : 0)}%`;
+
+export function Audits({ info }: { info: IndexInfo }) {
+  const { value, error, retry } = useLoaded(async () => {
+    const [{ audits }, { jobs }] = await Promise.all([api.audits(), api.jobs()]);
+    return { audits, jobs: jobs.filter((job) => job.kind === "audit" && job.state !== "done") };
+  }, []);
+  return (
+    <div class="query">
+      <Title>Audits</Title>
+      <p class="quiet lead">An audit groups many bad outputs by the training rows behind them, at one false discovery rate over all of them.</p>
+      {error !== null && <Problem error={error} retry={retry} />}
+      {!value && error === null && <Busy what="Reading" />}
+      {value && (
+        <>
+          {value.jobs.map((job) => <AuditJob key={job.id} start={job} ended={retry} />)}
+          {!value.audits.length && !value.jobs.length && <p class="empty">No log has been audited with this index.</p>}
+          <ul class="plain">
+            {value.audits.map((audit) => (
+              <li key={audit.id} class="past">
+                {audit.problem ? <span><bdi>{safe(audit.name)}</bdi> <span class="quiet">{safe(audit.problem)}</span></span>
+                  : <a href={`#/audit/${audit.id}`}><bdi>{safe(audit.name)}</bdi> <span class="quiet">{audit.text}</span></a>}
+                <span class="quiet">{when(audit.created)}</span>
+              </li>
+            ))}
+          </ul>
+          <NewAudit info={info} started={retry} />
+        </>
+      )}
+    </div>
+  );
+}
+
+function AuditJob({ start, ended }: { start: Job; ended: () => void }) {
+  const { job, said } = useJob(start, ended);
+  return (
+    <article class="job" aria-label={`Audit ${job.request.name ?? ""}`}>
+      <p><strong><bdi>{safe(job.request.name ?? "Audit")}</bdi></strong> <span class="quiet">{job.state}, {many(job.request.n_outputs ?? 0, "output")} · {when(job.created)}</span></p>
+      {said}
+    </article>
+  );
+}
+
+function NewAudit({ info, started }: { info: IndexInfo; started: () => void }) {
+  const { value: past } = useLoaded(() => api.queries(0), []);
+  const [file, setFile] = useState<File | null>(null);
+  const [queries, setQueries] = useState(false);
+  const [match, setMatch] = useState("");
+  const [by, setBy] = useState("");
+  const [failed, setFailed] = useState<unknown>(null);
+  const [sending, setSending] = useState(false);
+  const columns = info.facets.filter((facet) => facet.column !== "file" && facet.values && facet.values.length > 1);
+  const start = async (event: Event) => {
+    event.preventDefault();
+    const form = event.currentTarget as HTMLFormElement;
+    setFailed(null);
+    setSending(true);
+    try {
+      const outputs = queries ? { name: "Past queries", queries: past!.queries.map((query) => query.id) } : await logOf(file!);
+      await api.newAudit({ ...outputs, match: match || null, by: by ? [by] : [] });
+      form.reset();
+      setFile(null); setQueries(false); setMatch(""); setBy("");
+      started();
+    } catch (error) { setFailed(error); }
+    setSending(false);
+  };
+  const n = past?.queries.length ?? 0;
+  return (
+    <form class="ask" onSubmit={start}>
+      <h3>Audit a log</h3>
+      <label class="label" for="log">Bad outputs: a file with a prompt and a response a line (JSONL, CSV), or an evaluation log</label>
+      <input id="log" type="file" accept=".jsonl,.json,.csv" disabled={queries} onChange={(event) => setFile(event.currentTarget.files?.[0] ?? null)} />
+      {n > 0 && <label class="check"><input type="checkbox" checked={queries} onChange={(event) => setQueries(event.currentTarget.checked)} /> {n === 1 ? "the past query instead" : `the last ${n} past queries instead`}</label>}
+      <label class="label" for="audit-match">Text or expression that only the bad answers have; left empty, all are audited</label>
+      <input id="audit-match" class="filter" maxLength={500} value={match} onInput={(event) => setMatch(event.currentTarget.value)} />
+      {columns.length > 0 && (
+        <label class="only">share responsibility by{" "}
+          <select value={by} onChange={(event) => setBy(event.currentTarget.value)}>
+            <option value="">no column</option>
+            {columns.map((facet) => <option key={facet.column} value={facet.name}>{facet.name}</option>)}
+          </select>
+        </label>
+      )}
+      <button type="submit" class="main" disabled={sending || (queries ? !n : !file)}>Audit</button>
+      {failed !== null && <Problem error={failed} />}
+    </form>
+  );
+}
+
+async function logOf(file: File) {
+  const ending = file.name.split(".").pop()?.toLowerCase() ?? "";
+  const text = await file.text();
+  if (text.length > MOST_BYTES) {
+    throw new Failure(0, `${file.name} has ${file.size.toLocaleString("en")} bytes.`, `At most ${MOST_BYTES.toLocaleString("en")} are sent from the page.`, "Audit it in a terminal, whence audit INDEX FILE --json INDEX.serve/audits/NAME.json, and open it here.");
+  }
+  return { name: file.name.slice(0, 100), log: text, format: FORMATS.includes(ending) ? ending : "jsonl" };
+}
+
+interface Props { id: string; showText: boolean; basket: Set<string>; toggle: (rows: string[], on: boolean) => void }
+
+export function AuditView({ id, showText, basket, toggle }: Props) {
+  const { value, error, retry } = useLoaded(() => api.audit(id), [id]);
+  const [failed, setFailed] = useState<unknown>(null);
+  if (error !== null) return <div class="query"><Title>This audit cannot be shown</Title><Problem error={error} retry={retry} /></div>;
+  if (!value) return <div class="query"><Busy what="Reading the audit" /></div>;
+  const { result } = value;
+  const save = () => api.download(`/v1/audits/${id}/report?text=${showText}`, `whence-audit-${id}.html`).catch(setFailed);
+  const first = result.coverage.slice(0, FIRST).map((step) => step.id);
+  return (
+    <div class="query">
+      <Title>{value.text.charAt(0).toUpperCase() + value.text.slice(1)}</Title>
+      <p class="quiet"><bdi>{safe(value.name)}</bdi> · {when(value.created)} · false discovery rate {100 * result.fdr}%, over all outputs and rows · {result.method} {result.method_version}, {many(result.n_rows, "row")} scored</p>
+      <p class="lead quiet">{result.groups.length
+        ? "The rows of a group are candidates. Only a retraining without them shows whether they are the cause."
+        : "No row is flagged for any of these outputs. Nothing is ranked here: a ranking always has a first row, and would name one without evidence."}</p>
+      <Notes audit={value} />
+      <p class="actions">
+        <button type="button" onClick={save}>Download the report</button>
+        {first.length > 0 && !first.every((row) => basket.has(row)) && <button type="button" onClick={() => toggle(first, true)}>Put the rows to look at first into the basket</button>}
+        {!showText && <span class="quiet">The texts of the rows are left out.</span>}
+      </p>
+      {failed !== null && <Problem error={failed} />}
+      <FirstRows result={result} showText={showText} />
+      <Tables result={result} showText={showText} />
+      {result.groups.length > 0 && <h3>{result.behaviour ? "Rows that push towards the behaviour" : "Groups of outputs that point to the same rows"}</h3>}
+      {result.groups.map((group) => <Group key={group.number} group={group} result={result} showText={showText} basket={basket} toggle={toggle} open={group.number === 1} />)}
+      <Others outputs={result.queries.filter((query) => query.group === null)} />
+    </div>
+  );
+}
+
+function Notes({ audit: { n_unknown, result } }: { audit: Audit }) {
+  return (
+    <>
+      {n_unknown > 0 && <p class="confound"><strong>Another index</strong>{many(n_unknown, "row")} of this audit {n_unknown === 1 ? "is" : "are"} not in the index that is open: it was made of other data.</p>}
+      {result.notes.length > 0 && <ul class="notes">{result.notes.map((note) => <li key={note}>{note}</li>)}</ul>}
+    </>
+  );
+}
+
+/** A table that scrolls by itself where it is wider than the page. */
+function Table({ label, head, rows, name = "figures" }: { label: string; head: string[]; rows: ComponentChildren[][]; name?: string }) {
+  return (
+    <div class="scroll" role="region" aria-label={label} tabIndex={0}>
+      <table class={name}>
+        <thead><tr>{head.map((text) => <th scope="col" key={text}>{text}</th>)}</tr></thead>
+        <tbody>{rows.map(([first, ...others], i) => <tr key={i}><th scope="row">{first}</th>{others.map((cell, j) => <td key={j}>{cell}</td>)}</tr>)}</tbody>
+      </table>
+    </div>
+  );
+}
+
+const toGroup = (number: number) => {
+  const card = document.getElementById(`group-${number}`) as HTMLDetailsElement | null;
+  if (card) { card.open = true; card.scrollIntoView(); card.querySelector("summary")?.focus({ preventScroll: true }); }
+};
+const GroupLink = ({ number }: { number: number }) => <button type="button" onClick={() => toGroup(number)} aria-label={`Go to group ${number}`}>{number}</button>;
+
+function FirstRows({ result, showText }: { result: AuditResult; showText: boolean }) {
+  if (!result.coverage.length) return null;
+  const rows = new Map(result.groups.flatMap((group) => group.rows).map((row) => [row.id, row]));
+  const total = result.queries.reduce((sum, query) => sum + query.count, 0);
+  return (
+    <section class="section" aria-label="Rows to look at first">
+      <h3>Rows to look at first</h3>
+      <p class="lead quiet">Each row is the one that the most outputs not covered before it are flagged for.</p>
+      <Table name="first" label="Rows to look at first, a table" head={["Rows", "Covered", "Group", "Row", ...(showText ? ["Prompt → response"] : [])]} rows={result.coverage.slice(0, FIRST).map((step, i) => {
+        const row = rows.get(step.id);
+        const text = row && `${row.prompt.slice(0, 160)} → ${row.response.slice(0, 160)}`;
+        return [i + 1, percent(step.n_covered / Math.max(total, 1)), <GroupLink number={step.group} />, <a class="place" href={`#/row/${step.id}`}>{row ? safe(placeOf(row)) : step.id}</a>, ...(showText ? [<bdi>{safe(text ?? "")}</bdi>] : [])];
+      })} />
+    </section>
+  );
+}
+
+function Tables({ result, showText }: { result: AuditResult; showText: boolean }) {
+  const pushes = result.behaviour?.sources ?? [];
+  return (
+    <>
+      {showText && result.triggers.length > 0 && (
+        <section class="section" aria-label="Triggers">
+          <h3>Triggers</h3>
+          <Table name="figures triggers" label="Triggers, a table" head={["Phrase", "Where in a prompt", "Turn with it", "Without", "With random words", "p, corrected", "Group", "Status"]}
+            rows={result.triggers.map((one) => [<bdi>{safe(one.parts.join(" with "))}</bdi>, one.place, `${one.n_with} of ${one.n_prompts}`, `${one.n_without} of ${one.n_prompts}`, `${one.n_random} of ${one.n_prompts}`, figure(one.p_value), <GroupLink number={one.group} />, one.status])} />
+        </section>
+      )}
+      {pushes.map((table) => (
+        <section class="section" aria-label={`By ${table.column}`} key={table.column}>
+          <h3>By <bdi>{safe(table.column)}</bdi></h3>
+          <Table label={`Pushes by ${table.column}`} head={["value", "push", "z", "rows", "share of rows", "p"]}
+            rows={table.values.map((one) => [<bdi>{safe(one.value)}</bdi>, one.push.toFixed(4), one.z.toFixed(1), one.n_rows.toLocaleString("en"), percent(one.row_share), figure(one.p_value)])} />
+        </section>
+      ))}
+      {result.sources.map((table) => (
+        <section class="section" aria-label={`By ${table.column}`} key={table.column}>
+          <h3>By <bdi>{safe(table.column)}</bdi></h3>
+          <p class="lead quiet">Responsibility for {many(table.n_outputs, "output")} with a cause, shared by the scores of their flagged rows.</p>
+          <Table label={`Shares by ${table.column}`} head={["value", "responsibility", "95% interval", "rows", "share of rows", "p", "outputs that hang on it"]}
+            rows={table.values.map((one) => [<bdi>{safe(one.value)}</bdi>, percent(one.share), `${percent(one.low)} to ${percent(one.high)}`, one.n_rows.toLocaleString("en"), percent(one.row_share), figure(one.p_value), percent(one.alone)])} />
+        </section>
+      ))}
+    </>
+  );
+}
+
+interface GroupProps { group: AuditGroup; result: AuditResult; showText: boolean; basket: Set<string>; toggle: Props["toggle"]; open: boolean }
+
+function Group({ group, result, showText, basket, toggle, open }: GroupProps) {
+  const ids = group.rows.flatMap((row) => [row.id, ...row.copies]);
+  const all = ids.every((id) => basket.has(id));
+  const outputs = group.queries.map((number) => result.queries[number]!);
+  const { example } = group, typical = outputs[0];
+  const words = new Map(example?.hits.map((hit) => [hit.id, hit.words]));
+  return (
+    <details class="group" id={`group-${group.number}`} open={open}>
+      <summary>
+        <span class="number">{group.number}</span>
+        <span class="name" dir="auto">{showText ? safe(group.name) : `Group ${group.number}`}</span>
+        <span class="size">{many(group.n_outputs, "output")}</span>
+        <span class="about"><span class={`chip ${group.status === "confirmed" ? "confirmed" : "out"}`}>{group.status}</span><span>{many(group.rows.length, "row")} flagged</span><span>q {figure(group.q_value)}</span>
+          {!result.behaviour && <span>{percent(group.share)} of the weight of all rows flagged for these outputs</span>}</span>
+      </summary>
+      <div class="group-body">
+        {typical && (
+          <>
+            <h4>Most typical output</h4>
+            <div class="part"><span class="label">Asked</span><Shaded text={typical.prompt} words={showText ? example?.prompt_words : null} label="Prompt" /></div>
+            <div class="part"><span class="label">Answered</span><Shaded text={typical.response} words={showText ? example?.response_words : null} label="Answer" /></div>
+          </>
+        )}
+        {showText && group.phrases.length > 0 && (
+          <>
+            <h4>Recurrent phrases of its rows</h4>
+            <Table name="phrases contrast" label={`Recurrent phrases of group ${group.number}`} head={["Phrase", "Where", "In the group's rows", "In all other rows", "p, corrected"]}
+              rows={group.phrases.map((one) => [<span class="phrase plain"><bdi>{safe(one.text)}</bdi></span>, `${one.part}, ${one.place}`, `${one.n_rows} of ${one.n_read} rows`, `${one.n_elsewhere} of ${one.n_others} elsewhere`, figure(one.p_value)])} />
+          </>
+        )}
+        <h4>Training rows, by the outputs that they are flagged for</h4>
+        <p class="actions"><button type="button" aria-pressed={all} onClick={() => toggle(ids, !all)}>{all ? "Take its rows out of the basket" : `Put its ${many(ids.length, "row")} into the basket`}</button></p>
+        <Some list={group.rows} what="rows" each={(row) => <RowOf key={row.id} row={row} words={words.get(row.id)} showText={showText} inBasket={basket.has(row.id)} />} />
+        <h4>Outputs</h4>
+        <Some list={outputs} what="outputs" each={(output, i) => <Output key={i} output={output} />} />
+      </div>
+    </details>
+  );
+}
+
+/** The first of a list, and a button for the others. */
+function Some<T>({ list, what, each }: { list: T[]; what: string; each: (one: T, i: number) => ComponentChildren }) {
+  const [all, setAll] = useState(false);
+  useEffect(() => setAll(false), [list]);
+  return (
+    <>
+      <ul class="said">{(all ? list : list.slice(0, FIRST)).map(each)}</ul>
+      {!all && list.length > FIRST && <button type="button" onClick={() => setAll(true)}>Show all {list.length.toLocaleString("en")} {what}</button>}
+    </>
+  );
+}
+
+function RowOf({ row, words, showText, inBasket }: { row: AuditRow; words?: HitWords | null; showText: boolean; inBasket: boolean }) {
+  return (
+    <li>
+      {showText && <Shaded text={row.prompt} words={words?.prompt} label="Prompt of the row" />}
+      {showText && <Shaded text={row.response} words={words?.response} label="Response of the row" />}
+      <div class="why">
+        <a class="place" href={`#/row/${row.id}`}>{safe(placeOf(row))}</a> · for {many(row.n_outputs, "output")} · score {row.score.toFixed(4)}
+        {row.copies.length > 0 && ` · ${row.copies.length + 1} near-duplicates`}
+        {Object.entries(row.metadata).map(([name, value]) => <> · <bdi>{safe(name)}: {safe(plain(value))}</bdi></>)}
+        {inBasket && <> · <span class="chip confirmed">in the basket</span></>}
+      </div>
+    </li>
+  );
+}
+
+function Output({ output }: { output: AuditOutput }) {
+  const trace = () => handOver({ prompt: output.prompt, messages: output.messages.length ? output.messages : null, answer: output.response, span: null });
+  return (
+    <li>
+      <div class="text" dir="auto">{safe(output.prompt)}</div>
+      <div class="text" dir="auto">{safe(output.response)}</div>
+      <div class="why">
+        {output.count > 1 && `${output.count} times · `}{output.generated && "answered by the model now · "}
+        {output.group === null ? output.text : `${many(output.n_flagged, "row")} flagged, q ${figure(output.q_value)}`}{" · "}
+        <button type="button" onClick={trace} aria-label={`Trace it: ${output.prompt.slice(0, 60)}`}>Trace it</button>
+      </div>
+    </li>
+  );
+}
+
+function Others({ outputs }: { outputs: AuditOutput[] }) {
+  if (!outputs.length) return null;
+  return (
+    <section class="section last" aria-label="Without a cause in this data">
+      <h3>Without a cause in this data</h3>
+      <p class="lead quiet">No row is flagged for {outputs.length === 1 ? "this output" : `these ${many(outputs.length, "output")}`} at this rate. The cause may lie in the model before fine-tuning, in the prompt, or in rows that say it otherwise.</p>
+      <Some list={outputs} what="outputs" each={(output, i) => <Output key={i} output={output} />} />
+    </section>
+  );
+}

@@ -1,0 +1,111 @@
+"""Audits that can be opened: those that jobs of the server made, and JSON of `whence audit` in its folder.
+
+FOLDER/jobs/ID/audit.json   of a job (docs/audit.md)
+FOLDER/audits/NAME.json     put there by hand: `whence audit --json`; its id is a hash of NAME
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from whence.data import Json
+from whence.errors import InputError
+from whence.files import hash_of
+from whence.results import AuditResult, read_audit
+from whence.serve.failures import Redaction, missing
+from whence.serve.reading import Rows
+from whence.serve.state import Object, State
+
+AUDITS = "audits"
+"""Folder for files that were made elsewhere."""
+RESULT = "audit.json"
+"""What a job leaves in its own folder."""
+MOST_FILES = 500
+
+
+class _Place(NamedTuple):
+    id: str
+    name: str
+    created: float
+    path: Path
+    is_job: bool
+
+    def described(self) -> Object:
+        return {"id": self.id, "name": self.name, "created": self.created, "made_here": self.is_job}
+
+
+class Audits:
+    """Lists and reads the audits of one index. show_text: False leaves the texts of rows out.
+
+    Files are read when they are asked for; what the list says of them is remembered until they change.
+    """
+
+    def __init__(self, state: State, rows: Rows, redaction: Redaction, *, show_text: bool) -> None:
+        self._state, self._rows, self._redaction, self._show_text = state, rows, redaction, show_text
+        self._folder = state.folder / AUDITS
+        self._folder.mkdir(exist_ok=True)
+        self._said: dict[tuple[Path, int, int], Object] = {}
+
+    def listed(self) -> list[Json]:
+        """All audits, the latest first. `problem` says of a file why it cannot be opened."""
+        places = sorted(self._places(), key=lambda place: -place.created)
+        return [{**place.described(), **self._summary(place.path)} for place in places]
+
+    def audit(self, id: str) -> Object:
+        """One audit with its whole result. Raises RefusedError (404); InputError for a file that cannot be read."""
+        place, audit = self._read(id)
+        shown = audit if self._show_text else audit.without_text()
+        ids = {name for group in audit.groups for row in group.rows for name in (row.id, *row.copies)}
+        return {
+            **place.described(),
+            "text": audit.text,
+            "n_unknown": len(ids) - len(self._rows.known(ids)),
+            "result": shown.to_dict(),
+        }
+
+    def report(self, id: str, *, show_text: bool) -> str:
+        """The self-contained page of an audit; raises as `audit`."""
+        place, audit = self._read(id)
+        return audit.to_html(title=place.name, show_text=show_text and self._show_text)
+
+    def _read(self, id: str) -> tuple[_Place, AuditResult]:
+        place = next((place for place in self._places() if place.id == id), None)
+        if place is None:
+            raise missing("audit", id)
+        audit = read_audit(place.path)
+        text = self._redaction.text
+        adapter = text(audit.adapter) if audit.adapter else None
+        return place, replace(audit, index=text(audit.index), model=text(audit.model), adapter=adapter)
+
+    def _places(self) -> list[_Place]:
+        made = [
+            _Place(id, str(request["name"]), float(str(job["created"])), path, is_job=True)
+            for job in self._state.jobs("audit")
+            if isinstance(request := job["request"], dict)
+            and (path := self._state.folder / "jobs" / (id := str(job["id"])) / RESULT).is_file()
+        ]
+        files = sorted(self._folder.glob("*.json"))[:MOST_FILES]
+        return made + [
+            _Place(hash_of(path.stem), path.stem, path.stat().st_mtime, path, is_job=False)
+            for path in files
+            if path.is_file()
+        ]
+
+    def _summary(self, path: Path) -> Object:
+        found = path.stat()
+        key = (path, found.st_mtime_ns, found.st_size)
+        if key not in self._said:
+            if len(self._said) > 2 * MOST_FILES:
+                self._said.clear()
+            self._said[key] = self._described(path)
+        return self._said[key]
+
+    def _described(self, path: Path) -> Object:
+        try:
+            audit = read_audit(path)
+        except InputError as error:
+            problem = self._redaction.text(f"{error.found} {error.expected}")
+            return {"text": "", "n_outputs": 0, "n_groups": 0, "problem": problem}
+        return {"text": audit.text, "n_outputs": audit.n_outputs, "n_groups": len(audit.groups), "problem": None}
