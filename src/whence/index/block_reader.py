@@ -8,10 +8,13 @@ import numpy as np
 import torch
 
 from whence.index.manifest import RECORDS, StoredVector
-from whence.index.mapped import mapped_runs
+from whence.index.mapped import Run, mapped_runs
 from whence.index.packed import PackedVectors
+from whence.index.reading import damage_named
+from whence.index.remote_cache import cached_vectors
 from whence.index.store import Index, RecordBlock, number_columns
-from whence.scoring import CENTRED, Block, VectorBlock, Vectors
+from whence.object_path import is_remote
+from whence.scoring import CENTRED, Block, RowBlock, VectorBlock, Vectors
 
 Reads = Sequence[tuple[int, str]]
 """(layer, vector) of each vector that is read, a vector's name perhaps with CENTRED behind it."""
@@ -62,7 +65,7 @@ class BlockReader:
         if fits:
             self._held, self._of = kept, (frozenset(reads), dtype, gain)
 
-    def vectors(self, records: Sequence[int], reads: Reads, *, dtype: torch.dtype) -> Block:
+    def vectors(self, records: Sequence[int] | np.ndarray, reads: Reads, *, dtype: torch.dtype) -> Block:
         """As `Index.vectors`: the vectors of the records at these offsets, in this order."""
         if not self._holds(reads, dtype, False):
             return self.index.vectors(records, reads, dtype=dtype)
@@ -77,6 +80,32 @@ class BlockReader:
         for layer, name in reads:
             parts = [block.vectors[layer][name] for block in self._held]
             found.setdefault(layer, {})[name] = _picked(parts, places, starts)
+        return found
+
+    def prepare(self, reads: Reads, *, gain: bool = False) -> None:
+        """Maps the vectors for `packed` and `vectors`, where they can be mapped, without reading them."""
+        if self._holds(reads, torch.float32, gain) or self.where is not None:
+            return
+        mapped = self._mapped(reads, gain)
+        self.mapped = mapped is not None
+        if mapped is not None:
+            self._held, self._of, self._places = mapped, (frozenset(reads), torch.float32, gain), None
+
+    def packed(self, records: np.ndarray, reads: Reads) -> RowBlock:
+        """The vectors of the records at these offsets (each once, ascending), as `blocks` holds them, for float32."""
+        if not self.mapped or not self._holds(reads, torch.float32, False):
+            return self.index.packed(records, reads)
+        # Mapped blocks are all records in their order.
+        starts = np.cumsum([0, *(len(block) for block in self._held)])
+        block = np.searchsorted(starts, records, side="right") - 1
+        found: dict[int, dict[str, VectorBlock]] = {}
+        for layer, name in reads:
+            pieces = []
+            for number in np.unique(block):
+                held = self._held[number].vectors[layer][name]
+                assert isinstance(held, PackedVectors)
+                pieces.append(held.subset(torch.from_numpy(records[block == number] - starts[number])))
+            found.setdefault(layer, {})[name] = pieces[0].joined(pieces[1:])
         return found
 
     def _holds(self, reads: Reads, dtype: torch.dtype, gain: bool) -> bool:
@@ -98,12 +127,12 @@ class BlockReader:
         vectors = list(dict.fromkeys(stored[layer, name.removesuffix(CENTRED)] for layer, name in reads))
         if not vectors or any(vector.precision != "int8" for vector in vectors):
             return None
-        runs = mapped_runs(index.path / RECORDS, index.dataset, vectors, MAPPED_ROWS)
-        if runs is None:
-            return None
         columns = ["row", "turn", *(["log_likelihood_gain"] if gain else [])]
         columns += [column for vector in vectors for column in (vector.norm_column, vector.scale_column)]
-        numbers = number_columns(index.dataset, columns)
+        found_columns = _in_place(index, vectors, columns)
+        if found_columns is None:
+            return None
+        runs, numbers = found_columns
         blocks = []
         for run in runs:
             piece = slice(run.start, run.start + run.n)
@@ -120,6 +149,18 @@ class BlockReader:
             record = np.arange(piece.start, piece.stop)
             blocks.append(RecordBlock(numbers["row"][piece], numbers["turn"][piece], record, found, gains))
         return blocks
+
+
+def _in_place(
+    index: Index, vectors: Sequence[StoredVector], columns: Sequence[str]
+) -> tuple[list[Run], dict[str, np.ndarray]] | None:
+    """The int8 vectors in runs, and these columns whole; of an index in an object store from its cache here."""
+    if is_remote(index.path):
+        names = [vector.column for vector in vectors]
+        with damage_named(index.path):
+            return cached_vectors(index.manifest, index.dataset, names, columns, MAPPED_ROWS)
+    runs = mapped_runs(index.path / RECORDS, index.dataset, vectors, MAPPED_ROWS)
+    return None if runs is None else (runs, number_columns(index.dataset, columns))
 
 
 def _held_bytes(vector: StoredVector, dtype: torch.dtype) -> int:

@@ -7,7 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from whence.report.printable import printable
-from whence.report.wording import CANDIDATES, cut_note, place, share
+from whence.report.wording import CANDIDATES, cut_note, place, scored_note, share
 from whence.results import Hit, Phrase, QueryResult, TraceResult, Verdict
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def render_query(query: QueryResult, *, texts: bool = True) -> list[RenderableTy
         parts.append(Text.assemble(("wanted    ", "bold"), shorten(query.wanted, 300)))
     if cut := cut_note(query):
         parts.append(Text.assemble(("cut       ", "bold"), cut))
-    rows = f"method {query.method} {query.method_version}, layer {query.layer}, {query.n_rows:,} rows scored"
+    rows = f"method {query.method} {query.method_version}, layer {query.layer}, {scored_note(query)}"
     parts.append(Text(rows, "dim"))
     if not query.hits:
         return [*parts, Text("No row was scored: the filter leaves none.")]

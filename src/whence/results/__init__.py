@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from whence.results.types import (
         STATUS_CONFIRMED,
         STATUS_NOT_CONFIRMED,
+        Approximate,
         Comparison,
         DeletionCurve,
         Hit,
@@ -51,6 +52,7 @@ __all__ = [
     "PROVEN_TRIGGER",
     "STATUS_CONFIRMED",
     "STATUS_NOT_CONFIRMED",
+    "Approximate",
     "AuditGroup",
     "AuditQuery",
     "AuditResult",
@@ -111,6 +113,7 @@ __getattr__, __dir__ = attach(
         "serialise": ["encode", "json_text"],
         "trace_result": ["TraceResult", "read_trace"],
         "types": [
+            "Approximate",
             "Comparison",
             "Hit",
             "HitWords",

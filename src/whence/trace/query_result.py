@@ -62,6 +62,8 @@ def _result(
         confound=told.sentence if told else "",
         truncated=_truncated(turn, target, max_length),
         complete=answers.complete[number],
+        approximate=ranked.candidates.told[number] if ranked.candidates else None,
+        exact_because=ranked.exact_because,
     )
 
 
