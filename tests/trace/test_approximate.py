@@ -57,7 +57,9 @@ def test_the_verdict_is_that_of_all_rows(traced: TracedWorld, small: None, tmp_p
     result.to_json(tmp_path / "a.json")
     assert read_trace(tmp_path / "a.json") == result
     result.to_html(tmp_path / "a.html")
-    assert f"{about.n_candidates} candidates of {found.n_rows} rows" in (tmp_path / "a.html").read_text("utf-8")
+    assert f"{about.n_candidates} candidates of {found.n_rows} (approximate search" in (tmp_path / "a.html").read_text(
+        "utf-8"
+    )
 
 
 def test_a_ranking_without_a_verdict(traced: TracedWorld, small: None) -> None:

@@ -11,6 +11,7 @@ manifest. `ann/` is made again at any time and holds no text; a change of the ro
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +53,9 @@ ENOUGH = 0.995
 MEASURED_K = 10
 LEAST_RECORDS = 1_000
 """An index with fewer has nothing to gain."""
+MOST_PARTITIONS = 4096
+ROWS_OF_A_CENTRE = 256
+"""Lance's k-means takes so many for each centre."""
 AT_ONCE = 4096
 
 
@@ -139,7 +143,7 @@ class _Made:
         records = np.array(sorted(Random(seed).sample(range(index.n_records), min(N_SAMPLE, index.n_records))))
         self.n_sample = len(records)
         self.basis, self.kept = principal(self._sampled(records), dimensions, seed)
-        self.n_partitions = max(1, min(4096, round(index.n_records**0.5)))
+        self.n_partitions = n_partitions(index.n_records)
         self._total = torch.zeros(self.basis.shape[0], dtype=torch.float64)
 
     @property
@@ -181,6 +185,11 @@ class _Made:
                 self._report("projecting vectors", done, self._index.n_records)
 
 
+def n_partitions(n_records: int) -> int:
+    """sqrt(n) partitions of sqrt(n) records, but none of fewer than `ROWS_OF_A_CENTRE` to train its centre with."""
+    return max(1, min(MOST_PARTITIONS, math.isqrt(n_records), n_records // ROWS_OF_A_CENTRE))
+
+
 def principal(
     rows: Float[torch.Tensor, "n dim"], dimensions: int, seed: int
 ) -> tuple[Float[torch.Tensor, "dim short"], float]:
@@ -211,8 +220,7 @@ def _measured(index: Index, asked: _Form, seed: int, report: Progress) -> list[A
     own = [search.row_of(record) for record in records]
     best = [_without(matches, row) for matches, row in zip(exact, own, strict=True)]
     curve: list[AnnPoint] = []
-    n_partitions = max(1, min(4096, round(index.n_records**0.5)))
-    probes = sorted({min(2**i, n_partitions) for i in range(13)})
+    probes = sorted({min(2**i, n_partitions(index.n_records)) for i in range(13)})
     for number, n_probes in enumerate(probes):
         report("measuring the recall", number, len(probes))
         found, seconds = [], []

@@ -69,6 +69,8 @@ class IndexContents:
             "record_bytes": self.record_bytes,
             "reference_bytes": self.reference_bytes,
             "other_bytes": self.other_bytes,
+            "history": [one.model_dump(exclude={"data"}) for one in manifest.history],
+            "ann": None if manifest.ann is None else manifest.ann.model_dump(),
         }
 
 
