@@ -16,10 +16,22 @@ import torch
 from stores import KEYS, refusing_server, s3_server
 from whence.errors import IndexFolderError, InputError
 from whence.files import write_atomically
-from whence.index import BlockReader, Index, append_rows, build_index, compact_index, delete_rows, repair, verify
+from whence.index import (
+    BlockReader,
+    Index,
+    ann_build,
+    append_rows,
+    build_ann,
+    build_index,
+    compact_index,
+    delete_rows,
+    repair,
+    verify,
+)
 from whence.index.remote_cache import cache_folder, cache_root, make_room
 from whence.object_path import ObjectPath, place
 from whence.trace import Tracer
+from whence.trace.rank import approximate
 from worlds import World, rows, write_jsonl
 
 INDEX = "s3://indexes/of/train"
@@ -139,6 +151,19 @@ def test_a_build_that_was_cut_goes_on(s3: fsspec.AbstractFileSystem, world: Worl
     assert finish_index(place(INDEX), max_rejected=0.05).n_rows == 24
     again = build_index(world.model, world.data, INDEX, max_length=64, shard_rows=12, overwrite=True)
     assert verify(again) == []
+
+
+def test_an_approximate_search_there(
+    s3: fsspec.AbstractFileSystem, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ann_build, "LEAST_RECORDS", 10)
+    monkeypatch.setattr(ann_build, "N_QUERIES", 4)
+    monkeypatch.setattr(approximate, "LEAST_RECORDS", 10)
+    built(world)
+    assert build_ann(INDEX).curve[-1].recall == 1
+    found = Tracer(INDEX).trace("Where is place 3?", "It is in Canada.", k=3, verdict=False, recall=0.9)
+    assert found.queries[0].approximate is not None
+    assert [hit.id for hit in found.hits] == [one[1] for one in hits(INDEX)[:3]]
 
 
 def test_commands(s3: fsspec.AbstractFileSystem, world: World, whence) -> None:

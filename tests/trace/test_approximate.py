@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """An index of this size is asked approximately."""
     monkeypatch.setattr(approximate, "LEAST_RECORDS", 10)
     monkeypatch.setattr(approximate, "VERDICT_CANDIDATES", 60)
+    monkeypatch.setattr(approximate, "MIN_ROWS", 10)
 
 
 def test_the_verdict_is_that_of_all_rows(traced: TracedWorld, small: None, tmp_path: Path) -> None:
@@ -105,6 +107,9 @@ def test_where_too_many_rows_score_high_all_are_scored(
     found = Tracer(index).trace(PROMPT, RESPONSE, k=2, recall=0.9).queries[0]
     assert found.approximate is None
     assert "score near the best" in found.exact_because
+    monkeypatch.setattr(approximate, "MIN_ROWS", 200)
+    found = Tracer(index).trace(PROMPT, RESPONSE, k=2, recall=0.9).queries[0]
+    assert "partitions that are read hold" in found.exact_because
 
 
 def test_the_commands(traced: TracedWorld, small: None, whence: Callable[..., tuple[int, str, str]]) -> None:
@@ -119,6 +124,20 @@ def test_the_commands(traced: TracedWorld, small: None, whence: Callable[..., tu
         "trace", traced.index, "-p", PROMPT, "-r", RESPONSE, "--recall", "0.9", "--exact", "-k", "1"
     )
     assert (status, "120 rows scored" in out) == (0, True)
+
+
+def test_it_is_built_from_the_command_line(
+    traced: TracedWorld, tmp_path: Path, whence: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(traced.index, tmp_path / "index")
+    status, _, err = whence("ann", "build", folder)
+    assert (status, "An approximate search is made of 1,000 or more" in err) == (2, True)
+    monkeypatch.setattr(ann_build, "LEAST_RECORDS", 10)
+    status, out, err = whence("ann", "build", folder, "--dimensions", "16")
+    assert status == 0, err
+    assert "1.000 at 1 of 1 partitions" in out
+    assert "16 dimensions of" in err
+    assert f"whence trace {folder} --recall 0.95" in err
 
 
 @pytest.mark.parametrize("seed", range(8))

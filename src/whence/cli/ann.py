@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Annotated
 
@@ -31,6 +32,8 @@ def build(
 
     It belongs to the rows as they are: after an append or a delete, build it again.
     """
+    # Lance warns of empty partitions on the way to its final ones; it reads this when it is imported.
+    os.environ.setdefault("LANCE_LOG", "error")
     from whence.index import build_ann
 
     say = None if quiet else partial(typer.echo, err=True)

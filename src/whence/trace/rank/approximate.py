@@ -17,6 +17,7 @@ from whence.index import Ann, AnnFound, AnnPoint, AnnSearch, Index, queries_in_f
 from whence.results import Approximate
 from whence.scoring import Block, FormLayers, ScoreForm, Vectors
 from whence.signatures import Signatures
+from whence.trace.verdict.calibration import MIN_ROWS
 from whence.trace.verdict.reference_scores import BEST_ROWS
 
 LEAST_RECORDS = 50_000
@@ -88,6 +89,8 @@ def candidates(
     found = []
     for query in range(_n_queries(whole)):
         one = search.search(_one(whole, query), k=k, n_probes=point.n_probes, n_candidates=n_candidates)
+        if near is not None and len(one.rows) < MIN_ROWS:
+            return f"the partitions that are read hold {len(one.rows)} rows"
         if near is not None and (one.scores >= near * _best_mean(one.scores)).sum() > n_candidates / 2:
             return f"more than {n_candidates // 2:,} rows score near the best"
         found.append(one)
