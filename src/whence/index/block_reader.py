@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ class BlockReader:
         self._held: list[RecordBlock] = []
         self._of: tuple[frozenset[tuple[int, str]], torch.dtype, bool] | None = None
         self._places: tuple[np.ndarray, np.ndarray] | None = None
+        self._lies: tuple[list[Run], dict[str, np.ndarray]] | None = None
         self.mapped = False
         """Whether the last pass read mapped vectors."""
 
@@ -95,17 +97,26 @@ class BlockReader:
         """The vectors of the records at these offsets (each once, ascending), as `blocks` holds them, for float32."""
         if not self.mapped or not self._holds(reads, torch.float32, False):
             return self.index.packed(records, reads)
-        # Mapped blocks are all records in their order.
-        starts = np.cumsum([0, *(len(block) for block in self._held)])
-        block = np.searchsorted(starts, records, side="right") - 1
+        assert self._lies is not None
+        runs, numbers = self._lies
+        # Ascending records lie in stretches, each in one run: [first, last) of each.
+        starts = np.array([run.start for run in runs])
+        run = np.searchsorted(starts, records, side="right") - 1
+        cuts = np.concatenate([[0], np.flatnonzero(np.diff(run)) + 1, [len(run)]]).tolist()
+        stored = {vector.place: vector for vector in self.index.manifest.vectors}
         found: dict[int, dict[str, VectorBlock]] = {}
         for layer, name in reads:
-            pieces = []
-            for number in np.unique(block):
-                held = self._held[number].vectors[layer][name]
-                assert isinstance(held, PackedVectors)
-                pieces.append(held.subset(torch.from_numpy(records[block == number] - starts[number])))
-            found.setdefault(layer, {})[name] = pieces[0].joined(pieces[1:])
+            vector = stored[layer, name.removesuffix(CENTRED)]
+            q = np.empty((len(records), vector.stored_dim), dtype=np.int8)
+            for first, last in pairwise(cuts):
+                one = runs[run[first]]
+                np.take(one.numbers[vector.column], records[first:last] - one.start, axis=0, out=q[first:last])
+            found.setdefault(layer, {})[name] = PackedVectors(
+                torch.from_numpy(q),
+                torch.from_numpy(numbers[vector.scale_column][records]),
+                torch.from_numpy(numbers[vector.norm_column][records]),
+                self.index.stored_centres[vector.place] if name.endswith(CENTRED) else None,
+            )
         return found
 
     def _holds(self, reads: Reads, dtype: torch.dtype, gain: bool) -> bool:
@@ -132,7 +143,7 @@ class BlockReader:
         found_columns = _in_place(index, vectors, columns)
         if found_columns is None:
             return None
-        runs, numbers = found_columns
+        runs, numbers = self._lies = found_columns
         blocks = []
         for run in runs:
             piece = slice(run.start, run.start + run.n)

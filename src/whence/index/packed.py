@@ -103,17 +103,6 @@ class PackedVectors:
         raw /= torch.where(length > 0, length, torch.ones_like(length))[:, None]
         return Vectors(raw, length * scale)
 
-    def subset(self, places: Int[Tensor, " k"]) -> PackedVectors:
-        """Some of them, in this order, as they are stored: their cosines are the same numbers."""
-        q = torch.index_select(self.q, 0, places)  # whole rows, faster than indexing
-        return PackedVectors(q, self._scale[places], self._stored_norm[places], self._centre)
-
-    def joined(self, others: Sequence[PackedVectors]) -> PackedVectors:
-        """These and others of the same vector behind them."""
-        every = (self, *others)
-        q, scale = torch.cat([one.q for one in every]), torch.cat([one._scale for one in every])
-        return PackedVectors(q, scale, torch.cat([one._stored_norm for one in every]), self._centre)
-
     @property
     def held_bytes(self) -> int:
         """Memory of the vectors as they are held."""
