@@ -15,7 +15,7 @@ import whence
 
 ROOT = Path(whence.__file__).parent
 ROOMS = [
-    *("lazy", "errors", "progress", "files", "run_file"),
+    *("lazy", "errors", "object_path", "progress", "files", "run_file"),
     *("data", "results", "model", "records", "signatures", "scoring", "index", "trace", "audit"),
     *("methods", "metrics", "train"),
     *("cleaning", "planning", "confirmation", "self_test"),

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from whence.object_path import is_remote
+
 TEMPORARY = ".partial-"
 """What names begin with that are not finished; they end as the finished one does, which decides a file's format."""
 
@@ -40,13 +42,17 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes, *, temporary: str = "") -> None:
-    """Writes beside the file, forces it to disk, and renames; a crash leaves the old file.
+    """Writes beside the file, forces it to disk, and renames; a crash leaves the old file. An object store replaces it.
 
     temporary: name of what is written first, for folders that know what a crash may leave in them.
     """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    if is_remote(path):
+        path.write_bytes(data)
+        return
     partial = path.with_name(temporary) if temporary else _beside(path)
     with partial.open("wb") as file:
-        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
 from whence.cli.main import app
 from whence.errors import IndexFolderError, InputError
+from whence.index import Index, delete_rows
+from whence.index.history import who
 from whence.index.shards import write_index
 
 
@@ -48,3 +50,20 @@ def test_no_index_and_no_place_are_refused(index: Path, tmp_path: Path) -> None:
     assert "Did you mean" in str(wrong.exception)
     nowhere = CliRunner().invoke(app, ["info", str(index), "--json", str(tmp_path / "no" / "x.json")])
     assert isinstance(nowhere.exception, InputError)
+
+
+def test_what_happened_to_the_rows_when_and_by_whom(index: Path, tmp_path: Path) -> None:
+    before = CliRunner().invoke(app, ["info", str(index)]).output
+    assert "built of" not in before
+    gone = [record.id for record in Index.open(index).fetch([0, 38])]
+    delete_rows(index, gone)
+    shown = CliRunner().invoke(app, ["info", str(index)], env={"COLUMNS": "200"}).output
+    assert f"by {who()}: built of 20 rows of train.jsonl, from row 0 on, model a1" in shown
+    assert f"by {who()}: deleted 2 rows (0,19), model a1" in shown
+    place = tmp_path / "info.json"
+    CliRunner().invoke(app, ["info", str(index), "--json", str(place)])
+    history = json.loads(place.read_text("utf-8"))["history"]
+    assert [(one["change"], one["n_rows"], one["who"]) for one in history] == [
+        ("build", 20, who()),
+        ("delete", 2, who()),
+    ]

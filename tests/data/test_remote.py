@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from stores import s3_server
 from whence.data.readers import read_examples
 from whence.data.scanning import scan
 from whence.errors import DataError, InputError
@@ -92,30 +92,8 @@ def test_clean_needs_the_data_here(memory: fsspec.AbstractFileSystem, tmp_path: 
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
-    """A server of S3's protocol on a free port; left out where moto and s3fs are not installed."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", _free_port())
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test-key-of-nobody",
-        "AWS_SECRET_ACCESS_KEY": "test-secret-of-nobody",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    fsspec.filesystem("s3").clear_instance_cache()
-    store = fsspec.filesystem("s3")
-    store.mkdir("rows")
-    yield store
-    server.stop()
-    store.clear_instance_cache()
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with s3_server(monkeypatch, "rows") as store:
+        yield store
 
 
 def test_an_index_of_rows_in_s3(s3: fsspec.AbstractFileSystem, world, tmp_path: Path) -> None:

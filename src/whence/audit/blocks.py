@@ -105,7 +105,7 @@ def verdicts_of(
 
     Raises as `Tracer.iter_traces`; InputError where the work folder cannot be made.
     """
-    folder = WorkFolder(work or tracer.index.path / WORK, _asked(tracer, outputs, settings, block))
+    folder = WorkFolder(work or tracer.index.beside / WORK, _asked(tracer, outputs, settings, block))
     # One reader for all blocks: an index that fits its memory is read from disk once.
     reader = BlockReader(tracer.index, settings.where)
     found: list[OutputVerdict] = []

@@ -122,6 +122,7 @@ def audit(
         raise InputError("--against with --split.", "Each of them says which outputs are good.", "Leave one out.")
     good = options.queries_of(index, against, quiet=quiet) if against is not None else None
     quiet_libraries()
+    options.tell_cache(index, quiet=quiet)
     tracer = Tracer(index, model=model, adapter=adapter, base=options.base_of(index, base, adapter), device=device)
     with stages("outputs", quiet=quiet) as report:
         if against is not None or split:

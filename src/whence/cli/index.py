@@ -11,6 +11,7 @@ import typer
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
+from whence.object_path import place
 
 if TYPE_CHECKING:
     from whence.index import Job, JobState, Manifest
@@ -20,7 +21,15 @@ def index(
     model: options.Model,
     data: options.DataIfTold = None,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the index; the same command again resumes.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            parser=place,
+            help="Folder of the index, here or s3://bucket/folder; the same command again resumes.",
+        ),
+    ],
     adapter: options.Adapter = None,
     base: options.Base = None,
     contrast: options.Contrast = True,

@@ -10,7 +10,7 @@ import typer
 from whence.cli import options
 
 if TYPE_CHECKING:
-    from whence.index import IndexContents
+    from whence.index import IndexContents, Manifest
 
 
 def info(
@@ -49,6 +49,8 @@ def _show(found: IndexContents) -> None:
         f"vectors in {manifest.precision}, {stored}",
     ):
         console.print(line, markup=False, soft_wrap=True)
+    for line in _told_changes(manifest):
+        console.print(line, markup=False, soft_wrap=True)
     table = Table("column", "holds")
     table.add_column("bytes a row", justify="right")
     for column in found.columns:
@@ -57,6 +59,22 @@ def _show(found: IndexContents) -> None:
     table.add_row("all", "records, with Lance's own files", f"{found.bytes_per_row:,.1f}")
     console.print(table)
     console.print(f"beside them: references of verdicts {found.reference_bytes:,} bytes, other {found.other_bytes:,}")
+
+
+def _told_changes(manifest: Manifest) -> list[str]:
+    """What happened to the rows, oldest first, and whether an approximate search is there."""
+    lines = []
+    for one in manifest.history if len(manifest.history) > 1 else ():
+        what = {"build": "built of", "append": "appended", "delete": "deleted", "compact": "compacted, without"}
+        line = f"{one.when or 'before'}{f' by {one.who}' if one.who else ''}: {what[one.change]} {one.n_rows} rows"
+        line += f" of {one.data.source}, from row {one.first_row} on" if one.data is not None else ""
+        line += f" ({one.rows})" if one.rows else ""
+        lines.append(f"{line}, model {one.model[:12]}")
+    if manifest.ann is not None:
+        ann, best = manifest.ann, max(point.recall for point in manifest.ann.curve)
+        stale = "" if ann.generation == manifest.generation else "; of earlier rows, build it again"
+        lines.append(f"approximate search {ann.kind} for {ann.form}, recall up to {best:g}{stale}")
+    return lines
 
 
 __all__ = ["info"]

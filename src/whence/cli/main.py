@@ -14,6 +14,7 @@ import sys
 import typer
 
 from whence.cli import (
+    ann,
     append,
     audit,
     bench,
@@ -60,6 +61,7 @@ app.command("info")(info.info)
 app.command("append")(append.append)
 app.command("delete")(delete.delete)
 app.command("compact")(compact.compact)
+app.add_typer(ann.app, name="ann")
 app.command("eval")(eval_.evaluate)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 import typer
 
 from whence.errors import InputError
+from whence.object_path import place
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -36,7 +37,9 @@ MaxLengthIfTold = Annotated[
 NoRecord = Annotated[
     bool, typer.Option("--no-record", help="Leave whence.yaml and other trainers' files in the folder aside.")
 ]
-IndexFolder = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder made by `whence index`.")]
+IndexFolder = Annotated[
+    Path, typer.Argument(metavar="INDEX", parser=place, help="Made by `whence index`: a folder, or s3://bucket/folder.")
+]
 MovedModel = Annotated[
     str | None, typer.Option("--model", help="Where the model is now, if it has moved since the index was built.")
 ]
@@ -241,6 +244,15 @@ def _layer(text: str) -> LayerRequest:
     if not text.isdecimal():
         raise InputError(f"--layer {text!r} is no layer.", "Expected auto, last or a number.", "See `whence layers`.")
     return int(text)
+
+
+def tell_cache(index: Path, *, quiet: bool) -> None:
+    """Says where the vectors of an index in an object store are kept on this machine."""
+    from whence.index import cache_note
+
+    note = cache_note(index)
+    if note and not quiet:
+        typer.echo(note, err=True)
 
 
 def base_of(index: Path, base: str | None, adapter: str | None = None) -> str | None:

@@ -62,6 +62,10 @@ def trace(
     where: Annotated[
         str | None, typer.Option("--where", help="SQL condition on columns, as in \"source = 'vendor_b'\".")
     ] = None,
+    recall: Annotated[
+        float | None, typer.Option("--recall", help="Score candidates alone, with this recall; see whence ann build.")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Score every row, as without --recall.")] = False,
     no_verdict: Annotated[bool, typer.Option("--no-verdict", help="Ranks only: flag no rows.")] = False,
     fdr: Annotated[float, typer.Option("--fdr", help="False discovery rate of the verdict.")] = 0.05,
     references: Annotated[
@@ -114,6 +118,7 @@ def trace(
         "deletion": deletion,
         "verdict": not no_verdict,
         "fdr": fdr,
+        "recall": None if exact else recall,
     }
     if method is not None:
         wishes["method"] = method
@@ -125,6 +130,7 @@ def trace(
     TraceSettings(**wishes).check_number(len(asked))
     quiet_libraries()
     found_base = base if no_verdict else options.base_of(index, base, adapter)
+    options.tell_cache(index, quiet=quiet)
     tracer = Tracer(index, model=model, adapter=adapter, base=found_base, device=device)
     with stages("queries", quiet=quiet) as report:
         result = tracer.trace_many(asked, progress=report, **wishes)

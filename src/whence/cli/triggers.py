@@ -69,6 +69,7 @@ def triggers(
         seed=seed,
     )
     quiet_libraries()
+    options.tell_cache(index, quiet=quiet)
     tracer = Tracer(index, model=model, adapter=adapter, base=options.base_of(index, base, adapter), device=device)
     with stages("outputs", quiet=quiet) as report:
         audit = run_audit(tracer, asked, settings, work=work, progress=report)

@@ -7,21 +7,18 @@ library finds them (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...); none is ever part
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 from whence.data.formats import FORMATS, Rejected, Rows, read_rows, suffix_of
 from whence.errors import DataError
+from whence.object_path import is_address, refuse_credentials
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
-
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 class RemoteFile(NamedTuple):
@@ -38,7 +35,7 @@ class RemoteFile(NamedTuple):
 
 def is_remote(source: str) -> bool:
     """Whether this is an address and not a path."""
-    return _ADDRESS.match(source) is not None
+    return is_address(source)
 
 
 def remote_files(address: str) -> list[RemoteFile]:
@@ -46,7 +43,7 @@ def remote_files(address: str) -> list[RemoteFile]:
 
     Raises DataError where there is none, no library for the store, no permission, or credentials in the address.
     """
-    _refuse_credentials(address)
+    refuse_credentials(address, DataError)
     try:
         store, path = _opened(address)
         if "*" in path or "?" in path or "[" in path:
@@ -101,17 +98,6 @@ def _opened(address: str) -> tuple[AbstractFileSystem, str]:
 def _is_data(path: str) -> bool:
     name = Path(path.rpartition("/")[2])
     return suffix_of(name) in FORMATS and not name.name.startswith(".")
-
-
-def _refuse_credentials(address: str) -> None:
-    parts = urlsplit(address)
-    if parts.username is not None or parts.password is not None:
-        shown = f"{parts.scheme}://...@{parts.hostname or ''}{parts.path}"
-        raise DataError(
-            f"the address {shown} holds credentials",
-            "an address is kept in run.yaml and shown in messages; credentials are not",
-            "put them into the environment (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)",
-        )
 
 
 def _failed(address: str, error: Exception) -> DataError:

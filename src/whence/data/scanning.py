@@ -21,6 +21,7 @@ from whence.data.notes import Notes
 from whence.data.readers import read_examples
 from whence.data.shape import Shape
 from whence.errors import DataError
+from whence.object_path import place
 from whence.progress import Progress
 
 MAX_REJECTED = 0.05
@@ -187,7 +188,7 @@ class _RejectsFile:
     """`rejected.jsonl` in the making: a temporary neighbour that `publish` moves into place."""
 
     def __init__(self, path: str | Path | None) -> None:
-        self._path = Path(path) if path is not None else None
+        self._path = place(path) if path is not None else None
         self._stream: IO[bytes] | None = None
 
     def __enter__(self) -> _RejectsFile:

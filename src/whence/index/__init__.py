@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
+    from whence.index.ann_build import build_ann
+    from whence.index.ann_search import AnnFound, AnnSearch
+    from whence.index.ann_summary import Ann, AnnPoint
     from whence.index.appending import append_rows
     from whence.index.best_rows import Match
     from whence.index.block_reader import BlockReader
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
         record_table,
         vector_column,
     )
+    from whence.index.remote_cache import cache_note
     from whence.index.reopening import Workbench, reopen
     from whence.index.repairing import repair
     from whence.index.sameness import check_model
@@ -47,7 +51,7 @@ if TYPE_CHECKING:
     from whence.index.searching import score_matrix, search
     from whence.index.settings import BuildSettings, IndexOptions
     from whence.index.store import Index, Record
-    from whence.index.stored_form import Storage
+    from whence.index.stored_form import Storage, queries_in_form
     from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject
     from whence.index.verification import verify
 
@@ -56,6 +60,10 @@ __all__ = [
     "RECORDS",
     "REFERENCES",
     "TURNS_AT_ONCE",
+    "Ann",
+    "AnnFound",
+    "AnnPoint",
+    "AnnSearch",
     "BlockReader",
     "BuildSettings",
     "Counts",
@@ -78,8 +86,10 @@ __all__ = [
     "Workers",
     "append_records",
     "append_rows",
+    "build_ann",
     "build_index",
     "build_part",
+    "cache_note",
     "check_model",
     "choose_layer",
     "chosen_layers",
@@ -96,6 +106,7 @@ __all__ = [
     "index_contents",
     "open_records",
     "open_subject",
+    "queries_in_form",
     "read_centres",
     "read_ids",
     "record_table",
@@ -116,6 +127,9 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "ann_build": ["build_ann"],
+        "ann_search": ["AnnFound", "AnnSearch"],
+        "ann_summary": ["Ann", "AnnPoint"],
         "appending": ["append_rows"],
         "best_rows": ["Match"],
         "block_reader": ["BlockReader"],
@@ -150,13 +164,14 @@ __getattr__, __dir__ = attach(
             "vector_column",
         ],
         "reopening": ["Workbench", "reopen"],
+        "remote_cache": ["cache_note"],
         "repairing": ["repair"],
         "sameness": ["check_model"],
         "scanning": ["ScoreMatrix", "ScoreRequest", "scan"],
         "searching": ["score_matrix", "search"],
         "settings": ["BuildSettings", "IndexOptions"],
         "store": ["Index", "Record"],
-        "stored_form": ["Storage"],
+        "stored_form": ["Storage", "queries_in_form"],
         "subject": ["Subject", "chosen_layers", "open_subject", "examples_to_index"],
         "verification": ["verify"],
     },

@@ -6,7 +6,6 @@ that a run that was killed goes on where it stopped and the index answers as bef
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from whence.index.records import PendingRecord, open_dataset, open_records, vect
 from whence.index.saving import saving
 from whence.index.shards import committed_shards, shard_groups, share_told
 from whence.index.store import Index
+from whence.object_path import remove_tree, storage_options
 from whence.progress import Count
 from whence.signatures import Extracted
 
@@ -81,7 +81,7 @@ def _compute(
     begun = open_dataset(folder)
     if begun is not None and begun.schema.names != schema.names:
         # Left by a run that was to add something else.
-        shutil.rmtree(folder)
+        remove_tree(folder)
         begun = None
     done, total = committed_shards(begun), wanted.data.n_rows
     for rows, group in shard_groups(examples(), wanted):
@@ -93,7 +93,7 @@ def _compute(
             if table is not None:
                 with saving(out, total):
                     mode = "append" if open_dataset(folder) is not None else "create"
-                    lance.write_dataset(table, str(folder), mode=mode)
+                    lance.write_dataset(table, str(folder), mode=mode, storage_options=storage_options(folder))
         if progress is not None:
             progress(first + len(group), total)
 

@@ -35,6 +35,7 @@ from whence.index.saving import saving
 from whence.index.shard_commits import ShardNote, committed_notes, write_fragment
 from whence.index.shards import check_shards, compute_shards
 from whence.index.store import Index
+from whence.object_path import place
 from whence.progress import Progress, counted
 
 PLAN = "append.json"
@@ -82,7 +83,7 @@ def append_rows(
         IndexFolderError: the index cannot be changed, another run is changing it, or another append is unfinished.
         InputError: the model cannot be loaded, or is another one.
     """
-    folder, tell = Path(index), notify or (lambda sentence: None)
+    folder, tell = place(index), notify or (lambda sentence: None)
     with locked(folder):
         before = require_changeable(folder)
         source = str(Path(data).expanduser().resolve()) if Path(data).expanduser().exists() else str(data)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 
 from whence.index.manifest import RECORDS, StoredVector
-from whence.index.mapped import mapped_runs
+from whence.index.mapped import Run, mapped_runs
 from whence.index.packed import PackedVectors
+from whence.index.reading import damage_named
+from whence.index.remote_cache import cached_vectors
 from whence.index.store import Index, RecordBlock, number_columns
-from whence.scoring import CENTRED, Block, VectorBlock, Vectors
+from whence.object_path import is_remote
+from whence.scoring import CENTRED, Block, RowBlock, VectorBlock, Vectors
 
 Reads = Sequence[tuple[int, str]]
 """(layer, vector) of each vector that is read, a vector's name perhaps with CENTRED behind it."""
@@ -36,6 +40,7 @@ class BlockReader:
         self._held: list[RecordBlock] = []
         self._of: tuple[frozenset[tuple[int, str]], torch.dtype, bool] | None = None
         self._places: tuple[np.ndarray, np.ndarray] | None = None
+        self._lies: tuple[list[Run], dict[str, np.ndarray]] | None = None
         self.mapped = False
         """Whether the last pass read mapped vectors."""
 
@@ -62,7 +67,7 @@ class BlockReader:
         if fits:
             self._held, self._of = kept, (frozenset(reads), dtype, gain)
 
-    def vectors(self, records: Sequence[int], reads: Reads, *, dtype: torch.dtype) -> Block:
+    def vectors(self, records: Sequence[int] | np.ndarray, reads: Reads, *, dtype: torch.dtype) -> Block:
         """As `Index.vectors`: the vectors of the records at these offsets, in this order."""
         if not self._holds(reads, dtype, False):
             return self.index.vectors(records, reads, dtype=dtype)
@@ -77,6 +82,41 @@ class BlockReader:
         for layer, name in reads:
             parts = [block.vectors[layer][name] for block in self._held]
             found.setdefault(layer, {})[name] = _picked(parts, places, starts)
+        return found
+
+    def prepare(self, reads: Reads, *, gain: bool = False) -> None:
+        """Maps the vectors for `packed` and `vectors`, where they can be mapped, without reading them."""
+        if self._holds(reads, torch.float32, gain) or self.where is not None:
+            return
+        mapped = self._mapped(reads, gain)
+        self.mapped = mapped is not None
+        if mapped is not None:
+            self._held, self._of, self._places = mapped, (frozenset(reads), torch.float32, gain), None
+
+    def packed(self, records: np.ndarray, reads: Reads) -> RowBlock:
+        """The vectors of the records at these offsets (each once, ascending), as `blocks` holds them, for float32."""
+        if not self.mapped or not self._holds(reads, torch.float32, False):
+            return self.index.packed(records, reads)
+        assert self._lies is not None
+        runs, numbers = self._lies
+        # Ascending records lie in stretches, each in one run: [first, last) of each.
+        starts = np.array([run.start for run in runs])
+        run = np.searchsorted(starts, records, side="right") - 1
+        cuts = np.concatenate([[0], np.flatnonzero(np.diff(run)) + 1, [len(run)]]).tolist()
+        stored = {vector.place: vector for vector in self.index.manifest.vectors}
+        found: dict[int, dict[str, VectorBlock]] = {}
+        for layer, name in reads:
+            vector = stored[layer, name.removesuffix(CENTRED)]
+            q = np.empty((len(records), vector.stored_dim), dtype=np.int8)
+            for first, last in pairwise(cuts):
+                one = runs[run[first]]
+                np.take(one.numbers[vector.column], records[first:last] - one.start, axis=0, out=q[first:last])
+            found.setdefault(layer, {})[name] = PackedVectors(
+                torch.from_numpy(q),
+                torch.from_numpy(numbers[vector.scale_column][records]),
+                torch.from_numpy(numbers[vector.norm_column][records]),
+                self.index.stored_centres[vector.place] if name.endswith(CENTRED) else None,
+            )
         return found
 
     def _holds(self, reads: Reads, dtype: torch.dtype, gain: bool) -> bool:
@@ -98,12 +138,12 @@ class BlockReader:
         vectors = list(dict.fromkeys(stored[layer, name.removesuffix(CENTRED)] for layer, name in reads))
         if not vectors or any(vector.precision != "int8" for vector in vectors):
             return None
-        runs = mapped_runs(index.path / RECORDS, index.dataset, vectors, MAPPED_ROWS)
-        if runs is None:
-            return None
         columns = ["row", "turn", *(["log_likelihood_gain"] if gain else [])]
         columns += [column for vector in vectors for column in (vector.norm_column, vector.scale_column)]
-        numbers = number_columns(index.dataset, columns)
+        found_columns = _in_place(index, vectors, columns)
+        if found_columns is None:
+            return None
+        runs, numbers = self._lies = found_columns
         blocks = []
         for run in runs:
             piece = slice(run.start, run.start + run.n)
@@ -120,6 +160,18 @@ class BlockReader:
             record = np.arange(piece.start, piece.stop)
             blocks.append(RecordBlock(numbers["row"][piece], numbers["turn"][piece], record, found, gains))
         return blocks
+
+
+def _in_place(
+    index: Index, vectors: Sequence[StoredVector], columns: Sequence[str]
+) -> tuple[list[Run], dict[str, np.ndarray]] | None:
+    """The int8 vectors in runs, and these columns whole; of an index in an object store from its cache here."""
+    if is_remote(index.path):
+        names = [vector.column for vector in vectors]
+        with damage_named(index.path):
+            return cached_vectors(index.manifest, index.dataset, names, columns, MAPPED_ROWS)
+    runs = mapped_runs(index.path / RECORDS, index.dataset, vectors, MAPPED_ROWS)
+    return None if runs is None else (runs, number_columns(index.dataset, columns))
 
 
 def _held_bytes(vector: StoredVector, dtype: torch.dtype) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Unpack
 from whence.data import Scan, TemplateSource, scan
 from whence.errors import IndexFolderError
 from whence.index.add import add_vectors, missing_vectors
+from whence.index.ann_summary import ANN
 from whence.index.build_manifest import about_base, about_data, build_manifest, described_vectors, known_scan
 from whence.index.changes import require_rows_as_built
 from whence.index.engines.choosing import Workers
@@ -44,11 +43,12 @@ from whence.index.store import Index
 from whence.index.stored_form import Storage
 from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject, probe_turns
 from whence.model import early_note, settle_layers
+from whence.object_path import place, remove_tree
 from whence.progress import Progress, counted
 from whence.records import settings_of_folder
 from whence.signatures import NEEDS_BASE
 
-FOLDERS = (RECORDS, ADDED, REFERENCES, SHARDS, BACKUP)
+FOLDERS = (RECORDS, ADDED, REFERENCES, SHARDS, BACKUP, ANN)
 OURS = frozenset({MANIFEST, RUN, LOCK, FINISH_LOCK, NEW_REJECTED, *FOLDERS})
 TEMPLATE_SOURCES: dict[TemplateSource, str] = {
     "tokenizer": "the tokenizer's own",
@@ -89,7 +89,7 @@ def build_index(
     """
     tell = notify or (lambda sentence: None)
     settings = _settings(model, data, out, options, use_record, tell)
-    folder = Path(settings.out)
+    folder = place(settings.out)
     existing = _existing(folder, overwrite)
     if add:
         _check_complete(folder, existing)
@@ -131,7 +131,7 @@ def build_part(
     """
     tell = notify or (lambda sentence: None)
     settings = _settings(model, data, out, options, use_record, tell)
-    existing = _existing(Path(settings.out), False)
+    existing = _existing(place(settings.out), False)
     if existing is not None:
         check_versions(existing)
     known = known_scan(existing, settings) if existing is not None else None
@@ -139,7 +139,7 @@ def build_part(
     prepared = _loaded(settings, tell)
     manifest = _described_build(settings, prepared, found, existing, seconds, progress, tell)
     return run_job(
-        Path(settings.out),
+        place(settings.out),
         examples_to_index(settings),
         prepared.engine(workers or Workers(), manifest),
         manifest,
@@ -156,7 +156,7 @@ class _Prepared:
         self.settings, self.subject, self.seconds = settings, subject, seconds
 
     def engine(self, workers: Workers, manifest: Manifest) -> Engine:
-        out = Path(self.settings.out)
+        out = place(self.settings.out)
         engine = workers.open(out, manifest, lambda: self._writer(out, manifest))
         if workers.elsewhere:
             del self.subject
@@ -191,7 +191,7 @@ def _scanned(
     """What is in the data, and the seconds that reading took."""
     started = time.monotonic()
     tell(f"Reading {settings.data}")
-    found = _scan(settings, Path(settings.out), existing, overwrite, progress)
+    found = _scan(settings, place(settings.out), existing, overwrite, progress)
     tell(about_data(found))
     return found, round(time.monotonic() - started, 3)
 
@@ -244,7 +244,7 @@ def _add(
     tell: Callable[[str], None],
 ) -> Index:
     """The index with what the methods read besides."""
-    folder = Path(settings.out)
+    folder = place(settings.out)
     require_rows_as_built(existing, "--add")
     # How vectors are stored is the index's own matter, unless the command says it.
     kept = {name: getattr(existing, name) for name in ("precision", "dimensions") if name not in given}
@@ -332,12 +332,12 @@ def _clear(folder: Path) -> None:
     with locked(folder):
         refuse_others(folder, _is_ours)
         for name in FOLDERS:
-            shutil.rmtree(folder / name, ignore_errors=True)
+            remove_tree(folder / name)
         for path in list(folder.iterdir()):
             if path.name == RUN or is_of_a_generation(path.name):
                 path.unlink()
         if (folder / NEW_REJECTED).exists():
-            os.replace(folder / NEW_REJECTED, folder / REJECTED)
+            (folder / NEW_REJECTED).replace(folder / REJECTED)
         # The manifest goes last: without it a folder with any of the others is taken for something else.
         (folder / MANIFEST).unlink(missing_ok=True)
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from whence.errors import IndexFolderError
 from whence.files import write_atomically
@@ -121,7 +121,7 @@ def read_centres(folder: Path, manifest: Manifest) -> IndexCentres:
 
 def _read(folder: Path, manifest: Manifest) -> dict[str, torch.Tensor]:
     try:
-        found = load_file(folder / manifest.centres)
+        found = load((folder / manifest.centres).read_bytes())
         return {name: found[name] for name in (*(vector.column for vector in manifest.vectors), *kept_sums(manifest))}
     except (OSError, KeyError, SafetensorError) as error:
         raise IndexFolderError(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from whence.errors import IndexFolderError
 from whence.files import hash_of
 from whence.index.file_table import FileTable
-from whence.index.history import Change, now
+from whence.index.history import Change, now, who
 from whence.index.manifest import Counts, Manifest, require_manifest
 from whence.index.publishing import next_generation, read_table
 from whence.index.shards import model_of
@@ -75,8 +75,8 @@ def changed_manifest(manifest: Manifest, change: Change, counts: Counts) -> Mani
 
 
 def new_change(manifest: Manifest, **fields: object) -> Change:
-    """An entry of the history, of now and of the index's model."""
-    return Change.model_validate({"when": now(), "model": model_of(manifest), **fields})
+    """An entry of the history, of now, of this user and of the index's model."""
+    return Change.model_validate({"when": now(), "who": who(), "model": model_of(manifest), **fields})
 
 
 __all__ = ["Changing", "changed_manifest", "new_change", "require_changeable", "require_rows_as_built"]

@@ -16,6 +16,7 @@ from whence.index.publishing import clear, commit_all, current_records, fragment
 from whence.index.saving import saving
 from whence.index.shard_commits import write_fragment
 from whence.index.store import Index
+from whence.object_path import place
 
 
 def compact_index(index: str | Path) -> Index:
@@ -25,7 +26,7 @@ def compact_index(index: str | Path) -> Index:
 
     Raises IndexFolderError: the index cannot be changed, or another run is changing it.
     """
-    folder = Path(index)
+    folder = place(index)
     with locked(folder):
         before = require_changeable(folder)
         manifest = before.manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from whence.index.manifest import RECORDS, REFERENCES, Manifest, require_manifes
 from whence.index.reading import first_line
 from whence.index.records import FIELDS, STATE_SUM, open_records
 from whence.index.store import count_distinct_rows
+from whence.object_path import place, tree_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,8 @@ class IndexContents:
             "record_bytes": self.record_bytes,
             "reference_bytes": self.reference_bytes,
             "other_bytes": self.other_bytes,
+            "history": [one.model_dump(exclude={"data"}) for one in manifest.history],
+            "ann": None if manifest.ann is None else manifest.ann.model_dump(),
         }
 
 
@@ -77,7 +79,7 @@ def index_contents(path: str | Path) -> IndexContents:
 
     Raises IndexFolderError for a folder that is no index, or whose records cannot be read.
     """
-    folder = Path(path)
+    folder = place(path)
     manifest = require_manifest(folder)
     try:
         dataset = open_records(folder, manifest.records_version)
@@ -90,7 +92,7 @@ def index_contents(path: str | Path) -> IndexContents:
         ) from error
     held = _holds(manifest)
     columns = [ColumnBytes(name, n, held.get(name, "metadata, for filters")) for name, n in sizes.items()]
-    records, references = _size(folder / RECORDS), _size(folder / REFERENCES)
+    records, references = tree_bytes(folder / RECORDS), tree_bytes(folder / REFERENCES)
     return IndexContents(
         str(folder),
         manifest,
@@ -99,7 +101,7 @@ def index_contents(path: str | Path) -> IndexContents:
         tuple(sorted(columns, key=lambda column: (-column.n_bytes, column.name))),
         records,
         references,
-        _size(folder) - records - references,
+        tree_bytes(folder) - records - references,
     )
 
 
@@ -126,16 +128,6 @@ def _holds(manifest: Manifest) -> dict[str, str]:
         found[vector.scale_column] = f"{of}: scale of the int8 numbers"
         found[vector.sum_column] = f"{of}: sums, for its mean over all rows"
     return found
-
-
-def _size(folder: Path) -> int:
-    return sum(_file_sizes(folder))
-
-
-def _file_sizes(folder: Path) -> Iterator[int]:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            yield path.stat().st_size
 
 
 __all__ = ["ColumnBytes", "IndexContents", "index_contents"]

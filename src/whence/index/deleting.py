@@ -21,6 +21,7 @@ from whence.index.manifest import Counts, Manifest
 from whence.index.publishing import clear, current_records, fragments_now, publish
 from whence.index.saving import saving
 from whence.index.store import Index
+from whence.object_path import place
 
 ROWS_AT_ONCE = 5000
 """Rows named in one condition."""
@@ -40,7 +41,7 @@ def delete_rows(index: str | Path, ids: Iterable[str], *, missing_ok: bool = Fal
         InputError: an id is none, no row has it, or no row would be left. Nothing is deleted then.
         IndexFolderError: the index cannot be changed, or another run is changing it.
     """
-    folder, wanted = Path(index), set(_checked(ids))
+    folder, wanted = place(index), set(_checked(ids))
     with locked(folder):
         before = require_changeable(folder)
         manifest = before.manifest

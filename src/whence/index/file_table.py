@@ -17,6 +17,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from whence.object_path import is_remote
+
 _AT_ONCE = 1 << 20
 
 
@@ -134,7 +136,7 @@ def _summed(folder: Path, path: str, sync: bool) -> IndexFile:
         while block := file.read(_AT_ONCE):
             found.update(block)
             size += len(block)
-        if sync:
+        if sync and not is_remote(folder):
             os.fsync(file.fileno())
     return IndexFile(path=path, bytes=size, sha256=found.hexdigest())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import platform
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -43,6 +45,8 @@ class Change(BaseModel):
     change: Literal["build", "append", "delete", "compact"]
     when: str
     """UTC, to the second."""
+    who: str = ""
+    """User and machine; "" in indexes that were built before it was kept."""
     model: str
     """Hash of the weights, and of the adapter where there is one."""
     n_rows: int
@@ -76,6 +80,14 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def who() -> str:
+    """The user and the machine, as the history holds them."""
+    try:
+        return f"{getpass.getuser()}@{platform.node()}"
+    except (OSError, KeyError):
+        return platform.node()  # a container's user may have no name
+
+
 def described_numbers(numbers: Iterable[int] | np.ndarray) -> str:
     """Ascending numbers as "3,7-9"."""
     ordered = np.unique(np.fromiter((int(n) for n in numbers), dtype=np.int64))
@@ -92,4 +104,4 @@ def read_numbers(text: str) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype=np.int64), *pieces])
 
 
-__all__ = ["Change", "DataPart", "DataSummary", "described_numbers", "now", "read_numbers"]
+__all__ = ["Change", "DataPart", "DataSummary", "described_numbers", "now", "read_numbers", "who"]

@@ -1,7 +1,7 @@
 """Who may write an index at the same time: one run that builds or changes it, or any number of jobs of one build.
 
 The locks are the system's, which lets go when a process ends, however it ends. They guard against mistakes on one
-machine; what jobs on several machines do is safe without them (whence.index.shard_commits).
+machine; what jobs on several machines do is safe without them (whence.index.shard_commits). An object store has none.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from whence.errors import IndexFolderError
 from whence.index.manifest import FINISH_LOCK, LOCK
+from whence.object_path import is_remote
 
 
 @contextmanager
@@ -37,6 +38,9 @@ def finishing(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _held(out: Path, name: str, *, shared: bool) -> Iterator[None]:
+    if is_remote(out):
+        yield
+        return
     try:
         import fcntl
     except ImportError:  # Windows has no flock; two runs into one folder are then the user's to avoid.

@@ -29,9 +29,11 @@ from whence.data import ColumnType, RowEncoding
 from whence.errors import IndexFolderError
 from whence.files import TEMPORARY as PARTIAL
 from whence.files import nearest, write_atomically
+from whence.index.ann_summary import Ann
 from whence.index.file_table import sha256
 from whence.index.history import Change, DataPart, DataSummary, read_numbers
 from whence.model import Fingerprint
+from whence.object_path import ObjectPath, is_remote
 
 SCHEMA = "whence.index/8"
 SIGNATURE = "whence.signatures/2"
@@ -186,6 +188,8 @@ class Manifest(BaseModel):
     """SHA-256 of the table of files, `files_name`; "" in indexes that were built before it was kept."""
     history: tuple[Change, ...] = ()
     """What happened to the rows, oldest first."""
+    ann: Ann | None = None
+    """The approximate search that was built last, of these rows or of earlier ones."""
     versions: dict[str, str] = {}
     settings: dict[str, JsonValue] = {}
     """The arguments of `build_index`, as in run.yaml."""
@@ -284,6 +288,8 @@ def read_manifest(folder: Path) -> Manifest | None:
     """
     path = folder / MANIFEST
     if not folder.exists():
+        if isinstance(folder, ObjectPath):
+            folder.require_bucket()
         return None
     if not folder.is_dir():
         raise IndexFolderError(f"{folder} is a file.", "An index is a folder.", "Give another path with -o.")
@@ -349,7 +355,7 @@ def require_manifest(folder: Path) -> Manifest:
     """The manifest of an index that must be there, complete or not. Raises IndexFolderError if it is not."""
     manifest = read_manifest(folder)
     if manifest is None:
-        near = _nearest_index(folder)
+        near = None if is_remote(folder) else _nearest_index(folder)
         raise IndexFolderError(
             f"There is no index at {folder}.",
             "An index is a folder made by `whence index`.",

@@ -12,7 +12,6 @@ Cut before the manifest, a change has not happened; cut behind it, only clearing
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from lance.fragment import FragmentMetadata
 from pydantic import JsonValue
 
 from whence.files import write_atomically
+from whence.index.ann_summary import ANN
 from whence.index.centres import Sums, centres_content
 from whence.index.file_table import FileTable, Fragment, IndexFile, sha256, summed
 from whence.index.manifest import (
@@ -37,7 +37,8 @@ from whence.index.manifest import (
     is_of_a_generation,
     write_run,
 )
-from whence.index.records import open_dataset
+from whence.index.records import open_dataset, opened
+from whence.object_path import remove_tree, storage_options, tree_bytes
 
 _TEN_YEARS = timedelta(days=3650)
 
@@ -52,21 +53,23 @@ def commit_all(out: Path, schema: pa.Schema, fragments: Sequence[Fragment]) -> l
     # Without numbers of their own: Lance then numbers all. Older versions kept what was there, and gave one twice.
     unnumbered = [Fragment(lance={**one.lance, "id": 0}, shards=one.shards) for one in fragments]
     operation = lance.LanceOperation.Overwrite(schema, [_metadata(fragment) for fragment in unnumbered])
-    return lance.LanceDataset.commit(str(out / RECORDS), operation)
+    return lance.LanceDataset.commit(str(out / RECORDS), operation, storage_options=storage_options(out))
 
 
 def commit_more(out: Path, dataset: lance.LanceDataset, fragments: Sequence[Fragment]) -> lance.LanceDataset:
     """A version with these fragments behind those that are there."""
     operation = lance.LanceOperation.Append([_metadata(fragment) for fragment in fragments])
-    return lance.LanceDataset.commit(str(out / RECORDS), operation, read_version=dataset.version)
+    return lance.LanceDataset.commit(
+        str(out / RECORDS), operation, read_version=dataset.version, storage_options=storage_options(out)
+    )
 
 
 def current_records(out: Path, manifest: Manifest) -> lance.LanceDataset:
     """The records that the manifest names, as the newest version: what a change that was cut left is passed over."""
-    dataset = lance.dataset(str(out / RECORDS), version=manifest.records_version)
+    dataset = opened(out / RECORDS, manifest.records_version)
     if dataset.version != dataset.latest_version:
         dataset.restore()
-        dataset = lance.dataset(str(out / RECORDS))
+        dataset = opened(out / RECORDS)
     return dataset
 
 
@@ -148,8 +151,8 @@ def clear(out: Path, manifest: Manifest, *, rows_changed: bool = False, keep: Se
         # Each change left a version, and a killed run may have left files that no version names. They go whatever the
         # clock says that wrote them.
         dataset.cleanup_old_versions(older_than=-_TEN_YEARS, delete_unverified=True)
-    for name in (SHARDS, ADDED, *([REFERENCES] if rows_changed else [])):
-        shutil.rmtree(out / name, ignore_errors=True)
+    for name in (SHARDS, ADDED, *([REFERENCES, ANN] if rows_changed else [])):
+        remove_tree(out / name)
     named = {*small_files(manifest), *keep}
     for folder in (out, out / BACKUP):
         for path in folder.iterdir() if folder.is_dir() else ():
@@ -159,7 +162,7 @@ def clear(out: Path, manifest: Manifest, *, rows_changed: bool = False, keep: Se
 
 def size_of(folder: Path) -> int:
     """Bytes of all files in an index folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return tree_bytes(folder)
 
 
 def read_table(out: Path, manifest: Manifest) -> FileTable | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
@@ -25,6 +24,7 @@ from whence.index.publishing import commit_all, fragments_now
 from whence.index.records import record_schema, record_table
 from whence.index.reopening import OpenWorkbench
 from whence.index.shard_commits import write_fragment
+from whence.object_path import remove_tree
 
 
 class RemadeRecords(NamedTuple):
@@ -55,7 +55,7 @@ def remade_records(
     # What is to be computed is checked before anything is touched.
     computed = _computed(manifest, lost, workbench, notify) if lost else {}
     for name in ("_versions", "_transactions"):
-        shutil.rmtree(folder / RECORDS / name, ignore_errors=True)
+        remove_tree(folder / RECORDS / name)
     schema = pa.schema([record_schema(manifest).field(name) for name in table.columns])
     whole = [_without_deletions(one) for one in table.fragments if one not in lost]
     dataset = commit_all(folder, schema, whole)
@@ -73,7 +73,7 @@ def remade_records(
         fragments.append(here)
     fragments = [one for one in fragments if one.n_stored]
     dataset = commit_all(folder, dataset.lance_schema, fragments)
-    shutil.rmtree(folder / RECORDS / "_deletions", ignore_errors=True)
+    remove_tree(folder / RECORDS / "_deletions")
     lines = [f"rows {one.shards[0].first_row} to {_last_row(one)} were computed again" for one in lost]
     return RemadeRecords(
         dataset, fragments_now(dataset, fragments), lines or ["the list of the records was written again"]

@@ -23,6 +23,7 @@ from whence.data import ColumnType, EncodedTurn, Example, Json, conversation_jso
 from whence.errors import NonFiniteError
 from whence.index.manifest import RECORDS, FilterColumn, Manifest, StoredVector
 from whence.index.stored_form import column_types, stored_columns
+from whence.object_path import storage_options
 from whence.signatures import VECTORS, Extracted
 
 FIELDS = {
@@ -164,13 +165,18 @@ def open_dataset(path: Path, version: int | None = None) -> lance.LanceDataset |
     """A Lance data set, of this version or the newest; None where nothing was ever committed."""
     if not any((path / "_versions").glob("*.manifest")):
         return None
-    return lance.dataset(str(path), version=version)
+    return opened(path, version)
+
+
+def opened(path: Path, version: int | None = None) -> lance.LanceDataset:
+    """A Lance data set that is there, of this version or the newest."""
+    return lance.dataset(str(path), version=version, storage_options=storage_options(path))
 
 
 def append_records(folder: Path, table: pa.Table) -> None:
     """Writes a shard and publishes it in one commit: after a crash all of it is there or nothing."""
     mode = "append" if open_records(folder) is not None else "create"
-    lance.write_dataset(table, str(folder / RECORDS), mode=mode)
+    lance.write_dataset(table, str(folder / RECORDS), mode=mode, storage_options=storage_options(folder))
 
 
 def _turns(item: PendingRecord) -> str:

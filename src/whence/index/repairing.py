@@ -22,6 +22,7 @@ from whence.index.record_repair import remade_records
 from whence.index.records import open_records
 from whence.index.reopening import OpenWorkbench, reopen
 from whence.index.saving import saving
+from whence.object_path import place
 
 
 def repair(
@@ -36,7 +37,7 @@ def repair(
         DataError: the data that rows are to be computed from have changed.
         InputError: the model cannot be loaded, or is another one.
     """
-    folder = Path(index)
+    folder = place(index)
     with locked(folder):
         found = check_files(folder)
         manifest, table = found.manifest, found.table

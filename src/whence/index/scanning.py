@@ -27,7 +27,7 @@ from whence.index.held import check_held
 from whence.index.store import Index, RecordBlock
 from whence.index.stored_form import queries_in_form
 from whence.model import learned_fraction
-from whence.scoring import Block, FormLayers, ScoreForm, Scores, Vectors, expanded_block, expansion_weights
+from whence.scoring import Block, Expansion, FormLayers, ScoreForm, Scores, Vectors, expanded_block, expansion_weights
 from whence.signatures import Signatures
 
 QUERIES_AT_ONCE = 256
@@ -76,7 +76,17 @@ def scan(blocks: BlockReader, queries: Mapping[int, Signatures], requests: Seque
     index = blocks.index
     checked = [_check(index, queries, request.form, request.roles) for request in requests]
     n_queries, dtype = checked[0][0], max((dtype for _, dtype in checked), key=lambda dtype: dtype.itemsize)
-    parts = _query_parts(index, queries, n_queries)
+    whole = queries_in_form(index.manifest, queries, index.stored_centres)
+    return scan_blocks(blocks, whole, requests, n_queries=n_queries, dtype=dtype)
+
+
+def scan_blocks(
+    blocks: BlockReader, queries: Block, requests: Sequence[ScoreRequest], *, n_queries: int, dtype: torch.dtype
+) -> list[Scored]:
+    """As `scan`, of queries in the coordinates of the index's vectors."""
+    index = blocks.index
+    starts = range(0, n_queries, QUERIES_AT_ONCE)
+    parts = [(start, _piece(queries, slice(start, start + QUERIES_AT_ONCE))) for start in starts]
     wanted = [_Wanted(request, n_queries, index, dtype) for request in requests]
     first_rows = [_FirstRows(n_queries, request) if request.form.expand else None for request in requests]
     for block in blocks.blocks(
@@ -158,15 +168,23 @@ class _FirstRows:
             if matches:
                 rows = _piece(every, slice(first, first + len(matches)))
                 first += len(matches)
-                scores = torch.tensor([[match.score for match in matches]], dtype=dtype)
-                middle = torch.tensor(mean[start + query : start + query + 1], dtype=dtype)
-                weights = expansion_weights(scores, middle, form.expand)
-                asked = expanded_block(asked, rows, weights, form.expand.weight)
+                asked = mixed_query(asked, rows, matches, float(mean[start + query]), form.expand)
             one_by_one.append(asked)
         return {
             layer: {name: _stacked([one[layer][name] for one in one_by_one]) for name in by_name}
             for layer, by_name in one_by_one[0].items()
         }
+
+
+def mixed_query(asked: Block, rows: Block, matches: Sequence[Match], mean: float, expand: Expansion) -> Block:
+    """One query with its best rows mixed in, as `Expansion` says.
+
+    rows: vectors of the matches, in their order. mean: of the query's scores over all records.
+    """
+    dtype = next(iter(next(iter(asked.values())).values())).unit.dtype
+    scores = torch.tensor([[match.score for match in matches]], dtype=dtype)
+    weights = expansion_weights(scores, torch.tensor([mean], dtype=dtype), expand)
+    return expanded_block(asked, rows, weights, expand.weight)
 
 
 class _Wanted:
@@ -228,13 +246,6 @@ def _stacked(vectors: Sequence[Vectors]) -> Vectors:
     return Vectors(torch.cat([one.unit for one in vectors]), torch.cat([one.norm for one in vectors]))
 
 
-def _query_parts(index: Index, queries: Mapping[int, Signatures], n_queries: int) -> list[tuple[int, Block]]:
-    """Runs of queries, each with the number of its first."""
-    whole = queries_in_form(index.manifest, queries, index.stored_centres)
-    starts = range(0, n_queries, QUERIES_AT_ONCE)
-    return [(start, _piece(whole, slice(start, start + QUERIES_AT_ONCE))) for start in starts]
-
-
 def _check(
     index: Index, queries: Mapping[int, Signatures], method: ScoreForm, roles: FormLayers
 ) -> tuple[int, torch.dtype]:
@@ -269,4 +280,4 @@ def _check(
     return sizes.pop(), torch.float64 if torch.float64 in dtypes else torch.float32
 
 
-__all__ = ["ScoreMatrix", "ScoreRequest", "Scored", "scan"]
+__all__ = ["ScoreMatrix", "ScoreRequest", "Scored", "mixed_query", "scan", "scan_blocks"]

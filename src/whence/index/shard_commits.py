@@ -32,6 +32,7 @@ from whence.index.engines.local import Reject, ShardResult
 from whence.index.file_table import Fragment, IndexFile, ShardRows, sha256, summed
 from whence.index.manifest import RECORDS, SHARDS, Manifest
 from whence.index.records import open_records
+from whence.object_path import storage_options
 
 SUFFIX = ".note"
 _DIGEST = 64
@@ -112,7 +113,13 @@ def write_fragment(
     if beside is None:
         # Its columns are numbered by themselves, not by those of records that are there and will be replaced.
         mode = "create" if open_records(out) is None else "overwrite"
-        (written,) = write_fragments(table, str(out / RECORDS), mode=mode, max_rows_per_file=_ALL)
+        (written,) = write_fragments(
+            table,
+            str(out / RECORDS),
+            mode=mode,
+            max_rows_per_file=_ALL,
+            storage_options=storage_options(out),
+        )
     else:
         ordered = table.select(beside.schema.names)
         (written,) = write_fragments(ordered, beside, mode="append", max_rows_per_file=_ALL)

@@ -21,7 +21,7 @@ from whence.index.centres import Sums, added
 from whence.index.engines.in_process import Engine, InProcess, ShardWriter, Task
 from whence.index.engines.local import EncodesExamples, ExtractsSignatures
 from whence.index.file_table import ShardRows
-from whence.index.history import Change, DataPart, described_numbers, now
+from whence.index.history import Change, DataPart, described_numbers, now, who
 from whence.index.locking import locked
 from whence.index.manifest import REJECTED, Counts, Manifest, read_manifest, write_run
 from whence.index.publishing import clear, commit_all, fragments_now, publish
@@ -205,7 +205,9 @@ def seal(out: Path, manifest: Manifest, rejects: Rejects, seconds: float) -> Non
         n_rejected=manifest.data.n_unreadable + sum(len(note.rejects) for note in notes),
         n_truncated=sum(note.n_truncated for note in notes),
     )
-    built = Change(change="build", when=now(), model=model_of(manifest), n_rows=counts.n_rows, data=manifest.data)
+    built = Change(
+        change="build", when=now(), who=who(), model=model_of(manifest), n_rows=counts.n_rows, data=manifest.data
+    )
     complete = manifest.model_copy(
         update={
             "status": "complete",

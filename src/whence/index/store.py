@@ -20,8 +20,10 @@ from whence.index.offsets import RecordOffsets
 from whence.index.packed import PackedVectors
 from whence.index.reading import damage_named, damaged, first_line, names_damage, names_damage_of_each
 from whence.index.records import FIELDS, open_records
+from whence.index.remote_cache import cache_folder
 from whence.index.shard_commits import saved_rows
 from whence.index.stored_form import directions, int8_numbers, read_columns
+from whence.object_path import is_remote, place
 from whence.scoring import CENTRED, Centres, VectorBlock, Vectors
 
 READAHEAD = 2
@@ -80,7 +82,7 @@ class Index:
     @classmethod
     def open(cls, path: str | Path) -> Index:
         """Opens an index folder. Raises IndexFolderError if it is missing, something else, damaged or unfinished."""
-        folder = Path(path)
+        folder = place(path)
         manifest = require_manifest(folder)
         try:
             with damage_named(folder):
@@ -97,6 +99,11 @@ class Index:
             found = dataset.count_rows() if dataset is not None else 0
             raise damaged(folder, f"{found} of {manifest.counts.n_records} records are there")
         return cls(folder, manifest, dataset, *read_centres(folder, manifest))
+
+    @property
+    def beside(self) -> Path:
+        """Folder of what asking keeps: the index's own; where it lies in an object store, one on this machine."""
+        return cache_folder(self.manifest) if is_remote(self.path) else self.path
 
     @property
     def n_rows(self) -> int:
@@ -208,15 +215,29 @@ class Index:
 
     @names_damage
     def vectors(
-        self, records: Sequence[int], reads: Sequence[tuple[int, str]], *, dtype: torch.dtype = torch.float32
+        self,
+        records: Sequence[int] | np.ndarray,
+        reads: Sequence[tuple[int, str]],
+        *,
+        dtype: torch.dtype = torch.float32,
     ) -> dict[int, dict[str, Vectors]]:
         """The vectors of the records at these offsets, in this order, as `blocks` gives them. Only they are read."""
         offsets, back = np.unique(np.asarray(records, dtype=np.int64), return_inverse=True)
-        batches = self.dataset.take(offsets.tolist(), columns=self._columns(reads)).combine_chunks().to_batches()
         places = torch.from_numpy(back)
-        found: dict[int, dict[str, Vectors]] = {}
+        return {
+            layer: {name: vectors.rows(places) for name, vectors in by_name.items()}
+            for layer, by_name in self.packed(offsets, reads, dtype=dtype).items()
+        }
+
+    @names_damage
+    def packed(
+        self, records: np.ndarray, reads: Sequence[tuple[int, str]], *, dtype: torch.dtype = torch.float32
+    ) -> dict[int, dict[str, VectorBlock]]:
+        """The vectors of the records at these offsets, each once and ascending, as they are held to be scored."""
+        batches = self.dataset.take(records.tolist(), columns=self._columns(reads)).combine_chunks().to_batches()
+        found: dict[int, dict[str, VectorBlock]] = {}
         for layer, name in reads:
-            found.setdefault(layer, {})[name] = self._vectors(batches, layer, name, dtype).rows(places)
+            found.setdefault(layer, {})[name] = self._vectors(batches, layer, name, dtype)
         return found
 
     @names_damage

@@ -18,6 +18,7 @@ from whence.index.rejects import rejected_rows
 from whence.index.reopening import OpenWorkbench
 from whence.index.shard_commits import saved_rows
 from whence.index.store import Index
+from whence.object_path import place
 from whence.progress import Progress, counted
 
 UNIT_TOLERANCE = 2e-3
@@ -50,7 +51,7 @@ def verify(
         IndexFolderError: a folder that is no index, or one whose manifest and its copy are both damaged.
         InputError: the model cannot be loaded, or is another one.
     """
-    folder = index.path if isinstance(index, Index) else Path(index)
+    folder = index.path if isinstance(index, Index) else place(index)
     found = check_files(folder, counted(progress, "reading files"))
     manifest, lines = found.manifest, [damage.line() for damage in found.damage]
     if manifest.counts is None or manifest.status != "complete":

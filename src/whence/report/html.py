@@ -22,7 +22,7 @@ from whence.report.figures import query_figures
 from whence.report.printable import printable
 from whence.report.svg import figure_svg
 from whence.report.terminal import shorten
-from whence.report.wording import cut_note, departure_note, headline, lift, place, rows_note, share
+from whence.report.wording import cut_note, departure_note, headline, lift, place, rows_note, scored_note, share
 from whence.results import HitWords, Phrase, QueryResult, TraceResult, Words
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _shown(query: QueryResult, show_text: bool) -> dict[str, object]:
     made = {
         "method": f"{query.method} {query.method_version}",
         "layer": query.layer,
-        "rows scored": f"{query.n_rows:,}",
+        "rows scored": scored_note(query).replace(" rows scored", "", 1),
         "words": ", ".join(_word_methods(query, hit_words)),
     }
     return {

@@ -9,7 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from whence.data import Json
 from whence.report.printable import printable
 from whence.report.terminal import shorten
-from whence.report.wording import cut_note, departure_note, headline, lift, place, removed_text, rows_note, share
+from whence.report.wording import (
+    cut_note,
+    departure_note,
+    headline,
+    lift,
+    place,
+    removed_text,
+    rows_note,
+    scored_note,
+    share,
+)
 from whence.results import DeletionCurve, Hit, QueryResult, TraceResult, Words
 
 LONGEST = 2000
@@ -75,7 +85,7 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
         for hit in query.hits:
             yield from _texts(hit)
     method = f"{query.method} {query.method_version}"
-    yield from ("", f"method {code(method)}, layer {code(query.layer)}, {query.n_rows:,} rows scored", "")
+    yield from ("", f"method {code(method)}, layer {code(query.layer)}, {scored_note(query)}", "")
 
 
 def _rows(query: QueryResult) -> Iterator[str]:

@@ -7,7 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from whence.report.printable import printable
-from whence.report.wording import about_rows, cut_note, departure_note, place, share
+from whence.report.wording import about_rows, cut_note, departure_note, place, scored_note, share
 from whence.results import Hit, Phrase, QueryResult, TraceResult, Verdict
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def render_query(query: QueryResult, *, texts: bool = True) -> list[RenderableTy
         parts.append(Text.assemble(("cut       ", "bold"), cut))
     if departs := departure_note(query):
         parts.append(Text.assemble(("note      ", "bold"), departs))
-    rows = f"method {query.method} {query.method_version}, layer {query.layer}, {query.n_rows:,} rows scored"
+    rows = f"method {query.method} {query.method_version}, layer {query.layer}, {scored_note(query)}"
     parts.append(Text(rows, "dim"))
     if not query.hits:
         return [*parts, Text("No row was scored: the filter leaves none.")]

@@ -50,6 +50,18 @@ def headline(verdict: Verdict | None) -> tuple[str, str, str]:
     return first, rest, f"{rate}calibrated by {verdict.null_model}" if verdict.null_model else ""
 
 
+def scored_note(query: QueryResult) -> str:
+    """How many rows were scored, and how well an approximate search finds those that rank high."""
+    about = query.approximate
+    if about is not None:
+        return (
+            f"{about.n_candidates:,} candidates of {query.n_rows:,} rows scored (approximate search, "
+            f"recall {about.recall:.2f} of {about.n_measured} rows asked when it was built)"
+        )
+    rows = f"{query.n_rows:,} rows scored"
+    return f"{rows} (all of them: {query.exact_because})" if query.exact_because else rows
+
+
 def cut_note(query: QueryResult) -> str:
     """What of the query was not read, and why; "" where all of it was."""
     said = []

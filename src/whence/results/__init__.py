@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from whence.results.types import (
         STATUS_CONFIRMED,
         STATUS_NOT_CONFIRMED,
+        Approximate,
         Comparison,
         DeletionCurve,
         Departure,
@@ -56,6 +57,7 @@ __all__ = [
     "PROVEN_TRIGGER",
     "STATUS_CONFIRMED",
     "STATUS_NOT_CONFIRMED",
+    "Approximate",
     "AuditGroup",
     "AuditQuery",
     "AuditResult",
@@ -122,6 +124,7 @@ __getattr__, __dir__ = attach(
         "serialise": ["encode", "json_text"],
         "trace_result": ["TraceResult", "read_trace"],
         "types": [
+            "Approximate",
             "Comparison",
             "Hit",
             "HitWords",

@@ -64,7 +64,7 @@ def flagged_rows(result: TraceResult, votes: int = 1) -> SelectedRows:
         raise InputError(
             f"The trace flags no row: {found}." + (f" The first says: {said}." if said else ""),
             "Expected flagged rows to remove.",
-            "Without a confident cause nothing is removed; to take the first 20 of the ranking all the same, give "
+            "Without a flagged row nothing is removed; to take the first 20 of the ranking all the same, give "
             "--remove top:20 to whence confirm, --top 20 to whence clean.",
         )
     most = max(counts.values())

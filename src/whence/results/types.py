@@ -142,6 +142,22 @@ class Departure:
 
 
 @dataclass(frozen=True, slots=True)
+class Approximate:
+    """What an approximate search scored for a ranking, and how well it finds rows (`whence ann build`)."""
+
+    n_candidates: int
+    """Rows that were scored; no other row can be in the ranking or be flagged."""
+    target: float
+    """The recall that was asked for."""
+    recall: float
+    """Mean share of the ten best rows that are found, as it was measured when the search was built."""
+    n_measured: int
+    """Rows of the index that were asked to measure it."""
+    n_probes: int
+    """Partitions that were read."""
+
+
+@dataclass(frozen=True, slots=True)
 class QueryResult:
     """The ranking of one query. `generated` says that the response is the model's own, made for this trace."""
 
@@ -174,3 +190,7 @@ class QueryResult:
     """False: the model's own answer (`generated`) was stopped at the limit of new tokens."""
     departure: Departure | None = None
     """Where the model would not give this response; None where it would, nearly would, or that was not measured."""
+    approximate: Approximate | None = None
+    """What was scored, where it was not all `n_rows` rows."""
+    exact_because: str = ""
+    """Why all rows were scored although an approximate search was asked for."""

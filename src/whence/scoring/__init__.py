@@ -8,9 +8,10 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.scoring.defaults import METHOD_WITHOUT_BASE, SCORES, default_method, score_form
-    from whence.scoring.expansion import expanded_block, expansion_weights
+    from whence.scoring.expansion import Expansion, expanded_block, expansion_weights
     from whence.scoring.forms import Depths, FormLayers, ScoreForm, Scores, form_scores
     from whence.scoring.lexical import BM25Index, bm25_scores
+    from whence.scoring.representation import CosineMean
     from whence.scoring.vectors import (
         CENTRED,
         Block,
@@ -29,7 +30,9 @@ __all__ = [
     "BM25Index",
     "Block",
     "Centres",
+    "CosineMean",
     "Depths",
+    "Expansion",
     "FormLayers",
     "RowBlock",
     "ScoreForm",
@@ -50,9 +53,10 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "defaults": ["SCORES", "METHOD_WITHOUT_BASE", "default_method", "score_form"],
-        "expansion": ["expanded_block", "expansion_weights"],
+        "expansion": ["Expansion", "expanded_block", "expansion_weights"],
         "forms": ["Depths", "FormLayers", "ScoreForm", "Scores", "form_scores"],
         "lexical": ["BM25Index", "bm25_scores"],
+        "representation": ["CosineMean"],
         "vectors": [
             "Block",
             "CENTRED",

@@ -14,6 +14,7 @@ from whence.data import Json
 from whence.errors import InputError, WhenceError
 from whence.files import hash_of
 from whence.index import default_form, default_layers, holds
+from whence.object_path import is_remote
 from whence.results import TraceResult
 from whence.scoring import SCORES
 from whence.serve.audits import Audits
@@ -31,6 +32,12 @@ from whence.trace import Tracer, TraceSettings, read_queries
 
 def state_folder(index: Path) -> Path:
     """Where a server keeps its state: beside the index, under its name with `.serve` behind it."""
+    if is_remote(index):
+        raise InputError(
+            f"The index {index} is not on this machine.",
+            "whence serve keeps what is asked and marked beside the index.",
+            "Copy the index to a folder here, and serve that.",
+        )
     index = index.absolute()
     return index.with_name(f"{index.name}.serve")
 

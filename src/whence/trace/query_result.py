@@ -64,6 +64,8 @@ def _result(
         truncated=_truncated(turn, target, max_length),
         complete=answers.complete[number],
         departure=None if query.response is None or shifts is None else departure(turn, shifts[number]),
+        approximate=ranked.candidates.told[number] if ranked.candidates else None,
+        exact_because=ranked.exact_because,
     )
 
 

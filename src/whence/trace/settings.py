@@ -38,6 +38,8 @@ class TraceSettings:
     confounds:   False leaves out what else could explain each rank, a second score of every row and a word index.
     references:  ordinary queries to calibrate with; None draws n_references prompts from the data, by `seed`.
     answer_tokens: most tokens of an answer that the model gives now.
+    recall:      at least this share of the ten best rows may come from an approximate search (`whence ann build`); None
+                 scores every row, as is done where an approximate search cannot (`QueryResult.exact_because`).
 
     Raises InputError for a value that cannot be.
     """
@@ -59,6 +61,7 @@ class TraceSettings:
     n_references: int = N_REFERENCES
     seed: int = 0
     answer_tokens: int = ANSWER_TOKENS
+    recall: float | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -73,6 +76,8 @@ class TraceSettings:
             raise InputError(
                 f"A false discovery rate of {self.fdr}", "It is a share between 0 and 1.", "Give --fdr 0.05."
             )
+        if self.recall is not None and not 0 < self.recall <= 1:
+            raise InputError(f"A recall of {self.recall}", "It is a share between 0 and 1.", "Give --recall 0.95.")
         if self.wanted is not None and not self.wanted.strip():
             raise InputError(
                 "The wanted answer is empty.", "It is the answer that should have been given.", "Give --wanted."
@@ -122,6 +127,7 @@ class TraceOptions(TypedDict, total=False):
     n_references: int
     seed: int
     answer_tokens: int
+    recall: float | None
 
 
 __all__ = ["ANSWER_TOKENS", "N_REFERENCES", "Progress", "TraceOptions", "TraceSettings"]

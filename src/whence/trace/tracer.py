@@ -22,7 +22,7 @@ from typing import Unpack
 
 from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError, MismatchError
-from whence.index import BlockReader, Index, default_form, default_layers
+from whence.index import AnnSearch, BlockReader, Index, default_form, default_layers
 from whence.model import LoadedModel
 from whence.progress import Progress
 from whence.results import QueryResult, TraceResult
@@ -72,6 +72,7 @@ class Tracer:
     ) -> None:
         self.index = index if isinstance(index, Index) else Index.open(index)
         self.models = open_models(self.index, model, adapter, base, device)
+        self._search: AnnSearch | None = None
         self._judge = Judge(self.index, CalibrationData(self.index, self.models))
 
     @property
@@ -207,6 +208,8 @@ class Tracer:
             k=settings.k,
             every_row=settings.verdict,
             baseline=settings.verdict and settings.confounds and self._judge.shows_confounds(),
+            recall=settings.recall,
+            search=lambda: self._ann(form, roles),
         )
 
     def judge(
@@ -250,6 +253,12 @@ class Tracer:
         """The queries as the index's rows were read: bare prompts without template, where the rows are plain text."""
         plain = self.index.manifest.data.is_plain_text
         return [query.as_document() if plain else query for query in queries]
+
+    def _ann(self, form: ScoreForm, roles: FormLayers) -> AnnSearch:
+        """The approximate search, opened once."""
+        if self._search is None:
+            self._search = AnnSearch(self.index, form, roles)
+        return self._search
 
     def _blocks(self, settings: TraceSettings) -> BlockReader:
         return BlockReader(self.index, settings.where)

@@ -6,20 +6,22 @@ The first stage scores every row by its stored signature. Where a query has a ta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from whence.data import Encoder
-from whence.index import BlockReader, Index, Match, ScoreMatrix, ScoreRequest, held_layers, scan
+from whence.index import AnnSearch, BlockReader, Index, Match, ScoreMatrix, ScoreRequest, held_layers, scan
 from whence.model import LoadedModel, learned_fraction
 from whence.scoring import SCORES, FormLayers, ScoreForm
 from whence.signatures import Extractor
 from whence.trace.query.batch import QueryBatch
 from whence.trace.query.targets import QueryTarget
+from whence.trace.rank.approximate import Candidates, candidates, why_exact
 from whence.trace.rank.matched_rows import encoded_rows
 from whence.trace.rank.reranking import rerank
+from whence.trace.verdict.calibration import NEAR
 
 RERANK_ROWS = 200
 """Rows of the first stage that are reranked, or k if that is more: each costs a forward pass, as indexing it did."""
@@ -38,6 +40,8 @@ class RankedBatch:
     matches: the k best rows of each query, best first, after reranking where there is a target.
     scores:  of every row, for each query, by the form; baseline: by `BASELINE`. None where they were not wanted.
     blocks:  the index as it was read, for the stages behind.
+    candidates: where not every row was scored, what was; `scores` are then of the candidate rows of all queries.
+    exact_because: why every row was scored although fewer were asked for.
     """
 
     batch: QueryBatch
@@ -47,6 +51,8 @@ class RankedBatch:
     matches: Sequence[Sequence[Match]]
     scores: ScoreMatrix | None = None
     baseline: ScoreMatrix | None = None
+    candidates: Candidates | None = None
+    exact_because: str = ""
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -63,25 +69,59 @@ def ranked(
     k: int,
     every_row: bool = False,
     baseline: bool = False,
+    recall: float | None = None,
+    search: Callable[[], AnnSearch] | None = None,
 ) -> RankedBatch:
     """The k best rows of each query, in one scan of the index for everything that is wanted of it.
 
     every_row: keep every row's score too. baseline: and every row's score by `BASELINE`.
+    recall: take candidates of an approximate search in place of every row, where that can be; without a baseline.
+    search: opens it.
 
     Raises as `whence.index.scanning.scan`; NonFiniteError, naming the row, where rows are reranked.
     """
     # One scan serves all queries, so it finds as many rows as the most demanding one wants.
     first_k = max(first_stage_rows(k, target) for target in batch.targets)
+    why = ""
+    if recall is not None and search is not None:
+        why = why_exact(blocks.index, form, roles, blocks.where, len(batch), recall)
+        if not why:
+            near = NEAR if every_row else None
+            found = candidates(search(), blocks.index, batch.signatures, k=first_k, recall=recall, near=near)
+            if isinstance(found, Candidates):
+                return _of_candidates(found, blocks, loaded, encoder, batch, form, roles, k, every_row)
+            why = found
     requests = [ScoreRequest(form, roles, k=first_k, every_row=every_row)]
     layers = held_layers(BASELINE, blocks.index.manifest) if baseline else None
     if layers is not None:
         requests.append(ScoreRequest(BASELINE, layers, every_row=True))
-    found, *beside = scan(blocks, batch.signatures, requests)
+    scored, *beside = scan(blocks, batch.signatures, requests)
     matches = [
         reranked(blocks.index, loaded, encoder, target, first, k, by_learned_fraction=form.by_learned_fraction)
-        for target, first in zip(batch.targets, found.matches, strict=True)
+        for target, first in zip(batch.targets, scored.matches, strict=True)
     ]
-    return RankedBatch(batch, form, roles, blocks, matches, found.matrix, beside[0].matrix if beside else None)
+    other = beside[0].matrix if beside else None
+    return RankedBatch(batch, form, roles, blocks, matches, scored.matrix, other, exact_because=why)
+
+
+def _of_candidates(
+    found: Candidates,
+    blocks: BlockReader,
+    loaded: LoadedModel,
+    encoder: Encoder,
+    batch: QueryBatch,
+    form: ScoreForm,
+    roles: FormLayers,
+    k: int,
+    every_row: bool,
+) -> RankedBatch:
+    matches = [
+        reranked(blocks.index, loaded, encoder, target, one.matches, k, by_learned_fraction=form.by_learned_fraction)
+        for target, one in zip(batch.targets, found.found, strict=True)
+    ]
+    rows = found.rows
+    matrix = ScoreMatrix(rows, found.scores(rows)) if every_row else None
+    return RankedBatch(batch, form, roles, blocks, matches, matrix, candidates=found)
 
 
 def first_stage_rows(k: int, target: QueryTarget | None) -> int:

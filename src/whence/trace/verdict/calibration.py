@@ -153,6 +153,7 @@ def calibrate(
     *,
     fdr: float = 0.05,
     null_model: str = DEFAULT_NULL_MODEL,
+    n_others: int = 0,
 ) -> Calibrated:
     """p- and q-values of one query's rows, and which rows are flagged.
 
@@ -173,14 +174,17 @@ def calibrate(
     rept-contrast's, has the same z against references that are multiplied alike. Without gains both are left out, and
     p-values are those of the scores alone.
 
+    n_others: tested rows whose scores are not given, each below NEAR times the mean of the twenty largest. Their p is
+    1, as it would be if they were given; a reference drawn from one of them is not left out.
+
     Raises:
         InputError: an unknown null model, fdr outside (0, 1), shapes that do not fit, too few rows or references.
         NonFiniteError: a score or gain that is NaN or infinite.
     """
     _check(scores, references, gains, fdr, null_model)
-    p_rows = np.zeros(len(scores)) if gains is None else _base_chance(gains.rows)  # [n_train]
+    p_rows = np.zeros(len(scores)) if gains is None else base_chance(gains.rows)  # [n_train]
     values = np.asarray(scores, dtype=np.float64)
-    p, q = _tested(values, references, p_rows, fdr, null_model)  # [n_train] each, of the scores alone
+    p, q = _tested(values, references, p_rows, fdr, null_model, n_others)  # [n_train] each, of the scores alone
     p_answer, n_compared, n_by_score, by_score, kept, q_rows = None, 0, int((q <= fdr).sum()), False, None, q
     if gains is not None:
         # A reference drawn from a row that is flagged here shows the same behaviour: it is no null for this answer.
@@ -217,7 +221,7 @@ def mostly_learned(gains: Gains) -> bool:
 
     A matter of the model and its references alone, so that a query cannot choose its own test.
     """
-    return bool((_base_chance(gains.references) <= LEARNED_P).mean() > 0.5)
+    return bool((base_chance(gains.references) <= LEARNED_P).mean() > 0.5)
 
 
 def reference_flags(
@@ -228,7 +232,7 @@ def reference_flags(
     Two or more are a cause of its own. Where many rows cause faults, many prompts show one, and by their gains each
     fault would look ordinary beside the others. gains: as for `calibrate`; its answer is not looked at.
     """
-    p_rows, learned = _base_chance(gains.rows), _base_chance(gains.references) <= LEARNED_P
+    p_rows, learned = base_chance(gains.rows), base_chance(gains.references) <= LEARNED_P
     count, mean_score = np.zeros(len(references), dtype=np.int64), np.full(len(references), -np.inf)
     for r in np.flatnonzero(learned):
         scores, own = references.row(int(r)), references.own[r]
@@ -251,19 +255,19 @@ def _mean_flagged(scores: PerRow, q: PerRow, fdr: float) -> float:
 
 
 def _tested(
-    scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: float, null_model: str
+    scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: float, null_model: str, n_others: int = 0
 ) -> tuple[PerRow, PerRow]:
     """p and q of the learned rows' scores; 1 for a row far below the best, and for rows that were not learned."""
-    p = NULL_MODELS[null_model](scores, references, p_rows, fdr)  # [n_train]
+    p = NULL_MODELS[null_model](scores, references, p_rows, fdr, n_others)  # [n_train]
     best = _best_mean(scores)
     # An unmeasured row has p_rows NaN, which is not <= LEARNED_P: it is tested with p = 1 and cannot be flagged.
     p = np.where((p_rows <= LEARNED_P) & (scores >= NEAR * best), p, 1.0)
-    q = q_values(p, p_rows)
+    q = q_values(p, p_rows, n_others)
     # The gap is looked for among the rows that pass, and the test is done again without those below it.
     below = scores < _lowest_above_gap(scores[q <= fdr], GAP * abs(best))
     if below.any():
         p = np.where(below, 1.0, p)
-        q = q_values(p, p_rows)
+        q = q_values(p, p_rows, n_others)
     return p, q
 
 
@@ -324,10 +328,10 @@ def _conformal(value: float, references: np.ndarray) -> float:
 
 
 def _base_chance_of(gain: float) -> float:
-    return float(_base_chance(np.array([gain]))[0])
+    return float(base_chance(np.array([gain]))[0])
 
 
-def _base_chance(gains: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def base_chance(gains: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """min(1, exp(-gain)): at most the chance that a response drawn from the base gains so much."""
     return np.asarray(np.exp(-np.maximum(gains, 0.0)))
 
@@ -365,6 +369,7 @@ __all__ = [
     "Gains",
     "PeakGains",
     "ReferenceFlags",
+    "base_chance",
     "calibrate",
     "columns_of",
     "gain_p_value",

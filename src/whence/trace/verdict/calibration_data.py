@@ -49,7 +49,7 @@ class CalibrationData:
         # The index measured each row against the same base already.
         own_base = models.base and not models.loaded.settings.adapter
         self._measured = index.manifest.base == (models.base_hash if own_base else ADAPTER_OFF)
-        self._cache = ReferenceCache(index.path, index.manifest, models.base_hash)
+        self._cache = ReferenceCache(index.beside, index.manifest, models.base_hash)
         self._gains: Float[np.ndarray, " n_train"] | None = None
 
     @property
@@ -108,16 +108,21 @@ class CalibrationData:
         return found
 
     def row_gains(
-        self, rows: Int[np.ndarray, " n_train"], scores: Float[np.ndarray, " n_train"], progress: Progress
+        self,
+        rows: Int[np.ndarray, " n_train"],
+        scores: Float[np.ndarray, " n_train"],
+        progress: Progress,
+        *,
+        of: int | None = None,
     ) -> Float[np.ndarray, " n_train"]:
         """Gains of these rows (numbers in the data), as `Index.log_likelihood_gains` gives them.
 
         NaN for those that are not among the first `FIRST_ROWS` of more than `ALL_ROWS`, whatever was measured for other
-        queries: a verdict does not depend on what was asked before.
+        queries: a verdict does not depend on what was asked before. of: rows of which these are the candidates.
         """
         if self._gains is None:
             self._gains = self._index.log_likelihood_gains() if self._measured else self._cache.read_gains()
-        few = self._measured or len(rows) <= ALL_ROWS
+        few = self._measured or (of or len(rows)) <= ALL_ROWS
         # By score, not by rank of the hits: what is measured must not depend on k or on reranking.
         needed = rows if few else np.sort(rows[np.argsort(-scores, kind="stable")[:FIRST_ROWS]])
         missing = needed[np.isnan(self._gains[needed])].tolist()
@@ -128,6 +133,14 @@ class CalibrationData:
             self._gains[piece] = self._of_rows(encoded)
             self._cache.write_gains(self._gains)
         return np.where(np.isin(rows, needed), self._gains[rows], np.nan)
+
+    def measured_gains(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Gains of these rows that the index has; NaN for all of an index that has none of this base."""
+        if not self._measured:
+            return np.full(len(rows), np.nan)
+        if self._gains is None:
+            self._gains = self._index.log_likelihood_gains()
+        return np.asarray(self._gains[rows])
 
     def _of_rows(self, encoded: Sequence[Sequence[EncodedTurn]]) -> Float[np.ndarray, " n"]:
         """max over a row's turns of their gains - log(number of its turns), as `Index.log_likelihood_gains`."""

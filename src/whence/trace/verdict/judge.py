@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from whence.index import Index, Match
+from whence.index import Index, Match, ScoreMatrix
 from whence.progress import Progress
-from whence.results import Comparison, Verdict
+from whence.results import Approximate, Comparison, Verdict
 from whence.trace.rank.ranking import RankedBatch
 from whence.trace.settings import TraceSettings
 from whence.trace.verdict.calibration import (
@@ -19,6 +19,7 @@ from whence.trace.verdict.calibration import (
     Gains,
     PeakGains,
     ReferenceFlags,
+    base_chance,
     calibrate,
     mostly_learned,
     reference_flags,
@@ -27,7 +28,7 @@ from whence.trace.verdict.calibration import (
 )
 from whence.trace.verdict.calibration_data import CalibrationData
 from whence.trace.verdict.confounds import Confound, sentence
-from whence.trace.verdict.null_models import MIN_REFERENCES
+from whence.trace.verdict.null_models import LEARNED_P, MIN_REFERENCES
 from whence.trace.verdict.reference_scores import ReferenceScores
 from whence.trace.verdict.references import ReferenceSet
 from whence.trace.verdict.row_table import MOST_RECORDS, RowTable
@@ -56,6 +57,32 @@ class QueryVerdict:
     q_rows: Float[np.ndarray, " n_flagged"] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Rows (numbers, ascending) with each query's scores and the references' on them; the references on every row."""
+
+    rows: Int[np.ndarray, " n_train"]
+    scores: Float[np.ndarray, "n_query n_train"]
+    references: ReferenceScores
+    whole: ReferenceScores
+    every: Int[np.ndarray, " n_every"]
+
+
+def _judged(
+    ranked: RankedBatch, matrix: ScoreMatrix, references: ReferenceScores, every: Int[np.ndarray, " n_every"]
+) -> _Judged:
+    """All rows; or the candidates, and beside them the references' own rows, which are judged too."""
+    if ranked.candidates is None:
+        return _Judged(matrix.rows, matrix.scores, references, references, every)
+    rows = np.union1d(matrix.rows, every[references.own[references.own >= 0]])
+    places = np.searchsorted(every, rows)
+    return _Judged(rows, ranked.candidates.scores(rows), references.at(places), references, every)
+
+
+def _of_candidates(said: Verdict, about: Approximate) -> Verdict:
+    return replace(said, text=f"{said.text}, from {about.n_candidates:,} candidates of an approximate search")
+
+
 class Judge:
     """Verdicts and confounds of queries against one index."""
 
@@ -81,35 +108,65 @@ class Judge:
         matrix = ranked.scores
         assert matrix is not None, "the ranking kept every row's score"
         confounds, sentences = self._confounds(ranked, settings.where)
-        lacking = uncalibrated(len(matrix.rows), MIN_REFERENCES, has_base=self.data.has_base, fdr=settings.fdr)
+        every = matrix.rows if ranked.candidates is None else ranked.candidates.search.rows
+        lacking = uncalibrated(len(every), MIN_REFERENCES, has_base=self.data.has_base, fdr=settings.fdr)
         if lacking is None:
-            references, answered = self._scored(ranked, matrix.rows, settings, progress)
-            lacking = uncalibrated(len(matrix.rows), len(references), has_base=True, fdr=settings.fdr)
+            references, answered = self._scored(ranked, every, settings, progress)
+            lacking = uncalibrated(len(every), len(references), has_base=True, fdr=settings.fdr)
         if lacking is not None:
             return [QueryVerdict(lacking, {}, *rest) for rest in zip(confounds, sentences, strict=True)]
-        assert answered.gains is not None, "references are answered where there is a base"
-        assert answered.peaks is not None
+        judged = _judged(ranked, matrix, references, every)
         calibrated, p_and_q, compared, together, batch = [], [], [], [], ranked.batch
         for scores, answer, peak, matches in zip(
-            matrix.scores, batch.gains, batch.peak_gains, ranked.matches, strict=True
+            judged.scores, batch.gains, batch.peak_gains, ranked.matches, strict=True
         ):
             # scores: [n_train] of one query; matches: its ranking, whose scores reranking may have changed.
-            row_gains = self.data.row_gains(matrix.rows, scores, progress)
-            peaks = PeakGains(float(peak), answered.peaks)
-            gains = Gains(float(answer), answered.gains, row_gains, peaks=peaks)
-            if not mostly_learned(gains):
-                gains = replace(gains, flags=self._reference_flags(references, gains, settings.fdr))
-            one = calibrate(scores, references, gains, fdr=settings.fdr)
-            p_and_q.append(_p_and_q(one, matrix.rows, matches))
-            compared.append(_comparison(one, scores, references, peaks))
+            gains, n_others = self._gains(
+                judged, scores, answered, (float(answer), float(peak)), settings.fdr, progress
+            )
+            one = calibrate(scores, judged.references, gains, fdr=settings.fdr, n_others=n_others)
+            p_and_q.append(_p_and_q(one, judged.rows, matches))
+            assert gains.peaks is not None
+            compared.append(_comparison(one, scores, judged.references, gains.peaks))
             # Only the rows of the ranking show p and q: every row's would be 16 bytes times rows times queries.
             assert one.q_rows is not None
-            of_flagged = (matrix.rows[one.flagged], scores[one.flagged], one.q_rows[one.flagged])
+            of_flagged = (judged.rows[one.flagged], scores[one.flagged], one.q_rows[one.flagged])
             together.append((one.p_answer, *of_flagged))
             calibrated.append(replace(one, p=np.empty(0), q=np.empty(0), q_rows=None))
-        told = self._told(calibrated, matrix.rows)
+        told = self._told(calibrated, judged.rows)
+        if ranked.candidates is not None:
+            told = [_of_candidates(said, about) for said, about in zip(told, ranked.candidates.told, strict=True)]
         parts = zip(told, p_and_q, confounds, sentences, compared, together, strict=True)
         return [QueryVerdict(said, pairs, own, why, beside, *more) for said, pairs, own, why, beside, more in parts]
+
+    def _gains(
+        self,
+        judged: _Judged,
+        scores: Float[np.ndarray, " n_train"],
+        answered: ReferenceSet,
+        of_answer: tuple[float, float],
+        fdr: float,
+        progress: Progress,
+    ) -> tuple[Gains, int]:
+        """The gains that one query's verdict rests on, and how many tested rows there are beside those judged.
+
+        of_answer: the answer's gain and peak gain.
+        """
+        assert answered.gains is not None, "references are answered where there is a base"
+        assert answered.peaks is not None
+        of_rows = self.data.row_gains(judged.rows, scores, progress, of=len(judged.every))
+        gains = Gains(of_answer[0], answered.gains, of_rows, peaks=PeakGains(of_answer[1], answered.peaks))
+        whole, n_others = gains, 0
+        if len(judged.rows) < len(judged.every):
+            places = np.searchsorted(judged.every, judged.rows)
+            of_all = self.data.measured_gains(judged.every)
+            of_all[places] = of_rows
+            chance = np.delete(base_chance(of_all), places)
+            n_others = int((np.isnan(chance) | (chance <= LEARNED_P)).sum())
+            whole = replace(gains, rows=of_all)
+        if not mostly_learned(gains):
+            gains = replace(gains, flags=self._reference_flags(judged.whole, whole, fdr))
+        return gains, n_others
 
     def _reference_flags(self, references: ReferenceScores, gains: Gains, fdr: float) -> ReferenceFlags:
         """Rows flagged for each reference, found once for queries that ask alike and know the same gains."""

@@ -21,11 +21,13 @@ LEARNED_P = 0.05
 """A row is tested if a response drawn from the base would be made so much likelier with at most this chance. It is the
 false discovery rate that verdicts have by default: docs/verdicts.md, the second question."""
 
-NullModel = Callable[[PerRow, ReferenceScores, PerRow, float], PerRow]
-"""(scores of the query, references, p-values of the rows' gains, fdr) -> p-values of the scores."""
+NullModel = Callable[[PerRow, ReferenceScores, PerRow, float, int], PerRow]
+"""(scores of the query, references, p-values of the rows' gains, fdr, number of other rows) -> p-values of the scores.
+
+Other rows are those that `q_values` counts beside the rows whose scores are given."""
 
 
-def robust_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: float) -> PerRow:
+def robust_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: float, n_others: int = 0) -> PerRow:
     """A normal distribution over the rows of the query alone.
 
     p[t] = 1 - Phi((s[t] - median s) / (1.4826 MAD s))
@@ -33,7 +35,7 @@ def robust_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: f
     return _normal_tail(_over_rows(scores))
 
 
-def reference_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: float) -> PerRow:
+def reference_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: float, n_others: int = 0) -> PerRow:
     """A normal distribution of each row over benign references, so that a row near every query gets no small p-value.
 
     1.  z0[t] = (s[t] - median_r R[r, t]) / (1.4826 MAD_r R[r, t]),   suspects = {t: q0[t] <= fdr},  q0 of 1 - Phi(z0)
@@ -47,7 +49,7 @@ def reference_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr
     """
     of_rows = references.statistics
     # Step 1: [n_train] booleans, robust to references that share the cause.
-    suspects = q_values(_normal_tail(_ratio(scores - of_rows.median, of_rows.spread)), p_rows) <= fdr
+    suspects = q_values(_normal_tail(_ratio(scores - of_rows.median, of_rows.spread)), p_rows, n_others) <= fdr
     kept = unsuspected(references, suspects) & ~references.related(scores)  # [n_reference]
     # Twenty references give the mean to about a fifth of a standard deviation; with fewer, all are kept.
     if kept.sum() < MIN_REFERENCES // 2:
@@ -57,7 +59,9 @@ def reference_z(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr
     return _normal_tail(_ratio(scores - mean, sd))
 
 
-def empirical_null(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: float) -> PerRow:
+def empirical_null(
+    scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: float, n_others: int = 0
+) -> PerRow:
     """Location and scale from the middle of the query's scores, the tail from the references' scores, taken alike.
 
     p[t] = (1 + #{(r, u): z[r, u] >= z[t]}) / (1 + #(r, u)),   z over the rows of each query as in `robust_z`
@@ -76,7 +80,7 @@ def empirical_null(scores: PerRow, references: ReferenceScores, p_rows: PerRow, 
     return np.asarray((1 + above) / (1 + n))
 
 
-def conformal(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: float) -> PerRow:
+def conformal(scores: PerRow, references: ReferenceScores, p_rows: PerRow, fdr: float, n_others: int = 0) -> PerRow:
     """Is it more than a benign query's best row?
 
     p[t] = (1 + #{r: max_u R[r, u] >= s[t]}) / (1 + n_reference)
@@ -108,12 +112,13 @@ def unsuspected(
     return np.asarray((references.own < 0) | ~suspects[references.own])
 
 
-def q_values(p: PerRow, p_rows: PerRow) -> PerRow:
+def q_values(p: PerRow, p_rows: PerRow, n_others: int = 0) -> PerRow:
     """Benjamini-Hochberg over the rows that were learned and those of which it is not known; 1 for the others.
 
     q[t] = min over u with p[u] >= p[t] of n p[u] / #{v: p[v] <= p[u]},   n: rows that are tested
 
-    A row whose gain was not measured (p_rows NaN) counts with p = 1: it makes the others' test stricter.
+    A row whose gain was not measured (p_rows NaN) counts with p = 1: it makes the others' test stricter. So do n_others
+    rows that are tested and not among these.
     """
     from scipy.stats import false_discovery_control
 
@@ -123,7 +128,8 @@ def q_values(p: PerRow, p_rows: PerRow) -> PerRow:
     tested = unknown | (p_rows <= LEARNED_P)
     q = np.ones(len(p))
     if tested.any():
-        q[tested] = false_discovery_control(np.where(unknown, 1.0, p)[tested])
+        asked = np.where(unknown, 1.0, p)[tested]
+        q[tested] = false_discovery_control(np.concatenate([asked, np.ones(n_others)]))[: len(asked)]
     return q
 
 

@@ -155,7 +155,7 @@ def _read(path: Path) -> tuple[Mapping[str, str], dict[str, torch.Tensor]] | Non
 
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, dict(header)))
     except OSError:
         # Read-only or full: the next trace makes them again.
@@ -189,7 +189,7 @@ def _new_table(path: Path, shape: tuple[int, int], dtype: np.dtype) -> tuple[np.
     header += b" " * (-len(header) % 8)  # safetensors wants its data aligned
     start = len(header).to_bytes(8, "little") + header
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         place: Path | None = path.with_name(f"{path.name}.{os.getpid()}")
         assert place is not None
         with place.open("wb") as file:

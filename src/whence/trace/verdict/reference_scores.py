@@ -145,6 +145,18 @@ class ReferenceScores:
             return self.kept.best_means
         return np.array([self.row(r)[rows].mean() for r, rows in enumerate(self.best_rows)])
 
+    def at(self, places: Int[np.ndarray, " k"]) -> ReferenceScores:
+        """The same of some of the rows, by ascending place. What is said of each reference is still of all rows."""
+
+        def moved(rows: Int[np.ndarray, " *n"]) -> Int[np.ndarray, " *n"]:
+            found = np.minimum(np.searchsorted(places, rows), len(places) - 1)
+            return np.where(places[found] == rows, found, -1)
+
+        of_rows = RowStatistics(*(values[places] for values in self.statistics))
+        kept = ReferenceSummary(of_rows, moved(self.best_rows), self.best_means)
+        columns = places if self.columns is None else self.columns[places]
+        return ReferenceScores(self.scores, moved(self.own), columns, kept)
+
     def summary(self) -> ReferenceSummary:
         """All that a verdict reads of the table, but for the references that it leaves out."""
         return ReferenceSummary(self.statistics, self.best_rows, self.best_means)
