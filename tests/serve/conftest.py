@@ -67,9 +67,12 @@ def _forget(index: Path) -> None:
     shutil.rmtree(state_folder(index), ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, started once. Where there is none its tests are left out; see tests/conftest.py."""
+    """Chromium, started once a file: its event loop is in the way of tests that run their own.
+
+    Where there is none its tests are left out; see tests/conftest.py.
+    """
     from playwright.sync_api import sync_playwright
 
     path = next(filter(None, map(shutil.which, BROWSERS)))

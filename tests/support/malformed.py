@@ -25,6 +25,12 @@ wrong: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+odd = st.sampled_from(["5", "5", "0.5", "true", True, True, 0, -1, 10**20, 0.5, "", [], "too long"]).map(
+    lambda value: "x" * 101_000 if value == "too long" else value
+)
+"""What stands for something else in lax readers, and what lies beyond a bound."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """One method of one path; `parameters` are its path's and query's, `body` the schema of what it takes."""
@@ -61,11 +67,12 @@ def operations_of(openapi: Schema) -> list[Operation]:
 @st.composite
 def malformed_requests(draw: st.DrawFn, operations: Sequence[Operation]) -> MalformedRequest:
     """One request with one thing wrong: its body, a part of its path, or a parameter of its query."""
-    operation = draw(st.sampled_from(operations))
+    taking = [operation for operation in operations if operation.body is not None]
+    operation = draw(st.sampled_from([*operations, *taking, *taking]))
     places = [("parameter", one) for one in operation.parameters]
     if operation.body is not None:
         places += [("body", operation.body)] * 3
-    kind, at = draw(st.sampled_from(places))
+    kind, at = places[draw(st.integers(0, len(places) - 1))]
     request = MalformedRequest(operation.method, operation.path, kind)
     for parameter in operation.parameters:
         name, schema = parameter["name"], parameter["schema"]
@@ -78,7 +85,7 @@ def malformed_requests(draw: st.DrawFn, operations: Sequence[Operation]) -> Malf
     if operation.body is not None:
         body = draw(_like(operation.body, operation.body))
         if kind == "body":
-            body = draw(_broken(body))
+            body = draw(_broken(body, _resolved(operation.body, operation.body).get("properties", {})))
             assume(not Draft202012Validator(operation.body).is_valid(body))
         request.body = json.dumps(body).encode()
     return request
@@ -86,11 +93,7 @@ def malformed_requests(draw: st.DrawFn, operations: Sequence[Operation]) -> Malf
 
 def _like(schema: Schema, root: Schema) -> st.SearchStrategy[Any]:
     """Values that the schema allows, nearly always."""
-    if "$ref" in schema:
-        place: Any = root
-        for part in schema["$ref"].removeprefix("#/").split("/"):
-            place = place[part]
-        return _like(place, root)
+    schema = _resolved(schema, root)
     if "anyOf" in schema:
         return st.one_of([_like(one, root) for one in schema["anyOf"]])
     if "enum" in schema:
@@ -100,15 +103,21 @@ def _like(schema: Schema, root: Schema) -> st.SearchStrategy[Any]:
     return _of_type(schema, root)
 
 
+def _resolved(schema: Schema, root: Schema) -> Schema:
+    place: Any = root
+    for part in schema.get("$ref", "#/").removeprefix("#/").split("/"):
+        place = place[part] if part else schema
+    return place  # type: ignore[no-any-return]
+
+
 def _of_type(schema: Schema, root: Schema) -> st.SearchStrategy[Any]:
     match schema.get("type"):
         case "object":
             parts = {name: _like(own, root) for name, own in schema.get("properties", {}).items()}
-            needed = set(schema.get("required", ()))
-            return st.fixed_dictionaries(
-                {name: own for name, own in parts.items() if name in needed},
-                optional={name: own for name, own in parts.items() if name not in needed},
-            )
+            needed = {name: own for name, own in parts.items() if name in schema.get("required", ())}
+            optional = {name: own for name, own in parts.items() if name not in needed}
+            # The fewer members, the fewer other reasons to refuse it.
+            return st.fixed_dictionaries(needed) | st.fixed_dictionaries(needed, optional=optional)
         case "array":
             least = schema.get("minItems", 0)
             return st.lists(_like(schema["items"], root), min_size=least, max_size=max(least, MOST_ITEMS))
@@ -128,15 +137,18 @@ def _of_type(schema: Schema, root: Schema) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def _broken(draw: st.DrawFn, body: Any) -> Any:
-    """The value with something of it replaced, taken out or added; or another one."""
+def _broken(draw: st.DrawFn, body: Any, names: Mapping[str, Schema]) -> Any:
+    """The value with something of it replaced, taken out or added; or another one. names: members it may have."""
     body = deepcopy(body)
     if not isinstance(body, dict) or not draw(st.integers(0, 9)):
         return draw(wrong)
     place = body
     while (inner := [value for value in place.values() if isinstance(value, dict) and value]) and draw(st.booleans()):
         place = draw(st.sampled_from(inner))
-    how = draw(st.sampled_from(["replace", "take out", "add"]))
+    how = draw(st.sampled_from(["replace", "take out", "add", "set", "set"]))
+    if how == "set" and place is body and names:
+        body[draw(st.sampled_from(sorted(names)))] = draw(odd)
+        return body
     if how == "add" or not place:
         place[draw(st.text(max_size=10))] = draw(wrong)
         return body
@@ -144,7 +156,7 @@ def _broken(draw: st.DrawFn, body: Any) -> Any:
     if how == "take out":
         del place[name]
     else:
-        place[name] = draw(wrong | st.integers(-(10**20), 10**20) | st.just([]) | st.just("") | st.just("x" * 101_000))
+        place[name] = draw(wrong | odd)
     return body
 
 
