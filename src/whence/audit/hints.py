@@ -39,7 +39,7 @@ LEAST_GAIN = 3.0
 MOST_LEARNED = 8192
 SAME = 0.5
 """Hints of two signals with this share of the smaller one's rows in common are one."""
-FALSE_ALARMS = 0.4
+FALSE_ALARMS = 0.5
 """Hints on a clean set of `benchmarks/audit.py --scan`, on average over test seeds; docs/evaluation/audit.md."""
 BLIND = (
     "A scan cannot see: a pattern of fewer than about a dozen rows; a pattern whose rows share neither a direction, "
