@@ -168,6 +168,11 @@ def test_rows_that_go_take_it_along_and_a_new_one_answers(made: Path, tmp_path: 
     assert manifest.ann is not None
     assert manifest.ann.generation != manifest.generation
     assert build_ann(folder, dimensions=64).generation == manifest.generation
+    assert (folder / ANN / "columns" / "eh_1.raw").exists(), "deleted rows keep the records from being mapped"
+    assert not (made / ANN / "columns").exists()
+    reader = BlockReader(Index.open(folder))
+    reader.prepare([(1, "eh")])
+    assert reader.mapped
     compare(Index.open(folder))
     assert verify(folder) == []
 

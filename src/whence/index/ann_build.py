@@ -2,6 +2,8 @@
 
     ann/projection.safetensors   the principal directions of a sample of X (whence.index.linear), and the mean of all X
     ann/vectors.lance            each record's X in these directions, float16, with Lance's index of kind `KIND`
+    ann/columns/*.raw            the stored vectors once more, where the records' own cannot be mapped
+                                 (whence.index.mapped): narrow ones, and those of an index with deleted rows
 
 RaBitQ (Gao and Long 2024, arXiv 2405.12497), which Lance calls IVF_RQ, keeps a vector in a few bits a dimension;
 vectors lie in partitions, and a query reads the nearest of them. The recall is measured on rows of the index, asked
@@ -15,6 +17,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -35,12 +38,13 @@ from whence.index.held import default_form, default_layers
 from whence.index.linear import is_linear, joined_rows
 from whence.index.locking import locked
 from whence.index.publishing import back_up
+from whence.index.remote_cache import COLUMNS, fill_columns
 from whence.index.saving import saving
 from whence.index.scanning import ScoreRequest, scan_blocks
 from whence.index.store import Index, number_columns
-from whence.object_path import place, remove_tree, storage_options
+from whence.object_path import is_remote, place, remove_tree, storage_options
 from whence.progress import Progress, silent
-from whence.scoring import FormLayers, ScoreForm
+from whence.scoring import CENTRED, FormLayers, ScoreForm
 
 KIND = "IVF_RQ"
 DIMENSIONS = 256
@@ -98,7 +102,6 @@ def build_ann(
         tell(f"{made.dim} dimensions of {made.basis.shape[0]} keep {made.kept:.1%} of the variance")
         made.write(folder)
         tell(f"{KIND} of {made.n_partitions} partitions is made")
-        curve = _measured(opened_index, asked, seed, report)
         ann = Ann(
             form=form.name,
             version=form.version,
@@ -111,9 +114,12 @@ def build_ann(
             n_sample=made.n_sample,
             n_candidates=N_CANDIDATES,
             n_queries=min(N_QUERIES, opened_index.n_records),
-            curve=tuple(curve),
-            seconds=round(time.monotonic() - started, 1),
+            curve=(),
+            seconds=0,
         )
+        named = replace(opened_index, manifest=opened_index.manifest.model_copy(update={"ann": ann}))
+        curve = tuple(_measured(named, asked, seed, report))
+        ann = ann.model_copy(update={"curve": curve, "seconds": round(time.monotonic() - started, 1)})
         _publish(folder, opened_index, ann)
     return ann
 
@@ -160,6 +166,10 @@ class _Made:
         dataset.create_index("vector", KIND, metric=METRIC, num_partitions=self.n_partitions, storage_options=options)
         content = save({"basis": self.basis.contiguous(), "mean": self._total / self._index.n_records})
         write_atomically(folder / ANN / PROJECTION, content)
+        if not self._reader.mapped and not is_remote(folder):
+            stored = {vector.place: vector for vector in self._index.manifest.vectors}
+            names = [stored[layer, name.removesuffix(CENTRED)].column for layer, name in self._asked.reads]
+            fill_columns(folder / ANN / COLUMNS, self._index.dataset, names)
 
     def _sampled(self, records: np.ndarray) -> Float[torch.Tensor, "n dim"]:
         gain = None

@@ -21,7 +21,7 @@ from safetensors.torch import load
 
 from whence.errors import IndexFolderError
 from whence.index.ann_summary import ANN
-from whence.index.best_rows import BestRows, Match
+from whence.index.best_rows import Match
 from whence.index.block_reader import BlockReader
 from whence.index.linear import joined_queries
 from whence.index.reading import damage_named
@@ -131,9 +131,12 @@ class AnnSearch:
         return np.asarray(scores.numpy())
 
     def _best(self, records: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], k: int) -> list[Match]:
-        best = BestRows(k)
-        best.take(scores, self._row[records], self._turn[records], records)
-        return best.matches()
+        rows, turns = self._row[records], self._turn[records]
+        order = np.lexsort((turns, rows, -scores))
+        # In this order a row's first place is its best turn, as in `BestRows`.
+        chosen = order[np.sort(np.unique(rows[order], return_index=True)[1])[:k]]
+        numbers = zip(rows[chosen].tolist(), turns[chosen].tolist(), records[chosen].tolist(), strict=True)
+        return [Match(score, *of) for score, of in zip(scores[chosen].tolist(), numbers, strict=True)]
 
 
 def block_rows(block: RowBlock, places: Int[torch.Tensor, " k"]) -> Block:

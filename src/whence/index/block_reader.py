@@ -8,11 +8,12 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from whence.index.ann_summary import ANN
 from whence.index.manifest import RECORDS, StoredVector
 from whence.index.mapped import Run, mapped_runs
 from whence.index.packed import PackedVectors
 from whence.index.reading import damage_named
-from whence.index.remote_cache import cached_vectors
+from whence.index.remote_cache import COLUMNS, cached_vectors, columns_in
 from whence.index.store import Index, RecordBlock, number_columns
 from whence.object_path import is_remote
 from whence.scoring import CENTRED, Block, RowBlock, VectorBlock, Vectors
@@ -171,7 +172,16 @@ def _in_place(
         with damage_named(index.path):
             return cached_vectors(index.manifest, index.dataset, names, columns, MAPPED_ROWS)
     runs = mapped_runs(index.path / RECORDS, index.dataset, vectors, MAPPED_ROWS)
-    return None if runs is None else (runs, number_columns(index.dataset, columns))
+    if runs is not None:
+        return runs, number_columns(index.dataset, columns)
+    ann = index.manifest.ann
+    if ann is None or ann.generation != index.manifest.generation:
+        return None
+    # An approximate search has its own copy of vectors that cannot be mapped where Lance has them.
+    found = columns_in(
+        index.path / ANN / COLUMNS, index.dataset, [vector.column for vector in vectors], (), MAPPED_ROWS
+    )
+    return None if found is None else (found.runs, number_columns(index.dataset, columns))
 
 
 def _held_bytes(vector: StoredVector, dtype: torch.dtype) -> int:

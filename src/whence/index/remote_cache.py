@@ -102,11 +102,24 @@ def cached_vectors(
             _fill(folder, dataset, {name: kinds[name] for name in missing})
         except OSError:
             return None
-    found = {name: _mapped(folder, name, kind, n) for name, kind in kinds.items()}
+    _touch(folder.parent)
+    return columns_in(folder, dataset, vectors, numbers, most)
+
+
+def fill_columns(folder: Path, dataset: lance.LanceDataset, columns: Sequence[str]) -> None:
+    """Copies columns of the records into a folder of this machine, for `columns_in`."""
+    _fill(folder, dataset, {name: _kind(dataset.schema.field(name).type) for name in columns})
+
+
+def columns_in(
+    folder: Path, dataset: lance.LanceDataset, vectors: Sequence[str], numbers: Sequence[str], most: int
+) -> CachedVectors | None:
+    """These columns as they lie in a folder; None where not all are there whole. See `cached_vectors`."""
+    n = dataset.count_rows()
+    found = {name: _mapped(folder, name, _kind(dataset.schema.field(name).type), n) for name in (*vectors, *numbers)}
     whole = {name: column for name, column in found.items() if column is not None}
     if len(whole) < len(found):
         return None
-    _touch(folder.parent)
     starts = range(0, n, most)
     runs = [Run(start, {name: whole[name][start : start + most] for name in vectors}) for start in starts]
     return CachedVectors(runs, {name: np.array(whole[name]) for name in numbers})
@@ -194,4 +207,14 @@ def _touch(folder: Path) -> None:
         return
 
 
-__all__ = ["CachedVectors", "cache_bound", "cache_folder", "cache_note", "cache_root", "cached_vectors", "make_room"]
+__all__ = [
+    "CachedVectors",
+    "cache_bound",
+    "cache_folder",
+    "cache_note",
+    "cache_root",
+    "cached_vectors",
+    "columns_in",
+    "fill_columns",
+    "make_room",
+]
