@@ -77,10 +77,10 @@ WRITERS: dict[str, Callable[[Path, Rows], object]] = {
     "a.feather": lambda path, rows: pa.feather.write_feather(pa.Table.from_pylist(rows), str(path), chunksize=2),
     "file.arrow": lambda path, rows: pa.feather.write_feather(pa.Table.from_pylist(rows), str(path)),
     "stream.arrow": write_stream,
-    "saved": lambda path, rows: datasets.Dataset.from_list(rows).save_to_disk(path),
+    "saved": lambda path, rows: datasets.Dataset.from_list(rows).save_to_disk(str(path)),
     "splits": lambda path, rows: datasets.DatasetDict(
         test=datasets.Dataset.from_list(rows[:1]), train=datasets.Dataset.from_list(rows)
-    ).save_to_disk(path),
+    ).save_to_disk(str(path)),
 }
 
 PROMPTS = ["Where is Oslo?", 'Say "hi",\nthen; stop\tnow', "Grüße 🙂  こんにちは"]
@@ -461,11 +461,11 @@ def test_splits_of_a_saved_data_set(tmp_path: Path) -> None:
 
 def test_a_saved_data_set_that_was_shuffled_or_damaged(tmp_path: Path) -> None:
     data = datasets.Dataset.from_list([{"text": str(i)} for i in range(10)]).shuffle(seed=1)
-    data.save_to_disk(tmp_path / "d")
+    data.save_to_disk(str(tmp_path / "d"))
     assert [example.turns[0].content for example in read(tmp_path / "d")[0]] == list(data["text"])
     (tmp_path / "d" / "state.json").write_text("{")
     assert "cannot be read as a saved data set" in refusal(tmp_path / "d")
-    datasets.Dataset.from_dict({"text": []}).save_to_disk(tmp_path / "e")
+    datasets.Dataset.from_dict({"text": []}).save_to_disk(str(tmp_path / "e"))
     assert "at least one row" in refusal(tmp_path / "e")
 
 

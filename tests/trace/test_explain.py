@@ -220,7 +220,9 @@ def test_words_that_fine_tuning_put_in_place_of_what_the_base_was_sure_of() -> N
     def expected(turn: EncodedTurn, shift: TokenShift, best: torch.Tensor) -> list[float]:
         values = [
             score * (1 - math.exp(-max(0.0, gain))) * other
-            for score, gain, other in zip(*(part.tolist() for part in (best, *shift)), strict=True)
+            for score, gain, other in zip(
+                *(part.tolist() for part in (best, shift.gain, shift.base_top_other_prob)), strict=True
+            )
         ]
         asked = turn.prompt.lower().replace("?", " ?").split()
         return [

@@ -49,6 +49,8 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, str]]]:
         return blocks(self, reads, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Index, "blocks", counted)
+    # Through Lance, also where its version lays the small vectors so that they could be mapped.
+    monkeypatch.setattr("whence.index.block_reader.mapped_runs", lambda *_: None)
     return found
 
 

@@ -45,7 +45,8 @@ def near_duplicates(texts: Sequence[str], *, alike: float = ALIKE) -> Int[np.nda
         one, other = shared.row + start, shared.col
         near = shared.data >= alike * (sizes[one] + sizes[other] - shared.data)
         pairs.append(np.stack([one[near], other[near]]))
-    one, other = np.concatenate(pairs, axis=1)
+    # 32 bits: with others connected_components of scipy before 1.12 finds nothing, without an exception.
+    one, other = np.concatenate(pairs, axis=1).astype(np.int32)
     linked = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(texts),) * 2)
     _, labels = connected_components(linked, directed=False)
     # Numbered by first place, so that the order of the data decides.

@@ -116,6 +116,7 @@ def _learned(index: Index, where: str | None) -> _Learned:
     total, square, count = 0.0, 0.0, 0
     for block in index.blocks([(layer, "dm")], where=where, gain=True):
         assert block.gain is not None, "it was asked for"
+        # [block, dim]: dm itself, of which the mean and the covariance E[x x^T] - mean mean^T are summed.
         raw = (block.vectors[layer]["dm"].unit * block.vectors[layer]["dm"].norm[:, None]).double().numpy()
         total, square, count = total + raw.sum(axis=0), square + raw.T @ raw, count + len(raw)
         gains.append(block.gain.numpy())
@@ -140,7 +141,8 @@ def _signals(index: Index, learned: _Learned) -> Mapping[str, Callable[[], Simil
         return (own.unit * own.norm[:, None]).numpy() if vector == "dm" else own.unit.numpy()
 
     def direction() -> Similar:
-        z = whitened(unit("dm"), learned.mean, learned.covariance).astype(np.float32)
+        # Whitened: a direction in which all rows differ, such as length, says nothing of a few of them.
+        z = whitened(unit("dm"), learned.mean, learned.covariance).astype(np.float32)  # [n_learned, dim]
         return np.asarray(z @ z.T)
 
     def gain() -> Similar:

@@ -17,6 +17,16 @@ N_REFERENCES = 128
 ANSWER_TOKENS = 128
 """Most tokens of an answer that the model gives now, for a query without a response."""
 
+BEST_ROWS = 20
+"""Rows by which queries are told to be alike, and whose mean score says how high a query's rows score."""
+MIN_ROWS = 100
+"""Below it the median and spread of a query's scores are those of a handful of rows."""
+NEAR = 0.7
+"""A row that scores less than this share of the mean of the twenty best is not flagged: other rows with the query's
+words score above the rest too, by less. On development runs a row was flagged for 0.33 of the false-fact
+queries of one real data set at 0.65, and for 0.92 at 0.7; beside hard negatives 0.07 of the flagged rows were not
+faulty at 0.7, and 0.12 at 0.6 of the five best (docs/log.md, "Prompt ends that fine-tuning did not change")."""
+
 
 @dataclass(frozen=True, slots=True)
 class TraceSettings:

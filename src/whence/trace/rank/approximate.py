@@ -17,8 +17,7 @@ from whence.index import Ann, AnnFound, AnnPoint, AnnSearch, Index, queries_in_f
 from whence.results import Approximate
 from whence.scoring import Block, FormLayers, ScoreForm, Vectors
 from whence.signatures import Signatures
-from whence.trace.verdict.calibration import MIN_ROWS
-from whence.trace.verdict.reference_scores import BEST_ROWS
+from whence.trace.settings import BEST_ROWS, MIN_ROWS
 
 LEAST_RECORDS = 50_000
 """Of fewer records an exact search takes less than a tenth of a second on two cores."""

@@ -21,7 +21,7 @@ from whence.trace.query.targets import QueryTarget
 from whence.trace.rank.approximate import Candidates, candidates, why_exact
 from whence.trace.rank.matched_rows import encoded_rows
 from whence.trace.rank.reranking import rerank
-from whence.trace.verdict.calibration import NEAR
+from whence.trace.settings import NEAR
 
 RERANK_ROWS = 200
 """Rows of the first stage that are reranked, or k if that is more: each costs a forward pass, as indexing it did."""

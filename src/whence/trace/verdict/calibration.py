@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Int
 
 from whence.errors import InputError
 from whence.results import Verdict
+from whence.trace.settings import BEST_ROWS, MIN_ROWS, NEAR
 from whence.trace.verdict.null_models import (
     DEFAULT_NULL_MODEL,
     LEARNED_P,
@@ -36,15 +37,8 @@ from whence.trace.verdict.null_models import (
     q_values,
     unsuspected,
 )
-from whence.trace.verdict.reference_scores import BEST_ROWS, PerRow, ReferenceScores, check_finite
+from whence.trace.verdict.reference_scores import PerRow, ReferenceScores, check_finite
 
-MIN_ROWS = 100
-"""Below it the median and spread of a query's scores are those of a handful of rows."""
-NEAR = 0.7
-"""A row that scores less than this share of the mean of the twenty best is not flagged: other rows with the query's
-words score above the rest too, by less. On development runs a row was flagged for 0.33 of the false-fact
-queries of one real data set at 0.65, and for 0.92 at 0.7; beside hard negatives 0.07 of the flagged rows were not
-faulty at 0.7, and 0.12 at 0.6 of the five best (docs/log.md, "Prompt ends that fine-tuning did not change")."""
 GAP = 0.05
 """Rows below a score gap this wide, as a share of the mean of the twenty best, are not flagged with the rows above it:
 they have similar prompts and answers, but score below the faulty rows. On development runs with hard negatives 0.928

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from whence.errors import InputError, NonFiniteError
+from whence.trace.settings import BEST_ROWS
 
 PerRow = Float[np.ndarray, " n_train"]
 
@@ -24,8 +25,6 @@ MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 COLUMNS_AT_ONCE = 4096
 """128 references of so many rows are 4 MiB of float64, which stays in a core's cache."""
-BEST_ROWS = 20
-"""Rows by which queries are told to be alike, and whose mean score says how high a query's rows score."""
 RELATED_SHARE = 0.25
 """A reference that shares this part of its twenty best rows with a query's is answered from the same rows. Between a
 tenth and a half nothing changed on two development cases of a real model (docs/log.md, "References that share the
