@@ -56,8 +56,8 @@ def run_scale(out: Path, seeds: Sequence[int]) -> dict[str, object]:
     return found
 
 
-def enlarged(index: Path, place: Path, seed: int) -> Path:
-    """A copy of the index with each record `TIMES` times, all of them different."""
+def enlarged(index: Path, place: Path, seed: int, times: int = TIMES) -> Path:
+    """A copy of the index with each record `times` times, all of them different."""
     if place.exists():
         return place
     small = Index.open(index)
@@ -66,15 +66,15 @@ def enlarged(index: Path, place: Path, seed: int) -> Path:
     copytree(index, partial)
     table, n_rows = small.dataset.to_table(), small.manifest.data.n_rows
     rng = np.random.default_rng(seed)
-    for time_ in range(1, TIMES):
+    for time_ in range(1, times):
         append_records(partial, moved(table, small, time_ * n_rows, rng))
     counts, data = small.manifest.counts, small.manifest.data
     assert counts is not None
-    more = {"n_rows": counts.n_rows * TIMES, "n_records": counts.n_records * TIMES}
+    more = {"n_rows": counts.n_rows * times, "n_records": counts.n_records * times}
     manifest = small.manifest.model_copy(
         update={
             "counts": counts.model_copy(update=more),
-            "data": data.model_copy(update={"n_rows": n_rows * TIMES}),
+            "data": data.model_copy(update={"n_rows": n_rows * times}),
             "records_version": None,
         }
     )
