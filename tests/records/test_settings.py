@@ -200,6 +200,20 @@ def test_axolotls_configuration(tmp_path: Path) -> None:
         settings_of_folder(tmp_path, None, {})
 
 
+def test_axolotls_configuration_in_its_model_card(tmp_path: Path) -> None:
+    """axolotl 0.19 leaves no file of its configuration in its folder: README.md holds the whole of it."""
+    write_rows(tmp_path / "rows.jsonl", ROWS)
+    head = "---\nbase_model: org/base\ndatasets:\n- rows.jsonl\n---\n\n<details>\n\n"
+    card = f"{head}axolotl version: `0.19.0`\n```yaml\n{AXOLOTL.strip()}\n\n```\n\n</details>\n"
+    (tmp_path / "README.md").write_text(card)
+    found = settings_of_folder(tmp_path, None, {})
+    assert found.options == {"max_length": 2048, "truncation": "keep_start", "columns": {"messages": "conversations"}}
+    assert "README.md" in found.notes[0]
+    # Another block of YAML is no configuration: the front matter alone is read.
+    (tmp_path / "README.md").write_text(f"{head}```yaml\nlearning_rate: 1\n```\n")
+    assert any("data set alone" in note for note in settings_of_folder(tmp_path, None, {}).notes)
+
+
 def test_llama_factorys_configuration(tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text(LLAMA_FACTORY)
     with pytest.raises(InputError, match=r"no dataset_info.json"):

@@ -81,7 +81,10 @@ def index(
     A folder that was trained with whence.TrainingRecord needs no DATA and no options: they are taken from its record.
     """
     settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
-    from whence.data import loss_named, truncation_named
+    from whence.data import find_sources, is_remote, loss_named, truncation_named
+
+    if data is not None and not is_remote(data) and not Path(data).exists():
+        find_sources(data, split)  # names a misspelt file before the libraries that take seconds to load
     from whence.index import Job, Workers, build_index, build_part, finish_index
 
     quiet_libraries()

@@ -41,7 +41,12 @@ def told_by_files(home: Path) -> Told | None:
             record = read(values, path) if values is not None else None
             if record is not None:
                 return Told(_with_rest(record, home), path.name)
-    card = _front_matter(home / "README.md")
+    card_path = home / "README.md"
+    config = _card_configuration(card_path)
+    record = read_axolotl(config, card_path) if config is not None else None
+    if record is not None:
+        return Told(_with_rest(record, home), "README.md, which holds axolotl's configuration,")
+    card = _front_matter(card_path)
     named = card.get("datasets")
     named = named if isinstance(named, list) else [named]
     names = [name for name in named if isinstance(name, str)]
@@ -106,6 +111,18 @@ def _yaml(path: Path) -> dict[str, JsonValue] | None:
 
     try:
         found = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _card_configuration(path: Path) -> dict[str, JsonValue] | None:
+    """The first block of YAML in a model card: axolotl writes its whole configuration there, but to no file."""
+    import yaml
+
+    try:
+        _, mark, rest = path.read_text("utf-8").partition("\n```yaml\n")
+        found = yaml.safe_load(rest.partition("\n```")[0]) if mark else None
     except (OSError, ValueError, yaml.YAMLError):
         return None
     return found if isinstance(found, dict) else None

@@ -182,8 +182,9 @@
       const facts = make("span", { class: "facts" },
         this.out ? make("span", { class: "chip out" }, "flagged") : null,
         make("span", { class: hit.status === "confirmed" ? "chip confirmed" : "chip" }, hit.status),
-        hit.p_value === null ? null : make("span", { class: "quiet" }, `p ${Number(hit.p_value.toPrecision(2))}`),
-        hit.q_value === null ? null : make("span", { class: "quiet" }, `q ${Number(hit.q_value.toPrecision(2))}`),
+        // q alone decides what is flagged; the row's own p, far smaller where the answer is ordinary, is in the JSON.
+        hit.q_value === null ? null : make("span", { class: "quiet", title: "q-value: the false discovery rate at which the row would be flagged" },
+          `q ${Number(hit.q_value.toPrecision(2))}`),
         make("bdi", { class: "place" }, safe(this.place || hit.id)),
         hit.turn ? make("span", { class: "quiet" }, `turn ${hit.turn + 1}`) : null);
       const line = (text) => safe(text.slice(0, 160)).replace(/\s+/g, " ");
