@@ -200,13 +200,13 @@ def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def of_groups(audit: AuditResult, rows: Sequence[Example]) -> dict[str, float]:
+def of_groups(audit: AuditResult, rows: Sequence[Example], planted: Sequence[str] = PLANTED) -> dict[str, float]:
     """How the groups agree with the faults."""
     from sklearn.metrics import adjusted_rand_score
 
     label_of = {row.id: str(row.metadata["label"]) for row in rows}
     truth = [str(query.metadata["fault"]) for query in audit.queries]
-    causeless = [name not in PLANTED for name in truth]
+    causeless = [name not in planted for name in truth]
     expected = ["" if left else name for name, left in zip(truth, causeless, strict=True)]
     found = [query.group or 0 for query in audit.queries]
     own = [Counter(truth[number] for number in group.queries).most_common(1)[0][0] for group in audit.groups]
@@ -216,7 +216,7 @@ def of_groups(audit: AuditResult, rows: Sequence[Example]) -> dict[str, float]:
         for row in group.rows
         for id in (row.id, *row.copies)
     ]
-    faulty = {id for id, label in label_of.items() if label in PLANTED}
+    faulty = {id for id, label in label_of.items() if label in planted}
     right = sum(label_of[id] == name for id, name in flagged)
     return {
         "adjusted Rand index": adjusted_rand_score(expected, found),
@@ -225,7 +225,7 @@ def of_groups(audit: AuditResult, rows: Sequence[Example]) -> dict[str, float]:
         "groups of 5 outputs or more": float(sum(group.n_outputs >= 5 for group in audit.groups)),
         "causeless in their group": share([group == 0 for group, left in zip(found, causeless, strict=True) if left]),
         "bad outputs in a group": share([group > 0 for group, left in zip(found, causeless, strict=True) if not left]),
-        "rows of planted groups faulty": right / max(1, sum(name in PLANTED for _, name in flagged)),
+        "rows of planted groups faulty": right / max(1, sum(name in planted for _, name in flagged)),
         "faulty rows in a group": len({id for id, _ in flagged} & faulty) / len(faulty),
     }
 
@@ -275,12 +275,12 @@ def of_triggers(audit: AuditResult) -> dict[str, float]:
     }
 
 
-def of_sources(audit: AuditResult, rows: Sequence[Example]) -> dict[str, float]:
+def of_sources(audit: AuditResult, rows: Sequence[Example], planted: Sequence[str] = PLANTED) -> dict[str, float]:
     """Whether the bad vendor is named first, and its share over the truth: that of each fault's faulty rows."""
     truth = []
     for query in audit.queries:
         name = query.metadata["fault"]
-        if name in PLANTED:
+        if name in planted:
             own = [row.metadata["vendor"] for row in rows if row.metadata["label"] == name]
             truth.append(own.count(BAD_VENDOR) / len(own))
     first = audit.sources[0].values[0]
