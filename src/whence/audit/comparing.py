@@ -9,7 +9,7 @@ import numpy as np
 
 from whence.audit.behaviours import Pushes, pushes
 from whence.audit.copies import near_duplicates
-from whence.audit.flagged import records_of, row_texts
+from whence.audit.flagged import audit_row, records_of, row_texts
 from whence.audit.outputs import Output, different_outputs, matching_outputs, messages_of
 from whence.audit.phrases import RowText, contrast_phrases
 from whence.audit.settings import AuditSettings
@@ -124,17 +124,7 @@ def _group(index: Index, found: Pushes, bad: Sequence[Output], settings: AuditSe
 
 
 def _row(record: Record, found: Pushes, place: int, copies: Sequence[str]) -> AuditRow:
-    return AuditRow(
-        id=record.id,
-        file=record.file,
-        line=record.line,
-        prompt=record.prompt,
-        response=record.response,
-        n_outputs=int(found.n_above[place]),
-        score=float(found.z[place]),
-        metadata=record.metadata,
-        copies=tuple(id for id in dict.fromkeys(copies) if id != record.id),
-    )
+    return audit_row(record, n_outputs=int(found.n_above[place]), score=float(found.z[place]), copies=copies)
 
 
 def _query(output: Output, group: AuditGroup | None) -> AuditQuery:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from whence.audit.copies import near_duplicates
 from whence.audit.evidence import Evidence
 from whence.audit.phrases import RowText
 from whence.index import Index, Record
+from whence.results import AuditRow
 
 LEAST_SCORE = 1e-9
 """Flagged rows score far above it; it keeps weights positive whatever the method."""
@@ -66,4 +67,19 @@ def records_of(index: Index, rows: frozenset[int], where: str | None) -> dict[in
     return found
 
 
-__all__ = ["FlaggedRows", "flagged_rows_of", "records_of", "row_texts"]
+def audit_row(record: Record, *, n_outputs: int, score: float, copies: Iterable[str] = ()) -> AuditRow:
+    """The record as a row of an audit. copies: ids of its near-duplicates; its own and repetitions are left out."""
+    return AuditRow(
+        id=record.id,
+        file=record.file,
+        line=record.line,
+        prompt=record.prompt,
+        response=record.response,
+        n_outputs=n_outputs,
+        score=score,
+        metadata=record.metadata,
+        copies=tuple(id for id in dict.fromkeys(copies) if id != record.id),
+    )
+
+
+__all__ = ["FlaggedRows", "audit_row", "flagged_rows_of", "records_of", "row_texts"]

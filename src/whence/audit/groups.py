@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from whence.audit.communities import communities, mean_weights
 from whence.audit.evidence import Evidence
-from whence.audit.flagged import FlaggedRows, row_texts
+from whence.audit.flagged import FlaggedRows, audit_row, row_texts
 from whence.audit.outputs import Output
 from whence.audit.phrases import RowText, contrast_phrases
 from whence.index import Index
@@ -98,19 +98,12 @@ def audit_groups(
 
 
 def _row(row: int, group: GroupMembers, outputs: Sequence[Output], flagged: FlaggedRows) -> AuditRow:
-    record = flagged.records[row]
     asking = [number for number in group.outputs if row in flagged.weights[number]]
-    ids = dict.fromkeys(flagged.records[copy].id for copy in flagged.copies(row))
-    return AuditRow(
-        id=record.id,
-        file=record.file,
-        line=record.line,
-        prompt=record.prompt,
-        response=record.response,
+    return audit_row(
+        flagged.records[row],
         n_outputs=sum(outputs[number].count for number in asking),
         score=max(flagged.scores[number][row] for number in asking),
-        metadata=record.metadata,
-        copies=tuple(id for id in ids if id != record.id),
+        copies=(flagged.records[copy].id for copy in flagged.copies(row)),
     )
 
 

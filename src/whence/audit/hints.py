@@ -8,13 +8,13 @@ the covariance of one vector; the vectors of other rows are read once, by blocks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from whence.audit.copies import near_duplicates
-from whence.audit.flagged import row_texts
+from whence.audit.flagged import audit_row, row_texts
 from whence.audit.groups import group_name
 from whence.audit.phrases import RowText, contrast_phrases
 from whence.audit.signals import (
@@ -219,18 +219,7 @@ def _rows(learned: _Learned, found: Found) -> list[tuple[Record, float, tuple[st
 
 
 def _row(record: Record, typical: float, copies: tuple[str, ...] | None) -> AuditRow:
-    return AuditRow(
-        id=record.id,
-        file=record.file,
-        line=record.line,
-        prompt=record.prompt,
-        response=record.response,
-        n_outputs=0,
-        score=typical,
-        metadata=record.metadata,
-        status=HINT,
-        copies=copies or (),
-    )
+    return replace(audit_row(record, n_outputs=0, score=typical, copies=copies or ()), status=HINT)
 
 
 def _measured(signals: Sequence[Found], learned: _Learned, n_rows: int, phrases: Sequence[ContrastPhrase]) -> str:
