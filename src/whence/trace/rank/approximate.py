@@ -87,9 +87,12 @@ def candidates(
     n_candidates = max(ann.n_candidates, 5 * k, 0 if near is None else VERDICT_CANDIDATES)
     found = []
     for query in range(_n_queries(whole)):
+        # one.rows [n_candidate] ascending, one.scores [n_candidate]: exact scores s_j of the candidates alone.
         one = search.search(_one(whole, query), k=k, n_probes=point.n_probes, n_candidates=n_candidates)
         if near is not None and len(one.rows) < MIN_ROWS:
             return f"the partitions that are read hold {len(one.rows)} rows"
+        # A flagged row has s_j >= near * mean of the twenty best. Where half of the candidates do, so may rows that are
+        # no candidates: all rows are scored then.
         if near is not None and (one.scores >= near * _best_mean(one.scores)).sum() > n_candidates / 2:
             return f"more than {n_candidates // 2:,} rows score near the best"
         found.append(one)

@@ -120,6 +120,7 @@ def _of_candidates(
         for target, one in zip(batch.targets, found.found, strict=True)
     ]
     rows = found.rows
+    # [n_query, n_candidate]: every query's exact score of every query's candidates; rows elsewhere have none.
     matrix = ScoreMatrix(rows, found.scores(rows)) if every_row else None
     return RankedBatch(batch, form, roles, blocks, matches, matrix, candidates=found)
 
@@ -168,6 +169,7 @@ def reranked(
         max_tokens=max_tokens,
         labels=lambda i: f"row {matches[i].row}",
     )
+    # found.scores [n_match] replace the first stage's; ties go by the data's order, as in the first stage.
     rescored = [match._replace(score=score) for match, score in zip(matches, found.scores.tolist(), strict=True)]
     return sorted(rescored, key=lambda match: (-match.score, match.row, match.turn))[:k]
 
