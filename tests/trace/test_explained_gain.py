@@ -68,7 +68,7 @@ def test_half_of_the_rows_that_teach_a_name_account_for_little() -> None:
     assert most is not None
     assert whole is not None
     assert half.share < 0.1
-    assert 0.3 < most.share < 0.8
+    assert 0.15 < most.share < 0.5
     assert whole.share == pytest.approx(1)
 
 
@@ -112,7 +112,7 @@ def test_a_trace_says_it_of_its_flagged_rows_alone(lora: TracedWorld, tmp_path: 
     assert f"These {N_FAULTY} rows account for about {bad.explained.share:.0%}" in " ".join(str(result).split())
     (ordinary,) = tracer.trace("Name fruit 7", "pears")
     assert ordinary.explained is None
-    (other,) = tracer.trace(PROMPT, RESPONSE, method="repsim")
+    (other,) = tracer.trace(PROMPT, RESPONSE, method="repsim", layer=2)
     assert other.explained is None, "measured with scores that learned fractions weigh"
     (ranked,) = tracer.trace(PROMPT, RESPONSE, verdict=False)
     assert ranked.explained is None
