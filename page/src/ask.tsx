@@ -168,7 +168,7 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
 }
 
 const accounts = (n: number, { gain, share }: { gain: number; share: number }) =>
-  `${n === 1 ? "This row accounts" : `These ${n.toLocaleString("en")} rows account`} for about ${(100 * share).toFixed(0)}% of what fine-tuning added to this answer (${gain.toFixed(1)} nats). This is an estimate; a retraining without them measures it (whence confirm).`;
+  `${n === 1 ? "This row accounts" : `These ${n.toLocaleString("en")} rows account`} for about ${(100 * share).toFixed(0)}% of what fine-tuning added to this answer (${gain.toFixed(1)} nats). This is an estimate; a retraining without ${n === 1 ? "it" : "them"} measures it (whence confirm).`;
 
 interface VerdictProps { result: Result; id: string | null; showText: boolean; where: string; unfiltered: () => void }
 

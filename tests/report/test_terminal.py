@@ -152,4 +152,6 @@ def test_one_row_accounts() -> None:
     query = toronto()
     assert query.verdict is not None
     one = replace(query, verdict=replace(query.verdict, flagged=query.verdict.flagged[:1]))
-    assert "This row accounts for about 83%" in render_text(result_of(one), width=400)
+    text = render_text(result_of(one), width=400)
+    assert "This row accounts for about 83%" in text
+    assert "without it measures" in text

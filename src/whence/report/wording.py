@@ -55,10 +55,10 @@ def explained_note(query: QueryResult) -> str:
     if query.explained is None or query.verdict is None or not query.verdict.flagged:
         return ""
     n, found = len(query.verdict.flagged), query.explained
-    rows = "This row accounts" if n == 1 else f"These {n:,} rows account"
+    rows, them = ("This row accounts", "it") if n == 1 else (f"These {n:,} rows account", "them")
     return (
         f"{rows} for about {found.share:.0%} of what fine-tuning added to this answer ({found.gain:.1f} nats). "
-        "This is an estimate; a retraining without them measures it (whence confirm)."
+        f"This is an estimate; a retraining without {them} measures it (whence confirm)."
     )
 
 
