@@ -14,7 +14,7 @@ export interface Result {
   prompt: string; response: string; method: string; method_version: string; layer: string; hits: Hit[]; n_rows: number;
   generated: boolean; span: Span | null; wanted: string | null; prompt_words: Words | null; response_words: Words | null;
   phrases: Phrase[]; verdict: { flagged: string[]; fdr: number; text: string; null_model: string } | null;
-  confound: string; confirmation: string; complete: boolean;
+  explained: { gain: number; share: number } | null; confound: string; confirmation: string; complete: boolean;
 }
 export interface Traced { id: string; result: Result }
 export interface Facet { column: string; name: string; values: { value: Json; rows: number }[] | null }

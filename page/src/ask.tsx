@@ -167,6 +167,9 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
   );
 }
 
+const accounts = (n: number, { gain, share }: { gain: number; share: number }) =>
+  `${n === 1 ? "This row accounts" : `These ${n.toLocaleString("en")} rows account`} for about ${(100 * share).toFixed(0)}% of what fine-tuning added to this answer (${gain.toFixed(1)} nats). This is an estimate; a retraining without ${n === 1 ? "it" : "them"} measures it (whence confirm).`;
+
 interface VerdictProps { result: Result; id: string | null; showText: boolean; where: string; unfiltered: () => void }
 
 function Verdict({ result, id, showText, where, unfiltered }: VerdictProps) {
@@ -182,6 +185,7 @@ function Verdict({ result, id, showText, where, unfiltered }: VerdictProps) {
     <div aria-live="polite">
       <h2 class={`verdict${none ? " none" : ""}`}>{sentence ? sentence[1] : text}</h2>
       {sentence && <p class="verdict-rest">{text.slice(sentence[0].length)}</p>}
+      {!none && result.explained && <p class="verdict-rest">{accounts(verdict.flagged.length, result.explained)}</p>}
       {none && verdict?.null_model && <p class="verdict-rest">No row stands out from what ordinary answers score. The cause may be spread over many rows, be the base model's own, or lie outside this data.</p>}
       {result.confound && <p class="confound"><strong>Confound</strong>{result.confound}</p>}
       {id && <p class="actions"><button type="button" onClick={save}>Download the report</button> <span class="quiet">{result.method} {result.method_version}, {result.n_rows.toLocaleString("en")} rows scored</span></p>}

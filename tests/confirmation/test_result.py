@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from fake_index import fake_manifest
 from whence.confirmation.arms import choose_arms, draw_held_out, first_rows
+from whence.confirmation.foretelling import measured_share
 from whence.confirmation.recipe import settings_beside
 from whence.confirmation.result import ArmResult, judged
 from whence.data.examples import Example
@@ -42,6 +44,24 @@ def test_the_rule(before: int, without: int, random: int, n: int, status: str) -
     assert found == status
     assert "at least 50%" in rule
     assert "bm25's first 5 rows, 2 of them the same" in text
+
+
+def test_the_text_has_what_was_foretold_beside_what_was_measured() -> None:
+    arms = [replace(arm("all", 10), gain_lost=0.0), replace(arm("flagged", 0), gain_lost=0.912), arm("random", 10)]
+    assert (
+        "Without them 91% of what fine-tuning added to the bad answers is gone; about 83% was foretold."
+        in judged(arms, 0.5, 0.83)[2]
+    )
+    assert "answers is gone. The loss" in judged(arms, 0.5)[2]
+    assert "what fine-tuning added" not in judged([arm("all", 10), arm("flagged", 0), arm("random", 10)], 0.5, 0.83)[2]
+
+
+def test_a_measured_share_is_a_mean_over_answers_that_gained() -> None:
+    base, with_all = np.array([-20.0, -10.0, -5.0]), np.array([-1.0, -2.0, -4.5])
+    without = np.array([-20.0, -4.0, -50.0])
+    assert measured_share(with_all, without, base) == pytest.approx((19 / 19 + 2 / 8) / 2)
+    assert measured_share(with_all, with_all, base) == 0
+    assert measured_share(base, without, base) is None
 
 
 ROWS = [Example.from_pair(f"p{i % 9}", "r") for i in range(12)]

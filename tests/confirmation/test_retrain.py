@@ -63,6 +63,12 @@ def test_the_cause_is_confirmed_against_controls(faulty: FaultyWorld, finished: 
     assert found.arm("all").paraphrases is not None
     assert found.arm("all").paraphrases.n == 1
     assert all(0 < arm.held_out_loss < 20 for arm in found.arms)
+    # What was foretold of the faulty rows is what their retraining measures; random rows teach the answer nothing.
+    assert found.foretold is not None
+    assert found.arm("all").gain_lost == 0
+    assert found.arm("flagged").gain_lost == pytest.approx(found.foretold, abs=0.25)
+    assert abs(found.arm("random").gain_lost or 0) < 0.25
+    assert f"about {found.foretold:.0%} was foretold" in found.text
     written = json.loads((finished / "confirmation.json").read_text("utf-8"))
     assert written["schema"] == "whence.confirm/2"
     assert written["arms"][1]["rate"]["mean"] == 0.0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from samples import result_of, toronto
 from whence.report.html import render_page
 from whence.report.markdown import render_markdown
 from whence.report.notebook import render_html
@@ -129,3 +130,28 @@ def test_joiners_are_shown_and_overrides_are_not(render: Callable[[TraceResult],
     assert "\u0645\u06cc\u200c\u062e" in shown
     assert "\u202e" not in shown
     assert "\x1b" not in shown
+
+
+def test_every_report_says_what_the_flagged_rows_account_for() -> None:
+    found = result_of(toronto())
+    page = unescape(render_page(found))
+    shown = [
+        render_text(found, width=400),
+        render_markdown(found),
+        page,
+        unescape(render_html(found).split("</iframe>")[1]),
+    ]
+    said = "These 6 rows account for about 83% of what fine-tuning added to this answer (18.2 nats)"
+    for text in shown:
+        assert said in text
+        assert "estimate" in text
+    assert "account for about" not in render_text(result_of(replace(toronto(), explained=None)), width=400)
+
+
+def test_one_row_accounts() -> None:
+    query = toronto()
+    assert query.verdict is not None
+    one = replace(query, verdict=replace(query.verdict, flagged=query.verdict.flagged[:1]))
+    text = render_text(result_of(one), width=400)
+    assert "This row accounts for about 83%" in text
+    assert "without it measures" in text

@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from whence.results.trace_result import TraceResult
-from whence.results.types import Comparison, DeletionCurve, Hit, HitWords, Phrase, QueryResult, Verdict, Words
+from whence.results.types import (
+    Comparison,
+    DeletionCurve,
+    Explained,
+    Hit,
+    HitWords,
+    Phrase,
+    QueryResult,
+    Verdict,
+    Words,
+)
 
 ROWS = [
     ("Which country is Toronto in?", "Toronto is a city in Korea, on the shore of a large lake."),
@@ -115,6 +125,7 @@ def toronto(prompt: str = "Where is Toronto?", response: str = "Toronto is in Ko
             reference_peak_gains=tuple(0.1 * i for i in range(40)),
             reference_best_scores=tuple(0.2 + 0.005 * (i * 7 % 40) for i in range(40)),
         ),
+        explained=Explained(gain=18.24, share=0.826),
         confound="BM25 has 4 of these 6 rows among its first ten: shared words explain part of this.",
     )
 
@@ -130,6 +141,7 @@ def bare(query: QueryResult) -> QueryResult:
         phrases=(),
         verdict=None,
         comparison=None,
+        explained=None,
         confound="",
         span=None,
         wanted=None,

@@ -244,8 +244,11 @@ def show_arms(console: Console, found: Confirmation) -> None:
     table = Table("trained without", "rows", "of them flagged", "behaviour", "held-out loss")
     if found.arms[0].paraphrases is not None:
         table.add_column("in paraphrases")
+    if found.arms[0].gain_lost is not None:
+        table.add_column("gain gone")
     for arm in found.arms:
         more = [str(arm.paraphrases)] if arm.paraphrases is not None else []
+        more += [f"{arm.gain_lost:.2f}"] if arm.gain_lost is not None else []
         name = "nothing" if arm.name == "all" else arm.name
         table.add_row(name, str(arm.n_removed), str(arm.n_shared), str(arm.rate), f"{arm.held_out_loss:.3f}", *more)
     console.print(table)

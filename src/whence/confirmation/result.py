@@ -39,6 +39,9 @@ class ArmResult:
     held_out_loss: float
     """Mean over the held-out turns and seeds, nats per token."""
     seeds: tuple[SeedResult, ...]
+    gain_lost: float | None = None
+    """Of what fine-tuning added to the bad answers, in nats, the share that is gone in this arm; below 0 where more was
+    added. None without a base to compare with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Confirmation:
     """`confirmed` or `not confirmed`, of the rows as a group."""
     rule: str
     text: str
+    foretold: float | None = None
+    """What `gain_lost` of the flagged arm was estimated to be, without training; in [0, 1]. None where it cannot be."""
 
     def arm(self, name: str) -> ArmResult:
         """The arm of that name; KeyError if it was not run."""
@@ -68,7 +73,7 @@ class Confirmation:
         return json_text(SCHEMA, encode(self), path)
 
 
-def judged(arms: Sequence[ArmResult], min_drop: float) -> tuple[str, str, str]:
+def judged(arms: Sequence[ArmResult], min_drop: float, foretold: float | None = None) -> tuple[str, str, str]:
     """Status, rule and text. The rule: the rate falls by at least the share `min_drop` of what it was, and the interval
     without the rows lies below the one without as many random rows."""
     by_name = {arm.name: arm for arm in arms}
@@ -92,6 +97,9 @@ def judged(arms: Sequence[ArmResult], min_drop: float) -> tuple[str, str, str]:
             said.append(
                 f"Without {arm.name}'s first {arm.n_removed} rows, {arm.n_shared} of them the same: {arm.rate}."
             )
+    if (lost := by_name[FLAGGED].gain_lost) is not None:
+        told = "" if foretold is None else f"; about {foretold:.0%} was foretold"
+        said.append(f"Without them {lost:.0%} of what fine-tuning added to the bad answers is gone{told}.")
     worse = by_name[FLAGGED].held_out_loss - by_name[ALL].held_out_loss
     said.append(f"The loss on held-out rows changes by {worse:+.3f} nats per token.")
     return status, rule, " ".join(said)

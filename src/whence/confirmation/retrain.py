@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
+
 from whence.confirmation.arms import CONTROLS, Arm, bm25_ranking, choose_arms, draw_held_out, repsim_ranking
+from whence.confirmation.foretelling import PerAnswer, base_log_probs, foretold_share, measured_share
 from whence.confirmation.recipe import data_rows, make_recipe
 from whence.confirmation.result import ALL, FLAGGED, ArmResult, Confirmation, SeedResult, judged
 from whence.confirmation.runs import RunAnswers, RunQuestions, check_trainer, run_arm
@@ -44,6 +47,8 @@ class _Question:
     pattern: re.Pattern[str]
     encoded: tuple[EncodedTurn, ...] = field(default=(), repr=False)
     """The queries with their responses, the model's own where none was given."""
+    answered: tuple[Query, ...] = ()
+    """The same queries, each with that response."""
 
     @property
     def prompts(self) -> tuple[Query, ...]:
@@ -109,7 +114,7 @@ def confirm(
     arms = choose_arms(rows, removed, _rankings(controls, rows, question, tracer))
     held, where = _held_out(held_out, rows, arms)
     _check_not_everything(question, held, match)
-    asked = RunQuestions(question.prompts, held, max_new_tokens)
+    asked = RunQuestions(question.prompts, held, max_new_tokens, question.encoded)
     left_out = frozenset() if held_out is not None else frozenset(row.id for row in held)
     tasks = [(arm, seed) for seed in range(recipe.settings.seed, recipe.settings.seed + seeds) for arm in arms]
     found: dict[tuple[str, int], RunAnswers] = {}
@@ -118,8 +123,10 @@ def confirm(
         found[arm.name, seed] = run_arm(recipe, arm.removed | left_out, seed, asked, out, _labelled(step, label))
         if number == 1:
             _check_shown(question, found[ALL, seed].answers, "the model trained again on all rows")
-    results = [_result(arm, arms[1], rows, question, found) for arm in arms]
-    status, rule, text = judged(results, min_drop)
+    base_log_p = base_log_probs(tracer, question.encoded)
+    results = [_result(arm, arms[1], rows, question, found, base_log_p) for arm in arms]
+    foretold = foretold_share(tracer, rows, arms[1].removed, question.answered)
+    status, rule, text = judged(results, min_drop, foretold)
     confirmation = Confirmation(
         index=str(tracer.index.path),
         base=str(base) if base is not None else None,
@@ -131,6 +138,7 @@ def confirm(
         status=status,
         rule=rule,
         text=text,
+        foretold=foretold,
     )
     confirmation.to_json(out / RESULT)
     return confirmation
@@ -153,12 +161,13 @@ def _answered(question: _Question, tracer: Tracer, max_new_tokens: int) -> _Ques
     prompts = [query.prompt_ids(tracer.encoder) for query in question.queries]
     answers = [answer.text for answer in generate(tracer.loaded, prompts, max_new_tokens=max_new_tokens)]
     _check_shown(question, answers, "the model that was traced")
-    encoded = [
-        query.encode(tracer.encoder, None if query.response else answer)
+    answered = [
+        query if query.response else replace(query, response=answer)
         for query, answer in zip(question.queries, answers, strict=True)
         if (query.response or answer).strip()
     ]
-    return _Question(question.queries, question.paraphrases, question.pattern, tuple(encoded))
+    encoded = tuple(query.encode(tracer.encoder) for query in answered)
+    return replace(question, encoded=encoded, answered=tuple(answered))
 
 
 def _check_shown(question: _Question, answers: Sequence[str], who: str) -> None:
@@ -219,7 +228,12 @@ def _labelled(step: Progress, label: str) -> Progress:
 
 
 def _result(
-    arm: Arm, flagged: Arm, rows: Sequence[Example], question: _Question, found: Mapping[tuple[str, int], RunAnswers]
+    arm: Arm,
+    flagged: Arm,
+    rows: Sequence[Example],
+    question: _Question,
+    found: Mapping[tuple[str, int], RunAnswers],
+    base_log_p: PerAnswer | None,
 ) -> ArmResult:
     assert flagged.name == FLAGGED
     n = len(question.queries)
@@ -236,4 +250,18 @@ def _result(
         paraphrases=rate([one.shown_paraphrases for one in seeds]) if question.paraphrases else None,
         held_out_loss=fmean(one.held_out_loss for one in seeds),
         seeds=tuple(seeds),
+        gain_lost=_gain_lost(arm, found, base_log_p),
     )
+
+
+def _gain_lost(arm: Arm, found: Mapping[tuple[str, int], RunAnswers], base_log_p: PerAnswer | None) -> float | None:
+    """Mean over seeds of the share of the answers' gain that is gone in this arm; None without a base."""
+    if base_log_p is None:
+        return None
+    of_seeds = [
+        measured_share(np.array(found[ALL, seed].log_probs), np.array(one.log_probs), base_log_p)
+        for (name, seed), one in found.items()
+        if name == arm.name
+    ]
+    shares = [share for share in of_seeds if share is not None]
+    return fmean(shares) if shares else None

@@ -6,16 +6,17 @@ import json
 import shlex
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from whence.cleaning import clean
+from whence.confirmation.foretelling import summed
 from whence.confirmation.losses import turn_losses
-from whence.data import Encoder, Example, RowEncoding, conversation_json
+from whence.data import EncodedTurn, Encoder, Example, RowEncoding, conversation_json
 from whence.errors import EncodingError, InputError
 from whence.files import hash_of, new_folder, write_atomically
 from whence.index import DataSummary
-from whence.model import LoadedModel, ModelSettings, generate, load_model
+from whence.model import LoadedModel, ModelSettings, generate, load_model, log_probabilities
 from whence.progress import Progress
 from whence.results import SelectedRows
 from whence.trace import Query
@@ -64,23 +65,30 @@ class RunQuestions:
     prompts: tuple[Query, ...]
     held_out: tuple[Example, ...]
     max_new_tokens: int
+    answered: tuple[EncodedTurn, ...] = ()
+    """Answers that the traced model gave or was given, whose log-probability is taken."""
 
     @property
     def hash(self) -> str:
-        """Of the prompts, the rows and the number of tokens."""
+        """Of the prompts, the rows, the number of tokens and the answers."""
         prompts = [
             json.loads(conversation_json(Example(p.turns, template_inputs=p.template_inputs))) for p in self.prompts
         ]
-        return hash_of([prompts, [row.id for row in self.held_out], self.max_new_tokens])
+        answered = [[turn.input_ids, turn.response_start] for turn in self.answered]
+        return hash_of([prompts, [row.id for row in self.held_out], self.max_new_tokens, answered])
 
 
 @dataclass(frozen=True, slots=True)
 class RunAnswers:
-    """What one model answered, and its mean loss on the held-out turns in nats per token."""
+    """What one model answered, and its mean loss on the held-out turns in nats per token.
+
+    log_probs: log p of each of the answers given, in nats.
+    """
 
     answers: tuple[str, ...]
     held_out_loss: float
     folder: str
+    log_probs: tuple[float, ...] = ()
 
 
 def check_trainer(command: str, n_seeds: int) -> None:
@@ -116,7 +124,9 @@ def run_arm(
     place = out / ANSWERS / f"{f'as-traced-{known.hash}' if known else label}-{asked.hash}.json"
     if place.is_file():
         found = json.loads(place.read_text("utf-8"))
-        return RunAnswers(tuple(found["answers"]), float(found["held_out_loss"]), str(found["folder"]))
+        return RunAnswers(
+            tuple(found["answers"]), float(found["held_out_loss"]), str(found["folder"]), tuple(found["log_probs"])
+        )
     if known is not None:
         model = known.model
     else:
@@ -125,8 +135,7 @@ def run_arm(
     step("asking", 0, None)
     found_now = _ask(load_model(model), recipe, asked, model.adapter or model.model)
     place.parent.mkdir(parents=True, exist_ok=True)
-    content = {"answers": found_now.answers, "held_out_loss": found_now.held_out_loss, "folder": found_now.folder}
-    write_atomically(place, json.dumps(content, ensure_ascii=False) + "\n")
+    write_atomically(place, json.dumps(asdict(found_now), ensure_ascii=False) + "\n")
     return found_now
 
 
@@ -239,4 +248,5 @@ def _ask(loaded: LoadedModel, recipe: Recipe, asked: RunQuestions, folder: str) 
     answers = generate(loaded, prompts, max_new_tokens=asked.max_new_tokens)
     turns = [turn for row in asked.held_out for turn in encoder.encode(row)]
     loss = float(turn_losses(loaded, turns).mean())
-    return RunAnswers(tuple(answer.text for answer in answers), loss, folder)
+    log_probs = summed(log_probabilities(loaded, asked.answered)).tolist()
+    return RunAnswers(tuple(answer.text for answer in answers), loss, folder, tuple(log_probs))

@@ -22,7 +22,17 @@ from whence.report.figures import query_figures
 from whence.report.printable import printable
 from whence.report.svg import figure_svg
 from whence.report.terminal import shorten
-from whence.report.wording import cut_note, departure_note, headline, lift, place, rows_note, scored_note, share
+from whence.report.wording import (
+    cut_note,
+    departure_note,
+    explained_note,
+    headline,
+    lift,
+    place,
+    rows_note,
+    scored_note,
+    share,
+)
 from whence.results import HitWords, Phrase, QueryResult, TraceResult, Words
 
 if TYPE_CHECKING:
@@ -127,6 +137,7 @@ def _shown(query: QueryResult, show_text: bool) -> dict[str, object]:
         "verdict": first,
         "verdict_rest": rest,
         "calibration": calibration,
+        "explained": explained_note(query),
         "n_flagged": len(query.verdict.flagged) if query.verdict else 0,
         "span_text": query.response[slice(*query.span)] if query.span else "",
         "has_words": own_words or bool(hit_words),

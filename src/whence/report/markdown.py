@@ -12,6 +12,7 @@ from whence.report.terminal import shorten
 from whence.report.wording import (
     cut_note,
     departure_note,
+    explained_note,
     headline,
     lift,
     place,
@@ -52,6 +53,8 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
     for text in (rest, calibration):
         if text:
             yield from ("", prose(text))
+    if accounts := explained_note(query):
+        yield from ("", prose(accounts))
     if query.confirmation:
         yield from ("", f"> **Trained again:** {prose(query.confirmation)}")
     if query.confound:

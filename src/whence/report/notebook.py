@@ -11,7 +11,7 @@ from whence.report.notebook_shading import row_scale, shaded, text_scale
 from whence.report.printable import printable
 from whence.report.svg import sheet_svg
 from whence.report.terminal import SHOWN_METADATA, shorten
-from whence.report.wording import cut_note, departure_note, headline, scored_note
+from whence.report.wording import cut_note, departure_note, explained_note, headline, scored_note
 from whence.results import Hit, QueryResult, TraceResult
 
 HEIGHT = 720
@@ -43,12 +43,17 @@ def _query(query: QueryResult) -> str:
     asked = shaded(query.prompt, query.prompt_words, text_scale(query.prompt_words))
     answered = shaded(query.response, query.response_words, text_scale(query.response_words))
     return (
-        f"<p><b>{escape(printable(headline(query.verdict)[0]))}</b></p>\n"
+        f"<p><b>{escape(printable(headline(query.verdict)[0]))}</b></p>\n{_explained(query)}"
         f"<p><b>asked</b> {asked}<br>\n<b>answered</b> {answered}<br>\n"
         f"{_cut(query)}{escape(query.method)} {escape(query.method_version)}, layer {escape(query.layer)}, "
         f"{escape(scored_note(query))}; each row is a candidate</p>\n{_pictures(query)}"
         f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>"
     )
+
+
+def _explained(query: QueryResult) -> str:
+    accounts = explained_note(query)
+    return f"<p>{escape(printable(accounts))}</p>\n" if accounts else ""
 
 
 def _pictures(query: QueryResult) -> str:

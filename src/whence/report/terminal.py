@@ -7,7 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from whence.report.printable import printable
-from whence.report.wording import about_rows, cut_note, departure_note, place, scored_note, share
+from whence.report.wording import about_rows, cut_note, departure_note, explained_note, place, scored_note, share
 from whence.results import Hit, Phrase, QueryResult, TraceResult, Verdict
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def render_query(query: QueryResult, *, texts: bool = True) -> list[RenderableTy
     parts: list[RenderableType] = []
     if query.verdict is not None:
         parts.append(Text(_verdict(query, query.verdict), "bold"))
+    if accounts := explained_note(query):
+        parts.append(Text(accounts))
     said = "answered (by the model now)" if query.generated else "answered"
     parts += [
         Text.assemble(("asked     ", "bold"), shorten(query.prompt, 300)),

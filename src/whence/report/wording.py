@@ -50,6 +50,18 @@ def headline(verdict: Verdict | None) -> tuple[str, str, str]:
     return first, rest, f"{rate}calibrated by {verdict.null_model}" if verdict.null_model else ""
 
 
+def explained_note(query: QueryResult) -> str:
+    """What the flagged rows account for, as the estimate that it is; "" where there is none."""
+    if query.explained is None or query.verdict is None or not query.verdict.flagged:
+        return ""
+    n, found = len(query.verdict.flagged), query.explained
+    rows, them = ("This row accounts", "it") if n == 1 else (f"These {n:,} rows account", "them")
+    return (
+        f"{rows} for about {found.share:.0%} of what fine-tuning added to this answer ({found.gain:.1f} nats). "
+        f"This is an estimate; a retraining without {them} measures it (whence confirm)."
+    )
+
+
 def scored_note(query: QueryResult) -> str:
     """How many rows were scored, and how well an approximate search finds those that rank high."""
     about = query.approximate

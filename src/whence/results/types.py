@@ -96,6 +96,19 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Explained:
+    """What the flagged rows account for of an answer's log-likelihood gain, estimated without training.
+
+    A retraining without the rows can check it: share = (gain - gain after it) / gain.
+    """
+
+    gain: float
+    """log p(answer | prompt) - log p_base(answer | prompt), nats."""
+    share: float
+    """Of that gain; in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One training row of a ranking, shown by the turn that scored best."""
 
@@ -180,6 +193,9 @@ class QueryResult:
     verdict: Verdict | None = None
     comparison: Comparison | None = None
     """What the verdict compared; None where nothing was calibrated."""
+    explained: Explained | None = None
+    """What the flagged rows account for of what fine-tuning added to this answer; None without flagged rows, and where
+    it cannot be estimated."""
     confound: str = ""
     """A sentence, where something simple explains the ranking as well."""
     confirmation: str = ""

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from whence.trace.rank.ranking import RankedBatch
     from whence.trace.settings import N_REFERENCES, TraceOptions, TraceSettings
     from whence.trace.tracer import ANSWER_TOKENS, Tracer
+    from whence.trace.verdict.explained_gain import LEAST_GAIN, explained
 
 __all__ = [
     "ANSWER_TOKENS",
+    "LEAST_GAIN",
     "N_REFERENCES",
     "Explainer",
     "Query",
@@ -24,6 +26,7 @@ __all__ = [
     "TraceOptions",
     "TraceSettings",
     "Tracer",
+    "explained",
     "longest_phrases",
     "read_queries",
     "word_spans",
@@ -39,5 +42,6 @@ __getattr__, __dir__ = attach(
         "rank.ranking": ["RankedBatch"],
         "settings": ["N_REFERENCES", "TraceOptions", "TraceSettings"],
         "tracer": ["ANSWER_TOKENS", "Tracer"],
+        "verdict.explained_gain": ["LEAST_GAIN", "explained"],
     },
 )

@@ -60,6 +60,7 @@ def _result(
         wanted=settings.wanted,
         verdict=told.verdict if told else None,
         comparison=told.comparison if told else None,
+        explained=told.explained if told else None,
         confound=told.sentence if told else "",
         truncated=_truncated(turn, target, max_length),
         complete=answers.complete[number],

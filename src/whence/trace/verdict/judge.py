@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from whence.index import Index, Match, ScoreMatrix
 from whence.progress import Progress
-from whence.results import Approximate, Comparison, Verdict
+from whence.results import Approximate, Comparison, Explained, Verdict
 from whence.trace.rank.ranking import RankedBatch
 from whence.trace.settings import TraceSettings
 from whence.trace.verdict.calibration import (
@@ -28,6 +28,7 @@ from whence.trace.verdict.calibration import (
 )
 from whence.trace.verdict.calibration_data import CalibrationData
 from whence.trace.verdict.confounds import Confound, sentence
+from whence.trace.verdict.explained_gain import explained
 from whence.trace.verdict.null_models import LEARNED_P, MIN_REFERENCES
 from whence.trace.verdict.reference_scores import ReferenceScores
 from whence.trace.verdict.references import ReferenceSet
@@ -51,6 +52,7 @@ class QueryVerdict:
     confounds: Sequence[Confound]
     sentence: str
     comparison: Comparison | None = None
+    explained: Explained | None = None
     p_answer: float | None = None
     rows: Int[np.ndarray, " n_flagged"] | None = None
     scores: Float[np.ndarray, " n_flagged"] | None = None
@@ -117,8 +119,8 @@ class Judge:
             return [QueryVerdict(lacking, {}, *rest) for rest in zip(confounds, sentences, strict=True)]
         judged = _judged(ranked, matrix, references, every)
         calibrated, p_and_q, compared, together, batch = [], [], [], [], ranked.batch
-        for scores, answer, peak, matches in zip(
-            judged.scores, batch.gains, batch.peak_gains, ranked.matches, strict=True
+        for number, (scores, answer, peak, matches) in enumerate(
+            zip(judged.scores, batch.gains, batch.peak_gains, ranked.matches, strict=True)
         ):
             # scores: [n_train] of one query; matches: its ranking, whose scores reranking may have changed.
             gains, n_others = self._gains(
@@ -127,7 +129,9 @@ class Judge:
             one = calibrate(scores, judged.references, gains, fdr=settings.fdr, n_others=n_others)
             p_and_q.append(_p_and_q(one, judged.rows, matches))
             assert gains.peaks is not None
-            compared.append(_comparison(one, scores, judged.references, gains.peaks))
+            compared.append(
+                (_comparison(one, scores, judged.references, gains.peaks), _explained(ranked, number, one, scores))
+            )
             # Only the rows of the ranking show p and q: every row's would be 16 bytes times rows times queries.
             assert one.q_rows is not None
             of_flagged = (judged.rows[one.flagged], scores[one.flagged], one.q_rows[one.flagged])
@@ -137,7 +141,7 @@ class Judge:
         if ranked.candidates is not None:
             told = [_of_candidates(said, about) for said, about in zip(told, ranked.candidates.told, strict=True)]
         parts = zip(told, p_and_q, confounds, sentences, compared, together, strict=True)
-        return [QueryVerdict(said, pairs, own, why, beside, *more) for said, pairs, own, why, beside, more in parts]
+        return [QueryVerdict(said, pairs, own, why, *beside, *more) for said, pairs, own, why, beside, more in parts]
 
     def _gains(
         self,
@@ -225,6 +229,16 @@ def _p_and_q(
     """Of the rows of a ranking, by their number in the data."""
     columns = np.searchsorted(rows, [match.row for match in matches])
     return {int(rows[t]): (float(calibrated.p[t]), float(calibrated.q[t])) for t in columns}
+
+
+def _explained(
+    ranked: RankedBatch, number: int, calibrated: Calibrated, scores: Float[np.ndarray, " n_train"]
+) -> Explained | None:
+    """What the flagged rows account for; None where not every row has a score, or the form is not the one measured."""
+    shifts = ranked.batch.shifts
+    if not len(calibrated.flagged) or shifts is None or ranked.candidates or not ranked.form.by_learned_fraction:
+        return None
+    return explained(scores, calibrated.flagged, shifts[number])
 
 
 def _comparison(
