@@ -79,6 +79,9 @@ class Gains:
     rows: PerRow
     flags: ReferenceFlags | None = None
     peaks: PeakGains | None = None
+    outlying: Bool[np.ndarray, " n_reference"] | None = None
+    """References of a kind that is itself out of the ordinary; see `reference_kinds`. Left out where most answers were
+    learned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,8 @@ def calibrate(
         q[t]       = max(Benjamini-Hochberg(p over the learned rows)[t], p_answer),        flagged = {t: q[t] <= fdr}
 
         v          = (mean of the twenty largest s) (peak gain of the answer),   v[r] the same of reference r, over the
-                     references that share few of the twenty best rows and were drawn from no row under suspicion
+                     references that share few of the twenty best rows, were drawn from no row under suspicion and are
+                     of no kind that is itself out of the ordinary
 
     Either factor alone is high for some ordinary answers: a common kind of answer has rows that score high, and a long
     one gains many nats. exp(-gain) bounds the chance that an answer drawn from the base model is made so much likelier
@@ -191,10 +195,13 @@ def calibrate(
             # Two rows or more are a cause of its own; one may be a near copy of the reference's prompt. Where most
             # answers were learned, every answer has such rows, and they say nothing.
             kept &= gains.flags.count < 2
+        if gains.outlying is not None and learned:
+            # Another fault is no ordinary answer to be compared with.
+            kept &= ~gains.outlying
         n_compared = int(kept.sum())
         if gains.peaks is not None:
             v = _best_mean(values) * max(gains.peaks.answer, 0.0)
-            of_references = references.best_means[kept] * np.maximum(gains.peaks.references[kept], 0.0)
+            of_references = heights_times_gains(references, gains.peaks)[kept]
             p_answer = max(_base_chance_of(gains.answer), _conformal(float(v), of_references))
         elif gains.flags is not None and by_score:
             of_references = gains.flags.mean_score[kept]
@@ -208,6 +215,11 @@ def calibrate(
     ordered = flagged[np.argsort(-values[flagged], kind="stable")]
     jointly = gains is not None and gains.peaks is not None
     return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score, jointly, kept, q_rows)
+
+
+def heights_times_gains(references: ReferenceScores, peaks: PeakGains) -> Float[np.ndarray, " n_reference"]:
+    """v[r] = (mean score of its twenty best rows) max(peak gain, 0), by which answers are compared."""
+    return np.asarray(references.best_means * np.maximum(peaks.references, 0.0))
 
 
 def mostly_learned(gains: Gains) -> bool:
@@ -367,6 +379,7 @@ __all__ = [
     "calibrate",
     "columns_of",
     "gain_p_value",
+    "heights_times_gains",
     "mostly_learned",
     "reference_flags",
     "uncalibrated",

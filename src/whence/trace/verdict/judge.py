@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from whence.index import Index, Match, ScoreMatrix
 from whence.progress import Progress
@@ -21,6 +21,7 @@ from whence.trace.verdict.calibration import (
     ReferenceFlags,
     base_chance,
     calibrate,
+    heights_times_gains,
     mostly_learned,
     reference_flags,
     uncalibrated,
@@ -30,6 +31,7 @@ from whence.trace.verdict.calibration_data import CalibrationData
 from whence.trace.verdict.confounds import Confound, sentence
 from whence.trace.verdict.explained_gain import explained
 from whence.trace.verdict.null_models import LEARNED_P, MIN_REFERENCES
+from whence.trace.verdict.reference_kinds import outlying
 from whence.trace.verdict.reference_scores import ReferenceScores
 from whence.trace.verdict.references import ReferenceSet
 from whence.trace.verdict.row_table import MOST_RECORDS, RowTable
@@ -92,6 +94,7 @@ class Judge:
         self._index, self.data = index, data
         self._table: tuple[str | None, RowTable] | None = None
         self._references: tuple[object, ReferenceScores, ReferenceSet] | None = None
+        self._outlying: tuple[tuple[bytes, float], Bool[np.ndarray, " n_reference"]] | None = None
         self._flags: tuple[ReferenceScores, tuple[float, bytes], ReferenceFlags] | None = None
 
     def shows_confounds(self) -> bool:
@@ -168,9 +171,22 @@ class Judge:
             chance = np.delete(base_chance(of_all), places)
             n_others = int((np.isnan(chance) | (chance <= LEARNED_P)).sum())
             whole = replace(gains, rows=of_all)
-        if not mostly_learned(gains):
+        if mostly_learned(gains):
+            gains = replace(gains, outlying=self._outlying_of(judged.whole, gains.peaks, fdr))
+        else:
             gains = replace(gains, flags=self._reference_flags(judged.whole, whole, fdr))
         return gains, n_others
+
+    def _outlying_of(
+        self, references: ReferenceScores, peaks: PeakGains | None, fdr: float
+    ) -> Bool[np.ndarray, " n_reference"]:
+        """References of a kind that is out of the ordinary, found once for queries that ask alike."""
+        assert peaks is not None
+        key = references.best_means.tobytes(), fdr
+        if self._outlying is None or self._outlying[0] != key:
+            v = heights_times_gains(references, peaks)
+            self._outlying = key, outlying(references.best_rows, v, fdr)
+        return self._outlying[1]
 
     def _reference_flags(self, references: ReferenceScores, gains: Gains, fdr: float) -> ReferenceFlags:
         """Rows flagged for each reference, found once for queries that ask alike and know the same gains."""
