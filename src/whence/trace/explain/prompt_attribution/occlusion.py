@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.data import EncodedTurn
-from whence.model import log_probabilities
+from whence.model import changed_log_probabilities
 from whence.trace.explain.prompt_attribution.comparison import Comparison, ResponseWeights, Score, WordTokens, without
 
 MAX_UNITS = 96
@@ -86,8 +86,9 @@ class LossOcclusion:
         own = [_loss_weights(one) for one in weights]
         all_weights = [*own, *(own[turn] for turn, _ in drops)]
         # log p of each response token, [n] a turn, of the whole turns and of each without a run of words.
-        logs = log_probabilities(comparison.loaded, [*turns, *changed], max_tokens=comparison.max_tokens)
-        losses = [-(weight @ log.double()) for weight, log in zip(all_weights, logs, strict=True)]
+        versions = [(i, turn) for (i, _), turn in zip(drops, changed, strict=True)]
+        whole, less = changed_log_probabilities(comparison.loaded, turns, versions, max_tokens=comparison.max_tokens)
+        losses = [-(weight @ log.double()) for weight, log in zip(all_weights, [*whole, *less], strict=True)]
         return _means(words, drops, losses[len(turns) :], [losses[turn] for turn, _ in drops])
 
 
