@@ -6,12 +6,12 @@ import random
 
 import pytest
 import torch
-from torch import nn
 
+from counted import tokens_run
 from oracles import before_oracle
 from tiny import CONFIGS, VOCAB_SIZE, tiny_model, tiny_tokenizer
 from whence.data.examples import EncodedTurn
-from whence.model.changed_turns import changed_log_probabilities
+from whence.model.changed_turns import turn_groups
 from whence.model.likelihood import log_probabilities
 from whence.model.loading import LoadedModel
 from whence.model.prefixes import shares_prefixes
@@ -37,18 +37,6 @@ def turns_behind(common: int, n: int, seed: int = 0) -> list[EncodedTurn]:
         ids = [*begin, *(rng.randrange(4, VOCAB_SIZE) for _ in range(prompt + response))]
         found.append(EncodedTurn(0, tuple(ids), common + prompt, "", (), "", ""))
     return found
-
-
-def tokens_run(loaded: LoadedModel) -> list[int]:
-    """Grows by the positions, padding included, of each pass of the decoder."""
-    shares_prefixes(loaded)  # proven before anything is counted
-    seen: list[int] = []
-
-    def hook(module: nn.Module, args: object, output: object) -> None:
-        seen.append(output.last_hidden_state[..., 0].numel())  # type: ignore[attr-defined]
-
-    loaded.blocks.decoder.register_forward_hook(hook)
-    return seen
 
 
 def without_one(turn: EncodedTurn, token: int) -> EncodedTurn:
@@ -97,17 +85,22 @@ def test_changed_turns_equal_whole_ones(family: str, max_tokens: int) -> None:
     changed = [
         (i, without_one(turn, token)) for i, turn in enumerate(turns) for token in range(turn.t, -1, -2) if turn.t > 0
     ]
-    whole, less = changed_log_probabilities(loaded, turns, changed, max_tokens=max_tokens)
-    expected = log_probabilities(loaded, [*turns, *(turn for _, turn in changed)], max_tokens=1)
-    for found, one in zip([*whole, *less], expected, strict=True):
-        assert found.shape == one.shape
-        assert (found - one).abs().max() <= BOUND
+    seen = []
+    for group in turn_groups(loaded, turns, max_tokens=max_tokens):
+        versions = [(group.indices.index(i), turn) for i, turn in changed if i in group.indices]
+        read = [*group.turns, *(turn for _, turn in versions)]
+        expected = log_probabilities(loaded, read, max_tokens=1)
+        for found, one in zip([*group.log_probs, *group.read(versions)], expected, strict=True):
+            assert found.shape == one.shape
+            assert (found - one).abs().max() <= BOUND
+        seen.extend(group.indices)
+    assert sorted(seen) == list(range(len(turns)))
 
 
 def test_changed_turns_are_run_from_where_they_differ_on() -> None:
     loaded, (turn, *_) = made(), turns_behind(60, 1)
     seen = tokens_run(loaded)
-    changed = [(0, without_one(turn, 60))] * 4
-    changed_log_probabilities(loaded, [turn], changed)
+    (group,) = turn_groups(loaded, [turn])
+    group.read([(0, without_one(turn, 60))] * 4)
     length = len(turn.input_ids) - 1
     assert seen == [length, 4 * (length - 1 - 60)]

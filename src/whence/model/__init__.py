@@ -9,7 +9,7 @@ from whence.lazy import attach
 if TYPE_CHECKING:
     from whence.model.before import before_tuning, check_base, has_before, named_base, weights_hash
     from whence.model.blocks import Head, captured
-    from whence.model.changed_turns import changed_log_probabilities
+    from whence.model.changed_turns import TurnGroup, turn_groups
     from whence.model.checkpoint import quiet
     from whence.model.fingerprints import Fingerprint, fingerprint
     from whence.model.generation import Answer, generate, stream_answer
@@ -51,9 +51,9 @@ __all__ = [
     "SameWords",
     "TokenLikelihood",
     "TokenShift",
+    "TurnGroup",
     "before_tuning",
     "captured",
-    "changed_log_probabilities",
     "check_base",
     "choose_layer_from",
     "early_note",
@@ -79,6 +79,7 @@ __all__ = [
     "shift_between",
     "stream_answer",
     "token_shifts",
+    "turn_groups",
     "weights_hash",
     "wide",
 ]
@@ -88,7 +89,7 @@ __getattr__, __dir__ = attach(
     {
         "before": ["before_tuning", "check_base", "has_before", "named_base", "weights_hash"],
         "blocks": ["Head", "captured"],
-        "changed_turns": ["changed_log_probabilities"],
+        "changed_turns": ["TurnGroup", "turn_groups"],
         "checkpoint": ["quiet"],
         "fingerprints": ["Fingerprint", "fingerprint"],
         "generation": ["Answer", "generate", "stream_answer"],

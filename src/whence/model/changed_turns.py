@@ -1,4 +1,4 @@
-"""Log-probabilities of turns and of many changed versions of each, every one read from where it differs on."""
+"""Log-probabilities of turns and of many versions of each, every version read from where it differs on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ from whence.model.prefixes import Kept, common_length, last_states_kept, run_aft
 if TYPE_CHECKING:
     from whence.model.loading import LoadedModel
 
+PADDED = 1.25
+"""A batch of versions pads none to more than this multiple of its length, once it has ENOUGH tokens."""
+ENOUGH = 256
+"""Tokens of a batch from which on its pass costs as its tokens do."""
 WIDTH_OF_KEPT = 4
-"""Most keys and values in a batch of changed turns, as a multiple of `max_tokens`; those it begins with count too."""
+"""Most keys and values in a batch of versions, as a multiple of `max_tokens`; those it begins with count too."""
 
 LogProbabilities = list[Float[Tensor, " n"]]
 """Of each turn, one a response token; nats."""
@@ -27,7 +31,7 @@ LogProbabilities = list[Float[Tensor, " n"]]
 
 @dataclass(frozen=True, slots=True)
 class _Changed:
-    """A changed turn: its number, the place of its turn among those kept, and for how many tokens it begins as that."""
+    """A changed turn: its number, the place of its turn in the group, and for how many tokens it begins as that."""
 
     number: int
     place: int
@@ -40,50 +44,58 @@ class _Changed:
         return self.turn.input_ids[self.common : -1]
 
 
-def changed_log_probabilities(
-    loaded: LoadedModel,
-    turns: Sequence[EncodedTurn],
-    changed: Sequence[tuple[int, EncodedTurn]],
-    *,
-    max_tokens: int = 2048,
-) -> tuple[LogProbabilities, LogProbabilities]:
-    """log p of each response token of all turns, and of all changed ones, on the CPU; as `log_probabilities`.
+@dataclass(frozen=True, slots=True)
+class TurnGroup:
+    """Turns that were run together, and what is needed to read versions of them.
 
-    changed: (i, a version of turns[i]). What a version has in common with its turn at the beginning is not run again
-    where the model allows it (`shares_prefixes`). Turns that do not fit `max_tokens` together follow one another, so
-    that no more keys and values are kept at once.
+    indices: which of all turns these are. log_probs: of each of them, log p of its response tokens.
+    """
 
-    Raises NonFiniteError, naming turns by number, changed ones counted behind the others.
+    loaded: LoadedModel
+    indices: list[int]
+    turns: list[EncodedTurn]
+    log_probs: LogProbabilities
+    max_tokens: int
+    kept: Kept | None
+
+    def read(self, changed: Sequence[tuple[int, EncodedTurn]]) -> LogProbabilities:
+        """log p of each response token of each (i, a version of the i-th turn of the group), nats, on the CPU.
+
+        Raises NonFiniteError, naming versions by number.
+        """
+        if self.kept is None:
+            return log_probabilities(self.loaded, [turn for _, turn in changed], max_tokens=self.max_tokens)
+        versions = []
+        for number, (place, turn) in enumerate(changed):
+            # The state at t predicts the first response token, so it is run in any case.
+            common = min(common_length(turn.input_ids, self.turns[place].input_ids), turn.t)
+            versions.append(_Changed(number, place, common, turn))
+        found: LogProbabilities = [torch.empty(0)] * len(changed)
+        for batch in _batches(versions, self.max_tokens):
+            for one, own in zip(batch, _read(self.loaded, self.kept, batch), strict=True):
+                found[one.number] = own
+        check_log_probabilities(found)
+        return found
+
+
+def turn_groups(loaded: LoadedModel, turns: Sequence[EncodedTurn], *, max_tokens: int = 2048) -> Iterator[TurnGroup]:
+    """The turns in groups of at most `max_tokens` tokens, run: no more keys and values are kept at once.
+
+    What a version has in common with its turn at the beginning is not run again where the model allows it
+    (`shares_prefixes`); of another model all turns are one group. Raises NonFiniteError, naming turns by number.
     """
     if not shares_prefixes(loaded):
-        found = log_probabilities(loaded, [*turns, *(turn for _, turn in changed)], max_tokens=max_tokens)
-        return found[: len(turns)], found[len(turns) :]
-    of_turns: LogProbabilities = [torch.empty(0)] * len(turns)
-    of_changed: LogProbabilities = [torch.empty(0)] * len(changed)
+        found = log_probabilities(loaded, turns, max_tokens=max_tokens)
+        yield TurnGroup(loaded, list(range(len(turns))), list(turns), found, max_tokens, None)
+        return
     for indices in length_batches(turns, max_tokens=max_tokens):
-        layout = laid_out([turns[i] for i in indices], loaded.pad_id, loaded.device)
+        group = [turns[i] for i in indices]
+        layout = laid_out(group, loaded.pad_id, loaded.device)
         hidden, kept = last_states_kept(loaded, layout)
         log_prob = head_likelihood(loaded, layout.predicting(hidden), layout.targets).log_prob
-        for i, own in zip(indices, layout.by_turn(log_prob.cpu()), strict=True):
-            of_turns[i] = own
-        for batch in _batches(_versions(turns, changed, indices), max_tokens):
-            for one, own in zip(batch, _read(loaded, kept, batch), strict=True):
-                of_changed[one.number] = own
-    check_log_probabilities([*of_turns, *of_changed])
-    return of_turns, of_changed
-
-
-def _versions(
-    turns: Sequence[EncodedTurn], changed: Sequence[tuple[int, EncodedTurn]], indices: Sequence[int]
-) -> list[_Changed]:
-    places = {i: place for place, i in enumerate(indices)}
-    found = []
-    for number, (i, turn) in enumerate(changed):
-        if i in places:
-            # The state at t predicts the first response token, so it is run in any case.
-            common = min(common_length(turn.input_ids, turns[i].input_ids), turn.t)
-            found.append(_Changed(number, places[i], common, turn))
-    return found
+        own = list(layout.by_turn(log_prob.cpu()))
+        check_log_probabilities(own, indices)
+        yield TurnGroup(loaded, indices, group, own, max_tokens, kept)
 
 
 def _batches(versions: Sequence[_Changed], max_tokens: int) -> Iterator[list[_Changed]]:
@@ -94,7 +106,8 @@ def _batches(versions: Sequence[_Changed], max_tokens: int) -> Iterator[list[_Ch
         size, rest = len(batch) + 1, len(one.rest)  # ascending: this one's is the longest
         common = max(widest, one.common)
         too_wide = size * rest > max_tokens or size * (common + rest) > WIDTH_OF_KEPT * max_tokens
-        if batch and (too_wide or (batch[-1].common > 0) != (one.common > 0)):
+        padded = batch and rest > PADDED * len(batch[0].rest) and len(batch) * len(batch[-1].rest) >= ENOUGH
+        if batch and (too_wide or padded or (batch[-1].common > 0) != (one.common > 0)):
             yield batch
             batch, common = [], one.common
         batch.append(one)
@@ -120,4 +133,4 @@ def _read(loaded: LoadedModel, kept: Kept, batch: Sequence[_Changed]) -> tuple[F
     return torch.split(log_prob.cpu(), [one.turn.n_response for one in batch])
 
 
-__all__ = ["changed_log_probabilities"]
+__all__ = ["LogProbabilities", "TurnGroup", "turn_groups"]

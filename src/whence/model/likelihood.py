@@ -138,12 +138,14 @@ def likelihoods(loaded: LoadedModel, turns: Sequence[EncodedTurn], *, max_tokens
     return found
 
 
-def check_log_probabilities(found: Sequence[Float[Tensor, " n"]]) -> None:
-    """Raises NonFiniteError, naming the first turn whose log-probabilities are not finite by number."""
+def check_log_probabilities(found: Sequence[Float[Tensor, " n"]], numbers: Sequence[int] | None = None) -> None:
+    """Raises NonFiniteError, naming the first turn whose log-probabilities are not finite by its number."""
     bad = [i for i, log_prob in enumerate(found) if not log_prob.isfinite().all()]
     if bad:
         raise NonFiniteError(
-            f"Log-probabilities of turn {bad[0]} hold NaN or infinity.", "Every value must be finite.", "Try float32."
+            f"Log-probabilities of turn {numbers[bad[0]] if numbers else bad[0]} hold NaN or infinity.",
+            "Every value must be finite.",
+            "Try float32.",
         )
 
 
