@@ -16,7 +16,7 @@ from whence.scoring.forms import Depths
 from whence.trace.explain.attribution import explain
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 
-MOST = {6: 5.0, 20: 5.0, 60: 7.0}
+MOST = {6: 5.0, 20: 5.0, 60: 8.0}
 """By words of a prompt: times reading the ten rows once with both models; the words of the query are in it."""
 
 SYSTEM = "Write a short poem about the sea, the wind and a small boat."
