@@ -1,6 +1,7 @@
 """What whence's default index costs beside `bergson build` of the same rows with the same model, in one run.
 
     python -m venv /tmp/bergson && /tmp/bergson/bin/pip install torch==2.13.0 bergson
+    /tmp/bergson/bin/pip uninstall torchvision torchaudio    # where they are of another release than torch
     python benchmarks/bergson_cost.py --bergson /tmp/bergson/bin/python --model FOLDER --data FILE [--rows 64] -o OUT
 
 bergson keeps a gradient of each row, projected to rank 16 in every module of the adapter (or of the model); whence its
