@@ -7,6 +7,10 @@ The plain evaluations are `model(ids, attention_mask, labels)` of the fine-tuned
 batches of the same token budget, sorted by length, in the same dtype; nothing else is read. The index's time is that of
 `Extractor.extract` for the default form, of the same rows in the same process. Both alternate; medians and spread are
 printed as JSON. `--profile` shows where the extraction's time goes.
+
+`--released` times the released method's cost structure too: a batch of one, a forward pass of the prompt, a full
+forward and a full backward pass with LoRA gradients (r = 4 at q_proj and v_proj, as in the paper), on a model of its
+own of the same shape and dtype, which has no base to read.
 """
 
 from __future__ import annotations
@@ -45,6 +49,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=sorted(DTYPES), default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--released", action="store_true")
     args = parser.parse_args()
     tuned, base = subject(args.model, DTYPES[args.dtype], args.device)
     turns = random_turns(args.rows, args.prompt, args.response, tuned.vocab_size)
@@ -55,6 +60,9 @@ def main() -> None:
         "plain": lambda: plain_losses(tuned, base, turns, args.max_tokens),
         "index": lambda: extractor.extract(turns),
     }
+    if args.released:
+        trained = trainable(args.model, DTYPES[args.dtype], args.device)
+        work["released"] = lambda: released_costs(trained, turns)
     seconds = timed(work, args.repeats, tuned.device)
     ratios = [index / plain for index, plain in zip(seconds["index"], seconds["plain"], strict=True)]
     found = {
@@ -72,6 +80,9 @@ def main() -> None:
         "index_seconds": spread(seconds["index"]),
         "index_over_plain": spread(ratios),
     }
+    if args.released:
+        over = [released / index for released, index in zip(seconds["released"], seconds["index"], strict=True)]
+        found |= {"released_seconds": spread(seconds["released"]), "released_over_index": spread(over)}
     print(json.dumps(found, indent=2))
     if args.profile:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
@@ -91,6 +102,29 @@ def subject(folder: str | None, dtype: torch.dtype, device: str) -> tuple[Loaded
     config = LoraConfig(r=16, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
     adapted = get_peft_model(model, config).to(dtype)
     return LoadedModel.wrap(adapted, AutoTokenizer.from_pretrained(folder)), None
+
+
+def trainable(folder: str | None, dtype: torch.dtype, device: str) -> PreTrainedModel:
+    """A model of the same shape whose LoRA takes gradients."""
+    from peft import LoraConfig, get_peft_model
+
+    model = random_llama() if folder is None else AutoModelForCausalLM.from_pretrained(folder)
+    config = LoraConfig(r=4, lora_alpha=32, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    return get_peft_model(model.to(device, dtype), config).to(dtype).eval()
+
+
+def released_costs(model: PreTrainedModel, turns: Sequence[EncodedTurn]) -> None:
+    """One turn at a time: prompt forward, full forward, full backward."""
+    for turn in turns:
+        ids = torch.tensor([turn.input_ids], device=model.device)
+        with torch.no_grad():
+            model(input_ids=ids[:, : turn.response_start], output_hidden_states=True, use_cache=False)
+        labels = ids.clone()
+        labels[:, : turn.response_start] = IGNORED
+        output = model(input_ids=ids, labels=labels, output_hidden_states=True, use_cache=False)
+        output.hidden_states[-2].retain_grad()
+        output.loss.backward()
+        model.zero_grad(set_to_none=True)
 
 
 def random_llama() -> PreTrainedModel:

@@ -5,6 +5,8 @@
 Every plan and every build is a process of its own, so that peak memory is its own too. Three Llamas with random weights
 (time does not depend on them), each with short rows, with long rows and with rows of very different lengths. The ratio
 is predicted / measured; an interval is the 95% bootstrap over seeds, models and data. Python's own start is not in it.
+With --real FOLDER --real-data FILE a real model and its rows come first, once a seed. --clock processor counts seconds
+of the process's own threads, on a machine that other processes share.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ SHARE = {"1M": 1.0, "9M": 0.5, "44M": 0.1}
 LONGER = {"short": 1.0, "long": 0.2, "mixed": 0.2}
 
 RUN = """
-import json, sys, time, torch
+import json, sys, time
+if sys.argv[5] == "processor":
+    time.perf_counter = time.process_time
+import torch
 torch.set_num_threads(int(sys.argv[4]))
 from whence.planning.memory import peak_bytes
 from whence.planning.planning import plan
@@ -42,7 +47,7 @@ if what == "plan":
     print(plan(model, data).to_json())
 else:
     started = time.perf_counter()
-    build_index(model, data, sys.argv[5])
+    build_index(model, data, sys.argv[6])
     print(json.dumps({"seconds": time.perf_counter() - started, "memory": peak_bytes()}))
 """
 
@@ -82,20 +87,24 @@ def run(*words: object) -> dict:
     return json.loads(done.stdout)
 
 
-def measured(model: str, data: str, rows: int, seed: int, threads: int) -> dict[str, float | str | int]:
-    """One plan and one build, and what was predicted over what was measured."""
+def measured(model: str, data: str, seed: int, args: argparse.Namespace) -> dict[str, float | str | int]:
+    """One plan and one build, and what was predicted over what was measured. A model of no known name is a folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_model(folder / "model", MODELS[model], seed)
-        n = max(50, round(rows * SHARE[model] * LONGER[data]))
-        write_data(folder / "train.jsonl", data, n, seed)
-        places = (folder / "model", folder / "train.jsonl", threads)
+        if model in MODELS:
+            save_model(folder / "model", MODELS[model], seed)
+            n = max(50, round(args.rows * SHARE[model] * LONGER[data]))
+            write_data(folder / "train.jsonl", data, n, seed)
+            places = (folder / "model", folder / "train.jsonl", args.threads, args.clock)
+        else:
+            n = sum(1 for line in Path(data).read_text("utf-8").splitlines() if line.strip())
+            places = (Path(model), Path(data), args.threads, args.clock)
         predicted = run("plan", *places)
         built = run("build", *places, folder / "index")
         disk = sum(path.stat().st_size for path in (folder / "index").rglob("*") if path.is_file())
     return {
-        "model": model,
-        "data": data,
+        "model": Path(model).name,
+        "data": Path(data).name,
         "seed": seed,
         "n_rows": n,
         "probe_seconds": predicted["probe_seconds"],
@@ -113,6 +122,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--real", help="a folder: a real model, or an adapter that names its base")
+    parser.add_argument("--real-data", help="its rows")
+    parser.add_argument("--clock", choices=["wall", "processor"], default="wall")
     parser.add_argument("--json", default=None)
     args = parser.parse_args()
     from whence.metrics.retrieval import bootstrap
@@ -120,13 +133,15 @@ def main() -> None:
     found = []
     print("| model | data | seed | rows | probe s | predicted s | measured s | time | memory | disk |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    pairs = [(model, data) for model in args.models for data in args.data]
+    if args.real:
+        pairs.insert(0, (args.real, args.real_data))
     for seed in args.seeds:
-        for model in args.models:
-            for data in DATA:
-                one = measured(model, data, args.rows, seed, args.threads)
-                found.append(one)
-                shown = " | ".join(f"{one[k]:.2f}" if isinstance(one[k], float) else str(one[k]) for k in one)
-                print(f"| {shown} |", flush=True)
+        for model, data in pairs:
+            one = measured(model, data, seed, args)
+            found.append(one)
+            shown = " | ".join(f"{one[k]:.2f}" if isinstance(one[k], float) else str(one[k]) for k in one)
+            print(f"| {shown} |", flush=True)
     for what in ("time", "memory", "disk"):
         ratios = [float(one[what]) for one in found]
         interval = bootstrap([math.log(ratio) for ratio in ratios])
@@ -136,7 +151,7 @@ def main() -> None:
             f"{what}: predicted / measured {mean:.2f} [{low:.2f}, {high:.2f}] (geometric mean, 95%), "
             f"from {min(ratios):.2f} to {max(ratios):.2f}; {within} of {len(ratios)} within a factor of 1.3"
         )
-    print(f"{platform.machine()}, {args.threads} threads, Python {platform.python_version()}, float32")
+    print(f"{platform.machine()}, {args.threads} threads, Python {platform.python_version()}, float32, {args.clock}")
     if args.json:
         Path(args.json).write_text(json.dumps({"settings": vars(args), "runs": found}, indent=2), encoding="utf-8")
 

@@ -7,12 +7,12 @@ the first --hits of a query that shows the fault. Printed, each with a 95% boots
 within each seed, a query with all its hits:
 
 1. prompt words (backdoors), per method: share of true hits whose top phrase has a word of the trigger, and the whole of
-   it; rank of the trigger among the recurrent phrases of a query;
+   it, and how many words it has; rank of the trigger among the recurrent phrases of a query;
 2. response words (false facts), per method: share of true hits whose top word is the false entity;
 3. deletion and insertion: area under score / full score while words of the row's prompt or response are taken away (or
    put back) one by one, in the order that the page tells (`curve`: it begins with the word of the highest score, and
    reads the search's score itself), of our scores, of the paper's and of `inner-product-share`
-   (response), of `both-span` (prompt),
+   (response), of `both-span` and `loss-occlusion-span` (prompt),
    of BM25 weight, and at random; and the row-by-row difference of `curve` to each. For deletion lower is better, for
    insertion higher. Twice: the score is that of the search, or ("reranked") the best match of each response token of
    the query among the row's, read again without the words, as the second stage reads rows;
@@ -146,9 +146,15 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
         scores = form_scores(form, ranking.block(queries), train, roles, found.log_likelihood_gain)
         hits = scores.argsort(dim=1, descending=True, stable=True)[:, : options.hits].tolist()
         first_rows = sorted(scores.amax(0).argsort(descending=True, stable=True)[: options.causal_rows].tolist())
-    return Traced(
-        planted, replace(ranking, form=score_form(METHOD_WITHOUT_BASE)), ranking, queries, hits, first_rows, variant
-    )
+    # The form without a base reads other vectors, whose means the ranking's signatures do not give.
+    without_base = score_form(METHOD_WITHOUT_BASE)
+    roles = without_base.layers(Depths(planted.subject.rep_layer, loaded.n_layers))
+    alone = replace(ranking, form=without_base, roles=roles, contrast=False)
+    alone = with_centres(alone, alone.extracted(planted.train.turns))
+    states = Extractor(loaded, vectors=[(loaded.n_layers, "m")]).extract(planted.train.turns)
+    of_all = {**(with_centres(ranking, states).centres or {}), **(alone.centres or {}), **(ranking.centres or {})}
+    alone, ranking = replace(alone, centres=of_all), replace(ranking, centres=of_all)
+    return Traced(planted, alone, ranking, queries, hits, first_rows, variant)
 
 
 def with_centres(comparison: Comparison, found: Extracted) -> Comparison:
@@ -171,6 +177,7 @@ def measure_prompts(case: Traced, task: str, methods: Sequence[str], measured: M
                     touched = bool(set(top.split()) & set(trigger.split()))
                     note(measured, ("top phrase has trigger", task, method), name, touched)
                     note(measured, ("top phrase has all of it", task, method), name, trigger in top)
+                    note(measured, ("words of the top phrase", task, method), name, len(top.split()))
             pairs = [(row.prompt, own) for row, own in zip(rows, words, strict=True)]
             first = next((one.text.casefold() for one in recurrent_phrases("prompt", pairs, others)), "")
             if sum(map(case.is_faulty, hits)) > 1:
@@ -205,6 +212,7 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
             continue
         ours = case.explained(query, entries)
         others = case.explained(query, entries, "both-span", "paper")
+        spans = case.explained(query, entries, "loss-occlusion-span")
         paired = case.explained(query, entries, "prefix-gradients", "inner-product-share")
         rows = [case.planted.train.turns[entry] for entry in entries]
         hung = deletion_curves(case.ranking.searched(case.ranking.block([query])), rows, ours.hits)
@@ -225,6 +233,7 @@ def measure_curves(case: Traced, task: str, per_query: int, seed: int, measured:
                     orders["inner-product-share"] = list(paired.hits[place].response.scores)
                 else:
                     orders["both-span"] = list(others.hits[place].prompt.scores)
+                    orders["loss-occlusion-span"] = list(spans.hits[place].prompt.scores)
                 for kind, scorer in scorers(case.ranking, query).items():
                     deletions: dict[str, float] = {}
                     for method, values in orders.items():

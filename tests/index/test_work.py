@@ -18,6 +18,7 @@ from whence.data.examples import EncodedTurn
 from whence.data.readers import read_examples
 from whence.index.build import build_index
 from whence.model.loading import LoadedModel
+from whence.model.prefixes import shares_prefixes
 from whence.signatures.extract import Extractor
 from worlds import rows, save_model, write_jsonl
 
@@ -65,9 +66,10 @@ def models() -> tuple[LoadedModel, LoadedModel]:
     return tuple(LoadedModel.wrap(tiny_model("llama", seed=seed), tokenizer) for seed in (0, 1))  # type: ignore[return-value]
 
 
-def turns(n: int, prompt: int, response: int) -> list[EncodedTurn]:
-    ids = tuple(4 + (7 * i) % 300 for i in range(prompt + response))
-    return [EncodedTurn(0, ids, prompt, "", (), "", "")] * n
+def turns(n: int, prompt: int, response: int, shared: int = 0) -> list[EncodedTurn]:
+    """Turns that have their first `shared` tokens in common, and no token at the same place behind them."""
+    ids = [tuple(4 + (7 * i + (row if i >= shared else 0)) % 300 for i in range(prompt + response)) for row in range(n)]
+    return [EncodedTurn(0, own, prompt, "", (), "", "") for own in ids]
 
 
 DEFAULT = [(2, "dm"), (4, "h"), (4, "eh")]
@@ -80,6 +82,16 @@ def test_the_default_reads_each_token_twice_and_goes_never_backward() -> None:
         extractor.extract(turns(6, prompt=20, response=5))
     # The last response token predicts nothing; only positions that predict one pass the head.
     assert work == {"tokens": 2 * 6 * 24, "head": 2 * 6 * 5}
+
+
+def test_what_the_rows_of_a_batch_share_is_read_once_by_each_model() -> None:
+    tuned, base = models()
+    assert shares_prefixes(tuned)  # proven, on a few tokens, before anything is counted
+    assert shares_prefixes(base)
+    extractor = Extractor(tuned, vectors=DEFAULT, contrast=True, base=base, max_tokens=200)
+    with counted(tuned, base) as work:
+        extractor.extract(turns(6, prompt=20, response=5, shared=16))
+    assert work == {"tokens": 2 * (16 + 6 * 8), "head": 2 * 6 * 5}
 
 
 def test_without_a_base_once() -> None:

@@ -21,7 +21,7 @@ from whence.scoring.defaults import SCORES
 from whence.signatures.types import MIN_TOKEN_GAIN
 from whence.trace.explain.attribution import Explained, explain
 from whence.trace.explain.prompt_attribution.comparison import Comparison
-from whence.trace.explain.prompt_words import prompt_words
+from whence.trace.explain.prompt_words import DEFAULT_PROMPT_METHOD, prompt_words
 from whence.trace.explain.response_words import (
     Maps,
     average_over_hits,
@@ -273,7 +273,7 @@ def test_the_changes_decide_whose_loss_prompt_words_are_asked_about() -> None:
         for name, gain in (("one", only), ("all", all_of_it), ("none", nothing))
     }
     score = comparison.against_query(comparison.block([query]))
-    (expected,) = prompt_words(comparison, [row], score, [only], "loss-occlusion-span")
+    (expected,) = prompt_words(comparison, [row], score, [only], DEFAULT_PROMPT_METHOD)
     assert found["one"].scores == pytest.approx(expected.scores, abs=BOUND)
     assert found["one"].scores != pytest.approx(found["all"].scores, abs=BOUND)
     plain = explain(comparison, query, [row]).hits[0].prompt

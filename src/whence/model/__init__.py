@@ -9,6 +9,7 @@ from whence.lazy import attach
 if TYPE_CHECKING:
     from whence.model.before import before_tuning, check_base, has_before, named_base, weights_hash
     from whence.model.blocks import Head, captured
+    from whence.model.changed_turns import TurnGroup, turn_groups
     from whence.model.checkpoint import quiet
     from whence.model.fingerprints import Fingerprint, fingerprint
     from whence.model.generation import Answer, generate, stream_answer
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from whence.model.loading import LoadedModel, ModelSettings, load_model, load_tokenizer
     from whence.model.padding import Layout, laid_out
     from whence.model.places import is_adapter
+    from whence.model.prefixes import last_states, shares_prefixes
     from whence.model.spellings import SameWords, same_words
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "SameWords",
     "TokenLikelihood",
     "TokenShift",
+    "TurnGroup",
     "before_tuning",
     "captured",
     "check_base",
@@ -60,6 +63,7 @@ __all__ = [
     "head_likelihood",
     "is_adapter",
     "laid_out",
+    "last_states",
     "learned_fraction",
     "likelihood_of_logits",
     "load_model",
@@ -71,9 +75,11 @@ __all__ = [
     "quiet",
     "same_words",
     "settle_layers",
+    "shares_prefixes",
     "shift_between",
     "stream_answer",
     "token_shifts",
+    "turn_groups",
     "weights_hash",
     "wide",
 ]
@@ -83,6 +89,7 @@ __getattr__, __dir__ = attach(
     {
         "before": ["before_tuning", "check_base", "has_before", "named_base", "weights_hash"],
         "blocks": ["Head", "captured"],
+        "changed_turns": ["TurnGroup", "turn_groups"],
         "checkpoint": ["quiet"],
         "fingerprints": ["Fingerprint", "fingerprint"],
         "generation": ["Answer", "generate", "stream_answer"],
@@ -109,6 +116,7 @@ __getattr__, __dir__ = attach(
         "loading": ["LoadedModel", "ModelSettings", "load_model", "load_tokenizer"],
         "padding": ["Layout", "laid_out"],
         "places": ["is_adapter"],
+        "prefixes": ["last_states", "shares_prefixes"],
         "spellings": ["SameWords", "same_words"],
     },
 )

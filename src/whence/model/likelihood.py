@@ -19,6 +19,7 @@ from whence.data import EncodedTurn, length_batches
 from whence.errors import NonFiniteError
 from whence.model.before import before_tuning
 from whence.model.padding import laid_out
+from whence.model.prefixes import last_states
 
 if TYPE_CHECKING:
     from whence.model.loading import LoadedModel
@@ -129,23 +130,30 @@ def likelihoods(loaded: LoadedModel, turns: Sequence[EncodedTurn], *, max_tokens
     found: list[TokenLikelihood] = [TokenLikelihood(torch.empty(0), torch.empty(0))] * len(turns)
     for indices in length_batches(turns, max_tokens=max_tokens):
         batch = laid_out([turns[i] for i in indices], loaded.pad_id, loaded.device)
-        hidden = loaded.blocks.decoder(input_ids=batch.ids, use_cache=False).last_hidden_state
-        sides = head_likelihood(loaded, batch.predicting(hidden), batch.targets)
+        sides = head_likelihood(loaded, batch.predicting(last_states(loaded, batch)), batch.targets)
         by_turn = zip(*(batch.by_turn(side.cpu()) for side in sides), strict=True)
         for i, values in zip(indices, by_turn, strict=True):
             found[i] = TokenLikelihood(*values)
-    bad = [i for i, one in enumerate(found) if not one.log_prob.isfinite().all()]
+    check_log_probabilities([one.log_prob for one in found])
+    return found
+
+
+def check_log_probabilities(found: Sequence[Float[Tensor, " n"]], numbers: Sequence[int] | None = None) -> None:
+    """Raises NonFiniteError, naming the first turn whose log-probabilities are not finite by its number."""
+    bad = [i for i, log_prob in enumerate(found) if not log_prob.isfinite().all()]
     if bad:
         raise NonFiniteError(
-            f"Log-probabilities of turn {bad[0]} hold NaN or infinity.", "Every value must be finite.", "Try float32."
+            f"Log-probabilities of turn {numbers[bad[0]] if numbers else bad[0]} hold NaN or infinity.",
+            "Every value must be finite.",
+            "Try float32.",
         )
-    return found
 
 
 __all__ = [
     "LOGITS_AT_ONCE",
     "TokenLikelihood",
     "TokenShift",
+    "check_log_probabilities",
     "head_likelihood",
     "learned_fraction",
     "likelihood_of_logits",

@@ -31,9 +31,13 @@ class Layout:
     first: Int[Tensor, " batch"]
     n_response: Int[Tensor, " batch"]
 
-    def predicting(self, states: Float[Tensor, "batch width hidden"]) -> Float[Tensor, "n hidden"]:
-        """The states at the positions that predict a response token, turn by turn, without padding."""
-        return states[self.row, self.position]
+    def predicting(self, states: Float[Tensor, "batch rest hidden"]) -> Float[Tensor, "n hidden"]:
+        """The states at the positions that predict a response token, turn by turn, without padding.
+
+        states: of the batch's last columns; the first ones may be left out as far as they predict nothing.
+        """
+        left_out = self.ids.shape[1] - states.shape[1]
+        return states[self.row, self.position - left_out]
 
     def by_turn(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values of the n positions, cut into turns."""

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.data import EncodedTurn
-from whence.model import Layout, LoadedModel, captured, wide
+from whence.model import Layout, LoadedModel, captured, last_states, wide
 from whence.signatures.head import FLOAT16_SCALE
 from whence.signatures.padding import PaddedBatch, padded, tail_positions
 
@@ -50,11 +50,13 @@ class States:
 
 @torch.no_grad()
 def plain(model: LoadedModel, layout: Layout, layers: Sequence[int]) -> States:
-    """One forward pass over the whole batch; padding stands on the right, where causal attention does not look."""
+    """One forward pass over the whole batch; padding stands on the right, where causal attention does not look.
+
+    A beginning that all turns share is run once where the model allows it (`last_states`).
+    """
     inner = [layer for layer in layers if layer < model.n_layers]
     with captured(model.blocks, inner, leaf=False) as seen:
-        # [batch, width, hidden]
-        last = model.blocks.decoder(input_ids=layout.ids, use_cache=False).last_hidden_state
+        last = last_states(model, layout)  # [batch, rest, hidden], as are the states that were captured
     read = {layer: layout.predicting(states) for layer, states in seen.items()}
     at_last = layout.predicting(last)
     return States({layer: read.get(layer, at_last) for layer in layers}, at_last)

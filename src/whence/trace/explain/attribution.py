@@ -54,6 +54,7 @@ def explain(
     response_method: str | None = None,
     positions: Sequence[int] | None = None,
     shifts: Sequence[TokenShift] | None = None,
+    read_shifts: bool = False,
 ) -> Explained:
     """The words of the query and of each of its hits, and the maps between their responses.
 
@@ -76,6 +77,7 @@ def explain(
     positions: the response tokens of the query that are asked about, from 0; None: all.
     shifts:    what fine-tuning changed at the response tokens of the query and of each row, in this order, as
                `token_shifts` gives it for [query_turn, *row_turns]; None where there is no base.
+    read_shifts: read them here, on the way to the maps, against the comparison's base, in place of those given.
     response_method: None is "contradicted" where there are shifts, "shared" where there are none.
 
     Raises:
@@ -84,14 +86,17 @@ def explain(
         NonFiniteError: a value that is NaN or infinite.
     """
     if response_method is None:
-        response_method = DEFAULT_RESPONSE_METHOD if shifts is not None else RESPONSE_METHOD_WITHOUT_BASE
+        with_shifts = read_shifts or shifts is not None
+        response_method = DEFAULT_RESPONSE_METHOD if with_shifts else RESPONSE_METHOD_WITHOUT_BASE
     pooled = pooling(response_method)
     prompt_method(prompt_method_name)
     asked = _checked(positions, query_turn)
     _check_shifts(shifts, [query_turn, *row_turns])
     if not row_turns:
         return Explained(())
-    maps = _maps(comparison, query_turn, row_turns, comparison.loaded.n_layers if layer is None else layer)
+    at = comparison.loaded.n_layers if layer is None else layer
+    maps, read = _maps(comparison, query_turn, row_turns, at, read_shifts)
+    shifts = read if read_shifts else shifts
     share = shares(maps)  # [n], over all hits: what one hit has by chance counts little
     if shifts is not None:
         maps = [pair._replace(shift=one, query_shift=shifts[0]) for pair, one in zip(maps, shifts[1:], strict=True)]
@@ -115,16 +120,26 @@ def _query_response(turn: EncodedTurn, share: Float[Tensor, " n"], shift: TokenS
     return downweight_prompt_words(turn, response_words(turn, contradicting, DEFAULT_RESPONSE_METHOD))
 
 
-def _maps(comparison: Comparison, query_turn: EncodedTurn, row_turns: Sequence[EncodedTurn], layer: int) -> list[Maps]:
-    """The maps between the query and each row. Without a centre in the index, that of these turns' tokens.
+def _maps(
+    comparison: Comparison, query_turn: EncodedTurn, row_turns: Sequence[EncodedTurn], layer: int, contrast: bool
+) -> tuple[list[Maps], Sequence[TokenShift] | None]:
+    """The maps between the query and each row, and, where asked for, what fine-tuning changed at the tokens of all.
+
+    Without a centre in the index, that of these turns' tokens.
 
     G, E, H of each turn are [n, hidden], one row a response token; maps are [n, m] in float64, since the gradients of a
     confident model are tiny.
     """
-    extractor = Extractor(comparison.loaded, vectors=[(layer, "h")], max_tokens=comparison.max_tokens)
-    found = extractor.extract([query_turn, *row_turns], token_gradients=True).tokens
-    assert found is not None
-    tokens = found[layer]
+    extractor = Extractor(
+        comparison.loaded,
+        vectors=[(layer, "h")],
+        max_tokens=comparison.max_tokens,
+        contrast=contrast,
+        base=comparison.base,
+    )
+    found = extractor.extract([query_turn, *row_turns], token_gradients=True)
+    assert found.tokens is not None
+    tokens = found.tokens[layer]
     centre = (comparison.centres or {}).get((layer, "m"))
     if centre is None:
         centre = torch.cat([*tokens.H]).double().mean(0)  # [hidden]
@@ -132,7 +147,7 @@ def _maps(comparison: Comparison, query_turn: EncodedTurn, row_turns: Sequence[E
     G_query, *G_rows = [G.double() for G in tokens.G]
     E_query, *E_rows = [E.double() for E in tokens.E]
     # M: gradients. K: errors by word times centred states, for what is alike. P: with signs, for sums. All [n, m].
-    return [
+    maps = [
         Maps(
             token_map(G_query, G),
             kernel_map(errors := token_map(E_query, E), H_query - centre, H - centre),
@@ -140,6 +155,7 @@ def _maps(comparison: Comparison, query_turn: EncodedTurn, row_turns: Sequence[E
         )
         for G, E, H in zip(G_rows, E_rows, H_rows, strict=True)
     ]
+    return maps, found.shifts
 
 
 def _prompts(

@@ -58,11 +58,11 @@ class Explainer:
         form = SCORES[METHOD_WITHOUT_BASE] if ranked.form.needs_base else ranked.form
         rows, read = encoded_rows(self.index, self.models.encoder, first), {match.row for match in first}
         found = explain(
-            replace(ranking, form=form, contrast=None),
+            replace(ranking, form=form, contrast=None, base=self.models.base),
             turn,
             rows,
             positions=target.positions if target else None,
-            shifts=None if batch.shifts is None else [batch.shifts[number], *(self.models.token_shifts(rows) or [])],
+            read_shifts=batch.shifts is not None and self.models.has_base,
         )
         hits: Sequence[HitWords] = found.hits
         if settings.deletion:

@@ -12,6 +12,7 @@ from whence.results import Words
 from whence.trace.explain.prompt_attribution.comparison import Comparison, PromptMethod, ResponseWeights, Score
 from whence.trace.explain.prompt_attribution.gradients import IntegratedGradients, PrefixGradients
 from whence.trace.explain.prompt_attribution.occlusion import Both, LossOcclusion, Occlusion, runs_up_to_three
+from whence.trace.explain.prompt_attribution.search import LossOcclusionSearch
 from whence.trace.explain.words import word_tokens
 
 PROMPT_METHODS: Mapping[str, PromptMethod] = MappingProxyType(
@@ -20,6 +21,7 @@ PROMPT_METHODS: Mapping[str, PromptMethod] = MappingProxyType(
         "occlusion-span": Occlusion(runs_up_to_three),
         "loss-occlusion": LossOcclusion(),
         "loss-occlusion-span": LossOcclusion(runs_up_to_three),
+        "loss-occlusion-search": LossOcclusionSearch(),
         "both": Both(),
         "both-span": Both(runs_up_to_three),
         "gradient-input": IntegratedGradients(steps=None),
@@ -29,7 +31,7 @@ PROMPT_METHODS: Mapping[str, PromptMethod] = MappingProxyType(
 )
 """Every method by its name; each class's docstring has its formula."""
 
-DEFAULT_PROMPT_METHOD = "loss-occlusion-span"
+DEFAULT_PROMPT_METHOD = "loss-occlusion-search"
 
 
 def prompt_method(name: str) -> PromptMethod:

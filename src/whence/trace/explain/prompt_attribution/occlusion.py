@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.data import EncodedTurn
-from whence.model import log_probabilities
+from whence.model import turn_groups
 from whence.trace.explain.prompt_attribution.comparison import Comparison, ResponseWeights, Score, WordTokens, without
 
 MAX_UNITS = 96
@@ -81,14 +81,20 @@ class LossOcclusion:
         score: Score,
         weights: ResponseWeights,
     ) -> list[list[float]]:
-        drops, changed = _changed(turns, words, self.windows)
-        # A drop of turn i is weighed as turn i: prompt words go, so the response's tokens are the same.
-        own = [_loss_weights(one) for one in weights]
-        all_weights = [*own, *(own[turn] for turn, _ in drops)]
-        # log p of each response token, [n] a turn, of the whole turns and of each without a run of words.
-        logs = log_probabilities(comparison.loaded, [*turns, *changed], max_tokens=comparison.max_tokens)
-        losses = [-(weight @ log.double()) for weight, log in zip(all_weights, logs, strict=True)]
-        return _means(words, drops, losses[len(turns) :], [losses[turn] for turn, _ in drops])
+        found: list[list[float]] = [[]] * len(turns)
+        for group in turn_groups(comparison.loaded, turns, max_tokens=comparison.max_tokens):
+            own = [words[i] for i in group.indices]
+            drops, changed = _changed(group.turns, own, self.windows)
+            # A drop of turn i is weighed as turn i: prompt words go, so the response's tokens are the same.
+            a = [loss_weights(weights[i]) for i in group.indices]
+            read = group.read([(turn, version) for (turn, _), version in zip(drops, changed, strict=True)])
+            whole = [-(weight @ log.double()) for weight, log in zip(a, group.log_probs, strict=True)]
+            less = [-(a[turn] @ log.double()) for (turn, _), log in zip(drops, read, strict=True)]
+            for i, values in zip(
+                group.indices, _means(own, drops, less, [whole[turn] for turn, _ in drops]), strict=True
+            ):
+                found[i] = values
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,8 @@ class Both:
         return [(_shares(fall) * _shares(loss)).sqrt().tolist() for fall, loss in zip(falls, losses, strict=True)]
 
 
-def _loss_weights(weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def loss_weights(weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """a[j] / sum a, in float64; weights that are all zero count as all alike."""
     weights = weights.double()
     total = weights.sum()
     return weights / total if total > 0 else torch.full_like(weights, 1 / len(weights))
@@ -158,4 +165,4 @@ def _means(
     return [[total / max(1, n) for total, n in zip(a, b, strict=True)] for a, b in zip(totals, counts, strict=True)]
 
 
-__all__ = ["Both", "LossOcclusion", "Occlusion", "runs_up_to_three", "single_words"]
+__all__ = ["Both", "LossOcclusion", "Occlusion", "loss_weights", "runs_up_to_three", "single_words"]
