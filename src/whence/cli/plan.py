@@ -34,6 +34,8 @@ def plan(
     max_rejected: options.MaxRejected = 0.05,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     quantization: options.Quantization = None,
     revision: options.Revision = None,
     blocks: options.BlocksPath = None,
@@ -46,7 +48,8 @@ def plan(
 ) -> None:
     """Predict time, memory and disk of `whence index` with the same options, from half a minute's work."""
     options.check_outputs({"--json": json}, quiet=quiet)
-    settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
+    placed = options.placement(device, device_map, max_memory)
+    settings = options.model_settings(model, adapter, dtype, placed, quantization, revision, blocks, trust_remote_code)
     from whence.planning import parse_budget
     from whence.planning import plan as predict
 

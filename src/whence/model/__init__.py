@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     )
     from whence.model.loading import LoadedModel, ModelSettings, load_model, load_tokenizer
     from whence.model.padding import Layout, laid_out
+    from whence.model.placement import DeviceMap, Placement, as_placement
     from whence.model.places import is_adapter
     from whence.model.spellings import SameWords, same_words
 
 __all__ = [
     "Answer",
+    "DeviceMap",
     "Fingerprint",
     "Head",
     "LayerChoice",
@@ -46,9 +48,11 @@ __all__ = [
     "Layout",
     "LoadedModel",
     "ModelSettings",
+    "Placement",
     "SameWords",
     "TokenLikelihood",
     "TokenShift",
+    "as_placement",
     "before_tuning",
     "captured",
     "check_base",
@@ -108,6 +112,7 @@ __getattr__, __dir__ = attach(
         ],
         "loading": ["LoadedModel", "ModelSettings", "load_model", "load_tokenizer"],
         "padding": ["Layout", "laid_out"],
+        "placement": ["DeviceMap", "Placement", "as_placement"],
         "places": ["is_adapter"],
         "spellings": ["SameWords", "same_words"],
     },

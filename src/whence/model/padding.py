@@ -32,8 +32,9 @@ class Layout:
     n_response: Int[Tensor, " batch"]
 
     def predicting(self, states: Float[Tensor, "batch width hidden"]) -> Float[Tensor, "n hidden"]:
-        """The states at the positions that predict a response token, turn by turn, without padding."""
-        return states[self.row, self.position]
+        """The states at the positions that predict a response token, turn by turn, on the layout's device."""
+        at = self.row.to(states.device), self.position.to(states.device)
+        return states[at].to(self.row.device)
 
     def by_turn(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values of the n positions, cut into turns."""
