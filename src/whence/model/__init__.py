@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         settle_layers,
     )
     from whence.model.likelihood import (
+        LOGITS_AT_ONCE,
         TokenLikelihood,
         TokenShift,
         head_likelihood,
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
     )
     from whence.model.loading import LoadedModel, ModelSettings, load_model, load_tokenizer
     from whence.model.padding import Layout, laid_out
-    from whence.model.placement import DeviceMap, Placement, as_placement
+    from whence.model.placement import SHARE, DeviceMap, Placement, as_placement, parse_limits
     from whence.model.places import is_adapter
+    from whence.model.shape import ModelShape, is_config_only, model_shape
     from whence.model.spellings import SameWords, same_words
 
 __all__ = [
+    "LOGITS_AT_ONCE",
+    "SHARE",
     "Answer",
     "DeviceMap",
     "Fingerprint",
@@ -48,6 +52,7 @@ __all__ = [
     "Layout",
     "LoadedModel",
     "ModelSettings",
+    "ModelShape",
     "Placement",
     "SameWords",
     "TokenLikelihood",
@@ -63,13 +68,16 @@ __all__ = [
     "has_before",
     "head_likelihood",
     "is_adapter",
+    "is_config_only",
     "laid_out",
     "learned_fraction",
     "likelihood_of_logits",
     "load_model",
     "load_tokenizer",
     "log_probabilities",
+    "model_shape",
     "named_base",
+    "parse_limits",
     "positions_at_once",
     "probe_similarities",
     "quiet",
@@ -99,6 +107,7 @@ __getattr__, __dir__ = attach(
             "settle_layers",
         ],
         "likelihood": [
+            "LOGITS_AT_ONCE",
             "TokenLikelihood",
             "TokenShift",
             "head_likelihood",
@@ -112,8 +121,9 @@ __getattr__, __dir__ = attach(
         ],
         "loading": ["LoadedModel", "ModelSettings", "load_model", "load_tokenizer"],
         "padding": ["Layout", "laid_out"],
-        "placement": ["DeviceMap", "Placement", "as_placement"],
+        "placement": ["SHARE", "DeviceMap", "Placement", "as_placement", "parse_limits"],
         "places": ["is_adapter"],
+        "shape": ["ModelShape", "is_config_only", "model_shape"],
         "spellings": ["SameWords", "same_words"],
     },
 )

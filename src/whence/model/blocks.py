@@ -102,6 +102,11 @@ def find_blocks(model: nn.Module, path: str | None = None) -> Blocks:
     return Blocks(decoder, layers, _find_head(causal_lm), path, "position_ids" in accepts, cache_argument)
 
 
+def decoder_layers(model: nn.Module, path: str | None = None) -> Sequence[nn.Module]:
+    """The decoder layers of a causal LM, which need no weights. Raises ModelError where they cannot be told apart."""
+    return _find_layers(_unwrap(model), path)[1]
+
+
 def cache_argument(decoder: nn.Module) -> str:
     """The name under which a decoder takes a cache of keys and values; transformers renames it at 5.40."""
     return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
