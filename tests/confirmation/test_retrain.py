@@ -212,7 +212,7 @@ def test_changed_data_are_refused(faulty: FaultyWorld, tmp_path: Path) -> None:
     content = faulty.data.read_bytes()
     try:
         faulty.data.write_bytes(content.replace(b"plums", b"grapes"))
-        with pytest.raises(DataError, match="not those the index was built from"):
+        with pytest.raises(DataError, match="not those that the index was built from"):
             run(faulty, tmp_path)
     finally:
         faulty.data.write_bytes(content)

@@ -21,7 +21,7 @@ def check_part(part: DataPart) -> None:
     found = scan(data.source, columns=data.columns, split=data.split, max_rejected=1.0).content_hash
     if found != data.content_hash:
         raise DataError(
-            f"The data at {data.source} are not those the index was built from: {found}.",
+            f"The data at {data.source} are not those that the index was built from: {found}.",
             f"Expected content {data.content_hash}.",
             "Bring them back, or build the index again with --overwrite.",
         )
