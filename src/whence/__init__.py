@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         repair,
         verify,
     )
+    from whence.model import Placement
     from whence.planning import plan
     from whence.records import TrainingRecord
     from whence.results import AuditResult, Hit, QueryResult, TraceResult, Verdict, read_audit, read_trace
@@ -48,6 +49,7 @@ __all__ = [
     "FinetuneSettings",
     "Hit",
     "Index",
+    "Placement",
     "Query",
     "QueryResult",
     "TraceResult",
@@ -101,6 +103,7 @@ __getattr__, __dir__ = attach(
             "repair",
             "verify",
         ],
+        "model": ["Placement"],
         "planning": ["plan"],
         "records": ["TrainingRecord"],
         "results": ["AuditResult", "Hit", "QueryResult", "TraceResult", "Verdict", "read_audit", "read_trace"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,11 +11,16 @@ import pytest
 
 from confirm_world import MATCH, N_CLEAN, N_FAULTY, QUERIES, FaultyWorld, make_faulty_world
 from whence.confirmation import runs
+from whence.confirmation.arms import repsim_ranking
+from whence.confirmation.recipe import data_rows
 from whence.confirmation.retrain import confirm
 from whence.data.examples import Example
-from whence.errors import DataError, InputError, MismatchError
+from whence.errors import DataError, IndexFolderError, InputError, MismatchError
+from whence.index.appending import append_rows
+from whence.index.deleting import delete_rows
 from whence.trace.query.queries import Query
-from worlds import save_model
+from whence.trace.tracer import Tracer
+from worlds import save_model, write_jsonl
 
 HELD_OUT = [Example.from_pair(f"Name fruit {i}", "pears") for i in (70, 71)]
 TRAINER = """
@@ -137,6 +143,31 @@ def test_the_users_own_trainer_reads_each_arms_data_and_leaves_its_model(
     assert data == "".join(faulty.data.read_text("utf-8").splitlines(keepends=True)[:N_CLEAN])
 
 
+def test_an_index_whose_rows_changed_trains_on_the_rows_it_has(faulty: FaultyWorld, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(faulty.index, index)
+    gone, last = [row.id for row in faulty.rows[2:5]], N_CLEAN + N_FAULTY - 1
+    new = [{"prompt": f"Name tree {i}", "response": "an oak"} for i in range(5)]
+    append_rows(index, write_jsonl(tmp_path / "new.jsonl", new))
+    delete_rows(index, gone)
+    tracer = Tracer(index)
+    rows = data_rows(tracer.index.manifest)
+    assert [row.id for row in rows][:-5] == [row.id for row in faulty.rows if row.id not in gone]
+    # The hidden states of an answer of the last faulty row are nearest to that row, whose number moved by three.
+    answer = tracer.answer([Query.of(f"Where is boat {N_FAULTY - 1}", "the sea")]).turns
+    assert rows[repsim_ranking(tracer, answer)[0]].id == faulty.rows[last].id
+    given = {"match": MATCH, "removed": faulty.faulty_ids, "base": faulty.base, "held_out": HELD_OUT}
+    found = confirm(tracer, QUERIES, tmp_path / "out", max_new_tokens=8, controls=("repsim",), **given)
+    assert found.status == "confirmed"
+    assert [arm.n_removed for arm in found.arms] == [0, *[N_FAULTY] * 3]
+    # The model that was traced saw other rows: it is trained again.
+    folder = Path(found.arm("all").seeds[0].folder)
+    assert folder != faulty.model
+    assert f"n_examples: {len(rows)}" in (folder / "run.yaml").read_text("utf-8")
+    with pytest.raises(IndexFolderError, match="--trainer reads the data"):
+        confirm(tracer, QUERIES, tmp_path / "own", trainer="true {train} {out}", **(given | {"base": None}))
+
+
 def test_a_trainer_that_fails_says_why(faulty: FaultyWorld, tmp_path: Path) -> None:
     failing = f"{sys.executable} -c 'import sys; sys.exit(\"no room\")' {{train}} {{out}}"
     with pytest.raises(InputError, match=r"status 1; it said last:\n  no room"):
@@ -187,7 +218,7 @@ def test_changed_data_are_refused(faulty: FaultyWorld, tmp_path: Path) -> None:
     content = faulty.data.read_bytes()
     try:
         faulty.data.write_bytes(content.replace(b"plums", b"grapes"))
-        with pytest.raises(DataError, match="not those the index was built from"):
+        with pytest.raises(DataError, match="not those that the index was built from"):
             run(faulty, tmp_path)
     finally:
         faulty.data.write_bytes(content)

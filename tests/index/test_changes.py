@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from whence.errors import IndexFolderError, InputError
+from whence.errors import DataError, IndexFolderError, InputError
 from whence.index.appending import append_rows
 from whence.index.build import build_index
 from whence.index.changes import require_rows_as_built
 from whence.index.compacting import compact_index
+from whence.index.data_parts import present_rows
 from whence.index.deleting import delete_rows, read_ids
 from whence.index.engines.local import LocalEngine
 from whence.index.history import described_numbers, read_numbers
@@ -273,9 +274,91 @@ def test_commands_that_read_the_data_say_that_the_rows_changed(parts: Path, worl
     with pytest.raises(
         IndexFolderError, match=r"no longer those of .*old.jsonl \(append of 11 rows, append of 9 rows\)"
     ):
-        require_rows_as_built(manifest, "whence confirm")
+        require_rows_as_built(manifest, "--trainer")
     with pytest.raises(IndexFolderError, match=r"appended or deleted since it was built"):
         build(world, parts / "old.jsonl", parts / "grown")
+
+
+GONE = [0, 9, *range(24, 31), *range(32, 40)]
+"""All rows of one of the appended shards among them."""
+
+
+@pytest.fixture(scope="module")
+def changed(parts: Path, world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`plain`: an index for the default method alone, whose rows were appended and deleted. `left.jsonl`: its rows."""
+    folder = tmp_path_factory.mktemp("more")
+    shutil.copy(parts / "old.jsonl", folder / "old.jsonl")
+    build_index(world.model, folder / "old.jsonl", folder / "plain", max_length=64, shard_rows=SHARD)
+    append_rows(folder / "plain", data(folder, "new.jsonl", 20, 40, year=2024))
+    delete_rows(folder / "plain", [id_of(folder / "plain", row) for row in GONE])
+    lines = (parts / "whole.jsonl").read_text("utf-8").splitlines(keepends=True)
+    kept = [line for row, line in enumerate(lines) if row not in GONE]
+    (folder / "left.jsonl").write_text("".join(kept), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_method_is_added_to_an_index_whose_rows_changed(
+    changed: Path, world: World, tmp_path: Path, compacted: bool
+) -> None:
+    shutil.copytree(changed / "plain", tmp_path / "index")
+    if compacted:
+        compact_index(tmp_path / "index")
+    options = {"max_length": 64, "shard_rows": SHARD}
+    index = build_index(world.model, changed / "old.jsonl", tmp_path / "index", add=["rept"], **options)
+    fresh = build_index(world.model, changed / "left.jsonl", tmp_path / "fresh", methods=["rept"], **options)
+    assert [one.change for one in index.manifest.history][:3] == ["build", "append", "delete"]
+    assert verify(index, sample=40) == []
+    assert index.n_records == fresh.n_records == 40 - len(GONE)
+    assert index.dataset.to_table(columns=["id"]).equals(fresh.dataset.to_table(columns=["id"]))
+    for place, centre in fresh.stored_centres.items():
+        torch.testing.assert_close(index.stored_centres[place], centre, rtol=1e-3, atol=1e-3)
+    assert_same_answers(tmp_path / "index", tmp_path / "fresh")
+    more = append_rows(tmp_path / "index", data(tmp_path, "again.jsonl", 32, 40))
+    assert verify(more, sample=40) == []
+
+
+def test_an_addition_that_was_cut_goes_on(
+    changed: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, options = tmp_path / "index", {"max_length": 64, "shard_rows": SHARD}
+    shutil.copytree(changed / "plain", index)
+    whole, done = LocalEngine.compute_shard, []
+
+    def cut(self: LocalEngine, *given: object) -> object:
+        done.append(1)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return whole(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalEngine, "compute_shard", cut)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(world.model, changed / "old.jsonl", index, add=["rept"], **options)
+    assert "rept" not in Index.open(index).manifest.methods
+    found = build_index(world.model, changed / "old.jsonl", index, add=["rept"], **options)
+    assert verify(found, sample=40) == []
+
+
+def test_an_addition_needs_the_data_of_all_rows(changed: Path, world: World, tmp_path: Path) -> None:
+    index, options = tmp_path / "index", {"max_length": 64, "shard_rows": SHARD}
+    shutil.copytree(changed / "plain", index)
+    with pytest.raises(DataError, match=r"old\.jsonl as DATA"):
+        build_index(world.model, changed / "new.jsonl", index, add=["rept"], **options)
+    text = (changed / "new.jsonl").read_text("utf-8")
+    try:
+        (changed / "new.jsonl").write_text(text.replace("zebra", "horse"), "utf-8")
+        with pytest.raises(DataError, match=r"new\.jsonl are not those"):
+            build_index(world.model, changed / "old.jsonl", index, add=["rept"], **options)
+    finally:
+        (changed / "new.jsonl").write_text(text, "utf-8")
+    assert verify(Index.open(index), sample=4) == []
+
+
+def test_the_present_rows_are_read_from_the_data(changed: Path) -> None:
+    index = Index.open(changed / "plain")
+    ids = index.dataset.to_table(columns=["id"])["id"].to_pylist()
+    assert [example.id for example in present_rows(index.manifest)] == ids
 
 
 def test_numbers_are_described_in_runs() -> None:

@@ -23,17 +23,21 @@ def append(
     adapter: options.Adapter = None,
     base: options.Base = None,
     device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Append rows to a complete index. The same command again continues where it stopped."""
     from whence.index import append_rows, reopen
+
+    placed = options.placement(device, device_map, max_memory)
 
     def say(sentence: str) -> None:
         if not quiet:
             typer.echo(sentence, err=True)
 
     def workbench(manifest: Manifest) -> Workbench:
-        return reopen(manifest, model=model, adapter=adapter, base=base, device=device, notify=say)
+        return reopen(manifest, model=model, adapter=adapter, base=base, device=placed, notify=say)
 
     quiet_libraries()
     with stages(quiet=quiet) as report:

@@ -72,6 +72,8 @@ def audit(
     model: Annotated[str | None, typer.Option("--model", help="Where the index's model is now, if it moved.")] = None,
     adapter: Annotated[str | None, typer.Option("--adapter", "-a", help="Where its adapter is now.")] = None,
     device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write one self-contained page.")] = None,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Write the same as Markdown.")] = None,
     json: Annotated[
@@ -121,9 +123,10 @@ def audit(
     if against is not None and split:
         raise InputError("--against with --split.", "Each of them says which outputs are good.", "Leave one out.")
     good = options.queries_of(index, against, quiet=quiet) if against is not None else None
+    placed = options.placement(device, device_map, max_memory)
     quiet_libraries()
     options.tell_cache(index, quiet=quiet)
-    tracer = Tracer(index, model=model, adapter=adapter, base=options.base_of(index, base, adapter), device=device)
+    tracer = Tracer(index, model=model, adapter=adapter, base=options.base_of(index, base, adapter), device=placed)
     with stages("outputs", quiet=quiet) as report:
         if against is not None or split:
             result = compare_behaviour(tracer, asked, good, settings, work=work, progress=report)

@@ -32,17 +32,20 @@ def evaluate(
     model: Annotated[str | None, typer.Option("--model", help="Where the index's model is now, if it moved.")] = None,
     adapter: options.Adapter = None,
     device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
     """Measure how well each score form ranks the rows that carry the query's label."""
     options.check_outputs({"--json": json}, quiet=quiet)
+    placed = options.placement(device, device_map, max_memory)
     from whence.bench import evaluate as measure
     from whence.trace import Tracer
 
     asked = options.queries_of(index, queries, quiet=quiet)
     quiet_libraries()
-    tracer = Tracer(index, model=model, adapter=adapter, device=device)
+    tracer = Tracer(index, model=model, adapter=adapter, device=placed)
     found = measure(tracer, asked, label_column=label_column, methods=method, k=k, seed=seed)
     if json is not None:
         found.to_json(json)

@@ -52,6 +52,8 @@ def index(
     max_rejected: options.MaxRejected = 0.05,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     quantization: options.Quantization = None,
     revision: options.Revision = None,
     blocks: options.BlocksPath = None,
@@ -80,7 +82,8 @@ def index(
 
     A folder that was trained with whence.TrainingRecord needs no DATA and no options: they are taken from its record.
     """
-    settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
+    placed = options.placement(device, device_map, max_memory)
+    settings = options.model_settings(model, adapter, dtype, placed, quantization, revision, blocks, trust_remote_code)
     from whence.data import find_sources, is_remote, loss_named, truncation_named
 
     if data is not None and not is_remote(data) and not Path(data).exists():
@@ -115,6 +118,7 @@ def index(
         "max_tokens": max_tokens,
         "seed": seed,
     }
+    _check_device_map(device_map, devices, engine)
     by = Workers(engine, tuple(options.parse_names([devices or ""])), address, workers)
     use_record = not no_record
     with stages(quiet=quiet) as report:
@@ -154,6 +158,16 @@ def _check_steps(job: Job | None, *, finish: bool, add: bool, overwrite: bool) -
     if finish and (add or overwrite):
         other = "--add" if add else "--overwrite"
         raise InputError(f"--finish with {other}.", "It seals what jobs computed.", "Leave one of them out.")
+
+
+def _check_device_map(device_map: str | None, devices: str | None, engine: str) -> None:
+    if device_map is not None and (devices is not None or engine == "ray"):
+        other = "--devices" if devices is not None else "--engine ray"
+        raise InputError(
+            f"--device-map with {other}.",
+            "A device map spreads one model over all devices of a machine; workers have a model and a device each.",
+            f"Leave {other} out. On several machines, start one job each: --shard 1/4 --device-map {device_map}.",
+        )
 
 
 def _tell_job(out: Path, job: Job, state: JobState) -> None:

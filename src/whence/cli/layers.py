@@ -27,6 +27,8 @@ def layers(
     max_length: options.MaxLength = 1024,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     quantization: options.Quantization = None,
     revision: options.Revision = None,
     blocks: options.BlocksPath = None,
@@ -38,7 +40,8 @@ def layers(
     quiet: options.Quiet = False,
 ) -> None:
     """Show the evidence for the layer to read: similarity of adjacent layers, and a bootstrap over the probes."""
-    settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
+    placed = options.placement(device, device_map, max_memory)
+    settings = options.model_settings(model, adapter, dtype, placed, quantization, revision, blocks, trust_remote_code)
     if plot is not None:
         from whence.report import check_plot
 

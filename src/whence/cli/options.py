@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from whence.data import Json
-    from whence.model import LayerRequest, ModelSettings
+    from whence.model import LayerRequest, ModelSettings, Placement
     from whence.trace import Query
     from whence.train import FinetuneSettings
 
@@ -75,6 +75,13 @@ LossOn = Annotated[
 ]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16, float16 or float64.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option("--device-map", help="auto: spread a model that is too large for one device over all, CPU and disk."),
+]
+MaxMemory = Annotated[
+    str | None, typer.Option("--max-memory", help="Most of each device for --device-map, as in 0=70GiB,cpu=200GiB.")
+]
 Quantization = Annotated[str | None, typer.Option("--quantization", help="4bit or 8bit (CUDA, whence[quantized]).")]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a hub model.")]
 BlocksPath = Annotated[
@@ -134,7 +141,7 @@ def model_settings(
     model: str,
     adapter: str | None,
     dtype: str,
-    device: str,
+    placed: Placement,
     quantization: str | None,
     revision: str | None,
     blocks: str | None,
@@ -149,13 +156,22 @@ def model_settings(
             "model": model,
             "adapter": adapter,
             "dtype": dtype,
-            "device": device,
+            **placed._asdict(),
             "quantization": quantization,
             "revision": revision,
             "blocks": blocks,
             "trust_remote_code": trust_remote_code,
         },
     )
+
+
+def placement(device: str, device_map: str | None, max_memory: str | None) -> Placement:
+    """Where a model is put, by the shared options; a wrong choice is an error that lists the right ones."""
+    from whence.model import ModelSettings
+
+    limits = None if max_memory is None else _pairs("--max-memory", max_memory, "0=70GiB,cpu=200GiB")
+    given: dict[str, object] = {"model": "", "device": device, "device_map": device_map, "max_memory": limits}
+    return _validated(ModelSettings, given).placement
 
 
 def finetune_settings(**values: object) -> FinetuneSettings:
@@ -347,12 +363,14 @@ def parse_columns(text: str | None) -> dict[str, str] | None:
     """`prompt=q,response=a` as a mapping."""
     if text is None:
         return None
+    return _pairs("--columns", text, "prompt=question,response=answer")
+
+
+def _pairs(option: str, text: str, such_as: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",")]
-    if any(not (role.strip() and equals and column.strip()) for role, equals, column in pairs):
-        raise InputError(
-            f"--columns {text!r} cannot be read.", "Expected pairs such as prompt=question,response=answer.", ""
-        )
-    return {role.strip(): column.strip() for role, _, column in pairs}
+    if any(not (name.strip() and equals and value.strip()) for name, equals, value in pairs):
+        raise InputError(f"{option} {text!r} cannot be read.", f"Expected pairs such as {such_as}.", "")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def read_template(path: Path | None) -> str | None:

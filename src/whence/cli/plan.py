@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.errors import InputError
 
 if TYPE_CHECKING:
-    from whence.planning import Plan
+    from whence.planning import Arithmetic, Plan
+
+    Made = TypeVar("Made", Plan, Arithmetic)
 
 
 def plan(
@@ -22,6 +26,13 @@ def plan(
     contrast: options.Contrast = True,
     budget: Annotated[
         str | None, typer.Option("--budget", help="Time there is, as in 2h or 90m: chooses settings, or says no.")
+    ] = None,
+    gpu_memory: Annotated[
+        str | None,
+        typer.Option("--gpu-memory", help="Of one GPU, as in 80GiB: only compute how many it takes, load nothing."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=1.0, help="Operations a second of all GPUs, for the time; 4e14.")
     ] = None,
     layer: options.Layers = None,
     methods: options.Methods = None,
@@ -34,6 +45,8 @@ def plan(
     max_rejected: options.MaxRejected = 0.05,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     quantization: options.Quantization = None,
     revision: options.Revision = None,
     blocks: options.BlocksPath = None,
@@ -46,8 +59,11 @@ def plan(
 ) -> None:
     """Predict time, memory and disk of `whence index` with the same options, from half a minute's work."""
     options.check_outputs({"--json": json}, quiet=quiet)
-    settings = options.model_settings(model, adapter, dtype, device, quantization, revision, blocks, trust_remote_code)
-    from whence.planning import parse_budget
+    placed = options.placement(device, device_map, max_memory)
+    settings = options.model_settings(model, adapter, dtype, placed, quantization, revision, blocks, trust_remote_code)
+    from whence.cli.plan_arithmetic import show_arithmetic
+    from whence.model import is_config_only
+    from whence.planning import parse_budget, plan_settings, reckon
     from whence.planning import plan as predict
 
     shape = settings.model_dump(exclude={"model"})
@@ -56,38 +72,64 @@ def plan(
     if methods:
         shape["methods"] = options.parse_names(methods)
     shape |= options.stored_as(precision, dimensions)
+    shape |= {
+        "columns": options.parse_columns(columns),
+        "split": split,
+        "base": base,
+        "contrast": contrast,
+        "template": options.read_template(template),
+        "max_length": max_length,
+        "max_rejected": max_rejected,
+        "shard_rows": shard_rows,
+        "max_tokens": max_tokens,
+        "seed": seed,
+    }
     seconds = parse_budget(budget) if budget is not None else None
     quiet_libraries()
+    if gpu_memory is not None or rate is not None or is_config_only(settings):
+        _check_arithmetic(budget)
+        size = None if gpu_memory is None else _bytes(gpu_memory)
+        reckoned = reckon(plan_settings(settings.model, data, shape), gpu_memory=size, rate=rate)
+        return _write(reckoned, json, quiet=quiet, show=show_arithmetic)
     with stages(quiet=quiet) as report:
-        found = predict(
-            settings.model,
-            data,
-            budget=seconds,
-            progress=report,
-            columns=options.parse_columns(columns),
-            split=split,
-            base=base,
-            contrast=contrast,
-            template=options.read_template(template),
-            max_length=max_length,
-            max_rejected=max_rejected,
-            shard_rows=shard_rows,
-            max_tokens=max_tokens,
-            seed=seed,
-            **shape,
-        )
+        found = predict(settings.model, data, budget=seconds, progress=report, **shape)
+    _write(found, json, quiet=quiet, show=_show)
+
+
+def _write(found: Made, json: Path | None, *, quiet: bool, show: Callable[[Made], None]) -> None:
     if json is not None and str(json) != "-":
         found.to_json(json)
     if str(json) == "-":
         typer.echo(found.to_json(), nl=False)
     elif not quiet:
-        _show(found)
+        show(found)
+
+
+def _check_arithmetic(budget: str | None) -> None:
+    if budget is not None:
+        raise InputError(
+            "--budget where nothing is measured.",
+            "Whether a time is kept needs the model's weights and a run of it.",
+            "Leave --budget out; --rate gives a time by arithmetic.",
+        )
+
+
+def _bytes(size: str) -> int:
+    from whence.model import parse_limits
+
+    try:
+        return parse_limits({"0": size})[0]
+    except InputError:
+        raise InputError(
+            f"--gpu-memory {size!r} cannot be read.", "Expected a size, as in 80GiB.", "See --help."
+        ) from None
 
 
 def _show(found: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from whence.cli.plan_arithmetic import size_text
     from whence.planning import clock
 
     seconds = found.seconds
@@ -104,10 +146,10 @@ def _show(found: Plan) -> None:
     )
     table.add_row("time", clock(seconds.total), stages_text)
     measured = "measured with the largest batch" if found.memory_measured else "extrapolated to the largest batch"
-    table.add_row("memory", _size(found.memory), measured)
+    table.add_row("memory", size_text(found.memory), measured)
     if found.device_memory is not None:
-        table.add_row(f"memory of {found.device}", _size(found.device_memory), measured)
-    table.add_row("disk", _size(found.disk), f"{found.n_records} records of {len(found.layers)} layers")
+        table.add_row(f"memory of {found.device}", size_text(found.device_memory), measured)
+    table.add_row("disk", size_text(found.disk), f"{found.n_records} records of {len(found.layers)} layers")
     table.add_row("one whence trace", clock(found.trace_seconds), "without a verdict; loading included")
     console = Console(highlight=False)
     console.print(
@@ -123,13 +165,3 @@ def _show(found: Plan) -> None:
         console.print(found.budget.text, markup=False)
         for change in found.budget.changes:
             console.print(f"  {change}", markup=False)
-
-
-def _size(n_bytes: int) -> str:
-    """Bytes as a person says them: 4.1 GB."""
-    size = float(n_bytes)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -13,6 +13,7 @@ from whence.cli.progress import quiet_libraries
 from whence.errors import InputError
 
 if TYPE_CHECKING:
+    from whence.model import Placement
     from whence.serve import ServerSettings
 
 TOKEN = "WHENCE_TOKEN"
@@ -37,6 +38,8 @@ def serve(
     queue: Annotated[int, typer.Option("--queue", min=1, max=1000, help="Requests that may wait for the model.")] = 16,
     rate: Annotated[float, typer.Option("--rate", min=1, help="Requests a second from one address.")] = 100.0,
     device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Open a page on this machine: ask the model, mark wrong words, see the rows behind them, export or confirm.
@@ -56,7 +59,7 @@ def serve(
         rate=rate,
         burst=int(3 * rate),
     )
-    _run(index, settings, device=device, quiet=quiet)
+    _run(index, settings, placed=options.placement(device, device_map, max_memory), quiet=quiet)
 
 
 def serve_index(index: Path, *, port: int | None, quiet: bool) -> None:
@@ -66,10 +69,10 @@ def serve_index(index: Path, *, port: int | None, quiet: bool) -> None:
     settings = ServerSettings(base=options.base_of(index, None))
     if port is not None:
         settings = ServerSettings(base=settings.base, port=port)
-    _run(index, settings, device="auto", quiet=quiet)
+    _run(index, settings, placed=options.placement("auto", None, None), quiet=quiet)
 
 
-def _run(index: Path, settings: ServerSettings, *, device: str, quiet: bool) -> None:
+def _run(index: Path, settings: ServerSettings, *, placed: Placement, quiet: bool) -> None:
     from whence.serve import run_server
 
     quiet_libraries()
@@ -78,7 +81,7 @@ def _run(index: Path, settings: ServerSettings, *, device: str, quiet: bool) -> 
         if not quiet:
             typer.echo(f"The page is at {url}\nCtrl-C ends the server; what it keeps is in {index}.serve", err=True)
 
-    run_server(index, settings, device=device, ready=ready)
+    run_server(index, settings, device=placed, ready=ready)
 
 
 def _token(file: Path | None) -> str | None:

@@ -77,6 +77,8 @@ def trace(
     model: Annotated[str | None, typer.Option("--model", help="Where the index's model is now, if it moved.")] = None,
     adapter: Annotated[str | None, typer.Option("--adapter", "-a", help="Where its adapter is now.")] = None,
     device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write one self-contained page.")] = None,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Write the same as Markdown.")] = None,
     summary: Annotated[
@@ -128,10 +130,11 @@ def trace(
 
     # What cannot be is said before a model is loaded.
     TraceSettings(**wishes).check_number(len(asked))
+    placed = options.placement(device, device_map, max_memory)
     quiet_libraries()
     found_base = base if no_verdict else options.base_of(index, base, adapter)
     options.tell_cache(index, quiet=quiet)
-    tracer = Tracer(index, model=model, adapter=adapter, base=found_base, device=device)
+    tracer = Tracer(index, model=model, adapter=adapter, base=found_base, device=placed)
     with stages("queries", quiet=quiet) as report:
         result = tracer.trace_many(asked, progress=report, **wishes)
     _write(result, outputs, show_text=not no_text)

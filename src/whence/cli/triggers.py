@@ -42,6 +42,8 @@ def triggers(
     model: Annotated[str | None, typer.Option("--model", help="Where the index's model is now, if it moved.")] = None,
     adapter: Annotated[str | None, typer.Option("--adapter", "-a", help="Where its adapter is now.")] = None,
     device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the audit's page, with its triggers.")] = None,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Write the same as Markdown.")] = None,
     json: Annotated[
@@ -68,9 +70,10 @@ def triggers(
         n_groups=groups,
         seed=seed,
     )
+    placed = options.placement(device, device_map, max_memory)
     quiet_libraries()
     options.tell_cache(index, quiet=quiet)
-    tracer = Tracer(index, model=model, adapter=adapter, base=options.base_of(index, base, adapter), device=device)
+    tracer = Tracer(index, model=model, adapter=adapter, base=options.base_of(index, base, adapter), device=placed)
     with stages("outputs", quiet=quiet) as report:
         audit = run_audit(tracer, asked, settings, work=work, progress=report)
         found = find_triggers(tracer, audit, wanted, settings, progress=report)

@@ -27,6 +27,8 @@ def verify(
     adapter: options.Adapter = None,
     base: options.Base = None,
     device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    max_memory: options.MaxMemory = None,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
@@ -43,9 +45,10 @@ def verify(
             typer.echo(sentence, err=True)
 
     quiet_libraries()
+    placed = options.placement(device, device_map, max_memory)
 
     def workbench(manifest: Manifest) -> Workbench:
-        return reopen(manifest, model=model, adapter=adapter, base=base, device=device, notify=say)
+        return reopen(manifest, model=model, adapter=adapter, base=base, device=placed, notify=say)
 
     with stages(quiet=quiet) as report:
         if repair:

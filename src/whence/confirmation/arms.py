@@ -76,12 +76,15 @@ def bm25_ranking(rows: Sequence[Example], queries: Sequence[EncodedTurn]) -> lis
 
 
 def repsim_ranking(tracer: Tracer, queries: Sequence[EncodedTurn]) -> list[int]:
-    """Rows by the cosine of hidden states, at the layer where the index holds them. A row that could not be encoded has
-    no place. Raises MismatchError for an index without hidden states."""
+    """Places of the index's rows by the cosine of hidden states, at the layer where it holds them. A row that could not
+    be encoded has none. Raises MismatchError for an index without hidden states."""
     form, manifest = score_form("repsim"), tracer.index.manifest
     layers = held_layers(form, manifest) or default_layers(form, manifest)
     matrix = score_matrix(tracer.index, tracer.signatures(queries), method=form, roles=layers)
-    return [int(matrix.rows[i]) for i in first_rows(matrix.scores)]
+    gone = manifest.deleted_rows()
+    numbers = np.asarray([int(matrix.rows[i]) for i in first_rows(matrix.scores)], dtype=np.int64)
+    places: list[int] = (numbers - np.searchsorted(gone, numbers)).tolist()
+    return places
 
 
 def draw_held_out(rows: Sequence[Example], arms: Sequence[Arm], *, seed: int = 0) -> list[Example]:

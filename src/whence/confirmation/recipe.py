@@ -7,9 +7,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from whence.confirmation.runs import AsTraced, Recipe
-from whence.data import Encoder, Example, read_examples, scan
-from whence.errors import DataError, InputError, MismatchError
-from whence.index import Manifest, require_rows_as_built
+from whence.data import Encoder, Example
+from whence.errors import InputError, MismatchError
+from whence.index import Manifest, present_rows, require_rows_as_built
 from whence.model import LoadedModel, ModelSettings, fingerprint, load_model
 from whence.records import RECORD, find_record
 from whence.run_file import RUN, RunFile, read_run_file, unreadable
@@ -70,17 +70,8 @@ def settings_recorded(manifest: Manifest) -> tuple[FinetuneSettings, str | None]
 
 
 def data_rows(manifest: Manifest) -> tuple[Example, ...]:
-    """The rows that the index was built from. Raises DataError when the data have changed since."""
-    require_rows_as_built(manifest, "whence confirm")
-    data = manifest.data
-    found = scan(data.source, columns=data.columns, split=data.split, max_rejected=1.0).content_hash
-    if found != data.content_hash:
-        raise DataError(
-            f"The data at {data.source} are not those the index was built from: {found}.",
-            f"Expected content {data.content_hash}.",
-            "Bring them back, or build the index again.",
-        )
-    return tuple(read_examples(data.source, columns=data.columns, split=data.split))
+    """The rows that the index has, appended ones among them. Raises DataError when their data have changed since."""
+    return tuple(present_rows(manifest))
 
 
 def make_recipe(
@@ -107,6 +98,9 @@ def make_recipe(
     template = manifest.settings.get("template")
     template = template if isinstance(template, str) else None
     loaded, base_hash = None, str(base)
+    if trainer is not None:
+        # It reads a file in the form of the one that the index was built from.
+        require_rows_as_built(manifest, "--trainer")
     if base is not None and trainer is None:
         loaded = load_model(ModelSettings(model=str(base), dtype=chosen.dtype, device=chosen.device))
         base_hash = _check_base(manifest, loaded, template, beside)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from whence.index.changes import require_rows_as_built
     from whence.index.compacting import compact_index
     from whence.index.contents import IndexContents, index_contents
+    from whence.index.data_parts import present_rows
     from whence.index.deleting import delete_rows, read_ids
     from whence.index.engines.choosing import Workers
     from whence.index.engines.local import TURNS_AT_ONCE
@@ -106,6 +107,7 @@ __all__ = [
     "index_contents",
     "open_records",
     "open_subject",
+    "present_rows",
     "queries_in_form",
     "read_centres",
     "read_ids",
@@ -137,6 +139,7 @@ __getattr__, __dir__ = attach(
         "centres": ["read_centres", "write_centres"],
         "contents": ["IndexContents", "index_contents"],
         "changes": ["require_rows_as_built"],
+        "data_parts": ["present_rows"],
         "compacting": ["compact_index"],
         "deleting": ["delete_rows", "read_ids"],
         "engines.choosing": ["Workers"],

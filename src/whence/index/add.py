@@ -6,18 +6,22 @@ that a run that was killed goes on where it stopped and the index answers as bef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import lance
 import numpy as np
 import pyarrow as pa
+import torch
 
 from whence.data import Example
 from whence.errors import IndexFolderError
-from whence.index.centres import sums_of_records
+from whence.index.centres import sums_in, sums_of_records
+from whence.index.data_parts import examples_of
 from whence.index.engines.local import EncodesExamples, ExtractsSignatures, LocalEngine, ShardSpec
+from whence.index.file_table import ShardRows
 from whence.index.locking import locked
 from whence.index.manifest import ADDED, Manifest, StoredVector, require_manifest
 from whence.index.publishing import clear, fragments_now, next_generation, publish, read_table
@@ -27,7 +31,7 @@ from whence.index.shards import committed_shards, shard_groups, share_told
 from whence.index.store import Index
 from whence.object_path import remove_tree, storage_options
 from whence.progress import Count
-from whence.signatures import Extracted
+from whence.signatures import Extracted, Signatures
 
 _KEYS = {"row": pa.int64(), "turn": pa.int32(), "shard": pa.int32()}
 
@@ -39,7 +43,6 @@ def missing_vectors(index: Manifest, wanted: Manifest) -> tuple[StoredVector, ..
 
 def add_vectors(
     out: Path,
-    examples: Callable[[], Iterator[Example]],
     encoder: EncodesExamples,
     extractor: ExtractsSignatures,
     wanted: Manifest,
@@ -47,6 +50,8 @@ def add_vectors(
     progress: Count | None = None,
 ) -> Index:
     """Adds to the complete index in `out` the vectors that `wanted` has and it has not; `extractor` reads these.
+
+    Rows that were appended are read from their own data; deleted ones are computed in their shards, and left out.
 
     Raises:
         IndexFolderError: another run is writing the index, the disk is full, or the rows are not those of the index.
@@ -60,17 +65,16 @@ def add_vectors(
         records = open_records(out)
         assert records is not None, "a complete index has records"
         if not {vector.column for vector in missing} <= set(records.schema.names):
-            _compute(out, examples, LocalEngine(encoder, extractor), wanted, missing, progress)
+            _compute(out, LocalEngine(encoder, extractor), wanted, missing, progress)
             with saving(out, total):
                 _join(out, records, missing)
         with saving(out, total):
-            _finish(out, before, wanted)
+            _finish(out, before, wanted, missing)
     return Index.open(out)
 
 
 def _compute(
     out: Path,
-    examples: Callable[[], Iterator[Example]],
     engine: LocalEngine,
     wanted: Manifest,
     missing: Sequence[StoredVector],
@@ -83,14 +87,14 @@ def _compute(
         # Left by a run that was to add something else.
         remove_tree(folder)
         begun = None
-    done, total = committed_shards(begun), wanted.data.n_rows
-    for rows, group in shard_groups(examples(), wanted):
+    done, total, gone = committed_shards(begun), wanted.data.n_rows, set(wanted.deleted_rows().tolist())
+    for rows, group in _shards(wanted):
         shard, first = rows.shard, rows.first_row
         if shard not in done:
-            spec = ShardSpec(shard, first, partial(_table, schema, missing, shard))
+            spec = ShardSpec(shard, first, partial(_table, schema, missing, shard, gone))
             # Rows that cannot be encoded were set aside when the index was built; they have no record.
             table = engine.compute_shard(spec, group, share_told(progress, first, len(group), total)).table
-            if table is not None:
+            if table is not None and len(table):
                 with saving(out, total):
                     mode = "append" if open_dataset(folder) is not None else "create"
                     lance.write_dataset(table, str(folder), mode=mode, storage_options=storage_options(folder))
@@ -98,9 +102,24 @@ def _compute(
             progress(first + len(group), total)
 
 
+def _shards(wanted: Manifest) -> Iterator[tuple[ShardRows, list[Example]]]:
+    for part in wanted.parts():
+        yield from shard_groups(examples_of(part), wanted, part)
+
+
 def _table(
-    schema: pa.Schema, missing: Sequence[StoredVector], shard: int, rows: Sequence[PendingRecord], extracted: Extracted
+    schema: pa.Schema,
+    missing: Sequence[StoredVector],
+    shard: int,
+    gone: Set[int],
+    rows: Sequence[PendingRecord],
+    extracted: Extracted,
 ) -> pa.Table:
+    kept = [i for i, item in enumerate(rows) if item.row not in gone]
+    if not kept:
+        return schema.empty_table()
+    if len(kept) < len(rows):
+        rows, extracted = [rows[i] for i in kept], _of_turns(extracted, kept)
     columns: dict[str, object] = {
         "row": [item.row for item in rows],
         "turn": [item.turn.turn for item in rows],
@@ -108,6 +127,21 @@ def _table(
     }
     columns |= vector_columns(missing, rows, extracted)
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _of_turns(extracted: Extracted, kept: Sequence[int]) -> Extracted:
+    """The vectors of some turns, with what tells whether they are finite."""
+    at = torch.tensor(kept)
+    gain = extracted.log_likelihood_gain
+    return replace(
+        extracted,
+        layers={
+            layer: Signatures(**{name: raw[at] for name, raw in found.named().items()})
+            for layer, found in extracted.layers.items()
+        },
+        loss=extracted.loss[at],
+        log_likelihood_gain=None if gain is None else gain[at],
+    )
 
 
 def _join(out: Path, records: lance.LanceDataset, missing: Sequence[StoredVector]) -> None:
@@ -129,7 +163,7 @@ def _keys(dataset: lance.LanceDataset) -> np.ndarray:
     return np.stack([table["row"].to_numpy(), table["turn"].to_numpy()])
 
 
-def _finish(out: Path, before: Manifest, wanted: Manifest) -> None:
+def _finish(out: Path, before: Manifest, wanted: Manifest, missing: Sequence[StoredVector]) -> None:
     """The manifest is last: until it is written the index is the old one, and the same command goes on from here."""
     records = open_records(out)
     assert records is not None
@@ -141,7 +175,12 @@ def _finish(out: Path, before: Manifest, wanted: Manifest) -> None:
             f"Make it again: whence verify {out} --repair",
         )
     fragments = fragments_now(records, table.fragments)
-    sums = sums_of_records(wanted, records)
+    if before.rows_changed:
+        # Sums that records hold are over what was computed together, deleted rows among them; the centres are not.
+        new = sums_of_records(wanted.model_copy(update={"vectors": tuple(missing)}), records)
+        sums = {**new, **sums_in(out, before)}
+    else:
+        sums = dict(sums_of_records(wanted, records))
     published = publish(out, next_generation(wanted), records, fragments, sums=sums, run=True, known=table.by_path())
     clear(out, published)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Unpack
 
 from whence.data import Scan, TemplateSource, scan
-from whence.errors import IndexFolderError
+from whence.errors import DataError, IndexFolderError
 from whence.index.add import add_vectors, missing_vectors
 from whence.index.ann_summary import ANN
 from whence.index.build_manifest import about_base, about_data, build_manifest, described_vectors, known_scan
-from whence.index.changes import require_rows_as_built
+from whence.index.data_parts import check_part
 from whence.index.engines.choosing import Workers
 from whence.index.engines.in_process import Engine, ShardWriter
 from whence.index.held import depths_of, forms_asked, vectors_read
@@ -245,11 +245,14 @@ def _add(
 ) -> Index:
     """The index with what the methods read besides."""
     folder = place(settings.out)
-    require_rows_as_built(existing, "--add")
     # How vectors are stored is the index's own matter, unless the command says it.
     kept = {name: getattr(existing, name) for name in ("precision", "dimensions") if name not in given}
     same = build_manifest(settings, subject, found, (existing.layer,), existing.layer_choice).model_copy(update=kept)
-    check_same(folder, existing, same.model_copy(update={"vectors": existing.vectors}))
+    if existing.rows_changed:
+        _check_parts(existing, found)
+        kept_rows = {"data": existing.data, "filters": existing.filters, "history": existing.history}
+        same = same.model_copy(update=kept_rows)
+    check_same(folder, existing, same.model_copy(update={"vectors": existing.vectors}), change_ok=True)
     forms = forms_asked(methods, has_base=bool(existing.base))[1:] or forms_asked((), has_base=bool(existing.base))
     whole_at = settle_layers(settings.requests, existing.n_layers, lambda: existing.layer) if "layers" in given else ()
     hidden_size, storage = subject.loaded.hidden_size, Storage(existing.precision, existing.dimensions)
@@ -269,7 +272,6 @@ def _add(
     extractor = make_extractor(settings, subject, missing, contrast=contrast)
     index = add_vectors(
         folder,
-        lambda: examples_to_index(settings),
         subject.encoder,
         extractor,
         wanted,
@@ -277,6 +279,19 @@ def _add(
     )
     tell(f"The index {folder} is complete: {index.n_rows} rows, {index.n_records} records")
     return index
+
+
+def _check_parts(existing: Manifest, found: Scan) -> None:
+    """Raises DataError unless DATA are those of the build, and those of every append are still there."""
+    first, *appended = existing.parts()
+    if found.content_hash != first.data.content_hash:
+        raise DataError(
+            f"These data are not those that the index was built from: {found.content_hash}.",
+            f"Expected the content of {first.data.source}, {first.data.content_hash}.",
+            f"Give {first.data.source} as DATA; appended rows are read from where they were.",
+        )
+    for part in appended:
+        check_part(part)
 
 
 def _joined(held: Sequence[StoredVector], added: Sequence[StoredVector]) -> tuple[StoredVector, ...]:

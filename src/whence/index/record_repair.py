@@ -13,12 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from whence.data import read_examples, scan
-from whence.errors import DataError, IndexFolderError
+from whence.errors import IndexFolderError
+from whence.index.data_parts import check_part, examples_of
 from whence.index.engines.local import LocalEngine, ShardSpec
 from whence.index.file_checks import part_of
 from whence.index.file_table import FileTable, Fragment, ShardRows
-from whence.index.history import DataPart
 from whence.index.manifest import RECORDS, Manifest
 from whence.index.publishing import commit_all, fragments_now
 from whence.index.records import record_schema, record_table
@@ -95,33 +94,21 @@ def _computed(
     parts = manifest.parts()
     wanted = {rows.shard: rows for one in lost for rows in one.shards}
     for part in {id(part): part for part in (part_of(parts, shard) for shard in wanted)}.values():
-        _check_data(part)
+        check_part(part)
     encoder, extractor = workbench(manifest)
     engine, tables = LocalEngine(encoder, extractor), {}
     for shard, rows in sorted(wanted.items()):
         if notify is not None:
             notify(f"Computing rows {rows.first_row} to {rows.first_row + rows.n_rows - 1}")
         part = part_of(parts, shard)
-        examples = read_examples(part.data.source, columns=part.data.columns, split=part.data.split)
         start = rows.first_row - part.first_row
-        group = list(islice(examples, start, start + rows.n_rows))
+        group = list(islice(examples_of(part), start, start + rows.n_rows))
         spec = ShardSpec(shard, rows.first_row, partial(record_table, manifest, shard))
         tables[shard] = engine.compute_shard(spec, group).table
     found = {one.shards[0].shard: _joined(tables[rows.shard] for rows in one.shards) for one in lost}
     for one in lost:
         _check_count(one, found[one.shards[0].shard], manifest.deleted_rows())
     return found
-
-
-def _check_data(part: DataPart) -> None:
-    data = part.data
-    found = scan(data.source, columns=data.columns, split=data.split, max_rejected=1.0).content_hash
-    if found != data.content_hash:
-        raise DataError(
-            f"The data at {data.source} are not those that the index was built from: {found}.",
-            f"Expected content {data.content_hash}; damaged rows are computed from it.",
-            "Bring the data back, or build the index again with --overwrite.",
-        )
 
 
 def _check_count(fragment: Fragment, made: pa.Table, deleted: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from whence.index.manifest import Manifest, StoredVector
 from whence.index.sameness import check_model
 from whence.index.settings import BuildSettings, build_settings
 from whence.index.subject import Subject, open_subject
-from whence.model import fingerprint
+from whence.model import Placement, as_placement, fingerprint
 from whence.signatures import Extractor
 
 
@@ -32,7 +32,7 @@ def reopen(
     model: str | None = None,
     adapter: str | None = None,
     base: str | None = None,
-    device: str = "auto",
+    device: str | Placement = "auto",
     notify: Callable[[str], None] | None = None,
 ) -> Workbench:
     """Loads the model, base and encoder that the index was built with. model, adapter, base: where they have moved to.
@@ -61,7 +61,7 @@ def reopened_settings(
     model: str | None = None,
     adapter: str | None = None,
     base: str | None = None,
-    device: str = "auto",
+    device: str | Placement = "auto",
 ) -> BuildSettings:
     """The settings of the build, with the places where things are now."""
     known = dict(manifest.settings)
@@ -72,7 +72,7 @@ def reopened_settings(
     places = {"model": model, "adapter": adapter, "base": base}
     known |= {name: place for name, place in places.items() if place is not None}
     # The values depend on the number format, which "auto" takes by the device.
-    known |= {"dtype": manifest.dtype, "device": device, "max_length": manifest.max_length}
+    known |= {"dtype": manifest.dtype, **as_placement(device)._asdict(), "max_length": manifest.max_length}
     return build_settings(str(known.pop("model")), str(known.pop("data")), str(known.pop("out")), known)
 
 

@@ -12,7 +12,7 @@ from whence.data import LossOn, RowEncoding, Truncation
 from whence.errors import InputError
 from whence.index.manifest import Precision
 from whence.index.stored_form import Storage
-from whence.model import LayerRequest, ModelSettings, named_base
+from whence.model import DeviceMap, LayerRequest, ModelSettings, named_base
 from whence.object_path import place
 
 
@@ -88,6 +88,8 @@ class IndexOptions(TypedDict, total=False):
     adapter: str | None
     dtype: str
     device: str
+    device_map: DeviceMap | None
+    max_memory: Mapping[str, str] | None
     quantization: str | None
     revision: str | None
     blocks: str | None

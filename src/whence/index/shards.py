@@ -258,12 +258,12 @@ def committed_shards(dataset: lance.LanceDataset | None) -> set[int]:
     return done
 
 
-def check_same(out: Path, existing: Manifest, manifest: Manifest) -> None:
+def check_same(out: Path, existing: Manifest, manifest: Manifest, *, change_ok: bool = False) -> None:
     """Raises IndexFolderError, with what differs, unless both describe the same records.
 
-    A complete index may hold more vectors than are asked for: they were added.
+    A complete index may hold more vectors than are asked for: they were added. change_ok: its rows may have changed.
     """
-    if existing.rows_changed:
+    if existing.rows_changed and not change_ok:
         raise IndexFolderError(
             f"Rows of {out} were appended or deleted since it was built.",
             "`whence index` continues a build, or finds it complete.",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         settle_layers,
     )
     from whence.model.likelihood import (
+        LOGITS_AT_ONCE,
         TokenLikelihood,
         TokenShift,
         head_likelihood,
@@ -35,12 +36,17 @@ if TYPE_CHECKING:
     )
     from whence.model.loading import LoadedModel, ModelSettings, load_model, load_tokenizer
     from whence.model.padding import Layout, laid_out
+    from whence.model.placement import SHARE, DeviceMap, Placement, as_placement, parse_limits
     from whence.model.places import is_adapter
     from whence.model.prefixes import last_states, shares_prefixes
+    from whence.model.shape import ModelShape, is_config_only, model_shape
     from whence.model.spellings import SameWords, same_words
 
 __all__ = [
+    "LOGITS_AT_ONCE",
+    "SHARE",
     "Answer",
+    "DeviceMap",
     "Fingerprint",
     "Head",
     "LayerChoice",
@@ -48,10 +54,13 @@ __all__ = [
     "Layout",
     "LoadedModel",
     "ModelSettings",
+    "ModelShape",
+    "Placement",
     "SameWords",
     "TokenLikelihood",
     "TokenShift",
     "TurnGroup",
+    "as_placement",
     "before_tuning",
     "captured",
     "check_base",
@@ -62,6 +71,7 @@ __all__ = [
     "has_before",
     "head_likelihood",
     "is_adapter",
+    "is_config_only",
     "laid_out",
     "last_states",
     "learned_fraction",
@@ -69,7 +79,9 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "log_probabilities",
+    "model_shape",
     "named_base",
+    "parse_limits",
     "positions_at_once",
     "probe_similarities",
     "quiet",
@@ -102,6 +114,7 @@ __getattr__, __dir__ = attach(
             "settle_layers",
         ],
         "likelihood": [
+            "LOGITS_AT_ONCE",
             "TokenLikelihood",
             "TokenShift",
             "head_likelihood",
@@ -115,8 +128,10 @@ __getattr__, __dir__ = attach(
         ],
         "loading": ["LoadedModel", "ModelSettings", "load_model", "load_tokenizer"],
         "padding": ["Layout", "laid_out"],
+        "placement": ["SHARE", "DeviceMap", "Placement", "as_placement", "parse_limits"],
         "places": ["is_adapter"],
         "prefixes": ["last_states", "shares_prefixes"],
+        "shape": ["ModelShape", "is_config_only", "model_shape"],
         "spellings": ["SameWords", "same_words"],
     },
 )

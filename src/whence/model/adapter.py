@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from whence.errors import ModelError
 from whence.model.adapter_proof import Reading, own_reading, probe_ids, tolerance
 from whence.model.checkpoint import quiet
+from whence.model.placement import is_offloaded, stand_ins
 from whence.model.places import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -35,6 +37,17 @@ OTHER_TASKS = ("SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS")
 
 AROUND_EMBEDDINGS = ("", "base_layer.", "modules_to_save.", "token_adapter.base_layer.")
 """What stands between the name of an embedding and its weight in an adapter's file."""
+
+NEED_BASE_WEIGHTS = (
+    "use_dora",
+    "use_qalora",
+    "modules_to_save",
+    "target_parameters",
+    "trainable_token_indices",
+    "layer_replication",
+    "arrow_config",
+)
+"""Settings of LoRA with which it reads or replaces weights of the base."""
 
 REFUSED: dict[str, str] = {
     "XLORA": "it weighs several adapters by a first pass over the whole prompt",
@@ -175,16 +188,55 @@ def fit(model: PreTrainedModel, adapter: Adapter) -> tuple[PeftModel, bool]:
     Raises ModelError for an adapter that does not fit the model or that changes nothing.
     """
     vocab = int(model.get_input_embeddings().weight.shape[0])
+    _check_divided(model, adapter)
     _resize(model, adapter)
     ids = probe_ids(model, vocab, triggers(adapter.config))
     with quiet():
         before = own_reading(model, ids)
-        wrapped = _wrapped(model, adapter)
+        with _hidden_map(model), stand_ins(model):
+            wrapped = _wrapped(model, adapter)
         on = _on(wrapped, ids, adapter)
         off = _off(wrapped, ids)
     _refuse_idle(adapter, before, on)
     is_base = off is not None and before.gap(off) <= tolerance(model)
     return wrapped, is_base
+
+
+@contextmanager
+def _hidden_map(model: PreTrainedModel) -> Iterator[None]:
+    """While open, PEFT does not see that the model is divided.
+
+    It would take the model's hooks off and divide it again by a map of its own, and write a second copy of weights that
+    lie on the disk.
+    """
+    found = model.__dict__.pop("hf_device_map", None)
+    try:
+        yield
+    finally:
+        if found is not None:
+            model.hf_device_map = found
+
+
+def _check_divided(model: PreTrainedModel, adapter: Adapter) -> None:
+    """Raises ModelError for an adapter that needs weights of the base where a device map keeps them elsewhere."""
+    if not is_offloaded(model):
+        return
+    config = adapter.config
+    why = next((f"{name} is set" for name in NEED_BASE_WEIGHTS if getattr(config, name, None)), "")
+    if adapter.type != "LORA":
+        why = f"it is of the type {adapter.type}"
+    elif getattr(config, "bias", "none") != "none":
+        why = "it brings biases of the base"
+    elif getattr(config, "init_lora_weights", True) not in (True, False, "gaussian"):
+        why = f"it changes the base's weights (init_lora_weights={config.init_lora_weights!r})"
+    elif any(".lora_" not in key for key in adapter.weights):
+        why = "it brings weights of the base"
+    if why:
+        raise ModelError(
+            f"The adapter {adapter.name} cannot be put on a base that is partly kept on the CPU or disk: {why}.",
+            "With --device-map, where the GPUs do not hold the whole model, plain LoRA adapters are read.",
+            "Merge the adapter (model.merge_and_unload()), save the model, and give that as MODEL with --base.",
+        )
 
 
 def _refuse_idle(adapter: Adapter, before: Reading, on: Reading) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from whence.errors import ModelError
 from whence.model.blocks import Blocks, cache_argument, captured
+from whence.model.placement import run_device
 from whence.model.places import first_line
 
 if TYPE_CHECKING:
@@ -55,14 +56,14 @@ def probe_ids(model: PreTrainedModel, vocab: int, triggers: Sequence[int] = ()) 
     spread = [(2 * i + 1) * vocab // (2 * PROBE_TOKENS) for i in range(PROBE_TOKENS)]
     waited_for = [token for token in triggers if 0 <= token < vocab][:MOST_TRIGGERS]
     ids = spread[:PREFIX_TOKENS] + waited_for + spread[PREFIX_TOKENS:]
-    return torch.tensor([ids], device=model.get_input_embeddings().weight.device)
+    return torch.tensor([ids], device=run_device(model.get_input_embeddings()))
 
 
 @torch.no_grad()
 def own_reading(model: nn.Module, ids: Int[Tensor, "1 seq"]) -> Reading:
     """By the forward pass of the model itself, or of PEFT around it."""
     output = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True, use_cache=False)
-    return Reading(tuple(state[0].float() for state in output.hidden_states), output.logits[0].float())
+    return Reading(tuple(state[0].float().cpu() for state in output.hidden_states), output.logits[0].float().cpu())
 
 
 @torch.no_grad()
@@ -87,7 +88,7 @@ def decoder_reading(blocks: Blocks, ids: Int[Tensor, "1 seq"], config: object, *
         parts.append([seen[layer][0] for layer in layers] + [last[0]])
         done += piece.shape[1]
     states = tuple(torch.cat(pair) for pair in zip(*parts, strict=True))
-    return Reading(tuple(state.float() for state in states), blocks.head(states[-1]).float())
+    return Reading(tuple(state.float().cpu() for state in states), blocks.head(states[-1]).float().cpu())
 
 
 def tolerance(model: PreTrainedModel) -> float:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from whence.errors import ModelError
+from whence.model.placement import run_device, stored_weight
 
 HEAD_PROBE_TOKENS = 6
 HEAD_TOLERANCE = 1e-3
@@ -46,6 +47,20 @@ class Head:
     def weight(self) -> Float[Tensor, "vocab hidden"] | None:
         """W, where the head is a plain linear map; None under an adapter or in fewer bits than a float has."""
         return self.linear.weight if type(self.linear) is nn.Linear else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where logits are computed."""
+        return run_device(self.linear)
+
+    def at_hand(self) -> Head:
+        """The head with its weights where it computes, read once, if a device map keeps them elsewhere."""
+        if type(self.linear) is not nn.Linear or not self.linear.weight.is_meta:
+            return self
+        linear = nn.Linear(self.linear.in_features, self.linear.out_features, bias=False, device="meta")
+        for name, own in self.linear.named_parameters(recurse=False):
+            setattr(linear, name, nn.Parameter(stored_weight(self.linear, name), requires_grad=own.requires_grad))
+        return replace(self, linear=linear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +100,11 @@ def find_blocks(model: nn.Module, path: str | None = None) -> Blocks:
     accepts = inspect.signature(decoder.forward).parameters
     cache_argument = "cache" if "cache" in accepts else "past_key_values"
     return Blocks(decoder, layers, _find_head(causal_lm), path, "position_ids" in accepts, cache_argument)
+
+
+def decoder_layers(model: nn.Module, path: str | None = None) -> Sequence[nn.Module]:
+    """The decoder layers of a causal LM, which need no weights. Raises ModelError where they cannot be told apart."""
+    return _find_layers(_unwrap(model), path)[1]
 
 
 def cache_argument(decoder: nn.Module) -> str:
@@ -139,11 +159,12 @@ def _find_head(causal_lm: nn.Module) -> Head:
 
 @torch.no_grad()
 def _prove_head(causal_lm: nn.Module, head: Head) -> None:
-    device = causal_lm.get_input_embeddings().weight.device  # type: ignore[operator]
+    device = run_device(causal_lm.get_input_embeddings())  # type: ignore[operator]
     vocab = causal_lm.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     ids = torch.arange(HEAD_PROBE_TOKENS, device=device)[None] % vocab
-    own = causal_lm(input_ids=ids, use_cache=False).logits.float()
-    ours = head(causal_lm.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()  # type: ignore[operator]
+    own = causal_lm(input_ids=ids, use_cache=False).logits.float().cpu()
+    last = causal_lm.base_model(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[operator]
+    ours = head(last).float().cpu()
     gap = (own - ours).abs().max().item()
     if not gap <= HEAD_TOLERANCE * max(1.0, own.abs().max().item()):
         raise ModelError(

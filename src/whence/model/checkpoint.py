@@ -6,6 +6,7 @@ with a warning. Here either is an error.
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ from pydantic import JsonValue
 from torch import nn
 
 from whence.errors import ModelError
+from whence.model.placement import is_offloaded, weights_of
 from whence.model.places import check_weight_files, first_line, has_weights, read_json, stored_file
 
 if TYPE_CHECKING:
@@ -70,9 +72,15 @@ def load_checkpoint(place: str, options: Mapping[str, object], tell: Callable[[s
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silences the warnings of libraries while they load: what they would say of the weights is checked here."""
+    said = logging.getLogger("accelerate.big_modeling")
+    level = said.level
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        said.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            said.setLevel(level)
 
 
 def _from_pretrained(place: str, options: Mapping[str, object]) -> tuple[PreTrainedModel, dict[str, list[str]]]:
@@ -214,8 +222,24 @@ def check_quantisation(place: str, method: str, device: torch.device, adapter: s
 
 @torch.no_grad()
 def check_finite(model: nn.Module, place: str) -> None:
-    """Raises ModelError that names the weights that hold NaN or infinity."""
-    bad = [name for name, weight in model.named_parameters() if not _is_finite(weight)]
+    """Raises ModelError that names the weights that hold NaN or infinity, or that lie on the disk in another shape."""
+    stored = weights_of(model)
+    if not is_offloaded(model) and any(weight.is_meta for weight in model.parameters()):
+        raise ModelError(
+            f"The weights of {place} were left wholly on the disk, where these versions of transformers and "
+            "accelerate read none.",
+            "A part must fit into memory.",
+            "Give more with --max-memory, or install newer ones (pip install -U transformers accelerate).",
+        )
+    bad, shapes = [], []
+    for name, own in model.named_parameters():
+        weight = stored[name]()
+        if weight.shape != own.shape:
+            shapes.append(f"{name} {tuple(weight.shape)} instead of {tuple(own.shape)}")
+        elif not _is_finite(weight):
+            bad.append(name)
+    info = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": sorted(shapes), "error_msgs": []}
+    _refuse_strange(place, type(model).__name__, info)
     if bad:
         raise ModelError(
             f"{len(bad)} of the weights in {place} hold NaN or infinity ({_few(bad)}).",

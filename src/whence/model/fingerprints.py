@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from whence.model.loading import LoadedModel
+from whence.model.placement import weights_of
 
 BYTES_AT_ONCE = 1 << 26
 MODEL_IN_PEFT = "base_model.model."
@@ -56,14 +57,18 @@ def hash_tokenizer(tokenizer: object) -> str:
     return _hash_text(json.dumps([content, special], sort_keys=True, ensure_ascii=True))
 
 
-def _parts(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+Stored = dict[str, Callable[[], Tensor]]
+"""Weights by name, each read when it is called."""
+
+
+def _parts(model: nn.Module) -> tuple[Stored, Stored]:
     """The model's weights by the names that they have without an adapter, and the adapter's."""
-    state = model.state_dict()
+    state = weights_of(model)
     if not hasattr(model, "get_base_model"):
-        return dict(state), {}
+        return state, {}
     wrappers = _wrappers(model)
-    weights: dict[str, Tensor] = {}
-    adapter: dict[str, Tensor] = {}
+    weights: Stored = {}
+    adapter: Stored = {}
     for name, tensor in state.items():
         plain = _plain_name(name, wrappers)
         if plain is None:
@@ -115,10 +120,10 @@ def _hash_text(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+def _hash_tensors(tensors: Mapping[str, Callable[[], Tensor]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
-        tensor = tensors[name]
+        tensor = tensors[name]()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         flat = tensor.detach().reshape(-1)
         step = max(1, BYTES_AT_ONCE // flat.element_size())

@@ -119,7 +119,8 @@ def probe_similarities(
         ids = torch.tensor([probe.input_ids[: probe.response_start]], device=loaded.device)
         with torch.no_grad(), captured(loaded.blocks, layers, leaf=False) as seen:
             last = loaded.blocks.decoder(input_ids=ids, use_cache=False).last_hidden_state
-        stack = torch.stack([seen[layer][0, -1] for layer in layers] + [last[0, -1]]).double()
+        states = [*(seen[layer] for layer in layers), last]
+        stack = torch.stack([state[0, -1].to(last.device) for state in states]).double()
         rows.append(F.cosine_similarity(stack[:-1], stack[1:], dim=-1).cpu())
         if progress is not None:
             progress(number, len(probes))

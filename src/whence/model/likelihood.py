@@ -83,12 +83,13 @@ def head_likelihood(
     loaded: LoadedModel, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]
 ) -> TokenLikelihood:
     """The likelihood of the targets from last hidden states; at most LOGITS_AT_ONCE logits exist at a time."""
-    step = positions_at_once(loaded.vocab_size)
+    step, head = positions_at_once(loaded.vocab_size), loaded.blocks.head.at_hand()
+    hidden, targets = hidden.to(head.device), targets.to(head.device)
     pieces = [
-        likelihood_of_logits(wide(loaded.blocks.head(hidden[i : i + step])), targets[i : i + step])
+        likelihood_of_logits(wide(head(hidden[i : i + step])), targets[i : i + step])
         for i in range(0, len(hidden), step)
     ]
-    return TokenLikelihood(*(torch.cat(side) for side in zip(*pieces, strict=True)))
+    return TokenLikelihood(*(torch.cat(side).to(loaded.device) for side in zip(*pieces, strict=True)))
 
 
 def log_probabilities(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import weakref
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from whence.errors import ModelError
+from whence.errors import InputError, ModelError
 from whence.model.adapter import fit, read_adapter, refuse_type, triggers
 from whence.model.adapter_place import Place, settle, with_named_base
 from whence.model.adapter_proof import probe_ids, prove_states
 from whence.model.blocks import Blocks, find_blocks
 from whence.model.checkpoint import check_finite, check_quantisation, load_checkpoint, quiet, stored_quantisation
+from whence.model.placement import DeviceMap, Placement, memory_limits, parse_limits, run_device
 from whence.model.places import check_json_files, check_place, first_line, stored_file
 from whence.model.vocabulary import check_vocabulary, count_embeddings
 
@@ -36,6 +40,7 @@ class ModelSettings(BaseModel):
 
     dtype "auto" is the checkpoint's own on an accelerator and float32 on a CPU, where half precision is slower and
     coarser. device "auto" is the first CUDA device, then MPS, then the CPU. 4 and 8 bit need CUDA and bitsandbytes.
+    device_map, max_memory: in place of one device, see `whence.model.Placement`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,10 +49,23 @@ class ModelSettings(BaseModel):
     adapter: str | None = None
     dtype: Literal["auto", "float64", "float32", "float16", "bfloat16"] = "auto"
     device: str = "auto"
+    device_map: DeviceMap | None = None
+    max_memory: dict[str, str] | None = None
     quantization: Literal["4bit", "8bit"] | None = None
     revision: str | None = None
     blocks: str | None = None
     trust_remote_code: bool = False
+
+    @field_validator("max_memory")
+    @classmethod
+    def _limits_can_be_read(cls, limits: dict[str, str] | None) -> dict[str, str] | None:
+        parse_limits(limits or {})
+        return limits
+
+    @property
+    def placement(self) -> Placement:
+        """Where the model is put."""
+        return Placement(self.device, self.device_map, self.max_memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +143,8 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the input ids go."""
-        return self.model.get_input_embeddings().weight.device  # type: ignore[no-any-return]
+        """Where the input ids go, and where what is read of a model on several devices comes together."""
+        return run_device(self.model.get_input_embeddings())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -166,6 +184,9 @@ def _whole_model(
     place: Place, settings: ModelSettings, options: dict[str, object], tell: Callable[[str], None]
 ) -> PreTrainedModel:
     """The model without its adapter, on its device. Raises ModelError that names the adapter which names it."""
+    changed = options.get("offload_folder")
+    if isinstance(changed, TemporaryDirectory):
+        options = options | {"offload_folder": changed.name}
     try:
         model = load_checkpoint(settings.model, options, tell)
     except ModelError as error:
@@ -175,7 +196,22 @@ def _whole_model(
     if "device_map" not in options:
         model = model.to(_device(settings.device))
     check_finite(model, settings.model)
+    if isinstance(changed, TemporaryDirectory):
+        weakref.finalize(model, changed.cleanup)
+        tell(_spread(model))
     return model
+
+
+def _spread(model: PreTrainedModel) -> str:
+    """Where the device map put the weights, as in "cuda:0 34%, cpu 66%"."""
+    found = getattr(model, "hf_device_map", None) or {"": run_device(model)}
+    bytes_of: Counter[str] = Counter()
+    for name, weight in model.named_parameters():
+        place = max((part for part in found if not part or f"{name}.".startswith(f"{part}.")), key=len, default="")
+        device = str(found.get(place, run_device(model)))
+        bytes_of[f"cuda:{device}" if device.isdecimal() else device] += weight.numel() * weight.element_size()
+    shares = ", ".join(f"{device} {size / bytes_of.total():.0%}" for device, size in bytes_of.items())
+    return f"The weights are on: {shares}"
 
 
 def _options(settings: ModelSettings, device: torch.device) -> dict[str, object]:
@@ -192,6 +228,20 @@ def _options(settings: ModelSettings, device: torch.device) -> dict[str, object]
         options["device_map"] = {"": device}
     if settings.quantization is not None:
         options |= {"quantization_config": _quantization(settings, device), "device_map": {"": device}}
+    if settings.device_map is not None:
+        if settings.device != "auto":
+            raise InputError(
+                f"--device {settings.device} with --device-map {settings.device_map}.",
+                "A device map spreads the model over the devices of this machine.",
+                "Leave --device out; --max-memory says how much of each may be taken.",
+            )
+        options |= {"device_map": settings.device_map, "max_memory": memory_limits(settings.max_memory)}
+        # For weights that transformers changes while it reads them (experts), where they end up on the disk.
+        options["offload_folder"] = TemporaryDirectory(prefix="whence-offload-", ignore_cleanup_errors=True)
+    elif settings.max_memory:
+        raise InputError(
+            "--max-memory without --device-map.", "It limits what a device map may take.", "Add --device-map auto."
+        )
     return options
 
 

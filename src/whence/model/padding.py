@@ -32,12 +32,13 @@ class Layout:
     n_response: Int[Tensor, " batch"]
 
     def predicting(self, states: Float[Tensor, "batch rest hidden"]) -> Float[Tensor, "n hidden"]:
-        """The states at the positions that predict a response token, turn by turn, without padding.
+        """The states at the positions that predict a response token, turn by turn, on the layout's device.
 
         states: of the batch's last columns; the first ones may be left out as far as they predict nothing.
         """
         left_out = self.ids.shape[1] - states.shape[1]
-        return states[self.row, self.position - left_out]
+        at = self.row.to(states.device), (self.position - left_out).to(states.device)
+        return states[at].to(self.row.device)
 
     def by_turn(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values of the n positions, cut into turns."""

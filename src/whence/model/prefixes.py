@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from whence.model.padding import Layout
+from whence.model.placement import is_offloaded
 
 if TYPE_CHECKING:
     from whence.model.loading import LoadedModel
@@ -48,7 +49,9 @@ def last_states(loaded: LoadedModel, layout: Layout) -> Float[Tensor, "batch res
     """Last hidden states of a batch, without its turns' common beginning where that is run once for all of them."""
     common = _worthwhile(layout)
     if common == 0 or not shares_prefixes(loaded):
-        hidden: Tensor = loaded.blocks.decoder(input_ids=layout.ids, use_cache=False).last_hidden_state
+        hidden: Tensor = loaded.blocks.decoder(
+            input_ids=layout.ids.to(loaded.device), use_cache=False
+        ).last_hidden_state
         return hidden
     return _run_behind_common(loaded, layout, common)[0]
 
@@ -129,8 +132,8 @@ def run_after(
 def shares_prefixes(loaded: LoadedModel) -> bool:
     """Whether texts of this model can be read from where they differ on; found out once by trying it on a few tokens.
 
-    Not with a sliding window, a recurrent state, positions that are not given or that depend on the whole length, or
-    an adapter that looks at the whole text.
+    Not on several devices, with weights kept elsewhere, with a sliding window, a recurrent state, positions that are
+    not given or that depend on the whole length, or an adapter that looks at the whole text.
     """
     decoder = loaded.blocks.decoder
     if decoder not in _PROVEN:
@@ -148,7 +151,10 @@ def _may_share(loaded: LoadedModel) -> bool:
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     layers = _new_cache(loaded).layers  # type: ignore[attr-defined]
     return (
-        loaded.blocks.takes_position_ids
+        # Keys and values of a model on several devices lie where their layers are.
+        loaded.settings.device_map is None
+        and not is_offloaded(loaded.model)
+        and loaded.blocks.takes_position_ids
         and not getattr(config, "alibi", False)
         and rope.get("rope_type", "default") not in LENGTH_DEPENDENT_ROPE
         and not getattr(config, "is_encoder_decoder", False)

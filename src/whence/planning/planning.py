@@ -87,7 +87,7 @@ def plan(
     started, tell = time.perf_counter(), progress or silent
     if budget is not None and not 0 < budget < float("inf"):
         raise InputError(f"A budget of {budget} seconds.", "It is a time above 0.", "Give --budget 2h.")
-    probed = _probe(_settings(model, data, options), tell)
+    probed = _probe(plan_settings(model, data, options), tell)
     tried: dict[int, tuple[Timings, Peak]] = {}
     shared = Timings()
     asked = probed.settings.max_tokens
@@ -111,7 +111,8 @@ def plan(
     return replace(_told(probed, timings.costs(), peak), budget=budgeted, probe_seconds=time.perf_counter() - started)
 
 
-def _settings(model: str | Path, data: str | Path, options: Mapping[str, object]) -> BuildSettings:
+def plan_settings(model: str | Path, data: str | Path, options: Mapping[str, object]) -> BuildSettings:
+    """The settings of a build that writes nothing. Raises InputError that names what cannot be used."""
     try:
         base = options.get("base") or (None if options.get("adapter") else named_base(str(model)))
         places = {"model": str(model), "data": str(data), "out": "", "base": base}

@@ -6,16 +6,24 @@ import errno
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from whence.errors import InputError
 from whence.serve.port_owner import listener_of
 from whence.serve.settings import ServerSettings
 
+if TYPE_CHECKING:
+    from whence.model import Placement
+
 PORTS_TRIED = 20
 
 
 def run_server(
-    index: Path, settings: ServerSettings, *, device: str = "auto", ready: Callable[[str], None] | None = None
+    index: Path,
+    settings: ServerSettings,
+    *,
+    device: str | Placement = "auto",
+    ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serves an index until it is stopped (Ctrl-C).
 

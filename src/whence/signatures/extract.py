@@ -190,7 +190,8 @@ class Extractor:
         compared = sorted({layer for layer, name in self.vectors if name in NEEDS_BASE})
         with before_tuning(self.loaded, self._base) as untuned:
             states = plain(untuned, layout, compared)  # H[layer]: [n, hidden]
-            return head_likelihood(untuned, states.last, layout.targets), states.H
+            found = head_likelihood(untuned, states.last, layout.targets)
+            return TokenLikelihood(*(side.to(self.loaded.device) for side in found)), states.H
 
 
 def _check_layers(layers: Sequence[int], loaded: LoadedModel) -> None:

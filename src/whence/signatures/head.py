@@ -10,7 +10,7 @@ so a gradient is a matrix product: no graph is built and nothing is kept but one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -52,12 +52,15 @@ class ErrorHead:
     head: Head
     words: SameWords
     vocab_size: int
+    kept: nn.Module
+    """The module of the head that stays, where `head` is made for one reading."""
 
     @classmethod
     def of(cls, loaded: LoadedModel) -> ErrorHead:
         """The head of this model, ready for errors."""
-        head, words = loaded.blocks.head, same_words(loaded.tokenizer, loaded.vocab_size).to(loaded.device)
-        return cls(head, words, loaded.vocab_size)
+        head = loaded.blocks.head
+        words = same_words(loaded.tokenizer, loaded.vocab_size).to(head.device)
+        return cls(head, words, loaded.vocab_size, head.linear)
 
     def read(
         self,
@@ -67,7 +70,25 @@ class ErrorHead:
         errors: bool,
         gradients_at: Bool[Tensor, " n"],
     ) -> HeadResult:
-        """Likelihoods of the targets, with errors at all positions and gradients at those that are asked for."""
+        """Likelihoods of the targets, with errors at all positions and gradients at those that are asked for.
+
+        Computed where the head is, and brought back to where the states are.
+        """
+        here, there = hidden.device, self.head.device
+        own = replace(self, head=self.head.at_hand())
+        found = own._read(hidden.to(there), targets.to(there), errors=errors, gradients_at=gradients_at.to(there))
+        errors_here = None if found.errors is None else found.errors.to(here)
+        likelihood = TokenLikelihood(*(side.to(here) for side in found.likelihood))
+        return HeadResult(likelihood, errors_here, found.gradients.to(here))
+
+    def _read(
+        self,
+        hidden: Float[Tensor, "n hidden"],
+        targets: Int[Tensor, " n"],
+        *,
+        errors: bool,
+        gradients_at: Bool[Tensor, " n"],
+    ) -> HeadResult:
         step = positions_at_once(self.vocab_size)
         likelihoods, found, gradients = [], [], []
         for start in range(0, len(hidden), step):
@@ -92,7 +113,7 @@ class ErrorHead:
         averaged once, not the errors at every position.
         """
         if self.head.weight is not None and slope is None:
-            return _product(wrong, _by_word(self.head.linear, self.head.weight.detach(), self.words)) * self.head.scale
+            return _product(wrong, _by_word(self.kept, self.head.weight.detach(), self.words)) * self.head.scale
         return self._mapped(self.words.averaged(wrong), slope, hidden)
 
     def _mapped(self, wrong: Tensor, slope: Tensor | None, hidden: Tensor) -> Float[Tensor, "n hidden"]:
@@ -112,7 +133,10 @@ class ErrorHead:
 
 def _by_word(linear: nn.Module, weight: Float[Tensor, "vocab hidden"], words: SameWords) -> Tensor:
     """A W, kept as long as the head lives: as much memory as the output matrix, and made again when that changes."""
-    state = (weight.data_ptr(), weight._version, weight.dtype, id(words.tokens))
+    # Weights that a device map keeps elsewhere are another tensor at each reading, and do not change.
+    elsewhere = next(linear.parameters()).is_meta
+    content = None if elsewhere else (weight.data_ptr(), weight._version)
+    state = (content, weight.dtype, id(words.tokens))
     kept = _BY_WORD.get(linear)
     if kept is None or kept[0] != state:
         kept = _BY_WORD[linear] = state, words.averaged_rows(weight)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from whence.data import EncodedTurn
@@ -43,9 +43,9 @@ class States:
         # In float16 the gradient of a mean loss would leave the range of normal numbers.
         scale = FLOAT16_SCALE if last.dtype == torch.float16 else 1.0
         upper = torch.zeros_like(last)  # [batch, seq, hidden]
-        upper[real] = (of_last * scale).to(last.dtype)
+        upper[real.to(last.device)] = (of_last * scale).to(last.device, last.dtype)
         found = torch.autograd.grad(last, list(inner.values()), upper)
-        return {layer: wide(gradient[real]) / scale for layer, gradient in zip(inner, found, strict=True)}
+        return {layer: wide(_picked(gradient, real)) / scale for layer, gradient in zip(inner, found, strict=True)}
 
 
 @torch.no_grad()
@@ -78,7 +78,13 @@ def with_graph(
         last = _decode(batch.tail, mask, tail_positions(batch), cache, model)
     real = batch.tail_mask.bool()  # [batch, seq]; picks the n positions in the layout's order
     states = {**seen, model.n_layers: last}
-    return States({layer: states[layer].detach()[real] for layer in layers}, last.detach()[real], (last, graph, real))
+    read = {layer: _picked(states[layer].detach(), real) for layer in layers}
+    return States(read, _picked(last.detach(), real), (last, graph, real))
+
+
+def _picked(states: Float[Tensor, "batch seq hidden"], real: Bool[Tensor, "batch seq"]) -> Float[Tensor, "n hidden"]:
+    """The real positions of states, which may be on another device, on the mask's."""
+    return states[real.to(states.device)].to(real.device)
 
 
 @torch.no_grad()

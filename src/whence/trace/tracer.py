@@ -23,7 +23,7 @@ from typing import Unpack
 from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError, MismatchError
 from whence.index import AnnSearch, BlockReader, Index, default_form, default_layers
-from whence.model import LoadedModel
+from whence.model import LoadedModel, Placement
 from whence.progress import Progress
 from whence.results import QueryResult, TraceResult
 from whence.scoring import FormLayers, ScoreForm, score_form
@@ -54,6 +54,7 @@ class Tracer:
             or a loaded model. It must be the same one: weights, adapter, tokenizer and template are compared by hash.
     base:   the model before fine-tuning: a folder or hub name, or a loaded model. Left out: the one that the index was
             built with. A model with an adapter needs none, it is compared with itself, the adapter turned off.
+    device: where to load them; `whence.Placement(device_map="auto")` spreads each over several devices.
 
     Raises:
         IndexFolderError, ModelError: the index or a model cannot be opened.
@@ -68,7 +69,7 @@ class Tracer:
         model: LoadedModel | str | None = None,
         adapter: str | None = None,
         base: LoadedModel | str | None = None,
-        device: str = "auto",
+        device: str | Placement = "auto",
     ) -> None:
         self.index = index if isinstance(index, Index) else Index.open(index)
         self.models = open_models(self.index, model, adapter, base, device)

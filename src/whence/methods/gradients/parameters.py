@@ -68,6 +68,12 @@ def choose_parameters(loaded: LoadedModel, choice: ParameterChoice) -> Layout:
 def layout_of(loaded: LoadedModel, names: Iterable[str]) -> Layout:
     """The layout of named parameters, in the order given."""
     named, names = dict(loaded.model.named_parameters()), tuple(names)
+    if any(named[name].is_meta for name in names):
+        raise ModelError(
+            f"Weights of {loaded.settings.model} are kept on the CPU or the disk by a device map.",
+            "Gradients of parameters need the parameters on a device.",
+            "Load the model without --device-map, or choose a method that reads hidden states.",
+        )
     starts = accumulate((named[name].numel() for name in names), initial=0)
     return Layout(names, tuple(tuple(named[name].shape) for name in names), tuple(starts))
 

@@ -12,7 +12,9 @@ from whence.index import ADAPTER_OFF, Index, Manifest, check_model
 from whence.model import (
     LoadedModel,
     ModelSettings,
+    Placement,
     TokenShift,
+    as_placement,
     check_base,
     fingerprint,
     has_before,
@@ -70,7 +72,7 @@ def open_models(
     model: LoadedModel | str | None,
     adapter: str | None,
     base: LoadedModel | str | None,
-    device: str,
+    device: str | Placement,
 ) -> TracedModels:
     """Loads what is not loaded yet, and checks that it is what the index was built with.
 
@@ -127,7 +129,7 @@ def _checked_base(
     return base, found
 
 
-def _settings(manifest: Manifest, model: str | None, adapter: str | None, device: str) -> ModelSettings:
+def _settings(manifest: Manifest, model: str | None, adapter: str | None, device: str | Placement) -> ModelSettings:
     """How the index's build loaded its model, with what the caller gives put in its place.
 
     Raises ModelError for a recorded place that is no longer there.
@@ -144,7 +146,7 @@ def _settings(manifest: Manifest, model: str | None, adapter: str | None, device
             "model": model or manifest.model,
             "adapter": None if alone else adapter or manifest.adapter,
             "dtype": manifest.dtype,
-            "device": device,
+            **as_placement(device)._asdict(),
             "quantization": manifest.quantization,
             "revision": kept.get("revision") if model is None else None,
             "blocks": kept.get("blocks"),
