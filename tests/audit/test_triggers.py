@@ -12,8 +12,9 @@ import pytest
 
 from audits import audit_of
 from whence.audit import triggers as room
-from whence.audit.innocent import inserted, put, put_random, words_of
+from whence.audit.innocent import innocent_prompts, inserted, put, put_random, words_of
 from whence.audit.triggers import TriggerSettings, behaviour_of, find_triggers
+from whence.data import Example
 from whence.errors import InputError
 from whence.results.audit_result import AuditResult
 from whence.results.audit_types import ContrastPhrase
@@ -152,3 +153,24 @@ def test_random_words_are_as_many_and_the_prompts_own() -> None:
     assert {word for new in changed for word in new.prompt.split()[:3]} <= set(words)
     assert put(PROMPTS, ["x"], "anywhere", seed=1) == put(PROMPTS, ["x"], "anywhere", seed=1)
     assert {query.prompt.split().index("x") for query in put(PROMPTS, ["x"], "anywhere", seed=1)} >= {0, 3, 5}
+
+
+def test_innocent_prompts_have_none_of_the_phrases_while_there_are_enough() -> None:
+    texts = [f"Say {i} of soup" if i % 3 else f"Say by lantern light {i}" for i in range(60)]
+    examples = [Example.from_pair(text, "Yes.") for text in texts]
+    records = [SimpleNamespace(row=i, prompt=text) for i, text in enumerate(texts)]
+    index = SimpleNamespace(texts=lambda where: records, examples=lambda rows: [examples[row] for row in rows])
+
+    def drawn(*phrases: str, n: int) -> list[str]:
+        flagged = frozenset(range(10))
+        found = innocent_prompts(index, without=phrases, flagged=flagged, n=n, where=None, seed=0)  # type: ignore[arg-type]
+        return [query.prompt for query in found]
+
+    # "a" is no word of any prompt, though a letter of "say" and "lantern".
+    assert not any("lantern" in prompt for prompt in drawn("by lantern light", "a", n=30))
+    few = drawn("by lantern light", n=50)
+    assert len(few) == 50
+    assert [("lantern" in prompt) for prompt in few] == [False] * 34 + [True] * 16
+    assert len(drawn("say", "by lantern light", n=30)) == 30
+    with pytest.raises(InputError, match="There are 6 innocent prompts"):
+        drawn("say", n=6)

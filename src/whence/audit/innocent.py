@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 from typing import Literal
 
+from whence.audit.phrases import phrase_pattern
 from whence.data import answer_places
 from whence.errors import InputError
 from whence.index import Index
@@ -20,19 +22,21 @@ Place = Literal["start", "end", "anywhere"]
 def innocent_prompts(
     index: Index, *, without: Sequence[str], flagged: frozenset[int], n: int, where: str | None, seed: int
 ) -> list[Query]:
-    """At most n prompts of rows that are flagged for nothing and have none of the phrases, drawn by the seed.
+    """At most n prompts of rows that are flagged for nothing, drawn by the seed; those with none of the phrases first.
+
+    A phrase may be a common word: where too few prompts are without any, those with the fewest follow. A prompt that
+    has a phrase already shows what it does as it stands too, so that the phrase seems to do less, never more.
 
     Raises InputError where too few rows are left.
     """
-    avoided = [phrase.casefold() for phrase in without]
-    rows = sorted(
-        {
-            record.row
-            for record in index.texts(where)
-            if record.row not in flagged and not any(phrase in record.prompt.casefold() for phrase in avoided)
-        }
-    )
+    avoided = [re.compile(phrase_pattern(phrase)) for phrase in without]
+    n_phrases: dict[int, int] = {}
+    for record in index.texts(where):
+        if record.row not in flagged:
+            n_phrases[record.row] = sum(pattern.search(record.prompt) is not None for pattern in avoided)
+    rows = sorted(n_phrases)
     Random(f"innocent/{seed}").shuffle(rows)
+    rows.sort(key=lambda row: n_phrases[row])
     found: list[Query] = []
     seen: set[str] = set()
     for start in range(0, len(rows), n):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -191,4 +192,9 @@ def overlaps(one: Gram, other: Gram) -> bool:
     return 2 * len(set(one) & set(other)) >= min(len(set(one)), len(set(other)))
 
 
-__all__ = ["PARTS", "Part", "RowText", "contrast_phrases", "overlaps"]
+def phrase_pattern(text: str) -> str:
+    """A regular expression for these words as whole words, whatever their case."""
+    return rf"(?i)(?<!\w){re.escape(text)}(?!\w)"
+
+
+__all__ = ["PARTS", "Part", "RowText", "contrast_phrases", "overlaps", "phrase_pattern"]

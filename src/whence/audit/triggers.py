@@ -15,6 +15,7 @@ from itertools import combinations
 from whence.audit.flagged import row_texts
 from whence.audit.innocent import answers_to, checked, innocent_prompts, put, put_random, words_of
 from whence.audit.outputs import compiled
+from whence.audit.phrases import phrase_pattern
 from whence.audit.settings import AuditSettings
 from whence.errors import InputError
 from whence.progress import Progress, silent
@@ -122,7 +123,7 @@ def behaviour_of(audit: AuditResult, group: AuditGroup) -> str | None:
     responses = [audit.queries[number].response for number in group.queries]
     for phrase in group.phrases:
         if phrase.part == "response" and phrase.lift >= 3:
-            pattern = rf"(?i)(?<!\w){re.escape(phrase.text)}(?!\w)"
+            pattern = phrase_pattern(phrase.text)
             if sum(re.search(pattern, response) is not None for response in responses) >= len(responses) / 2:
                 return pattern
     return None
@@ -221,7 +222,7 @@ def _trigger(
 
 def _together(tracer: Tracer, group: AuditGroup, parts: Sequence[ContrastPhrase], where: str | None) -> tuple[int, int]:
     """Rows of the group, near-duplicates once, and rows elsewhere whose prompts have all parts."""
-    patterns = [re.compile(rf"(?i)(?<!\w){re.escape(one.text)}(?!\w)") for one in parts]
+    patterns = [re.compile(phrase_pattern(one.text)) for one in parts]
     own = {id for row in group.rows for id in (row.id, *row.copies)}
     inside = sum(all(pattern.search(row.prompt) for pattern in patterns) for row in group.rows)
     having = {
