@@ -31,6 +31,23 @@ def asked(whence, index: Path, *options: object) -> object:
     return json.loads(shown)["queries"]
 
 
+def check_alike(one: object, other: object) -> None:
+    """Equal, numbers but for rounding: the undivided model alone runs what versions of a row share once."""
+    assert type(one) is type(other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        assert list(one) == list(other)
+        for key in one:
+            check_alike(one[key], other[key])
+    elif isinstance(one, list) and isinstance(other, list):
+        assert len(one) == len(other)
+        for left, right in zip(one, other, strict=True):
+            check_alike(left, right)
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
+    else:
+        assert one == other
+
+
 def test_the_index_of_a_divided_model_is_the_same(whence, built: World, tmp_path: Path) -> None:
     base, out = built.model.parent / "base", tmp_path / "index"
     status, _, said = whence("index", built.model, built.data, "-o", out, "--base", base, "--shard-rows", 4, *ON_DISK)
@@ -39,7 +56,7 @@ def test_the_index_of_a_divided_model_is_the_same(whence, built: World, tmp_path
     ours, theirs = Index.open(out), built.open()
     assert ours.dataset.to_table() == theirs.dataset.to_table()
     assert ours.manifest.identity() == theirs.manifest.identity()
-    assert asked(whence, out) == asked(whence, built.index, *ON_DISK)
+    check_alike(asked(whence, out), asked(whence, built.index, *ON_DISK))
 
 
 def test_jobs_may_place_the_model_as_they_like(whence, built: World, tmp_path: Path) -> None:

@@ -33,13 +33,13 @@ def check_place(place: str, needed: str, what: str) -> None:
             raise ModelError(
                 f"The folder {place} is no {what}: it has no {needed} (it holds {names}).",
                 f"Expected a folder saved by save_pretrained, with {needed}.",
-                "Give the folder that holds it, or a hub name.",
+                _folders_inside(folder, needed) or "Give the folder that holds it, or a hub name.",
             )
     elif folder.exists() or not is_hub_name(place):
         raise ModelError(
             f"There is no {what} folder at {place!r}.",
             f"Expected a folder with {needed}, or a hub name such as org/name.",
-            "Check the path for a typing error.",
+            did_you_mean(place, _folders_beside(folder), "Check the path for a typing error."),
         )
 
 
@@ -71,9 +71,22 @@ def stored_file(place: str, name: str, revision: str | None = None) -> Path | No
     return Path(cached) if isinstance(cached, str) else None
 
 
+def _folders_beside(place: Path) -> list[str]:
+    """Folders beside a path that is not there, as that path would name them."""
+    around = place.parent
+    return [str(one) for one in sorted(around.iterdir()) if one.is_dir()] if around.is_dir() else []
+
+
+def _folders_inside(folder: Path, needed: str) -> str:
+    """The sentence that names folders in this one which are a model or an adapter; "" where there is none."""
+    found = [
+        str(one) for one in sorted(folder.iterdir()) if any((one / name).exists() for name in (needed, ADAPTER_CONFIG))
+    ]
+    return f"Give one of the folders in it: {', '.join(found[:4])}." if found else ""
+
+
 def _not_reached(place: str, error: Exception) -> ModelError:
-    around = Path(place).parent
-    folders = [str(one) for one in around.iterdir() if one.is_dir()] if around.is_dir() else []
+    folders = _folders_beside(Path(place))
     check = "Check the name and the connection, or give the path of a folder."
     return ModelError(
         f"{place!r} is no folder here, and the hub did not give it: {first_line(error)}.",

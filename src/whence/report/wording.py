@@ -18,7 +18,7 @@ AS_A_GROUP = (
 NONE_FLAGGED = (
     "No row is flagged: the rows are in order, and it is not known whether any is a cause. This does not show that "
     "the data are clean. To find out more, ask about the wrong words alone (--span), compare with ordinary prompts "
-    "that were not trained on (--references), or retrain without the first rows (whence confirm)."
+    "that were not trained on (--references), or retrain without the first rows (whence confirm --remove top:10)."
 )
 LEFT_OUT = "The texts of the rows are left out."
 
