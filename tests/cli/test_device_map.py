@@ -75,7 +75,7 @@ def test_an_index_built_divided_is_opened_as_its_user_asks(whence, built: World,
     status, _, said = whence("index", tmp_path / "adapter", built.data, "-o", out, *ON_DISK)
     assert status == 0, said
     assert require_manifest(out).settings["device_map"] == "auto"
-    assert asked(whence, out) == asked(whence, out, *ON_DISK)
+    check_alike(asked(whence, out), asked(whence, out, *ON_DISK))
     status, shown, said = whence("verify", out)
     assert (status, "nothing wrong" in shown) == (0, True), said
     assert "weights are on" not in said
