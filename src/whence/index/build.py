@@ -42,7 +42,7 @@ from whence.index.shards import check_same, write_index_with
 from whence.index.store import Index
 from whence.index.stored_form import Storage
 from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject, probe_turns
-from whence.model import early_note, settle_layers
+from whence.model import dtype_note, early_note, settle_layers
 from whence.object_path import place, remove_tree
 from whence.progress import Progress, counted
 from whence.records import settings_of_folder
@@ -200,6 +200,8 @@ def _loaded(settings: BuildSettings, tell: Callable[[str], None]) -> _Prepared:
     started = time.monotonic()
     tell(f"Loading {settings.model}")
     subject = open_subject(settings, notify=tell)
+    if note := dtype_note(subject.loaded):
+        tell(note)
     tell(f"Chat template: {TEMPLATE_SOURCES[subject.encoder.template_source]}")
     return _Prepared(settings, subject, time.monotonic() - started)
 

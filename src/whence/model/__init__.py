@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         wide,
     )
     from whence.model.loading import LoadedModel, ModelSettings, load_model, load_tokenizer
+    from whence.model.matmul_rate import bfloat16_speedup, dtype_note
     from whence.model.padding import Layout, laid_out
     from whence.model.placement import SHARE, DeviceMap, Placement, as_placement, parse_limits
     from whence.model.places import is_adapter
@@ -62,9 +63,11 @@ __all__ = [
     "TurnGroup",
     "as_placement",
     "before_tuning",
+    "bfloat16_speedup",
     "captured",
     "check_base",
     "choose_layer_from",
+    "dtype_note",
     "early_note",
     "fingerprint",
     "generate",
@@ -127,6 +130,7 @@ __getattr__, __dir__ = attach(
             "wide",
         ],
         "loading": ["LoadedModel", "ModelSettings", "load_model", "load_tokenizer"],
+        "matmul_rate": ["bfloat16_speedup", "dtype_note"],
         "padding": ["Layout", "laid_out"],
         "placement": ["SHARE", "DeviceMap", "Placement", "as_placement", "parse_limits"],
         "places": ["is_adapter"],
