@@ -120,6 +120,7 @@ def test_a_phrase_is_marked_in_a_rows_own_view(opened: Open, url: str, served: S
     page.get_by_role("link", name="Data").click()
     page.get_by_label("SQL condition").fill(f"line = {N_CLEAN + 1}")
     page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=2)).to_have_text("1 row")
     page.get_by_role("list", name="Rows of the data").get_by_role("link").first.click()
     words = in_row(page, "Assistant")
     drag(page, words.nth(0), words.nth(1))
