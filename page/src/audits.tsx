@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { api, type Audit, type AuditGroup, type AuditOutput, type AuditResult, type AuditRow, Failure, type HitWords, type IndexInfo, type Job } from "./api";
 import { useJob } from "./kept";
-import { Busy, handOver, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
+import { Busy, handOver, many, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
 
 const { safe, plain } = shading;
 const FIRST = 10;
@@ -11,7 +11,6 @@ const FIRST = 10;
 const MOST_BYTES = 1_000_000;
 const FORMATS = ["jsonl", "json", "csv"];
 
-const many = (n: number, what: string) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 const figure = (value: number | null) => (value === null ? "" : value < 0.001 ? "<0.001" : value.toFixed(3));
 const percent = (value: number) => `${(100 * value).toFixed(value < 0.1 ? 1 : 0)}%`;
 

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { AskAgain, useMarks } from "./again";
 import { api, type Basket, type IndexInfo, type Job, type QuerySummary, type Row, type RowDetail } from "./api";
-import { Busy, capital, condition, handOver, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
+import { Busy, capital, condition, handOver, many, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
 import { Chips } from "./rows";
 
 const { safe, plain } = shading;
@@ -268,7 +268,7 @@ export function Data({ info, showText, filter }: { info: IndexInfo; showText: bo
   const rows = Array.from({ length: Math.max(0, last - first) }, (_, i) => first + i);
   return (
     <div class="query">
-      <Title>{total === null ? "The data" : `${total.toLocaleString("en")} rows`}</Title>
+      <Title>{total === null ? "The data" : many(total, "row")}</Title>
       <form class="tools" onSubmit={(event) => { event.preventDefault(); setSql(typed.trim()); }}>
         {info.facets.filter((facet) => facet.values && facet.values.length > 1).map((facet) => (
           <select key={facet.column} aria-label={facet.name} value={facets[facet.column] ?? ""} onChange={(event) => setFacets({ ...facets, [facet.column]: event.currentTarget.value })}>

@@ -32,6 +32,7 @@ export function Busy({ what, place, progress, stop }: { what: string; place?: nu
   );
 }
 
+export const many = (n: number, what: string) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 export const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 export const when = (seconds: number) => new Date(seconds * 1000).toLocaleString();
 export const placeOf = (row: { file: string; line: number }) => `${row.file.split(/[\\/]/).pop()}:${row.line}`;

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { AskAgain, useMarks } from "./again";
 import { api, Failure, type Hit, type IndexInfo, type Result, type Span } from "./api";
 import { placeIn } from "./mark";
-import { handOver, placeOf, Problem, Shaded, shading } from "./parts";
+import { handOver, many, placeOf, Problem, Shaded, shading } from "./parts";
 
 const { safe, plain, largest } = shading;
 const FIRST_WORDS = 5;
@@ -100,7 +100,7 @@ export function Ranking({ id, result: start, info, showText, basket, toggle, ans
           </select>
         ))}
         {flagged.size > 0 && <label class="only"><input type="checkbox" checked={only} onChange={(event) => setOnly(event.currentTarget.checked)} /> flagged only</label>}
-        <span class="quiet" role="status">{shown.length === result.hits.length ? `${shown.length} rows` : `${shown.length} of ${result.hits.length} rows`}</span>
+        <span class="quiet" role="status">{shown.length === result.hits.length ? many(shown.length, "row") : `${shown.length} of ${result.hits.length} rows`}</span>
         {outside.length > 0 && <button type="button" onClick={() => toggle(outside.map((hit) => hit.id), true)}>Put all flagged into the basket</button>}
       </div>
       <div class="many" role="list" aria-label="Ranked rows">
