@@ -126,7 +126,7 @@ def test_equals_the_oracle_in_every_family(family: str, dtype: torch.dtype) -> N
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 9), max_tokens=st.integers(1, 400), layer=st.integers(0, 4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_any_batch_padding_and_order(seed: int, n: int, max_tokens: int, layer: int) -> None:
     check(MODEL, random_turns(n, seed), [layer], max_tokens, BOUND[torch.float64])
 
@@ -283,7 +283,7 @@ def test_layers_that_do_not_exist(layers: list[int]) -> None:
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 6), max_tokens=st.integers(1, 200), layer=st.integers(0, 4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_weighted_loss(seed: int, n: int, max_tokens: int, layer: int) -> None:
     """Any weights, also negative ones and zeros, in any batch."""
     turns = random_turns(n, seed)
