@@ -7,11 +7,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from confirm_world import MATCH, N_CLEAN, N_FAULTY, QUERIES, FaultyWorld, make_faulty_world
-from whence.confirmation import runs
-from whence.confirmation.arms import repsim_ranking
+from whence.confirmation import foretelling, runs
+from whence.confirmation.arms import places_of, repsim_ranking
 from whence.confirmation.recipe import data_rows
 from whence.confirmation.retrain import confirm
 from whence.data.examples import Example
@@ -143,7 +144,9 @@ def test_the_users_own_trainer_reads_each_arms_data_and_leaves_its_model(
     assert data == "".join(faulty.data.read_text("utf-8").splitlines(keepends=True)[:N_CLEAN])
 
 
-def test_an_index_whose_rows_changed_trains_on_the_rows_it_has(faulty: FaultyWorld, tmp_path: Path) -> None:
+def test_an_index_whose_rows_changed_trains_on_the_rows_it_has(
+    faulty: FaultyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index = tmp_path / "index"
     shutil.copytree(faulty.index, index)
     gone, last = [row.id for row in faulty.rows[2:5]], N_CLEAN + N_FAULTY - 1
@@ -153,12 +156,21 @@ def test_an_index_whose_rows_changed_trains_on_the_rows_it_has(faulty: FaultyWor
     tracer = Tracer(index)
     rows = data_rows(tracer.index.manifest)
     assert [row.id for row in rows][:-5] == [row.id for row in faulty.rows if row.id not in gone]
+    numbers = np.delete(np.arange(len(faulty.rows) + 5), [2, 3, 4])
+    told = [example.id for example in tracer.index.examples(numbers.tolist())]
+    assert [rows[place].id for place in places_of(tracer.index.manifest, numbers)] == told
     # The hidden states of an answer of the last faulty row are nearest to that row, whose number moved by three.
     answer = tracer.answer([Query.of(f"Where is boat {N_FAULTY - 1}", "the sea")]).turns
     assert rows[repsim_ranking(tracer, answer)[0]].id == faulty.rows[last].id
     given = {"match": MATCH, "removed": faulty.faulty_ids, "base": faulty.base, "held_out": HELD_OUT}
     found = confirm(tracer, QUERIES, tmp_path / "out", max_new_tokens=8, controls=("repsim",), **given)
     assert found.status == "confirmed"
+    # What is foretold is of the removed rows' own scores.
+    taken: list[list[str]] = []
+    monkeypatch.setattr(foretelling, "explained", lambda scores, at, shift: taken.append([told[t] for t in at]))
+    asked = [Query.of(query.prompt, "the sea") for query in QUERIES]
+    assert foretelling.foretold_share(tracer, rows, frozenset(faulty.faulty_ids), asked) is None
+    assert taken == [list(faulty.faulty_ids)] * len(QUERIES)
     assert [arm.n_removed for arm in found.arms] == [0, *[N_FAULTY] * 3]
     # The model that was traced saw other rows: it is trained again.
     folder = Path(found.arm("all").seeds[0].folder)

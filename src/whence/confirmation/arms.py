@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from whence.confirmation.result import ALL, FLAGGED, RANDOM
 from whence.data import EncodedTurn, Example
 from whence.errors import InputError
-from whence.index import default_layers, held_layers, score_matrix
+from whence.index import Manifest, default_layers, held_layers, score_matrix
 from whence.metrics import ranking
 from whence.scoring import bm25_scores, score_form
 from whence.trace import Tracer
@@ -81,10 +81,14 @@ def repsim_ranking(tracer: Tracer, queries: Sequence[EncodedTurn]) -> list[int]:
     form, manifest = score_form("repsim"), tracer.index.manifest
     layers = held_layers(form, manifest) or default_layers(form, manifest)
     matrix = score_matrix(tracer.index, tracer.signatures(queries), method=form, roles=layers)
-    gone = manifest.deleted_rows()
     numbers = np.asarray([int(matrix.rows[i]) for i in first_rows(matrix.scores)], dtype=np.int64)
-    places: list[int] = (numbers - np.searchsorted(gone, numbers)).tolist()
+    places: list[int] = places_of(manifest, numbers).tolist()
     return places
+
+
+def places_of(manifest: Manifest, numbers: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Where rows of these numbers stand among those that the index has now; deleted ones leave gaps in the numbers."""
+    return np.asarray(numbers - np.searchsorted(manifest.deleted_rows(), numbers))
 
 
 def draw_held_out(rows: Sequence[Example], arms: Sequence[Arm], *, seed: int = 0) -> list[Example]:

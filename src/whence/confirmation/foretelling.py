@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from whence.confirmation.arms import places_of
 from whence.data import EncodedTurn, Example
 from whence.model import before_tuning, log_probabilities
 from whence.trace import LEAST_GAIN, Query, Tracer, TraceSettings, explained
@@ -56,7 +57,7 @@ def foretold_share(
     if matrix is None or shifts is None or not ranked.form.by_learned_fraction:
         return None
     gone = np.array([place for place, row in enumerate(rows) if row.id in removed], dtype=np.int64)
-    places = np.flatnonzero(np.isin(matrix.rows, gone))
+    places = np.flatnonzero(np.isin(places_of(tracer.index.manifest, matrix.rows), gone))
     found = [explained(scores, places, shift) for scores, shift in zip(matrix.scores, shifts, strict=True)]
     shares = [one.share for one in found if one is not None]
     return fmean(shares) if shares else None

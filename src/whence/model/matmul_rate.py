@@ -15,7 +15,7 @@ REPEATS = 5
 LEAST_WIDTH = 512
 """Hidden size below which a product is too short for its time to say anything."""
 WORTH_SAYING = 2.0
-"""Measured with matrix instructions for bfloat16 (AMX): 3.6 to 7.4, and half the time for an index (docs/log.md)."""
+"""Measured with matrix instructions for bfloat16 (AMX): 3.6 to 5.0, and half the time for an index (docs/log.md)."""
 
 
 def bfloat16_speedup(hidden: int) -> float:
