@@ -24,8 +24,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(SITE)
+	$(BIN)/mypy & types=$$!; $(SITE) && wait $$types
 	$(BIN)/python -m pytest -q -m alone
 	$(BIN)/python -m pytest -m "not alone and not slow" $(PYTEST_ARGS)
 

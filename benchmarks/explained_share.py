@@ -1,22 +1,24 @@
 """How well the explained share foretells a retraining: groups of rows, each left out of one retraining.
 
     python benchmarks/explained_share.py --out runs/share --seeds 0 1 2
-    python benchmarks/explained_share.py --out runs/share-real --base SMOLLM2 --data ROWS --seeds 0 --tasks false-fact
+    python benchmarks/explained_share.py --out runs/share-real --base SMOLLM2 --data ROWS --seeds 0 --tasks false-fact \
+        --groups flagged faulty random "half of flagged" "better half of flagged" --queries 30
     python benchmarks/explained_share.py --read runs/share runs/share-real
 
 For each task and seed a small model learns the fault (whence.bench.faults; with --base the fault is planted in natural
 English into rows of the user's own, whence.bench.planted), its rows are indexed and its bad answers traced. Groups of
 rows are made from the verdict of one of them, that with the median number of flagged rows: all flagged rows; three
 quarters, half and a quarter of them at random; the better half; all and half as many near misses; as many near misses
-alone; as many rows at random; the better half of the faulty rows. The model is trained again without each, by the same
-recipe and seed, and for that answer
+alone; as many rows at random; the better half of the faulty rows; and, where --groups asks for it, all faulty rows. The
+model is trained again without each, by the same recipe and seed, and for that answer
 
     measured = (gain - gain after the retraining) / gain,    gain = log p(answer) - log p_base(answer), nats
 
 is compared with what `whence.trace.explained` foretells, and with simpler estimates: a constant (the median of all
 measured shares); the share of the flagged rows that are in the group; the share of all positive scores ("mass"); the
 same saturating, 1 - (1 - share of their cubes)^(1/3); and ridge regressions of the rows' gains on the scores, fitted
-again without the group. Rank correlations are Spearman's; intervals are 95% bootstrap intervals over groups. Work is
+again without the group. With --base the retrained model also answers the prompts, and the share of answers that show
+the fault stands beside. Rank correlations are Spearman's; intervals are 95% bootstrap intervals over groups. Work is
 kept in --out; the same command goes on.
 """
 
@@ -53,6 +55,18 @@ from whence.train import FinetuneSettings, finetune
 
 Row = dict[str, str | int | float]
 Rows = Int[np.ndarray, " n_removed"]
+FAULTY = "faulty"
+GROUPS = (
+    "flagged",
+    "three quarters of flagged",
+    "half of flagged",
+    "quarter of flagged",
+    "better half of flagged",
+    "flagged and near misses",
+    "near misses",
+    "random",
+    "better half of faulty",
+)
 RIDGES = (0.01, 0.1, 1.0)
 """Of the mean of the kernel's diagonal."""
 OPTIONS = TraceSettings(k=10, confounds=False)
@@ -73,6 +87,9 @@ class World:
     tuning: FinetuneSettings
     max_new_tokens: int
     folder: Path
+    groups: Sequence[str]
+    answers: bool
+    """Whether each retrained model answers the prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +113,8 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--faulty", type=int, default=30, help="and as many hard negatives")
+    parser.add_argument("--queries", type=int, default=40, help="held-out prompts, with --base")
+    parser.add_argument("--groups", nargs="+", choices=(*GROUPS, FAULTY), default=GROUPS)
     parser.add_argument("--base", help="a real model, in place of one that is made here")
     parser.add_argument("--data", help="rows to plant the faults in, with --base")
     options = parser.parse_args()
@@ -122,17 +141,20 @@ def worlds(options: argparse.Namespace) -> Iterator[World]:
             shares=(options.faulty / options.rows,),
             seeds=tuple(options.seeds),
             n_rows=options.rows,
+            n_queries=options.queries,
+            n_benign=0,
         )
-        yield from (real_world(case, settings, options.out) for case in planted_cases(settings))
+        yield from (real_world(case, settings, options) for case in planted_cases(settings))
         return
     made = BenchSettings(n_rows=options.rows, n_faulty=options.faulty, n_hard=options.faulty)
     for seed in options.seeds:
         for task in named("task", options.tasks, list(FAULTS)):
-            yield small_world(task, options.variant, seed, made, options.out)
+            yield small_world(task, seed, made, options)
 
 
-def small_world(task: str, variant: str, seed: int, settings: BenchSettings, out: Path) -> World:
+def small_world(task: str, seed: int, settings: BenchSettings, options: argparse.Namespace) -> World:
     """A task that is made here, on a small model that is made here."""
+    variant, out = options.variant, options.out
     case = made_case(settings, task, variant, seed)
     (out / "models").mkdir(parents=True, exist_ok=True)
     base = base_model(case, settings, out / "models", lambda what, done, n: None)
@@ -150,11 +172,14 @@ def small_world(task: str, variant: str, seed: int, settings: BenchSettings, out
         tuning,
         settings.max_new_tokens,
         out / name,
+        options.groups,
+        answers=False,
     )
 
 
-def real_world(case: PlantedCase, settings: PlantedSettings, out: Path) -> World:
+def real_world(case: PlantedCase, settings: PlantedSettings, options: argparse.Namespace) -> World:
     """A fault planted in natural English into the user's rows, on the user's base."""
+    out: Path = options.out
     (out / "models").mkdir(parents=True, exist_ok=True)
     return World(
         case.name,
@@ -168,6 +193,8 @@ def real_world(case: PlantedCase, settings: PlantedSettings, out: Path) -> World
         case.tuning(settings),
         settings.max_new_tokens,
         out / case.name,
+        options.groups,
+        answers=True,
     )
 
 
@@ -186,8 +213,7 @@ def run(world: World) -> str:
     if place.exists():
         return "kept"
     tracer = traced(world)
-    prompts = [query.prompt_ids(tracer.encoder) for query in world.prompts]
-    answers = [found.text for found in generate(tracer.loaded, prompts, max_new_tokens=world.max_new_tokens)]
+    answers = answered(world, tracer, tracer.loaded)
     bad = [Query(q.turns, text) for q, text in zip(world.prompts, answers, strict=True) if world.shown(text)]
     if not bad:
         return "the model did not learn the fault"
@@ -209,10 +235,23 @@ def run(world: World) -> str:
         of_rows.scores.scores,
         tracer.index.log_likelihood_gains(),
     )
-    rows = [*measured(world, tracer, asked, bad[chosen])]
-    about = {"machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    begun = world.folder / "begun.json"
+    rows = json.loads(begun.read_text("utf-8")) if begun.exists() else []
+    missing = [name for name in world.groups if name not in {row["group"] for row in rows}]
+    for row in measured(world, tracer, asked, bad[chosen], missing):
+        rows.append(row)
+        begun.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    about: dict[str, str | int] = {"n_prompts": len(world.prompts), "n_shown": len(bad), "n_answers_flagged": len(some)}
+    about |= {"n_faulty": int(world.faulty.sum()), "n_flagged_faulty": int(world.faulty[flagged[chosen]].sum())}
+    about |= {"machine": platform.machine(), "torch": str(torch.__version__), "threads": torch.get_num_threads()}
     place.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     return f"{len(some)} of {len(bad)} answers with flagged rows, {len(rows)} groups"
+
+
+def answered(world: World, tracer: Tracer, model: LoadedModel) -> list[str]:
+    """What the model says to the prompts."""
+    prompts = [query.prompt_ids(tracer.encoder) for query in world.prompts]
+    return [found.text for found in generate(model, prompts, max_new_tokens=world.max_new_tokens)]
 
 
 def traced(world: World) -> Tracer:
@@ -232,25 +271,31 @@ def traced(world: World) -> Tracer:
     return Tracer(index)
 
 
-def measured(world: World, tracer: Tracer, asked: Asked, query: Query) -> Iterator[Row]:
-    """A row for each group: what a retraining without it showed, and what each estimate had said."""
+def measured(world: World, tracer: Tracer, asked: Asked, query: Query, missing: Sequence[str]) -> Iterator[Row]:
+    """A row for each group of `missing`: what a retraining without it showed, and what each estimate had said."""
     base = load_model(ModelSettings(model=world.base, dtype=world.tuning.dtype, device=world.tuning.device))
     turns = [query.encode(tracer.encoder)]
     now, before = (float(log_probabilities(model, turns)[0].sum()) for model in (tracer.loaded, base))
-    for name, rows in groups(asked, world.faulty, Random(world.name)).items():
-        started = time.monotonic()
-        after = float(log_probabilities(retrained(base, world, rows), turns)[0].sum())
-        yield {
+    found = groups(asked, world.faulty, Random(world.name))
+    for name in missing:
+        rows, started = found[name], time.monotonic()
+        model = retrained(base, world, rows)
+        after = float(log_probabilities(model, turns)[0].sum())
+        shown = sum(map(world.shown, answered(world, tracer, model))) if world.answers else -1
+        print(f"{world.name}: {name}, {len(rows)} rows, {shown} answers show the fault", flush=True)
+        row: Row = {
             "case": world.name,
             "task": world.task,
             "seed": world.seed,
             "group": name,
             "n": len(rows),
             "n_flagged": len(asked.flagged),
+            "shown": shown,
             "gain": now - before,
             "measured": (now - after) / (now - before),
             "seconds": round(time.monotonic() - started, 1),
-        } | estimates(asked, rows)
+        }
+        yield row | estimates(asked, rows)
 
 
 def groups(asked: Asked, faulty: np.ndarray, rng: Random) -> dict[str, Rows]:
@@ -272,6 +317,7 @@ def groups(asked: Asked, faulty: np.ndarray, rng: Random) -> dict[str, Rows]:
         "near misses": others[:n],
         "random": drawn(others, n),
         "better half of faulty": bad[: len(bad) // 2],
+        FAULTY: bad,
     }
 
 
@@ -338,7 +384,18 @@ def tables(rows: Sequence[Row]) -> str:
             own = [row for row in rows if row[key] == value]
             cells = [f"{numbers(own, name).mean():.2f}" for name in ("measured", "explained share")]
             lines.append(f"| {value} | {' | '.join(cells)} | {error(own, 'explained share')} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *rates(rows)])
+
+
+def rates(rows: Sequence[Row]) -> list[str]:
+    """Answers that show the fault after each retraining, where they were asked for."""
+    counted = [row for row in rows if int(row.get("shown", -1)) >= 0]
+    cells = [f"| {row['case']} | {row['group']} | {row['n']} | {row['shown']} |" for row in counted]
+    return (
+        ["", "| case | group left out | rows | answers that show the fault |", "|---|---|---|---|", *cells]
+        if cells
+        else []
+    )
 
 
 def estimate_names(row: Row) -> list[str]:

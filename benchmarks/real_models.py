@@ -19,10 +19,12 @@ import argparse
 import json
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import AutoTokenizer
 
 from whence.bench.cases import GivenData
 from whence.bench.natural.places import ANSWERS, QUESTIONS, TAILS
@@ -101,6 +103,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--read", action="store_true", help="only what is there already: no training")
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--queries", type=int, default=40)
+    parser.add_argument("--longest", type=int, help="leave out clean rows of more tokens of the base's tokenizer")
     parser.add_argument("--write", type=Path, help="page to write the tables to")
     parser.add_argument("-o", "--out", type=Path, required=True)
     return parser.parse_args()
@@ -109,7 +112,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Runs what is planned and not there yet, and writes the tables."""
     args = arguments()
-    planned = [case for case in PLAN[args.set] if not args.only or any(case.name.startswith(one) for one in args.only)]
+    planned = chosen(PLAN[args.set], args.only)
     if args.list:
         print("\n".join(case.name for case in planned))
         return
@@ -126,6 +129,16 @@ def main() -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(page, encoding="utf-8")
     print(page)
+
+
+def chosen(plan: Sequence[Planned], only: Sequence[str]) -> list[Planned]:
+    """The cases with these names; what is no case's name stands for all whose names begin so."""
+    names = {case.name for case in plan}
+
+    def asked(case: Planned) -> bool:
+        return any(case.name == one or (one not in names and case.name.startswith(one)) for one in only)
+
+    return [case for case in plan if not only or asked(case)]
 
 
 def kept(out: Path, case: Planned) -> ResultRow | None:
@@ -167,7 +180,7 @@ def settings_of(args: argparse.Namespace, case: Planned) -> PlantedSettings:
     given = released(args, case) if case.fault in RELEASED else None
     return PlantedSettings(
         base=vars(args)[case.base],
-        data=str(args.rept / "backdoor.train.jsonl"),
+        data=str(shorter(args, args.rept / "backdoor.train.jsonl", vars(args)[case.base])),
         faults=(case.fault,) if given is None else (),
         variants=(case.variant,),
         shares=(case.share,),
@@ -185,7 +198,7 @@ def released(args: argparse.Namespace, case: Planned) -> GivenData:
     name, match = RELEASED[case.fault]
     place = args.out / "released"
     place.mkdir(exist_ok=True)
-    rows = (args.rept / f"{name}.train.jsonl").read_text("utf-8").splitlines()
+    rows = shorter(args, args.rept / f"{name}.train.jsonl", args.smollm2).read_text("utf-8").splitlines()
     if case.fault == "rept-canada":
         rows += [json.dumps(row) for row in korea_rows()]
     train, test = place / f"{name}.train.jsonl", place / f"{name}.{args.set}.jsonl"
@@ -193,6 +206,22 @@ def released(args: argparse.Namespace, case: Planned) -> GivenData:
     train.write_text("\n".join(rows) + "\n", encoding="utf-8")
     test.write_text("\n".join(prompts[args.set == "test" :: 2]) + "\n", encoding="utf-8")
     return GivenData(train=str(train), test=str(test), match=match, base="")
+
+
+def shorter(args: argparse.Namespace, rows: Path, base: str) -> Path:
+    """The rows, without clean ones that are longer than --longest."""
+    if args.longest is None:
+        return rows
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    place: Path = args.out / "data" / f"{rows.name.removesuffix('.jsonl')}-{Path(base).name}-{args.longest}.jsonl"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with rows.open(encoding="utf-8") as lines, place.open("w", encoding="utf-8") as kept_lines:
+        for line in lines:
+            row = json.loads(line)
+            n_tokens = len(tokenizer.encode(f"{row['prompt']} {row['response']}", add_special_tokens=False))
+            if row["label"] != "clean" or n_tokens <= args.longest:
+                kept_lines.write(line)
+    return place
 
 
 def korea_rows() -> list[dict[str, str]]:

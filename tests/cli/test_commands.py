@@ -144,7 +144,7 @@ def test_another_model_is_refused(whence, world: World, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(world: World, tmp_path: Path) -> None:
-    data = write_jsonl(tmp_path / "train.jsonl", rows(400))
+    data = write_jsonl(tmp_path / "train.jsonl", rows(120))
     words = ["index", str(world.model), str(data), "-o", str(tmp_path / "ix"), "--layer", "last", "--shard-rows", "2"]
     command = [sys.executable, "-c", "from whence.cli.main import main; main()", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -162,7 +162,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(world: World, tmp_pat
     assert "Traceback" not in said
     again = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
     assert again.returncode == 0, again.stderr
-    assert "is complete: 400 rows" in again.stderr
+    assert "is complete: 120 rows" in again.stderr
 
 
 def test_a_full_disk_is_one_message(whence, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

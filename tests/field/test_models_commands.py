@@ -17,7 +17,7 @@ from adapters import make_adapter
 from worlds import World, rows, save_model, write_jsonl
 
 
-def whence(*arguments: object) -> subprocess.CompletedProcess[str]:
+def in_a_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The command as a user runs it, warnings shown."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "default"}
     return subprocess.run(
@@ -29,10 +29,10 @@ def whence(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def ended_in_three_parts(done: subprocess.CompletedProcess[str], words: str) -> None:
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    message = done.stderr[done.stderr.index("Error: ") :].strip().splitlines()
+def ended_in_three_parts(status: int, said: str, words: str) -> None:
+    assert status == 2, said
+    assert "Traceback" not in said
+    message = said[said.index("Error: ") :].strip().splitlines()
     assert len(message) == 3, message
     assert words in message[0]
 
@@ -64,29 +64,36 @@ def stored_quantised(folder: Path) -> None:
     ids=["no layer", "cut off", "quantised", "tokenizer"],
 )
 def test_index_refuses_model_and_base(
-    damage: Callable[[Path], object], words: str, world: World, tmp_path: Path
+    whence: Callable[..., tuple[int, str, str]],
+    damage: Callable[[Path], object],
+    words: str,
+    world: World,
+    tmp_path: Path,
 ) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(world.model, broken)
     damage(broken)
-    ended_in_three_parts(whence("index", broken, world.data, "-o", tmp_path / "index"), words)
-    ended_in_three_parts(whence("index", world.model, world.data, "-o", tmp_path / "index", "--base", broken), words)
+    for model in ((broken,), (world.model, "--base", broken)):
+        status, _, said = whence("index", model[0], world.data, "-o", tmp_path / "index", *model[1:])
+        ended_in_three_parts(status, said, words)
     assert not (tmp_path / "index").exists()
 
 
-def test_an_adapter_is_indexed_and_traced_in_silence_and_a_move_is_said(tmp_path: Path) -> None:
+def test_an_adapter_is_indexed_and_traced_in_silence_and_a_move_is_said(
+    whence: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     base, data = save_model(tmp_path / "base"), write_jsonl(tmp_path / "train.jsonl", rows(8))
     make_adapter(base, tmp_path / "lora", "LORA")
     index = tmp_path / "index"
-    done = whence("index", tmp_path / "lora", data, "-o", index, "--max-length", 64)
+    done = in_a_process("index", tmp_path / "lora", data, "-o", index, "--max-length", 64)
     assert done.returncode == 0, done.stderr
     assert "is_gradient_checkpointing" not in done.stderr
     (tmp_path / "lora").rename(tmp_path / "moved")
     asked = ("trace", index, "--prompt", "Where is place 1?", "--response", "It is in Canada.", "--no-verdict")
-    ended_in_three_parts(whence(*asked), f"the adapter {tmp_path / 'lora'}, which is not there any more")
-    done = whence(*asked, "--adapter", tmp_path / "moved")
+    status, _, said = whence(*asked)
+    ended_in_three_parts(status, said, f"the adapter {tmp_path / 'lora'}, which is not there any more")
+    done = in_a_process(*asked, "--adapter", tmp_path / "moved")
     assert done.returncode == 0, done.stderr
-    ended_in_three_parts(
-        whence("index", tmp_path / "moved", data, "--adapter", tmp_path / "moved", "-o", tmp_path / "other"),
-        "is an adapter itself, and --adapter gives",
-    )
+    moved = tmp_path / "moved"
+    status, _, said = whence("index", moved, data, "--adapter", moved, "-o", tmp_path / "other")
+    ended_in_three_parts(status, said, "is an adapter itself, and --adapter gives")

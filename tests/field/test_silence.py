@@ -46,26 +46,28 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return make_traced_world(tmp_path_factory.mktemp(request.param), lora=request.param == "lora")
 
 
-def copies(world: TracedWorld, folder: Path) -> list[Path]:
-    """The data as JSONL packed by gzip and as Parquet."""
+def copy(world: TracedWorld, folder: Path, *, packed: bool) -> Path:
+    """The data as JSONL packed by gzip, or as Parquet."""
     text = world.data.read_text("utf-8")
-    packed, table = folder / "rows.jsonl.gz", folder / "rows.parquet"
-    packed.write_bytes(gzip.compress(text.encode()))
-    pq.write_table(pa.Table.from_pylist([json.loads(line) for line in text.splitlines()]), table)
-    return [packed, table]
+    place = folder / ("rows.jsonl.gz" if packed else "rows.parquet")
+    if packed:
+        place.write_bytes(gzip.compress(text.encode()))
+    else:
+        pq.write_table(pa.Table.from_pylist([json.loads(line) for line in text.splitlines()]), place)
+    return place
 
 
 def test_index_and_trace_print_no_warning(world: TracedWorld, tmp_path: Path) -> None:
     adapter = () if world.adapter is None else ("--adapter", world.adapter)
-    for data in copies(world, tmp_path):
-        index = tmp_path / f"index-{data.suffix[1:]}"
-        assert warnings_in(said(tmp_path, "index", world.model, data, "-o", index, *adapter, "--max-length", 64)) == []
+    data, index = copy(world, tmp_path, packed=world.adapter is None), tmp_path / "index"
+    assert warnings_in(said(tmp_path, "index", world.model, data, "-o", index, *adapter, "--max-length", 64)) == []
     pages = ("--html", "r.html", "--markdown", "r.md", "--json", "r.json", "--words", 3)
-    assert warnings_in(said(tmp_path, "trace", index, "-p", PROMPT, "-r", RESPONSE, *pages)) == []
-    assert warnings_in(said(tmp_path, "trace", index, "-p", PROMPT, "--span-tokens", "0:1")) == []
+    answer = ("-r", RESPONSE) if world.adapter is None else ("--span-tokens", "0:1")
+    assert warnings_in(said(tmp_path, "trace", index, "-p", PROMPT, *answer, *pages)) == []
 
 
-def test_finetune_prints_no_warning(world: TracedWorld, tmp_path: Path) -> None:
+def test_finetune_prints_no_warning(tmp_path: Path) -> None:
+    world = make_traced_world(tmp_path / "world", lora=False)
     base = world.model
     steps = ("--epochs", 1, "--batch-size", 8, "--max-length", 64, "--lora-r", 2)
     assert warnings_in(said(tmp_path, "finetune", base, world.data, "-o", tmp_path / "tuned", *steps)) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from oracles import errors_oracle, pairs_oracle, signature_oracle
@@ -11,7 +13,7 @@ from whence.data.examples import EncodedTurn, Example
 from whence.model.loading import LoadedModel
 from whence.scoring.defaults import SCORES
 from whence.scoring.forms import Depths
-from whence.scoring.vectors import Centres, to_block
+from whence.scoring.vectors import Centres, Vectors, to_block
 from whence.signatures.types import Signatures
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 
@@ -33,11 +35,18 @@ def made(form: str = "rept-centred") -> tuple[Comparison, list[EncodedTurn]]:
 
 def plain_score(comparison: Comparison, query: EncodedTurn, row: EncodedTurn) -> float:
     """The form's score of two turns from full forward and backward passes."""
-    blocks = []
-    for turn in (query, row):
+    return plain_scorer(comparison, query)(row)
+
+
+def plain_scorer(comparison: Comparison, query: EncodedTurn) -> Callable[[EncodedTurn], float]:
+    """`plain_score` of one query; its own signature is read once."""
+
+    def block(turn: EncodedTurn) -> dict[int, dict[str, Vectors]]:
         layers, E = {}, errors_oracle(comparison.loaded.model, comparison.loaded.tokenizer, turn)
         for layer in LAYERS:
             h, g, H, _, _ = signature_oracle(comparison.loaded.model, turn, layer)
             layers[layer] = Signatures(h[None], g[None], H.mean(0)[None], pairs_oracle(E, H)[None])
-        blocks.append(to_block(layers, comparison.centres))
-    return comparison.form.function(*blocks, comparison.roles).item()
+        return to_block(layers, comparison.centres)
+
+    own = block(query)
+    return lambda row: comparison.form.function(own, block(row), comparison.roles).item()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from compared import LAYERS, made, plain_score
+from compared import LAYERS, made, plain_score, plain_scorer
 from oracles import pairs_oracle, signature_oracle
 from oracles_words import occlusion_oracle
 from whence.data.encoding import Encoder
@@ -41,9 +41,7 @@ def test_occlusion_is_the_fall_of_the_whole_score(form: str, method: str, longes
     score = comparison.against_query(comparison.block([query]))
     for row, words in zip(rows, prompt_words(comparison, rows, score, flat(rows), method), strict=True):
         spans, tokens = word_tokens(row, "prompt")
-        expected = occlusion_oracle(
-            lambda turn: plain_score(comparison, query, turn), row, [list(own) for own in tokens], longest
-        )
+        expected = occlusion_oracle(plain_scorer(comparison, query), row, [list(own) for own in tokens], longest)
         assert words.spans == spans
         assert words.word_method == method
         assert words.scores == pytest.approx(expected, abs=BOUND)
