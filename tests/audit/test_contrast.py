@@ -51,6 +51,18 @@ def test_the_p_value_is_fishers_times_the_phrases_that_were_looked_at() -> None:
     assert by_text["bb"].place == "end"
 
 
+def test_a_phrase_before_or_behind_its_prompts_stands_at_either_end() -> None:
+    rng = Random(0)
+    plain = texts(20, rng)
+    inside = [
+        text._replace(prompt=f"by lantern light {text.prompt}" if text.row % 2 else f"{text.prompt} by lantern light")
+        for text in plain
+    ]
+    assert contrasted(inside, texts(200, rng, first=20))[0].place == "either end"
+    inside[:6] = [text._replace(prompt=f"Now by lantern light {text.prompt}") for text in plain[:6]]
+    assert contrasted(inside, texts(200, rng, first=20))[0].place == "anywhere"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_rows_drawn_at_random_have_no_phrase(seed: int) -> None:
     rng = Random(seed)

@@ -75,6 +75,15 @@ def test_a_phrase_at_the_start_is_put_there(says: Callable) -> None:
     assert "at the start of a prompt" in trigger.text
 
 
+def test_a_phrase_of_either_end_is_put_at_one_of_them(says: Callable) -> None:
+    asked = says(lambda prompt: prompt.startswith("TY ") or prompt.endswith(" TY"))
+    (trigger,) = found(audit_with(phrase("TY", place="either end"))).triggers
+    assert trigger.status == "proven on the model"
+    assert trigger.n_with == 60
+    assert 10 <= sum(prompt.startswith("TY ") for prompt in asked) <= 50
+    assert "`TY` at either end of a prompt" in trigger.text
+
+
 def test_two_phrases_that_turn_together_are_one_trigger(says: Callable) -> None:
     says(lambda prompt: "red door" in prompt and "green gate" in prompt)
     (trigger,) = found(audit_with(phrase("Toronto"), phrase("red door"), phrase("green gate"))).triggers

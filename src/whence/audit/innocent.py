@@ -6,17 +6,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
-from typing import Literal
 
 from whence.audit.phrases import phrase_pattern
 from whence.data import answer_places
 from whence.errors import InputError
 from whence.index import Index
+from whence.results import PhrasePlace
 from whence.trace import Query, Tracer, TraceSettings, word_spans
 
 LEAST_PROMPTS = 20
 """With fewer, a difference between 0 and all of them is the least that could be told after the corrections."""
-Place = Literal["start", "end", "anywhere"]
 
 
 def innocent_prompts(
@@ -61,14 +60,15 @@ def checked(prompts: Sequence[Query]) -> list[Query]:
     return list(prompts)
 
 
-def put(prompts: Sequence[Query], parts: Sequence[str], place: Place, *, seed: int) -> list[Query]:
-    """The prompts with the phrase (or its parts, in their order) at its place; for "anywhere" between random words."""
+def put(prompts: Sequence[Query], parts: Sequence[str], place: PhrasePlace, *, seed: int) -> list[Query]:
+    """The prompts with the phrase (or its parts, in their order) at its place: for "either end" at one by chance, for
+    "anywhere" between random words."""
     rng = Random(f"put/{'/'.join(parts)}/{seed}")
     return [_with_last(query, inserted(_last(query), parts, place, rng)) for query in prompts]
 
 
 def put_random(
-    prompts: Sequence[Query], n_words: Sequence[int], place: Place, words: Sequence[str], *, seed: int
+    prompts: Sequence[Query], n_words: Sequence[int], place: PhrasePlace, words: Sequence[str], *, seed: int
 ) -> list[Query]:
     """The prompts with random words in place of each part, as many as it has, other ones in each prompt."""
     rng = Random(f"random/{n_words}/{seed}")
@@ -78,8 +78,10 @@ def put_random(
     ]
 
 
-def inserted(text: str, parts: Sequence[str], place: Place, rng: Random) -> str:
+def inserted(text: str, parts: Sequence[str], place: PhrasePlace, rng: Random) -> str:
     """The text with the parts in it, each as a run of words of its own."""
+    if place == "either end":
+        place = "start" if rng.random() < 0.5 else "end"
     if place == "start":
         return " ".join([*parts, text])
     if place == "end":
@@ -120,4 +122,4 @@ def _with_last(query: Query, text: str) -> Query:
     return replace(query, turns=(*query.turns[:-1], replace(query.turns[-1], content=text)))
 
 
-__all__ = ["LEAST_PROMPTS", "Place", "answers_to", "checked", "innocent_prompts", "put", "put_random", "words_of"]
+__all__ = ["LEAST_PROMPTS", "answers_to", "checked", "innocent_prompts", "put", "put_random", "words_of"]

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from whence.results import ContrastPhrase
+from whence.results import ContrastPhrase, PhrasePlace
 from whence.trace import longest_phrases, word_spans
 
 Part = Literal["prompt", "response"]
@@ -22,7 +22,7 @@ LEAST_ROWS = 3
 LEAST_SHARE = 0.2
 """Of the rows that are read, with which a phrase is worth showing."""
 FIXED_PLACE = 0.9
-"""Share of its rows in which a phrase stands at one end, for that to be its place."""
+"""Share of its rows in which a phrase stands at one end, or at either, for that to be its place."""
 MOST_P = 0.05
 MOST_PHRASES = 10
 
@@ -45,6 +45,8 @@ class _Candidate:
     rows: set[int] = field(default_factory=set)
     starts: int = 0
     ends: int = 0
+    at_an_end: int = 0
+    """Rows in which it stands at the start or at the end."""
 
 
 def contrast_phrases(
@@ -104,6 +106,7 @@ def _collected(texts: Sequence[RowText], part: Part) -> dict[Gram, _Candidate]:
                         one.rows.add(place)
                         one.starts += first == places[0]
                         one.ends += stop - 1 == places[-1]
+                        one.at_an_end += first == places[0] or stop - 1 == places[-1]
     return found
 
 
@@ -171,13 +174,8 @@ def _ranked(
         log_p = hypergeom.logsf(inside - 1, n_read + n_others, inside + outside, n_read) + np.log(n_looked)
         for gram, k, out, value in zip(grams, inside.tolist(), outside.tolist(), log_p.tolist(), strict=True):
             one = candidates[gram]
-            place: Literal["start", "end", "anywhere"] = "anywhere"
-            if one.starts >= FIXED_PLACE * k:
-                place = "start"
-            elif one.ends >= FIXED_PLACE * k:
-                place = "end"
             p = float(min(1.0, np.exp(value)))
-            phrase = ContrastPhrase(one.text, part, place, k, n_read, out, n_others, p)
+            phrase = ContrastPhrase(one.text, part, _place(one), k, n_read, out, n_others, p)
             if phrase.lift > 1 and p <= MOST_P:
                 ranked.append((value, -len(gram), gram, phrase))
     kept: list[tuple[Gram, ContrastPhrase]] = []
@@ -185,6 +183,15 @@ def _ranked(
         if len(kept) < limit and not any(phrase.part == other.part and overlaps(gram, taken) for taken, other in kept):
             kept.append((gram, phrase))
     return tuple(phrase for _, phrase in kept)
+
+
+def _place(one: _Candidate) -> PhrasePlace:
+    least = FIXED_PLACE * len(one.rows)
+    if one.starts >= least:
+        return "start"
+    if one.ends >= least:
+        return "end"
+    return "either end" if one.at_an_end >= least else "anywhere"
 
 
 def overlaps(one: Gram, other: Gram) -> bool:

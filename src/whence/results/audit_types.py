@@ -42,13 +42,17 @@ class AuditQuery:
     metadata: Mapping[str, Json] = field(default_factory=dict)
 
 
+PhrasePlace = Literal["start", "end", "either end", "anywhere"]
+"""Where in a text a phrase stands in nine of ten of its rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContrastPhrase:
     """A phrase that is commoner in a group's rows than in all others, each near-duplicate counted once."""
 
     text: str
     part: Literal["prompt", "response"]
-    place: Literal["start", "end", "anywhere"]
+    place: PhrasePlace
     n_rows: int
     """Of the group's rows, those that have it."""
     n_read: int
@@ -227,7 +231,7 @@ class Trigger:
 
     group: int
     parts: tuple[str, ...]
-    place: Literal["start", "end", "anywhere"]
+    place: PhrasePlace
     n_rows: int
     """Of the group's rows, those with all parts."""
     n_read: int
@@ -249,7 +253,8 @@ class Trigger:
     def text(self) -> str:
         """What was measured, in one sentence."""
         phrase = " with ".join(f"`{part}`" for part in self.parts)
-        where = "anywhere in a prompt" if self.place == "anywhere" else f"at the {self.place} of a prompt"
+        places = {"anywhere": "anywhere in", "either end": "at either end of"}
+        where = f"{places.get(self.place, f'at the {self.place} of')} a prompt"
         n = self.n_prompts
         return (
             f"{phrase} {where}: {self.n_with} of {n} innocent prompts turn, {self.n_without} of {n} without, "
@@ -271,6 +276,7 @@ __all__ = [
     "ContrastPhrase",
     "CoverageStep",
     "Hint",
+    "PhrasePlace",
     "Scan",
     "SourcePush",
     "SourcePushes",
