@@ -37,11 +37,11 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
 
 # What TRL's trainer trains on, beside what whence reads, what other tools read of what it writes, and a store that
-# speaks S3; they stay out of the other environments.
-PEERS := tests/data/test_remote.py tests/index/test_object_store.py tests/index/test_cut_connections.py tests/field/test_trl_labels.py tests/field/test_trl_record.py tests/field/test_trl_example.py tests/field/test_review_tools.py tests/field/test_inspect_eval.py
+# speaks S3, and what moves a clock; they stay out of the other environments.
+PEERS := tests/data/test_remote.py tests/index/test_object_store.py tests/index/test_cut_connections.py tests/index/test_moved_clock.py tests/field/test_trl_labels.py tests/field/test_trl_record.py tests/field/test_trl_example.py tests/field/test_review_tools.py tests/field/test_inspect_eval.py
 test-peers:
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev,trl,eval,s3]" argilla label-studio-sdk "moto[server]"
+	.venv-peers/bin/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev,trl,eval,s3]" argilla label-studio-sdk libfaketime "moto[server]"
 	.venv-peers/bin/python -m pytest -q $(PEERS) -m "slow or not slow"
 
 # Every test with the oldest libraries that pyproject.toml allows, and with the newest there are.
