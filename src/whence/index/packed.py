@@ -27,6 +27,8 @@ INTEGER_DIM = 256
 """Fewer numbers are multiplied in float32: there the query's rounding would move a cosine by more than 0.001."""
 PRODUCTS_AT_ONCE = 1 << 18
 """Integer products held at once, queries times rows: 1 MiB, which stays in a core's cache."""
+FEW = 4096
+"""Rows whose directions are kept once they are made: an approximate search scores its candidates twice."""
 CENTRE_PARTS = 4
 """7 bits each: q . c is taken from norms that can be a hundred times what is left, and must be right to float32."""
 
@@ -51,7 +53,11 @@ class PackedVectors:
 
     @property
     def unit(self) -> Float[Tensor, "n dim"]:
-        """Their directions, in float32: made anew at each call."""
+        """Their directions, in float32: made anew at each call, but of a few rows."""
+        return self._few_units if len(self) <= FEW else self.rows(torch.arange(len(self))).unit
+
+    @cached_property
+    def _few_units(self) -> Float[Tensor, "n dim"]:
         return self.rows(torch.arange(len(self))).unit
 
     @cached_property
