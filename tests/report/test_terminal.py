@@ -17,7 +17,7 @@ from whence.report.notebook import render_html
 from whence.report.terminal import render_text, shorten
 from whence.results import read_trace
 from whence.results.trace_result import SCHEMA, TraceResult
-from whence.results.types import Hit, QueryResult, Truncated
+from whence.results.types import Hit, QueryResult, Truncated, Verdict
 
 
 def result(**changes: object) -> TraceResult:
@@ -40,6 +40,16 @@ def test_text_shows_rank_score_place_and_label_and_says_candidate() -> None:
     text = render_text(result(), width=160)
     for part in ("0.9877", "train.jsonl:7 turn 2", "00ff00ff00ff00ff", "odd", "candidate", "24 rows scored", "layer 5"):
         assert part in text
+
+
+def test_without_a_flagged_row_it_says_what_to_do_next() -> None:
+    (query,) = result().queries
+    query = replace(query, verdict=Verdict((), 0.05, "no row flagged", "40 reference answers"))
+    whole = render_text(result_of(query), width=160)
+    assert "ask about the wrong words alone (--span)" in whole
+    part = render_text(result_of(replace(query, span=(0, 8))), width=160)
+    assert "--span" not in part
+    assert "To find out more, compare with ordinary prompts" in part
 
 
 def test_markup_and_escape_sequences_of_the_data_stay_text() -> None:

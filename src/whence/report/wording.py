@@ -17,9 +17,10 @@ AS_A_GROUP = (
 )
 NONE_FLAGGED = (
     "No row is flagged: the rows are in order, and it is not known whether any is a cause. This does not show that "
-    "the data are clean. To find out more, ask about the wrong words alone (--span), compare with ordinary prompts "
+    "the data are clean. To find out more, {span}compare with ordinary prompts "
     "that were not trained on (--references), or retrain without the first rows (whence confirm --remove top:10)."
 )
+ASK_ABOUT_WORDS = "ask about the wrong words alone (--span), "
 LEFT_OUT = "The texts of the rows are left out."
 
 
@@ -36,7 +37,9 @@ def about_rows(query: QueryResult) -> str:
     if query.confirmation:
         return AS_A_GROUP
     tested = query.verdict is not None and query.verdict.null_model
-    return NONE_FLAGGED if tested and query.verdict and not query.verdict.flagged else CANDIDATES
+    if tested and query.verdict and not query.verdict.flagged:
+        return NONE_FLAGGED.format(span="" if query.span else ASK_ABOUT_WORDS)
+    return CANDIDATES
 
 
 def headline(verdict: Verdict | None) -> tuple[str, str, str]:

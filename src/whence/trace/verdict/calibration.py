@@ -130,8 +130,8 @@ class Calibrated:
             )
         if self.compared_jointly and self.p_answer is not None and self.p_answer > self.fdr:
             return (
-                f"no row flagged: {100 * self.p_answer:.0f}% of ordinary answers became as much likelier by tuning "
-                "and have rows that score as high"
+                f"no row flagged: fine-tuning raised the likelihood of {100 * self.p_answer:.0f}% of ordinary answers "
+                "as much, and rows score as high for them"
             )
         if self.compared_by_score and self.n_by_score and self.p_answer is not None:
             return (
