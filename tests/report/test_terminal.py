@@ -45,9 +45,9 @@ def test_text_shows_rank_score_place_and_label_and_says_candidate() -> None:
 def test_without_a_flagged_row_it_says_what_to_do_next() -> None:
     (query,) = result().queries
     query = replace(query, verdict=Verdict((), 0.05, "no row flagged", "40 reference answers"))
-    whole = render_text(result_of(query), width=160)
+    whole = " ".join(render_text(result_of(query), width=160).split())
     assert "ask about the wrong words alone (--span)" in whole
-    part = render_text(result_of(replace(query, span=(0, 8))), width=160)
+    part = " ".join(render_text(result_of(replace(query, span=(0, 8))), width=160).split())
     assert "--span" not in part
     assert "To find out more, compare with ordinary prompts" in part
 
