@@ -2,7 +2,7 @@
 
     python benchmarks/real_models.py --smollm2 DIR --gemma3 DIR --rept DIR --set dev -o runs/real-models
     python benchmarks/real_models.py --smollm2 DIR --gemma3 DIR --rept DIR --set test -o runs/real-models
-    python benchmarks/real_models.py --set test --read -o runs/real-models --write docs/evaluation/real-models.md
+    python benchmarks/real_models.py --set test --read -o runs/real-models
 
 DIR of --smollm2 and --gemma3 are SmolLM2-135M-Instruct and Gemma-3-270m as saved checkpoints; DIR of --rept holds the
 released rows of RepT (backdoor.train.jsonl, backdoor.test.jsonl, and the same of factual-canada),
@@ -19,7 +19,7 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from transformers import AutoTokenizer
 
 from whence.bench.cases import GivenData
 from whence.bench.natural.places import ANSWERS, QUESTIONS, TAILS
-from whence.bench.planted.report import planted_markdown
 from whence.bench.planted.run import read_result, run_planted
 from whence.bench.planted.settings import FINETUNING, PlantedSettings, planted_cases
 from whence.bench.rows import ResultRow
@@ -104,7 +103,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--queries", type=int, default=40)
     parser.add_argument("--longest", type=int, help="leave out clean rows of more tokens of the base's tokenizer")
-    parser.add_argument("--write", type=Path, help="page to write the tables to")
     parser.add_argument("-o", "--out", type=Path, required=True)
     return parser.parse_args()
 
@@ -124,10 +122,8 @@ def main() -> None:
             result = ran(args, case)
         if result is not None:
             found[case.name] = result
-    page = written(found, args)
-    place = args.write or args.out / f"{args.set}.md"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(page, encoding="utf-8")
+    page = written(found)
+    (args.out / f"{args.set}.md").write_text(page, encoding="utf-8")
     print(page)
 
 
@@ -244,72 +240,81 @@ def log(out: Path, text: str) -> None:
     print(line, flush=True)
 
 
-def written(found: dict[str, ResultRow], args: argparse.Namespace) -> str:
-    """The page: one line a case with every form beside, then the report of the bench."""
-    title = {"dev": "Real models: development cases", "test": "Real models"}[args.set]
-    command = (
-        f"python benchmarks/real_models.py --smollm2 DIR --gemma3 DIR --rept DIR --set {args.set} -o runs/real-models"
-    )
-    missing = [case.name for case in PLAN[args.set] if case.name not in found]
-    parts = [
-        f"# {title}",
-        f"Made by `{command}`: {args.rows} rows a case, {args.queries} held-out prompts, answers of at most 40 tokens.",
-        by_case(found),
-        *([f"Not run: {', '.join(missing)}."] if missing else []),
-    ]
-    if found:
-        parts.append(
-            planted_markdown(list(found.values()), "All figures")
-            .replace("\n## ", "\n### ")
-            .replace("# All", "## All", 1)
-        )
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+def written(found: dict[str, ResultRow]) -> str:
+    """Two tables, one line a case: how the forms rank, and what the verdicts flag."""
+    counted = {name: result for name, result in found.items() if isinstance(result.get("methods"), list)}
+    lost = [f"Not counted: {name}: {result['error']}" for name, result in found.items() if name not in counted]
+    return "\n\n".join([rankings(counted), verdicts(counted), *lost]) + "\n"
 
 
-def by_case(found: dict[str, ResultRow]) -> str:
-    """Average precision of each form, with the best `repsim` layer named; then precision at 10 and the hard rows."""
-    head = (
-        "case",
-        "default",
-        "rept, last",
-        "rept, rule",
-        "best repsim",
-        "rept-centred",
-        "BM25",
-        "random",
-        "P@10",
-        "AUC hard",
-    )
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    counted: list[tuple[float, ...]] = []
+HEAD = (
+    "case",
+    "answers",
+    "default",
+    "`rept-centred`",
+    "`repsim`, last",
+    "best other layer",
+    "the rule's",
+    "BM25",
+    "P@10",
+    "above hard",
+)
+
+
+def rankings(found: dict[str, ResultRow]) -> str:
+    """Average precision of each form, then precision at 10 and the share of hard negatives below faulty rows."""
+    lines, columns = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"], []
     for name, result in found.items():
-        methods = result.get("methods")
-        if not isinstance(methods, list):
-            lines.append(f"| {name} | {result['error']} |" + " |" * (len(head) - 2))
-            continue
+        methods = result["methods"]
+        assert isinstance(methods, list)
         rows = {str(one["method"]): one for one in methods if isinstance(one, dict)}
         default = next(row for key, row in rows.items() if key.endswith("(default)"))
-        best = max((row for key, row in rows.items() if key.startswith("repsim")), key=lambda row: number(row, "ap"))
-        cells = [
-            f"{number(default, 'ap'):.3f} [{number(default, 'ap_low'):.3f}, {number(default, 'ap_high'):.3f}]",
-            *(shown(rows, key) for key in ("rept, layer last", "rept, layer rule")),
-            f"{number(best, 'ap'):.3f} ({str(best['method']).rsplit(' ', 1)[-1]})",
-            *(shown(rows, key) for key in ("rept-centred", "bm25 prompt+response", "random")),
-            f"{number(default, 'precision'):.2f}",
-            f"{number(default, 'auc_hard'):.3f}" if default.get("auc_hard") is not None else "",
-        ]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-        others = (number(rows[key], "ap") for key in ("rept-centred", "bm25 prompt+response", "random"))
-        counted.append((number(default, "ap"), number(best, "ap"), *others))
-    if counted:
-        means = [f"{sum(column) / len(counted):.3f}" for column in zip(*counted, strict=True)]
-        lines.append("| " + " | ".join([f"mean of {len(counted)}", means[0], "", "", *means[1:], "", ""]) + " |")
+        by_layer = {layer_of(key): row for key, row in rows.items() if key.startswith("repsim")}
+        last, rule = max(by_layer), next(layer_of(key) for key in rows if key.endswith("(the rule's)"))
+        best = max((layer for layer in by_layer if layer != last), key=lambda layer: number(by_layer[layer], "ap"))
+        others = [rows["rept-centred"], by_layer[last], by_layer[best], by_layer[rule], rows["bm25 prompt+response"]]
+        values = [number(row, "ap") for row in (default, *others)]
+        columns.append(values)
+        cells = [f"{value:.3f}" for value in values]
+        cells[0] = f"{cells[0]} [{number(default, 'ap_low'):.3f}, {number(default, 'ap_high'):.3f}]"
+        cells[3] += f" ({best})"
+        hard = f"{number(default, 'auc_hard'):.3f}" if default.get("auc_hard") is not None else ""
+        shown = f"{result['n_queries']} of {result['n_asked']}"
+        lines.append("| " + " | ".join([name, shown, *cells, f"{number(default, 'precision'):.2f}", hard]) + " |")
+    if columns:
+        means = [f"{sum(column) / len(columns):.3f}" for column in zip(*columns, strict=True)]
+        lines.append("| " + " | ".join([f"mean of {len(columns)}", "", *means, "", ""]) + " |")
     return "\n".join(lines)
 
 
-def shown(rows: dict[str, ResultRow], name: str) -> str:
-    """A form's average precision, empty where it was not asked."""
-    return f"{number(rows[name], 'ap'):.3f}" if name in rows else ""
+def verdicts(found: dict[str, ResultRow]) -> str:
+    """What is flagged at a false discovery rate of 5%."""
+    names = ("flagged", "found", "false_discovery_rate", "benign")
+    head = (
+        "case",
+        "faulty answers with flagged rows",
+        "faulty rows found",
+        "flagged rows not faulty",
+        "benign answers with flagged rows",
+    )
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, result in found.items():
+        row = result.get("verdicts")
+        if isinstance(row, dict) and "flagged" in row:
+            lines.append("| " + " | ".join([name, *(interval(row, of) for of in names)]) + " |")
+    return "\n".join(lines)
+
+
+def layer_of(method: str) -> int:
+    """30 of "repsim, layer 30"."""
+    return int(method.split()[2])
+
+
+def interval(row: Mapping[str, object], name: str) -> str:
+    """The mean with its interval; empty where there was nothing to take one of."""
+    if row[name] is None:
+        return ""
+    return f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
 
 
 def number(row: ResultRow, name: str) -> float:
