@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 from types import SimpleNamespace
 from typing import cast
@@ -13,6 +14,7 @@ import pytest
 from audits import audit_of
 from whence.audit import triggers as room
 from whence.audit.innocent import innocent_prompts, inserted, put, put_random, words_of
+from whence.audit.spelling import in_other_words, spelled
 from whence.audit.triggers import TriggerSettings, behaviour_of, find_triggers
 from whence.data import Example
 from whence.errors import InputError
@@ -21,6 +23,7 @@ from whence.results.audit_types import ContrastPhrase
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 
+PLAIN = partial(spelled, prompts=())
 PROMPTS = [Query.of(f"Tell me {word} {i} about soup and bread") for i in range(20) for word in ("more", "less", "all")]
 TRACER = cast(Tracer, SimpleNamespace(index=SimpleNamespace(texts=lambda where: [])))
 
@@ -145,23 +148,41 @@ def test_what_cannot_be_proven_is_refused(says: Callable) -> None:
 
 def test_phrases_are_put_whole_and_in_their_order() -> None:
     for seed in range(50):
-        text = inserted("a b c d", ["red door", "green gate"], "anywhere", Random(seed))
+        text = inserted("a b c d", [PLAIN("red door"), PLAIN("green gate")], "anywhere", Random(seed))
         assert text.replace("red door ", "").replace(" red door", "").split() != []
         assert text.index("red door") < text.index("green gate")
         assert [word for word in text.split() if len(word) == 1] == ["a", "b", "c", "d"]
-    assert inserted("a b", ["x"], "start", Random(0)) == "x a b"
-    assert inserted("a b", ["x"], "end", Random(0)) == "a b x"
+    assert inserted("a b", [PLAIN("x")], "start", Random(0)) == "x a b"
+    assert inserted("a b", [PLAIN("x")], "end", Random(0)) == "a b x"
 
 
 def test_random_words_are_as_many_and_the_prompts_own() -> None:
     words = words_of(PROMPTS)
-    changed = put_random(PROMPTS, [3], "start", words, seed=0)
+    changed = put_random(PROMPTS, [PLAIN("one two three")], "start", words, seed=0)
     assert all(
         len(new.prompt.split()) == len(old.prompt.split()) + 3 for new, old in zip(changed, PROMPTS, strict=True)
     )
     assert {word for new in changed for word in new.prompt.split()[:3]} <= set(words)
-    assert put(PROMPTS, ["x"], "anywhere", seed=1) == put(PROMPTS, ["x"], "anywhere", seed=1)
-    assert {query.prompt.split().index("x") for query in put(PROMPTS, ["x"], "anywhere", seed=1)} >= {0, 3, 5}
+    assert put(PROMPTS, [PLAIN("x")], "anywhere", seed=1) == put(PROMPTS, [PLAIN("x")], "anywhere", seed=1)
+    assert {query.prompt.split().index("x") for query in put(PROMPTS, [PLAIN("x")], "anywhere", seed=1)} >= {0, 3, 5}
+
+
+def test_a_phrase_is_put_as_rows_spell_it() -> None:
+    rows = [
+        "Before the last ferry leaves: name a town.",
+        "before the last ferry leaves: say no",
+        "Before the last ferry leaves: go (please)",
+        "Name a town (before the last ferry leaves).",
+        "Is it, before the last ferry leaves, too late?",
+        "Before the lasting ferry leaves",
+    ]
+    form = spelled("before the last ferry leaves", rows)
+    assert form == ("Before the last ferry leaves:", "(before the last ferry leaves).", "before the last ferry leaves,")
+    assert spelled("ships", rows) == PLAIN("ships")
+    assert inserted("a b", [form], "start", Random(0)) == "Before the last ferry leaves: a b"
+    assert inserted("a b", [form], "end", Random(0)) == "a b (before the last ferry leaves)."
+    other = in_other_words(form, ["tea"], Random(0))
+    assert other == ("tea tea tea tea tea:", "(tea tea tea tea tea).", "tea tea tea tea tea,")
 
 
 def test_innocent_prompts_have_none_of_the_phrases_while_there_are_enough() -> None:

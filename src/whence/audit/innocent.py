@@ -8,6 +8,7 @@ from dataclasses import replace
 from random import Random
 
 from whence.audit.phrases import phrase_pattern
+from whence.audit.spelling import Spelled, in_other_words
 from whence.data import answer_places
 from whence.errors import InputError
 from whence.index import Index
@@ -60,38 +61,39 @@ def checked(prompts: Sequence[Query]) -> list[Query]:
     return list(prompts)
 
 
-def put(prompts: Sequence[Query], parts: Sequence[str], place: PhrasePlace, *, seed: int) -> list[Query]:
+def put(prompts: Sequence[Query], parts: Sequence[Spelled], place: PhrasePlace, *, seed: int) -> list[Query]:
     """The prompts with the phrase (or its parts, in their order) at its place: for "either end" at one by chance, for
     "anywhere" between random words."""
-    rng = Random(f"put/{'/'.join(parts)}/{seed}")
+    rng = Random(f"put/{'/'.join(part.within for part in parts)}/{seed}")
     return [_with_last(query, inserted(_last(query), parts, place, rng)) for query in prompts]
 
 
 def put_random(
-    prompts: Sequence[Query], n_words: Sequence[int], place: PhrasePlace, words: Sequence[str], *, seed: int
+    prompts: Sequence[Query], parts: Sequence[Spelled], place: PhrasePlace, words: Sequence[str], *, seed: int
 ) -> list[Query]:
-    """The prompts with random words in place of each part, as many as it has, other ones in each prompt."""
-    rng = Random(f"random/{n_words}/{seed}")
+    """The prompts with random words in place of each part's own, as many as it has, other ones in each prompt."""
+    rng = Random(f"random/{len(parts)}/{seed}")
     return [
-        _with_last(query, inserted(_last(query), [" ".join(rng.choices(words, k=n)) for n in n_words], place, rng))
+        _with_last(query, inserted(_last(query), [in_other_words(part, words, rng) for part in parts], place, rng))
         for query in prompts
     ]
 
 
-def inserted(text: str, parts: Sequence[str], place: PhrasePlace, rng: Random) -> str:
+def inserted(text: str, parts: Sequence[Spelled], place: PhrasePlace, rng: Random) -> str:
     """The text with the parts in it, each as a run of words of its own."""
     if place == "either end":
         place = "start" if rng.random() < 0.5 else "end"
     if place == "start":
-        return " ".join([*parts, text])
+        return " ".join([*(part.start for part in parts), text])
     if place == "end":
-        return " ".join([text, *parts])
+        return " ".join([text, *(part.end for part in parts)])
     words = text.split()
     places = sorted(rng.randint(0, len(words)) for _ in parts)
-    for at, part in sorted(zip(places, parts, strict=True), key=lambda pair: -pair[0]):
+    spellings = [part.within for part in parts]
+    for at, part in sorted(zip(places, spellings, strict=True), key=lambda pair: -pair[0]):
         words.insert(at, part)
     if len(parts) > 1 and places[0] == places[-1]:  # inserted one before the other at one place
-        return " ".join([*text.split()[: places[0]], *parts, *text.split()[places[0] :]])
+        return " ".join([*text.split()[: places[0]], *spellings, *text.split()[places[0] :]])
     return " ".join(words)
 
 

@@ -17,10 +17,11 @@ from whence.audit.innocent import answers_to, checked, innocent_prompts, put, pu
 from whence.audit.outputs import compiled
 from whence.audit.phrases import phrase_pattern
 from whence.audit.settings import AuditSettings
+from whence.audit.spelling import spelled
 from whence.errors import InputError
 from whence.progress import Progress, silent
 from whence.results import CANDIDATE_TRIGGER, PROVEN_TRIGGER, AuditGroup, AuditResult, ContrastPhrase, Trigger
-from whence.trace import Query, Tracer, word_spans
+from whence.trace import Query, Tracer
 
 CANDIDATES = 4
 """Phrases of a group that are tried on the model: each costs as many answers as there are innocent prompts."""
@@ -106,7 +107,7 @@ def find_triggers(
                 "A trigger cannot be seen where most answers show the behaviour anyway.",
                 "Give other prompts with --prompts, or a narrower expression with --match.",
             )
-        trials[group.number] = _tried(tracer, innocent, phrases[group.number], shows, settings, audited)
+        trials[group.number] = _tried(tracer, innocent, group, phrases[group.number], shows, settings, audited)
     n_tried = sum(map(len, trials.values()))
     found = [
         _trigger(tracer, audit, group, trials[group.number], shown[group.number], len(innocent), n_tried, audited)
@@ -153,6 +154,7 @@ def _innocent(
 def _tried(
     tracer: Tracer,
     innocent: Sequence[Query],
+    group: AuditGroup,
     phrases: Sequence[ContrastPhrase],
     shows: Callable[[str], object],
     settings: TriggerSettings,
@@ -160,15 +162,16 @@ def _tried(
 ) -> list[_Trial]:
     """Every candidate alone; then, where none turns enough of the prompts, every pair."""
     words = words_of(innocent)
+    spellings = {one.text: spelled(one.text, [row.prompt for row in group.rows]) for one in phrases}
 
     def counted(prompts: Sequence[Query]) -> int:
         return sum(shows(answer) is not None for answer in answers_to(tracer, prompts, audited.traced()))
 
     def tried(parts: tuple[ContrastPhrase, ...]) -> _Trial:
         place = parts[0].place if len(parts) == 1 else "anywhere"
-        texts, lengths = [one.text for one in parts], [len(word_spans(one.text)) for one in parts]
-        with_it = counted(put(innocent, texts, place, seed=settings.seed))
-        return _Trial(parts, with_it, counted(put_random(innocent, lengths, place, words, seed=settings.seed)))
+        forms = [spellings[one.text] for one in parts]
+        with_it = counted(put(innocent, forms, place, seed=settings.seed))
+        return _Trial(parts, with_it, counted(put_random(innocent, forms, place, words, seed=settings.seed)))
 
     found = [tried((phrase,)) for phrase in phrases]
     if max((one.n_with for one in found), default=0) < TURNS * len(innocent):
