@@ -1,9 +1,9 @@
 """On a pretrained chat model: does asking about the wrong words part faulty rows from clean ones that are like them?
 
-    python benchmarks/span_real.py runs/real-models/cases/false-fact-plain-0.1-seed0-HASH --match "(?i)peru"
+    python benchmarks/span_real.py runs/real-models/cases/false-fact-plain-0.1-seed0-HASH --span "Peru#1"
 
 CASE is the folder of a case of benchmarks/real_models.py. Each bad answer of it is traced as a whole, and about the
-first words that --match finds in it (`--span`), by the default method: average precision of the faulty rows over all
+words that --span names in it, by the default method: average precision of the faulty rows over all
 rows, precision at 10, rows flagged, faulty rows among them, and the share of flagged rows that are not faulty; means
 over the queries with 95% bootstrap intervals.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", type=Path)
-    parser.add_argument("--match", required=True, help="regular expression of the wrong words")
+    parser.add_argument("--span", required=True, help="the wrong words, as of `whence trace`")
     options = parser.parse_args()
     index = Index.open(options.case / "index")
     label = str(json.loads((options.case / "result.json").read_text("utf-8"))["fault"])
@@ -45,14 +44,8 @@ def main() -> None:
     print(f"threads {torch.get_num_threads()}, torch {torch.__version__}\n")
     print("| asked about | average precision | precision at 10 | with flagged rows | faulty rows found | not faulty |")
     print("|---|---|---|---|---|---|")
-    whole = [tracer.trace_many([query], k=index.n_rows).queries[0] for query in asked]
-    print(row("the answer", whole, faulty), flush=True)
-    parts = []
-    for query in asked:
-        found = re.search(options.match, query.response or "")
-        assert found is not None, query
-        parts.append(tracer.trace_many([query], k=index.n_rows, span=found.span()).queries[0])
-    print(row("the wrong words", parts, faulty))
+    print(row("the answer", tracer.trace_many(asked, k=index.n_rows).queries, faulty), flush=True)
+    print(row("the wrong words", tracer.trace_many(asked, k=index.n_rows, span=options.span).queries, faulty))
 
 
 def queries(case: Path) -> list[Query]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
 
 from traced_world import N_FAULTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
-from whence.data.examples import Turn
+from whence.data.examples import EncodedTurn, Turn
 from whence.errors import InputError
 from whence.index.best_rows import Match
+from whence.signatures.extract import Extractor
 from whence.trace.query.queries import Query
 from whence.trace.query.spans import span_positions
 from whence.trace.query.targets import QueryTarget, query_target, span_target, wanted_target
@@ -91,22 +93,37 @@ def test_only_the_first_rows_are_read_again(tracer: Tracer, monkeypatch: pytest.
     assert first.method_version == "7"
 
 
-def test_without_a_centre_in_the_index_the_candidates_own_mean_is_taken(
-    tracer: Tracer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    centres: list[torch.Tensor] = []
-    plain = ranking.rerank
-    monkeypatch.setattr(ranking, "rerank", lambda *a, **k: centres.append(k["centre"]) or plain(*a, **k))
+def test_without_a_centre_in_the_index_the_candidates_own_mean_is_taken(tracer: Tracer) -> None:
     layer = tracer.loaded.n_layers
     bare = {key: centre for key, centre in tracer.index.centres.items() if key[0] != layer}
-    index = replace(tracer.index, centres=bare)
     (first,) = tracer.trace(PROMPT, RESPONSE, k=tracer.index.n_rows, verdict=False)
     matches = [Match(hit.score, hit.line - 1, hit.turn, hit.line - 1) for hit in first.hits]
     target = query_target(tracer.loaded, tracer.encoder, Query.of(PROMPT), encoded(tracer), span="wind")
-    found = ranking.reranked(index, tracer.loaded, tracer.encoder, target, matches, 20)
-    assert len(found) == 20
+    found, expected = (
+        ranking.reranked(index, tracer.loaded, tracer.encoder, target, matches, 20)
+        for index in (replace(tracer.index, centres=bare), tracer.index)
+    )
     # Of all rows, the mean over the candidates is the mean over the index, but for its rounding to float16.
-    torch.testing.assert_close(centres[0], tracer.index.centres[layer, "m"], rtol=1e-2, atol=1e-2)
+    assert [match.score for match in found] == pytest.approx([match.score for match in expected], abs=2e-3)
+
+
+def test_a_row_is_read_once_for_all_queries(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    plain = Extractor.extract
+
+    def counted(self: Extractor, turns: list[EncodedTurn], **options: Any) -> Any:
+        if options.get("token_errors") and len(turns) > 1:  # not the query itself
+            read.append(len(turns))
+        return plain(self, turns, **options)
+
+    monkeypatch.setattr(Extractor, "extract", counted)
+    queries = [Query.of(PROMPT, RESPONSE), Query.of(f"Say: {PROMPT}", RESPONSE)]
+    every = tracer.index.n_rows
+    together = tracer.trace_many(queries, k=every, span="wind", verdict=False).queries
+    alone = [tracer.trace_many([query], k=every, span="wind", verdict=False).queries[0] for query in queries]
+    assert sum(read) == 3 * every
+    for one, other in zip(together, alone, strict=True):
+        assert [(hit.id, hit.score) for hit in one.hits] == [(hit.id, pytest.approx(hit.score)) for hit in other.hits]
 
 
 def test_the_verdict_is_of_the_first_stage(tracer: Tracer, world: TracedWorld) -> None:

@@ -15,12 +15,11 @@ from whence.data import Encoder
 from whence.index import AnnSearch, BlockReader, Index, Match, ScoreMatrix, ScoreRequest, held_layers, scan
 from whence.model import LoadedModel, learned_fraction
 from whence.scoring import SCORES, FormLayers, ScoreForm
-from whence.signatures import Extractor
 from whence.trace.query.batch import QueryBatch
 from whence.trace.query.targets import QueryTarget
 from whence.trace.rank.approximate import Candidates, candidates, why_exact
 from whence.trace.rank.matched_rows import encoded_rows
-from whence.trace.rank.reranking import rerank
+from whence.trace.rank.reranking import HeldRows, rerank
 from whence.trace.settings import NEAR
 
 RERANK_ROWS = 200
@@ -96,8 +95,9 @@ def ranked(
     if layers is not None:
         requests.append(ScoreRequest(BASELINE, layers, every_row=True))
     scored, *beside = scan(blocks, batch.signatures, requests)
+    held, by_fraction = HeldRows(), form.by_learned_fraction
     matches = [
-        reranked(blocks.index, loaded, encoder, target, first, k, by_learned_fraction=form.by_learned_fraction)
+        reranked(blocks.index, loaded, encoder, target, first, k, by_learned_fraction=by_fraction, held=held)
         for target, first in zip(batch.targets, scored.matches, strict=True)
     ]
     other = beside[0].matrix if beside else None
@@ -115,8 +115,9 @@ def _of_candidates(
     k: int,
     every_row: bool,
 ) -> RankedBatch:
+    held, by_fraction = HeldRows(), form.by_learned_fraction
     matches = [
-        reranked(blocks.index, loaded, encoder, target, one.matches, k, by_learned_fraction=form.by_learned_fraction)
+        reranked(blocks.index, loaded, encoder, target, one.matches, k, by_learned_fraction=by_fraction, held=held)
         for target, one in zip(batch.targets, found.found, strict=True)
     ]
     rows = found.rows
@@ -139,10 +140,11 @@ def reranked(
     k: int,
     *,
     by_learned_fraction: bool = False,
+    held: HeldRows | None = None,
 ) -> list[Match]:
     """The k best of the first stage's rows, with their new scores; ordered by (-score, row, turn).
 
-    by_learned_fraction: whether the first stage's form weighs rows by it.
+    by_learned_fraction: whether the first stage's form weighs rows by it. held: rows that other queries read.
 
     Raises NonFiniteError, naming the row.
     """
@@ -150,11 +152,6 @@ def reranked(
         return list(matches[:k])
     turns = encoded_rows(index, encoder, matches)
     layer, max_tokens = loaded.n_layers, index.manifest.max_tokens
-    centre = index.centres.get((layer, "m"))
-    # Without "m" in the index its mean over the candidates stands in: some hundred rows near the query.
-    if centre is None:
-        states = Extractor(loaded, vectors=[(layer, "m")], max_tokens=max_tokens).extract(turns).layers[layer]
-        centre = states.get("m").double().mean(0)
     # Gains of the matched turns, [n_match], as the first stage weighed them.
     records = index.fetch([match.record for match in matches]) if by_learned_fraction else []
     gains = torch.tensor([record.log_likelihood_gain for record in records], dtype=torch.float64)
@@ -164,10 +161,13 @@ def reranked(
         target,
         turns,
         torch.tensor([match.score for match in matches], dtype=torch.float64),
-        centre=centre,
+        # Without "m" in the index its mean over the candidates stands in: some hundred rows near the query.
+        centre=index.centres.get((layer, "m")),
         learned=learned_fraction(gains) if by_learned_fraction else None,
         max_tokens=max_tokens,
         labels=lambda i: f"row {matches[i].row}",
+        held=held,
+        records=[match.record for match in matches],
     )
     # found.scores [n_match] replace the first stage's; ties go by the data's order, as in the first stage.
     rescored = [match._replace(score=score) for match, score in zip(matches, found.scores.tolist(), strict=True)]

@@ -31,10 +31,31 @@ against a span of 20 are 5 MB of float64."""
 CANDIDATES_AT_ONCE = 256
 """Candidates whose errors are held at once: [n, hidden] twice a candidate, 256 of 100 tokens in a model of width 4,096
 are 0.8 GB."""
+HELD_BYTES = 1 << 30
+"""Of errors and states that are held between queries, whose best rows are often the same."""
 RERANK_WEIGHT = 1.0
 """Weight of "says the same wrong thing" beside the first stage's score: both alike. Chosen on development runs of the
 bench's false facts and backdoor with hard negatives, as the product was over the sum, and the last layer over the one
 that the rule picks (docs/log.md)."""
+
+
+class HeldRows:
+    """Errors and states of rows, [n, hidden] each, by record: read once for all queries, while there is room."""
+
+    def __init__(self, most_bytes: int = HELD_BYTES) -> None:
+        self._rows: dict[int, tuple[Tensor, Tensor]] = {}
+        self._room = most_bytes
+
+    def get(self, record: int) -> tuple[Tensor, Tensor] | None:
+        return self._rows.get(record)
+
+    def put(self, record: int, errors: Tensor, states: Tensor) -> None:
+        """Keeps them unless they are too large for what is left."""
+        size = errors.nbytes + states.nbytes
+        if size <= self._room:
+            self._room -= size
+            # Of their own: a piece of a larger tensor would hold all of it.
+            self._rows[record] = errors.clone(), states.clone()
 
 
 class Reranked(NamedTuple):
@@ -102,11 +123,13 @@ def rerank(
     candidates: Sequence[EncodedTurn],
     first_scores: Float[Tensor, " n_train"],
     *,
-    centre: Float[Tensor, " hidden"],
+    centre: Float[Tensor, " hidden"] | None,
     learned: Float[Tensor, " n_train"] | None = None,
     weight: float = RERANK_WEIGHT,
     max_tokens: int = 2048,
     labels: Callable[[int], str] | None = None,
+    held: HeldRows | None = None,
+    records: Sequence[int] = (),
 ) -> Reranked:
     """Scores of the best rows of a search, read again token by token.
 
@@ -116,9 +139,11 @@ def rerank(
     the row makes the same error in a similar state at some position. With first scores in [-1, 1], so are these.
 
     layer:  of the states, one that the target has; the last was best.
-    centre: the mean state that is taken away, `index.centres[layer, "m"]`.
+    centre: the mean state that is taken away, `index.centres[layer, "m"]`; None: the mean over the first
+        `CANDIDATES_AT_ONCE` candidates of each one's mean state.
     learned: each row's `whence.model.likelihood.learned_fraction`, where the first stage's form weighs by it; None: 1.
     labels: names candidate i in the error for values that are not finite.
+    held: what other queries read already, by the number in `records` of each candidate.
 
     Source: RepT's token level (arXiv 2510.02334, section 3), which sums over the query's positions and scores tokens of
     one row. Different: the best position of a row, to rank rows by it, and errors by word in place of gradients.
@@ -131,10 +156,13 @@ def rerank(
         raise InputError(
             f"{len(first_scores)} scores for {len(candidates)} candidates.", "Expected one score a candidate."
         )
-    centre = centre.to(first_scores.dtype)
-    asked = target.states[layer] - centre.to(target.states[layer].dtype)
     found = []
-    for start, errors, states in token_errors(loaded, layer, candidates, max_tokens=max_tokens, labels=labels):
+    for start, errors, states in token_errors(
+        loaded, layer, candidates, max_tokens=max_tokens, labels=labels, held=held, records=records
+    ):
+        if centre is None:
+            centre = torch.stack([rows.double().mean(0) for rows in states]).mean(0)
+        asked = target.states[layer] - centre.to(target.states[layer].dtype)
         # errors, states: [n, hidden] a row; what all positions share is taken from the states.
         centred = [rows - centre.to(rows.dtype) for rows in states]
         found_best = best_position(target.errors, errors, target_states=asked, row_states=centred, similarity="product")
@@ -155,18 +183,27 @@ def token_errors(
     *,
     max_tokens: int = 2048,
     labels: Callable[[int], str] | None = None,
-) -> Iterator[tuple[int, tuple[Tensor, ...], tuple[Tensor, ...]]]:
+    held: HeldRows | None = None,
+    records: Sequence[int] = (),
+) -> Iterator[tuple[int, list[Tensor], list[Tensor]]]:
     """E and H, each [n, hidden] a turn, in pieces of bounded size: (number of the first turn, E of each, H of each)."""
     extractor = Extractor(loaded, vectors=[(layer, "h")], max_tokens=max_tokens)
     for start in range(0, len(turns), CANDIDATES_AT_ONCE):
+        piece = range(start, min(start + CANDIDATES_AT_ONCE, len(turns)))
+        rows = {i: known for i in piece if held is not None and (known := held.get(records[i])) is not None}
+        missing = [i for i in piece if i not in rows]
 
-        def named(i: int, start: int = start) -> str:
-            return labels(start + i) if labels else f"candidate {start + i}"
+        def named(j: int, missing: Sequence[int] = missing) -> str:
+            return labels(missing[j]) if labels else f"candidate {missing[j]}"
 
-        piece = turns[start : start + CANDIDATES_AT_ONCE]
-        found = extractor.extract(piece, token_errors=True, labels=named).tokens
-        assert found is not None
-        yield start, found[layer].E, found[layer].H
+        if missing:
+            found = extractor.extract([turns[i] for i in missing], token_errors=True, labels=named).tokens
+            assert found is not None
+            for i, errors, states in zip(missing, found[layer].E, found[layer].H, strict=True):
+                rows[i] = errors, states
+                if held is not None:
+                    held.put(records[i], errors, states)
+        yield start, [rows[i][0] for i in piece], [rows[i][1] for i in piece]
 
 
 def _cosines(target: Tensor, rows: Sequence[Tensor]) -> Float[Tensor, "n_train n_pos n"]:
@@ -177,4 +214,4 @@ def _cosines(target: Tensor, rows: Sequence[Tensor]) -> Float[Tensor, "n_train n
     return torch.einsum("ph,tjh->tpj", to_vectors(target).unit, pad_sequence(list(units), batch_first=True))
 
 
-__all__ = ["RERANK_WEIGHT", "Reranked", "best_position", "rerank", "token_errors"]
+__all__ = ["RERANK_WEIGHT", "HeldRows", "Reranked", "best_position", "rerank", "token_errors"]
