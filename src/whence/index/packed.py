@@ -91,8 +91,7 @@ class PackedVectors:
         for start in range(0, len(self), rows):
             piece = slice(start, start + rows)
             out = found[:, piece]
-            out.copy_(integer_products(p, self.q[piece]))
-            out.mul_(step[:, None]).mul_(by_scale[piece])
+            torch.mul(integer_products(p, self.q[piece]), step[:, None], out=out).mul_(by_scale[piece])
             if of_centre is not None:
                 out.addcmul_(of_centre[:, None], inverse[piece][None], value=-1)
         return found

@@ -131,7 +131,7 @@ def _scored(
         share = learned_fraction(block.gain).to(dtype)
     for start, part in parts:
         scores = request.form.function(part, block.vectors, request.roles)
-        yield start, scores if share is None else scores * share
+        yield start, scores if share is None else scores.mul_(share)
 
 
 @dataclass(slots=True)

@@ -133,11 +133,11 @@ where it has a log-likelihood gain, and count where the states are alike. Deriva
 
 def _weighted(parts: Sequence[tuple[float, Scores]]) -> Scores:
     """sum_k w_k s_k / sum_k w_k, each s_k [n_query, n_train]."""
-    # Added one after the other: a stack of [n_part, n_query, n_train] would be the largest thing in memory.
-    total = parts[0][0] * parts[0][1]
+    # Added one after the other, in the memory of the first: with many queries a copy costs as much as a product.
+    total = parts[0][1].mul_(parts[0][0])
     for weight, scores in parts[1:]:
-        total = torch.add(total, scores, alpha=weight)
-    return total / sum(weight for weight, _ in parts)
+        total.add_(scores, alpha=weight)
+    return total.div_(sum(weight for weight, _ in parts))
 
 
 def _cosines(query: Block, train: RowBlock, layer: int, name: str) -> Scores:
