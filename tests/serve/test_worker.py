@@ -112,9 +112,10 @@ WORKS = """
 import json, sys, pathlib
 folder = pathlib.Path(sys.argv[1])
 done = folder / "first"
+is_first = not done.exists()
+done.write_text("")
 print(json.dumps({"progress": {"stage": "training", "done": 1, "total": 2}}), flush=True)
-if not done.exists():
-    done.write_text("")
+if is_first:
     sys.stdin.read()  # as long as the server lives
     sys.exit(3)
 print("a library says something", flush=True)
