@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import lance
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
@@ -18,7 +16,7 @@ from whence.data.examples import EncodedTurn
 from whence.errors import IndexFolderError
 from whence.index import Ann, AnnPoint, Index, ann_build, build_ann, delete_rows, verify
 from whence.index.ann_build import principal
-from whence.index.ann_search import AnnSearch, _RecordsById
+from whence.index.ann_search import AnnSearch
 from whence.index.ann_summary import ANN
 from whence.index.block_reader import BlockReader
 from whence.index.held import default_form, default_layers
@@ -194,11 +192,3 @@ def test_what_is_missing_is_named(made: Path, tmp_path: Path) -> None:
     write_index(small, fake_examples(20), FakeEncoder(), Clustered(), manifest)
     with pytest.raises(IndexFolderError, match="1,000 or more"):
         build_ann(small)
-
-
-def test_row_ids_name_records_in_every_file(tmp_path: Path) -> None:
-    numbers = [number * 3 for number in range(25)]
-    made = lance.write_dataset(pa.table({"record": numbers}), str(tmp_path / "v.lance"), max_rows_per_file=10)
-    ids = made.to_table(with_row_id=True)["_rowid"].to_numpy()
-    assert ids.max() > 2 * 2**32
-    assert _RecordsById(made).records(ids[::-1]).tolist() == numbers[::-1]

@@ -25,6 +25,7 @@ from whence.index.ann_summary import ANN
 from whence.index.best_rows import Match
 from whence.index.block_reader import BlockReader
 from whence.index.linear import joined_queries
+from whence.index.offsets import RecordOffsets
 from whence.index.reading import damage_named
 from whence.index.records import opened
 from whence.index.scanning import mixed_query
@@ -63,7 +64,10 @@ class AnnSearch:
         self._basis, self._mean = _projection(index)
         with damage_named(index.path):
             self._dataset = _opened(index)
-            self._by_id = _RecordsById(self._dataset)
+            self._offsets, self._record = (
+                RecordOffsets(self._dataset),
+                number_columns(self._dataset, ["record"])["record"],
+            )
             numbers = number_columns(index.dataset, ["row", "turn", "log_likelihood_gain"])
         self._row, self._turn = numbers["row"], numbers["turn"]
         self._rows = np.unique(self._row)
@@ -112,9 +116,9 @@ class AnnSearch:
     def _nearest(self, query: Block, n_probes: int, n: int) -> Int[np.ndarray, " n"]:
         asked = (joined_queries(self._form, self._roles, query) @ self._basis)[0].numpy()
         nearest = {"column": "vector", "q": asked, "k": n, "nprobes": n_probes, "metric": METRIC}
-        # By Lance's row ids: reading the column of those rows costs as much as the search of a few partitions.
-        found = self._dataset.scanner(columns=["_distance"], with_row_id=True, nearest=nearest).to_table()
-        return self._by_id.records(found["_rowid"].to_numpy())
+        # By their addresses: reading the column of those rows costs as much as the search of a few partitions.
+        found = self._dataset.scanner(columns=["_distance"], with_row_address=True, nearest=nearest).to_table()
+        return np.asarray(self._record[self._offsets.of(found["_rowaddr"].to_numpy())], dtype=np.int64)
 
     def _all_turns(self, records: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
         """The records with all others of their rows, ascending."""
@@ -145,22 +149,6 @@ class AnnSearch:
         chosen = order[np.sort(np.unique(rows[order], return_index=True)[1])[:k]]
         numbers = zip(rows[chosen].tolist(), turns[chosen].tolist(), records[chosen].tolist(), strict=True)
         return [Match(score, *of) for score, of in zip(scores[chosen].tolist(), numbers, strict=True)]
-
-
-class _RecordsById:
-    """Which record a row id of the searched vectors stands for: fragment id * 2^32 + place in the fragment."""
-
-    def __init__(self, dataset: lance.LanceDataset) -> None:
-        self._record = dataset.to_table(columns=["record"])["record"].to_numpy()
-        fragments = dataset.get_fragments()
-        counts = [fragment.count_rows() for fragment in fragments]
-        self._first = np.zeros(max((one.fragment_id for one in fragments), default=0) + 1, dtype=np.int64)
-        for fragment, first in zip(fragments, np.cumsum([0, *counts[:-1]]), strict=True):
-            self._first[fragment.fragment_id] = first
-
-    def records(self, ids: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        ids = ids.astype(np.int64)
-        return np.asarray(self._record[self._first[ids >> 32] + (ids & 0xFFFFFFFF)], dtype=np.int64)
 
 
 def block_rows(block: RowBlock, places: Int[torch.Tensor, " k"]) -> Block:

@@ -89,9 +89,7 @@ def scan_blocks(
     parts = [(start, _piece(queries, slice(start, start + QUERIES_AT_ONCE))) for start in starts]
     wanted = [_Wanted(request, n_queries, index, dtype) for request in requests]
     first_rows = [_FirstRows(n_queries, request) if request.form.expand else None for request in requests]
-    for block in blocks.blocks(
-        _reads(requests), dtype=dtype, gain=any(one.form.by_learned_fraction for one in requests)
-    ):
+    for block in blocks.blocks(_reads(requests), dtype=dtype, gain=_weighed(requests)):
         for request, own, first in zip(requests, wanted, first_rows, strict=True):
             for start, scores in _scored(request, parts, block, dtype):
                 (own if first is None else first).take(block, start, scores)
@@ -102,9 +100,7 @@ def scan_blocks(
     ]
     if again:
         expanding = [request for request, _, _ in again]
-        for block in blocks.blocks(
-            _reads(expanding), dtype=dtype, gain=any(one.form.by_learned_fraction for one in expanding)
-        ):
+        for block in blocks.blocks(_reads(expanding), dtype=dtype, gain=_weighed(expanding)):
             for request, own, mixed in again:
                 for start, scores in _scored(request, mixed, block, dtype):
                     own.take(block, start, scores)
