@@ -120,7 +120,7 @@ def test_no_verdict_on_request(whence, full: TracedWorld) -> None:
 def test_span_wanted_and_words(whence, full: TracedWorld) -> None:
     shown = whence("trace", full.index, *ASK, "--span", "wind", "--words", 3)[1]
     assert "about     wind" in shown
-    assert "rept-contrast 7+rerank 3" in shown
+    assert "rept-contrast 7+rerank 4" in shown
     assert "These rows share: " in shown
     shown = whence("trace", full.index, *ASK, "--wanted", "plums")[1]
     assert "wanted    plums" in shown

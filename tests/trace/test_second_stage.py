@@ -57,7 +57,7 @@ def encoded(tracer: Tracer, response: str = RESPONSE):
 def check(found, expected: list[tuple[str, float]]) -> None:
     assert [hit.id for hit in found.hits] == [id for id, _ in expected]
     assert [hit.score for hit in found.hits] == pytest.approx([score for _, score in expected], abs=1e-5)
-    assert found.method_version == "7+rerank 3"
+    assert found.method_version == "7+rerank 4"
 
 
 def test_a_span_ranks_by_the_words_in_question(tracer: Tracer) -> None:
@@ -103,6 +103,7 @@ def test_without_a_centre_in_the_index_the_candidates_own_mean_is_taken(tracer: 
         ranking.reranked(index, tracer.loaded, tracer.encoder, target, matches, 20)
         for index in (replace(tracer.index, centres=bare), tracer.index)
     )
+    assert len(found) == 20
     # Of all rows, the mean over the candidates is the mean over the index, but for its rounding to float16.
     assert [match.score for match in found] == pytest.approx([match.score for match in expected], abs=2e-3)
 

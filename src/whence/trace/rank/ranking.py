@@ -25,7 +25,7 @@ from whence.trace.settings import NEAR
 RERANK_ROWS = 200
 """Rows of the first stage that are reranked, or k if that is more: each costs a forward pass, as indexing it did."""
 
-VERSION = "+rerank 3"
+VERSION = "+rerank 4"
 """Behind the version of the first stage's form. A ranking with reranking has it."""
 
 BASELINE = SCORES["repsim"]
@@ -95,11 +95,7 @@ def ranked(
     if layers is not None:
         requests.append(ScoreRequest(BASELINE, layers, every_row=True))
     scored, *beside = scan(blocks, batch.signatures, requests)
-    held, by_fraction = HeldRows(), form.by_learned_fraction
-    matches = [
-        reranked(blocks.index, loaded, encoder, target, first, k, by_learned_fraction=by_fraction, held=held)
-        for target, first in zip(batch.targets, scored.matches, strict=True)
-    ]
+    matches = _all_reranked(blocks.index, loaded, encoder, batch, scored.matches, form, k)
     other = beside[0].matrix if beside else None
     return RankedBatch(batch, form, roles, blocks, matches, scored.matrix, other, exact_because=why)
 
@@ -115,15 +111,29 @@ def _of_candidates(
     k: int,
     every_row: bool,
 ) -> RankedBatch:
-    held, by_fraction = HeldRows(), form.by_learned_fraction
-    matches = [
-        reranked(blocks.index, loaded, encoder, target, one.matches, k, by_learned_fraction=by_fraction, held=held)
-        for target, one in zip(batch.targets, found.found, strict=True)
-    ]
+    matches = _all_reranked(blocks.index, loaded, encoder, batch, [one.matches for one in found.found], form, k)
     rows = found.rows
     # [n_query, n_candidate]: every query's exact score of every query's candidates; rows elsewhere have none.
     matrix = ScoreMatrix(rows, found.scores(rows)) if every_row else None
     return RankedBatch(batch, form, roles, blocks, matches, matrix, candidates=found)
+
+
+def _all_reranked(
+    index: Index,
+    loaded: LoadedModel,
+    encoder: Encoder,
+    batch: QueryBatch,
+    first: Sequence[Sequence[Match]],
+    form: ScoreForm,
+    k: int,
+) -> list[list[Match]]:
+    """The k best rows of each query; rows that several queries have are read once."""
+    several = sum(target is not None for target in batch.targets) > 1
+    held, by_fraction = HeldRows() if several else None, form.by_learned_fraction
+    return [
+        reranked(index, loaded, encoder, target, matches, k, by_learned_fraction=by_fraction, held=held)
+        for target, matches in zip(batch.targets, first, strict=True)
+    ]
 
 
 def first_stage_rows(k: int, target: QueryTarget | None) -> int:
