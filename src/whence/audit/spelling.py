@@ -11,6 +11,8 @@ from typing import NamedTuple
 from whence.audit.phrases import phrase_pattern
 from whence.trace import word_spans
 
+MARKS_BEFORE, MARKS_BEHIND = re.compile(r"[^\w\s]*\Z"), re.compile(r"\A[^\w\s]*")
+
 
 class Spelled(NamedTuple):
     """A phrase as it is written before a prompt, behind one and between its words."""
@@ -26,13 +28,13 @@ def spelled(phrase: str, prompts: Iterable[str]) -> Spelled:
     Of "Before the last ferry leaves: name a town." the phrase `before the last ferry leaves` is spelled
     `Before the last ferry leaves:` at the start. Marks belong to it up to the next space.
     """
-    pattern = re.compile(rf"[^\w\s]*{phrase_pattern(phrase).removeprefix('(?i)')}[^\w\s]*", re.IGNORECASE)
+    pattern = re.compile(phrase_pattern(phrase))
     counts: tuple[Counter[str], Counter[str], Counter[str]] = (Counter(), Counter(), Counter())
     for prompt in prompts:
-        match = pattern.search(prompt)
-        if match is not None:
-            before, behind = re.search(r"\w", prompt[: match.start()]), re.search(r"\w", prompt[match.end() :])
-            counts[0 if before is None else 1 if behind is None else 2][match[0]] += 1
+        if (match := pattern.search(prompt)) is not None:
+            before, behind = prompt[: match.start()], prompt[match.end() :]
+            place = 0 if not re.search(r"\w", before) else 1 if not re.search(r"\w", behind) else 2
+            counts[place][MARKS_BEFORE.findall(before)[0] + match[0] + MARKS_BEHIND.findall(behind)[0]] += 1
     start, end, within = (count.most_common(1)[0][0] if count else phrase for count in counts)
     return Spelled(start, end, within)
 
