@@ -126,7 +126,7 @@ def test_equals_the_oracle_in_every_family(family: str, dtype: torch.dtype) -> N
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 9), max_tokens=st.integers(1, 400), layer=st.integers(0, 4))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_batch_padding_and_order(seed: int, n: int, max_tokens: int, layer: int) -> None:
     check(MODEL, random_turns(n, seed), [layer], max_tokens, BOUND[torch.float64])
 
@@ -180,7 +180,7 @@ def lora(model: PreTrainedModel) -> PreTrainedModel:
 
 @pytest.mark.parametrize("kind", ["adapter off", "base given"])
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 7), max_tokens=st.integers(1, 300))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_what_fine_tuning_taught_equals_the_oracle(kind: str, seed: int, n: int, max_tokens: int) -> None:
     turns, layers = random_turns(n, seed), [0, 2, 4]
     if kind == "adapter off":
@@ -283,7 +283,7 @@ def test_layers_that_do_not_exist(layers: list[int]) -> None:
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 6), max_tokens=st.integers(1, 200), layer=st.integers(0, 4))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_a_weighted_loss(seed: int, n: int, max_tokens: int, layer: int) -> None:
     """Any weights, also negative ones and zeros, in any batch."""
     turns = random_turns(n, seed)
