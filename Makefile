@@ -10,12 +10,15 @@ SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 # One process a core, each with whole files, whose tests share what they train.
 PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 
+# Where the tests are that are run with nothing beside them; to look for them everywhere takes longer than they do.
+ALONE := tests/planning tests/release
+
 .PHONY: demo test docs test-slow test-peers test-versions test-oldest test-newest wheel test-wheel test-extras check bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "whence needs Python 3.11 or newer; say which: make PYTHON=python3.12"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev,docs]"
+	$(BIN)/python -m pip install --quiet --progress-bar off --no-compile "$(TORCH)" -e ".[dev,docs]"
 	touch $@
 
 demo: $(STAMP)
@@ -25,7 +28,7 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy & types=$$!; $(SITE) && wait $$types
-	$(BIN)/python -m pytest -q -m alone
+	$(BIN)/python -m pytest -q -m alone $(ALONE)
 	$(BIN)/python -m pytest -m "not alone and not slow" $(PYTEST_ARGS)
 
 # The documentation's site, in site/. A broken link, a page outside the menu or a name that is not there ends it.

@@ -1,4 +1,4 @@
-"""bergson: the cosine of two gradients, and TrackStar (Chang et al. 2024, arXiv 2410.17413) as its parts make it.
+"""bergson: the cosine of two gradients, whole or projected, and TrackStar (arXiv 2410.17413) as its parts make it.
 
 Gradients of the mean response loss of every linear map of the adapter, collected by bergson's hooks into an index on
 disk; queries' gradients by the same hooks in memory; scores from bergson's `Attributor`.
@@ -9,26 +9,27 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from interface import IGNORED, Answer, own_model, timed
+from interface import IGNORED, MAX_LOGITS, Answer, PeerCase, own_model, timed, vocabulary
 from torch import Tensor
 
-from whence.bench.subject import TrainedCase
 from whence.methods.base import TurnSet
 
 BATCH_TOKENS = 4096
-PROJECTION = 16
-"""Rows and columns of a module's projected gradient: what bergson's `trackstar` command takes."""
+PROJECTION, WIDER = 16, 32
+"""Rows and columns of a module's projected gradient: what bergson's commands take, and the widest whose matrices of 420
+modules fit into 16 GB; 64, the best of TrackStar on bergson's own leaderboard, takes 28 GB for them."""
 
 
 class Collected:
     """bergson on one model: gradients of rows, in an index or in memory."""
 
-    def __init__(self, planted: TrainedCase, processor: Any) -> None:
+    def __init__(self, planted: PeerCase, processor: Any) -> None:
         self.model, weights = own_model(planted)
         prefix = "base_model."
         self.targets = {name.removeprefix(prefix).removesuffix(".weight") for name in weights}
@@ -52,7 +53,7 @@ class Collected:
         return {
             "data": Dataset.from_dict(columns),
             "cfg": cfg,
-            "batches": allocate_batches(columns["length"], BATCH_TOKENS),
+            "batches": allocate_batches(columns["length"], min(BATCH_TOKENS, MAX_LOGITS // vocabulary(self.model))),
         }
 
     def index(self, rows: TurnSet, folder: Path) -> Path:
@@ -80,7 +81,7 @@ class Collected:
         return collector.gradients
 
 
-def second_moments(planted: TrainedCase, targets: set[str]) -> dict[str, Any]:
+def second_moments(planted: PeerCase, targets: set[str]) -> dict[str, Any]:
     """Adam's second moments of the run's last checkpoint, as bergson's normalisers."""
     from bergson.gradients import AdamNormalizer
 
@@ -97,53 +98,65 @@ def full_matrix(attributor: Any, queries: dict[str, Tensor]) -> Tensor:
     return torch.empty_like(values).scatter_(1, rows, values)
 
 
-def answers(planted: TrainedCase, folder: Path) -> Iterator[Answer]:
-    """The two methods, in the order of the module's docstring."""
+def answers(planted: PeerCase, folder: Path, wanted: Sequence[str] = ()) -> Iterator[Answer]:
+    """One answer a method of METHODS that is wanted; without names, all."""
+    for name, answer in METHODS.items():
+        if not wanted or name in wanted:
+            with quiet():
+                found = answer(planted, folder / name)
+            yield found
+
+
+def gradient_cosine(planted: PeerCase, folder: Path, projection: int = 0) -> Answer:
+    """Cosines of gradients, whole, or of their projections, as `bergson build` and `bergson query --unit_norm` do."""
     from bergson import Attributor, GradientProcessor
 
-    assert planted.queries is not None
-    queries = planted.queries
-    plain = Collected(planted, GradientProcessor())
-    with quiet():
-        index, seconds_fit = timed(lambda: plain.index(planted.train, folder / "plain"))
-        scores, seconds_score = timed(
-            lambda: full_matrix(Attributor(index, unit_norm=True), plain.gradients(queries, folder / "plain-queries"))
-        )
-    yield Answer(
-        method="peer:bergson-gradient-cosine",
+    seed = planted.subject.seed
+    plain = Collected(planted, GradientProcessor(projection_dim=projection or None, projection_seed=seed))
+    index, seconds_fit = timed(lambda: plain.index(planted.train, folder / "rows"))
+    scores, seconds_score = timed(
+        lambda: full_matrix(Attributor(index, unit_norm=True), plain.gradients(planted.queries, folder / "queries"))
+    )
+    return Answer(
+        method=f"peer:bergson-{'projected' if projection else 'gradient'}-cosine",
         scores=scores,
         seconds_fit=seconds_fit,
         seconds_score=seconds_score,
-        options={"projection_dim": 0, "unit_norm": True, "loss_reduction": "mean", "modules": "lora"},
-        same_as="gradient-cosine",
+        options={"projection_dim": projection, "unit_norm": True, "loss_reduction": "mean", "modules": "lora"},
+        same_as=None if projection else "gradient-cosine",
     )
 
-    star = Collected(planted, GradientProcessor(projection_dim=PROJECTION, projection_seed=planted.subject.seed))
-    star.processor.normalizers = second_moments(planted, star.targets)
+
+def trackstar(planted: PeerCase, folder: Path, projection: int = PROJECTION, *, adam: bool = True) -> Answer:
+    """TrackStar; without Adam's moments, bergson's "no optimizer correction"."""
+    from bergson import Attributor, GradientProcessor
+
+    star = Collected(planted, GradientProcessor(projection_dim=projection, projection_seed=planted.subject.seed))
+    if adam:
+        star.processor.normalizers = second_moments(planted, star.targets)
 
     def fit() -> tuple[Path, Path]:
-        place = star.index(planted.train, folder / "star")
-        star.gradients(planted.train, folder / "star-curvature", curvature=True)
+        place = star.index(planted.train, folder / "rows")
+        star.gradients(planted.train, folder / "curvature-rows", curvature=True)
         star.processor.save(folder / "curvature")
         star.processor.hessians = {}
         return place, folder / "curvature"
 
-    with quiet():
-        (index, curvature), seconds_fit = timed(fit)
-        scores, seconds_score = timed(
-            lambda: full_matrix(
-                Attributor(index, unit_norm=True, hessian_path=curvature),
-                star.gradients(queries, folder / "star-queries"),
-            )
+    (index, curvature), seconds_fit = timed(fit)
+    scores, seconds_score = timed(
+        lambda: full_matrix(
+            Attributor(index, unit_norm=True, hessian_path=curvature),
+            star.gradients(planted.queries, folder / "queries"),
         )
-    yield Answer(
-        method="peer:bergson-trackstar",
+    )
+    return Answer(
+        method="peer:bergson-trackstar" if adam else "peer:bergson-trackstar-uncorrected",
         scores=scores,
         seconds_fit=seconds_fit,
         seconds_score=seconds_score,
         options={
-            "projection_dim": PROJECTION,
-            "normalizer": "adam, last checkpoint",
+            "projection_dim": projection,
+            "normalizer": "adam, last checkpoint" if adam else None,
             "hessian": "autocorrelation of the training rows",
             "mix_hessians": False,
             "damping_factor": 0.1,
@@ -152,6 +165,14 @@ def answers(planted: TrainedCase, folder: Path) -> Iterator[Answer]:
             "modules": "lora",
         },
     )
+
+
+METHODS: dict[str, Callable[[PeerCase, Path], Answer]] = {
+    "gradient-cosine": gradient_cosine,
+    "projected-cosine": partial(gradient_cosine, projection=PROJECTION),
+    "trackstar": trackstar,
+    "trackstar-uncorrected": partial(trackstar, projection=WIDER, adam=False),
+}
 
 
 @contextlib.contextmanager

@@ -6,18 +6,17 @@ padded to one width. Its sign is already "higher means more responsible".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from interface import IGNORED, Answer, own_model, padded, timed
+from interface import IGNORED, Answer, PeerCase, own_model, padded, timed
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from whence.bench.subject import TrainedCase
 from whence.methods.base import TurnSet
 from whence.methods.gradients.source import Gradients, dampings
 
@@ -63,12 +62,13 @@ def rescaled(loss: Callable[[Weights, Batch], Tensor], at: Weights, scale: dict[
     return scaled
 
 
-def answers(planted: TrainedCase, folder: Path) -> Iterator[Answer]:
-    """TracIn, cosine, DataInf, TRAK."""
+def answers(planted: PeerCase, folder: Path, wanted: Sequence[str] = ()) -> Iterator[Answer]:
+    """TracIn, cosine, DataInf, TRAK: always all of them."""
+    if wanted:
+        raise SystemExit(f"dattri's methods are run all together; found --methods {' '.join(wanted)}.")
     from dattri.algorithm import IFAttributorDataInf, TracInAttributor, TRAKAttributor
     from dattri.task import AttributionTask
 
-    assert planted.queries is not None
     model, weights = own_model(planted)
     model.set_attn_implementation("eager")  # torch.func would take fused attention row by row
     at = {name: weight.detach().clone() for name, weight in weights.items()}

@@ -13,14 +13,27 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from whence.bench.subject import TrainedCase
 from whence.data.examples import EncodedTurn
+from whence.methods.base import Subject, TurnSet
 from whence.methods.gradients.parameters import ADAPTER_MARKS
 
 T = TypeVar("T")
 
 IGNORED = -100
 """Label of a position whose token counts for no loss, as torch and transformers have it."""
+
+
+MAX_LOGITS = 1 << 27
+"""Logits of a batch, where the vocabulary is large: half a gigabyte in float32, of which a loss keeps a few copies."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCase:
+    """What an adapter is given: a fine-tuned model, its rows, and the bad answers that are asked about."""
+
+    subject: Subject
+    train: TurnSet
+    queries: TurnSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +52,11 @@ class Answer:
     same_options: dict[str, Any] = field(default_factory=dict)
 
 
-Adapter = Callable[[TrainedCase, Path], Iterator[Answer]]
-"""Called with a case and an empty folder for whatever the peer writes."""
+Adapter = Callable[[PeerCase, Path, Sequence[str]], Iterator[Answer]]
+"""Called with a case, an empty folder for whatever the peer writes, and the names of the methods, none for all."""
 
 
-def own_model(planted: TrainedCase) -> tuple[nn.Module, dict[str, nn.Parameter]]:
+def own_model(planted: PeerCase) -> tuple[nn.Module, dict[str, nn.Parameter]]:
     """A copy of the model, for the peer to wrap and hook, and its adapter's weights, which alone want a gradient."""
     model = copy.deepcopy(planted.subject.loaded.model).eval()
     model.requires_grad_(False)
@@ -53,6 +66,11 @@ def own_model(planted: TrainedCase) -> tuple[nn.Module, dict[str, nn.Parameter]]
     if not weights:
         raise SystemExit("The adapters run on the weights of a LoRA adapter; this case's model has none.")
     return model, weights
+
+
+def vocabulary(model: nn.Module) -> int:
+    """Rows of the model's embedding."""
+    return int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
 
 
 def padded(turns: Sequence[EncodedTurn], pad_id: int) -> dict[str, Int[Tensor, "rows seq"]]:

@@ -6,19 +6,21 @@ already "higher lowers the query's loss". Damping is its own heuristic, 0.1 time
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from interface import IGNORED, Answer, own_model, padded, timed
+from interface import IGNORED, MAX_LOGITS, Answer, PeerCase, own_model, padded, timed, vocabulary
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whence.bench.subject import TrainedCase
+from whence.data.examples import EncodedTurn
 from whence.methods.base import TurnSet
 
 BATCH = 64
+"""Rows in a batch; fewer where the vocabulary is large."""
 METHODS: dict[str, tuple[dict[str, Any], str | None, dict[str, Any]]] = {
     "ekfac": ({"strategy": "ekfac"}, "ekfac", {}),
     "ekfac-empirical": ({"strategy": "ekfac", "use_empirical_fisher": True}, "ekfac", {"fisher": "empirical"}),
@@ -28,25 +30,31 @@ METHODS: dict[str, tuple[dict[str, Any], str | None, dict[str, Any]]] = {
 """Name: options of kronfluence's factors, the method of whence that does the same, and its options."""
 
 
-class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Rows of padded tensors, as kronfluence's loaders want them, labels moved to the positions that predict them.
+class Rows(torch.utils.data.Dataset[EncodedTurn]):
+    """Rows from the longest to the shortest, so that a batch is padded little; `order[i]`: which row the i-th is."""
+
+    def __init__(self, rows: TurnSet) -> None:
+        self.turns = rows.turns
+        self.order = sorted(range(len(self.turns)), key=lambda row: -len(self.turns[row].input_ids))
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __getitem__(self, place: int) -> EncodedTurn:
+        return self.turns[self.order[place]]
+
+
+def batched(turns: Sequence[EncodedTurn], pad_id: int) -> dict[str, Tensor]:
+    """A batch of padded tensors, labels moved to the positions that predict them.
 
     A row's last token predicts nothing: without it, the factors see the positions that whence's `ekfac` sees.
     """
-
-    def __init__(self, rows: TurnSet, pad_id: int) -> None:
-        whole = padded(rows.turns, pad_id)
-        self.tensors = {
-            "input_ids": whole["input_ids"][:, :-1],
-            "labels": whole["labels"][:, 1:],
-            "attention_mask": whole["attention_mask"][:, 1:],
-        }
-
-    def __len__(self) -> int:
-        return len(self.tensors["input_ids"])
-
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
-        return {name: tensor[row] for name, tensor in self.tensors.items()}
+    whole = padded(turns, pad_id)
+    return {
+        "input_ids": whole["input_ids"][:, :-1],
+        "labels": whole["labels"][:, 1:],
+        "attention_mask": whole["attention_mask"][:, 1:],
+    }
 
 
 def response_loss(model: nn.Module, batch: dict[str, Tensor], *, sample: bool) -> Tensor:
@@ -65,11 +73,12 @@ def response_loss(model: nn.Module, batch: dict[str, Tensor], *, sample: bool) -
     return (nats.sum(dim=1) / (n.sqrt() if sample else n)).sum()
 
 
-def answers(planted: TrainedCase, folder: Path) -> Iterator[Answer]:
-    """One answer a method of METHODS."""
+def answers(planted: PeerCase, folder: Path, wanted: Sequence[str] = ()) -> Iterator[Answer]:
+    """One answer a method of METHODS that is wanted; without names, all."""
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments, ScoreArguments
     from kronfluence.task import Task
+    from kronfluence.utils.dataset import DataLoaderKwargs
 
     model, weights = own_model(planted)
     modules = [name.removesuffix(".weight") for name in weights]
@@ -89,16 +98,20 @@ def answers(planted: TrainedCase, folder: Path) -> Iterator[Answer]:
         def get_attention_mask(self, batch: Any) -> Tensor:
             return batch["attention_mask"]
 
-    assert planted.queries is not None
     task, pad_id = ResponseTask(), planted.subject.loaded.pad_id
     analyzer = Analyzer("peer", prepare_model(model, task), task, cpu=True, disable_tqdm=True, output_dir=str(folder))
-    train, queries = Rows(planted.train, pad_id), Rows(planted.queries, pad_id)
+    train, queries = Rows(planted.train), Rows(planted.queries)
+    analyzer.set_dataloader_kwargs(DataLoaderKwargs(collate_fn=partial(batched, pad_id=pad_id)))
+    logits = max(len(turn.input_ids) for turn in planted.train.turns) * vocabulary(model)
+    batch = max(1, min(BATCH, MAX_LOGITS // logits))
     for name, (options, same_as, same_options) in METHODS.items():
+        if wanted and name not in wanted:
+            continue
         torch.manual_seed(planted.subject.seed)
         factors = FactorArguments(**options)
 
         def fit(name: str = name, factors: FactorArguments = factors) -> None:
-            analyzer.fit_all_factors(name, train, per_device_batch_size=BATCH, factor_args=factors)
+            analyzer.fit_all_factors(name, train, per_device_batch_size=batch, factor_args=factors)
 
         def ask(name: str = name) -> Tensor:
             analyzer.compute_pairwise_scores(
@@ -107,10 +120,13 @@ def answers(planted: TrainedCase, folder: Path) -> Iterator[Answer]:
                 query_dataset=queries,
                 train_dataset=train,
                 per_device_query_batch_size=len(queries),
-                per_device_train_batch_size=BATCH,
+                per_device_train_batch_size=batch,
                 score_args=ScoreArguments(damping_factor=None),
             )
-            return analyzer.load_pairwise_scores(name)["all_modules"]
+            found = analyzer.load_pairwise_scores(name)["all_modules"]
+            scores = torch.empty_like(found)
+            scores[torch.tensor(queries.order)[:, None], torch.tensor(train.order)] = found
+            return scores
 
         _, seconds_fit = timed(fit)
         scores, seconds_score = timed(ask)

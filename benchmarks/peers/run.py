@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from interface import Adapter, Answer
+from interface import Adapter, Answer, PeerCase
 from scipy.stats import spearmanr
 
 from whence.bench.cases import QUICK, BenchSettings, made_case
@@ -197,12 +197,14 @@ def run(args: argparse.Namespace) -> None:
     work = ChargedWork(settings.shared_bytes)
     planted = train_case(case, settings, args.bench / MODELS, work, lambda what, done, total: None)
     same_case(bench, planted)
+    assert planted.queries is not None
+    given = PeerCase(planted.subject, planted.train, planted.queries)
     print(
         f"{case.name}: {len(planted.train)} rows, {sum(case.faulty)} faulty, {bench['n_queries']} queries; "
         f"{args.peer} {version(args.peer)}, torch {torch.__version__}"
     )
     with tempfile.TemporaryDirectory() as folder:
-        for answer in adapter(planted, Path(folder)):
+        for answer in adapter(given, Path(folder), ()):
             row = row_of(answer, args.peer, planted, settings, bench, work)
             with args.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")

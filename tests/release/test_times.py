@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,9 @@ TRIES = 5
 """The quickest counts: what else runs on the machine only adds to the others."""
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; import whence"
 HELP = "import sys; sys.argv = ['whence', '--help']; from whence.cli.main import main; main()"
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def quickest(code: str) -> float:
@@ -34,3 +39,11 @@ def test_help_answers_at_once() -> None:
 @pytest.mark.alone
 def test_an_import_costs_next_to_nothing_and_needs_no_torch() -> None:
     assert quickest(WITHOUT_TORCH) < IMPORT_SECONDS
+
+
+def test_make_looks_where_the_tests_are_that_run_alone() -> None:
+    found = re.search(r"^ALONE := (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert found is not None
+    folders = {ROOT / name for name in found[1].split()}
+    marked = [path for path in (ROOT / "tests").rglob("*.py") if "@pytest.mark.alone" in path.read_text("utf-8")]
+    assert {path.parent for path in marked} == folders
