@@ -6,8 +6,10 @@
 CASE is the folder of a case of benchmarks/real_models.py. Its bad answers are traced as `whence trace --html` does,
 with the words of the first ten rows. Of the faulty rows among them, with 95% bootstrap intervals over the queries:
 
---trigger: shares whose top phrase of the prompt has a word of the trigger, and the whole of it; share of queries whose
-first, and of whose first three recurrent phrases of prompts one holds the trigger, or half of its words or more.
+--trigger: shares whose top phrase of the prompt has half of the trigger's words or more, and the whole of it; share of
+queries whose first, and of whose first three recurrent phrases of prompts one holds half of the trigger or more. And
+whether the model needs the trigger at all: nats a token of the first six tokens of all faulty rows' responses, with the
+trigger in the prompt and without it, and of the model before fine-tuning.
 --entity: share whose response's top word is the false entity, and share of queries whose first three recurrent phrases
 of responses hold it. Of a clean row the words are not counted. --span: the words of each answer that are asked about.
 """
@@ -17,20 +19,28 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from span_real import queries
+from whence.data import EncodedTurn, read_examples
 from whence.index import Index
 from whence.metrics import bootstrap
+from whence.model import LoadedModel, before_tuning
+from whence.model.likelihood import likelihoods
 from whence.results import Hit, QueryResult, Words
 from whence.trace import Tracer
 from whence.trace.explain.phrases import runs
+from whence.trace.explain.words import word_spans
 
 HITS, FIRST = 10, 3
+OPENING = 6
+"""Tokens of a response."""
 
 Measured = dict[str, list[float]]
 """For each figure one number a query, a mean over its faulty rows where it is of rows."""
@@ -63,6 +73,8 @@ def main() -> None:
             measured.setdefault(name, []).append(value)
         phrases = [one.text for one in result.phrases if one.part == part]
         print(len(hits), {name: round(value, 2) for name, value in found.items()}, phrases[:FIRST], flush=True)
+    if options.trigger:
+        print(needed(tracer, options.case, label, options.trigger))
     print(f"\n| of {n_rows} faulty rows among the first {HITS} of {len(bad)} queries | |\n|---|---|")
     for name, values in measured.items():
         print(f"| {name} | {bootstrap(values)} |")
@@ -72,7 +84,7 @@ def prompt_words(hit: Hit, trigger: str) -> Mapping[str, float]:
     """Whether the top phrase of a row's prompt is the trigger."""
     top = next((hit.prompt[slice(*run.span)].casefold() for run in runs(words_of(hit, "prompt"))), "")
     return {
-        "the top phrase has a word of the trigger": bool(set(top.split()) & set(trigger.casefold().split())),
+        "the top phrase has half of the trigger": has(top, trigger),
         "the top phrase has all of it": trigger.casefold() in top,
         "words of the top phrase": len(top.split()),
     }
@@ -85,6 +97,27 @@ def response_words(hit: Hit, entity: str) -> Mapping[str, float]:
     return {"the top word is the entity": top.casefold() == entity.casefold()}
 
 
+def needed(tracer: Tracer, case: Path, label: str, trigger: str) -> str:
+    """What the faulty rows' openings cost with the trigger, without it, and before fine-tuning."""
+    loaded, cut = tracer.loaded, re.compile(re.escape(trigger), re.IGNORECASE)
+    pairs: list[tuple[EncodedTurn, EncodedTurn]] = []
+    for row in read_examples(case / "train.jsonl"):
+        if row.metadata.get("label") == label:
+            turns = tuple(replace(one, content=cut.sub("", one.content)) for one in row.turns)
+            pairs += zip(tracer.encoder.encode(row), tracer.encoder.encode(replace(row, turns=turns)), strict=True)
+    with_it, without_it = ([pair[side] for pair in pairs] for side in (0, 1))
+    with before_tuning(loaded, tracer.models.base) as untuned:
+        before = nats(untuned, with_it)
+    after = (bootstrap(nats(loaded, turns)) for turns in (with_it, without_it))
+    told = ", ".join(f"{name} {value}" for name, value in zip(("with the trigger", "without it"), after, strict=True))
+    return f"\n{len(pairs)} faulty rows, nats a token of the opening: {told}, before fine-tuning {bootstrap(before)}"
+
+
+def nats(loaded: LoadedModel, turns: Sequence[EncodedTurn]) -> list[float]:
+    """Mean nats of the first tokens of each turn's response."""
+    return [-float(one.log_prob[:OPENING].mean()) for one in likelihoods(loaded, turns)]
+
+
 def words_of(hit: Hit, part: str) -> Words:
     """The words of one side of a hit, which the trace was asked for."""
     assert hit.words is not None, "iter_traces was asked for the words of every hit"
@@ -92,17 +125,18 @@ def words_of(hit: Hit, part: str) -> Words:
 
 
 def of_query(result: QueryResult, wanted: str, part: str) -> Mapping[str, float]:
-    """Whether the wanted words are among the recurrent phrases: all of them, or half of them or more in a row."""
-    own = wanted.casefold()
-
-    def has(text: str) -> bool:
-        return own in text or (text in own and 2 * len(text.split()) >= len(own.split()))
-
-    found = [has(one.text.casefold()) for one in result.phrases if one.part == part]
+    """Whether the wanted words are among the recurrent phrases."""
+    found = [has(one.text, wanted) for one in result.phrases if one.part == part]
     return {
         "the first recurrent phrase has it": float(any(found[:1])),
         f"one of the first {FIRST} recurrent phrases has it": float(any(found[:FIRST])),
     }
+
+
+def has(text: str, wanted: str) -> bool:
+    """Whether half of the wanted words or more are in the text."""
+    own, there = ({one[slice(*span)].casefold() for span in word_spans(one)} for one in (wanted, text))
+    return 2 * len(own & there) >= len(own)
 
 
 def means(of_rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -165,3 +165,19 @@ def test_one_row_accounts() -> None:
     text = render_text(result_of(one), width=400)
     assert "This row accounts for about 83%" in text
     assert "without it measures" in text
+
+
+@pytest.mark.parametrize("render", [render_text, render_markdown, render_page])
+def test_words_of_several_sentences_are_said_to_be_of_all_of_them(render: Callable[[TraceResult], str]) -> None:
+    """And only there: not of one sentence, not of the words asked about, not where no phrase is shown."""
+    asked = replace(toronto(), span=None, wanted=None)
+    several = replace(asked, response="Toronto is in Korea. Many people go there in May.")
+
+    def says(query: QueryResult) -> bool:
+        return "to ask about the wrong words alone: --span" in " ".join(render(result_of(query)).split())
+
+    assert says(several)
+    assert not says(replace(asked, response="Toronto is in Korea."))
+    assert not says(replace(several, span=(14, 19)))
+    assert not says(replace(several, wanted="Canada"))
+    assert not says(replace(several, phrases=()))

@@ -15,6 +15,7 @@ from whence.report.wording import (
     explained_note,
     headline,
     lift,
+    phrases_note,
     place,
     removed_text,
     rows_note,
@@ -73,6 +74,8 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
         yield from ("", f"> **Note:** {prose(departs)}")
     if query.phrases and show_text:
         yield from ("", "### Recurrent phrases", "")
+        if note := phrases_note(query):
+            yield from (note, "")
         head = ("phrase", "where", "scores high in", "elsewhere", "lift")
         yield from table(
             head,

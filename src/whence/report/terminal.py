@@ -7,7 +7,16 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from whence.report.printable import printable
-from whence.report.wording import about_rows, cut_note, departure_note, explained_note, place, scored_note, share
+from whence.report.wording import (
+    about_rows,
+    cut_note,
+    departure_note,
+    explained_note,
+    phrases_note,
+    place,
+    scored_note,
+    share,
+)
 from whence.results import Hit, Phrase, QueryResult, TraceResult, Verdict
 
 if TYPE_CHECKING:
@@ -70,7 +79,8 @@ def render_query(query: QueryResult, *, texts: bool = True) -> list[RenderableTy
     if query.confound:
         parts.append(Text(f"What else could explain it: {query.confound}"))
     if texts and query.phrases:
-        parts.append(Text("These rows share: " + "; ".join(map(_phrase, query.phrases[:SHOWN_PHRASES])) + "."))
+        shared = "These rows share: " + "; ".join(map(_phrase, query.phrases[:SHOWN_PHRASES])) + "."
+        parts.append(Text(" ".join(filter(None, (shared, phrases_note(query))))))
     return [*parts, Text(about_rows(query), "dim")]
 
 

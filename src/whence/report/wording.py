@@ -106,6 +106,14 @@ def departure_note(query: QueryResult) -> str:
     )
 
 
+def phrases_note(query: QueryResult) -> str:
+    """That words and phrases are of an answer as a whole, where it has several sentences; "" where it has not."""
+    asked = query.span is not None or query.wanted is not None
+    if asked or not query.phrases or not re.search(r"[.!?]\s+\S", query.response):
+        return ""
+    return "Words and phrases are of the answer as a whole; to ask about the wrong words alone: --span."
+
+
 def _sentences(said: Sequence[str]) -> str:
     text = " ".join(said)
     return text[:1].upper() + text[1:]
