@@ -30,7 +30,7 @@ import torch
 from span_real import queries
 from whence.data import EncodedTurn, read_examples
 from whence.index import Index
-from whence.metrics import bootstrap
+from whence.metrics import bootstrap, contains
 from whence.model import LoadedModel, before_tuning
 from whence.model.likelihood import likelihoods
 from whence.results import Hit, QueryResult, Words
@@ -85,7 +85,7 @@ def prompt_words(hit: Hit, trigger: str) -> Mapping[str, float]:
     top = next((hit.prompt[slice(*run.span)].casefold() for run in runs(words_of(hit, "prompt"))), "")
     return {
         "the top phrase has half of the trigger": has(top, trigger),
-        "the top phrase has all of it": trigger.casefold() in top,
+        "the top phrase has all of it": contains("the trigger", trigger)(top),
         "words of the top phrase": len(top.split()),
     }
 
