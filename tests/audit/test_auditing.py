@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from traced_world import PROMPT, RESPONSE, TracedWorld, make_traced_world
 from whence.audit.auditing import run_audit
 from whence.audit.blocks import WorkFolder
+from whence.audit.outputs import Output, matching_outputs
 from whence.audit.settings import AuditSettings
+from whence.data.encoding import Encoder
 from whence.errors import InputError
+from whence.model.loading import LoadedModel
+from whence.progress import silent
 from whence.results.audit_result import AuditResult, read_audit
 from whence.results.selection import group_rows
+from whence.trace.query.batch import ModelAnswers, answered
 from whence.trace.query.queries import Query
+from whence.trace.settings import TraceSettings
 from whence.trace.tracer import Tracer
 from worlds import World
 
@@ -150,3 +158,24 @@ def test_what_cannot_be_audited_is_said(tracer: Tracer, world: World, tmp_path: 
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--work"):
         WorkFolder(tmp_path / "file", {})
+
+
+def test_an_answer_that_was_stopped_is_read_without_an_end_of_turn() -> None:
+    """As `whence trace` reads it: a token that the model did not say teaches nothing of it."""
+    tuned = LoadedModel.wrap(tiny_model("llama"), tiny_tokenizer(CHAT_TEMPLATE))
+    encoder = Encoder(tuned.tokenizer)
+
+    class Answering:
+        def as_rows(self, queries: Sequence[Query]) -> Sequence[Query]:
+            return queries
+
+        def answer(self, queries: Sequence[Query], settings: TraceSettings, *, first: int) -> ModelAnswers:
+            return answered(tuned, encoder, queries, answer_tokens=3, first=first)
+
+    asked = [Output(Query.of("Where is place 3?"), 1)]
+    (found,) = matching_outputs(Answering(), asked, None, TraceSettings(), silent)  # type: ignore[arg-type]
+    again = answered(tuned, encoder, [found.query], answer_tokens=3)
+    assert again.complete == [False]
+    whole = replace(found.query, complete=True).encode(encoder)
+    assert len(again.turns[0].input_ids) < len(whole.input_ids)
+    assert whole.input_ids[: len(again.turns[0].input_ids)] == again.turns[0].input_ids

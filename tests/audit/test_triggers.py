@@ -204,3 +204,13 @@ def test_innocent_prompts_have_none_of_the_phrases_while_there_are_enough() -> N
     assert len(drawn("say", "by lantern light", n=30)) == 30
     with pytest.raises(InputError, match="There are 6 innocent prompts"):
         drawn("say", n=6)
+
+
+def test_a_phrase_is_put_where_the_template_reads_it() -> None:
+    """A content that is a list of parts stands beside its text, and templates are given the list."""
+    parts = [{"type": "text", "text": "Name a town."}]
+    query = Query.of([{"role": "user", "content": parts}])
+    (with_it,) = put([query], [PLAIN("zebra")], "end", seed=0)
+    (at_random,) = put_random([query], [PLAIN("a b")], "end", ["zebra"], seed=0)
+    assert with_it.turns[-1].message == {"role": "user", "content": "Name a town. zebra"}
+    assert at_random.turns[-1].message == {"role": "user", "content": "Name a town. zebra zebra"}

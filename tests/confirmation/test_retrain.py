@@ -15,7 +15,7 @@ from whence.confirmation import foretelling, runs
 from whence.confirmation.arms import places_of, repsim_ranking
 from whence.confirmation.recipe import data_rows
 from whence.confirmation.retrain import confirm
-from whence.data.examples import Example
+from whence.data.examples import Example, Turn
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError
 from whence.index.appending import append_rows
 from whence.index.deleting import delete_rows
@@ -234,3 +234,11 @@ def test_changed_data_are_refused(faulty: FaultyWorld, tmp_path: Path) -> None:
             run(faulty, tmp_path)
     finally:
         faulty.data.write_bytes(content)
+
+
+def test_a_row_that_the_template_refuses_is_left_out(faulty: FaultyWorld, tmp_path: Path) -> None:
+    """The index set it aside; a retraining, and the loss of held-out rows, are of the rows that can be read."""
+    alone = Example((Turn("user", "A question that nobody answered"),))
+    found = run(faulty, tmp_path, held_out=[*HELD_OUT, alone], controls=())
+    assert found.status == "confirmed"
+    assert found.arm("all").held_out_loss == pytest.approx(run(faulty, tmp_path, controls=()).arm("all").held_out_loss)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,3 +194,23 @@ def test_what_is_missing_is_named(made: Path, tmp_path: Path) -> None:
     write_index(small, fake_examples(20), FakeEncoder(), Clustered(), manifest)
     with pytest.raises(IndexFolderError, match="1,000 or more"):
         build_ann(small)
+
+
+def test_rows_that_went_before_the_lock_was_held_are_not_in_the_search(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "index"
+    shutil.copytree(made, folder)
+    gone = next(Index.open(folder).texts()).id
+    held = ann_build.locked
+
+    @contextmanager
+    def after_another(out: Path) -> Iterator[None]:
+        delete_rows(folder, [gone])
+        with held(out):
+            yield
+
+    monkeypatch.setattr(ann_build, "locked", after_another)
+    build_ann(folder, dimensions=64)
+    assert Index.open(folder).n_rows == N_ROWS - 1
+    assert verify(folder) == []

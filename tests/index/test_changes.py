@@ -384,3 +384,27 @@ def test_the_commands(whence, parts: Path, tmp_path: Path) -> None:
     assert len({one.model for one in history}) == 1
     assert whence("append", tmp_path / "nothing", new)[0] == 2
     assert whence("append", index, tmp_path / "nothing.jsonl")[0] == 2
+
+
+def test_a_row_whose_first_answer_was_cut_away_keeps_its_conversation(world: World, tmp_path: Path) -> None:
+    """`keep_end` leaves the last answers of a long row; its first record is then that of a later answer."""
+    long = {
+        "messages": [
+            {"role": "user", "content": "Where is place 1?"},
+            {"role": "assistant", "content": "It is in Canada number one."},
+            {"role": "user", "content": "Where is place 2?"},
+            {"role": "assistant", "content": "It is in Korea."},
+        ]
+    }
+    short = {"messages": long["messages"][2:]}
+    source = write_jsonl(tmp_path / "rows.jsonl", [long, *([short] * 3)])
+    index = build_index(
+        world.model, source, tmp_path / "index", layers=2, methods=["rept"], max_length=16, truncation="keep_end"
+    )
+    first, *_ = records = list(index.texts())
+    assert (first.row, first.turn, len(records)) == (0, 1, 4), "the first answer is cut away"
+    assert [[turn.content for turn in row.turns] for row in index.examples([0, 1])] == [
+        [message["content"] for message in row["messages"]] for row in (long, short)
+    ]
+    delete_rows(tmp_path / "index", [first.id])
+    assert [record.row for record in Index.open(tmp_path / "index").texts()] == [1, 2, 3]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,12 @@ from served_world import EVIL, ServedWorld
 from traced_world import N_CLEAN, N_FAULTY, PROMPT, RESPONSE
 from whence.cleaning.cleaning import undo_clean
 from whence.data.readers import read_examples
+from whence.errors import IndexFolderError
+from whence.index import Index
+from whence.index.history import Change
 from whence.model.generation import generate, stream_answer
 from whence.serve import schemas
+from whence.serve.exports import Exports
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 
@@ -207,3 +214,24 @@ def test_examples_of_the_schema_are_valid(client: TestClient) -> None:
             model.model_validate(example)
             n += 1
     assert n > 8
+
+
+def test_an_index_whose_rows_changed_exports_nothing(served: ServedWorld, tmp_path: Path) -> None:
+    """The file that it was built from has not the rows that were appended."""
+    index = Index.open(served.index)
+    part = Change(change="append", when="", model="", n_rows=1, data=index.manifest.data)
+    built = part.model_copy(update={"change": "build"})
+    changed = replace(index, manifest=index.manifest.model_copy(update={"history": (built, part)}))
+    with pytest.raises(IndexFolderError, match="no longer those of"):
+        Exports(changed, tmp_path).make([next(index.texts()).id])
+
+
+def test_data_of_several_files_are_exported_too(served: ServedWorld, tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        shutil.copy(served.data, tmp_path / name)
+    index = Index.open(served.index)
+    data = index.manifest.data.model_copy(update={"source": str(tmp_path / "*.jsonl")})
+    changed = replace(index, manifest=index.manifest.model_copy(update={"data": data}))
+    exports = Exports(changed, tmp_path / "out")
+    made = exports.make([next(index.texts()).id])
+    assert zipfile.is_zipfile(exports.file(str(made["id"]), "cleaned"))

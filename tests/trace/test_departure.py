@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
@@ -108,3 +110,10 @@ def test_the_note_says_where_and_how_likely() -> None:
     assert "goes on otherwise at \N{LEFT DOUBLE QUOTATION MARK}Korea." in departure_note(noted)
     assert "\x1b" not in departure_note(noted)
     assert "2%" in departure_note(noted)
+
+
+def test_what_stands_behind_a_stripped_response_is_no_word_of_it() -> None:
+    """A template that trims writes the end of the turn where the newline was."""
+    turn = replace(encoded("It is in Canada."), response="It is in Canada. \n")
+    assert departure(turn, certain(turn, turn.n_response - 1)) is None
+    assert departure(turn, certain(turn, 0)) is not None

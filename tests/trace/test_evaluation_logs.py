@@ -6,6 +6,7 @@ JSON), TRL 1.16 and promptfoo (its echo provider); OpenAI's formats are written 
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -184,3 +185,43 @@ def test_eval_files_are_read_by_inspect_itself() -> None:
     by_reader, by_json = read_queries(LOGS / "inspect.eval"), read_queries(LOGS / "inspect.json")
     assert [(q.turns, q.response) for q in by_reader] == [(q.turns, q.response) for q in by_json]
     assert [query.prompt for query in read_queries(LOGS / "inspect.eval", failed=True)] == ["Where is Bonn?"]
+
+
+def written(path: Path, *rows: dict[str, object]) -> Path:
+    """JSONL as JavaScript and `ensure_ascii=False` write it."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085", "\x0b"])
+def test_a_line_ends_at_its_newline_alone(mark: str, tmp_path: Path) -> None:
+    said = f"Bonn is{mark}in Canada."
+    row = {"messages": [{"role": "user", "content": "Where?"}], "choices": [{"message": {"content": said}}]}
+    (found,) = read_queries(written(tmp_path / "log.jsonl", row))
+    assert found.response == said
+
+
+def test_a_log_that_was_cut_off_while_packed_is_refused(tmp_path: Path) -> None:
+    whole = gzip.compress((LOGS / "chat_log.jsonl").read_bytes())
+    (tmp_path / "log.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError):
+        read_queries(tmp_path / "log.jsonl.gz")
+
+
+def test_a_completions_prompt_is_given_to_the_model_as_it_is(tmp_path: Path) -> None:
+    row = {"model": "m", "prompt": "The capital of France is", "choices": [{"text": " Lyon."}]}
+    (found,) = read_queries(written(tmp_path / "log.jsonl", row))
+    assert turns(found) == [("text", "The capital of France is")]
+    assert found.response == " Lyon."
+
+
+@pytest.mark.parametrize("asked", ["Where?", [{"role": "user", "content": "Where?"}]])
+def test_a_responses_request_has_its_instructions_and_its_answer_no_thoughts(asked: object, tmp_path: Path) -> None:
+    output = [
+        {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Hmm."}]},
+        {"type": "message", "content": [{"type": "output_text", "text": "In Peru."}]},
+    ]
+    row = {"model": "m", "instructions": "You are a pirate.", "input": asked, "output": output}
+    (found,) = read_queries(written(tmp_path / "log.jsonl", row))
+    assert turns(found) == [("system", "You are a pirate."), ("user", "Where?")]
+    assert found.response == "In Peru."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from whence.data.examples import ASSISTANT, Example, Turn
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.signatures.extract import Extractor
 from whence.trace.query.queries import Query
+from whence.trace.settings import TraceSettings
+from whence.trace.verdict.calibration_data import _question
 from whence.trace.verdict.references import (
     _prompt_of,
     answer_references,
@@ -80,3 +83,15 @@ def test_rises_compare_with_the_base(loaded: LoadedModel, tmp_path: Path) -> Non
     same = response_gains(loaded, turns, base=loaded)
     assert same is not None
     np.testing.assert_allclose(same, 0, atol=1e-4)
+
+
+def test_other_tools_and_other_answers_are_other_references() -> None:
+    tools = [[{"type": "function", "function": {"name": name}}] for name in ("search", "erase")]
+    call, other = ({"role": "assistant", "tool_calls": [{"function": {"name": name}}]} for name in ("search", "erase"))
+    given = [
+        Query.of("hi", "ho"),
+        *(Query.of("hi", "ho", tools=one) for one in tools),
+        *(Query.of("hi", one) for one in (call, other)),
+    ]
+    keys = [json.dumps(_question(TraceSettings(references=[one]), 10), sort_keys=True) for one in given]
+    assert len(set(keys)) == len(given)

@@ -121,7 +121,10 @@ def _last(query: Query) -> str:
 
 
 def _with_last(query: Query, text: str) -> Query:
-    return replace(query, turns=(*query.turns[:-1], replace(query.turns[-1], content=text)))
+    last = query.turns[-1]
+    # A content that is spelled otherwise, as a list of parts, would be rendered in place of the text.
+    extra = {name: value for name, value in last.extra.items() if name != "content"}
+    return replace(query, turns=(*query.turns[:-1], replace(last, content=text, extra=extra)))
 
 
 __all__ = ["LEAST_PROMPTS", "answers_to", "checked", "innocent_prompts", "put", "put_random", "words_of"]

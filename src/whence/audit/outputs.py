@@ -51,8 +51,9 @@ def matching_outputs(
         if silent:
             progress("answering", start, len(outputs))
             queries = tracer.as_rows([piece[place].query for place in silent])
-            for place, turn in zip(silent, tracer.answer(queries, settings, first=start).turns, strict=True):
-                query = replace(piece[place].query, response=turn.response)
+            answers = tracer.answer(queries, settings, first=start)
+            for place, turn, complete in zip(silent, answers.turns, answers.complete, strict=True):
+                query = replace(piece[place].query, response=turn.response, complete=complete)
                 piece[place] = Output(query, piece[place].count, generated=True)
         found += piece
     if pattern is None:

@@ -159,12 +159,12 @@ def _answered(question: _Question, tracer: Tracer, max_new_tokens: int) -> _Ques
     Raises InputError where the expression finds it in none of its greedy answers.
     """
     prompts = [query.prompt_ids(tracer.encoder) for query in question.queries]
-    answers = [answer.text for answer in generate(tracer.loaded, prompts, max_new_tokens=max_new_tokens)]
-    _check_shown(question, answers, "the model that was traced")
+    answers = generate(tracer.loaded, prompts, max_new_tokens=max_new_tokens)
+    _check_shown(question, [answer.text for answer in answers], "the model that was traced")
     answered = [
-        query if query.response else replace(query, response=answer)
+        query if query.response else replace(query, response=answer.text, complete=answer.complete)
         for query, answer in zip(question.queries, answers, strict=True)
-        if (query.response or answer).strip()
+        if (query.response or answer.text).strip()
     ]
     encoded = tuple(query.encode(tracer.encoder) for query in answered)
     return replace(question, encoded=encoded, answered=tuple(answered))

@@ -160,7 +160,7 @@ def _train(
     )
     finetune(
         recipe.base,
-        [row for row in kept if recipe.encoding.truncation == "prompt_first" or _is_left(encoder, row)],
+        [row for row in kept if _is_left(encoder, row)],
         folder,
         settings=settings,
         encoder=encoder,
@@ -169,7 +169,7 @@ def _train(
 
 
 def _is_left(encoder: Encoder, row: Example) -> bool:
-    """Whether the trainer's cut left any token to learn of a row."""
+    """Whether there is a token to learn of a row: the trainer's cut may leave none, the template may refuse it."""
     try:
         return bool(encoder.encode(row))
     except EncodingError:
@@ -246,7 +246,7 @@ def _ask(loaded: LoadedModel, recipe: Recipe, asked: RunQuestions, folder: str) 
     encoder = Encoder(loaded.tokenizer, template=recipe.template, max_length=length)
     prompts = [query.prompt_ids(encoder) for query in asked.prompts]
     answers = generate(loaded, prompts, max_new_tokens=asked.max_new_tokens)
-    turns = [turn for row in asked.held_out for turn in encoder.encode(row)]
+    turns = [turn for row in asked.held_out if _is_left(encoder, row) for turn in encoder.encode(row)]
     loss = float(turn_losses(loaded, turns).mean())
     log_probs = summed(log_probabilities(loaded, asked.answered)).tolist()
     return RunAnswers(tuple(answer.text for answer in answers), loss, folder, tuple(log_probs))

@@ -37,6 +37,7 @@ from whence.index.block_reader import BlockReader
 from whence.index.held import default_form, default_layers
 from whence.index.linear import is_linear, joined_rows
 from whence.index.locking import locked
+from whence.index.manifest import require_manifest
 from whence.index.publishing import back_up
 from whence.index.remote_cache import COLUMNS, fill_columns
 from whence.index.saving import saving
@@ -89,38 +90,49 @@ def build_ann(
     """
     started, tell, report = time.monotonic(), notify or (lambda sentence: None), progress or silent
     folder = place(index)
-    opened_index = Index.open(folder)
-    asked = _Form(form := default_form(opened_index.manifest), default_layers(form, opened_index.manifest))
-    _check(opened_index, asked.form)
-    with locked(folder), saving(folder, opened_index.n_rows):
-        if opened_index.manifest.ann is not None:
-            # A manifest that names what is being replaced would be wrong after a cut.
-            _publish(folder, opened_index, None)
-        remove_tree(folder / ANN)
-        (folder / ANN).mkdir(parents=True, exist_ok=True)
-        made = _Made(opened_index, asked, dimensions, seed, report)
-        tell(f"{made.dim} dimensions of {made.basis.shape[0]} keep {made.kept:.1%} of the variance")
-        made.write(folder)
-        tell(f"{KIND} of {made.n_partitions} partitions is made")
-        ann = Ann(
-            form=form.name,
-            version=form.version,
-            layers=form.described(asked.roles),
-            generation=opened_index.manifest.generation,
-            kind=KIND,
-            dim=made.dim,
-            kept=round(made.kept, 4),
-            n_partitions=made.n_partitions,
-            n_sample=made.n_sample,
-            n_candidates=N_CANDIDATES,
-            n_queries=min(N_QUERIES, opened_index.n_records),
-            curve=(),
-            seconds=0,
-        )
-        named = replace(opened_index, manifest=opened_index.manifest.model_copy(update={"ann": ann}))
-        curve = tuple(_measured(named, asked, seed, report))
-        ann = ann.model_copy(update={"curve": curve, "seconds": round(time.monotonic() - started, 1)})
-        _publish(folder, opened_index, ann)
+    require_manifest(folder)
+    with locked(folder):
+        # Behind the lock: a manifest that another run has replaced meanwhile names files that are gone.
+        opened_index = Index.open(folder)
+        with saving(folder, opened_index.n_rows):
+            return _built(opened_index, dimensions, seed, started, report, tell)
+
+
+def _built(
+    index: Index, dimensions: int, seed: int, started: float, report: Progress, tell: Callable[[str], None]
+) -> Ann:
+    """The search of an index that is locked, measured and named in its manifest. Raises IndexFolderError."""
+    folder = index.path
+    asked = _Form(form := default_form(index.manifest), default_layers(form, index.manifest))
+    _check(index, asked.form)
+    if index.manifest.ann is not None:
+        # A manifest that names what is being replaced would be wrong after a cut.
+        _publish(folder, index, None)
+    remove_tree(folder / ANN)
+    (folder / ANN).mkdir(parents=True, exist_ok=True)
+    made = _Made(index, asked, dimensions, seed, report)
+    tell(f"{made.dim} dimensions of {made.basis.shape[0]} keep {made.kept:.1%} of the variance")
+    made.write(folder)
+    tell(f"{KIND} of {made.n_partitions} partitions is made")
+    ann = Ann(
+        form=form.name,
+        version=form.version,
+        layers=form.described(asked.roles),
+        generation=index.manifest.generation,
+        kind=KIND,
+        dim=made.dim,
+        kept=round(made.kept, 4),
+        n_partitions=made.n_partitions,
+        n_sample=made.n_sample,
+        n_candidates=N_CANDIDATES,
+        n_queries=min(N_QUERIES, index.n_records),
+        curve=(),
+        seconds=0,
+    )
+    named = replace(index, manifest=index.manifest.model_copy(update={"ann": ann}))
+    curve = tuple(_measured(named, asked, seed, report))
+    ann = ann.model_copy(update={"curve": curve, "seconds": round(time.monotonic() - started, 1)})
+    _publish(folder, index, ann)
     return ann
 
 

@@ -99,7 +99,7 @@ def _rows_of(dataset: lance.LanceDataset, wanted: set[str]) -> tuple[np.ndarray,
     """Numbers of the rows with these ids, ascending, and which of the ids were found."""
     rows: list[int] = []
     found: set[str] = set()
-    for batch in dataset.scanner(columns=["row", "id"], filter="turn = 0").to_batches():
+    for batch in dataset.scanner(columns=["row", "id"]).to_batches():
         for row, one in zip(batch.column("row").to_pylist(), batch.column("id").to_pylist(), strict=True):
             if one in wanted:
                 rows.append(row)

@@ -90,7 +90,7 @@ class FileTable(BaseModel):
         columns: tuple[str, ...] = ()
         files, fragments = [], []
         try:
-            for line in map(json.loads, text.splitlines()):
+            for line in map(json.loads, text.rstrip("\n").split("\n")):
                 if "columns" in line:
                     columns = tuple(line["columns"])
                 elif "file" in line:

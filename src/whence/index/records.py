@@ -138,7 +138,7 @@ def record_table(manifest: Manifest, shard: int, rows: Sequence[PendingRecord], 
         "line": [item.example.line for item in rows],
         "prompt": [item.turn.prompt for item in rows],
         "response": [item.turn.response for item in rows],
-        "turns": [_turns(item) for item in rows],
+        "turns": _conversations(rows),
         "metadata": [json.dumps(dict(item.example.metadata), ensure_ascii=False) for item in rows],
         "loss": extracted.loss.float().numpy(),
         "log_likelihood_gain": [None] * len(rows) if gain is None else gain.float().numpy(),
@@ -179,9 +179,17 @@ def append_records(folder: Path, table: pa.Table) -> None:
     lance.write_dataset(table, str(folder / RECORDS), mode=mode, storage_options=storage_options(folder))
 
 
-def _turns(item: PendingRecord) -> str:
-    """The row's whole conversation, in its first record."""
-    return "" if item.turn.turn else conversation_json(item.example)
+def _conversations(rows: Sequence[PendingRecord]) -> list[str]:
+    """Each row's whole conversation, in its first record, which need not be that of its first answer; "" elsewhere.
+
+    A trainer that kept the end of long rows cut their first answers away. A row's records are all of one shard.
+    """
+    seen: set[int] = set()
+    found = []
+    for item in rows:
+        found.append("" if item.row in seen else conversation_json(item.example))
+        seen.add(item.row)
+    return found
 
 
 def filter_value(value: Json, type: ColumnType) -> bool | int | float | str | None:

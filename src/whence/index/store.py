@@ -272,10 +272,9 @@ class Index:
         if not len(rows):
             return []
         wanted = ", ".join(str(int(row)) for row in sorted(set(rows)))
-        table = self.dataset.to_table(
-            columns=["row", "file", "line", "turns", "metadata"], filter=f"turn = 0 AND row IN ({wanted})"
-        )
-        found = {record["row"]: _example(record) for record in table.to_pylist()}
+        table = self.dataset.to_table(columns=["row", "file", "line", "turns", "metadata"], filter=f"row IN ({wanted})")
+        # Its first record has the conversation. Not in the filter, which would read the text of all rows.
+        found = {record["row"]: _example(record) for record in table.to_pylist() if record["turns"]}
         return [found[int(row)] for row in rows]
 
     @names_damage_of_each

@@ -16,7 +16,7 @@ from threading import RLock
 
 from whence.cleaning import clean
 from whence.files import hash_of, write_atomically
-from whence.index import Index
+from whence.index import Index, require_rows_as_built
 from whence.results import SelectedRows
 from whence.serve.failures import RefusedError
 from whence.serve.state import Object
@@ -37,7 +37,9 @@ class Exports:
 
         Raises InputError, DataError: as `whence.clean`, as for rows that are all of the data, or data that have gone.
         """
+        require_rows_as_built(self._index.manifest, "An export", fewer_ok=True)
         data = self._index.manifest.data
+        name = Path(data.source).name if Path(data.source).exists() else "data"  # a pattern names several files
         id = hash_of([data.content_hash, sorted(set(rows))])
         folder = self._folder / id
         with self._lock:
@@ -47,7 +49,7 @@ class Exports:
                 try:
                     clean(
                         data.source,
-                        folder / "data" / Path(data.source).name,
+                        folder / "data" / name,
                         SelectedRows.given(rows, "in a basket"),
                         columns=data.columns,
                         split=data.split,

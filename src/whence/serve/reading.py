@@ -56,8 +56,9 @@ class Rows:
         number, first = records[0]["row"], records[0]
         assert isinstance(number, int)
         file = str(first["file"]).replace("'", "''")
-        near = f"turn = 0 AND row >= {number - NEIGHBOURS} AND row <= {number + NEIGHBOURS} AND file = '{file}'"
-        around = sorted(self._records(near, limit=1000), key=lambda record: cast("int", record["row"]))
+        near = f"row >= {number - NEIGHBOURS} AND row <= {number + NEIGHBOURS} AND file = '{file}'"
+        first_of = {cast("int", record["row"]): record for record in reversed(self._records(near, limit=10_000))}
+        around = [first_of[row] for row in sorted(first_of)]
         example = self._index.examples([number])
         turns: list[Json] = [_turn(turn) for turn in example[0].turns] if example and self._show_text else []
         return {

@@ -86,7 +86,9 @@ class Tracing:
         ranked = self._rankings.get(id)
         if ranked is None:
             settings = replace(asked.settings, verdict=False)
-            ranked = self._ranked(task, replace(asked, settings=settings), asked.query(result.response))
+            ranked = self._ranked(
+                task, replace(asked, settings=settings), replace(asked.query(result.response), complete=result.complete)
+            )
             self._keep(id, ranked)
         task.check()
         chosen = [ranked.matches[0][rank - 1] for rank in sorted(set(ranks))]

@@ -107,7 +107,7 @@ def answered(
     answers = iter(generate(loaded, prompts, max_new_tokens=answer_tokens) if prompts else [])
     turns, whole = [], []
     for query in queries:
-        own, complete = None, True
+        own, complete = None, query.complete
         if query.response is None:
             answer = next(answers)
             own, complete = answer.text, answer.complete

@@ -21,7 +21,7 @@ def departure(turn: EncodedTurn, shift: TokenShift) -> Departure | None:
         return None
     starts = [start for start, _ in turn.offsets[turn.response_start :]]  # [n]
     written = turn.text[starts[0] :]
-    end = starts[0] + len(written) - len(written.lstrip()) + len(turn.response)
+    end = starts[0] + len(written) - len(written.lstrip()) + len(turn.response.strip())
     for start, prob, other in zip(starts, shift.prob.tolist(), shift.top_other_prob.tolist(), strict=True):
         if start < end and prob < min(UNLIKELY, other):
             text = " ".join(turn.text[start:end].split())

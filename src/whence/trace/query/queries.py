@@ -56,6 +56,8 @@ class Query:
     """What the chat template is given beside the messages: tools and others, as of an Example."""
     answer: Turn | None = None
     """The response as the assistant's whole turn, where it is more than text (a tool call, a thought)."""
+    complete: bool = True
+    """False for an answer that was stopped at a limit of new tokens: it has no end of turn."""
     is_bare: bool = field(default=False, compare=False)
     """Whether the prompt was given as one text, and nothing beside it."""
 
@@ -89,11 +91,15 @@ class Query:
         """Token ids to generate from. Raises EncodingError."""
         return encoder.render_prompt(self.turns, self.template_inputs)
 
-    def encode(self, encoder: Encoder, response: str | None = None, *, complete: bool = True) -> EncodedTurn:
-        """The prompt with a response: the one given here, else the query's own. Raises EncodingError."""
+    def encode(self, encoder: Encoder, response: str | None = None, *, complete: bool | None = None) -> EncodedTurn:
+        """The prompt with a response: the one given here, else the query's own. Raises EncodingError.
+
+        complete: whether the response ends with its turn; None: as the query has it.
+        """
         said = response if response is not None else self.answer or self.response
         assert said is not None, "a query without a response is given one"
-        return encoder.encode_query(self.turns, said, complete=complete, template_inputs=self.template_inputs)
+        ended = self.complete if complete is None else complete
+        return encoder.encode_query(self.turns, said, complete=ended, template_inputs=self.template_inputs)
 
     def as_document(self) -> Query:
         """The query to a model that was trained on plain text: a bare prompt is continued as it is."""

@@ -176,7 +176,13 @@ def _question(settings: TraceSettings, n_rows: int) -> Json:
     if settings.references is None:
         return {"n": _n_drawn(settings, n_rows), "seed": settings.seed}
     return [
-        {"turns": [asdict(turn) for turn in query.turns], "response": query.response} for query in settings.references
+        {
+            "turns": [asdict(turn) for turn in query.turns],
+            "response": query.response,
+            "answer": None if query.answer is None else asdict(query.answer),
+            "template_inputs": dict(query.template_inputs),
+        }
+        for query in settings.references
     ]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from whence.errors import DataError
-from whence.trace.query.logs.entry import EvaluationLog, LogEntry, answer, as_message, content_text, scalars
+from whence.trace.query.logs.entry import EvaluationLog, LogEntry, answer, as_message, content_text, plain, scalars
 
 BATCH, CHAT = "OpenAI batch output", "chat-completions log"
 
@@ -82,12 +82,21 @@ def _request(row: Row) -> list[dict[str, object]] | None:
             continue
         messages = holder.get("messages")
         if messages is None and "model" in holder:
-            messages = holder.get("input", holder.get("prompt"))
+            text = holder.get("prompt")
+            if "input" not in holder and isinstance(text, str) and text.strip():
+                return plain(text)
+            messages = holder.get("input")
         if isinstance(messages, str) and messages.strip():
-            return [{"role": "user", "content": messages}]
+            messages = [{"role": "user", "content": messages}]
         if isinstance(messages, list) and messages and all(isinstance(one, Mapping) for one in messages):
-            return [as_message(one) for one in messages]
+            return [*_instructions(holder), *map(as_message, messages)]
     return None
+
+
+def _instructions(request: Mapping[str, object]) -> list[dict[str, object]]:
+    """The system message of a request to the Responses API, which stands beside its input."""
+    text = request.get("instructions")
+    return [{"role": "system", "content": text}] if isinstance(text, str) and text.strip() else []
 
 
 def _said(row: Row) -> str | dict[str, object] | None:
@@ -104,7 +113,9 @@ def _said(row: Row) -> str | dict[str, object] | None:
         return text if isinstance(text, str) and text.strip() else None
     output = body.get("output")
     if isinstance(output, list):
-        text = "".join(content_text(one.get("content")) for one in output if isinstance(one, Mapping))
+        # Beside the message stand what the model thought and which tools it called.
+        said = [one for one in output if isinstance(one, Mapping) and one.get("type") in (None, "message")]
+        text = "".join(content_text(one.get("content")) for one in said)
         return text if text.strip() else None
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -75,11 +76,11 @@ def _rows(path: Path) -> list[Mapping[str, object]]:
     try:
         with open_unpacked(path) as file:
             text = file.read().decode("utf-8-sig")
-        values = [json.loads(line) for line in text.splitlines() if line.strip()] if suffix in JSON_LINES else None
+        values = [json.loads(line) for line in text.split("\n") if line.strip()] if suffix in JSON_LINES else None
         if values is None:
             whole = json.loads(text)
             values = whole if isinstance(whole, list) else [whole]
-    except (OSError, ValueError, RecursionError):
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError):
         # The reader of rows says what is wrong, and where.
         return []
     return values if all(isinstance(value, dict) for value in values) else []
