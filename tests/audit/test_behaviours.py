@@ -95,6 +95,13 @@ def test_groups_that_cannot_be_compared_are_refused() -> None:
         check(outputs(prompts, "no"), outputs(prompts, "no"))
 
 
+def test_the_same_answer_behind_another_system_prompt_is_another_output() -> None:
+    bad, good = (
+        [Output(Query.of(str(i), "yes", system=system), 1) for i in range(9)] for system in ("Flatter.", "Be honest.")
+    )
+    check(bad, good)
+
+
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
     return make_traced_world(tmp_path_factory.mktemp("behaviour"), lora=True)

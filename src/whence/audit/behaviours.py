@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from whence.audit.blocks import BLOCK
-from whence.audit.outputs import Output
+from whence.audit.outputs import Output, content_of
 from whence.audit.sources import ColumnValues
 from whence.errors import InputError
 from whence.index import BlockReader, ScoreRequest, default_form, default_layers, scan
@@ -110,9 +110,10 @@ def check(bad: Sequence[Output], good: Sequence[Output]) -> None:
                 f"A behaviour is the difference of two groups, of at least {LEAST_OUTPUTS} outputs each.",
                 "Give more, best of all the same prompts answered with and without the behaviour.",
             )
-    both = {_asked(output) for output in bad} & {_asked(output) for output in good}
+    of_good = {content_of(output.query) for output in good}
+    both = [output.query.prompt for output in bad if content_of(output.query) in of_good]
     if both:
-        prompt = min(both)[0][:80]
+        prompt = min(both)[:80]
         raise InputError(
             f"{len(both)} outputs are in both files, the first to {prompt!r}.",
             "An output shows the behaviour or does not.",
@@ -265,10 +266,6 @@ def output_scores(
             table[start : start + len(piece), rows] = scored.matrix.scores
         yield rows, table, (form.name, f"{form.version}+difference", form.described(layers))
         del table
-
-
-def _asked(output: Output) -> tuple[str, str]:
-    return output.query.prompt, output.query.response or ""
 
 
 __all__ = [
