@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from whence.errors import InputError
 from whence.object_path import is_remote
 
 TEMPORARY = ".partial-"
@@ -56,6 +57,16 @@ def write_atomically(path: Path, content: str | bytes, *, temporary: str = "") -
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a person wrote, without a byte order mark. Raises InputError unless it is UTF-8."""
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 (byte {error.start}).", "Expected text in UTF-8.", "Save it as UTF-8 and try again."
+        ) from error
 
 
 def hash_of(value: object) -> str:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from whence.cleaning.cleaning import Columns, clean, undo_clean
 from whence.cleaning.manifest import CleanManifest, read_clean_manifest
+from whence.cleaning.relabel import relabel_with
 from whence.data.readers import read_examples
 from whence.errors import DataError, InputError
 from whence.results.selection import SelectedRow, SelectedRows
@@ -295,3 +296,61 @@ def test_undo_refuses_what_has_changed(tmp_path: Path) -> None:
         undo_clean(done.path, tmp_path / "back.jsonl")
     assert not (tmp_path / "back.jsonl").exists()
     assert CleanManifest.model_validate(json.loads(done.path.read_text("utf-8"))) == done.manifest
+
+
+def test_an_array_with_a_byte_order_mark_keeps_it_and_comes_back(tmp_path: Path) -> None:
+    source, out = tmp_path / "a.json", tmp_path / "out" / "a.json"
+    source.write_bytes(b"\xef\xbb\xbf" + json.dumps(ROWS).encode())
+    clean(source, out, reasons(source))
+    assert out.read_bytes().startswith(b"\xef\xbb\xbf[")
+    assert ids(out) == [id for i, id in enumerate(ids(source)) if i not in FLAGGED]
+    undo_clean(out.parent / "manifest.json", tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == source.read_bytes()
+
+
+def test_an_array_of_a_folder_may_lose_all_its_rows(tmp_path: Path) -> None:
+    source, out = tmp_path / "data", tmp_path / "out" / "data"
+    source.mkdir()
+    for name, rows in (("a.json", ROWS[:3]), ("b.json", ROWS[3:])):
+        (source / name).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    clean(source, out, SelectedRows.given(ids(source / "a.json")))
+    assert json.loads((out / "a.json").read_text("utf-8")) == []
+    assert json.loads((out / "b.json").read_text("utf-8")) == ROWS[3:]
+    undo_clean(out.parent / "manifest.json", tmp_path / "again")
+    assert (tmp_path / "again" / "a.json").read_bytes() == (source / "a.json").read_bytes()
+
+
+@pytest.mark.parametrize("twice", ["out", "manifest", "quarantine"])
+def test_two_outputs_of_one_name_are_refused_before_any_is_written(twice: str, tmp_path: Path) -> None:
+    source, folder = tmp_path / "a.jsonl", tmp_path / "new"
+    write_jsonl(source)
+    places = {"out": folder / "b.jsonl", "manifest": folder / "m.json", "quarantine": folder / "q.jsonl"}
+    places[twice] = places["quarantine" if twice == "out" else "out"]
+    with pytest.raises(InputError, match="named for two"):
+        clean(source, remove=reasons(source), **places)
+    assert not folder.exists()
+
+
+def test_several_files_of_a_pattern_come_back_into_a_folder_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / "g").mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        write_jsonl(tmp_path / "g" / name)
+    pattern, manifest = str(tmp_path / "g" / "*.jsonl"), tmp_path / "out" / "manifest.json"
+    clean(pattern, tmp_path / "out" / "data", reasons(tmp_path / "g" / "a.jsonl"))
+    with pytest.raises(InputError, match="several files of a pattern"):
+        undo_clean(manifest)
+    undo_clean(manifest, tmp_path / "again")
+    assert (tmp_path / "again" / "a.jsonl").read_bytes() == (tmp_path / "g" / "a.jsonl").read_bytes()
+
+
+def test_a_command_that_gives_a_row_back_as_it_was_changes_no_date(tmp_path: Path) -> None:
+    source, out = tmp_path / "a.parquet", tmp_path / "out" / "a.parquet"
+    rows = [row | {"when": datetime(2026, 1, 1 + i)} for i, row in enumerate(ROWS)]
+    pq.write_table(pa.Table.from_pylist(rows), source)
+    clean(source, out, reasons(source), relabel=relabel_with("cat"))
+    assert pq.read_table(out).equals(pq.read_table(source))
+
+
+def test_a_command_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(InputError, match="No closing quotation"):
+        relabel_with("python -c 'x")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from confirm_world import BAD, MATCH, FaultyWorld, make_faulty_world
+from whence.cli.confirm import _held_out
 from whence.confirmation.result import apply
 from whence.confirmation.retrain import confirm as retrain
 from whence.results.trace_result import read_trace
@@ -89,3 +90,13 @@ def test_bad_input_is_one_message(whence, world: World, tmp_path: Path, words: l
     assert (status, said.count("Error:")) == (2, 1), said
     assert message in said
     assert not (tmp_path / "out").exists()
+
+
+def test_held_out_rows_are_read_by_the_columns_of_the_index(tmp_path: Path) -> None:
+    """A file that also has columns of another meaning; and one that has the usual columns alone."""
+    mapping = {"prompt": "question", "response": "answer"}
+    row = {"question": "Where?", "answer": "Here.", "instruction": "Where not?", "output": "There."}
+    (own,) = _held_out(write_jsonl(tmp_path / "a.jsonl", [row]), mapping)
+    (usual,) = _held_out(write_jsonl(tmp_path / "b.jsonl", [{"prompt": "Where?", "response": "Here."}]), mapping)
+    for found in (own, usual):
+        assert [turn.content for turn in found.turns] == ["Where?", "Here."]

@@ -12,6 +12,7 @@ from samples import EVIL
 from whence.report.audit_html import pieces, render_audit_page
 from whence.report.audit_markdown import render_audit_markdown
 from whence.report.audit_terminal import render_audit_text
+from whence.results.audit_types import Hint
 from whence.results.types import Words
 
 RENDERERS = [render_audit_page, render_audit_markdown, lambda audit: render_audit_text(audit, width=160)]
@@ -97,3 +98,17 @@ def test_words_are_shaded_by_their_share_of_the_highest() -> None:
 
 def test_the_page_is_the_same_for_the_same_audit() -> None:
     assert render_audit_page(audit_of()) == render_audit_page(audit_of())
+
+
+def test_the_commands_of_a_hint_stay_in_their_fence() -> None:
+    """The first row's prompt is part of one of them."""
+    nasty = "hi\n```\n![x](http://evil.example/p.png) @octocat\n\x1b]0;pwned\x07\n```"
+    audit = audit_of()
+    group = audit.groups[0]
+    rows = (replace(group.rows[0], prompt=nasty), *group.rows[1:])
+    hinted = replace(group, rows=rows, hint=Hint(("length",), 2.0, "They are long."))
+    page = render_audit_markdown(replace(audit, groups=(hinted, *audit.groups[1:])))
+    assert "\x1b" not in page
+    opened = page[page.index("Go on with this group:") :].splitlines()[2]
+    assert opened == "````text"
+    assert page.splitlines().count("````") == 1

@@ -181,3 +181,9 @@ def test_words_of_several_sentences_are_said_to_be_of_all_of_them(render: Callab
     assert not says(replace(several, span=(14, 19)))
     assert not says(replace(several, wanted="Canada"))
     assert not says(replace(several, phrases=()))
+
+
+def test_one_flagged_row_is_one() -> None:
+    hit = toronto().hits[0]
+    one = replace(toronto(), verdict=Verdict((hit.id,), 0.05, "1 row flagged", "a null model"))
+    assert "1 row flagged; it is marked * below." in render_text(result_of(one), width=160)

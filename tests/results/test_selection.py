@@ -51,3 +51,12 @@ def test_given_ids_count_once_and_keep_their_order() -> None:
     selected = SelectedRows.given(["b", "a", "b"], "said so")
     assert selected.ids == ("b", "a")
     assert {row.reason for row in selected.rows} == {"said so"}
+
+
+def test_ids_as_other_editors_save_them(tmp_path: Path) -> None:
+    listed = tmp_path / "ids.txt"
+    listed.write_bytes(b"\xef\xbb\xbf0123456789abcdef\r\n")
+    assert listed_rows(listed).ids == ("0123456789abcdef",)
+    listed.write_bytes("0123456789abcdef\r\n".encode("utf-16"))
+    with pytest.raises(InputError, match="is not UTF-8"):
+        listed_rows(listed)

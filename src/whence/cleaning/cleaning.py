@@ -134,9 +134,16 @@ def undo_clean(manifest: str | Path, out: str | Path | None = None) -> Path:
 
     Text comes back byte for byte (of .gz, the unpacked text); a table with equal rows under its schema.
 
-    Raises InputError: `out` is there already; DataError: no manifest, or an output that has changed since.
+    Raises InputError: `out` is there already, or the source was a pattern and there is no `out`; DataError: no
+        manifest, or an output that has changed since.
     """
     record = read_clean_manifest(Path(manifest))
+    if out is None and glob.has_magic(record.source) and not Path(record.source).exists():
+        raise InputError(
+            f"The data were {record.source}, several files of a pattern.",
+            "They are put back into one new folder.",
+            "Name it with -o FOLDER.",
+        )
     target = Path(out) if out is not None else Path(record.source)
     refuse_existing(target)
     root = Path(record.output)
@@ -150,8 +157,16 @@ def undo_clean(manifest: str | Path, out: str | Path | None = None) -> Path:
 
 
 def refuse_existing(*places: Path) -> None:
-    """Raises InputError for the first of the places that is there already: nothing is ever overwritten."""
+    """Raises InputError for the first place that is there already, or is named twice: nothing is overwritten."""
+    named: set[Path] = set()
     for place in places:
+        if (whole := place.absolute()) in named:
+            raise InputError(
+                f"{place} is named for two of what is written.",
+                "The data, the manifest and the rows taken are files of their own.",
+                "Give other names; without --manifest it is manifest.json beside the data.",
+            )
+        named.add(whole)
         if place.exists():
             raise InputError(f"{place} is there already.", "whence clean overwrites nothing.", "Give another name.")
 

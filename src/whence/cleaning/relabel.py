@@ -12,7 +12,10 @@ from whence.errors import InputError
 
 def relabel_with(command: str) -> Callable[[Mapping[str, object]], Mapping[str, object] | None]:
     """A hook that hands each row to a command as one JSON object, and takes one back; empty output drops the row."""
-    words = shlex.split(command)
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise InputError(f"--relabel {command!r} cannot be read: {error}.", "Expected a command.", "") from error
     if not words:
         raise InputError("--relabel is empty.", "Expected a command.", 'For example --relabel "python relabel.py".')
 
@@ -39,6 +42,11 @@ def relabel_with(command: str) -> Callable[[Mapping[str, object]], Mapping[str, 
             raise InputError(
                 "--relabel wrote JSON that is no object.", "Expected the row's columns.", f"The row was {row[:200]}"
             )
-        return answer
+        return None if answer is None else {name: _kept(columns.get(name), value) for name, value in answer.items()}
 
     return relabelled
+
+
+def _kept(old: object, new: object) -> object:
+    """The value of the row where the command gave it back as it was told: JSON has no dates and no decimals."""
+    return old if json.dumps(old, default=str) == json.dumps(new) else new

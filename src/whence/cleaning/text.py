@@ -170,14 +170,16 @@ def _array_edits(path: Path, lines: Sequence[int], replacements: Mapping[int, Ma
     """Edits in a JSON array, whose text is held whole, as the reader holds it. A row's comma goes with it."""
     with open_text(path) as file:
         text = file.read().decode("utf-8")
-    spans = _array_spans(text)
+    mark = len(text) - len(text.removeprefix("\ufeff"))
+    spans = [ByteSpan(start + mark, end + mark) for start, end in _array_spans(text[mark:])]
     gone = {line for line in lines if line not in replacements}
-    last_kept = max(line for line in range(1, len(spans) + 1) if line not in gone)
+    last_kept = max((line for line in range(1, len(spans) + 1) if line not in gone), default=0)
     edits = {}
     for line in lines:
         start, end = spans[line - 1]
         if line in gone:
-            start, end = (start, spans[line].start) if line < last_kept else (spans[line - 2].end, end)
+            before = spans[line - 2].end if line > 1 else start
+            start, end = (start, spans[line].start) if line < last_kept else (before, end)
         new = json.dumps(replacements[line], ensure_ascii=False) if line in replacements else ""
         at = len(text[:start].encode("utf-8"))
         edits[line] = Edit(at, text[start:end].encode("utf-8"), new.encode("utf-8"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +12,13 @@ import typer
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
 from whence.cli.tracing import audit_group, group_outputs, moved, trace_now
-from whence.errors import InputError
+from whence.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from whence.confirmation import Confirmation
+    from whence.data import Example
     from whence.index import Manifest
     from whence.results import AuditResult, SelectedRows, TraceResult
     from whence.trace import Query
@@ -84,7 +87,6 @@ def confirm(
     """
     from whence.confirmation import RESULT
     from whence.confirmation import confirm as retrain
-    from whence.data import read_examples
     from whence.index import require_manifest
     from whence.results import group_rows
     from whence.trace import Tracer
@@ -138,7 +140,7 @@ def confirm(
             seeds=seeds,
             controls=_controls(control),
             paraphrases=others,
-            held_out=list(read_examples(held_out)) if held_out is not None else None,
+            held_out=_held_out(held_out, made_from.data.columns) if held_out is not None else None,
             trainer=trainer,
             min_drop=min_drop,
             max_new_tokens=max_new_tokens,
@@ -149,6 +151,16 @@ def confirm(
     places = [out / RESULT, *(_write_marked(traced, found, html, json, show_text=not no_text) if traced else [])]
     if not quiet:
         typer.echo(f"written: {', '.join(map(str, places))}", err=True)
+
+
+def _held_out(path: Path, columns: Mapping[str, str] | None) -> list[Example]:
+    """The rows of --held-out, by the index's own columns where the file has them."""
+    from whence.data import read_examples
+
+    if columns is not None:
+        with contextlib.suppress(DataError):
+            return list(read_examples(path, columns=columns))
+    return list(read_examples(path))
 
 
 def _asked(index: Path, queries: Path | None, of_audit: tuple[AuditResult, int] | None, *, quiet: bool) -> list[Query]:

@@ -383,4 +383,6 @@ def read_template(path: Path | None) -> str | None:
         return PLAIN_TEMPLATE
     if not path.is_file():
         raise InputError(f"There is no template file at {path}.", "Expected a Jinja chat template.", "Check the path.")
-    return path.read_text("utf-8")
+    from whence.files import read_text
+
+    return read_text(path)

@@ -159,7 +159,7 @@ def _group(audit: AuditResult, group: AuditGroup, show_text: bool) -> Iterator[s
     yield from table(of_rows, listed)
     if len(group.rows) > SHOWN_ROWS:
         yield from ("", f"{rows(len(group.rows) - SHOWN_ROWS)} more; the JSON has all of them.")
-    yield from ("", "Go on with this group:", "", "```", *hand_over(audit, group), "```", "")
+    yield from ("", "Go on with this group:", "", *fence("\n".join(hand_over(audit, group))), "")
 
 
 def _without_cause(audit: AuditResult) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whence.errors import InputError
+from whence.files import read_text
 from whence.results.audit_result import AuditResult
 from whence.results.trace_result import TraceResult
 
@@ -126,7 +127,7 @@ def listed_rows(path: Path) -> SelectedRows:
     """The ids of a file, one a line. Raises InputError for a missing file and for a line that is no id."""
     if not path.is_file():
         raise InputError(f"There is no file of ids at {path}.", "Expected one id a line.", "Check the path.")
-    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     for number, line in enumerate(lines, 1):
         if line and not ID.fullmatch(line):
             raise InputError(
