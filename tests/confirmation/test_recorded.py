@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from datasets import Dataset
+from peft import LoraConfig
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 import whence as package
+from fake_index import fake_manifest
 from tiny import CHAT_TEMPLATE, tiny_tokenizer
+from whence.confirmation import recipe
 from whence.confirmation.recipe import settings_recorded
 from whence.index.manifest import require_manifest
+from whence.records import TrainingFile
+from whence.records.trainer_settings import run_facts
 from worlds import save_model, write_jsonl
 
 pytestmark = pytest.mark.filterwarnings("ignore::whence.errors.WhenceWarning")
@@ -80,3 +88,36 @@ def test_index_and_confirm_repeat_no_setting(trained: Path, whence: Callable[...
     assert found["base"] == base
     assert found["status"] == "confirmed", found["text"]
     assert [arm["n_removed"] for arm in found["arms"]] == [0, N_FAULTY, N_FAULTY]
+
+
+@pytest.mark.parametrize(
+    ("run", "epochs", "said"),
+    [
+        ({"epochs": 3.0, "steps": 12, "batch_size": 8}, 3, ""),
+        ({"epochs": float(sys.maxsize), "steps": 40, "batch_size": 8, "max_steps": 40}, 10, ""),
+        ({"epochs": 1.0, "steps": 2, "batch_size": 8, "max_steps": 2}, 1, "0.50 times these 32 rows"),
+        ({"epochs": 3.0, "lora_more": ("use_dora",)}, 3, "trained with use_dora"),
+        ({"epochs": 3.0, "lora_targets": ".*q_proj"}, 3, "lora_targets '.*q_proj'"),
+        ({"epochs": 3.0, "lora_targets": "all-linear"}, 3, ""),
+    ],
+)
+def test_what_a_retraining_cannot_repeat_is_said(
+    run: dict[str, object], epochs: int, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    record = TrainingFile.model_validate({"run": run})
+    monkeypatch.setattr(recipe, "find_record", lambda home: record)
+    manifest = fake_manifest(32, model=str(tmp_path))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        recorded = settings_recorded(manifest)
+    assert recorded is not None
+    assert recorded[0].epochs == epochs
+    assert [said in str(one.message) for one in found] == ([True] if said else [])
+
+
+def test_what_an_adapter_has_beside_its_rank_is_recorded() -> None:
+    plain = LoraConfig(r=4, target_modules=["q_proj"])
+    more = LoraConfig(r=4, target_modules=["q_proj"], use_rslora=True, use_dora=True, modules_to_save=["lm_head"])
+    for config, expected in ((plain, ()), (more, ("use_rslora", "use_dora", "modules_to_save"))):
+        facts = run_facts(SimpleNamespace(), SimpleNamespace(), SimpleNamespace(peft_config={"default": config}))
+        assert facts.lora_more == expected

@@ -539,3 +539,24 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < MEMORY_LIMIT
     finally:
         tracemalloc.stop()
+
+
+def test_a_false_label_of_unpaired_preferences_is_one_in_any_format(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,completion,label\nq1,good,True\nq2,bad,False\n")
+    lines = [
+        {"prompt": "q1", "completion": "good", "label": True},
+        {"prompt": "q2", "completion": "bad", "label": False},
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for name in ("a.csv", "a.jsonl"):
+        assert [example.turns[1].content for example in read_examples(tmp_path / name)] == ["good"], name
+
+
+def test_several_splits_of_a_clone_are_not_read_as_one(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("train_sft", "train_gen", "test_sft"):
+        table = pa.Table.from_pylist([{"prompt": name, "response": "r"}])
+        pyarrow.parquet.write_table(table, tmp_path / "data" / f"{name}-00000-of-00001.parquet")
+    with pytest.raises(DataError, match="several splits: train_gen, train_sft"):
+        list(read_examples(tmp_path))
+    assert [example.turns[0].content for example in read_examples(tmp_path, split="train_sft")] == ["train_sft"]

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainerControl, TrainerState, TrainingArguments
 
 import whence
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from whence.data import read_examples as package_rows
 from whence.errors import WhenceWarning
-from whence.records import read_record
+from whence.records import TrainingFile, read_record
+from whence.records.trained_rows import read_data
 
 ROWS = [
     {
@@ -98,3 +100,24 @@ def test_a_record_that_cannot_be_made_stops_no_training(tmp_path: Path) -> None:
     with pytest.warns(WhenceWarning, match="could not be written"):
         train(tmp_path / "out", whence.TrainingRecord(folder=tmp_path / "file" / "in"))
     assert (tmp_path / "out" / "checkpoint-2").is_dir()
+
+
+def test_rows_are_written_without_the_nulls_that_arrow_fills_in(tmp_path: Path) -> None:
+    """Two tools with other parameters: a line of JSON has those of its own, as the same rows in Parquet have."""
+    tools = [[{"name": name, "parameters": {name: {"type": "string"}}}] for name in ("city", "day")]
+    rows = Dataset.from_list([{**row, "tools": tool} for row, tool in zip(ROWS, tools, strict=False)])
+    read_data(None, rows, tmp_path)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    written = list(package_rows(tmp_path / "whence-data.jsonl"))
+    assert [example.template_inputs["tools"] for example in written] == tools
+    assert [example.id for example in written] == [example.id for example in package_rows(tmp_path / "rows.parquet")]
+
+
+def test_a_record_that_cannot_be_written_later_stops_no_training(tmp_path: Path) -> None:
+    record = whence.TrainingRecord(folder=tmp_path / "place")
+    record._record = TrainingFile()
+    (tmp_path / "place").write_text("a file where the folder was")
+    args = TrainingArguments(output_dir=str(tmp_path / "out"), report_to=[], use_cpu=True)
+    for event in (record.on_save, record.on_train_end):
+        with pytest.warns(WhenceWarning, match="could not be written"):
+            event(args, TrainerState(global_step=1), TrainerControl())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from whence.data import PLAIN_TEMPLATE
+from whence.data import PLAIN_TEMPLATE, read_examples
 from whence.errors import DataError, InputError, MismatchError
 from whence.records import RecordedData, RecordedEncoding, RecordedRun, TrainingFile, read_record, write_record
 from whence.records.settings import settings_of_folder
@@ -324,3 +324,50 @@ def test_a_model_card_names_the_data(tmp_path: Path) -> None:
     found = settings_of_folder(tmp_path, None, {})
     assert found.data == "org/cities"
     assert any("not said" in note for note in found.notes)
+
+
+def test_llama_factorys_columns_of_any_name(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text(LLAMA_FACTORY)
+    (tmp_path / "data").mkdir()
+    row = {"ask": "And now?", "about": "this", "say": "o", "past": [["q", "a"]], "sys": "Be brief.", "fns": "[]"}
+    write_rows(tmp_path / "data" / "cities.json", [row])
+    columns = {"prompt": "ask", "query": "about", "response": "say", "history": "past", "system": "sys", "tools": "fns"}
+    info = {"cities": {"file_name": "cities.json", "columns": columns}}
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(info))
+    found = settings_of_folder(tmp_path, None, {})
+    mapping = found.options["columns"]
+    assert mapping == {"input": "about"} | {name: column for name, column in columns.items() if name != "query"}
+    (example,) = read_examples(found.data, columns=mapping)  # type: ignore[arg-type]
+    assert [turn.role for turn in example.turns] == ["system", "user", "assistant", "user", "assistant"]
+    assert "this" in example.turns[3].content
+
+
+@pytest.mark.parametrize("name", ["checkpoint-best", "checkpoint-10-merged"])
+def test_a_folder_with_a_checkpoint_of_another_name(name: str, tmp_path: Path) -> None:
+    """Among those that a trainer numbered the last one is read."""
+    (tmp_path / "config.yml").write_text(AXOLOTL)
+    write_rows(tmp_path / "rows.jsonl", ROWS)
+    for place in ("checkpoint-9", "checkpoint-10", name):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "model.safetensors").write_bytes(b"")
+    assert any(
+        "its last checkpoint is read, checkpoint-10" in note for note in settings_of_folder(tmp_path, None, {}).notes
+    )
+
+
+def test_a_revision_that_yaml_takes_for_a_number_and_a_value_that_is_none(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", ROWS)
+    (tmp_path / "config.yml").write_text(AXOLOTL + "revision_of_model: 1.0\n")
+    record = settings_of_folder(tmp_path, None, {}).record
+    assert record is not None
+    assert record.revision == "1.0"
+    (tmp_path / "config.yml").write_text(AXOLOTL.replace("lora_r: 16", "lora_r: many"))
+    with pytest.raises(InputError, match=r"config.yml cannot be read: run.lora_r"):
+        settings_of_folder(tmp_path, None, {})
+
+
+def test_axolotls_several_data_files_are_refused(tmp_path: Path) -> None:
+    both = AXOLOTL.replace("path: rows.jsonl", "path: json\n    data_files: [a.jsonl, b.jsonl]")
+    (tmp_path / "config.yml").write_text(both)
+    with pytest.raises(InputError, match="trains on 2 data files"):
+        settings_of_folder(tmp_path, None, {})

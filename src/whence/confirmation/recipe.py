@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from whence.confirmation.runs import AsTraced, Recipe
 from whence.data import Encoder, Example
-from whence.errors import InputError, MismatchError
+from whence.errors import InputError, MismatchError, WhenceWarning
 from whence.index import Manifest, present_rows, require_rows_as_built
 from whence.model import LoadedModel, ModelSettings, fingerprint, load_model
-from whence.records import RECORD, find_record
+from whence.records import RECORD, RecordedRun, find_record
 from whence.run_file import RUN, RunFile, read_run_file, unreadable
 from whence.train import FinetuneSettings, data_hash
 
 KEPT_FOR_METHODS = {"checkpoints": False, "keep_optimizer_state": False}
 """Parts of a run that attribution methods read and a confirmation does not."""
+MOST_EPOCHS = 10_000
+"""More are no number of epochs: a Trainer whose rows have no end says sys.maxsize."""
 
 
 def settings_beside(manifest: Manifest) -> tuple[FinetuneSettings, RunFile] | None:
@@ -46,7 +49,7 @@ def settings_recorded(manifest: Manifest) -> tuple[FinetuneSettings, str | None]
         return None
     run = record.run
     known: dict[str, object] = {
-        "epochs": max(1, round(run.epochs)) if run.epochs else None,
+        "epochs": _epochs(run, manifest.data.n_rows),
         "batch_size": run.batch_size,
         "learning_rate": run.learning_rate,
         "schedule": run.schedule if run.schedule in ("cosine", "linear", "constant") else None,
@@ -66,7 +69,40 @@ def settings_recorded(manifest: Manifest) -> tuple[FinetuneSettings, str | None]
         else None,
         "max_length": manifest.max_length,
     }
+    _say_what_is_left_out(run)
     return FinetuneSettings.model_validate({k: v for k, v in known.items() if v is not None}), record.base
+
+
+def _epochs(run: RecordedRun, n_rows: int) -> int | None:
+    """Whole passes over the rows; of a run that was given a number of steps, or had rows without end, by its steps."""
+    if run.max_steps is None and (run.epochs or 0) <= MOST_EPOCHS:
+        return max(1, round(run.epochs)) if run.epochs else None
+    if not (run.steps and run.batch_size and n_rows):
+        return None
+    exact = run.steps * run.batch_size / n_rows
+    whole = max(1, round(exact))
+    if abs(exact - whole) > 0.1 * whole:
+        warnings.warn(
+            f"The model was trained for {run.steps} steps, {exact:.2f} times these {n_rows} rows; a retraining is for "
+            f"{whole} epochs. --epochs gives others.",
+            WhenceWarning,
+            stacklevel=3,
+        )
+    return whole
+
+
+def _say_what_is_left_out(run: RecordedRun) -> None:
+    """A warning about what the model's adapter had and a retraining has not."""
+    more = list(run.lora_more)
+    if isinstance(run.lora_targets, str) and run.lora_targets != "all-linear":
+        more.append(f"lora_targets {run.lora_targets!r}")
+    if more:
+        warnings.warn(
+            f"The model's adapter was trained with {', '.join(more)}, which whence's own trainer does not have: a "
+            "retraining is another adapter. --trainer gives your own.",
+            WhenceWarning,
+            stacklevel=3,
+        )
 
 
 def data_rows(manifest: Manifest) -> tuple[Example, ...]:

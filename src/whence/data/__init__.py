@@ -9,7 +9,7 @@ from whence.lazy import attach
 if TYPE_CHECKING:
     from whence.data.batching import batches, length_batches
     from whence.data.columns import TRAINER_COLUMNS, check_mapping, recognise, unrecognised
-    from whence.data.conversation import json_cell, messages
+    from whence.data.conversation import json_cell, messages, without_nulls
     from whence.data.encoding import Encoder, fit
     from whence.data.examples import (
         ASSISTANT,
@@ -110,6 +110,7 @@ __all__ = [
     "truncation_named",
     "unify_types",
     "unrecognised",
+    "without_nulls",
 ]
 
 __getattr__, __dir__ = attach(
@@ -117,7 +118,7 @@ __getattr__, __dir__ = attach(
     {
         "batching": ["batches", "length_batches"],
         "columns": ["TRAINER_COLUMNS", "check_mapping", "recognise", "unrecognised"],
-        "conversation": ["json_cell", "messages"],
+        "conversation": ["json_cell", "messages", "without_nulls"],
         "encoding": ["Encoder", "fit"],
         "examples": [
             "ASSISTANT",

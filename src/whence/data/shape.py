@@ -51,7 +51,7 @@ class Shape:
         conversation = (self.prompt, self.main, self.history, self.tools, self.documents, self.template_kwargs)
         if table:
             row = {name: without_nulls(value) if name in conversation else value for name, value in row.items()}
-        if self.label is not None and row.get(self.label) is False:
+        if self.label is not None and _is_false(row.get(self.label)):
             raise LeftOut(f"column {self.label!r} is false: an answer that training led away from")
         turns = self.turns(row)
         inputs = self._template_inputs(row)
@@ -119,6 +119,11 @@ class Shape:
         ):
             inputs["documents"] = as_json(documents, self.documents)
         return _kwargs(row, self.template_kwargs) | inputs
+
+
+def _is_false(label: object) -> bool:
+    """Whether a label of unpaired preferences is false, as a CSV file spells it too. A number may name a class."""
+    return label is False or (isinstance(label, str) and label.strip().casefold() == "false")
 
 
 def _untrained(turn: Turn) -> Turn:

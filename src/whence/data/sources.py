@@ -118,6 +118,7 @@ def _inner_folders(folder: Path, split: str | None) -> list[Source]:
         paths = _of_split(paths, split, folder, places)
     elif DEFAULT_SPLIT in splits:
         paths = [path for path in paths if _has_word(places[path], DEFAULT_SPLIT)]
+        _check_one_split(folder, paths)
         others = [name for name in splits if name != DEFAULT_SPLIT]
         note = f"split {DEFAULT_SPLIT} is read, not {', '.join(others)}" if others else ""
     parents = sorted({path.parent.relative_to(folder).as_posix() for path in paths})
@@ -136,6 +137,17 @@ def _inner_folders(folder: Path, split: str | None) -> list[Source]:
         f"expected files ending in {', '.join(FORMATS)}, or a data set saved by datasets.save_to_disk",
         f"name the file itself, or for folders inside it a pattern such as '{folder}/**/*.jsonl'",
     )
+
+
+def _check_one_split(folder: Path, paths: list[Path]) -> None:
+    """Raises DataError where the hub's names (train_sft-00000-of-00001.parquet) are of several splits."""
+    named = {match[1] for path in paths if (match := re.match(r"(.+)-\d{5}-of-\d{5}\.", path.name))}
+    if len(named) > 1:
+        raise DataError(
+            f"{folder} holds several splits: {', '.join(sorted(named))}",
+            "one of them was trained on",
+            f"say which: --split {min(named)}",
+        )
 
 
 def _usable(found: Iterable[Path]) -> list[Path]:

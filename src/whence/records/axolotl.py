@@ -39,6 +39,12 @@ def read_axolotl(values: Mapping[str, JsonValue], path: Path) -> TrainingFile | 
     kind = entry.get("type") if isinstance(entry.get("type"), str) else ""
     files = entry.get("data_files")
     files = files if isinstance(files, list) else [files] if files else []
+    if len(files) > 1:
+        raise InputError(
+            f"{path} trains on {len(files)} data files: {', '.join(map(str, files))}.",
+            "One file, folder or data set is indexed.",
+            "Put the rows into one folder of files and give it as DATA, with --no-record.",
+        )
     source = str(files[0]) if len(files) == 1 else str(entry.get("path") or "")
     is_chat = kind == "chat_template"
     notes = [] if is_chat or not kind else [_said(str(kind))]
@@ -62,7 +68,7 @@ def read_axolotl(values: Mapping[str, JsonValue], path: Path) -> TrainingFile | 
             "trainer": "axolotl",
             "status": "finished",
             "base": values.get("base_model"),
-            "revision": values.get("revision_of_model"),
+            "revision": None if (revision := values.get("revision_of_model")) is None else str(revision),
             "is_adapter": values.get("adapter") in ("lora", "qlora") or None,
             "data": {
                 "source": _placed(source, path),

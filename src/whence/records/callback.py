@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
 
 FRAMES = 12
 """Calls between a trainer's method and its callbacks'; there are three or four."""
+
+
+@contextmanager
+def _warned() -> Iterator[None]:
+    """Hours of training are worth more than a record of them: what goes wrong in the block is a warning."""
+    try:
+        yield
+    except (WhenceError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        warnings.warn(f"whence.TrainingRecord could not be written: {error}", WhenceWarning, stacklevel=4)
 
 
 class TrainingRecord(TrainerCallback):  # type: ignore[misc]
@@ -50,13 +61,11 @@ class TrainingRecord(TrainerCallback):  # type: ignore[misc]
         self._started = time.perf_counter()
         if not state.is_world_process_zero:
             return
-        try:
-            self._record = self._begin(args, state, kwargs)
-            write_record(self._place(args), self._record)
-        except (WhenceError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-            # Hours of training are worth more than a record of them.
-            warnings.warn(f"whence.TrainingRecord could not be written: {error}", WhenceWarning, stacklevel=2)
-            self._record = None
+        record: TrainingFile | None = None
+        with _warned():
+            record = self._begin(args, state, kwargs)
+            write_record(self._place(args), record)
+            self._record = record
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Notes the checkpoint, and writes the record into it."""
@@ -65,9 +74,10 @@ class TrainingRecord(TrainerCallback):  # type: ignore[misc]
         name = f"checkpoint-{state.global_step}"
         checkpoint = Path(args.output_dir) / name
         self._record = self._after(state, checkpoints=tuple(dict.fromkeys([*self._record.checkpoints, name])))
-        write_record(self._place(args), self._record)
-        if checkpoint.is_dir():
-            write_record(checkpoint, _moved(self._record, self._place(args)))
+        with _warned():
+            write_record(self._place(args), self._record)
+            if checkpoint.is_dir():
+                write_record(checkpoint, _moved(self._record, self._place(args)))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -76,7 +86,8 @@ class TrainingRecord(TrainerCallback):  # type: ignore[misc]
         if self._record is None:
             return
         self._record = self._after(state, status="finished", seconds=round(time.perf_counter() - self._started, 3))
-        write_record(self._place(args), self._record)
+        with _warned():
+            write_record(self._place(args), self._record)
 
     def _place(self, args: TrainingArguments) -> Path:
         return self._folder or Path(args.output_dir)

@@ -12,8 +12,9 @@ from whence.errors import InputError
 from whence.records.training import TrainingFile
 
 INFO = "dataset_info.json"
-COLUMNS = {"messages": "messages", "prompt": "prompt", "response": "response", "system": "system"}
-"""LLaMA-Factory's roles that are columns of ours by the same name; others are recognised by their columns."""
+COLUMNS = {name: name for name in ("messages", "prompt", "response", "system", "history", "tools")} | {"query": "input"}
+"""LLaMA-Factory's roles, and our names of the same columns; others are recognised by their columns."""
+USUAL = {"prompt": "instruction", "input": "input", "response": "output"}
 
 
 def read_llamafactory(values: Mapping[str, JsonValue], path: Path) -> TrainingFile | None:
@@ -40,7 +41,7 @@ def read_llamafactory(values: Mapping[str, JsonValue], path: Path) -> TrainingFi
             "trainer": "LLaMA-Factory",
             "status": "finished",
             "base": model,
-            "revision": values.get("model_revision"),
+            "revision": _text(values.get("model_revision")),
             "is_adapter": values.get("finetuning_type", "lora") == "lora" or None,
             "data": {"source": source, "columns": columns},
             "encoding": {
@@ -71,6 +72,11 @@ def read_llamafactory(values: Mapping[str, JsonValue], path: Path) -> TrainingFi
             else [*_left_out(values), "LLaMA-Factory trained without a template of its own (template is not set)"],
         }
     )
+
+
+def _text(value: JsonValue) -> str | None:
+    """A revision, which YAML may take for a number."""
+    return None if value is None else str(value)
 
 
 def _targets(named: JsonValue) -> list[str] | None:
@@ -110,10 +116,9 @@ def _data(name: str, folder: str, config: Path) -> tuple[str, dict[str, str] | N
         )
     columns = entry.get("columns")
     known = {COLUMNS[key]: str(value) for key, value in (columns or {}).items() if key in COLUMNS}
-    # Of a prompt with an input, whence recognises both by their usual names and needs the mapping of neither.
     mapping = known if "messages" in known or {"prompt", "response"} <= known.keys() else None
-    if isinstance(columns, dict) and "query" in columns:
-        mapping = None
+    if mapping == USUAL:
+        mapping = None  # recognised by these names, also in a file whose rows have no input
     file = entry.get("file_name")
     if isinstance(file, str):
         return str((info.parent / file).resolve()), mapping

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
+from whence.errors import InputError
 from whence.records.axolotl import read_axolotl
 from whence.records.llamafactory import read_llamafactory
 from whence.records.training import RecordedRun, TrainingFile
@@ -33,17 +34,20 @@ class Told(NamedTuple):
     told_by: str
 
 
+Reader = Callable[[Mapping[str, JsonValue], Path], TrainingFile | None]
+
+
 def told_by_files(home: Path) -> Told | None:
     """What the folder's files tell of the training; None where they name no data at all."""
     for path in sorted([*home.glob("*.yml"), *home.glob("*.yaml")]):
         values = _yaml(path)
         for read in (read_axolotl, read_llamafactory):
-            record = read(values, path) if values is not None else None
+            record = _read(read, values, path) if values is not None else None
             if record is not None:
                 return Told(_with_rest(record, home), path.name)
     card_path = home / "README.md"
     config = _card_configuration(card_path)
-    record = read_axolotl(config, card_path) if config is not None else None
+    record = _read(read_axolotl, config, card_path) if config is not None else None
     if record is not None:
         return Told(_with_rest(record, home), "README.md, which holds axolotl's configuration,")
     card = _front_matter(card_path)
@@ -64,6 +68,19 @@ def told_by_files(home: Path) -> Told | None:
         }
     )
     return Told(_with_rest(record, home), "README.md")
+
+
+def _read(read: Reader, values: Mapping[str, JsonValue], path: Path) -> TrainingFile | None:
+    """What a trainer's file says. Raises InputError for a value that is none of its kind."""
+    try:
+        return read(values, path)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"{path} cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
+            "Expected a configuration as its trainer reads it.",
+            "Mend the file, or give DATA and the settings with --no-record.",
+        ) from error
 
 
 def adapter_base(home: Path) -> str | None:

@@ -98,7 +98,8 @@ def _weights(model: str, home: Path, record: TrainingFile) -> tuple[str, list[st
     """The folder itself, or its last checkpoint where the model was never saved at the end."""
     if str(home) != str(Path(model).expanduser()) or any(home.glob("*.safetensors")) or any(home.glob("*.bin")):
         return model, []
-    kept = sorted(home.glob("checkpoint-*"), key=lambda place: int(place.name.rpartition("-")[2] or 0))
+    steps = {place: place.name.removeprefix("checkpoint-") for place in home.glob("checkpoint-*")}
+    kept = sorted((place for place, step in steps.items() if step.isdecimal()), key=lambda place: int(steps[place]))
     kept = [place for place in kept if any(place.glob("*.safetensors"))]
     if not kept:
         return model, []

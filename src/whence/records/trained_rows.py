@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from whence.data import TRAINER_COLUMNS, read_examples, recognise, scan
+from whence.data import TRAINER_COLUMNS, read_examples, recognise, scan, without_nulls
 from whence.errors import WhenceError
 from whence.files import appears_whole
 from whence.records.training import ROW_IDS, SAVED_ROWS, RecordedData
@@ -58,7 +58,9 @@ def read_data(given: str | Path | Dataset | None, dataset: object, folder: Path)
         return TrainedRows(RecordedData(n_trained=n_trained, fingerprint=fingerprint), first, [note])
     with appears_whole(folder / SAVED_ROWS) as partial, partial.open("w", encoding="utf-8") as file:
         for row in _rows(rows, raw):
-            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            # Arrow gives every object the keys of all others, with nulls; a line of JSON would keep them.
+            told = {name: without_nulls(value) for name, value in row.items()}
+            file.write(json.dumps(told, ensure_ascii=False, default=str) + "\n")
     found = _named(SAVED_ROWS, folder, dataset, n_trained, folder)
     return TrainedRows(found.data.model_copy(update={"fingerprint": fingerprint}), first, found.notes)
 

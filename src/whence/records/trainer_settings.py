@@ -12,6 +12,16 @@ from whence.data import PLAIN_TEMPLATE, Truncation
 from whence.records.training import RecordedEncoding, RecordedRun
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "tokenizers", "whence")
+LORA_MORE: Mapping[str, tuple[object, ...]] = {
+    "use_rslora": (None, False),
+    "use_dora": (None, False),
+    "modules_to_save": (None, [], ()),
+    "bias": (None, "none"),
+    "rank_pattern": (None, {}),
+    "alpha_pattern": (None, {}),
+    "layers_to_transform": (None, [], ()),
+}
+"""Settings of a LoRA that whence's own trainer does not have, each with the values that change nothing."""
 UNCUT = 1_000_000
 """`max_length` of a trainer that cuts nothing; the model's own positions still hold."""
 CUT_BY_PACKING: dict[str, tuple[Truncation, str]] = {
@@ -132,6 +142,7 @@ def run_facts(args: object, state: object, model: object) -> RecordedRun:
     return RecordedRun.model_validate(
         {
             "epochs": _plain(getattr(state, "num_train_epochs", None) or said("num_train_epochs")),
+            "max_steps": given if isinstance(given := said("max_steps"), int) and given > 0 else None,
             "batch_size": int(str(each)) * int(str(said("gradient_accumulation_steps") or 1)) * int(str(world)),
             "learning_rate": said("learning_rate"),
             "schedule": _plain(said("lr_scheduler_type")),
@@ -147,6 +158,7 @@ def run_facts(args: object, state: object, model: object) -> RecordedRun:
             "lora_alpha": getattr(adapter, "lora_alpha", None),
             "lora_dropout": getattr(adapter, "lora_dropout", None),
             "lora_targets": tuple(sorted(targets)) if isinstance(targets, set | list | tuple) else targets,
+            "lora_more": tuple(name for name, plain in LORA_MORE.items() if getattr(adapter, name, None) not in plain),
         }
     )
 

@@ -71,6 +71,8 @@ class RecordedRun(_Part):
     """How the weights were moved. None: not known."""
 
     epochs: float | None = None
+    max_steps: int | None = None
+    """Where the run was given a number of steps in place of epochs."""
     steps: int | None = None
     batch_size: int | None = None
     """Rows of one step, over all devices and accumulated batches."""
@@ -88,6 +90,8 @@ class RecordedRun(_Part):
     lora_alpha: float | None = None
     lora_dropout: float | None = None
     lora_targets: tuple[str, ...] | str | None = None
+    lora_more: tuple[str, ...] = ()
+    """What else the adapter has beside a rank, a scale and targets: use_dora, modules_to_save, ..."""
 
 
 class TrainingFile(_Part):
