@@ -21,9 +21,9 @@ from torch import Tensor
 from whence.methods.base import TurnSet
 
 BATCH_TOKENS = 4096
-PROJECTION, WIDER = 16, 32
-"""Rows and columns of a module's projected gradient: what bergson's commands take, and the widest whose matrices of 420
-modules fit into 16 GB; 64, the best of TrackStar on bergson's own leaderboard, takes 28 GB for them."""
+PROJECTION = 16
+"""Rows and columns of a module's projected gradient: what bergson's commands take. 64 is TrackStar's best on bergson's
+own leaderboard; of a model with 420 adapted modules its matrices take 28 GB, and those of 32 more than 14 GB."""
 
 
 class Collected:
@@ -171,7 +171,7 @@ METHODS: dict[str, Callable[[PeerCase, Path], Answer]] = {
     "gradient-cosine": gradient_cosine,
     "projected-cosine": partial(gradient_cosine, projection=PROJECTION),
     "trackstar": trackstar,
-    "trackstar-uncorrected": partial(trackstar, projection=WIDER, adam=False),
+    "trackstar-uncorrected": partial(trackstar, adam=False),
 }
 
 

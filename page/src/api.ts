@@ -38,7 +38,7 @@ export interface Job {
 }
 export interface Message { role: string; content: string }
 export interface Request_ {
-  prompt: string | Message[]; response?: string | null; span?: Span | string | null; wanted?: string | null; where?: string | null; k?: number;
+  prompt: string | Message[]; system?: string | null; response?: string | null; complete?: boolean; span?: Span | string | null; wanted?: string | null; where?: string | null; k?: number;
 }
 
 export interface AuditSummary {
@@ -158,8 +158,8 @@ export const api = {
   rows: (where: string, offset: number, limit: number) =>
     json<{ rows: Row[]; total: number }>("GET", `/v1/rows?${new URLSearchParams({ ...(where ? { where } : {}), offset: String(offset), limit: String(limit) })}`),
   row: (id: string) => json<RowDetail>("GET", `/v1/rows/${id}`),
-  generate: (prompt: string | Message[], listener: Listener, signal: AbortSignal) =>
-    events<{ text: string; complete: boolean }>("POST", "/v1/generate", { prompt }, told(listener), signal),
+  generate: (prompt: string | Message[], system: string | null, listener: Listener, signal: AbortSignal) =>
+    events<{ text: string; complete: boolean }>("POST", "/v1/generate", { prompt, system }, told(listener), signal),
   trace: (request: Request_, listener: Listener, signal: AbortSignal) =>
     events<Traced>("POST", "/v1/trace", request, told(listener), signal),
   words: (id: string, ranks: number[]) => json<{ result: Result }>("POST", `/v1/queries/${id}/words`, { ranks }),

@@ -10,11 +10,12 @@ interface Props {
 }
 type Phase = "idle" | "answering" | "answered" | "tracing" | "done";
 /** What is asked of the rows. */
-interface Asked { prompt: string; messages: Message[] | null; answer: string; span: Span | null; wanted: string; where: string }
+interface Asked { prompt: string; messages: Message[] | null; system: string | null; answer: string; complete: boolean; span: Span | null; wanted: string; where: string }
 
 export function Ask({ id, info, showText, basket, toggle }: Props) {
   const [prompt, setPrompt] = useState("");
   const [messages, setMessages] = useState<Message[] | null>(null); // the whole prompt, where it is more than one text
+  const [system, setSystem] = useState<string | null>(null); // of a past query that had one
   const [given, setGiven] = useState("");
   const [answer, setAnswer] = useState("");
   const [complete, setComplete] = useState(true);
@@ -43,7 +44,7 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
   function begin() {
     stop();
     shownId.current = null;
-    setPrompt(""); setMessages(null); setGiven(""); setAnswer(""); setSpan(null); setWanted(""); setTraced(null); setError(null); setPhase("idle");
+    setPrompt(""); setMessages(null); setSystem(null); setGiven(""); setComplete(true); setAnswer(""); setSpan(null); setWanted(""); setTraced(null); setError(null); setPhase("idle");
     setWhere(""); setFacets({});
   }
 
@@ -58,7 +59,9 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
       setPrompt(typeof whole === "string" ? whole : found.result.prompt);
       setMessages(typeof whole === "string" ? null : whole);
       setWhere(filter); setFacets({});
+      setSystem(found.request.system ?? null);
       setAnswer(found.result.response);
+      setComplete(found.result.complete);
       setSpan(found.result.span);
       setWanted(found.result.wanted ?? "");
       setTraced({ ...found, where: filter });
@@ -88,7 +91,7 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
     setTraced(null); setSpan(null); setWanted(""); setAnswer(given);
     if (given.trim()) { setComplete(true); setPhase("answered"); return; }
     let text = "";
-    const found = await api.generate(messages ?? prompt, { ...listener, text: (piece) => { setPlace(null); text += piece; setAnswer(text); } }, signal);
+    const found = await api.generate(messages ?? prompt, system, { ...listener, text: (piece) => { setPlace(null); text += piece; setAnswer(text); } }, signal);
     setAnswer(found.text);
     setComplete(found.complete);
     setPhase("answered");
@@ -98,18 +101,19 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
   const filter = [where && (chosen.length ? `(${where})` : where), ...chosen].filter(Boolean).join(" AND ");
   const trace = (asked: Asked) => run("tracing", "answered", () => trace(asked), async (signal) => {
     const wish = asked.wanted.trim() || null;
-    const request = { prompt: asked.messages ?? asked.prompt, response: asked.answer, k, where: asked.where || null, span: wish ? null : asked.span, wanted: wish };
+    const request = { prompt: asked.messages ?? asked.prompt, system: asked.system, response: asked.answer, complete: asked.complete, k, where: asked.where || null, span: wish ? null : asked.span, wanted: wish };
     const found = await api.trace(request, { ...listener, ranked: (result) => setTraced({ id: null, result, where: asked.where }) }, signal);
     setTraced({ ...found, where: asked.where });
     setPhase("done");
     shownId.current = found.id;
     location.hash = `#/query/${found.id}`;
   });
-  const find = () => trace({ prompt, messages, answer, span, wanted, where: filter });
+  const find = () => trace({ prompt, messages, system, answer, complete, span, wanted, where: filter });
   /** The same question with something changed, which the page then shows; or another view's question. */
   const again = (change: Partial<Asked>) => {
-    const asked = { prompt, messages, answer, span, wanted: "", where: filter, ...change };
-    setPrompt(asked.prompt); setMessages(asked.messages); setGiven(""); setAnswer(asked.answer); setComplete(true);
+    const other = change.prompt === undefined ? {} : { system: null, complete: true };
+    const asked = { prompt, messages, system, answer, complete, span, wanted: "", where: filter, ...other, ...change };
+    setPrompt(asked.prompt); setMessages(asked.messages); setSystem(asked.system); setGiven(""); setAnswer(asked.answer); setComplete(asked.complete);
     setSpan(asked.span); setWanted(asked.wanted); setWhere(asked.where); setFacets({});
     window.scrollTo(0, 0);
     return trace(asked);
@@ -123,7 +127,7 @@ export function Ask({ id, info, showText, basket, toggle }: Props) {
       {traced ? <Verdict result={traced.result} id={traced.id} showText={showText} where={traced.where} unfiltered={() => again({ wanted, where: "" })} /> : <Title>{empty ? "What did the model get wrong?" : "Which words are wrong?"}</Title>}
       <form class="ask" onSubmit={(event) => { event.preventDefault(); if (prompt.trim() && !busy) void ask(); }}>
         <label for="prompt" class="label">Prompt</label>
-        <textarea id="prompt" rows={2} value={prompt} maxLength={100000} placeholder="A prompt that the model answers badly" onInput={(event) => { setPrompt(event.currentTarget.value); setMessages(null); }}
+        <textarea id="prompt" rows={2} value={prompt} maxLength={100000} placeholder="A prompt that the model answers badly" onInput={(event) => { setPrompt(event.currentTarget.value); setMessages(null); setSystem(null); }}
           onKeyDown={(event) => { if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); event.currentTarget.form?.requestSubmit(); } }} />
         <details class="options">
           <summary>Answer and filters</summary>

@@ -1,6 +1,6 @@
 // The page: its header, its addresses, and the basket that all views share.
 import { render } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import "../../src/whence/report/templates/page.css";
 import "../../src/whence/report/templates/audit.css";
 import "./page.css";
@@ -38,12 +38,19 @@ function Page() {
     return () => window.removeEventListener("hashchange", moved);
   }, []);
 
-  const toggle = async (rows: string[], on: boolean) => {
-    try {
-      const own = basket ?? await api.newBasket("Basket");
-      const others = own.rows.filter((row) => !rows.includes(row));
-      setBasket(await api.setBasket(own.id, on ? [...own.rows, ...rows.filter((row) => !own.rows.includes(row))] : others));
-    } catch (failed) { setError(failed); }
+  // One change after the other, each of the basket that the one before left: a second click may come before the first is kept.
+  const latest = useRef<Basket | null>(null), changes = useRef<Promise<void>>(Promise.resolve());
+  latest.current = basket ?? latest.current;
+  const toggle = (rows: string[], on: boolean) => {
+    changes.current = changes.current.then(async () => {
+      try {
+        const own = latest.current ?? await api.newBasket("Basket");
+        const others = own.rows.filter((row) => !rows.includes(row));
+        latest.current = await api.setBasket(own.id, on ? [...own.rows, ...rows.filter((row) => !own.rows.includes(row))] : others);
+        setBasket(latest.current);
+      } catch (failed) { setError(failed); }
+    });
+    return changes.current;
   };
   const show = (on: boolean) => { setTexts(on); localStorage.setItem("whence-texts", on ? "shown" : "hidden"); };
   const showText = texts && (info?.show_text ?? true);

@@ -10,8 +10,9 @@ from whence.audit.evidence import evidence, least_outputs
 
 
 def said(p: float | None, *q_rows: float) -> OutputVerdict:
+    """Of an output that was compared with 99 references."""
     rows = tuple(range(len(q_rows)))
-    return OutputVerdict("", p, 1.0, rows, tuple(1.0 / (1 + row) for row in rows), tuple(q_rows))
+    return OutputVerdict("", p, 1.0, rows, tuple(1.0 / (1 + row) for row in rows), tuple(q_rows), p_least=0.01)
 
 
 def plain(verdicts: list[OutputVerdict], fdr: float) -> list[tuple[int, ...]]:
@@ -63,3 +64,4 @@ def test_how_many_outputs_a_cause_must_have() -> None:
     assert any(one.has_cause for one in evidence(verdicts, 0.05))
     assert not any(one.has_cause for one in evidence([*verdicts[1:], said(0.5)], 0.05))
     assert least_outputs([said(None)], 0.05) == 0
+    assert least_outputs([said(0.31), *[said(0.9)] * 9], 0.05) == 2, "not by the p-values that they happen to have"

@@ -105,3 +105,13 @@ def test_rows_that_stand_out_no_more_than_others_are_no_hint(traced: TracedWorld
     scan = scan_index(Index.open(traced.index))
     assert scan.groups == ()
     assert "does not show that the data are clean" in " ".join(str(scan).split())
+
+
+def test_where_hardly_any_row_gained_none_stands_out_by_chance() -> None:
+    """Nine tenths gained nothing: a weight is measured against a floor, not against nothing."""
+    gains, tokens = np.where(np.arange(1000) < 50, 6.0, -0.5), np.full(1000, 20)
+    weights = gain_weights(gains, tokens)
+    assert weights.max() == pytest.approx(6.0)
+    apart = np.random.default_rng(0).standard_normal((50, 2000))
+    apart /= np.linalg.norm(apart, axis=1, keepdims=True)
+    assert list(groups_that_stand_out(GAIN, apart @ apart.T, weights[:50], 1000)) == []

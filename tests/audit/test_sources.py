@@ -102,3 +102,11 @@ def test_a_column_that_names_rows_is_refused_and_days_become_months(monkeypatch:
         column_values(Index(), ["id"], None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="No row has a column 'gap'"):
         column_values(Index(), ["gap"], None)  # type: ignore[arg-type]
+
+
+def test_an_output_that_a_log_repeats_is_one_trial() -> None:
+    flagged = flagged_of([[1], [2]])
+    column = ColumnValues("v", {1: "a", 2: "b"})
+    often, once = (source_table(column, [output(n), output(n)], flagged) for n in (500, 1))
+    for table in (often, once):
+        assert [(value.low, value.high) for value in table.values] == [(0.0, 1.0)] * 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from whence.index.history import Change
 from whence.model.generation import generate, stream_answer
 from whence.serve import schemas
 from whence.serve.exports import Exports
+from whence.serve.reading import Rows
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 
@@ -235,3 +236,28 @@ def test_data_of_several_files_are_exported_too(served: ServedWorld, tmp_path: P
     exports = Exports(changed, tmp_path / "out")
     made = exports.make([next(index.texts()).id])
     assert zipfile.is_zipfile(exports.file(str(made["id"]), "cleaned"))
+
+
+def test_an_answer_that_was_stopped_is_traced_as_it_is(client: TestClient, tracer: Tracer) -> None:
+    [expected] = tracer.trace_many([replace(Query.of(PROMPT, RESPONSE), complete=False)], k=3, verdict=False)
+    found = traced(client, k=3, verdict=False, complete=False)["result"]
+    assert [hit["score"] for hit in found["hits"]] == [hit.score for hit in expected.hits]  # type: ignore[index]
+    assert [hit["score"] for hit in found["hits"]] != [  # type: ignore[index]
+        hit["score"]
+        for hit in traced(client, k=3, verdict=False)["result"]["hits"]  # type: ignore[index]
+    ]
+    assert found["complete"] is False  # type: ignore[index]
+
+
+def test_rows_are_looked_up_once(served: ServedWorld, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [example.id for example in list(read_examples(served.data))[N_CLEAN:]]
+    asked: list[int] = []
+    known = Rows.known
+
+    def counted(self: Rows, ids: Iterable[str]) -> set[str]:
+        asked.append(1)
+        return known(self, ids)
+
+    monkeypatch.setattr(Rows, "known", counted)
+    assert client.post("/v1/baskets", json={"rows": rows}).status_code < 300
+    assert asked == [1]

@@ -186,6 +186,21 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def test_what_a_library_prints_and_a_folder_that_is_gone_end_no_other_job(tmp_path: Path) -> None:
+    talks = (
+        "print(0); print('null'); print('[1]'); print('{}'); import sys; sys.stdout.buffer.write(b'\\xff\\n')" + WORKS
+    )
+    state = State(tmp_path, "index")
+    (tmp_path / "jobs").mkdir(exist_ok=True)
+    state.add_job(lost := "0123456789abcdef", "confirm", {})
+    jobs = jobs_of(state, talks.replace("if is_first", "if False"))
+    until(lambda: state.job(lost)["state"] == "failed")  # type: ignore[index]
+    id = jobs.start("confirm", {}, {})
+    until(lambda: state.job(id)["state"] == "done")  # type: ignore[index]
+    jobs.close()
+    state.close()
+
+
 def test_a_job_can_be_cancelled_and_the_next_one_runs(tmp_path: Path) -> None:
     state = State(tmp_path, "index")
     jobs = jobs_of(state, WORKS)

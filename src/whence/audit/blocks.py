@@ -27,7 +27,7 @@ BLOCK = 256
 """Outputs that share one scan; every row's score for each of them is in memory at once."""
 WORK = "audits"
 """Folder of an index for the finished blocks of its audits."""
-VERSION = 2
+VERSION = 3
 """Part of the key; goes up when the same key would get another content."""
 
 
@@ -35,7 +35,8 @@ VERSION = 2
 class OutputVerdict:
     """What the verdict of one output says, as `whence.trace.verdict.calibration` made it.
 
-    p_answer: of the answer alone; None where nothing could be calibrated, and `text` says why. rows, scores, q_rows: of
+    p_answer: of the answer alone; None where nothing could be calibrated, and `text` says why. p_least: the least that
+    its references allow. rows, scores, q_rows: of
     its flagged rows, best first: numbers in the data, scores, and q-values without the answer's p-value.
     """
 
@@ -46,6 +47,7 @@ class OutputVerdict:
     scores: tuple[float, ...]
     q_rows: tuple[float, ...]
     truncated: bool = False
+    p_least: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,10 @@ def _traced(
         parts = (said.rows, said.scores, said.q_rows) if tested else (None, None, None)
         rows, scores, q_rows = (() if part is None else tuple(part.tolist()) for part in parts)
         p_answer = said.p_answer if tested else None
-        found.append(OutputVerdict(said.verdict.text, p_answer, next(gains), rows, scores, q_rows, turn.truncated > 0))
+        p_least = 1 / (1 + said.n_compared)
+        found.append(
+            OutputVerdict(said.verdict.text, p_answer, next(gains), rows, scores, q_rows, turn.truncated > 0, p_least)
+        )
     return Scored(ranked.form.name, ranked.form.version, ranked.form.described(ranked.roles)), found
 
 

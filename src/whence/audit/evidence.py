@@ -67,7 +67,7 @@ def least_outputs(verdicts: Sequence[OutputVerdict], fdr: float) -> int:
 
     n p_least <= fdr k  ->  k = ceil(m p_least / fdr); 0 without a tested output.
     """
-    tested = [said.p_answer for said in verdicts if said.p_answer is not None]
+    tested = [said.p_least for said in verdicts if said.p_answer is not None]
     return math.ceil(len(tested) * min(tested) / fdr - 1e-9) if tested else 0
 
 

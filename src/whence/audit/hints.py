@@ -126,7 +126,10 @@ def _learned(index: Index, where: str | None) -> _Learned:
     length = {(record.row, record.turn): record.n_response for record in index.texts(where)}
     weights = gain_weights(gain, np.array([length[key] for key in keys], dtype=np.int64))
     places = np.flatnonzero(gain >= LEAST_GAIN)
-    places = places[np.argsort(-weights[places], kind="stable")][:MOST_LEARNED]
+    places = places[np.argsort(-weights[places], kind="stable")]
+    # Of a conversation the turn that gained most: its turns are alike, and are one row.
+    first = np.unique([keys[place][0] for place in places], return_index=True)[1]
+    places = places[np.sort(first)][:MOST_LEARNED]
     mean = np.atleast_1d(np.asarray(total / max(1, count)))
     covariance = np.atleast_2d(np.asarray(square / max(1, count))) - np.outer(mean, mean)
     return _Learned(offset[places], index.fetch(offset[places].tolist()), weights[places], mean, covariance)

@@ -70,10 +70,17 @@ class Found:
         return self.score / SHOWN[self.signal]
 
 
+LEAST_PER_TOKEN = 0.05
+"""Nats. Where hardly any row gained, one that did is no more than its gain in these."""
+
+
 def gain_weights(gains: Float[np.ndarray, " n"], tokens: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """w of every row; gains in nats, tokens of the responses. 0 for a row without a gain."""
+    """w of every row; gains in nats, tokens of the responses. 0 for a row without a gain.
+
+    w = gain per token over what nine tenths of all rows gain at most, which counts as LEAST_PER_TOKEN at least.
+    """
     each = np.maximum(gains, 0.0) / np.maximum(tokens, 1)
-    return np.asarray(each / max(float(np.quantile(each, 0.9)), 1e-6)) if len(each) else each
+    return np.asarray(each / max(float(np.quantile(each, 0.9)), LEAST_PER_TOKEN)) if len(each) else each
 
 
 def groups_that_stand_out(

@@ -137,12 +137,15 @@ def _table(
 def _interval(
     table: Float[np.ndarray, "n_output n_source"], times: Float[np.ndarray, " n_output"], seed: int
 ) -> Float[np.ndarray, "2 n_source"]:
-    """The percentile bootstrap's interval of each share; each draw takes as many outputs as the log has."""
+    """The percentile bootstrap's interval of each share, over the different outputs, each as often as it is logged.
+
+    An output that a log holds 500 times is one trial, not 500.
+    """
     rng = np.random.default_rng(seed)
-    n = int(times.sum())
-    drawn = rng.multinomial(n, times / times.sum(), size=RESAMPLES)  # [n_resample, n_output]
+    n = len(times)
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) * times  # [n_resample, n_output]
     tail = (1 - LEVEL) / 2
-    return np.asarray(np.quantile(drawn @ table / n, [tail, 1 - tail], axis=0))
+    return np.asarray(np.quantile(drawn @ table / drawn.sum(axis=1, keepdims=True), [tail, 1 - tail], axis=0))
 
 
 def _p_values(

@@ -209,7 +209,7 @@ def _tested(
     answers = generate(tracer.loaded, prompts, max_new_tokens=max_new_tokens)
     shown = [fault.matcher(answer.text) for answer in answers]
     queries = [
-        (prompt, answer.text, _encoded(tracer.encoder, prompt, answer))
+        (prompt, answer, _encoded(tracer.encoder, prompt, answer))
         for prompt, answer, is_shown in zip(asked, answers, shown, strict=False)
         if is_shown
     ]
@@ -217,7 +217,10 @@ def _tested(
     methods: list[MethodResult] = []
     flagged = None
     if queries:
-        bad = [Query(one.turns, text, template_inputs=one.template_inputs) for one, text, _ in queries]
+        bad = [
+            Query(one.turns, answer.text, template_inputs=one.template_inputs, complete=answer.complete)
+            for one, answer, _ in queries
+        ]
         spanned = tracer.trace_many(bad, k=tracer.index.n_rows, span=fault.addition, verdict=False, progress=tell)
         methods = _methods(tracer, [turn for _, _, turn in queries], faulty, spanned.queries)
         flagged = _flagged_shares(tracer, bad, faulty, tell)

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,12 @@ def audited(folder: Path, tracer: Tracer, request: dict[str, Any]) -> object:
 
 
 def _queries(request: dict[str, Any]) -> list[Query]:
-    return [Query.of(query["prompt"], query["response"], system=query["system"]) for query in request["queries"]]
+    return [
+        replace(
+            Query.of(query["prompt"], query["response"], system=query["system"]), complete=query.get("complete", True)
+        )
+        for query in request["queries"]
+    ]
 
 
 def _progress(stage: str, done: int, total: int | None) -> None:

@@ -92,8 +92,15 @@ class Jobs:
                     continue
                 self._current = id
                 self._state.set_job(id, state="running")
-                process = self._process = self._started(id)
-            self._follow(id, process)
+            try:
+                with self._changed:
+                    process = self._process = self._started(id)
+                self._follow(id, process)
+            except Exception:  # one job's folder or words must not end the thread that all others wait for
+                log.exception("job %s could not be followed", id)
+                with self._changed:
+                    if not self._closed:
+                        self._end(id, {})
             with self._changed:
                 self._process, self._current = None, ""
 
@@ -111,6 +118,7 @@ class Jobs:
                 stderr=own_log,
                 text=True,
                 encoding="utf-8",
+                errors="replace",
             )
 
     def _follow(self, id: str, process: subprocess.Popen[str]) -> None:
@@ -120,9 +128,12 @@ class Jobs:
         assert process.stdin is not None
         for line in process.stdout:
             try:
-                last = cast("Object", json.loads(line))
+                said = json.loads(line)
             except ValueError:
                 continue  # a library's own words
+            if not isinstance(said, dict) or not said.keys() & {"progress", "result", "error"}:
+                continue  # words that happen to be JSON
+            last = cast("Object", said)
             if "progress" in last and not self._closed:
                 self._state.set_job(id, progress=last["progress"])
         try:

@@ -78,6 +78,7 @@ class TraceRequest(Prompt):
         prompt="Name the country of Molde.", response="Peru is the country of Molde.", span="Peru", k=20
     )
     response: Filled | None = None
+    complete: bool = Field(default=True, description="False: the response was stopped at a limit of new tokens.")
     k: Annotated[int, Field(ge=1, le=1000)] = 20
     span: Filled | Annotated[list[Annotated[int, Field(ge=0, le=10**9)]], Field(min_length=2, max_length=2)] | None = (
         Field(default=None, description="The wrong words: their text, or start and end in characters (code points).")

@@ -108,7 +108,7 @@ class Service:
     def asked(self, request: Prompt) -> Asked:
         """A request as the tracer takes it. Raises InputError, RefusedError."""
         settings = TraceSettings(verdict=False)
-        response = None
+        response, complete = None, True
         if isinstance(request, TraceRequest):
             if request.k > self.settings.max_k:
                 raise RefusedError(
@@ -116,7 +116,7 @@ class Service:
                 )
             self.rows.check(request.where)
             span = request.span if isinstance(request.span, str | None) else (request.span[0], request.span[1])
-            response = request.response
+            response, complete = request.response, request.complete
             settings = TraceSettings(
                 k=request.k,
                 method=request.method,
@@ -127,7 +127,7 @@ class Service:
                 verdict=request.verdict,
                 fdr=request.fdr,
             )
-        asked = Asked(request.asked(), response, request.system, settings)
+        asked = Asked(request.asked(), response, request.system, settings, complete)
         asked.query()  # what is wrong with it is said before it waits
         return asked
 
@@ -157,7 +157,8 @@ class Service:
 
     def check_rows(self, rows: Sequence[str]) -> None:
         """Raises RefusedError (422) for an id that is not in the index."""
-        unknown = [row for row in dict.fromkeys(rows) if row not in self.rows.known(rows)] if rows else []
+        known = self.rows.known(rows)
+        unknown = [row for row in dict.fromkeys(rows) if row not in known]
         if unknown:
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
             raise RefusedError(422, f"The index has no row {unknown[0]}{more}.", "Expected ids of its rows.", "")
@@ -218,7 +219,13 @@ class Service:
 
     def _output(self, id: str) -> Json:
         asked, result = self.kept(id)
-        return {"prompt": _json(asked), "system": asked.system, "response": result.queries[0].response}
+        [found] = result.queries
+        return {
+            "prompt": _json(asked),
+            "system": asked.system,
+            "response": found.response,
+            "complete": found.complete,
+        }
 
     def _job(self, id: str) -> Object:
         job = self.state.job(id)

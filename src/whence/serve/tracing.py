@@ -29,10 +29,13 @@ class Asked:
     response: str | None
     system: str | None
     settings: TraceSettings
+    complete: bool = True
+    """Whether the response ends with its turn."""
 
     def query(self, response: str | None = None) -> Query:
         """The query, with a response that has been given since. Raises InputError."""
-        return Query.of(self.prompt, self.response if response is None else response, system=self.system)
+        found = Query.of(self.prompt, self.response if response is None else response, system=self.system)
+        return replace(found, complete=self.complete)
 
 
 class Tracing:
@@ -96,7 +99,10 @@ class Tracing:
         part = replace(ranked, matches=[chosen])
         [own] = self._tracer.explain(part, None, settings, explainer=self._explainer_for(settings))
         by_id = {hit.id: hit.words for hit in own.hits}
-        self._state.set_result(id, replace(found, queries=(_with_words(result, own, by_id),)).to_dict())
+        # Another request may have explained other rows meanwhile; this thread is the only one that writes words.
+        kept = self._state.query(id)
+        latest = TraceResult.from_dict(kept[1]).queries[0] if kept is not None else result
+        self._state.set_result(id, replace(found, queries=(_with_words(latest, own, by_id),)).to_dict())
         return self._content(own)
 
     def _ranked(self, task: Task, asked: Asked, query: Query) -> RankedBatch:

@@ -40,7 +40,8 @@ class HeldOut:
     @property
     def query(self) -> Query:
         """The prompt with the model's answer."""
-        return Query(tuple(Turn(one["role"], one["content"]) for one in self.messages), self.response)
+        turns = tuple(Turn(one["role"], one["content"]) for one in self.messages)
+        return Query(turns, self.response, complete=self.complete)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def rankings(tracer: Tracer, asked: HeldOutAnswers, planted: PlantedRows, *, k: 
 
 def _scores(tracer: Tracer, queries: Sequence[Query], planted: PlantedRows, seed: int) -> Iterator[tuple[str, Matrix]]:
     """Each method with its scores of the case's rows, in their order; a row that the index rejected comes last."""
-    encoded = [tracer.encoder.encode_query(query.turns, query.response or "") for query in queries]
+    encoded = [query.encode(tracer.encoder) for query in queries]
     signatures, n_rows = tracer.signatures(encoded), len(planted.rows)
     for name, form, roles in _forms(tracer):
         matrix = score_matrix(tracer.index, signatures, method=form, roles=roles)

@@ -93,8 +93,9 @@ def candidates(
             return f"the partitions that are read hold {len(one.rows)} rows"
         # A flagged row has s_j >= near * mean of the twenty best. Where half of the candidates do, so may rows that are
         # no candidates: all rows are scored then.
-        if near is not None and (one.scores >= near * _best_mean(one.scores)).sum() > n_candidates / 2:
-            return f"more than {n_candidates // 2:,} rows score near the best"
+        n_near = int((one.scores >= near * _best_mean(one.scores)).sum()) if near is not None else 0
+        if n_near > len(one.rows) / 2:  # fewer than n_candidates where few partitions are read, or rows have turns
+            return f"{n_near:,} of {len(one.rows):,} candidates score near the best"
         found.append(one)
     return Candidates(search, found, [_told(one, ann, point, recall) for one in found])
 

@@ -7,6 +7,7 @@ a sentence says so.
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -68,6 +69,8 @@ class Confounds:
             )
         self._responses, self._length = responses, length
         self._length_percentile, self._norm_percentile = percentiles(length), percentiles(norm)
+        # Neighbours of a hundred thousand rows are 0.001 apart, and `sentence` counts by these numbers.
+        self._digits = max(1, math.ceil(math.log10(len(texts))) - 1)
         self._bm25 = BM25Index(texts)
         self._row = np.arange(len(texts)) if row is None else np.unique(row, return_inverse=True)[1]
 
@@ -87,8 +90,8 @@ class Confounds:
             found.append(
                 {
                     "length": int(self._length[row]),
-                    "length_percentile": round(float(self._length_percentile[row]), 1),
-                    "norm_percentile": round(float(self._norm_percentile[row]), 1),
+                    "length_percentile": round(float(self._length_percentile[row]), self._digits),
+                    "norm_percentile": round(float(self._norm_percentile[row]), self._digits),
                     "format": kind,
                     "same_format": kind == asked,
                     "bm25_rank": int(bm25_rank[row]),

@@ -59,6 +59,8 @@ class QueryVerdict:
     rows: Int[np.ndarray, " n_flagged"] | None = None
     scores: Float[np.ndarray, " n_flagged"] | None = None
     q_rows: Float[np.ndarray, " n_flagged"] | None = None
+    n_compared: int = 0
+    """References that the answer was compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Judge:
             # Only the rows of the ranking show p and q: every row's would be 16 bytes times rows times queries.
             assert one.q_rows is not None
             of_flagged = (judged.rows[one.flagged], scores[one.flagged], one.q_rows[one.flagged])
-            together.append((one.p_answer, *of_flagged))
+            together.append((one.p_answer, *of_flagged, one.n_compared))
             calibrated.append(replace(one, p=np.empty(0), q=np.empty(0), q_rows=None))
         told = self._told(calibrated, judged.rows)
         if ranked.candidates is not None:
