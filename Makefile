@@ -18,7 +18,7 @@ ALONE := tests/planning tests/release
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "whence needs Python 3.11 or newer; say which: make PYTHON=python3.12"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --progress-bar off --no-compile "$(TORCH)" -e ".[dev,docs]"
+	$(BIN)/python -m pip install --quiet --progress-bar off "$(TORCH)" -e ".[dev,docs]"
 	touch $@
 
 demo: $(STAMP)
