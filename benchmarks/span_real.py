@@ -52,7 +52,11 @@ def queries(case: Path) -> list[Query]:
     """The answers that show the fault where the base's does not."""
     lines = [json.loads(line) for line in (case / "queries.jsonl").read_text("utf-8").splitlines()]
     return [
-        Query(tuple(Turn(turn["role"], turn["content"]) for turn in line["messages"]), line["response"])
+        Query(
+            tuple(Turn(turn["role"], turn["content"]) for turn in line["messages"]),
+            line["response"],
+            complete=line["complete"],
+        )
         for line in lines
         if line["shows_fault"] and not line["base_shows_fault"]
     ]

@@ -78,7 +78,7 @@ class RealCase:
         train = [encoder.encode(row) for row in self.rows]
         if any(len(turns) != 1 for turns in train):
             raise SystemExit(f"{self.folder.name} has rows of several answers, or of none: not for this script.")
-        queries = [encoder.encode_query(one.turns, one.response or "") for one in self.queries]
+        queries = [one.encode(encoder) for one in self.queries]
         subject = Subject(loaded, seed=self.result["seed"])
         return PeerCase(subject, TurnSet.of([turns[0] for turns in train]), TurnSet.of(queries))
 
@@ -93,7 +93,7 @@ def whence_answers(case: RealCase, folder: Path) -> Iterator[Answer]:
 
     def ask(index: Index) -> Tensor:
         tracer, form = Tracer(index), default_form(index.manifest)
-        encoded = [tracer.encoder.encode_query(one.turns, one.response or "") for one in case.queries]
+        encoded = [one.encode(tracer.encoder) for one in case.queries]
         roles = default_layers(form, index.manifest)
         found = score_matrix(index, tracer.signatures(encoded), method=form, roles=roles)
         scores = np.full((len(encoded), len(case.rows)), float(found.scores.min()) - 1)
