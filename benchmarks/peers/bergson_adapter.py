@@ -23,7 +23,7 @@ from whence.methods.base import TurnSet
 BATCH_TOKENS = 4096
 PROJECTION = 16
 """Rows and columns of a module's projected gradient: what bergson's commands take. 64 is TrackStar's best on bergson's
-own leaderboard; of a model with 420 adapted modules its matrices take 28 GB, and those of 32 more than 14 GB."""
+own leaderboard; by arithmetic its matrices of a model with 420 adapted modules take 28 GB."""
 
 
 class Collected:
@@ -127,11 +127,11 @@ def gradient_cosine(planted: PeerCase, folder: Path, projection: int = 0) -> Ans
     )
 
 
-def trackstar(planted: PeerCase, folder: Path, projection: int = PROJECTION, *, adam: bool = True) -> Answer:
+def trackstar(planted: PeerCase, folder: Path, *, adam: bool = True) -> Answer:
     """TrackStar; without Adam's moments, bergson's "no optimizer correction"."""
     from bergson import Attributor, GradientProcessor
 
-    star = Collected(planted, GradientProcessor(projection_dim=projection, projection_seed=planted.subject.seed))
+    star = Collected(planted, GradientProcessor(projection_dim=PROJECTION, projection_seed=planted.subject.seed))
     if adam:
         star.processor.normalizers = second_moments(planted, star.targets)
 
@@ -155,7 +155,7 @@ def trackstar(planted: PeerCase, folder: Path, projection: int = PROJECTION, *, 
         seconds_fit=seconds_fit,
         seconds_score=seconds_score,
         options={
-            "projection_dim": projection,
+            "projection_dim": PROJECTION,
             "normalizer": "adam, last checkpoint" if adam else None,
             "hessian": "autocorrelation of the training rows",
             "mix_hessians": False,
