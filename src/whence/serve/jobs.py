@@ -92,17 +92,26 @@ class Jobs:
                     continue
                 self._current = id
                 self._state.set_job(id, state="running")
-            try:
-                with self._changed:
+                try:
                     process = self._process = self._started(id)
+                except OSError:
+                    self._broken_off(id)
+                    continue
+            try:
                 self._follow(id, process)
-            except Exception:  # one job's folder or words must not end the thread that all others wait for
-                log.exception("job %s could not be followed", id)
+            except Exception:  # what one job says must not end the thread that all others wait for
+                process.kill()
                 with self._changed:
-                    if not self._closed:
-                        self._end(id, {})
+                    self._broken_off(id)
             with self._changed:
                 self._process, self._current = None, ""
+
+    def _broken_off(self, id: str) -> None:
+        """Logs the error at hand; the job has failed, unless it was cancelled or the server ends."""
+        log.exception("job %s could not be followed", id)
+        job = self._state.job(id)
+        if not self._closed and job is not None and job["state"] == "running":
+            self._end(id, {})
 
     def _next(self) -> str | None:
         waiting = [str(job["id"]) for job in reversed(self._state.jobs()) if job["state"] in ACTIVE]
