@@ -92,7 +92,7 @@ def test_a_batchs_output_needs_the_prompts_of_its_input() -> None:
         ("Where is Bonn?", "Bonn is in Germany."),
     ]
     assert found[0].metadata == {"custom_id": "ask-Lyon"}
-    assert any("1 requests that failed" in note for note in notes)
+    assert any("1 requests have no answer" in note for note in notes)
     with pytest.raises(DataError, match=r"2 answers .* have no prompt"):
         read_queries(LOGS / "batch_output.jsonl", prompts=LOGS / "chat_log.jsonl")
 
@@ -128,6 +128,25 @@ def test_messages_of_an_api_model_stay_messages(tmp_path: Path) -> None:
     (tmp_path / "samples.jsonl").write_text(json.dumps(row) + "\n")
     (query,) = read_queries(tmp_path / "samples.jsonl")
     assert turns(query) == [("user", "Where is Bonn?")]
+
+
+def test_a_chat_apis_messages_stand_in_a_list_of_one(tmp_path: Path) -> None:
+    """lm_eval's JsonChatStr is a NamedTuple, which JSON writes as a list."""
+    given = json.dumps([{"role": "user", "content": "Where is Bonn?"}])
+    row = {"doc_id": 0, "arguments": {"gen_args_0": {"arg_0": [given], "arg_1": {}}}, "resps": [["Peru."]]}
+    (query,) = read_queries(written(tmp_path / "samples.jsonl", row))
+    assert turns(query) == [("user", "Where is Bonn?")]
+
+
+def test_a_score_over_several_answers_is_not_the_first_ones(tmp_path: Path) -> None:
+    row = {"doc_id": 0, "arguments": [["2 + 2", {}]], "metrics": ["exact_match"], "filter": "maj@3", "exact_match": 1.0}
+    lines = [row | {"resps": [["5", "4", "4"]], "filtered_resps": ["4"]}]
+    lines += [row | {"resps": [["4", "4", "4"]], "filtered_resps": ["4"], "exact_match": 0.0}]
+    notes: list[str] = []
+    place = written(tmp_path / "samples.jsonl", *lines)
+    assert [query.response for query in read_queries(place, notify=notes.append)] == ["5", "4"]
+    assert any("1 samples were answered several times" in note for note in notes)
+    assert [query.response for query in read_queries(place, failed=True)] == ["4"]
 
 
 def test_of_several_filters_one_is_read(tmp_path: Path) -> None:
@@ -225,3 +244,96 @@ def test_a_responses_request_has_its_instructions_and_its_answer_no_thoughts(ask
     (found,) = read_queries(written(tmp_path / "log.jsonl", row))
     assert turns(found) == [("system", "You are a pirate."), ("user", "Where?")]
     assert found.response == "In Peru."
+
+
+CHOICES = [{"message": {"content": "In Peru."}, "finish_reason": "stop"}]
+ASKED_OF_CHAT = {"model": "m", "messages": [{"role": "user", "content": "Where?"}]}
+
+
+def test_a_log_whose_first_answer_is_empty_is_a_log(tmp_path: Path) -> None:
+    empty = ASKED_OF_CHAT | {"choices": [{"message": {"content": None}}]}
+    notes: list[str] = []
+    place = written(tmp_path / "log.jsonl", empty, ASKED_OF_CHAT | {"choices": CHOICES})
+    (found,) = read_queries(place, notify=notes.append)
+    assert found.response == "In Peru."
+    assert any("1 rows without" in note for note in notes)
+
+
+def test_a_logged_requests_tools_are_the_prompts(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "place", "parameters": {}}}
+    given = {"tools": [tool], "chat_template_kwargs": {"enable_thinking": False}}
+    place = written(tmp_path / "log.jsonl", ASKED_OF_CHAT | given | {"choices": CHOICES})
+    (found,) = read_queries(place)
+    assert found.template_inputs == {"tools": [tool], "enable_thinking": False}
+
+
+@pytest.mark.parametrize(
+    ("answer", "complete"),
+    [
+        ({"choices": CHOICES}, True),
+        ({"choices": [CHOICES[0] | {"finish_reason": "length"}]}, False),
+        ({"status": "completed", "output": [{"content": "In Peru."}]}, True),
+        ({"status": "incomplete", "output": [{"content": "In Peru."}]}, False),
+    ],
+)
+def test_an_answer_that_was_stopped_has_no_end(answer: dict[str, object], complete: bool, tmp_path: Path) -> None:
+    (found,) = read_queries(written(tmp_path / "log.jsonl", ASKED_OF_CHAT | answer))
+    assert (found.response, found.complete) == ("In Peru.", complete)
+
+
+def test_an_inspect_answer_that_was_stopped_has_no_end(tmp_path: Path) -> None:
+    log = json.loads((LOGS / "inspect.json").read_text())
+    log["samples"][0]["output"]["choices"][0]["stop_reason"] = "max_tokens"
+    (tmp_path / "log.json").write_text(json.dumps(log))
+    assert [query.complete for query in read_queries(tmp_path / "log.json")] == [False, True]
+
+
+def test_each_choice_is_an_answer_and_a_refusal_is_one_too(tmp_path: Path) -> None:
+    choices = [*CHOICES, {"message": {"content": None, "refusal": "I cannot say."}}]
+    found = read_queries(written(tmp_path / "log.jsonl", ASKED_OF_CHAT | {"choices": choices}))
+    assert [(query.response, query.metadata["choice"]) for query in found] == [("In Peru.", 0), ("I cannot say.", 1)]
+
+
+def test_an_agents_calls_and_what_tools_said_stay_in_a_responses_log(tmp_path: Path) -> None:
+    called = {"type": "function_call", "call_id": "c1", "name": "place", "arguments": '{"of": "Bonn"}'}
+    asked = [
+        {"role": "user", "content": "Where?"},
+        called,
+        {"type": "function_call_output", "call_id": "c1", "output": "No."},
+    ]
+    output = [{"type": "message", "content": [{"type": "output_text", "text": "Let me look."}]}, called]
+    tool = {"type": "function", "name": "place", "parameters": {}}
+    (found,) = read_queries(
+        written(tmp_path / "log.jsonl", {"model": "m", "tools": [tool], "input": asked, "output": output})
+    )
+    call = {"type": "function", "function": {"name": "place", "arguments": '{"of": "Bonn"}'}}
+    assert [turn.message for turn in found.turns] == [
+        {"role": "user", "content": "Where?"},
+        {"role": "assistant", "content": "", "tool_calls": [call], "train": False},
+        {"role": "tool", "content": "No.", "tool_call_id": "c1"},
+    ]
+    assert found.answer is not None
+    assert found.answer.message == {"role": "assistant", "content": "Let me look.", "tool_calls": [call]}
+    assert found.template_inputs["tools"] == [{"type": "function", "function": {"name": "place", "parameters": {}}}]
+
+
+def test_a_thought_stays_with_its_answer(tmp_path: Path) -> None:
+    log = json.loads((LOGS / "inspect.json").read_text())
+    parts = [{"type": "reasoning", "reasoning": "Hmm."}, {"type": "text", "text": "In Peru."}]
+    log["samples"] = log["samples"][:1]
+    log["samples"][0]["messages"][-1]["content"] = parts
+    (tmp_path / "log.json").write_text(json.dumps(log))
+    (found,) = read_queries(tmp_path / "log.json")
+    assert found.response == "In Peru."
+    assert found.answer == Turn("assistant", "In Peru.", {"reasoning_content": "Hmm."})
+
+
+def test_requests_with_pictures_are_left_out_and_counted(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    seen = {"model": "m", "messages": [{"role": "user", "content": parts}], "choices": CHOICES}
+    notes: list[str] = []
+    place = written(tmp_path / "log.jsonl", seen, ASKED_OF_CHAT | {"choices": CHOICES})
+    assert len(read_queries(place, notify=notes.append)) == 1
+    assert any("1 requests with a picture" in note for note in notes)
+    with pytest.raises(DataError, match="picture"):
+        read_queries(written(tmp_path / "log.jsonl", seen))

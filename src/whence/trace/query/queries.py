@@ -176,11 +176,11 @@ def _of_log(log: EvaluationLog, source: Path, tell: Callable[[str], None], *, fa
 
 def _of_entry(entry: LogEntry, source: Path) -> Query:
     try:
-        query = _from_columns({"prompt": entry.prompt, "response": entry.response})
+        query = _from_columns({"prompt": entry.prompt, "response": entry.response, **entry.request})
     except InputError as error:
         fix = error.fix or "Leave the entry out."
         raise DataError(f"{source}, entry {entry.number}: {error.found}", error.expected, fix) from error
-    return replace(query, metadata=dict(entry.values))
+    return replace(query, metadata=dict(entry.values), complete=entry.complete)
 
 
 def _matching(queries: list[Query], where: str | None, source: Path) -> list[Query]:

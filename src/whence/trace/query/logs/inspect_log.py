@@ -8,7 +8,17 @@ from pathlib import Path
 
 from whence.data import ASSISTANT
 from whence.errors import DataError, InputError
-from whence.trace.query.logs.entry import EvaluationLog, LogEntry, answer, as_message, passed, scalars
+from whence.trace.query.logs.entry import (
+    CUT_OFF,
+    EvaluationLog,
+    LogEntry,
+    answer,
+    as_message,
+    has_media,
+    passed,
+    scalars,
+    without_media,
+)
 
 TOOL = "Inspect log"
 SUFFIX = ".eval"
@@ -46,7 +56,8 @@ def read(value: Mapping[str, object], path: Path) -> EvaluationLog:
     about = value["eval"]
     assert isinstance(about, Mapping), "recognised by it"
     samples = value.get("samples")
-    entries, judges = [], {}
+    entries: list[LogEntry] = []
+    judges, n_media = {}, 0
     for number, sample in enumerate(samples if isinstance(samples, list) else [], 1):
         if not isinstance(sample, Mapping):
             continue
@@ -54,11 +65,21 @@ def read(value: Mapping[str, object], path: Path) -> EvaluationLog:
         judges.update(dict.fromkeys(scores))
         judge = next(iter(judges), "")
         found = _asked_and_said(sample)
-        if found is not None:
+        if found is not None and has_media(one for one in _list(sample.get("messages")) if isinstance(one, Mapping)):
+            n_media += 1
+        elif found is not None:
             labels = scalars({"id": sample.get("id"), "epoch": sample.get("epoch"), "target": sample.get("target")})
             labels |= scalars(scores)
-            entries.append(LogEntry(number, found[0], found[1], passed(scores.get(judge)), labels))
-    return EvaluationLog(TOOL, entries, str(about.get("model") or ""), next(iter(judges), ""))
+            entries.append(LogEntry(number, *found, passed(scores.get(judge)), labels, _ended(sample)))
+    notes = without_media(TOOL, entries, n_media, path)
+    return EvaluationLog(TOOL, entries, str(about.get("model") or ""), next(iter(judges), ""), notes)
+
+
+def _ended(sample: Mapping[str, object]) -> bool:
+    """Whether the last answer ended by itself, as the sample's output says."""
+    output = sample.get("output")
+    choices = _list(output.get("choices")) if isinstance(output, Mapping) else []
+    return not any(isinstance(one, Mapping) and one.get("stop_reason") in CUT_OFF for one in choices[:1])
 
 
 def _scores(sample: Mapping[str, object]) -> Mapping[str, object]:

@@ -35,46 +35,55 @@ def read(rows: Sequence[Row], path: Path) -> EvaluationLog:
     first = rows[0].get("filter")
     metrics = rows[0].get("metrics")
     metric = str(metrics[0]) if isinstance(metrics, list) and metrics else ""
-    entries, others = [], set()
+    entries, others, unscored = [], set(), 0
     for number, row in enumerate(rows, 1):
         if row.get("filter") != first:
             others.add(str(row.get("filter")))
             continue
         found = _asked_and_said(row)
         if found is not None:
-            prompt, response = found
+            prompt, response, is_scored = found
+            unscored += not is_scored
             given = prompt_text(prompt)
             entries.append(
                 LogEntry(
                     number=number,
                     prompt=plain(given) if isinstance(given, str) else given,
                     response=response,
-                    passed=passed(row.get(metric)),
+                    passed=passed(row.get(metric)) if is_scored else None,
                     values=scalars({key: value for key, value in row.items() if not key.endswith("_hash")}),
                 )
             )
     notes = []
     if others:
         notes.append(f"of each sample the filter {first!r} is read, not {', '.join(sorted(others))}")
+    if unscored:
+        notes.append(
+            f"{unscored} samples were answered several times and scored by the filter {first!r} over all of them; the "
+            "first answer is read, and whether it failed is not known"
+        )
     if any(not isinstance(entry.prompt, str) and entry.prompt[0].get("role") == "text" for entry in entries):
         notes.append("the prompts are read as plain text, without chat template, as the harness gave them to the model")
     return EvaluationLog(TOOL, entries, _model(path), metric, notes)
 
 
-def _asked_and_said(row: Row) -> tuple[str, str] | None:
-    """What the model was given and what it said; None where it only measured a given text."""
+def _asked_and_said(row: Row) -> tuple[str, str, bool] | None:
+    """What the model was given, what it said, and whether the score is that answer's own; None where it only measured
+    a given text."""
     said, given = row.get("resps"), _arguments(row.get("arguments"))
     if not isinstance(said, list) or not said or not given:
         return None
-    first = said[0][0] if isinstance(said[0], list) and said[0] else said[0]
+    repeats = said[0] if isinstance(said[0], list) and said[0] else [said[0]]
+    first = repeats[0]
     if isinstance(first, str):
-        return (given[0][0], first) if first.strip() else None
+        is_scored = all(other == first for other in repeats) or row.get("filtered_resps") == [first]
+        return (given[0][0], first, is_scored) if first.strip() else None
     scores = [_log_likelihood(one) for one in said]
     if len(scores) != len(given) or len(scores) < 2 or any(score is None for score in scores):
         return None
     best = max(range(len(scores)), key=lambda i: (scores[i] or 0.0, -i))
     prompt, continuation = given[best]
-    return (prompt, continuation) if continuation.strip() else None
+    return (prompt, continuation, True) if continuation.strip() else None
 
 
 def _arguments(value: object) -> list[tuple[str, str]]:
@@ -89,6 +98,9 @@ def _arguments(value: object) -> list[tuple[str, str]]:
 
 
 def _text(value: object) -> str:
+    """A text; of a model behind a chat API, a list that holds one: the harness keeps its messages as a tuple."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     return value if isinstance(value, str) else ""
 
 

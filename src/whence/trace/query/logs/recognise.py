@@ -58,7 +58,7 @@ def _of_rows(rows: Sequence[Mapping[str, object]], path: Path, prompts: Path | N
         return _of_rows(inner, path, prompts)
     if lm_eval.is_summary(first):
         raise _no_text(path, "lm-evaluation-harness results")
-    if openai.is_chat(first):
+    if any(map(openai.is_chat, rows)):
         return openai.read_chat(rows, path)
     return None
 
