@@ -49,7 +49,7 @@ from whence.index.publishing import read_table, small_files
 from whence.index.rejects import Rejects
 from whence.index.reopening import Workbench, make_extractor
 from whence.index.settings import build_settings
-from whence.index.shards import seal, write_index_with
+from whence.index.shards import contents, seal, write_index_with
 from whence.index.store import Index
 from whence.index.subject import chosen_layers, open_subject
 from whence.index.verification import verify
@@ -153,7 +153,8 @@ def job(world: World, out: Path, which: Job, started: Path) -> None:
 
 def finish(world: World, out: Path) -> None:
     manifest = world.manifest
-    seal(out, manifest, Rejects(out, manifest, 0.05), 0.0)
+    content = contents(read_examples(world.data), manifest)
+    seal(out, manifest, Rejects(out, manifest, 0.05), content, 0.0)
 
 
 def same(out: Path, expected: Path) -> None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path, PosixPath
 from stat import S_IFREG
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl
 
 from whence.errors import IndexFolderError, InputError
 
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
+_SIGNATURE = re.compile(
+    r"sig|signature|\w*token|x-amz-.*|x-goog-.*|x-ms-.*|awsaccesskeyid|googleaccessid|\w*key|\w*secret|password",
+    re.IGNORECASE,
+)
+"""Names of a query's parts that sign a request or hold a secret."""
+UNLIKE = "#?%"
+"""Characters that fsspec takes for a part of a key, and Lance for a part of an address."""
 SCHEMES = ("s3", "gs", "az")
 """Stores that an index may lie in: those that both Lance and fsspec write."""
 
@@ -56,6 +63,13 @@ def place(text: str | os.PathLike[str]) -> Path:
             f"An index lies in a folder, or in an object store: {', '.join(f'{one}://' for one in SCHEMES)}.",
             "Give the path of a folder, or the address of a bucket and a folder in it.",
         )
+    odd = [mark for mark in UNLIKE if mark in rest]
+    if odd:
+        raise InputError(
+            f"{address} has the characters {' '.join(odd)}.",
+            f"The libraries that an index is written with read {' '.join(UNLIKE)} in an address differently.",
+            "Give the index a folder without them.",
+        )
     if not rest.strip("/").partition("/")[2]:
         raise InputError(
             f"{address} names a bucket, not a folder in it.",
@@ -66,10 +80,17 @@ def place(text: str | os.PathLike[str]) -> Path:
 
 
 def refuse_credentials(address: str, kind: type[InputError]) -> None:
-    """Raises an error of this kind for an address with a user name or a password."""
-    parts = urlsplit(address)
-    if parts.username is not None or parts.password is not None:
-        shown = f"{parts.scheme}://...@{parts.hostname or ''}{parts.path}"
+    """Raises an error of this kind for an address with a user name, a password or a signature."""
+    scheme, _, rest = address.partition("://")
+    # A secret may hold a slash, so what stands before the last @ is looked at whole.
+    before, at, after = rest.rpartition("@")
+    path, _, query = rest.partition("?")
+    shown = ""
+    if at and (":" in before or "/" not in before):
+        shown = f"{scheme}://...@{after.partition('?')[0]}"
+    elif any(_SIGNATURE.fullmatch(name) for name, _ in parse_qsl(query, keep_blank_values=True)):
+        shown = f"{scheme}://{path}?..."
+    if shown:
         raise kind(
             f"the address {shown} holds credentials",
             "an address is kept in run.yaml and shown in messages; credentials are not",

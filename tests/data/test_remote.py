@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from stores import s3_server
 from whence.data.readers import read_examples
 from whence.data.scanning import scan
 from whence.errors import DataError, InputError
+from whence.object_path import place
 
 
 def lines(start: int, stop: int) -> bytes:
@@ -72,13 +74,32 @@ def test_what_is_wrong_is_named_by_its_address(memory: fsspec.AbstractFileSystem
         read_examples("memory://bucket", split="dev")
 
 
-def test_addresses_without_a_library_and_with_credentials() -> None:
+def test_addresses_without_a_library() -> None:
     with pytest.raises(DataError, match=r"nowhere://bucket/a.jsonl cannot be read"):
         read_examples("nowhere://bucket/a.jsonl")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://AKIA123:topsecret@bucket/a.jsonl",
+        "s3://AKIA123:top/topsecret@bucket/a.jsonl",
+        "https://example.org/a.jsonl?X-Amz-Signature=topsecret",
+        "https://example.org/a.jsonl?part=1&sig=topsecret",
+        "https://example.org/a.jsonl?access_token=topsecret",
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_shown(address: str) -> None:
     with pytest.raises(DataError, match=r"holds credentials(.|\n)*environment") as caught:
-        read_examples("s3://AKIA123:topsecret@bucket/a.jsonl")
+        read_examples(address)
     assert "topsecret" not in str(caught.value)
     assert "AKIA123" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", ["#", "?", "%"])
+def test_an_index_has_no_characters_that_stores_read_differently(mark: str) -> None:
+    with pytest.raises(InputError, match=f"has the characters {re.escape(mark)}"):
+        place(f"s3://bucket/run{mark}1/index")
 
 
 def test_clean_needs_the_data_here(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from whence.data.examples import Example
 from whence.data.readers import read_examples
 from whence.data.scanning import DuplicateGroup, Scan, scan
 from whence.errors import DataError
+from whence.index.manifest import read_manifest
 
 GOOD = {"prompt": "q", "response": "a"}
 MANY = 10_000
@@ -162,10 +162,11 @@ def test_rejects_that_cannot_be_written_are_one_clear_error(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("n_bad", [1, 100])
-def test_a_full_disk_is_one_clear_error(tmp_path: Path, n_bad: int) -> None:
+def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_bad: int) -> None:
     """One row fails when the file is closed, a hundred while they are written."""
     path = write(tmp_path / "a.jsonl", [GOOD, *["nonsense" * 1000] * n_bad])
-    (tmp_path / f".rejected.jsonl.{os.getpid()}.tmp").symlink_to("/dev/full")
+    (tmp_path / "full").symlink_to("/dev/full")
+    monkeypatch.setattr(scan_module._RejectsFile, "_temporary", tmp_path / "full")
     with pytest.raises(DataError, match="No space left on device"):
         scan(path, max_rejected=1.0, rejects_path=tmp_path / "rejected.jsonl")
     assert leftovers(tmp_path) == ["a.jsonl"]
@@ -234,3 +235,20 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert seen == list(range(1000, MANY + 1, 1000))
+
+
+def test_what_a_killed_scan_leaves_is_no_foreign_file(tmp_path: Path) -> None:
+    """The rows that are set aside are written beside the file that they become; a kill leaves that neighbour."""
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n{"prompt": "a", "response": "b"}\n')
+    out, left = tmp_path / "index", []
+
+    def look(stage: str, done: int, total: int | None) -> None:
+        left.extend(path.name for path in out.iterdir())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whence.data.scanning.PROGRESS_ROWS", 1)
+        scan(tmp_path / "bad.jsonl", max_rejected=1.0, rejects_path=out / "rejected.jsonl", progress=look)
+    assert len(left) == 1
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / left[0]).touch()
+    assert read_manifest(tmp_path / "killed") is None

@@ -18,7 +18,7 @@ from whence.index.data_parts import present_rows
 from whence.index.deleting import delete_rows, read_ids
 from whence.index.engines.local import LocalEngine
 from whence.index.history import described_numbers, read_numbers
-from whence.index.manifest import MANIFEST, RECORDS, REFERENCES, REJECTED
+from whence.index.manifest import MANIFEST, RECORDS, REFERENCES, REJECTED, Manifest
 from whence.index.publishing import read_table
 from whence.index.repairing import repair
 from whence.index.store import Index
@@ -198,8 +198,8 @@ def test_an_append_whose_clearing_was_cut_has_happened(
     index = tmp_path / "index"
     shutil.copytree(parts / "old", index)
 
-    def dying(*given: object, rows_changed: bool = False, **_: object) -> None:
-        if rows_changed:
+    def dying(*given: object, before: Manifest | None = None, **_: object) -> None:
+        if before is not None:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -337,6 +337,31 @@ def test_an_addition_that_was_cut_goes_on(
             build_index(world.model, changed / "old.jsonl", index, add=["rept"], **options)
     assert "rept" not in Index.open(index).manifest.methods
     found = build_index(world.model, changed / "old.jsonl", index, add=["rept"], **options)
+    assert verify(found, sample=40) == []
+
+
+@pytest.mark.parametrize("change", ["append", "delete", "compact"])
+def test_a_method_is_added_behind_a_change_that_was_cut(
+    changed: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    index, options = tmp_path / "index", {"max_length": 64, "shard_rows": SHARD}
+    shutil.copytree(changed / "plain", index)
+    changes = {
+        "append": ("appending", lambda: append_rows(index, data(tmp_path, "more.jsonl", 20, 24))),
+        "delete": ("deleting", lambda: delete_rows(index, [id_of(index, 1)])),
+        "compact": ("compacting", lambda: compact_index(index)),
+    }
+
+    def dying(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    room, begin = changes[change]
+    with monkeypatch.context() as patch:
+        patch.setattr(f"whence.index.{room}.publish", dying)
+        with pytest.raises(KeyboardInterrupt):
+            begin()
+    found = build_index(world.model, changed / "old.jsonl", index, add=["rept"], **options)
+    assert found.n_records == 40 - len(GONE)
     assert verify(found, sample=40) == []
 
 

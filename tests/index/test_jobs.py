@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import random
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +16,8 @@ import pytest
 import torch
 
 from fake_index import FakeEncoder, FakeExtractor, FakeWriter, fake_examples, fake_manifest
-from whence.errors import DataError, IndexFolderError, InputError, MismatchError
+from whence.data import Example, Turn
+from whence.errors import DataError, IndexFolderError, InputError, MismatchError, WhenceWarning
 from whence.index.build import build_index, build_part
 from whence.index.engines.choosing import Workers
 from whence.index.engines.in_process import InProcess, ShardWriter
@@ -22,8 +27,8 @@ from whence.index.jobs import Job, JobState, check_versions, finish_index, run_j
 from whence.index.locking import finishing, joined, locked
 from whence.index.manifest import MANIFEST, RECORDS, SHARDS, require_manifest
 from whence.index.rejects import Rejects
-from whence.index.shard_commits import committed_notes
-from whence.index.shards import compute_shards, seal, shard_groups, write_index, write_index_with
+from whence.index.shard_commits import committed_notes, made_of
+from whence.index.shards import compute_shards, contents, seal, shard_groups, write_index, write_index_with
 from whence.index.store import Index
 from whence.index.verification import verify
 from worlds import World
@@ -44,8 +49,9 @@ def job(out: Path, number: int, n: int) -> JobState:
 
 def sealed(out: Path) -> Index:
     manifest = fake_manifest(N_ROWS)
+    content = contents(fake_examples(N_ROWS)(), manifest)
     with finishing(out):
-        seal(out, manifest, Rejects(out, manifest, 0.05), 0.0)
+        seal(out, manifest, Rejects(out, manifest, 0.05), content, 0.0)
     return Index.open(out)
 
 
@@ -163,6 +169,20 @@ def test_who_may_write_at_the_same_time(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_said_and_no_error(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*given: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with joined(tmp_path):
+        pass
+    with pytest.warns(WhenceWarning, match="file system without locks"), locked(tmp_path):
+        pass
+
+
 @pytest.fixture
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Here and in child processes: sums in another order differ in their last bits."""
@@ -185,7 +205,7 @@ def test_jobs_of_a_model_and_what_the_last_step_checks(world: World, tmp_path: P
     build_part(world.model, data, out, Job(2, 3), workers=Workers(devices=("cpu",)), **SETTINGS)
     whole = data.read_text()
     data.write_text(whole.replace("place 3?", "place 33?"))
-    with pytest.raises(DataError, match="have changed since the jobs began"):
+    with pytest.raises(DataError, match="are not those that were scanned"):
         finish_index(out, max_rejected=0.05)
     data.write_text(whole)
     index = finish_index(out, max_rejected=0.05)
@@ -193,6 +213,55 @@ def test_jobs_of_a_model_and_what_the_last_step_checks(world: World, tmp_path: P
     alone = build_index(world.model, data, tmp_path / "alone", **SETTINGS)
     assert index.dataset.to_table().equals(alone.dataset.to_table())
     assert finish_index(out, max_rejected=0.05).manifest == index.manifest
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_shards_that_were_made_of_other_rows_do_not_count(world: World, tmp_path: Path) -> None:
+    """Data that change between two jobs and are brought back: the shards of the changed rows are computed again."""
+    out, data = tmp_path / "index", tmp_path / "train.jsonl"
+    shutil.copy(world.data, data)
+    whole = data.read_text()
+    build_part(world.model, data, out, Job(1, 2), **SETTINGS)
+    data.write_text(whole.replace("place 7?", "place 77?"))
+    assert data.read_text() != whole
+    build_part(world.model, data, out, Job(2, 2), **SETTINGS)
+    data.write_text(whole)
+    with pytest.raises(IndexFolderError, match="1 of 6 shards"):
+        finish_index(out, max_rejected=0.05)
+    build_part(world.model, data, out, Job(2, 2), **SETTINGS)
+    alone = build_index(world.model, data, tmp_path / "alone", **SETTINGS)
+    assert finish_index(out, max_rejected=0.05).dataset.to_table().equals(alone.dataset.to_table())
+
+
+def changed(n_rows: int) -> Iterator[Example]:
+    """As many rows, one of them with another answer."""
+    for row, example in enumerate(fake_examples(n_rows)()):
+        turns = (*example.turns[:-1], Turn("assistant", "changed")) if row == 40 else example.turns
+        yield replace(example, turns=turns)
+
+
+def test_rows_that_change_while_they_are_indexed_are_noticed_and_not_kept(tmp_path: Path) -> None:
+    out, manifest, rows = tmp_path / "index", fake_manifest(N_ROWS), fake_examples(N_ROWS)
+    with pytest.raises(DataError, match="are not those that were scanned"):
+        write_index(out, lambda: changed(N_ROWS), FakeEncoder(), FakeExtractor(), manifest)
+    seen: list[int] = []
+    index = write_index(
+        out, rows, FakeEncoder(), FakeExtractor(), manifest, progress=lambda done, total: seen.append(done)
+    )
+    assert (min(seen), seen[-1]) == (N_ROWS - 16, N_ROWS), "one shard is computed again"
+    alone = write_index(tmp_path / "alone", rows, FakeEncoder(), FakeExtractor(), manifest)
+    assert records(index.path).equals(records(alone.path))
+
+
+def test_a_late_shard_of_another_index_does_not_count(tmp_path: Path) -> None:
+    """A worker of the index that was here before is late: its note is not of the one that is built now."""
+    out, manifest, rows = tmp_path / "index", fake_manifest(N_ROWS), fake_examples(N_ROWS)
+    other = fake_manifest(N_ROWS, max_length=32)
+    group = next(iter(shard_groups(rows(), manifest)))
+    job(out, 2, 2)
+    ShardWriter(out, other, FakeEncoder(), FakeExtractor()).write(*group)
+    job(out, 1, 2)
+    assert next(note for note, _ in committed_notes(out)).made_of == made_of(manifest, group[1])
 
 
 def test_other_libraries_are_refused(tmp_path: Path) -> None:
@@ -235,6 +304,18 @@ def test_the_command(whence, world: World, tmp_path: Path) -> None:
     assert "3 of 6 shards" in said
     assert whence(*build, "--finish")[0] == 2
     assert "--finish" in whence(*build, "--shard", "2/2")[2]
+    status, _, said = whence(*build, "--precision", "float16", "--finish")
+    assert status == 2
+    assert "precision: begun with 'int8', given 'float16'" in said
+    other = tmp_path / "other.jsonl"
+    other.write_text(Path(world.data).read_text().replace("place 3?", "place 33?"))
+    status, _, said = whence("index", world.model, other, *build[3:], "--finish")
+    assert status == 2
+    assert "are not those that were scanned" in said
+    shutil.copytree(world.model, tmp_path / "another")
+    status, _, said = whence("index", tmp_path / "another", world.data, *build[3:], "--finish")
+    assert status == 2
+    assert "model: begun with" in said
     status, _, said = whence(*build, "--finish")
     assert status == 0, said
     assert "is complete: 24 rows" in said

@@ -115,8 +115,13 @@ def test_what_was_asked_for_longest_ago_makes_room(tmp_path: Path, monkeypatch: 
 def test_rows_come_and_go(s3: fsspec.AbstractFileSystem, world: World, tmp_path: Path) -> None:
     new = write_jsonl(tmp_path / "new.jsonl", [row | {"prompt": f"New: {row['prompt']}"} for row in rows(5)])
     gone = [record.id for record in built(world).fetch([0, 7])]
-    append_rows(INDEX, new)
+    joined = append_rows(INDEX, new)
+    hits(joined)
+    kept = cache_folder(joined.manifest)
+    (kept / "references").mkdir()
+    (kept / "references" / "answered-1.safetensors").write_text("Where is place 7?")
     delete_rows(INDEX, gone)
+    assert not kept.exists(), "what this machine kept may hold deleted text"
     changed = compact_index(INDEX)
     assert verify(INDEX) == []
     assert changed.n_rows == 24 + 5 - 2

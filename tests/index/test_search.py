@@ -53,7 +53,7 @@ def given_index(
     extractor = GivenExtractor(signatures, {name: i for i, name in enumerate(names)}, gain)
     dim, vectors = signatures.h.shape[1], signatures.named()
     base = "" if gain is None else ADAPTER_OFF
-    manifest = fake_manifest(len(turns_of), dim=dim, names=list(vectors), shard_rows=shard_rows, base=base)
+    manifest = fake_manifest(len(turns_of), dim=dim, names=list(vectors), rows=rows(), shard_rows=shard_rows, base=base)
     return write_index(out, rows, FakeEncoder(), extractor, manifest)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from whence.data import ContentHash
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
 from whence.errors import EncodingError, InputError
 from whence.index.engines.in_process import ShardWriter
@@ -20,9 +21,22 @@ from whence.index.records import filter_columns
 from whence.model.fingerprints import Fingerprint
 from whence.signatures.types import Extracted, Signatures
 
-UNENCODABLE = "cannot be encoded"
 HASHES = Fingerprint(weights="a1", adapter="", tokenizer="b2", template="c3")
 TYPES = {"source": "str", "year": "int", "score": "float", "checked": "bool", "id": "str"}
+
+
+class Unencodable(Example):
+    """A row of the same content that the fake encoder refuses."""
+
+    __slots__ = ()
+
+
+def content_of(examples: Iterable[Example]) -> str:
+    """The content hash that a scan of these rows gives."""
+    content = ContentHash()
+    for example in examples:
+        content.take(example)
+    return content.hexdigest()
 
 
 def fake_examples(n_rows: int, *, unencodable: Sequence[int] = ()) -> Callable[[], Iterator[Example]]:
@@ -35,8 +49,6 @@ def fake_examples(n_rows: int, *, unencodable: Sequence[int] = ()) -> Callable[[
                 for k in range(1 + row % 3)
                 for turn in (Turn("user", f"question {row}.{k}"), Turn(ASSISTANT, f"answer {row}.{k} " * (1 + row % 5)))
             ]
-            if row in unencodable:
-                turns.append(Turn(ASSISTANT, UNENCODABLE))
             metadata = {
                 "source": "ab"[row % 2],
                 "year": 2000 + row,
@@ -44,7 +56,8 @@ def fake_examples(n_rows: int, *, unencodable: Sequence[int] = ()) -> Callable[[
                 "checked": row % 3 == 0,
                 "id": "x",
             }
-            yield Example(tuple(turns), file="train.jsonl", line=row + 1, metadata=metadata)
+            made = Unencodable if row in unencodable else Example
+            yield made(tuple(turns), file="train.jsonl", line=row + 1, metadata=metadata)
 
     return rows
 
@@ -53,7 +66,7 @@ class FakeEncoder:
     """A token per word."""
 
     def encode(self, example: Example) -> list[EncodedTurn]:
-        if example.turns[-1].content == UNENCODABLE:
+        if isinstance(example, Unencodable):
             raise EncodingError(f"{example.where}: no such template", "a template", "give one")
         pairs = zip(example.turns[::2], example.turns[1::2], strict=True)
         return [
@@ -121,9 +134,16 @@ class GivenExtractor:
 
 
 def fake_manifest(
-    n_rows: int, *, layers: Sequence[int] = (1,), dim: int = 8, names: Sequence[str] = ("h", "g"), **changes: object
+    n_rows: int,
+    *,
+    layers: Sequence[int] = (1,),
+    dim: int = 8,
+    names: Sequence[str] = ("h", "g"),
+    rows: Iterable[Example] | None = None,
+    **changes: object,
 ) -> Manifest:
-    """The manifest of an index of `fake_examples(n_rows)`."""
+    """The manifest of an index of `fake_examples(n_rows)`, or of so many other rows."""
+    content = content_of(rows or fake_examples(n_rows)())
     vectors = tuple(StoredVector(name=name, layer=layer, dim=dim) for layer in layers for name in names)
     fields = {
         "hashes": HASHES,
@@ -134,7 +154,7 @@ def fake_manifest(
         "max_length": 64,
         "vectors": vectors,
         "filters": filter_columns(TYPES, max(layers)),
-        "data": DataSummary(source="train.jsonl", content_hash="d4", n_rows=n_rows),
+        "data": DataSummary(source="train.jsonl", content_hash=content, n_rows=n_rows),
         "shard_rows": 16,
     }
     return Manifest(**(fields | changes))

@@ -34,13 +34,13 @@ def stored_index(out: Path, signatures: Signatures, storage: Storage, gain: torc
     names = list(signatures.named())
     order = {f"question {row}.0": row for row in range(n)}
     vectors = tuple(storage.vector(name, 1, dim) for name in names)
-    manifest = fake_manifest(
-        n, dim=dim, names=names, base=ADAPTER_OFF, vectors=vectors,
-        precision=storage.precision, dimensions=storage.dimensions,
-    )  # fmt: skip
     rows = [row for row in fake_examples(3 * n)() if len(row.turns) == 2][:n]
     renamed = [
         type(row)((type(row.turns[0])("user", f"question {i}.0"), row.turns[1]), row.file, i + 1, row.metadata)
         for i, row in enumerate(rows)
     ]
+    manifest = fake_manifest(
+        n, dim=dim, names=names, rows=renamed, base=ADAPTER_OFF, vectors=vectors,
+        precision=storage.precision, dimensions=storage.dimensions,
+    )  # fmt: skip
     return write_index(out, lambda: iter(renamed), FakeEncoder(), GivenExtractor(signatures, order, gain), manifest)

@@ -127,7 +127,10 @@ def index(
                 settings.model, data, out, job, use_record=use_record, workers=by, progress=report, notify=say, **shape
             )
         elif finish:
-            built = finish_index(out, max_rejected=max_rejected)
+            from whence.index import build_settings, require_manifest
+
+            given = build_settings(settings.model, data or require_manifest(out).data.source, out, shape)
+            built = finish_index(out, max_rejected=max_rejected, given=given)
             if say is not None:
                 say(f"The index {out} is complete: {built.n_rows} rows, {built.n_records} records")
         else:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         loss_named,
         truncation_named,
     )
-    from whence.data.scanning import Scan, scan
+    from whence.data.scanning import ContentHash, Scan, scan
     from whence.data.shape import Shape
     from whence.data.sources import find_sources
     from whence.data.templates import TemplateSource
@@ -65,6 +65,7 @@ __all__ = [
     "TEXT",
     "TRAINER_COLUMNS",
     "ColumnType",
+    "ContentHash",
     "EncodedTurn",
     "Encoder",
     "Example",
@@ -158,7 +159,7 @@ __getattr__, __dir__ = attach(
             "loss_named",
             "truncation_named",
         ],
-        "scanning": ["Scan", "scan"],
+        "scanning": ["ContentHash", "Scan", "scan"],
         "shape": ["Shape"],
         "sources": ["find_sources"],
         "templates": ["TemplateSource"],

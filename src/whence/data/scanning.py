@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -13,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+from uuid import uuid4
 
 from whence.data.examples import Example
 from whence.data.formats import Rejected
@@ -21,6 +21,7 @@ from whence.data.notes import Notes
 from whence.data.readers import read_examples
 from whence.data.shape import Shape
 from whence.errors import DataError
+from whence.files import TEMPORARY
 from whence.object_path import place
 from whence.progress import Progress
 
@@ -119,6 +120,23 @@ def scan(
     )
 
 
+class ContentHash:
+    """The hash of rows and their metadata, in order; of constant size. Files, lines and formats are not in it."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def take(self, example: Example) -> None:
+        """Adds a row."""
+        metadata = json.dumps(example.metadata, ensure_ascii=False, sort_keys=True, allow_nan=False)
+        # A newline ends an entry: JSON has none, so no two lists of rows give the same bytes.
+        self._hash.update(f"{example.id} {metadata}\n".encode())
+
+    def hexdigest(self) -> str:
+        """Of the rows so far."""
+        return self._hash.hexdigest()
+
+
 class _Tally:
     """Counts, hash and types; everything of a scan that is constant in size."""
 
@@ -126,7 +144,7 @@ class _Tally:
         self.n_rows = 0
         self.n_rejected = 0
         self.reasons: list[str] = []
-        self.hash = hashlib.blake2b(digest_size=16)
+        self.hash = ContentHash()
         self.types: dict[str, ColumnType | None] = {}
         self.shapes: dict[str, None] = {}
         self.notes = Notes()
@@ -137,9 +155,7 @@ class _Tally:
 
     def take(self, example: Example) -> None:
         self.n_rows += 1
-        metadata = json.dumps(example.metadata, ensure_ascii=False, sort_keys=True, allow_nan=False)
-        # A newline ends an entry: JSON has none, so no two lists of rows give the same bytes.
-        self.hash.update(f"{example.id} {metadata}\n".encode())
+        self.hash.take(example)
         unify(self.types, example.metadata)
         self.notes.take(example)
 
@@ -190,6 +206,7 @@ class _RejectsFile:
     def __init__(self, path: str | Path | None) -> None:
         self._path = place(path) if path is not None else None
         self._stream: IO[bytes] | None = None
+        self._mark = uuid4().hex[:12]
 
     def __enter__(self) -> _RejectsFile:
         return self
@@ -206,7 +223,7 @@ class _RejectsFile:
     @property
     def _temporary(self) -> Path:
         assert self._path is not None
-        return self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        return self._path.with_name(f"{TEMPORARY}{self._mark}-{self._path.name}")
 
     def write(self, rejected: Rejected) -> None:
         if self._path is None:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from whence.index.sameness import check_model
     from whence.index.scanning import ScoreMatrix, ScoreRequest, scan
     from whence.index.searching import score_matrix, search
-    from whence.index.settings import BuildSettings, IndexOptions
+    from whence.index.settings import BuildSettings, IndexOptions, build_settings
     from whence.index.store import Index, Record
     from whence.index.stored_form import Storage, queries_in_form
     from whence.index.subject import Subject, chosen_layers, examples_to_index, open_subject
@@ -90,6 +90,7 @@ __all__ = [
     "build_ann",
     "build_index",
     "build_part",
+    "build_settings",
     "cache_note",
     "check_model",
     "choose_layer",
@@ -172,7 +173,7 @@ __getattr__, __dir__ = attach(
         "sameness": ["check_model"],
         "scanning": ["ScoreMatrix", "ScoreRequest", "scan"],
         "searching": ["score_matrix", "search"],
-        "settings": ["BuildSettings", "IndexOptions"],
+        "settings": ["BuildSettings", "IndexOptions", "build_settings"],
         "store": ["Index", "Record"],
         "stored_form": ["Storage", "queries_in_form"],
         "subject": ["Subject", "chosen_layers", "open_subject", "examples_to_index"],

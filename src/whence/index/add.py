@@ -24,7 +24,7 @@ from whence.index.engines.local import EncodesExamples, ExtractsSignatures, Loca
 from whence.index.file_table import ShardRows
 from whence.index.locking import locked
 from whence.index.manifest import ADDED, Manifest, StoredVector, require_manifest
-from whence.index.publishing import clear, fragments_now, next_generation, publish, read_table
+from whence.index.publishing import clear, current_records, fragments_now, next_generation, publish, read_table
 from whence.index.records import PendingRecord, open_dataset, open_records, vector_columns, vector_fields
 from whence.index.saving import saving
 from whence.index.shards import committed_shards, shard_groups, share_told
@@ -62,12 +62,12 @@ def add_vectors(
     with locked(out):
         before = require_manifest(out)
         missing = missing_vectors(before, wanted)
-        records = open_records(out)
-        assert records is not None, "a complete index has records"
-        if not {vector.column for vector in missing} <= set(records.schema.names):
-            _compute(out, LocalEngine(encoder, extractor), wanted, missing, progress)
-            with saving(out, total):
-                _join(out, records, missing)
+        with saving(out, total):
+            # What a change left that was cut before it was published is passed over; vectors that are computed stay.
+            records = current_records(out, before)
+        _compute(out, LocalEngine(encoder, extractor), wanted, missing, progress)
+        with saving(out, total):
+            _join(out, records, missing)
         with saving(out, total):
             _finish(out, before, wanted, missing)
     return Index.open(out)

@@ -32,7 +32,7 @@ from whence.index.records import ARROW_TYPES, filter_columns, filter_value, reco
 from whence.index.rejects import Rejects
 from whence.index.reopening import OpenWorkbench, reopen
 from whence.index.saving import saving
-from whence.index.shard_commits import ShardNote, committed_notes, write_fragment
+from whence.index.shard_commits import ShardNote, notes_of, write_fragment
 from whence.index.shards import check_shards, compute_shards
 from whence.index.store import Index
 from whence.object_path import place
@@ -95,9 +95,13 @@ def append_rows(
         encoder, extractor = (workbench or reopen)(before.manifest)
         dataset = current_records(folder, before.manifest)
         rejects = Rejects(
-            folder, new.manifest.model_copy(update={"data": new.part.data}), max_rejected, name=new.rejected
+            folder,
+            new.manifest.model_copy(update={"data": new.part.data}),
+            max_rejected,
+            name=new.rejected,
+            shards=new.part.shards(new.manifest.shard_rows),
         )
-        compute_shards(
+        content = compute_shards(
             folder,
             read_examples(source, columns=columns, split=split),
             InProcess(ShardWriter(folder, new.manifest, encoder, extractor, dataset if new.same_columns else None)),
@@ -107,7 +111,7 @@ def append_rows(
             progress=counted(progress, "indexing"),
         )
         with saving(folder, found.n_rows):
-            _publish(before, new, dataset, rejects)
+            _publish(before, new, dataset, rejects, content)
     return Index.open(folder)
 
 
@@ -183,9 +187,11 @@ def _plan(before: Changing, data: DataSummary) -> None:
     write_atomically(place, plan.model_dump_json())
 
 
-def _publish(before: Changing, new: _New, dataset: lance.LanceDataset, rejects: Rejects) -> None:
+def _publish(
+    before: Changing, new: _New, dataset: lance.LanceDataset, rejects: Rejects, content: Mapping[int, str]
+) -> None:
     folder, counts = before.folder, before.counts
-    noted = list(committed_notes(folder))
+    noted = list(notes_of(folder, content))
     notes = [note for note, _ in noted]
     check_shards(folder, new.manifest, {note.rows.shard for note in notes}, new.part)
     rejects.write()
@@ -217,7 +223,7 @@ def _publish(before: Changing, new: _New, dataset: lance.LanceDataset, rejects: 
     changed = changed.model_copy(update={"data": joined, "rejected": (*changed.rejected, new.rejected)})
     sums: Sums = added([sums_in(folder, before.manifest), *(one for _, one in noted if one)])
     published = publish(folder, changed, dataset, fragments, sums=sums, known=known)
-    clear(folder, published, rows_changed=True)
+    clear(folder, published, before=before.manifest)
 
 
 def _joined_records(

@@ -67,7 +67,7 @@ def delete_rows(index: str | Path, ids: Iterable[str], *, missing_ok: bool = Fal
             known = before.table.by_path()
             changed = changed_manifest(manifest, change, left)
             published = publish(folder, changed, dataset, fragments, sums=sums, known=known)
-            clear(folder, published, rows_changed=True)
+            clear(folder, published, before=before.manifest)
     return Index.open(folder)
 
 

@@ -74,6 +74,10 @@ class DataPart(NamedTuple):
         """How many shards its rows are computed in."""
         return -(-self.data.n_rows // shard_rows)
 
+    def shards(self, shard_rows: int) -> range:
+        """The numbers of its shards."""
+        return range(self.first_shard, self.first_shard + self.n_shards(shard_rows))
+
 
 def now() -> str:
     """The time as the history holds it."""

@@ -14,18 +14,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from whence.data import Example, scan
-from whence.errors import DataError, IndexFolderError, InputError, MismatchError
+from whence.data import Example
+from whence.errors import IndexFolderError, InputError, MismatchError
+from whence.index.data_parts import examples_of
 from whence.index.engines.in_process import Engine, ShardWriter
 from whence.index.history import DataPart
 from whence.index.locking import finishing, joined
 from whence.index.manifest import Manifest, require_manifest
 from whence.index.rejects import Rejects
 from whence.index.reopening import reopen
-from whence.index.shard_commits import committed_notes
-from whence.index.shards import begin, compute_shards, make_folder, seal
+from whence.index.settings import BuildSettings
+from whence.index.shard_commits import committed_notes, notes_of
+from whence.index.shards import begin, compute_shards, contents, make_folder, seal
 from whence.index.store import Index
 from whence.progress import Count
+
+_MAY_DIFFER = ("data", "out", "device", "device_map", "max_memory", "max_rejected")
+"""Settings that the step that seals may be given otherwise: data are told by their content."""
 
 
 class Job(NamedTuple):
@@ -115,7 +120,7 @@ def run_job(
     with joined(out):
         if begin(out, manifest):
             return JobState(own, total, total, sealed=True)
-        rejects = Rejects(out, manifest, max_rejected)
+        rejects = Rejects(out, manifest, max_rejected, shards=range(total))
         try:
             compute_shards(out, examples, engine, manifest, rejects, mine=job.has, progress=progress)
         except (IndexFolderError, OSError):
@@ -126,33 +131,55 @@ def run_job(
         return JobState(own, sum(1 for _ in committed_notes(out)), total)
 
 
-def finish_index(out: Path, *, max_rejected: float) -> Index:
+def finish_index(out: Path, *, max_rejected: float, given: BuildSettings | None = None) -> Index:
     """Checks that all shards are there and the data still those they were computed from, and seals the index.
+
+    given: the settings of the command that seals. Its data are read; its other settings must be those that the index
+    was begun with, where they are not the defaults.
 
     Raises:
         IndexFolderError: there is no index, shards are missing, or another run is finishing or building it.
+        MismatchError: the index was begun with other settings.
         DataError: the data have changed, or too many rows were set aside.
     """
     started = time.monotonic()
     manifest = require_manifest(out)
     with finishing(out):
         manifest = require_manifest(out)
+        if given is not None:
+            _check_given(out, manifest, given)
         if manifest.status == "complete":
             return Index.open(out)
-        data = manifest.data
-        found = scan(data.source, columns=data.columns, split=data.split, max_rejected=1.0)
-        if found.content_hash != data.content_hash:
-            raise DataError(
-                f"The data at {data.source} have changed since the jobs began: {found.content_hash}.",
-                f"Expected content {data.content_hash}.",
-                "Bring them back, or begin again with --overwrite.",
-            )
-        rejects = Rejects(out, manifest, max_rejected)
-        for note, _ in committed_notes(out):
+        data = manifest.data if given is None else manifest.data.model_copy(update={"source": given.data})
+        part = DataPart(data, 0, 0)
+        content = contents(examples_of(part), manifest, part)
+        rejects = Rejects(out, manifest, max_rejected, shards=part.shards(manifest.shard_rows))
+        for note, _ in notes_of(out, content):
             rejects.take(note)
         rejects.check()
-        seal(out, manifest, rejects, time.monotonic() - started)
+        seal(out, manifest, rejects, content, time.monotonic() - started)
     return Index.open(out)
+
+
+def _check_given(out: Path, manifest: Manifest, given: BuildSettings) -> None:
+    """Raises MismatchError where the index was begun with another model or other settings than these.
+
+    A model or base that is not there under the path it was begun with may lie elsewhere on this machine.
+    """
+    lines = []
+    for name, ours in given.model_dump(mode="json").items():
+        theirs = manifest.settings.get(name, ours)
+        if ours == theirs or name in _MAY_DIFFER or ours == BuildSettings.model_fields[name].get_default():
+            continue
+        if name in ("model", "adapter", "base") and not Path(str(theirs)).exists():
+            continue
+        lines.append(f"{name}: begun with {theirs!r}, given {ours!r}")
+    if lines:
+        raise MismatchError(
+            f"The index that was begun in {out} is another one:\n  " + "\n  ".join(lines),
+            "The step that seals is given what the jobs were given.",
+            "Check -o, or leave out what differs.",
+        )
 
 
 def check_versions(manifest: Manifest) -> None:

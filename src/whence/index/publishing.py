@@ -38,7 +38,8 @@ from whence.index.manifest import (
     write_run,
 )
 from whence.index.records import open_dataset, opened
-from whence.object_path import remove_tree, storage_options, tree_bytes
+from whence.index.remote_cache import cache_folder
+from whence.object_path import is_remote, remove_tree, storage_options, tree_bytes
 
 _TEN_YEARS = timedelta(days=3650)
 
@@ -141,18 +142,21 @@ def small_files(manifest: Manifest) -> list[str]:
     return [MANIFEST, manifest.files_name, manifest.centres, RUN, *manifest.rejected]
 
 
-def clear(out: Path, manifest: Manifest, *, rows_changed: bool = False, keep: Sequence[str] = ()) -> None:
+def clear(out: Path, manifest: Manifest, *, before: Manifest | None = None, keep: Sequence[str] = ()) -> None:
     """Removes what the manifest does not name: versions, data files, centres, tables of files, shards' notes.
 
-    rows_changed: also what verdicts keep, which are of other rows and may hold their text. keep: names that stay.
+    before: the index as it was with other rows: what verdicts kept of these goes too, as it may hold their text; of an
+        index in an object store, what this machine kept. keep: names that stay.
     """
     dataset = open_dataset(out / RECORDS)
     if dataset is not None and dataset.version == manifest.records_version:
         # Each change left a version, and a killed run may have left files that no version names. They go whatever the
         # clock says that wrote them.
         dataset.cleanup_old_versions(older_than=-_TEN_YEARS, delete_unverified=True)
-    for name in (SHARDS, ADDED, *([REFERENCES, ANN] if rows_changed else [])):
+    for name in (SHARDS, ADDED, *([REFERENCES, ANN] if before is not None else [])):
         remove_tree(out / name)
+    if before is not None and is_remote(out):
+        remove_tree(cache_folder(before))
     named = {*small_files(manifest), *keep}
     for folder in (out, out / BACKUP):
         for path in folder.iterdir() if folder.is_dir() else ():

@@ -20,11 +20,19 @@ SHOWN_REASONS = 3
 class Rejects:
     """Counts what the shards set aside, beside what the reader did, and holds it against what is allowed.
 
-    name: the file of both, the reader's lines first.
+    name: the file of both, the reader's lines first. shards: whose rows are meant; left out, all shards.
     """
 
-    def __init__(self, out: Path, manifest: Manifest, max_rejected: float, *, name: str = REJECTED) -> None:
-        self._out, self._path, self._max_rejected = out, out / name, max_rejected
+    def __init__(
+        self,
+        out: Path,
+        manifest: Manifest,
+        max_rejected: float,
+        *,
+        name: str = REJECTED,
+        shards: range | None = None,
+    ) -> None:
+        self._out, self._path, self._max_rejected, self._shards = out, out / name, max_rejected, shards
         self._total = manifest.data.n_rows + manifest.data.n_unreadable
         self._reasons: list[str] = []
         self.count = manifest.data.n_unreadable
@@ -48,7 +56,7 @@ class Rejects:
 
     def write(self) -> None:
         """Writes the file: the reader's lines as they are, then those of the committed shards, in order of the rows."""
-        lines = (line for note, _ in committed_notes(self._out) for line in note.rejects)
+        lines = (line for note, _ in committed_notes(self._out, self._shards) for line in note.rejects)
         content = chain(_readers_lines(self._path), _jsonl(lines))
         first = next(content, None)
         if first is None:

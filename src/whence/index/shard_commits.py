@@ -7,6 +7,9 @@ A note is written beside and renamed, so it is there whole or not at all, and it
 another worker, and shards are committed in any order, by any number of workers. A shard that is computed twice leaves
 two files of the same records; the later note stands, and the file that no note names is cleared away by the seal.
 
+A note is bound to what it was computed from: the index that was begun, and the rows. One that a late worker leaves of
+another index in the same folder, or that was computed while the data were others, does not count.
+
 A note is a line with the SHA-256 of the rest, and the rest a safetensors file: the shard's sums (whence.index.centres),
 and in its header the fields of `ShardNote`.
 """
@@ -14,7 +17,7 @@ and in its header the fields of `ShardNote`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import lance
@@ -25,8 +28,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from whence.data import RAW_LIMIT, Example
-from whence.files import write_atomically
+from whence.data import RAW_LIMIT, ContentHash, Example
+from whence.files import hash_of, write_atomically
 from whence.index.centres import Sums, sums_of
 from whence.index.engines.local import Reject, ShardResult
 from whence.index.file_table import Fragment, IndexFile, ShardRows, sha256, summed
@@ -73,14 +76,30 @@ class ShardNote(BaseModel):
     """None where no row of the shard could be encoded."""
     files: tuple[IndexFile, ...]
     rejects: tuple[RejectLine, ...]
+    made_of: str = ""
+    """What `made_of` says of the manifest and the rows that it was computed from."""
+
+
+def made_of(manifest: Manifest, examples: Sequence[Example]) -> str:
+    """A hash of everything that decides a shard's records: the index's identity and generation, and the rows."""
+    content = ContentHash()
+    for example in examples:
+        content.take(example)
+    return hash_of([manifest.identity(), manifest.generation, content.hexdigest()])
 
 
 def commit_shard(
-    out: Path, manifest: Manifest, rows: ShardRows, result: ShardResult, *, beside: lance.LanceDataset | None = None
+    out: Path,
+    manifest: Manifest,
+    rows: ShardRows,
+    result: ShardResult,
+    *,
+    made_of: str,
+    beside: lance.LanceDataset | None = None,
 ) -> ShardNote:
     """Writes a computed shard and publishes it at once. Raises OSError where the folder cannot be written.
 
-    beside: see `write_fragment`.
+    made_of: see the function of that name. beside: see `write_fragment`.
     """
     fragment: Fragment | None = None
     files: list[IndexFile] = []
@@ -96,6 +115,7 @@ def commit_shard(
         fragment=fragment,
         files=tuple(files),
         rejects=tuple(RejectLine.of(rows.shard, reject) for reject in result.rejects),
+        made_of=made_of,
     )
     (out / SHARDS).mkdir(exist_ok=True)
     content = save(sums, {"note": note.model_dump_json()})
@@ -151,16 +171,23 @@ def _read(out: Path, shard: int) -> tuple[ShardNote, Sums] | None:
         return None
 
 
-def committed_notes(out: Path) -> Iterator[tuple[ShardNote, Sums]]:
-    """The notes of all committed shards with their sums, in the order of the shards."""
+def committed_notes(out: Path, shards: range | None = None) -> Iterator[tuple[ShardNote, Sums]]:
+    """The notes of all committed shards with their sums, in the order of the shards; shards: of these alone."""
     if not (out / SHARDS).is_dir():
         return
     for path in sorted((out / SHARDS).glob(f"*{SUFFIX}")):
-        if not path.stem.isdecimal():
+        if not path.stem.isdecimal() or (shards is not None and int(path.stem) not in shards):
             continue
         found = committed_note(out, int(path.stem))
         if found is not None:
             yield found
+
+
+def notes_of(out: Path, content: Mapping[int, str]) -> Iterator[tuple[ShardNote, Sums]]:
+    """As `committed_notes`, those of shards that were made of this (see `made_of`); others are not the index's."""
+    for note, sums in committed_notes(out):
+        if content.get(note.rows.shard) == note.made_of:
+            yield note, sums
 
 
 def saved_rows(out: Path) -> int:
@@ -185,6 +212,8 @@ __all__ = [
     "commit_shard",
     "committed_note",
     "committed_notes",
+    "made_of",
+    "notes_of",
     "saved_rows",
     "write_fragment",
 ]

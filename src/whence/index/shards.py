@@ -9,13 +9,13 @@ index is sealed: the files of the shards become the records, and the manifest sa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
 import lance
 
-from whence.data import Example
+from whence.data import ContentHash, Example
 from whence.errors import DataError, IndexFolderError
 from whence.index.centres import Sums, added
 from whence.index.engines.in_process import Engine, InProcess, ShardWriter, Task
@@ -29,7 +29,7 @@ from whence.index.records import record_schema
 from whence.index.rejects import Rejects
 from whence.index.sameness import differences
 from whence.index.saving import saving
-from whence.index.shard_commits import ShardNote, committed_note, committed_notes
+from whence.index.shard_commits import ShardNote, committed_note, committed_notes, made_of, notes_of
 from whence.index.store import Index
 from whence.progress import Count
 
@@ -72,9 +72,9 @@ def write_index_with(
     with locked(out):
         if begin(out, manifest):
             return Index.open(out)
-        rejects = Rejects(out, manifest, max_rejected)
-        compute_shards(out, examples(), engine, manifest, rejects, progress=progress)
-        seal(out, manifest, rejects, time.monotonic() - started)
+        rejects = Rejects(out, manifest, max_rejected, shards=DataPart(manifest.data, 0, 0).shards(manifest.shard_rows))
+        content = compute_shards(out, examples(), engine, manifest, rejects, progress=progress)
+        seal(out, manifest, rejects, content, time.monotonic() - started)
     return Index.open(out)
 
 
@@ -107,20 +107,27 @@ def compute_shards(
     rejects: Rejects,
     *,
     part: DataPart | None = None,
-    mine: Callable[[int], bool] = lambda shard: True,
+    mine: Callable[[int], bool] | None = None,
     progress: Count | None = None,
-) -> None:
+) -> dict[int, str]:
     """Has the engine compute and commit the shards of a part of the data that are not committed.
 
     part: the rows that `examples` gives; None for all rows of an index that is built. mine: chooses among the shards.
+    Returns what each of these shards was made of (see `shard_commits.made_of`).
+
+    Raises DataError where the rows are not those that were scanned: their number, and unless `mine` chooses, their
+    content.
     """
     part = part or DataPart(manifest.data, 0, 0)
-    done: dict[int, int] = {}
-    for note, _ in committed_notes(out):
-        done[note.rows.shard] = note.rows.n_rows
-        rejects.take(note)
-    sizes = {shard: n_rows for shard, _, n_rows in part.shard_starts(manifest.shard_rows) if mine(shard)}
-    clock = _Clock(sum(n for shard, n in done.items() if shard in sizes), sum(sizes.values()), progress)
+    sizes = {s: n for s, _, n in part.shard_starts(manifest.shard_rows) if mine is None or mine(s)}
+    done: dict[int, ShardNote] = {}
+    for note, _ in committed_notes(out, part.shards(manifest.shard_rows)):
+        if note.rows.shard in sizes:
+            done[note.rows.shard] = note
+        else:
+            rejects.take(note)
+    clock = _Clock(sum(note.rows.n_rows for note in done.values()), sum(sizes.values()), progress)
+    content: dict[int, str] = {}
 
     def committed(note: ShardNote) -> None:
         rejects.take(note)
@@ -130,17 +137,27 @@ def compute_shards(
     clock.add(0)
 
     def tasks() -> Iterator[Task]:
-        for rows, group in shard_groups(examples, manifest, part):
-            if rows.shard in sizes and rows.shard not in done:
-                found = committed_note(out, rows.shard)
-                if found is None:
-                    yield rows, group
-                else:
-                    # Another worker has committed it since this one began.
-                    committed(found[0])
+        for rows, group in shard_groups(examples, manifest, part, check=mine is None):
+            if rows.shard not in sizes:
+                continue
+            content[rows.shard] = made_of(manifest, group)
+            note = done.get(rows.shard)
+            if note is not None and note.made_of == content[rows.shard]:
+                rejects.take(note)
+                continue
+            if note is not None:
+                # Computed from other rows, or left by a worker of another index that was in this folder.
+                clock.add(-note.rows.n_rows)
+            found = committed_note(out, rows.shard)
+            if found is not None and found[0].made_of == content[rows.shard]:
+                # Another worker has committed it since this one began.
+                committed(found[0])
+            else:
+                yield rows, group
 
     with saving(out, part.data.n_rows):
         engine.run(tasks(), committed, clock.tell)
+    return content
 
 
 class _Clock:
@@ -160,14 +177,17 @@ class _Clock:
 
 
 def shard_groups(
-    examples: Iterator[Example], manifest: Manifest, part: DataPart | None = None
+    examples: Iterator[Example], manifest: Manifest, part: DataPart | None = None, *, check: bool = True
 ) -> Iterator[tuple[ShardRows, list[Example]]]:
     """The shards of a part of the data with their rows, to the end of the data.
 
-    Raises DataError at the end, where the data gave another number of rows than the scan counted.
+    Raises DataError at the end, where the data gave another number of rows than the scan counted, or, with `check`,
+    other rows.
     """
-    part, seen = part or DataPart(manifest.data, 0, 0), 0
+    part, seen, content = part or DataPart(manifest.data, 0, 0), 0, ContentHash()
     for i, group in enumerate(iter(lambda: list(islice(examples, manifest.shard_rows)), [])):
+        for example in group if check else ():
+            content.take(example)
         yield ShardRows(shard=part.first_shard + i, first_row=part.first_row + seen, n_rows=len(group)), group
         seen += len(group)
     if seen != part.data.n_rows:
@@ -176,10 +196,24 @@ def shard_groups(
             "The data must not change while it is indexed.",
             "Run the same command again; if the data is meant to be another now, add --overwrite.",
         )
+    if check and content.hexdigest() != part.data.content_hash:
+        raise DataError(
+            f"The rows of {part.data.source} are not those that were scanned: their content is now "
+            f"{content.hexdigest()}, and was {part.data.content_hash}.",
+            "The data must not change while it is indexed.",
+            "Bring them back and run the same command again; if the data is meant to be another now, add --overwrite.",
+        )
 
 
-def seal(out: Path, manifest: Manifest, rejects: Rejects, seconds: float) -> None:
+def contents(examples: Iterator[Example], manifest: Manifest, part: DataPart | None = None) -> dict[int, str]:
+    """What each shard of an index is made of (see `shard_commits.made_of`). Raises what `shard_groups` raises."""
+    return {rows.shard: made_of(manifest, group) for rows, group in shard_groups(examples, manifest, part)}
+
+
+def seal(out: Path, manifest: Manifest, rejects: Rejects, content: Mapping[int, str], seconds: float) -> None:
     """Makes the committed shards the records, and the index complete.
+
+    content: what each shard must have been made of; others do not count.
 
     Raises:
         IndexFolderError: shards are missing.
@@ -187,7 +221,7 @@ def seal(out: Path, manifest: Manifest, rejects: Rejects, seconds: float) -> Non
     """
     total, notes = manifest.data.n_rows, []
     sums: Sums = {}
-    for note, of_shard in committed_notes(out):
+    for note, of_shard in notes_of(out, content):
         notes.append(note)
         sums = added([sums, of_shard])
     check_shards(out, manifest, {note.rows.shard for note in notes})
@@ -228,11 +262,11 @@ def seal(out: Path, manifest: Manifest, rejects: Rejects, seconds: float) -> Non
 def check_shards(out: Path, manifest: Manifest, there: set[int], part: DataPart | None = None) -> None:
     """Raises IndexFolderError that names the shards that are not committed."""
     part = part or DataPart(manifest.data, 0, 0)
-    n_shards = part.n_shards(manifest.shard_rows)
-    missing = set(range(part.first_shard, part.first_shard + n_shards)) - there
+    shards = part.shards(manifest.shard_rows)
+    missing = set(shards) - there
     if missing:
         raise IndexFolderError(
-            f"{len(missing)} of {n_shards} shards of {out} are not computed: {described_numbers(missing)[:200]}.",
+            f"{len(missing)} of {len(shards)} shards of {out} are not computed: {described_numbers(missing)[:200]}.",
             "An index is sealed when all are.",
             "Run the jobs that are missing or failed again, or the same command without --shard and --finish.",
         )
@@ -296,6 +330,7 @@ __all__ = [
     "check_shards",
     "committed_shards",
     "compute_shards",
+    "contents",
     "make_folder",
     "model_of",
     "seal",

@@ -15,7 +15,7 @@ from whence.index.engines.local import EncodesExamples, ExtractsSignatures, Loca
 from whence.index.file_table import ShardRows
 from whence.index.manifest import Manifest
 from whence.index.records import record_table
-from whence.index.shard_commits import ShardNote, commit_shard
+from whence.index.shard_commits import ShardNote, commit_shard, made_of
 
 Task = tuple[ShardRows, list[Example]]
 """A shard to compute, with its rows."""
@@ -54,7 +54,8 @@ class ShardWriter:
         """The committed shard's note. tell: called with the share of the shard that is done."""
         spec = ShardSpec(rows.shard, rows.first_row, partial(record_table, self.manifest, rows.shard))
         result = LocalEngine(self.encoder, self.extractor).compute_shard(spec, examples, tell)
-        return commit_shard(self.out, self.manifest, rows, result, beside=self.beside)
+        content = made_of(self.manifest, examples)
+        return commit_shard(self.out, self.manifest, rows, result, made_of=content, beside=self.beside)
 
 
 @dataclass(frozen=True, slots=True)
