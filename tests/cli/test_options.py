@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from whence.cli.main import app
-from whence.cli.options import LEAST_DIMENSIONS, stored_as
+from whence.cli.options import LEAST_DIMENSIONS, parse_columns, stored_as
 from whence.errors import InputError
 from whence.index.settings import BuildSettings, IndexOptions
 from whence.self_test.run import SETTINGS as SELF_TEST
@@ -80,3 +80,9 @@ def test_the_least_number_of_dimensions_is_that_of_the_settings() -> None:
     with pytest.raises(ValidationError):
         BuildSettings(model="m", data="d", out="o", dimensions=LEAST_DIMENSIONS - 1)
     assert BuildSettings(model="m", data="d", out="o", dimensions=LEAST_DIMENSIONS).dimensions == LEAST_DIMENSIONS
+
+
+def test_columns_may_be_named_as_unread() -> None:
+    assert parse_columns("prompt=q, system=") == {"prompt": "q", "system": ""}
+    with pytest.raises(InputError, match="cannot be read"):
+        parse_columns("prompt=q,system")

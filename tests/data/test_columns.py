@@ -11,7 +11,7 @@ import pytest
 
 from whence.data.columns import check_mapping, recognise, unrecognised
 from whence.data.examples import Turn
-from whence.data.metadata import RowError, as_json, type_of, unify
+from whence.data.metadata import LeftOut, RowError, as_json, type_of, unify
 from whence.errors import DataError
 
 USER, ANSWER, SYSTEM, TOOL = (
@@ -93,6 +93,11 @@ RECOGNISED = [
         (SYSTEM, USER, ANSWER),
     ),
     ({"prompt": chat(("user", Q)), "completion": A}, "prompt/completion", (USER, ANSWER)),
+    (
+        {"instruction": "Where?", "input": "Oslo", "chosen": A},
+        "instruction/chosen",
+        (Turn("user", "Where?\n\nOslo"), ANSWER),
+    ),
 ]
 
 
@@ -165,6 +170,33 @@ def test_turns_after_the_last_answer_are_dropped_and_several_answers_kept() -> N
             {},
         ),
         ({"body": "A document.", "text": "no"}, {"text": "body"}, (Turn("text", "A document."),), {"text": "no"}),
+        (
+            {"prompt": Q, "response": A, "system": "s", "history": [["a", "b"]], "tools": [{"name": "t"}]},
+            {"prompt": "prompt", "system": "", "history": "", "tools": ""},
+            (USER, ANSWER),
+            {"system": "s", "history": [["a", "b"]], "tools": [{"name": "t"}]},
+        ),
+        ({"instruction": Q, "input": "Oslo", "output": A}, {"input": ""}, (USER, ANSWER), {"input": "Oslo"}),
+        (
+            {"messages": chat(("user", Q), ("assistant", A)), "system": "s"},
+            {"messages": "messages", "system": ""},
+            (USER, ANSWER),
+            {"system": "s"},
+        ),
+        (
+            {"q": "Where?", "more": "Oslo", "a": A},
+            {"prompt": "q", "query": "more", "response": "a"},
+            (Turn("user", "Where?\nOslo"), ANSWER),
+            {},
+        ),
+        ({"q": "", "more": Q, "a": A}, {"prompt": "q", "query": "more", "response": "a"}, (USER, ANSWER), {}),
+        ({"q": Q, "a": A}, {"prompt": "q", "query": "more", "response": "a"}, (USER, ANSWER), {}),
+        (
+            {"talk": sharegpt(("human", Q)), "chosen": {"from": "gpt", "value": A}},
+            {"prompt": "talk", "response": "chosen"},
+            (USER, ANSWER),
+            {},
+        ),
     ],
 )
 def test_a_mapping_comes_before_what_is_recognised(
@@ -178,12 +210,33 @@ def test_a_mapping_comes_before_what_is_recognised(
 
 
 @pytest.mark.parametrize(
+    ("row", "mapping"),
+    [
+        ({"q": Q, "a": A}, {"prompt": "q", "response": "a", "label": "good"}),
+        ({"messages": chat(("user", Q), ("assistant", A))}, {"messages": "messages", "label": "good"}),
+        ({"messages": chat(("user", Q), ("assistant", A))}, {"label": "good"}),
+    ],
+)
+def test_rows_with_a_false_label_of_any_name_are_left_out(row: dict[str, object], mapping: dict[str, str]) -> None:
+    shape = recognise({**row, "good": True}, mapping)
+    assert shape is not None
+    assert shape.example({**row, "good": True}, "f", 1).turns == (USER, ANSWER)
+    with pytest.raises(LeftOut, match="'good' is false"):
+        shape.example({**row, "good": False}, "f", 1)
+    assert "good" in str(unrecognised("f.jsonl", row, mapping))
+
+
+@pytest.mark.parametrize(
     ("mapping", "words"),
     [
         ({"question": "q"}, ["'question'", "prompt, response, system, messages, text"]),
         ({"prompt": "q", "text": "t"}, ["prompt, text together"]),
         ({"messages": "m", "response": "r"}, ["messages, response together"]),
         ({"text": "t", "system": "s"}, ["text, system together"]),
+        ({"text": "t", "label": "l"}, ["text, label together"]),
+        ({"messages": "m", "query": "q"}, ["messages, query together"]),
+        ({"prompt": "p", "input": "i", "query": "q"}, ["prompt, input, query together"]),
+        ({"prompt": "", "response": "a"}, ["no column for prompt", "only system, history, tools, input may be empty"]),
     ],
 )
 def test_a_mapping_that_makes_no_sense_is_refused(mapping: dict[str, str], words: list[str]) -> None:
@@ -194,7 +247,15 @@ def test_a_mapping_that_makes_no_sense_is_refused(mapping: dict[str, str], words
 
 
 def test_a_sensible_mapping_is_taken() -> None:
-    for mapping in (None, {}, {"prompt": "q", "response": "a", "system": "s"}, {"text": "t"}, {"response": "a"}):
+    pair = {"prompt": "q", "response": "a", "system": "s"}
+    for mapping in (
+        None,
+        {},
+        pair,
+        {"text": "t", "system": ""},
+        {"response": "a"},
+        pair | {"query": "i", "label": "l"},
+    ):
         check_mapping(mapping)
 
 

@@ -178,6 +178,9 @@ def test_the_columns_of_the_index_are_those_of_the_queries(tmp_path: Path) -> No
     assert only(read_queries(silent, columns=columns)) == Query((Turn("user", "Where?"),))
     usual = lines(tmp_path / "usual.jsonl", {"prompt": "Where?", "response": "In Korea.", "a": "In Canada."})
     assert only(read_queries(usual, columns=columns)).response == "In Korea."
+    unread = columns | {"system": ""}
+    beside = lines(tmp_path / "beside.jsonl", {"q": "Where?", "a": "In Korea.", "system": "Be brief."})
+    assert only(read_queries(beside, columns=unread)).turns == (Turn("user", "Where?"),)
 
 
 def test_what_a_trainer_would_have_used_is_named(tmp_path: Path) -> None:

@@ -363,12 +363,12 @@ def parse_columns(text: str | None) -> dict[str, str] | None:
     """`prompt=q,response=a` as a mapping."""
     if text is None:
         return None
-    return _pairs("--columns", text, "prompt=question,response=answer")
+    return _pairs("--columns", text, "prompt=question,response=answer", may_be_empty=True)
 
 
-def _pairs(option: str, text: str, such_as: str) -> dict[str, str]:
+def _pairs(option: str, text: str, such_as: str, *, may_be_empty: bool = False) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",")]
-    if any(not (name.strip() and equals and value.strip()) for name, equals, value in pairs):
+    if any(not (name.strip() and equals and (value.strip() or may_be_empty)) for name, equals, value in pairs):
         raise InputError(f"{option} {text!r} cannot be read.", f"Expected pairs such as {such_as}.", "")
     return {name.strip(): value.strip() for name, _, value in pairs}
 

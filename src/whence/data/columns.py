@@ -23,7 +23,7 @@ MESSAGE_COLUMNS = ("messages", "conversations")
 SYSTEM_COLUMNS = ("system", "system_prompt")
 INPUT_COLUMNS = ("input", "context")
 """What an instruction or a question may be about; joined to it with an empty line between."""
-WITH_INPUT = ("instruction", "question")
+WITH_INPUT = ("instruction", "question", "query")
 OPTIONAL = {
     "history": "history",
     "tools": "tools",
@@ -31,9 +31,13 @@ OPTIONAL = {
     "template_kwargs": "chat_template_kwargs",
 }
 """Field of a Shape -> the column that trainers read it from."""
-MAPPING_KEYS = ("prompt", "response", "system", "messages", "text", "input", "history", "tools")
-NEAR = ("system", "history", "tools")
+MAPPING_KEYS = ("prompt", "response", "system", "messages", "text", "input", "query", "history", "tools", "label")
+IGNORABLE = ("system", "history", "tools", "input")
+"""Keys of a mapping whose value may be "": whence then leaves the columns of their usual names alone."""
+NEAR = ("system", "history", "tools", "label")
 """Keys of a mapping that need a conversation."""
+BEHIND_PROMPT = ("input", "query")
+"""Keys of a mapping that need a prompt; of `query` a file may lack the column."""
 TRAINER_COLUMNS = frozenset(
     {
         *(name for pair in (*PAIRS, PREFERENCE) for names in pair for name in names),
@@ -55,17 +59,18 @@ def recognise(names: Iterable[str], mapping: Mapping[str, str] | None = None, *,
     exact = list(names)
     loose = {name.strip().casefold(): name for name in reversed(exact)} | {name: name for name in exact}
     mapping = mapping or {}
-    if any(column not in exact for column in mapping.values()):
+    if _missing(exact, mapping):
         return None
     shape = _main(loose, mapping, answered)
     if shape is None or shape.kind == "text":
         return shape and replace(shape, answered=answered)
-    taken = {shape.prompt, shape.main, shape.input}
+    taken = {shape.prompt, shape.main, shape.input, shape.query}
     # An optional column that this row lacks keeps its usual name: a later row may have it.
-    near: dict[str, str | None] = {key: mapping.get(key) or loose.get(name) or name for key, name in OPTIONAL.items()}
-    near["system"] = mapping.get("system") or _first(SYSTEM_COLUMNS, loose) or SYSTEM_COLUMNS[0]
+    near: dict[str, str | None] = {key: loose.get(name) or name for key, name in OPTIONAL.items()}
+    near["system"] = _first(SYSTEM_COLUMNS, loose) or SYSTEM_COLUMNS[0]
     if shape.kind == "messages":
-        near["history"] = mapping.get("history") or ""
+        near["history"] = ""
+    near |= {key: column for key, column in mapping.items() if key in near}
     near = {key: name if name and name not in taken else None for key, name in near.items()}
     return replace(
         shape,
@@ -81,7 +86,7 @@ def recognise(names: Iterable[str], mapping: Mapping[str, str] | None = None, *,
 def _main(loose: Mapping[str, str], mapping: Mapping[str, str], answered: bool) -> Shape | None:
     """The shape without its optional columns but the input."""
     if "messages" in mapping:
-        return Shape("messages", mapping["messages"])
+        return Shape("messages", mapping["messages"], label=mapping.get("label"))
     if "text" in mapping:
         return Shape("text", mapping["text"])
     for pair in PAIRS:
@@ -89,19 +94,20 @@ def _main(loose: Mapping[str, str], mapping: Mapping[str, str], answered: bool) 
         if shape is not None:
             return shape
     asked = "prompt" in mapping or "response" in mapping
+    label = mapping.get("label")
     found = None if asked else _first(MESSAGE_COLUMNS, loose)
     if found is not None:
-        return Shape("messages", found)
+        return Shape("messages", found, label=label)
     shape = _pair(PREFERENCE, loose, mapping)
     if shape is not None:
         return shape
     if not asked and "chosen" in loose and "rejected" in loose:
-        return Shape("messages", loose["chosen"])
+        return Shape("messages", loose["chosen"], label=label)
     if not answered:
         shape = next((shape for pair in PAIRS if (shape := _pair(pair, loose, mapping, alone=True))), None)
         if shape is not None:
             return shape
-    found = None if asked or "system" in mapping else _first(("text",), loose)
+    found = None if asked or mapping.get("system") or label else _first(("text",), loose)
     return Shape("text", found) if found is not None else None
 
 
@@ -113,14 +119,15 @@ def _pair(
     alone: bool = False,
 ) -> Shape | None:
     prompts, responses = pair
+    usual = next((name for name in prompts if name in loose), None)
     prompt = mapping.get("prompt") or _first(prompts, loose)
     response = mapping.get("response") or _first(responses, loose)
     if response is None and alone:
         response = ""
     if prompt is None or response is None or prompt == response:
         return None
-    about = mapping.get("input")
-    if about is None and "prompt" not in mapping and prompts[0] in WITH_INPUT:
+    query, about = mapping.get("query"), mapping.get("input")
+    if query is None and about is None and "prompt" not in mapping and usual in WITH_INPUT:
         about = _first(INPUT_COLUMNS, loose) or INPUT_COLUMNS[0]
     # Unpaired preference data as TRL's KTOTrainer reads it.
     unpaired = not mapping and prompt.casefold() == "prompt" and response.casefold() == "completion"
@@ -128,8 +135,9 @@ def _pair(
         "pair",
         response,
         prompt,
-        input=about if about not in (prompt, response) else None,
-        label=loose.get("label") if unpaired else None,
+        input=about if about and about not in (prompt, response) else None,
+        query=query if query not in (prompt, response) else None,
+        label=loose.get("label") if unpaired else mapping.get("label"),
     )
 
 
@@ -142,13 +150,23 @@ def check_mapping(mapping: Mapping[str, str] | None) -> None:
             f"expected only {', '.join(MAPPING_KEYS)}",
             "write for example --columns prompt=q,response=a",
         )
-    main = [key for key in ("prompt", "messages", "text") if key in (mapping or {})]
-    if "response" in (mapping or {}) and main not in ([], ["prompt"]):
-        main.append("response")
-    if len(main) > 1 or (main == ["text"] and any(key in (mapping or {}) for key in NEAR)):
+    given = {key: column for key, column in (mapping or {}).items() if column}
+    empty = [key for key in mapping or {} if key not in given and key not in IGNORABLE]
+    if empty:
         raise DataError(
-            f"--columns names {', '.join(mapping or {})} together",
-            "expected prompt and response, or messages (each with or without system, tools), or text",
+            f"--columns names no column for {', '.join(empty)}",
+            f"only {', '.join(IGNORABLE)} may be empty: no column is then read for them",
+            "name the column, or leave the key out",
+        )
+    main: list[str] = [key for key in ("prompt", "messages", "text") if key in given]
+    if "response" in given and main not in ([], ["prompt"]):
+        main.append("response")
+    alone = [key for key in BEHIND_PROMPT if key in given]
+    beside_text = main == ["text"] and any(key in given for key in NEAR)
+    if len(main) > 1 or beside_text or len(alone) > 1 or (alone and main not in ([], ["prompt"])):
+        raise DataError(
+            f"--columns names {', '.join(given)} together",
+            "expected prompt and response (input or query), or messages (each also with system, tools, label), or text",
             "leave out what does not belong to the conversation: all other columns are kept as metadata",
         )
 
@@ -157,7 +175,7 @@ def unrecognised(file: str, names: Iterable[str], mapping: Mapping[str, str] | N
     """The error for a file none of whose rows has a known set of columns."""
     names = list(names)
     listed = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "") if names else "none"
-    missing = [f"{key}={column}" for key, column in (mapping or {}).items() if column not in names]
+    missing = [f"{key}={column}" for key, column in _missing(names, mapping or {}).items()]
     if missing:
         return DataError(
             f"{file}: --columns {','.join(missing)} names a column that is not there",
@@ -175,3 +193,8 @@ def unrecognised(file: str, names: Iterable[str], mapping: Mapping[str, str] | N
 
 def _first(wanted: Iterable[str], loose: Mapping[str, str]) -> str | None:
     return next((loose[name] for name in wanted if name in loose), None)
+
+
+def _missing(names: list[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """What the mapping names and a file must have, and these columns lack."""
+    return {key: column for key, column in mapping.items() if column and key != "query" and column not in names}

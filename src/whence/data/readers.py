@@ -33,8 +33,9 @@ def read_examples(
 
     `source` is a file (.jsonl, .ndjson, .json, .csv, .tsv, packed or not; .parquet, .arrow, .feather), a folder
     or glob of such files, a folder written by `datasets.save_to_disk`, or the name of a data set on the hub.
-    `columns` maps "prompt", "response", "system", "messages" or "text" to the names in the file; without it they are
-    recognised, once a file, by its first row that has a known set. `split` is for data sets ("train" by default).
+    `columns` maps "prompt", "response", "system", "messages" or "text" to the names in the file (all keys:
+    docs/data.md; "" for none); without it they are recognised, once a file, by its first row that has a known set.
+    `split` is for data sets ("train" by default).
 
     A row that cannot be used is given to `on_reject` and left out; `on_shape` is told each file's columns, and
     `on_left_out` the reason for each sound row that was not trained on (all turns masked, a false label). `on_note`

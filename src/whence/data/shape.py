@@ -20,6 +20,8 @@ TAKEN_INPUTS = frozenset({"conversation", "messages", "tools", "documents", "cha
 class Shape:
     """The columns that were recognised. `prompt` is set for pairs alone, `main` is the response, messages or text.
 
+    `input` stands behind the prompt after an empty line, `query` on the next line (LLaMA-Factory).
+
     The other columns are optional: a row may lack them. `answered` False reads queries, whose response is optional
     too (`main` may then be "": no column has it).
     """
@@ -28,6 +30,7 @@ class Shape:
     main: str
     prompt: str | None = None
     input: str | None = None
+    query: str | None = None
     system: str | None = None
     history: str | None = None
     tools: str | None = None
@@ -55,7 +58,8 @@ class Shape:
             raise LeftOut(f"column {self.label!r} is false: an answer that training led away from")
         turns = self.turns(row)
         inputs = self._template_inputs(row)
-        used = {self.prompt, self.main, self.input, self.system, self.history, self.tools, self.template_kwargs}
+        used = {self.prompt, self.main, self.input, self.query}
+        used |= {self.system, self.history, self.tools, self.template_kwargs}
         if "documents" in inputs:
             used.add(self.documents)
         metadata: dict[str, Json] = {
@@ -82,7 +86,9 @@ class Shape:
         else:
             text = _text(row, self.prompt)
             about = _text(row, self.input) if self.input and row.get(self.input) is not None else ""
-            prompt = [Turn("user", f"{text}\n\n{about}" if about.strip() else text)]
+            text = f"{text}\n\n{about}" if about.strip() else text
+            query = _text(row, self.query) if self.query and row.get(self.query) is not None else ""
+            prompt = [Turn("user", "\n".join(part for part in (text, query) if part))]
         prompt = self._history(row) + prompt
         if not self.answered and (row.get(self.main) is None or row[self.main] == ""):
             return prompt
@@ -150,6 +156,8 @@ def _joined(prompt: list[Turn], response: list[Turn], prompt_column: str, column
 
 def _response(row: Cells, column: str) -> list[Turn]:
     value = _cell(row, column)
+    if isinstance(value, Mapping):
+        value = [value]
     if isinstance(value, list | tuple):
         return messages(value, column)
     text = _text(row, column)

@@ -225,8 +225,6 @@ def _from_columns(columns: Columns, mapping: Mapping[str, str] | None = None, *,
         response = columns.get(shape.main)
         if isinstance(response, str) and not response.strip():
             raise _no_response()
-        if isinstance(response, Mapping):
-            columns = {**columns, shape.main: [response]}
     example = shape.example(columns, "", 0, table=table)
     query = _answered(Query(example.turns, None, example.metadata, example.template_inputs))
     if shape.prompt is None and query.response is None:
@@ -262,7 +260,7 @@ def _shape(columns: Columns, mapping: Mapping[str, str]) -> Shape:
     """Which columns are the query's: those that a row would have, else a prompt of any known name with any response."""
     names = [name for name, value in columns.items() if value is not None]
     mains = {mapping[key] for key in ("prompt", "messages", "text") if key in mapping}
-    usable = {key: name for key, name in mapping.items() if name in names} if mains <= set(names) else {}
+    usable = {key: name for key, name in mapping.items() if name in names or not name} if mains <= set(names) else {}
     loose = {name.strip().casefold(): name for name in reversed(names)}
     row = recognise(names, usable)
     if (row is None or row.kind == "text") and "text" in loose and not usable:
