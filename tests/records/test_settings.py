@@ -11,7 +11,7 @@ import yaml
 from whence.data import PLAIN_TEMPLATE, read_examples
 from whence.errors import DataError, InputError, MismatchError
 from whence.records import RecordedData, RecordedEncoding, RecordedRun, TrainingFile, read_record, write_record
-from whence.records.settings import settings_of_folder
+from whence.records.settings import FolderSettings, settings_of_folder
 from whence.records.trained_rows import row_ids
 
 ROWS = [{"prompt": f"Where is city {i}?", "completion": f"City {i} is in Canada."} for i in range(6)]
@@ -225,7 +225,8 @@ def test_llama_factorys_configuration(tmp_path: Path) -> None:
     (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(info))
     found = settings_of_folder(tmp_path, None, {})
     assert found.data == str(rows)
-    assert found.options == {"max_length": 1024, "truncation": "prompt_first"}
+    unread = {"system": "", "history": "", "tools": ""}
+    assert found.options == {"max_length": 1024, "truncation": "prompt_first", "columns": columns | unread}
     assert any("'qwen'" in note for note in found.notes)
 
 
@@ -314,7 +315,7 @@ resume_from_checkpoint: null
     found = settings_of_folder(tmp_path, None, {})
     assert found.record is not None
     assert found.record.run.lora_targets == ("q_proj", "v_proj")
-    assert found.options["columns"] == {"messages": "conversations"}
+    assert found.options["columns"] == {"messages": "conversations", "system": "", "tools": ""}
     assert any("max_samples 1000" in note for note in found.notes)
 
 
@@ -336,10 +337,141 @@ def test_llama_factorys_columns_of_any_name(tmp_path: Path) -> None:
     (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(info))
     found = settings_of_folder(tmp_path, None, {})
     mapping = found.options["columns"]
-    assert mapping == {"input": "about"} | {name: column for name, column in columns.items() if name != "query"}
+    assert mapping == columns
     (example,) = read_examples(found.data, columns=mapping)  # type: ignore[arg-type]
     assert [turn.role for turn in example.turns] == ["system", "user", "assistant", "user", "assistant"]
-    assert "this" in example.turns[3].content
+    assert example.turns[3].content == "And now?\nthis"
+
+
+def llama_factory(home: Path, entry: dict[str, object], rows: list[dict[str, object]], **changes: object) -> Path:
+    """A folder with a configuration that trains on these rows."""
+    (home / "data").mkdir(exist_ok=True)
+    (home / "data" / "rows.json").write_text(json.dumps(rows))
+    (home / "data" / "dataset_info.json").write_text(json.dumps({"cities": {"file_name": "rows.json"} | entry}))
+    (home / "train.yaml").write_text(yaml.safe_dump(yaml.safe_load(LLAMA_FACTORY) | changes))
+    return home
+
+
+def read_as(found: FolderSettings) -> list[list[tuple[str, str]]]:
+    """The turns that train or are trained on, of all rows."""
+    examples = read_examples(found.data, columns=found.options.get("columns"))  # type: ignore[arg-type]
+    return [[(turn.role, turn.content) for turn in example.turns] for example in examples]
+
+
+def human(text: str) -> dict[str, str]:
+    return {"from": "human", "value": text}
+
+
+def gpt(text: str) -> dict[str, str]:
+    return {"from": "gpt", "value": text}
+
+
+SHAREGPT: dict[str, object] = {"formatting": "sharegpt"}
+KTO: dict[str, object] = {"columns": {"prompt": "q", "response": "a", "kto_tag": "good"}}
+LF_ROWS: dict[str, tuple[dict[str, object], dict[str, object], str, list[tuple[str, str]]]] = {
+    "the usual columns alone": (
+        {},
+        {"instruction": "Where?", "input": "Bonn", "output": "Here.", "system": "s", "history": [["a", "b"]]},
+        "sft",
+        [("user", "Where?\nBonn"), ("assistant", "Here.")],
+    ),
+    "named columns alone": (
+        {"columns": {"prompt": "instruction", "response": "output"}},
+        {"instruction": "Where?", "input": "Bonn", "output": "Here."},
+        "sft",
+        [("user", "Where?"), ("assistant", "Here.")],
+    ),
+    "conversations beside a pair": (
+        SHAREGPT,
+        {"prompt": "p", "response": "r", "conversations": [human("Where?"), gpt("Here.")], "system": "s"},
+        "sft",
+        [("user", "Where?"), ("assistant", "Here.")],
+    ),
+    "the chosen message": (
+        SHAREGPT | {"ranking": True, "columns": {"messages": "talk", "chosen": "best", "rejected": "worst"}},
+        {"talk": [human("Hi"), gpt("Hello"), human("Where?")], "best": gpt("Here."), "worst": gpt("There.")},
+        "dpo",
+        [("user", "Hi"), ("assistant", "Hello"), ("user", "Where?"), ("assistant", "Here.")],
+    ),
+    "the chosen text": (
+        {"ranking": True},
+        {"instruction": "Where?", "chosen": "Here.", "rejected": "There.", "output": "Nowhere."},
+        "dpo",
+        [("user", "Where?"), ("assistant", "Here.")],
+    ),
+    "a text": ({"columns": {"prompt": "body"}}, {"body": "A document.", "text": "no"}, "pt", [("text", "A document.")]),
+}
+
+
+@pytest.mark.parametrize("case", LF_ROWS.values(), ids=LF_ROWS)
+def test_llama_factorys_rows_are_read_as_they_were_trained_on(
+    case: tuple[dict[str, object], dict[str, object], str, list[tuple[str, str]]], tmp_path: Path
+) -> None:
+    entry, row, stage, turns = case
+    assert read_as(settings_of_folder(llama_factory(tmp_path, entry, [row], stage=stage), None, {})) == [turns]
+
+
+def test_llama_factorys_false_answers_are_left_out(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"q": "Where?", "a": answer, "good": good} for answer, good in (("Here.", True), ("There.", False))
+    ]
+    found = settings_of_folder(llama_factory(tmp_path, KTO, rows, stage="kto"), None, {})
+    assert read_as(found) == [[("user", "Where?"), ("assistant", "Here.")]]
+    entry = SHAREGPT | {"columns": {"messages": "talk", "kto_tag": "good"}}
+    talk: list[dict[str, object]] = [
+        {"talk": [human("Where?"), gpt(str(row["a"]))], "good": row["good"]} for row in rows
+    ]
+    found = settings_of_folder(llama_factory(tmp_path, entry, talk, stage="kto"), None, {})
+    assert read_as(found) == [[("user", "Where?"), ("assistant", "Here.")]]
+    assert any("last answer of a conversation alone" in note for note in found.notes)
+
+
+def test_llama_factorys_chosen_side_texts_and_prompts_with_loss(tmp_path: Path) -> None:
+    record = settings_of_folder(llama_factory(tmp_path, {"ranking": True}, [], stage="dpo"), None, {}).record
+    assert record is not None
+    assert (record.data.side, record.encoding.loss_on) == ("chosen", "chosen")
+    text = settings_of_folder(llama_factory(tmp_path, {"columns": {"prompt": "body"}}, [], stage="pt"), None, {})
+    assert (text.options["template"], text.options["append_eos"]) == (PLAIN_TEMPLATE, True)
+    assert text.options["truncation"] == "prompt_first"
+    assert any("cut them every 1024 tokens" in note for note in text.notes)
+    assert not any("qwen" in note for note in text.notes)
+    apart = settings_of_folder(llama_factory(tmp_path, {}, [], stage="pt", packing=False), None, {})
+    assert apart.options["truncation"] == "keep_start"
+    assert any("'input'" in note for note in apart.notes)
+    on_prompt = settings_of_folder(llama_factory(tmp_path, {}, [], train_on_prompt=True), None, {})
+    assert any("whence reads the answers" in note for note in on_prompt.notes)
+
+
+@pytest.mark.parametrize(
+    ("entry", "changes", "words"),
+    [
+        ({}, {"stage": "rm"}, r"(?s)of stage rm.*pt, sft, dpo, kto.*--no-record"),
+        ({}, {"stage": "ppo"}, "of stage ppo"),
+        (SHAREGPT, {"stage": "pt"}, "(?s)of stage pt.*column text"),
+        (SHAREGPT, {"mask_history": True}, r'(?s)mask_history.*"train": false.*--no-record'),
+        ({"columns": {"prompt": "p", "response": "r", "history": "h"}}, {"mask_history": True}, "mask_history"),
+        ({"columns": {"prompt": "p"}}, {}, "name no response"),
+        ({"columns": {"response": "r"}}, {}, "name no prompt"),
+        (SHAREGPT | {"tags": {"role_tag": "who", "content_tag": "said"}}, {}, "messages of who and said"),
+    ],
+)
+def test_llama_factorys_rows_that_are_not_read_are_refused(
+    entry: dict[str, object], changes: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=words):
+        settings_of_folder(llama_factory(tmp_path, entry, [], **changes), None, {})
+
+
+def test_a_mask_of_history_changes_nothing_where_there_is_none(tmp_path: Path) -> None:
+    assert settings_of_folder(llama_factory(tmp_path, {}, [], mask_history=True), None, {}).options["columns"]
+
+
+def test_llama_factorys_split_and_part_of_a_data_set(tmp_path: Path) -> None:
+    entry: dict[str, object] = {"hf_hub_url": "org/cities", "split": "train_sft", "num_samples": 10, "subset": "de"}
+    found = settings_of_folder(llama_factory(tmp_path, entry, []), None, {})
+    assert (found.data, found.options["split"]) == ("org/cities", "train_sft")
+    assert any("num_samples 10, subset de" in note for note in found.notes)
+    assert "split" not in settings_of_folder(llama_factory(tmp_path, {"split": "train_sft"}, []), None, {}).options
 
 
 @pytest.mark.parametrize("name", ["checkpoint-best", "checkpoint-10-merged"])

@@ -5,23 +5,44 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from whence.data import PLAIN_TEMPLATE
 from whence.errors import InputError
+from whence.records.trainer_settings import EVERY_TOKEN
 from whence.records.training import TrainingFile
 
 INFO = "dataset_info.json"
-COLUMNS = {name: name for name in ("messages", "prompt", "response", "system", "history", "tools")} | {"query": "input"}
-"""LLaMA-Factory's roles, and our names of the same columns; others are recognised by their columns."""
-USUAL = {"prompt": "instruction", "input": "input", "response": "output"}
+USUAL = {"prompt": "instruction", "query": "input", "response": "output"}
+USUAL_CHAT = {"messages": "conversations"}
+"""Columns of the roles where dataset_info.json names none; where it names any, all other roles have no column."""
+UNREAD = ("system", "history", "tools")
+"""Roles that are read from the columns that are named for them, and from no other."""
+TAGS = (("from", "value"), ("role", "content"))
+"""Keys of a message that are read."""
+PARTS = ("num_samples", "subset", "folder")
+"""Keys of a data set by which a part of it is trained on."""
+STAGES = ("pt", "sft", "dpo", "kto")
+
+
+class _DataSet(NamedTuple):
+    """An entry of dataset_info.json: where its rows lie, and the columns of LLaMA-Factory's roles."""
+
+    source: str
+    split: str | None
+    roles: Mapping[str, str]
+    is_chat: bool
+    is_ranking: bool
+    notes: list[str]
 
 
 def read_llamafactory(values: Mapping[str, JsonValue], path: Path) -> TrainingFile | None:
     """The run that the configuration describes; None for a file that is none.
 
-    The data set's name is looked up in dataset_info.json of `dataset_dir`. Raises InputError where it is not there, or
-    several are named.
+    The data set's name is looked up in dataset_info.json of `dataset_dir`. Raises InputError where it is not there,
+    several are named, or its rows were trained on in a way that is not read.
     """
     model, named = values.get("model_name_or_path"), values.get("dataset")
     if not isinstance(model, str) or not named or "stage" not in values:
@@ -33,9 +54,27 @@ def read_llamafactory(values: Mapping[str, JsonValue], path: Path) -> TrainingFi
             "One file, folder or data set is indexed.",
             "Put the rows into one folder of files and give it as DATA, with --no-record.",
         )
-    source, columns = _data(names[0], str(values.get("dataset_dir") or "data"), path)
-    template = values.get("template")
-    only_answers = values.get("train_on_prompt") is not True
+    stage = str(values["stage"])
+    if stage not in STAGES:
+        raise InputError(
+            f"{path} is of stage {stage}, in which no answer of its rows is learned token by token.",
+            f"Expected {', '.join(STAGES)}.",
+            "Give the folder of the run that trained the answers, or DATA with --no-record.",
+        )
+    data = _data(names[0], str(values.get("dataset_dir") or "data"), path)
+    is_text = stage == "pt"
+    columns, notes = _text_column(data, path) if is_text else _columns(data, path)
+    if stage == "sft" and values.get("mask_history") is True and (data.is_chat or "history" in data.roles):
+        raise InputError(
+            f"{path} sets mask_history: of each conversation the last answer alone was trained on.",
+            "All answers of a conversation are read but those that are marked.",
+            'Mark the earlier ones in a copy of the data ("train": false beside their text) and give it as DATA with '
+            "--no-record.",
+        )
+    on_prompt = stage == "sft" and values.get("train_on_prompt") is True
+    loss_on = "chosen" if data.is_ranking else "all" if is_text or on_prompt else "assistant"
+    # Texts are packed unless that is turned off, and one that is not is cut at its right end.
+    packs = values.get("packing") is not False if is_text else bool(values.get("packing"))
     return TrainingFile.model_validate(
         {
             "trainer": "LLaMA-Factory",
@@ -43,12 +82,20 @@ def read_llamafactory(values: Mapping[str, JsonValue], path: Path) -> TrainingFi
             "base": model,
             "revision": _text(values.get("model_revision")),
             "is_adapter": values.get("finetuning_type", "lora") == "lora" or None,
-            "data": {"source": source, "columns": columns},
+            "data": {
+                "source": data.source,
+                "split": data.split,
+                "columns": columns,
+                "side": "chosen" if data.is_ranking else None,
+            },
             "encoding": {
                 "max_length": values.get("cutoff_len", 2048),
-                "truncation": "prompt_first",
-                "loss_on": "assistant" if only_answers else "all",
-                "packing": "packing" if values.get("packing") else None,
+                "truncation": "keep_start" if is_text and not packs else "prompt_first",
+                "append_eos": True if is_text else None,
+                "template": PLAIN_TEMPLATE if is_text else None,
+                "template_from": "plain" if is_text else None,
+                "loss_on": loss_on,
+                "packing": "packing" if packs else None,
             },
             "run": {
                 "epochs": values.get("num_train_epochs"),
@@ -65,12 +112,74 @@ def read_llamafactory(values: Mapping[str, JsonValue], path: Path) -> TrainingFi
             },
             "notes": [
                 *_left_out(values),
-                f"LLaMA-Factory rendered rows with its template {template!r}; whence uses the tokenizer's chat "
-                "template, which is the same for most models but not all: give another with --template",
-            ]
-            if template
-            else [*_left_out(values), "LLaMA-Factory trained without a template of its own (template is not set)"],
+                *data.notes,
+                *notes,
+                *([EVERY_TOKEN] if on_prompt else []),
+                *([_packed(values)] if is_text and packs else []),
+                *([] if is_text else [_rendered(values)]),
+            ],
         }
+    )
+
+
+def _columns(data: _DataSet, path: Path) -> tuple[dict[str, str], list[str]]:
+    """The columns of a conversation, and what is to be said of them. Raises InputError where a role has none."""
+    roles, notes = data.roles, []
+    answer = roles.get("chosen", "chosen") if data.is_ranking else roles.get("response")
+    said = roles.get("messages", USUAL_CHAT["messages"]) if data.is_chat else roles.get("prompt", roles.get("query"))
+    if said is None or (answer is None and not data.is_chat):
+        raise InputError(
+            f"{path} trains on a data set whose columns name no {'prompt' if said is None else 'response'}.",
+            f"Expected {', '.join(USUAL)}, or messages with formatting sharegpt.",
+            f"Correct {INFO}, or give DATA with --columns and --no-record.",
+        )
+    if answer is None or (data.is_chat and not data.is_ranking):
+        columns = {"messages": said}
+    else:
+        columns = {"prompt": said, "response": answer}
+        if not data.is_chat and "query" in roles and roles["query"] != said:
+            columns["query"] = roles["query"]
+    columns |= {key: roles.get(key, "") for key in UNREAD if key != "history" or "prompt" in columns}
+    is_kto = "kto_tag" in roles
+    if is_kto:
+        columns["label"] = roles["kto_tag"]
+    # The answers before a chosen side of messages are part of its prompt, and are not read.
+    if (is_kto and data.is_chat) or ((is_kto or data.is_ranking) and roles.get("history")):
+        notes.append(
+            "LLaMA-Factory trained on the last answer of a conversation alone; whence reads the earlier ones too, but "
+            'for those that are marked "train": false'
+        )
+    return columns, notes
+
+
+def _text_column(data: _DataSet, path: Path) -> tuple[dict[str, str], list[str]]:
+    """The column of the texts of pre-training, which is the prompt's. Raises InputError for conversations."""
+    column, query = data.roles.get("prompt"), data.roles.get("query")
+    if data.is_chat or column is None:
+        raise InputError(
+            f"{path} is of stage pt and its data set names no prompt: the first message of a conversation was trained "
+            "on as a text.",
+            "Expected columns with prompt, which holds the text.",
+            "Put the texts into a column text and give the file as DATA with --no-record.",
+        )
+    said = [f"LLaMA-Factory put column {query!r} behind each text; whence reads the text without it"] if query else []
+    return {"text": column}, said
+
+
+def _rendered(values: Mapping[str, JsonValue]) -> str:
+    template = values.get("template")
+    if not template:
+        return "LLaMA-Factory trained without a template of its own (template is not set)"
+    return (
+        f"LLaMA-Factory rendered rows with its template {template!r}; whence uses the tokenizer's chat "
+        "template, which is the same for most models but not all: give another with --template"
+    )
+
+
+def _packed(values: Mapping[str, JsonValue]) -> str:
+    return (
+        f"LLaMA-Factory put the texts one behind the other and cut them every {values.get('cutoff_len', 2048)} tokens; "
+        "whence reads each text by itself"
     )
 
 
@@ -96,8 +205,8 @@ def _left_out(values: Mapping[str, JsonValue]) -> list[JsonValue]:
     ]
 
 
-def _data(name: str, folder: str, config: Path) -> tuple[str, dict[str, str] | None]:
-    """Where the data set lies, and the names of its columns, by dataset_info.json."""
+def _data(name: str, folder: str, config: Path) -> _DataSet:
+    """The data set of that name, by dataset_info.json. Raises InputError."""
     places = [Path(folder), config.parent / folder, config.parent]
     info = next((place / INFO for place in places if (place / INFO).is_file()), None)
     if info is None:
@@ -114,15 +223,36 @@ def _data(name: str, folder: str, config: Path) -> tuple[str, dict[str, str] | N
         raise InputError(
             f"{info} has no data set {name!r}.", "Expected the name that the configuration trains on.", "Mend the file."
         )
-    columns = entry.get("columns")
-    known = {COLUMNS[key]: str(value) for key, value in (columns or {}).items() if key in COLUMNS}
-    mapping = known if "messages" in known or {"prompt", "response"} <= known.keys() else None
-    if mapping == USUAL:
-        mapping = None  # recognised by these names, also in a file whose rows have no input
+    is_chat = entry.get("formatting", "alpaca") != "alpaca"
+    if is_chat:
+        _check_tags(entry.get("tags"), f"{info}, data set {name!r},")
+    named = entry.get("columns")
+    roles = {role: str(column) for role, column in named.items() if column} if isinstance(named, dict) else None
+    hub = entry.get("hf_hub_url") or entry.get("ms_hub_url")
     file = entry.get("file_name")
-    if isinstance(file, str):
-        return str((info.parent / file).resolve()), mapping
-    return str(entry.get("hf_hub_url") or entry.get("ms_hub_url") or name), mapping
+    is_file = not hub and isinstance(file, str)
+    parts = [f"{key} {entry[key]}" for key in PARTS if entry.get(key)]
+    said = f"LLaMA-Factory trained on a part of the data set ({', '.join(parts)}); all rows of its source are indexed"
+    return _DataSet(
+        source=str((info.parent / str(file)).resolve()) if is_file else str(hub or name),
+        split=None if is_file else _text(entry.get("split")),
+        roles=roles or (USUAL_CHAT if is_chat else USUAL),
+        is_chat=is_chat,
+        is_ranking=entry.get("ranking") is True,
+        notes=[said] if parts else [],
+    )
+
+
+def _check_tags(tags: JsonValue, where: str) -> None:
+    """Raises InputError for messages whose role and text have keys that are not read."""
+    given = tags if isinstance(tags, dict) else {}
+    keys = tuple(str(given.get(key) or usual) for key, usual in (("role_tag", "from"), ("content_tag", "value")))
+    if keys not in TAGS:
+        raise InputError(
+            f"{where} has messages of {' and '.join(keys)}.",
+            f"Expected {' or '.join(' and '.join(tag) for tag in TAGS)}.",
+            "Rename these keys in a copy of the data and give it as DATA with --no-record.",
+        )
 
 
 __all__ = ["read_llamafactory"]

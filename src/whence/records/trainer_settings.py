@@ -22,6 +22,7 @@ LORA_MORE: Mapping[str, tuple[object, ...]] = {
     "layers_to_transform": (None, [], ()),
 }
 """Settings of a LoRA that whence's own trainer does not have, each with the values that change nothing."""
+EVERY_TOKEN = "the loss was on every token of a conversation; whence reads the answers (--loss all reads every token)"
 UNCUT = 1_000_000
 """`max_length` of a trainer that cuts nothing; the model's own positions still hold."""
 CUT_BY_PACKING: dict[str, tuple[Truncation, str]] = {
@@ -60,9 +61,7 @@ def sft_encoding(
     is_text = bool(first) and not {"messages", "conversations", "prompt", "chosen"} & first.keys() and field in first
     loss_on = _loss_on(args, trainer, first)
     if loss_on == "all" and not is_text:
-        notes.append(
-            "the loss was on every token of a conversation; whence reads the answers (--loss all reads every token)"
-        )
+        notes.append(EVERY_TOKEN)
     return (
         RecordedEncoding(
             max_length=UNCUT if max_length is None else max_length,
@@ -179,4 +178,4 @@ def _plain(value: object) -> object:
     return getattr(value, "value", value)
 
 
-__all__ = ["UNCUT", "model_facts", "run_facts", "sft_encoding", "versions"]
+__all__ = ["EVERY_TOKEN", "UNCUT", "model_facts", "run_facts", "sft_encoding", "versions"]
