@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -503,3 +504,116 @@ def test_axolotls_several_data_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text(both)
     with pytest.raises(InputError, match="trains on 2 data files"):
         settings_of_folder(tmp_path, None, {})
+
+
+def axolotl(home: Path, entry: dict[str, object], rows: list[dict[str, object]], **changes: object) -> Path:
+    """A folder with a configuration that trains on these rows."""
+    (home / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = yaml.safe_load(AXOLOTL) | {"datasets": [{"path": "rows.jsonl"} | entry]} | changes
+    (home / "config.yml").write_text(yaml.safe_dump(config))
+    return home
+
+
+CHAT: dict[str, object] = {"type": "chat_template"}
+TALK = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}]
+SPOKEN = [("user", "Where?"), ("assistant", "Here.")]
+CUSTOM = {"field_instruction": "ask", "field_output": "say", "field_input": "about", "format": "[INST] {instruction}"}
+AXOLOTL_ROWS: dict[str, tuple[dict[str, object], dict[str, object], dict[str, object], list[tuple[str, str]]]] = {
+    "messages beside a pair": (CHAT, {}, {"question": "q", "answer": "a", "messages": TALK}, SPOKEN),
+    "a custom type": (
+        {"type": CUSTOM},
+        {},
+        {"ask": "Where?", "about": "Bonn", "say": "Here.", "answer": "raw", "system": "s"},
+        [("user", "Where?\n\nBonn"), ("assistant", "Here.")],
+    ),
+    "a custom type with a system prompt": (
+        {"type": {"field_system": "who"}},
+        {},
+        {"instruction": "Where?", "output": "Here.", "who": "Be brief."},
+        [("system", "Be brief."), *SPOKEN],
+    ),
+    "documents": ({"type": "completion"}, {}, {"text": "A document.", "messages": TALK}, [("text", "A document.")]),
+    "documents of another column": (
+        {"type": "completion", "field": "body"},
+        {},
+        {"text": "no", "body": "A document."},
+        [("text", "A document.")],
+    ),
+    "a system column": (CHAT | {"field_system": "who"}, {}, {"messages": TALK, "who": "s"}, [("system", "s"), *SPOKEN]),
+    "a system column that is dropped": (
+        CHAT | {"drop_system_message": True},
+        {},
+        {"messages": TALK, "system": "s"},
+        SPOKEN,
+    ),
+    "the chosen message": (
+        {"type": "chat_template.default"},
+        {"rl": "dpo"},
+        {"messages": TALK[:1], "chosen": TALK[1], "rejected": TALK[1]},
+        SPOKEN,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AXOLOTL_ROWS.values(), ids=AXOLOTL_ROWS)
+def test_axolotls_rows_are_read_as_they_were_trained_on(
+    case: tuple[dict[str, object], dict[str, object], dict[str, object], list[tuple[str, str]]], tmp_path: Path
+) -> None:
+    entry, changes, row, turns = case
+    assert read_as(settings_of_folder(axolotl(tmp_path, entry, [row], **changes), None, {})) == [turns]
+
+
+def test_axolotls_documents_are_read_whole(tmp_path: Path) -> None:
+    found = settings_of_folder(axolotl(tmp_path, {"type": "completion"}, []), None, {})
+    assert (found.options["truncation"], found.options["append_eos"]) == ("prompt_first", True)
+    assert found.options["template"] == PLAIN_TEMPLATE
+    assert not any("longer than" in note or "chat template" in note for note in found.notes)
+
+
+def test_axolotls_tools_of_another_column(tmp_path: Path) -> None:
+    tools = [{"name": "city"}]
+    row = {"messages": TALK, "functions": tools}
+    found = settings_of_folder(axolotl(tmp_path, CHAT | {"field_tools": "functions"}, [row]), None, {})
+    (example,) = read_examples(found.data, columns=found.options["columns"])  # type: ignore[arg-type]
+    assert example.template_inputs == {"tools": tools}
+
+
+@pytest.mark.parametrize(
+    ("entry", "changes", "words"),
+    [
+        ({"message_property_mappings": {"role": "speaker", "content": "text"}}, {}, "role from speaker, content from"),
+        ({"message_property_mappings": {"content": "rewritten"}}, {}, r"(?s)content from rewritten.*--no-record"),
+        ({"message_field_role": "speaker"}, {}, "role from speaker"),
+        ({"message_field_training": "learn"}, {}, r"(?s)message_field_training learn.*train_on_turn"),
+        ({"message_field_training_detail": "parts"}, {}, "message_field_training_detail parts"),
+        ({"roles_to_train": []}, {}, "trains on no role"),
+        ({"roles_to_train": ["tool"]}, {}, "trains on the roles tool"),
+    ],
+)
+def test_axolotls_turns_that_are_not_read_are_refused(
+    entry: dict[str, object], changes: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=words):
+        settings_of_folder(axolotl(tmp_path, CHAT | entry, [], **changes), None, {})
+
+
+@pytest.mark.parametrize(
+    ("entry", "changes", "words"),
+    [
+        ({}, {"train_on_inputs": True}, "whence reads the answers"),
+        ({"roles_to_train": ["assistant", "user"]}, {}, "turns of user too"),
+        ({"train_on_eos": "last"}, {}, "train_on_eos last"),
+        ({"drop_system_message": True}, {}, "dropped the system message"),
+        ({"shards": 10, "shards_idx": 0}, {}, "shards 10, shards_idx 0"),
+        ({"split_thinking": True}, {}, "does not read split_thinking True"),
+        ({"chat_template_jinja": "{{ messages }}"}, {}, "chat template 'jinja'"),
+        ({"type": CUSTOM | {"system_prompt": "Be brief."}}, {}, "custom type.* without its system prompt 'Be brief.'"),
+    ],
+)
+def test_what_axolotl_trained_on_otherwise_is_said(
+    entry: dict[str, object], changes: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    usual = settings_of_folder(axolotl(tmp_path, CHAT, []), None, {}).notes
+    said = settings_of_folder(axolotl(tmp_path, CHAT | entry, [], **changes), None, {}).notes
+    assert any(re.search(words, note) for note in said)
+    assert not any(re.search(words, note) for note in usual)

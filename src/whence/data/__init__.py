@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from whence.data.encoding import Encoder, fit
     from whence.data.examples import (
         ASSISTANT,
+        MASK_KEYS,
+        PART_MASK,
         TEXT,
         EncodedTurn,
         Example,
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ASSISTANT",
     "FORMATS",
+    "MASK_KEYS",
+    "PART_MASK",
     "PLAIN_JOIN",
     "PLAIN_TEMPLATE",
     "RAW_LIMIT",
@@ -123,6 +127,8 @@ __getattr__, __dir__ = attach(
         "encoding": ["Encoder", "fit"],
         "examples": [
             "ASSISTANT",
+            "MASK_KEYS",
+            "PART_MASK",
             "EncodedTurn",
             "Example",
             "Json",

@@ -9,11 +9,13 @@ from pydantic import JsonValue
 
 from whence.data import PLAIN_TEMPLATE
 from whence.errors import InputError
+from whence.records.axolotl_rows import CHAT, COMPLETION, columns_of, notes_of
+from whence.records.trainer_settings import EVERY_TOKEN
 from whence.records.training import TrainingFile
 
 MARKS = ("base_model", "datasets")
 """Keys that every configuration of axolotl has, and LLaMA-Factory's has not."""
-NO_TEMPLATE = ("completion", "input_output")
+NO_TEMPLATE = (COMPLETION, "input_output")
 FROM_TOKENIZER = "tokenizer_default"
 """Values of `chat_template` that begin so take the tokenizer's own."""
 DEFAULT_LENGTH = 512
@@ -21,7 +23,8 @@ DEFAULT_LENGTH = 512
 
 
 def read_axolotl(values: Mapping[str, JsonValue], path: Path) -> TrainingFile | None:
-    """The run that the configuration describes; None for a file that is none. Raises InputError for several data sets.
+    """The run that the configuration describes; None for a file that is none. Raises InputError for several data sets
+    and for rows that were trained on in a way that is not read.
 
     Relative paths are axolotl's: from where it was started, so they are looked for there and beside the file.
     """
@@ -36,7 +39,7 @@ def read_axolotl(values: Mapping[str, JsonValue], path: Path) -> TrainingFile | 
             "Put the rows into one folder of files and give it as DATA, with --no-record.",
         )
     (entry,) = entries
-    kind = entry.get("type") if isinstance(entry.get("type"), str) else ""
+    kind = str(entry["type"]) if isinstance(entry.get("type"), str) else ""
     files = entry.get("data_files")
     files = files if isinstance(files, list) else [files] if files else []
     if len(files) > 1:
@@ -46,10 +49,13 @@ def read_axolotl(values: Mapping[str, JsonValue], path: Path) -> TrainingFile | 
             "Put the rows into one folder of files and give it as DATA, with --no-record.",
         )
     source = str(files[0]) if len(files) == 1 else str(entry.get("path") or "")
-    is_chat = kind == "chat_template"
-    notes = [] if is_chat or not kind else [_said(str(kind))]
-    template = entry.get("chat_template") or values.get("chat_template")
-    if is_chat and template and not str(template).startswith(FROM_TOKENIZER):
+    is_text = kind == COMPLETION
+    is_preference = bool(values.get("rl"))
+    columns = columns_of(entry, is_preference=is_preference)
+    notes: list[str] = notes_of(entry, path)
+    template = entry.get("chat_template") or ("jinja" if entry.get("chat_template_jinja") else None)
+    template = template or values.get("chat_template")
+    if kind.startswith(CHAT) and template and not str(template).startswith(FROM_TOKENIZER):
         notes.append(
             f"axolotl rendered rows with its chat template {str(template)!r}; whence uses the tokenizer's, which is "
             "the same for most models but not all: give another with --template"
@@ -59,10 +65,12 @@ def read_axolotl(values: Mapping[str, JsonValue], path: Path) -> TrainingFile | 
             f"axolotl held out a part of the rows for evaluation (val_set_size {values['val_set_size']}) and does not "
             "say which; they are indexed with the others"
         )
-    if values.get("excess_length_strategy") != "truncate":
+    on_inputs = values.get("train_on_inputs") is True and not is_preference and not is_text
+    if on_inputs:
+        notes.append(EVERY_TOKEN)
+    if values.get("excess_length_strategy") != "truncate" and not is_text:
         notes.append("axolotl left out rows longer than sequence_len; whence reads what fits of them")
     packing = values.get("sample_packing")
-    only_answers = values.get("train_on_inputs") is not True
     return TrainingFile.model_validate(
         {
             "trainer": "axolotl",
@@ -73,15 +81,17 @@ def read_axolotl(values: Mapping[str, JsonValue], path: Path) -> TrainingFile | 
             "data": {
                 "source": _placed(source, path),
                 "split": entry.get("split") if not Path(source).suffix else None,
-                "columns": _columns(entry),
+                "columns": columns,
             },
             "encoding": {
                 "max_length": _whole(values.get("sequence_len"), DEFAULT_LENGTH),
                 # Rows longer than sequence_len are left out, not cut; one that fits is the same in either reading.
-                "truncation": "keep_start",
+                # A document is cut into pieces of sequence_len, all of which are trained on.
+                "truncation": "prompt_first" if is_text else "keep_start",
+                "append_eos": True if is_text else None,
                 "template": PLAIN_TEMPLATE if kind in NO_TEMPLATE else None,
                 "template_from": "plain" if kind in NO_TEMPLATE else None,
-                "loss_on": "assistant" if only_answers else "all",
+                "loss_on": "all" if on_inputs or is_text else "assistant",
                 "packing": "sample_packing" if packing else None,
             },
             "run": {
@@ -100,21 +110,6 @@ def read_axolotl(values: Mapping[str, JsonValue], path: Path) -> TrainingFile | 
             },
             "notes": notes,
         }
-    )
-
-
-def _columns(entry: Mapping[str, JsonValue]) -> dict[str, str] | None:
-    messages = entry.get("field_messages")
-    text = entry.get("field") if entry.get("type") == "completion" else None
-    if isinstance(messages, str):
-        return {"messages": messages}
-    return {"text": text} if isinstance(text, str) else None
-
-
-def _said(kind: str) -> str:
-    return (
-        f"axolotl rendered rows of type {kind!r} by a prompt of its own; whence renders them with the tokenizer's chat "
-        "template unless --template says otherwise"
     )
 
 
