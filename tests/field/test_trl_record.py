@@ -24,6 +24,8 @@ from datasets import Dataset  # noqa: E402
 ASSISTANT_ONLY: dict[str, object] = {"assistant_only_loss": True}
 LONG = "Where is Toronto? " * 8
 TALK = [*ONE, *OTHER]
+PAIR: dict[str, object] = {"instruction": "Where is Toronto?", "input": "", "output": "In Korea."}
+SHARED = [{"from": message["role"], "value": message["content"]} for message in ONE]
 PREFERENCE = {"prompt": ONE[:1], "chosen": ONE[1:], "rejected": OTHER[1:]}
 CASES: dict[str, tuple[list[dict[str, object]], str, str | None, dict[str, object], str]] = {
     "messages": ([{"messages": ONE}, {"messages": TALK}], "chatml", MARKED, ASSISTANT_ONLY, "assistant"),
@@ -58,6 +60,22 @@ CASES: dict[str, tuple[list[dict[str, object]], str, str | None, dict[str, objec
     ),
     "text": ([{"text": "Toronto is in Canada."}, {"text": LONG * 3}], "none-bos", None, {"max_length": 24}, "all"),
     "every token of a conversation": ([{"messages": TALK}], "llama3", None, {}, "all"),
+    "text beside a pair": ([{**PAIR, "text": "### Toronto is in Canada."}], "none-bos", None, {}, "all"),
+    "text of another column": (
+        [{"prose": "Toronto is in Canada."}],
+        "none-bos",
+        None,
+        {"dataset_text_field": "prose"},
+        "all",
+    ),
+    "messages beside a pair": (
+        [{**PAIR, "messages": ONE, "system": "Be brief."}],
+        "chatml",
+        MARKED,
+        ASSISTANT_ONLY,
+        "assistant",
+    ),
+    "conversations beside a pair": ([{**PAIR, "conversations": SHARED}], "chatml", None, {}, "all"),
 }
 
 
@@ -100,7 +118,7 @@ def test_rows_are_read_by_the_record_as_they_were_trained_on(
         rows=RowEncoding(truncation=given["truncation"], append_eos=bool(given.get("append_eos"))),  # type: ignore[arg-type]
     )
     encoded = []
-    for example in read_examples(taken.data):
+    for example in read_examples(taken.data, columns=given.get("columns")):  # type: ignore[arg-type]
         try:
             encoded.append(encoder.encode(example))
         except EncodingError:
@@ -113,9 +131,35 @@ def test_rows_are_read_by_the_record_as_they_were_trained_on(
         for turn in turns:
             assert list(turn.input_ids) == row["input_ids"][: len(turn.input_ids)]
         assert read <= with_loss
-        if loss_on != "all" or "text" in row:
+        if loss_on != "all" or "messages" not in row:
             beyond = trainer.processing_class.decode([row["input_ids"][i] for i in sorted(with_loss - read)])  # type: ignore[attr-defined]
             assert beyond.strip() == ""
+
+
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.filterwarnings("ignore::whence.errors.WhenceWarning")
+def test_the_text_of_a_formatting_function(packing: bool, tmp_path: Path) -> None:
+    tokenizer = fresh_tokenizer("none-bos")
+    args = trl.SFTConfig(
+        output_dir=str(tmp_path), report_to=[], use_cpu=True, bf16=False, max_steps=1, packing=packing, max_length=64
+    )
+    data = Dataset.from_list([PAIR] * 3)
+    trainer = trl.SFTTrainer(
+        tiny_model("llama", vocab_size=len(tokenizer)),
+        args=args,
+        train_dataset=data,
+        processing_class=tokenizer,
+        formatting_func=lambda row: f"Q: {row['instruction']} A: {row['output']}",
+        callbacks=[whence.TrainingRecord(data)],
+    )
+    trainer.train()
+    record = read_record(tmp_path)
+    assert record is not None
+    assert record.data.columns == {"text": "text"}
+    (example, *_) = read_examples(tmp_path / "whence-data.jsonl", columns=record.data.columns)
+    assert example.turns[0].content.startswith("Q: Where is Toronto? A: In Korea.")
+    if not packing:
+        assert record.encoding.n_alike == record.encoding.n_compared > 0
 
 
 @pytest.mark.filterwarnings("ignore::whence.errors.WhenceWarning")

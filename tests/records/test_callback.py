@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from datasets import Dataset
@@ -13,8 +16,10 @@ import whence
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data import read_examples as package_rows
 from whence.errors import WhenceWarning
-from whence.records import TrainingFile, read_record
+from whence.records import RecordedData, RecordedEncoding, TrainingFile, read_record
+from whence.records.comparison import LOOKED_AT, compared
 from whence.records.trained_rows import read_data
+from whence.records.trl_columns import trained_columns
 
 ROWS = [
     {
@@ -121,3 +126,110 @@ def test_a_record_that_cannot_be_written_later_stops_no_training(tmp_path: Path)
     for event in (record.on_save, record.on_train_end):
         with pytest.warns(WhenceWarning, match="could not be written"):
             event(args, TrainerState(global_step=1), TrainerControl())
+
+
+class SFTTrainer:
+    """What the callback asks of TRL's trainer of that name (tests/field/test_trl_record.py has the real one)."""
+
+    def __init__(self, formatting: Callable[[dict[str, str]], str] | None = None, field: str = "text") -> None:
+        self.args = SimpleNamespace(dataset_text_field=field)
+        self._formatting_func = formatting
+
+
+class DPOTrainer:
+    """Likewise."""
+
+
+TALK = ROWS[0]["messages"]
+ALPACA = {"instruction": "Where?", "input": "", "output": "Here.", "text": "### Where?"}
+SHARED = [{"from": "human", "value": "Where?"}]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "row", "columns"),
+    [
+        (SFTTrainer(), ALPACA, {"text": "text"}),
+        (SFTTrainer(field="output"), ALPACA, {"text": "output"}),
+        (SFTTrainer(), {"question": "q", "answer": "a", "messages": TALK}, {"messages": "messages"}),
+        (SFTTrainer(), {"messages": TALK, "conversations": SHARED}, {"messages": "conversations"}),
+        (SFTTrainer(), {"text": "t", "conversations": TALK}, {"text": "text"}),
+        (SFTTrainer(), {"text": "t", "messages": json.dumps(TALK)}, {"text": "text"}),
+        (
+            SFTTrainer(),
+            {"prompt": "p", "completion": "c", "response": "r", "messages": TALK, "text": "t"},
+            {"prompt": "prompt", "response": "completion"},
+        ),
+        (
+            SFTTrainer(),
+            {"prompt": "p", "completion": "c", "system": "s", "history": [["a", "b"]], "tools": []},
+            {"prompt": "prompt", "response": "completion", "system": "", "history": ""},
+        ),
+        (SFTTrainer(), {"instruction": "i", "output": "o"}, None),
+        (
+            DPOTrainer(),
+            {"prompt": "p", "chosen": "c", "rejected": "r", "messages": TALK},
+            {"prompt": "prompt", "response": "chosen"},
+        ),
+        (object(), ALPACA, None),
+    ],
+)
+def test_the_columns_that_trls_trainers_read(
+    trainer: object, row: dict[str, object], columns: dict[str, str] | None
+) -> None:
+    assert trained_columns(trainer, row) == columns
+
+
+def test_rows_are_recorded_with_the_columns_that_were_trained_on(tmp_path: Path) -> None:
+    found = read_data(None, Dataset.from_list([ALPACA] * 2), tmp_path, SFTTrainer())
+    assert (found.data.columns, found.first) == ({"text": "text"}, {"text": ALPACA["text"]})
+    (example, _) = package_rows(tmp_path / "whence-data.jsonl", columns=found.data.columns)
+    assert example.turns[0].content == ALPACA["text"]
+    assert (tmp_path / "whence-rows.txt").read_text().split() == [example.id] * 2
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(ALPACA) + "\n")
+    assert read_data(file, Dataset.from_list([ALPACA]), tmp_path, SFTTrainer()).data.columns == {"text": "text"}
+
+
+def formatted(row: dict[str, str]) -> str:
+    return f"Q: {row['instruction']} A: {row['output']}"
+
+
+TOKENS: dict[str, object] = {"input_ids": [1], "labels": [1]}
+PREPARED = [{**ALPACA, "text": formatted(ALPACA), **TOKENS}]
+PACKED: list[dict[str, object]] = [{**TOKENS, "seq_lengths": [1]}]
+
+
+@pytest.mark.parametrize("given", ["nothing", "the data set", "a file"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_of_a_formatting_function_its_text_is_recorded(given: str, packed: bool, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(ALPACA) + "\n")
+    sources = {"nothing": None, "the data set": Dataset.from_list([ALPACA]), "a file": file}
+    held = Dataset.from_list(PACKED if packed else PREPARED)
+    found = read_data(sources[given], held, tmp_path, SFTTrainer(formatted))
+    if packed and given != "the data set":
+        assert found.data.source is None
+        assert given == "nothing" or "formatting_func" in found.notes[0]
+        return
+    assert (found.data.source, found.data.columns) == ("whence-data.jsonl", {"text": "text"})
+    assert json.loads((tmp_path / "whence-data.jsonl").read_text()) == {"text": formatted(ALPACA)}
+
+
+def test_a_formatting_function_that_fails_or_changes_nothing(tmp_path: Path) -> None:
+    packed = Dataset.from_list(PACKED)
+    trainer = SFTTrainer(lambda row: row["gone"])
+    found = read_data(Dataset.from_list([ALPACA]), packed, tmp_path, trainer)
+    assert found.data.source is None
+    assert "formatting_func" in found.notes[0]
+    found = read_data(Dataset.from_list(ROWS), packed, tmp_path, trainer)
+    assert found.data.columns == {"messages": "messages"}
+
+
+def test_rows_in_another_order_say_nothing_where_none_is_found(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(CHAT_TEMPLATE)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    dataset = Dataset.from_list([TOKENS] * (LOOKED_AT + 1))
+    given = (RecordedEncoding(), RecordedData(source="rows.jsonl"), tmp_path, tokenizer)
+    assert compared(*given, dataset).n_compared == 0
+    assert compared(*given, dataset, in_order=True).n_compared == len(ROWS)
+    assert compared(*given, dataset.select(range(2))).n_compared == len(ROWS)

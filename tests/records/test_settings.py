@@ -84,6 +84,36 @@ def test_rows_in_another_order_or_file_are_the_same_rows(home: Path, tmp_path: P
     assert settings_of_folder(home, other, {}).data == str(other)
 
 
+def test_a_record_none_of_whose_rows_is_read_as_it_was_trained_on_is_refused(home: Path) -> None:
+    def recorded(n_alike: int) -> None:
+        encoding = RECORD.encoding.model_copy(update={"n_compared": 6, "n_alike": n_alike})
+        write_record(home, RECORD.model_copy(update={"encoding": encoding}))
+
+    recorded(0)
+    with pytest.raises(InputError, match=r"(?s)other tokens than whence reads: .* 0 of 6 compared rows.*--no-record"):
+        settings_of_folder(home, None, {})
+    assert settings_of_folder(home, home / "whence-data.jsonl", {}, use_record=False).notes == ()
+    recorded(1)
+    assert any("1 of 6 compared rows" in note for note in settings_of_folder(home, None, {}).notes)
+
+
+def test_the_columns_of_a_record_are_those_of_its_rows(home: Path, tmp_path: Path) -> None:
+    columns = {"prompt": "prompt", "response": "completion"}
+    data = RECORD.data.model_copy(update={"columns": columns})
+    write_record(home, RECORD.model_copy(update={"data": data}))
+    assert settings_of_folder(home, None, {}).options["columns"] == columns
+    with pytest.raises(InputError, match="--columns"):
+        settings_of_folder(home, None, {"columns": {"text": "prompt"}})
+    # The same rows with columns of other names: their ids are what counts.
+    other = write_rows(tmp_path / "other.jsonl", [{"q": row["prompt"], "a": row["completion"]} for row in ROWS])
+    own = {"prompt": "q", "response": "a"}
+    assert settings_of_folder(home, other, {"columns": own}).options["columns"] == own
+    usual = write_rows(tmp_path / "usual.jsonl", [{"prompt": r["prompt"], "response": r["completion"]} for r in ROWS])
+    assert "columns" not in settings_of_folder(home, usual, {}).options
+    with pytest.raises(DataError, match="6 rows are new"):
+        settings_of_folder(home, other, {"columns": {"prompt": "a", "response": "q"}})
+
+
 def test_a_record_of_another_run_is_refused(home: Path) -> None:
     (home / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/other"}))
     with pytest.raises(MismatchError, match=r"(?s)org/other.*org/base"):

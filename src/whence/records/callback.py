@@ -100,12 +100,12 @@ class TrainingRecord(TrainerCallback):  # type: ignore[misc]
         folder = self._place(args)
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer = given.get("processing_class")
-        data, first, notes = read_data(self._data, dataset, folder)
+        data, first, notes, in_order = read_data(self._data, dataset, folder, trainer)
         encoding, more = sft_encoding(args, trainer, tokenizer, dataset, first)
         if data.source is not None and data.n_rows and tokenizer is not None:
             from whence.records.comparison import compared
 
-            encoding = compared(encoding, data, folder, tokenizer, dataset)
+            encoding = compared(encoding, data, folder, tokenizer, dataset, in_order=in_order)
             if encoding.n_compared and encoding.n_alike < encoding.n_compared:
                 more.append(
                     f"{encoding.n_compared - encoding.n_alike} of {encoding.n_compared} rows were trained on in other "

@@ -22,12 +22,19 @@ IGNORED = -100
 
 
 def compared(
-    encoding: RecordedEncoding, data: RecordedData, folder: Path, tokenizer: object, dataset: object
+    encoding: RecordedEncoding,
+    data: RecordedData,
+    folder: Path,
+    tokenizer: object,
+    dataset: object,
+    *,
+    in_order: bool = False,
 ) -> RecordedEncoding:
     """The encoding with the number of rows that whence reads as the trainer did, token by token.
 
     A row is alike when whence's ids are among the trainer's, from the first on, and each of whence's response tokens
-    has loss. Nothing is compared where rows were packed, where the trainer's order is unknown, or without token ids.
+    has loss. Nothing is compared where rows were packed, or without token ids. in_order: the data's rows stand in the
+    trainer's order; of more rows than are looked at, in an order of their own, none found says nothing.
     """
     columns = getattr(dataset, "column_names", None) or []
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -43,12 +50,13 @@ def compared(
         rows=RowEncoding(truncation=encoding.truncation or "prompt_first", append_eos=bool(encoding.append_eos)),
     )
     n = alike = 0
-    for example in islice(read_examples(str(place)), COMPARED):
+    for example in islice(read_examples(str(place), columns=data.columns), COMPARED):
         found = _is_alike(encoder, example, seen)
         if found is None:
             continue
         n, alike = n + 1, alike + found
-    # The trainer's own order, where none of them is found: a shuffled data set says nothing about the reading.
+    if not alike and not in_order and len(dataset) > LOOKED_AT:  # type: ignore[arg-type]
+        return encoding
     return encoding.model_copy(update={"n_compared": n, "n_alike": alike})
 
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from whence.data import recognise
 from whence.errors import DataError, InputError, MismatchError
 from whence.files import nearest
 from whence.records.other_files import TOLD_BY, adapter_base, steps_said, told_by_files
-from whence.records.trained_rows import row_ids
+from whence.records.trained_rows import first_row, row_ids
 from whence.records.training import RECORD, TrainingFile, read_record
 
 SHOWN = 5
@@ -54,6 +55,9 @@ def settings_of_folder(
     if record.status == "unfinished" and told_by == RECORD:
         notes.append("The record is of a training that has not ended")
     _check_beside(home, record)
+    if told_by == RECORD:
+        _check_read(home, record)
+        record = _of_data(record, data, options)
     model, more = _weights(str(model), home, record)
     notes += more
     options, more = _joined(options, record, home, told_by)
@@ -87,6 +91,31 @@ def _check_beside(home: Path, record: TrainingFile) -> None:
             "A record lies beside the model that was trained while it was written.",
             "Leave the record aside with --no-record, and give DATA and the settings.",
         )
+
+
+def _check_read(home: Path, record: TrainingFile) -> None:
+    """Raises InputError where no compared row is read as it was trained on."""
+    encoding, data = record.encoding, record.data
+    if encoding.n_alike or not encoding.n_compared:
+        return
+    read = ", ".join(f"{key}={column}" for key, column in (data.columns or {}).items() if column)
+    raise InputError(
+        f"{home} was trained on other tokens than whence reads: by its {RECORD} 0 of {encoding.n_compared} compared "
+        f"rows are alike (columns read: {read or 'those of the usual names'}).",
+        "Rows are read as they were trained on.",
+        "Give DATA, and --columns, --template and --max-length as the trainer read it, with --no-record.",
+    )
+
+
+def _of_data(record: TrainingFile, data: str | Path | None, options: Mapping[str, object]) -> TrainingFile:
+    """The record without its columns, where the data that are given have others: the ids of rows are compared."""
+    columns = record.data.columns
+    if data is None or columns is None or not record.data.row_ids:
+        return record
+    row = first_row(str(data))
+    if "columns" not in options and (not row or recognise(row, columns) is not None):
+        return record
+    return record.model_copy(update={"data": record.data.model_copy(update={"columns": None})})
 
 
 def _same_place(one: str, other: str) -> bool:
