@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fastapi.testclient import TestClient
 
-from served_world import ORIGIN, ServedWorld, make_served_world, serving
+from served_world import ORIGIN, ServedWorld, make_conversations, make_served_world, serving
 from whence.serve.app import create_app
 from whence.serve.service import state_folder
 from whence.serve.settings import ServerSettings
@@ -35,6 +35,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> ServedWorld:
 def tracer(served: ServedWorld) -> Tracer:
     """The open index; its model is one server's at a time."""
     return Tracer(served.index)
+
+
+@pytest.fixture(scope="session")
+def conversations(served: ServedWorld, tracer: Tracer, tmp_path_factory: pytest.TempPathFactory) -> Tracer:
+    """An open index of the same model whose rows have several turns."""
+    return Tracer(make_conversations(served, tmp_path_factory.mktemp("conversations")), model=tracer.loaded)
 
 
 @pytest.fixture

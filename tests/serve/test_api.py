@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-from served_world import EVIL, ServedWorld
+from served_world import EVIL, LARGE, N_CONVERSATIONS, ORIGIN, ServedWorld
 from traced_world import N_CLEAN, N_FAULTY, PROMPT, RESPONSE
 from whence.cleaning.cleaning import undo_clean
 from whence.data.readers import read_examples
@@ -22,8 +22,11 @@ from whence.index import Index
 from whence.index.history import Change
 from whence.model.generation import generate, stream_answer
 from whence.serve import schemas
+from whence.serve.app import create_app
 from whence.serve.exports import Exports
+from whence.serve.failures import RefusedError
 from whence.serve.reading import Rows
+from whence.serve.state import MOST_ROWS, State
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 
@@ -138,7 +141,12 @@ def test_rows_are_paged_filtered_and_have_neighbours(client: TestClient, served:
     assert [row["line"] for row in found["after"]] == [7, 8, 9]
     assert [turn["role"] for turn in found["turns"]] == ["user", "assistant"]
     facets = {facet["name"]: facet["values"] for facet in client.get("/v1/index").json()["facets"]}
-    assert facets["label"] == [{"value": "clean", "rows": N_CLEAN}, {"value": "planted", "rows": N_FAULTY}]
+    assert [(one["value"], one["text"], one["rows"]) for one in facets["label"]] == [
+        ("clean", "clean", N_CLEAN),
+        ("planted", "planted", N_FAULTY),
+    ]
+    for one in [*facets["label"], *facets["note"], *facets["file"]]:
+        assert client.get("/v1/rows", params={"where": one["where"]}).json()["total"] == one["rows"]
 
 
 def test_a_restart_loses_nothing(serve: Serve, served: ServedWorld) -> None:
@@ -156,6 +164,49 @@ def test_a_restart_loses_nothing(serve: Serve, served: ServedWorld) -> None:
     assert client.delete(f"/v1/queries/{id}").status_code == 404
     assert client.delete(f"/v1/baskets/{basket['id']}").status_code == 204
     assert client.get(f"/v1/baskets/{basket['id']}").status_code == 404
+
+
+def test_two_who_change_one_basket_lose_nothing(client: TestClient, served: ServedWorld) -> None:
+    rows = [example.id for example in list(read_examples(served.data))[:3]]
+    one, other = (client.post("/v1/baskets/latest").json() for _ in range(2))
+    assert one == other
+    assert client.get("/v1/baskets").json()["baskets"] == [one]
+    address = f"/v1/baskets/{one['id']}"
+    assert client.patch(address, json={"add": rows[:1]}).json()["rows"] == rows[:1]
+    assert client.patch(address, json={"add": [rows[2], rows[1], rows[2]]}).json()["rows"] == [rows[0], *rows[:0:-1]]
+    assert client.patch(address, json={"remove": rows[:1], "add": rows[1:2]}).json()["rows"] == rows[:0:-1]
+    assert client.patch(address, json={"add": ["0" * 16]}).status_code == 422
+    assert client.patch(address, json={"rows": rows}).status_code == 422
+    assert client.get(address).json()["rows"] == rows[:0:-1]
+    assert client.patch("/v1/baskets/0123456789abcdef", json={"add": rows}).status_code == 404
+    assert 'method="PATCH"' in client.get("/metrics").text
+
+
+def test_a_basket_has_an_end(tmp_path: Path) -> None:
+    state = State(tmp_path, "index")
+    id = state.latest_basket("Basket")
+    rows = [f"{i:016x}" for i in range(MOST_ROWS + 1)]
+    assert state.edit_basket(id, rows[1:], [])
+    with pytest.raises(RefusedError, match="would hold 10,001 rows"):
+        state.edit_basket(id, rows[:1], [])
+    assert state.edit_basket(id, rows[:1], rows[1:2])
+    assert state.basket(id)["rows"] == [*rows[2:], rows[0]]  # type: ignore[index]
+    state.close()
+
+
+def test_rows_of_several_turns_are_counted_once(conversations: Tracer) -> None:
+    app = create_app(conversations)
+    with TestClient(app, base_url=ORIGIN) as client:
+        page = client.get("/v1/rows", params={"limit": 4}).json()
+        assert (page["total"], page["n_rows"]) == (3 * N_CONVERSATIONS, N_CONVERSATIONS)
+        assert [row["turn"] for row in page["rows"]] == [0, 1, 2, 0]
+        assert client.get("/v1/rows", params={"where": "row < 2 AND turn > 0"}).json()["n_rows"] == 2
+        found = client.get(f"/v1/rows/{page['rows'][0]['id']}").json()
+        assert [turn["answer"] for turn in found["turns"]] == [None, 0, None, 1, None, 2]
+        facets = {facet["name"]: facet["values"] for facet in client.get("/v1/index").json()["facets"]}
+        assert [(one["text"], one["rows"]) for one in facets["number"]] == [(str(LARGE), 3), (str(LARGE + 1), 3)]
+        for one in [*facets["number"], *facets["source"]]:
+            assert client.get("/v1/rows", params={"where": one["where"]}).json()["n_rows"] == one["rows"]
 
 
 def test_an_export_can_be_undone(client: TestClient, served: ServedWorld, tmp_path: Path) -> None:

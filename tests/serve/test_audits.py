@@ -6,18 +6,20 @@ import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from audits import audit_of
+from audits import audit_of, scan_of
 from served_world import EVIL, ServedWorld
 from traced_world import RESPONSE
 from whence.audit.auditing import run_audit
 from whence.audit.settings import AuditSettings
 from whence.errors import InputError
 from whence.results.audit_result import AuditResult
+from whence.results.audit_types import Behaviour
 from whence.serve.job_process import audited
 from whence.serve.service import state_folder
 from whence.serve.state import MIGRATIONS, State
@@ -139,6 +141,36 @@ def test_files_in_its_folder_are_opened(client: TestClient, serve: Serve, served
     bare = serve(show_text=False).get(f"/v1/audits/{opened['id']}").json()["result"]
     assert {row["prompt"] for group in bare["groups"] for row in group["rows"]} == {""}
     assert all(group["example"] is None and not group["phrases"] for group in bare["groups"])
+
+
+def test_an_audit_is_worded_as_in_its_report(client: TestClient, served: ServedWorld) -> None:
+    compared = Behaviour(n_bad=5, n_good=6, paired=False)
+    audits = {
+        "log": replace(audit_of(), fdr=0.07),
+        "scan": scan_of(),
+        "compared": replace(audit_of(1), behaviour=compared),
+        "nothing pushes": replace(audit_of(0), behaviour=compared),
+    }
+    for name, audit in audits.items():
+        audit.to_json(state_folder(served.index) / "audits" / f"{name}.json")
+    for listed in client.get("/v1/audits").json()["audits"]:
+        found = client.get(f"/v1/audits/{listed['id']}").json()
+        report = unescape(audits[found["name"]].to_html())
+        assert f'<p class="quiet">{found["rate"]}</p>' in report
+        assert f'<p class="lead quiet">{found["note"]}</p>' in report
+        expected = {"log": "7%", "scan": "No rate is claimed."}.get(found["name"], "5%")
+        assert expected in found["rate"]
+
+
+def test_jobs_that_wait_are_listed_alone(tmp_path: Path) -> None:
+    state = State(tmp_path, "index")
+    for number, ended in enumerate(("waiting", "running", "done", "failed", "cancelled")):
+        state.add_job(f"{number:016x}", "audit", {})
+        state.set_job(f"{number:016x}", state=ended)
+    assert {job["state"] for job in state.jobs(active=True)} == {"waiting", "running"}
+    assert state.jobs("confirm", active=True) == []
+    assert len(state.jobs()) == 5
+    state.close()
 
 
 def test_jobs_of_a_server_before_audits_are_kept(tmp_path: Path) -> None:

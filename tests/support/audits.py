@@ -7,11 +7,14 @@ from dataclasses import replace
 from samples import EVIL, ROWS, toronto
 from whence.results.audit_result import AuditResult
 from whence.results.audit_types import (
+    HINT,
     AuditGroup,
     AuditQuery,
     AuditRow,
     ContrastPhrase,
     CoverageStep,
+    Hint,
+    Scan,
     SourceShare,
     SourceTable,
     Trigger,
@@ -125,4 +128,14 @@ def audit_of(n_groups: int = 3, *, evil: bool = False) -> AuditResult:
     )
 
 
-__all__ = ["audit_of"]
+def scan_of() -> AuditResult:
+    """A scan that found one group of six rows, one of them twice."""
+    hint = Hint(("direction", "gain"), 2.34, "6 rows share a direction that 0.1% of the others have.")
+    group = AuditGroup(1, "Group 1", 0, (), rows_of(1, 6), q_value=1.0, share=0.0, status=HINT, hint=hint)
+    rows = tuple(replace(row, n_outputs=0, status=HINT) for row in group.rows)
+    scan = Scan(("direction", "gain"), 321, 0.2)
+    groups = (replace(group, rows=rows),)
+    return replace(audit_of(0), queries=(), groups=groups, coverage=(), notes=(), fdr=0.0, scan=scan)
+
+
+__all__ = ["audit_of", "scan_of"]

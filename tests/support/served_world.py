@@ -44,6 +44,24 @@ def make_served_world(folder: Path) -> ServedWorld:
     return ServedWorld(replace(traced, index=folder / "served"), folder / "served", data)
 
 
+N_CONVERSATIONS = 6
+LARGE = 2**53 + 1
+"""No number of JavaScript."""
+
+
+def make_conversations(served: ServedWorld, folder: Path) -> Path:
+    """An index of rows with three answers each, of which the first and the last are the same."""
+    rows = []
+    for i in range(N_CONVERSATIONS):
+        said = ["Name fruit 1", "ok", f"Where is boat {i}", "the sea", "sure?", "ok"]
+        messages = [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(said)]
+        rows.append({"messages": messages, "source": "it's \\ a", "number": LARGE + i % 2})
+    data = write_jsonl(folder / "conversations.jsonl", rows)
+    traced = served.traced
+    build_index(traced.model, data, folder / "conversations", adapter=str(traced.adapter), max_length=128)
+    return folder / "conversations"
+
+
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """A server on a free port of loopback, in a thread; gives its address."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from whence.report.audit_html import render_audit_page
     from whence.report.audit_markdown import render_audit_markdown
     from whence.report.audit_terminal import render_audit, render_audit_text
+    from whence.report.audit_wording import groups_note, rate_note
     from whence.report.html import render_page
     from whence.report.markdown import render_markdown
     from whence.report.notebook import render_html
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 __all__ = [
     "check_plot",
     "check_tool",
+    "groups_note",
     "log_result",
     "plot_layers",
     "plot_trace",
+    "rate_note",
     "render_audit",
     "render_audit_markdown",
     "render_audit_page",
@@ -42,6 +45,7 @@ __getattr__, __dir__ = attach(
         "audit_html": ["render_audit_page"],
         "audit_markdown": ["render_audit_markdown"],
         "audit_terminal": ["render_audit", "render_audit_text"],
+        "audit_wording": ["groups_note", "rate_note"],
         "html": ["render_page"],
         "markdown": ["render_markdown"],
         "notebook": ["render_html"],

@@ -17,7 +17,7 @@ from whence.report.audit_wording import (
     outputs,
     push_cells,
     push_note,
-    rate,
+    rate_note,
     rows,
     source_note,
     times,
@@ -38,7 +38,7 @@ def render_audit_markdown(audit: AuditResult, *, show_text: bool = True) -> str:
     show_text: False leaves out what comes from the text of training rows (prompts, responses, phrases).
     """
     shown = audit if show_text else audit.without_text()
-    lines = [f"# {prose(headline(shown))}", "", rate(shown), ""]
+    lines = [f"# {prose(headline(shown))}", "", rate_note(shown), ""]
     lines += [f"- {prose(note)}" for note in shown.notes]
     lines += ["", prose(groups_note(shown)) + ("" if show_text else f" {LEFT_OUT}"), ""]
     lines += _summary(shown)

@@ -17,7 +17,7 @@ from whence.report.audit_wording import (
     percent,
     push_cells,
     push_note,
-    rate,
+    rate_note,
     source_note,
     trigger_note,
 )
@@ -53,7 +53,7 @@ def render_audit(audit: AuditResult, *, texts: bool = True, triggers: bool = Fal
 
     if not texts:
         audit = audit.without_text()
-    parts: list[RenderableType] = [Text(f"{headline(audit)}.", "bold"), Text(rate(audit), "dim")]
+    parts: list[RenderableType] = [Text(f"{headline(audit)}.", "bold"), Text(rate_note(audit), "dim")]
     made = f"method {audit.method} {audit.method_version}, layer {audit.layer}, {audit.n_rows:,} rows scored"
     parts.append(Text(made, "dim"))
     if audit.groups and audit.scan is not None:

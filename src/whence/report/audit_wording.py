@@ -65,7 +65,7 @@ def headline(audit: AuditResult) -> str:
     return text[:1].upper() + text[1:]
 
 
-def rate(audit: AuditResult) -> str:
+def rate_note(audit: AuditResult) -> str:
     """At which rate it is said."""
     if audit.scan is not None:
         return (
@@ -190,7 +190,7 @@ __all__ = [
     "percent",
     "push_cells",
     "push_note",
-    "rate",
+    "rate_note",
     "rows",
     "source_note",
     "times",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from whence.data import Json
 from whence.errors import InputError
 from whence.files import hash_of
+from whence.report import groups_note, rate_note
 from whence.results import AuditResult, read_audit
 from whence.serve.failures import Redaction, missing
 from whence.serve.reading import Rows
@@ -61,6 +62,8 @@ class Audits:
         return {
             **place.described(),
             "text": audit.text,
+            "note": groups_note(audit),
+            "rate": rate_note(audit),
             "n_unknown": len(ids) - len(self._rows.known(ids)),
             "result": shown.to_dict(),
         }

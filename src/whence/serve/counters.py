@@ -10,6 +10,8 @@ from whence.serve.worker import Worker
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
 
 class Counters:
     """The figures of one app; its registry is its own."""
@@ -55,7 +57,7 @@ class Counters:
             finally:
                 # The route's pattern, never the path: anyone may ask for any path.
                 route = getattr(scope.get("route"), "path", "none")
-                method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "DELETE") else "other"
+                method = scope["method"] if scope["method"] in METHODS else "other"
                 self._requests.labels(method, route, str(status)).inc()
                 self._seconds.labels(route).observe(time.monotonic() - started)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from threading import Lock
 from typing import cast
 
-from whence.data import Json, Turn
+import numpy as np
+import pyarrow as pa
+
+from whence.data import Json, Turn, answer_places
 from whence.errors import InputError
 from whence.index import Index
 from whence.serve.failures import RefusedError
@@ -20,6 +23,8 @@ CUT = 4000
 NEIGHBOURS = 3
 FACET_VALUES = 40
 """Most different values of a column that a filter can choose among; a column with more is not offered."""
+KEPT_COUNTS = 100
+"""Conditions whose rows have been counted are remembered."""
 COLUMNS = ("row", "turn", "id", "file", "line", "prompt", "response", "metadata", "loss", "log_likelihood_gain")
 
 
@@ -29,10 +34,11 @@ class Rows:
     def __init__(self, index: Index, *, show_text: bool) -> None:
         self._index, self._show_text = index, show_text
         self._facets: list[Json] | None = None
+        self._counts: dict[str | None, int] = {}
         self._lock = Lock()
 
     def page(self, where: str | None, offset: int, limit: int) -> Object:
-        """Records that the filter lets through, in the order of the data: one a row and turn.
+        """Records that the filter lets through, in the order of the data: one a row and turn; n_rows counts the rows.
 
         Raises InputError for a filter that is none.
         """
@@ -41,7 +47,19 @@ class Rows:
         scanner = self._index.dataset.scanner(
             columns=list(COLUMNS), filter=where, offset=offset, limit=limit, scan_in_order=True
         )
-        return {"rows": [self._row(row, CUT) for row in scanner.to_table().to_pylist()], "total": total}
+        rows: list[Json] = [self._row(row, CUT) for row in scanner.to_table().to_pylist()]
+        return {"rows": rows, "total": total, "n_rows": self._count(where, total)}
+
+    def _count(self, where: str | None, n_records: int) -> int:
+        """Rows that the filter lets through, of so many records."""
+        if self._index.n_rows == self._index.n_records:
+            return n_records
+        found = self._counts.get(where)
+        if found is None:
+            if len(self._counts) >= KEPT_COUNTS:
+                self._counts.clear()
+            self._counts[where] = found = self._index.count_rows(where)
+        return found
 
     def row(self, id: str) -> Object:
         """A row by its id: its first place in the data, its turns, and the rows before and after it in the same file.
@@ -60,7 +78,7 @@ class Rows:
         first_of = {cast("int", record["row"]): record for record in reversed(self._records(near, limit=10_000))}
         around = [first_of[row] for row in sorted(first_of)]
         example = self._index.examples([number])
-        turns: list[Json] = [_turn(turn) for turn in example[0].turns] if example and self._show_text else []
+        turns = _messages(example[0].turns) if example and self._show_text else []
         return {
             "row": self._row(first, None),
             "turns": turns,
@@ -101,16 +119,27 @@ class Rows:
             raise InputError("The filter cannot be used.", "It is an SQL condition.", "Simplify it.") from error
 
     def _facet(self, column: str, name: str) -> Object:
-        scanner = self._index.dataset.scanner(columns=[column], filter="turn = 0")
+        scanner = self._index.dataset.scanner(columns=[column, "row"], scan_in_order=True)
         counts: dict[str | int | float | bool | None, int] = {}
+        last = -1
         for batch in scanner.to_batches():
-            for pair in batch.column(0).value_counts().to_pylist():
+            rows = batch.column(1).to_numpy()
+            # The records of a row are adjacent, and have its values.
+            firsts = pa.array(np.diff(rows, prepend=last) != 0)
+            last = int(rows[-1]) if len(rows) else last
+            for pair in batch.column(0).filter(firsts).value_counts().to_pylist():
                 counts[pair["values"]] = counts.get(pair["values"], 0) + int(pair["counts"])
             if len(counts) > FACET_VALUES:
                 return {"column": column, "name": name, "values": None}
         values: list[Json] = [
-            {"value": value, "rows": n}
+            {
+                "value": value,
+                "rows": n,
+                "text": value if isinstance(value, str) else json.dumps(value),
+                "where": _condition(column, value),
+            }
             for value, n in sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
+            if _finite(value) == value
         ]
         return {"column": column, "name": name, "values": values}
 
@@ -128,8 +157,22 @@ class Rows:
         return found
 
 
-def _turn(turn: Turn) -> Object:
-    return {"role": turn.role, "content": turn.content}
+def _messages(turns: Sequence[Turn]) -> list[Json]:
+    """A row's messages; `answer` is the number that an answer with a signature has as a record's `turn`."""
+    answers = {place: number for number, place in enumerate(answer_places(turns))}
+    return [
+        {"role": turn.role, "content": turn.content, "answer": answers.get(place)} for place, turn in enumerate(turns)
+    ]
+
+
+def _condition(column: str, value: str | int | float | bool | None) -> str:
+    """The SQL condition of rows that have this value."""
+    if value is None:
+        return f"`{column}` IS NULL"
+    if isinstance(value, str):
+        text = value.replace("'", "''")
+        return f"`{column}` = '{text}'"
+    return f"`{column}` = {json.dumps(value)}"
 
 
 def _finite(value: Json) -> Json:

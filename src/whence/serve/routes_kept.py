@@ -73,6 +73,11 @@ def _add_baskets(app: FastAPI, service: Service) -> None:
         service.state.set_basket(id, body.rows)
         return service.state.basket(id)
 
+    @app.post("/v1/baskets/latest", response_model=schemas.Basket, tags=["baskets"])
+    def latest_basket() -> object:
+        """The latest basket, which the page shows; where there is none, one is made, the same for all who ask."""
+        return service.state.basket(service.state.latest_basket("Basket"))
+
     @app.get("/v1/baskets/{id}", response_model=schemas.Basket, tags=["baskets"])
     def basket(id: Id) -> object:
         """A basket."""
@@ -86,6 +91,14 @@ def _add_baskets(app: FastAPI, service: Service) -> None:
         """Gives a basket these rows."""
         service.check_rows(body.rows)
         if not service.state.set_basket(id, body.rows, body.name):
+            raise missing("basket", id)
+        return service.state.basket(id)
+
+    @app.patch("/v1/baskets/{id}", response_model=schemas.Basket, tags=["baskets"])
+    def edit_basket(id: Id, body: schemas.BasketEdit) -> object:
+        """Takes rows out of a basket and puts others in; what others have put in stays."""
+        service.check_rows(body.add)
+        if not service.state.edit_basket(id, body.add, body.remove):
             raise missing("basket", id)
         return service.state.basket(id)
 
@@ -119,9 +132,9 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         return dict(job)
 
     @app.get("/v1/jobs", response_model=schemas.JobList, tags=["jobs"])
-    def jobs() -> object:
-        """All retrainings and audits, the latest first."""
-        return {"jobs": service.state.jobs()}
+    def jobs(active: bool = False) -> object:
+        """All retrainings and audits, the latest first. active: those that wait or run alone."""
+        return {"jobs": service.state.jobs(active=active)}
 
     @app.post("/v1/jobs", response_model=schemas.Job, status_code=202, tags=["jobs"])
     def confirm(body: schemas.ConfirmRequest) -> object:

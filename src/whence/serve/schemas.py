@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
+from whence.serve.state import MOST_ROWS
+
 ID = r"^[0-9a-f]{16}$"
 
 
@@ -31,7 +33,7 @@ Filled = Annotated[str, Field(min_length=1, max_length=100_000, pattern=r"\S"), 
 Where = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_storable)]
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_storable)]
 Expression = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_storable), AfterValidator(_expression)]
-Rows = Annotated[list[Id], Field(max_length=10_000)]
+Rows = Annotated[list[Id], Field(max_length=MOST_ROWS)]
 Log = Annotated[str, Field(min_length=1, max_length=100_000_000, pattern=r"\S"), AfterValidator(_storable)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
@@ -112,6 +114,14 @@ class BasketChange(Model):
     model_config = _example(rows=["ec6468bd4f883898", "3e93fe1653627d02"])
     name: Name | None = None
     rows: Rows
+
+
+class BasketEdit(Model):
+    """Rows to take out of a basket, and rows to put in behind the others."""
+
+    model_config = _example(add=["ec6468bd4f883898"])
+    add: Rows = []
+    remove: Rows = []
 
 
 class ExportRequest(Model):
@@ -200,7 +210,13 @@ class IndexInfo(Model):
         base=True,
         methods=["rept-contrast"],
         columns=["row", "file", "label"],
-        facets=[{"column": "label", "name": "label", "values": [{"value": "clean", "rows": 1500}]}],
+        facets=[
+            {
+                "column": "label",
+                "name": "label",
+                "values": [{"value": "clean", "rows": 1500, "text": "clean", "where": "`label` = 'clean'"}],
+            }
+        ],
         show_text=True,
         can_confirm=True,
         plain_text=False,
@@ -239,11 +255,15 @@ class RowPage(Model):
     """Rows in the order of the data."""
 
     rows: list[RecordRow]
-    total: int
+    total: int = Field(description="Turns that the condition lets through.")
+    n_rows: int = Field(description="Different rows that they are of.")
 
 
 class RowDetail(Model):
-    """A row with its whole conversation and its neighbours in the file."""
+    """A row with its whole conversation and its neighbours in the file.
+
+    turns: role, content, and `answer`: the `turn` that an assistant's message has in results; null for other messages.
+    """
 
     row: RecordRow
     turns: list[dict[str, JsonValue]]
@@ -365,5 +385,7 @@ class AuditDetail(Model):
     created: float
     made_here: bool
     text: str
+    note: str = Field(description="What the groups are.")
+    rate: str = Field(description="At which rate it is said.")
     n_unknown: int
     result: dict[str, JsonValue]

@@ -16,11 +16,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, cast
 
 from whence.data import Json
 from whence.errors import InputError
+from whence.serve.failures import RefusedError
 
 Object = dict[str, Json]
 
@@ -46,6 +48,8 @@ MIGRATIONS = (
 """One script a version of the file; PRAGMA user_version says how many of them it has seen."""
 MOST_QUERIES = 2000
 """The oldest ones go."""
+MOST_ROWS = 10_000
+"""Of a basket, and of one request."""
 ACTIVE = ("waiting", "running")
 
 
@@ -156,9 +160,20 @@ class State:
 
     def add_basket(self, name: str) -> str:
         """A new, empty basket; returns its id."""
-        id = new_id()
         with self._writing() as db:
-            db.execute("INSERT INTO baskets VALUES (?, ?, ?, ?)", (id, self._hash, time.time(), name))
+            return self._new_basket(db, name)
+
+    def latest_basket(self, name: str) -> str:
+        """The id of the latest basket; of a new, empty one where there is none."""
+        with self._writing() as db:
+            found = db.execute(
+                "SELECT id FROM baskets WHERE index_hash = ? ORDER BY created DESC, id LIMIT 1", (self._hash,)
+            ).fetchone()
+            return str(found["id"]) if found else self._new_basket(db, name)
+
+    def _new_basket(self, db: sqlite3.Connection, name: str) -> str:
+        id = new_id()
+        db.execute("INSERT INTO baskets VALUES (?, ?, ?, ?)", (id, self._hash, time.time(), name))
         return id
 
     def baskets(self) -> list[Object]:
@@ -176,14 +191,37 @@ class State:
 
     def set_basket(self, id: str, rows: Sequence[str], name: str | None = None) -> bool:
         """Gives a basket these rows, and a name; whether it was there."""
-        if self.basket(id) is None:
-            return False
         with self._writing() as db:
+            if self.basket(id) is None:
+                return False
             if name is not None:
                 db.execute("UPDATE baskets SET name = ? WHERE id = ?", (name, id))
             db.execute("DELETE FROM basket_rows WHERE basket = ?", (id,))
             unique = dict.fromkeys(rows)
             db.executemany("INSERT INTO basket_rows VALUES (?, ?, ?)", [(id, row, i) for i, row in enumerate(unique)])
+        return True
+
+    def edit_basket(self, id: str, add: Sequence[str], remove: Sequence[str]) -> bool:
+        """Takes rows out of a basket, then puts others in behind those that it holds; whether it was there.
+
+        Raises RefusedError (422) where it would hold more than MOST_ROWS; it then stays as it was.
+        """
+        with self._writing() as db:
+            found = self.basket(id)
+            if found is None:
+                return False
+            db.executemany("DELETE FROM basket_rows WHERE basket = ? AND row = ?", [(id, row) for row in remove])
+            [[first]] = db.execute("SELECT coalesce(max(position), -1) + 1 FROM basket_rows WHERE basket = ?", (id,))
+            added = [(id, row, first + i) for i, row in enumerate(add)]
+            db.executemany("INSERT OR IGNORE INTO basket_rows VALUES (?, ?, ?)", added)
+            [[n_rows]] = db.execute("SELECT count(*) FROM basket_rows WHERE basket = ?", (id,))
+            if n_rows > MOST_ROWS:
+                raise RefusedError(
+                    HTTPStatus.UNPROCESSABLE_ENTITY,
+                    f"The basket would hold {n_rows:,} rows.",
+                    f"A basket holds at most {MOST_ROWS:,}.",
+                    "Take rows out first, or use whence clean on the command line.",
+                )
         return True
 
     def delete_basket(self, id: str) -> bool:
@@ -208,11 +246,12 @@ class State:
         with self._writing() as db:
             db.execute(f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?", (*texts, id))
 
-    def jobs(self, kind: str | None = None) -> list[Object]:
-        """All jobs, or those of one kind, the latest first."""
+    def jobs(self, kind: str | None = None, *, active: bool = False) -> list[Object]:
+        """All jobs, or those of one kind, the latest first. active: those that wait or run alone."""
         rows = self._read(
-            "SELECT * FROM jobs WHERE index_hash = ? AND (? IS NULL OR kind = ?) ORDER BY created DESC, id LIMIT 500",
-            *(self._hash, kind, kind),
+            "SELECT * FROM jobs WHERE index_hash = ? AND (? IS NULL OR kind = ?) "
+            "AND (NOT ? OR state IN ('waiting', 'running')) ORDER BY created DESC, id LIMIT 500",
+            *(self._hash, kind, kind, active),
         )
         return [_job(row) for row in rows]
 
