@@ -27,6 +27,7 @@ IN_BROWSER = [
     "report/test_audit_page_in_browser.py",
     "serve/test_page_in_browser.py",
     "serve/test_page_again_in_browser.py",
+    "serve/test_page_kept_in_browser.py",
     "serve/test_page_accessible.py",
 ]
 collect_ignore = [] if HAS_PLAYWRIGHT else IN_BROWSER

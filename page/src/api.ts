@@ -17,7 +17,9 @@ export interface Result {
   explained: { gain: number; share: number } | null; confound: string; confirmation: string; complete: boolean;
 }
 export interface Traced { id: string; result: Result }
-export interface Facet { column: string; name: string; values: { value: Json; rows: number }[] | null }
+/** A value of a column: as text, and the SQL condition of the rows that have it. */
+export interface FacetValue { value: Json; rows: number; text: string; where: string }
+export interface Facet { column: string; name: string; values: FacetValue[] | null }
 export interface IndexInfo {
   name: string; model: string; adapter: string | null; rows: number; records: number; method: string; base: boolean;
   columns: string[]; facets: Facet[]; show_text: boolean; can_confirm: boolean; plain_text: boolean; max_k: number;
@@ -26,7 +28,9 @@ export interface Row {
   row: number; turn: number; id: string; file: string; line: number; metadata: Record<string, Json>;
   prompt?: string; response?: string;
 }
-export interface RowDetail { row: Row; turns: Message[]; before: Row[]; after: Row[]; copies: number }
+/** A message of a row; answer: the `turn` that it has in results. */
+export interface RowMessage extends Message { answer: number | null }
+export interface RowDetail { row: Row; turns: RowMessage[]; before: Row[]; after: Row[]; copies: number }
 export interface QuerySummary { id: string; created: number; prompt: string; response: string; n_flagged: number }
 export interface Basket { id: string; name: string; created: number; rows: string[] }
 export interface Job {
@@ -55,7 +59,7 @@ export interface AuditRow {
 export interface AuditGroup {
   number: number; name: string; n_outputs: number; queries: number[]; rows: AuditRow[]; q_value: number; share: number; status: string;
   phrases: { text: string; part: string; place: string; n_rows: number; n_read: number; n_elsewhere: number; n_others: number; p_value: number }[];
-  example: Result | null;
+  example: Result | null; hint: { signals: string[]; score: number; text: string } | null;
 }
 export interface AuditResult {
   method: string; method_version: string; n_rows: number; fdr: number; queries: AuditOutput[]; groups: AuditGroup[];
@@ -63,9 +67,10 @@ export interface AuditResult {
   sources: { column: string; n_outputs: number; values: { value: string; n_rows: number; row_share: number; share: number; low: number; high: number; p_value: number; alone: number }[] }[];
   triggers: { group: number; parts: string[]; place: string; n_prompts: number; n_with: number; n_without: number; n_random: number; p_value: number; status: string }[];
   behaviour: { n_bad: number; n_good: number; sources: { column: string; values: { value: string; n_rows: number; row_share: number; push: number; z: number; p_value: number }[] }[] } | null;
+  scan: { signals: string[]; n_learned: number; false_alarms: number } | null;
   notes: string[];
 }
-export interface Audit extends Pick<AuditSummary, "id" | "name" | "created" | "text"> { n_unknown: number; result: AuditResult }
+export interface Audit extends Pick<AuditSummary, "id" | "name" | "created" | "text"> { note: string; rate: string; n_unknown: number; result: AuditResult }
 export interface NewAudit {
   name: string; log?: string; format?: string; queries?: string[]; match: string | null; by: string[];
 }
@@ -108,8 +113,8 @@ async function failure(answer: Response) {
   }
 }
 
-const json = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
-  const answer = await call(method, path, body);
+const json = async <T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> => {
+  const answer = await call(method, path, body, { signal });
   return (answer.status === 204 ? null : await answer.json()) as T;
 };
 
@@ -156,7 +161,7 @@ const told = (listener: Listener) => (name: string, data: { place: number; text:
 export const api = {
   index: () => json<IndexInfo>("GET", "/v1/index"),
   rows: (where: string, offset: number, limit: number) =>
-    json<{ rows: Row[]; total: number }>("GET", `/v1/rows?${new URLSearchParams({ ...(where ? { where } : {}), offset: String(offset), limit: String(limit) })}`),
+    json<{ rows: Row[]; total: number; n_rows: number }>("GET", `/v1/rows?${new URLSearchParams({ ...(where ? { where } : {}), offset: String(offset), limit: String(limit) })}`),
   row: (id: string) => json<RowDetail>("GET", `/v1/rows/${id}`),
   generate: (prompt: string | Message[], system: string | null, listener: Listener, signal: AbortSignal) =>
     events<{ text: string; complete: boolean }>("POST", "/v1/generate", { prompt, system }, told(listener), signal),
@@ -164,20 +169,18 @@ export const api = {
     events<Traced>("POST", "/v1/trace", request, told(listener), signal),
   words: (id: string, ranks: number[]) => json<{ result: Result }>("POST", `/v1/queries/${id}/words`, { ranks }),
   queries: (offset: number) => json<{ queries: QuerySummary[]; total: number }>("GET", `/v1/queries?offset=${offset}&limit=50`),
-  query: (id: string) => json<Traced & { request: Request_ }>("GET", `/v1/queries/${id}`),
+  query: (id: string, signal: AbortSignal) => json<Traced & { request: Request_ }>("GET", `/v1/queries/${id}`, undefined, signal),
   forget: (id: string) => json<null>("DELETE", `/v1/queries/${id}`),
   baskets: () => json<{ baskets: Basket[] }>("GET", "/v1/baskets"),
-  newBasket: (name: string) => json<Basket>("POST", "/v1/baskets", { name }),
-  setBasket: (id: string, rows: string[]) => json<Basket>("PUT", `/v1/baskets/${id}`, { rows }),
-  export: (basket: string) => json<{ id: string; files: Record<string, string> }>("POST", "/v1/export", { basket }),
-  jobs: () => json<{ jobs: Job[] }>("GET", "/v1/jobs"),
-  confirm: (basket: string, queries: string[], match: string) => json<Job>("POST", "/v1/jobs", { basket, queries, match }),
+  latestBasket: () => json<Basket>("POST", "/v1/baskets/latest"),
+  editBasket: (id: string, change: { add?: string[]; remove?: string[] }) => json<Basket>("PATCH", `/v1/baskets/${id}`, change),
+  export: (rows: string[]) => json<{ id: string; files: Record<string, string> }>("POST", "/v1/export", { rows }),
+  jobs: (active = false) => json<{ jobs: Job[] }>("GET", `/v1/jobs?active=${active}`),
+  confirm: (rows: string[], queries: string[], match: string) => json<Job>("POST", "/v1/jobs", { rows, queries, match }),
   audits: () => json<{ audits: AuditSummary[] }>("GET", "/v1/audits"),
   audit: (id: string) => json<Audit>("GET", `/v1/audits/${id}`),
   newAudit: (asked: NewAudit) => json<Job>("POST", "/v1/audits", asked),
   cancel: (id: string) => json<Job>("POST", `/v1/jobs/${id}/cancel`, {}),
-  follow: (id: string, on: (job: Job) => void, signal: AbortSignal) =>
-    events<Job>("GET", `/v1/jobs/${id}/events`, undefined, (_, job) => on(job), signal),
   /** Fetches a file, so that the token stays in a header, and hands it to the browser. */
   async download(path: string, name: string) {
     const blob = await (await call("GET", path, undefined, { accept: "*/*" })).blob();

@@ -1,34 +1,34 @@
 // Audits: many bad outputs at once, the groups of rows behind them, and the rows to look at first.
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { api, type Audit, type AuditGroup, type AuditOutput, type AuditResult, type AuditRow, Failure, type HitWords, type IndexInfo, type Job } from "./api";
-import { useJob } from "./kept";
+import { api, type Audit, type AuditGroup, type AuditOutput, type AuditResult, type AuditRow, Failure, type HitWords, type IndexInfo, type Job, type NewAudit as Asked } from "./api";
+import { JobState, useJobs } from "./jobs";
 import { Busy, handOver, many, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
 
 const { safe, plain } = shading;
 const FIRST = 10;
-/** Bytes of a log that one request may bring. */
-const MOST_BYTES = 1_000_000;
+/** Bytes of one request, as the server counts them. */
+const MOST_BYTES = 1 << 20;
 const FORMATS = ["jsonl", "json", "csv"];
 
 const figure = (value: number | null) => (value === null ? "" : value < 0.001 ? "<0.001" : value.toFixed(3));
 const percent = (value: number) => `${(100 * value).toFixed(value < 0.1 ? 1 : 0)}%`;
 
 export function Audits({ info }: { info: IndexInfo }) {
-  const { value, error, retry } = useLoaded(async () => {
-    const [{ audits }, { jobs }] = await Promise.all([api.audits(), api.jobs()]);
-    return { audits, jobs: jobs.filter((job) => job.kind === "audit" && job.state !== "done") };
-  }, []);
+  const { value, error, retry } = useLoaded(() => api.audits(), []);
+  const made = useJobs("audit", retry);
+  const jobs = made.jobs?.filter((job) => job.state !== "done");
   return (
     <div class="query">
       <Title>Audits</Title>
       <p class="quiet lead">An audit groups many bad outputs by the training rows behind them, at one false discovery rate over all of them.</p>
       {error !== null && <Problem error={error} retry={retry} />}
-      {!value && error === null && <Busy what="Reading" />}
-      {value && (
+      {made.error !== null && <Problem error={made.error} retry={made.retry} />}
+      {!(value && jobs) && error === null && made.error === null && <Busy what="Reading" />}
+      {value && jobs && (
         <>
-          {value.jobs.map((job) => <AuditJob key={job.id} start={job} ended={retry} />)}
-          {!value.audits.length && !value.jobs.length && <p class="empty">No log has been audited with this index.</p>}
+          {jobs.map((job) => <AuditJob key={job.id} job={job} changed={made.changed} />)}
+          {!value.audits.length && !jobs.length && <p class="empty">No log has been audited with this index.</p>}
           <ul class="plain">
             {value.audits.map((audit) => (
               <li key={audit.id} class="past">
@@ -38,19 +38,18 @@ export function Audits({ info }: { info: IndexInfo }) {
               </li>
             ))}
           </ul>
-          <NewAudit info={info} started={retry} />
+          <NewAudit info={info} started={made.retry} />
         </>
       )}
     </div>
   );
 }
 
-function AuditJob({ start, ended }: { start: Job; ended: () => void }) {
-  const { job, said } = useJob(start, ended);
+function AuditJob({ job, changed }: { job: Job; changed: (job: Job) => void }) {
   return (
     <article class="job" aria-label={`Audit ${job.request.name ?? ""}`}>
       <p><strong><bdi>{safe(job.request.name ?? "Audit")}</bdi></strong> <span class="quiet">{job.state}, {many(job.request.n_outputs ?? 0, "output")} · {when(job.created)}</span></p>
-      {said}
+      <JobState job={job} changed={changed} />
     </article>
   );
 }
@@ -71,7 +70,9 @@ function NewAudit({ info, started }: { info: IndexInfo; started: () => void }) {
     setSending(true);
     try {
       const outputs = queries ? { name: "Past queries", queries: past!.queries.map((query) => query.id) } : await logOf(file!);
-      await api.newAudit({ ...outputs, match: match || null, by: by ? [by] : [] });
+      const asked = { ...outputs, match: match || null, by: by ? [by] : [] };
+      checkSize(asked);
+      await api.newAudit(asked);
       form.reset();
       setFile(null); setQueries(false); setMatch(""); setBy("");
       started();
@@ -103,11 +104,23 @@ function NewAudit({ info, started }: { info: IndexInfo; started: () => void }) {
 
 async function logOf(file: File) {
   const ending = file.name.split(".").pop()?.toLowerCase() ?? "";
-  const text = await file.text();
-  if (text.length > MOST_BYTES) {
-    throw new Failure(0, `${file.name} has ${file.size.toLocaleString("en")} bytes.`, `At most ${MOST_BYTES.toLocaleString("en")} are sent from the page.`, "Audit it in a terminal, whence audit INDEX FILE --json INDEX.serve/audits/NAME.json, and open it here.");
+  if (file.size > MOST_BYTES) throw tooLarge(`${file.name} has ${file.size.toLocaleString("en")} bytes.`);
+  let log: string;
+  try {
+    log = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
+  } catch {
+    throw new Failure(0, `${file.name} is not UTF-8.`, "A log is read as UTF-8, and nothing in it is replaced.", "Save it as UTF-8, and choose it again.");
   }
-  return { name: file.name.slice(0, 100), log: text, format: FORMATS.includes(ending) ? ending : "jsonl" };
+  return { name: file.name.slice(0, 100), log, format: FORMATS.includes(ending) ? ending : "jsonl" };
+}
+
+const tooLarge = (found: string) => new Failure(0, found, `At most ${MOST_BYTES.toLocaleString("en")} are sent from the page.`,
+  "Audit it in a terminal, whence audit INDEX FILE --json INDEX.serve/audits/NAME.json, and open it here.");
+
+/** A log grows as it is sent: quotes and lines are escaped. */
+function checkSize(asked: Asked) {
+  const bytes = new TextEncoder().encode(JSON.stringify(asked)).length;
+  if (bytes > MOST_BYTES) throw tooLarge(`${asked.name} takes ${bytes.toLocaleString("en")} bytes as it is sent.`);
 }
 
 interface Props { id: string; showText: boolean; basket: Set<string>; toggle: (rows: string[], on: boolean) => void }
@@ -123,10 +136,9 @@ export function AuditView({ id, showText, basket, toggle }: Props) {
   return (
     <div class="query">
       <Title>{value.text.charAt(0).toUpperCase() + value.text.slice(1)}</Title>
-      <p class="quiet"><bdi>{safe(value.name)}</bdi> · {when(value.created)} · false discovery rate {100 * result.fdr}%, over all outputs and rows · {result.method} {result.method_version}, {many(result.n_rows, "row")} scored</p>
-      <p class="lead quiet">{result.groups.length
-        ? "The rows of a group are candidates. Only a retraining without them shows whether they are the cause."
-        : "No row is flagged for any of these outputs. Nothing is ranked here: a ranking always has a first row, and would name one without evidence."}</p>
+      <p class="quiet"><bdi>{safe(value.name)}</bdi> · {when(value.created)} · {result.method} {result.method_version}, {many(result.n_rows, "row")} scored</p>
+      <p class="quiet">{value.rate}</p>
+      <p class="lead quiet">{value.note}</p>
       <Notes audit={value} />
       <p class="actions">
         <button type="button" onClick={save}>Download the report</button>
@@ -136,7 +148,7 @@ export function AuditView({ id, showText, basket, toggle }: Props) {
       {failed !== null && <Problem error={failed} />}
       <FirstRows result={result} showText={showText} />
       <Tables result={result} showText={showText} />
-      {result.groups.length > 0 && <h3>{result.behaviour ? "Rows that push towards the behaviour" : "Groups of outputs that point to the same rows"}</h3>}
+      {result.groups.length > 0 && <h3>{result.scan ? "Hints: groups of rows that stand out" : result.behaviour ? "Rows that push towards the behaviour" : "Groups of outputs that point to the same rows"}</h3>}
       {result.groups.map((group) => <Group key={group.number} group={group} result={result} showText={showText} basket={basket} toggle={toggle} open={group.number === 1} />)}
       <Others outputs={result.queries.filter((query) => query.group === null)} />
     </div>
@@ -223,21 +235,24 @@ function Group({ group, result, showText, basket, toggle, open }: GroupProps) {
   const ids = group.rows.flatMap((row) => [row.id, ...row.copies]);
   const all = ids.every((id) => basket.has(id));
   const outputs = group.queries.map((number) => result.queries[number]!);
-  const { example } = group, typical = outputs[0];
+  const { example, hint } = group, typical = hint ? (showText ? group.rows[0] : undefined) : outputs[0];
   const words = new Map(example?.hits.map((hit) => [hit.id, hit.words]));
   return (
     <details class="group" id={`group-${group.number}`} open={open}>
       <summary>
         <span class="number">{group.number}</span>
         <span class="name" dir="auto">{showText ? safe(group.name) : `Group ${group.number}`}</span>
-        <span class="size">{many(group.n_outputs, "output")}</span>
-        <span class="about"><span class={`chip ${group.status === "confirmed" ? "confirmed" : "out"}`}>{group.status}</span><span>{many(group.rows.length, "row")} flagged</span><span>q {figure(group.q_value)}</span>
-          {!result.behaviour && <span>{percent(group.share)} of the weight of all rows flagged for these outputs</span>}</span>
+        <span class="size">{hint ? many(ids.length, "row") : many(group.n_outputs, "output")}</span>
+        <span class="about">{hint
+          ? <><span class="chip">{group.status}</span><span>score {hint.score.toFixed(1)}</span>{hint.signals.map((signal) => <span key={signal}>{signal}</span>)}</>
+          : <><span class={`chip ${group.status === "confirmed" ? "confirmed" : "out"}`}>{group.status}</span><span>{many(group.rows.length, "row")} flagged</span><span>q {figure(group.q_value)}</span></>}
+          {!result.behaviour && !result.scan && <span>{percent(group.share)} of the weight of all rows flagged for these outputs</span>}</span>
       </summary>
       <div class="group-body">
+        {hint && <p class="lead">{safe(hint.text)}</p>}
         {typical && (
           <>
-            <h4>Most typical output</h4>
+            <h4>{hint ? "First row" : "Most typical output"}</h4>
             <div class="part"><span class="label">Asked</span><Shaded text={typical.prompt} words={showText ? example?.prompt_words : null} label="Prompt" /></div>
             <div class="part"><span class="label">Answered</span><Shaded text={typical.response} words={showText ? example?.response_words : null} label="Answer" /></div>
           </>
@@ -249,10 +264,10 @@ function Group({ group, result, showText, basket, toggle, open }: GroupProps) {
               rows={group.phrases.map((one) => [<span class="phrase plain"><bdi>{safe(one.text)}</bdi></span>, `${one.part}, ${one.place}`, `${one.n_rows} of ${one.n_read} rows`, `${one.n_elsewhere} of ${one.n_others} elsewhere`, figure(one.p_value)])} />
           </>
         )}
-        <h4>Training rows, by the outputs that they are flagged for</h4>
+        <h4>{hint ? "Its rows, the most typical first" : "Training rows, by the outputs that they are flagged for"}</h4>
         <p class="actions"><button type="button" aria-pressed={all} onClick={() => toggle(ids, !all)}>{all ? "Take its rows out of the basket" : `Put its ${many(ids.length, "row")} into the basket`}</button></p>
         <Some list={group.rows} what="rows" each={(row) => <RowOf key={row.id} row={row} words={words.get(row.id)} showText={showText} inBasket={basket.has(row.id)} />} />
-        <h4>Outputs</h4>
+        {outputs.length > 0 && <h4>Outputs</h4>}
         <Some list={outputs} what="outputs" each={(output, i) => <Output key={i} output={output} />} />
       </div>
     </details>
@@ -277,7 +292,7 @@ function RowOf({ row, words, showText, inBasket }: { row: AuditRow; words?: HitW
       {showText && <Shaded text={row.prompt} words={words?.prompt} label="Prompt of the row" />}
       {showText && <Shaded text={row.response} words={words?.response} label="Response of the row" />}
       <div class="why">
-        <a class="place" href={`#/row/${row.id}`}>{safe(placeOf(row))}</a> · for {many(row.n_outputs, "output")} · score {row.score.toFixed(4)}
+        <a class="place" href={`#/row/${row.id}`}>{safe(placeOf(row))}</a>{row.n_outputs > 0 && ` · for ${many(row.n_outputs, "output")}`} · score {row.score.toFixed(4)}
         {row.copies.length > 0 && ` · ${row.copies.length + 1} near-duplicates`}
         {Object.entries(row.metadata).map(([name, value]) => <> · <bdi>{safe(name)}: {safe(plain(value))}</bdi></>)}
         {inBasket && <> · <span class="chip confirmed">in the basket</span></>}

@@ -2,21 +2,24 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { AskAgain, useMarks } from "./again";
 import { api, type Basket, type IndexInfo, type Job, type QuerySummary, type Row, type RowDetail } from "./api";
-import { Busy, capital, condition, handOver, many, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
+import { JobState, useJobs } from "./jobs";
+import { Busy, capital, handOver, many, placeOf, Problem, questionOf, Shaded, shading, Title, useLoaded, when } from "./parts";
 import { Chips } from "./rows";
 
-const { safe, plain } = shading;
+const { safe } = shading;
 
 export function Past() {
   const [offset, setOffset] = useState(0);
-  const { value, setValue, error, retry } = useLoaded(() => api.queries(offset), [offset]);
-  const forget = async (query: QuerySummary) => {
-    await api.forget(query.id);
-    if (value) setValue({ total: value.total - 1, queries: value.queries.filter((other) => other !== query) });
+  const { value, error, retry } = useLoaded(() => api.queries(offset), [offset]);
+  const [failed, setFailed] = useState<unknown>(null);
+  const forget = (query: QuerySummary) => {
+    setFailed(null);
+    return api.forget(query.id).catch(setFailed).then(retry);
   };
   return (
     <div class="query">
       <Title>Past queries</Title>
+      {failed !== null && <Problem error={failed} />}
       {error !== null && <Problem error={error} retry={retry} />}
       {!value && error === null && <Busy what="Reading" />}
       {value?.total === 0 && <p class="empty">No query has been asked of this index. <a href="#/">Ask one</a>.</p>}
@@ -46,7 +49,7 @@ export function BasketView({ basket, info, toggle, showText }: { basket: Basket 
     setFailed(null);
     setWorking(true);
     try {
-      const made = await api.export(basket!.id);
+      const made = await api.export(basket!.rows);
       await api.download(`/v1/exports/${made.id}/${kind}`, made.files[kind]!);
     } catch (error) { setFailed(error); }
     setWorking(false);
@@ -92,14 +95,18 @@ function Confirm({ basket, info }: { basket: Basket; info: IndexInfo }) {
   const [chosen, setChosen] = useState<string[] | null>(null);
   const [match, setMatch] = useState("");
   const [failed, setFailed] = useState<unknown>(null);
+  const sending = useRef(false); // a second click comes before the button is drawn anew
   const queries = chosen ?? (value?.queries.length ? [value.queries[0]!.id] : []);
   const start = async (event: Event) => {
     event.preventDefault();
+    if (sending.current) return;
+    sending.current = true;
     setFailed(null);
     try {
-      await api.confirm(basket.id, queries, match);
+      await api.confirm(basket.rows, queries, match);
       window.dispatchEvent(new Event("whence-jobs"));
     } catch (error) { setFailed(error); }
+    sending.current = false;
   };
   if (!info.can_confirm) return <p class="empty">A retraining needs the model's base and its training settings, which this index does not name. Start the server with --base BASE, or use whence confirm.</p>;
   return (
@@ -124,45 +131,25 @@ function Confirm({ basket, info }: { basket: Basket; info: IndexInfo }) {
 }
 
 function Jobs() {
-  const { value, error, retry } = useLoaded(() => api.jobs(), []);
+  const { jobs, error, retry, changed } = useJobs("confirm");
   useEffect(() => {
     window.addEventListener("whence-jobs", retry);
     return () => window.removeEventListener("whence-jobs", retry);
   }, [retry]);
-  if (error !== null) return <Problem error={error} retry={retry} />;
-  const own = value?.jobs.filter((job) => job.kind === "confirm");
-  if (!own?.length) return null;
-  return <section aria-label="Retrainings"><h3>Retrainings</h3>{own.map((job) => <JobOf key={job.id} start={job} />)}</section>;
-}
-
-/** A job as it goes on, what went wrong, and whether it still works. */
-export function useJob(start: Job, ended?: (job: Job) => void) {
-  const [job, setJob] = useState(start);
-  const [failed, setFailed] = useState<unknown>(null);
-  const active = job.state === "waiting" || job.state === "running";
-  useEffect(() => {
-    if (!active) return;
-    const own = new AbortController();
-    api.follow(start.id, setJob, own.signal).then((last) => ended?.(last), (error) => own.signal.aborted || setFailed(error));
-    return () => own.abort();
-  }, [start.id]);
-  const said = (
+  return (
     <>
-      {active && <Busy what={job.state === "waiting" ? "Waiting for another job" : "Starting"} progress={job.progress} stop={() => api.cancel(job.id).then(setJob, setFailed)} />}
-      {job.error && <div class="problem" role="alert"><strong>{job.error.found}</strong><p>{job.error.expected}</p><p>{job.error.fix}</p></div>}
-      {failed !== null && <Problem error={failed} />}
+      {error !== null && <Problem error={error} retry={retry} />}
+      {!!jobs?.length && <section aria-label="Retrainings"><h3>Retrainings</h3>{jobs.map((job) => <JobOf key={job.id} job={job} changed={changed} />)}</section>}
     </>
   );
-  return { job, active, said };
 }
 
-function JobOf({ start }: { start: Job }) {
-  const { job, said } = useJob(start);
+function JobOf({ job, changed }: { job: Job; changed: (job: Job) => void }) {
   const n = job.request.rows?.length ?? 0;
   return (
     <article class="job" aria-label={`Retraining without ${n} rows`}>
       <p><strong>{capital(job.result?.status ?? job.state)}</strong> <span class="quiet">without {n} rows, looking for <bdi>{safe(job.request.match ?? "")}</bdi> · {when(job.created)}</span></p>
-      {said}
+      <JobState job={job} changed={changed} />
       {job.result?.arms && (
         <>
           <p>{job.result.text}</p>
@@ -204,15 +191,11 @@ export function RowView({ id, showText, basket, toggle }: RowProps) {
 /** A row's conversation, in which a phrase can be marked. */
 function Turns({ row: { turns } }: { row: RowDetail }) {
   const { marked, props, clear } = useMarks(turns.map((turn) => turn.content));
-  const at = marked?.part ?? 0, before = turns.slice(0, at), turn = turns[at];
-  const alone = before.length === 1 && before[0]!.role === "user";
-  const taught = turn?.role === "assistant" && before.some((other) => other.content.trim()) && (() => handOver({
-    prompt: before[at - 1]!.content, messages: alone ? null : before, answer: turn.content, span: marked!.span,
-  }));
+  const question = marked && turns[marked.part]?.role === "assistant" ? questionOf(turns, marked.part, marked.span) : null;
   return (
     <>
       {turns.map((own, i) => <div class="part" key={i}><span class="label">{capital(own.role)}</span><Shaded text={own.content} label={capital(own.role)} {...props(i)} /></div>)}
-      {marked && <AskAgain phrase={marked.phrase} clear={clear} taught={taught || undefined} list={(where) => { location.hash = `#/data/${encodeURIComponent(where)}`; }} />}
+      {marked && <AskAgain phrase={marked.phrase} clear={clear} taught={question ? () => handOver(question) : undefined} list={(where) => { location.hash = `#/data/${encodeURIComponent(where)}`; }} />}
     </>
   );
 }
@@ -227,28 +210,30 @@ function Neighbour({ row, showText }: { row: Row; showText: boolean }) {
 }
 
 const HEIGHT = 44, PIECE = 100;
+/** Pixels of the longest list; browsers end an element between 17 and 34 million. A longer one is scrolled in scale. */
+const MOST_HEIGHT = 15_000_000;
 
 /** All rows of the data: of any number, those near the window are there and no others. */
 export function Data({ info, showText, filter }: { info: IndexInfo; showText: boolean; filter: string }) {
   const [facets, setFacets] = useState<Record<string, string>>({});
   const [sql, setSql] = useState(filter);
   const [typed, setTyped] = useState(filter);
-  const [total, setTotal] = useState<number | null>(null);
+  const [found, setFound] = useState<{ total: number; n_rows: number } | null>(null);
   const [pieces, setPieces] = useState<Map<number, Row[]>>(new Map());
   const [error, setError] = useState<unknown>(null);
   const [view, setView] = useState({ top: 0, height: 600 });
-  const list = useRef<HTMLDivElement>(null), asked = useRef(new Set<number>());
-  const where = [sql && `(${sql})`, ...Object.entries(facets).filter(([, value]) => value).map(([column, value]) => condition(column, JSON.parse(value)))].filter(Boolean).join(" AND ");
+  const asked = useRef(new Set<number>());
+  const where = [sql && `(${sql})`, ...Object.entries(facets).filter(([, value]) => value).map(([, condition]) => condition)].filter(Boolean).join(" AND ");
   const current = useRef(where);
 
   const load = async (piece: number) => {
     if (asked.current.has(piece)) return;
     asked.current.add(piece);
     try {
-      const found = await api.rows(where, piece * PIECE, PIECE);
+      const page = await api.rows(where, piece * PIECE, PIECE);
       if (current.current !== where) return;
-      setTotal(found.total);
-      setPieces((old) => new Map(old).set(piece, found.rows));
+      setFound(page);
+      setPieces((old) => new Map(old).set(piece, page.rows));
     } catch (failed) {
       asked.current.delete(piece);
       if (current.current === where) setError(failed);
@@ -257,39 +242,42 @@ export function Data({ info, showText, filter }: { info: IndexInfo; showText: bo
   useEffect(() => {
     current.current = where;
     asked.current = new Set();
-    setPieces(new Map()); setTotal(null); setError(null);
-    list.current?.scrollTo(0, 0);
+    setPieces(new Map()); setFound(null); setError(null);
+    setView((old) => ({ ...old, top: 0 })); // the list is made anew
     void load(0);
   }, [where]);
-  const first = Math.max(0, Math.floor(view.top / HEIGHT) - 10), last = Math.min(total ?? 0, Math.ceil((view.top + view.height) / HEIGHT) + 10);
+  const total = found?.total ?? 0, whole = total * HEIGHT, height = Math.min(whole, MOST_HEIGHT);
+  // Where the window begins in the whole list.
+  const start = height < whole ? (view.top / (height - view.height)) * (whole - view.height) : view.top;
+  const first = Math.max(0, Math.floor(start / HEIGHT) - 10), last = Math.min(total, Math.ceil((start + view.height) / HEIGHT) + 10);
   useEffect(() => {
     for (let piece = Math.floor(first / PIECE); total && piece <= Math.floor(Math.max(0, last - 1) / PIECE); piece++) void load(piece);
   }, [first, last, total]);
   const rows = Array.from({ length: Math.max(0, last - first) }, (_, i) => first + i);
   return (
     <div class="query">
-      <Title>{total === null ? "The data" : many(total, "row")}</Title>
+      <Title>{!found ? "The data" : many(found.n_rows, "row") + (found.n_rows === total ? "" : `, ${many(total, "turn")}`)}</Title>
       <form class="tools" onSubmit={(event) => { event.preventDefault(); setSql(typed.trim()); }}>
         {info.facets.filter((facet) => facet.values && facet.values.length > 1).map((facet) => (
           <select key={facet.column} aria-label={facet.name} value={facets[facet.column] ?? ""} onChange={(event) => setFacets({ ...facets, [facet.column]: event.currentTarget.value })}>
             <option value="">{facet.name}: all</option>
-            {facet.values!.map(({ value, rows: n }) => <option key={String(value)} value={JSON.stringify(value)}>{`${safe(plain(value)).slice(0, 60)} (${n.toLocaleString("en")})`}</option>)}
+            {facet.values!.map(({ text, where, rows: n }) => <option key={where} value={where}>{`${safe(text).slice(0, 60)} (${n.toLocaleString("en")})`}</option>)}
           </select>
         ))}
         <input class="filter" aria-label="SQL condition" placeholder="SQL condition, as in line > 100" value={typed} maxLength={1500} onInput={(event) => setTyped(event.currentTarget.value)} />
         <button type="submit">Filter</button>
       </form>
       {error !== null && <Problem error={error} />}
-      {total === null && error === null && <Busy what="Reading the rows" />}
-      {total === 0 && <p class="empty">No row meets this condition.</p>}
-      {!!total && (
-        <div class="list" ref={list} tabIndex={0} role="list" aria-label="Rows of the data" onScroll={(event) => setView({ top: event.currentTarget.scrollTop, height: event.currentTarget.clientHeight })}>
-          <div class="all" style={{ height: `${total * HEIGHT}px` }}>
+      {!found && error === null && <Busy what="Reading the rows" />}
+      {found && total === 0 && <p class="empty">No row meets this condition.</p>}
+      {total > 0 && (
+        <div class="list" tabIndex={0} role="list" aria-label="Rows of the data" onScroll={(event) => setView({ top: event.currentTarget.scrollTop, height: event.currentTarget.clientHeight })}>
+          <div class="all" style={{ height: `${height}px` }}>
             {rows.map((number) => {
               const row = pieces.get(Math.floor(number / PIECE))?.[number % PIECE];
               return (
-                <div class="line" role="listitem" aria-setsize={total} aria-posinset={number + 1} key={number} style={{ top: `${number * HEIGHT}px`, height: `${HEIGHT}px` }}>
-                  {row ? <a href={`#/row/${row.id}`}><span class="place">{safe(placeOf(row))}</span> {showText && row.prompt !== undefined && <bdi>{safe(row.prompt.slice(0, 200))} → {safe((row.response ?? "").slice(0, 200))}</bdi>}</a> : <span class="quiet">…</span>}
+                <div class="line" role="listitem" aria-setsize={total} aria-posinset={number + 1} key={number} style={{ top: `${view.top + number * HEIGHT - start}px`, height: `${HEIGHT}px` }}>
+                  {row ? <a href={`#/row/${row.id}`}><span class="place">{safe(placeOf(row))}{row.turn > 0 && `, turn ${row.turn + 1}`}</span> {showText && row.prompt !== undefined && <bdi>{safe(row.prompt.slice(0, 200))} → {safe((row.response ?? "").slice(0, 200))}</bdi>}</a> : <span class="quiet">…</span>}
                 </div>
               );
             })}

@@ -1,14 +1,15 @@
 // The page: its header, its addresses, and the basket that all views share.
 import { render } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import "../../src/whence/report/templates/page.css";
 import "../../src/whence/report/templates/audit.css";
 import "./page.css";
-import { api, type Basket, Failure, type IndexInfo, token } from "./api";
+import { api, Failure, type IndexInfo, token } from "./api";
 import { Ask } from "./ask";
 import { Audits, AuditView } from "./audits";
+import { useBasket } from "./basket";
 import { BasketView, Data, Past, RowView } from "./kept";
-import { Busy, Problem } from "./parts";
+import { Busy, Problem, START, takeHanded } from "./parts";
 
 /** A filter in an address. */
 const decoded = (text: string) => { try { return decodeURIComponent(text); } catch { return ""; } };
@@ -17,41 +18,30 @@ const addressed = () => location.hash.replace(/^#\/?/, "").split("/");
 
 function Page() {
   const [info, setInfo] = useState<IndexInfo | null>(null);
-  const [basket, setBasket] = useState<Basket | null>(null);
   const [error, setError] = useState<unknown>(null);
   const [route, setRoute] = useState(addressed());
+  const { basket, load, toggle } = useBasket(setError);
   const [texts, setTexts] = useState(localStorage.getItem("whence-texts") !== "hidden");
 
   const start = async () => {
     setError(null);
     try {
       const found = await api.index();
-      const { baskets } = await api.baskets();
-      setBasket(baskets[0] ?? null);
+      await load();
       setInfo(found);
     } catch (failed) { setError(failed); }
   };
-  useEffect(() => {
-    void start();
-    const moved = () => { setRoute(addressed()); window.scrollTo(0, 0); };
+  useEffect(() => { void start(); }, []);
+  useLayoutEffect(() => { // at once: an address may change before anything is painted
+    const moved = () => {
+      if (location.hash !== START) takeHanded(); // another view was chosen meanwhile
+      setRoute(addressed());
+      window.scrollTo(0, 0);
+    };
     window.addEventListener("hashchange", moved);
     return () => window.removeEventListener("hashchange", moved);
   }, []);
 
-  // One change after the other, each of the basket that the one before left: a second click may come before the first is kept.
-  const latest = useRef<Basket | null>(null), changes = useRef<Promise<void>>(Promise.resolve());
-  latest.current = basket ?? latest.current;
-  const toggle = (rows: string[], on: boolean) => {
-    changes.current = changes.current.then(async () => {
-      try {
-        const own = latest.current ?? await api.newBasket("Basket");
-        const others = own.rows.filter((row) => !rows.includes(row));
-        latest.current = await api.setBasket(own.id, on ? [...own.rows, ...rows.filter((row) => !own.rows.includes(row))] : others);
-        setBasket(latest.current);
-      } catch (failed) { setError(failed); }
-    });
-    return changes.current;
-  };
   const show = (on: boolean) => { setTexts(on); localStorage.setItem("whence-texts", on ? "shown" : "hidden"); };
   const showText = texts && (info?.show_text ?? true);
   const [view = "", id = ""] = route;
@@ -81,7 +71,7 @@ function Page() {
           : view === "data" ? <Data key={id} info={info} showText={showText} filter={decoded(id)} />
             : view === "basket" ? <BasketView basket={basket} info={info} toggle={toggle} showText={showText} />
               : view === "row" ? <RowView key={id} id={id} showText={showText} basket={inBasket} toggle={toggle} />
-                : <Ask id={view === "query" ? id : null} info={info} showText={showText} basket={inBasket} toggle={toggle} />)}
+                : <Ask id={view === "query" ? id : null} route={route} info={info} showText={showText} basket={inBasket} toggle={toggle} />)}
       </main>
     </>
   );

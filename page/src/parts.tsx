@@ -97,12 +97,6 @@ export function Shaded({ text, words, span, label, links, scale, at, onPoint, ma
   );
 }
 
-/** The SQL condition of a value of a column. */
-export const condition = (column: string, value: unknown) => {
-  const name = `\`${column}\``;
-  if (value === null) return `${name} IS NULL`;
-  return `${name} = ${typeof value === "string" ? quoted(value) : String(value)}`;
-};
 const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`;
 
 /** The SQL condition of rows whose prompt or response has a phrase. */
@@ -126,12 +120,24 @@ export function useLoaded<T>(load: () => Promise<T>, keys: unknown[]) {
   return { value, setValue, error, retry: () => setTries((n) => n + 1) };
 }
 
+/** The question that a row's message answers: all that comes before it. Null where nothing does. */
+export function questionOf(turns: Message[], at: number, span: Span): Handed | null {
+  const before = turns.slice(0, at).map(({ role, content }) => ({ role, content }));
+  const last = before.findLast((turn) => turn.role === "user") ?? before.at(-1);
+  if (!last || !before.some((turn) => turn.content.trim())) return null;
+  const alone = before.length === 1 && last.role === "user";
+  return { prompt: last.content, messages: alone ? null : before, answer: turns[at]!.content, span };
+}
+
 /** A query that another view hands to the conversation: it is asked when that opens. */
 export interface Handed { prompt: string; messages: Message[] | null; answer: string; span: Span | null }
 let handed: Handed | null = null;
+/** The conversation's own address. */
+export const START = "#/";
 export const handOver = (query: Handed) => {
   handed = query;
-  location.hash = "#/";
+  if (location.hash === START) window.dispatchEvent(new Event("hashchange")); // of the same address a browser says nothing
+  else location.hash = START;
 };
 export const takeHanded = () => {
   const query = handed;

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { AskAgain, useMarks } from "./again";
 import { api, Failure, type Hit, type IndexInfo, type Result, type Span } from "./api";
 import { placeIn } from "./mark";
-import { handOver, many, placeOf, Problem, Shaded, shading } from "./parts";
+import { handOver, many, placeOf, Problem, questionOf, Shaded, shading } from "./parts";
 
 const { safe, plain, largest } = shading;
 const FIRST_WORDS = 5;
@@ -138,13 +138,15 @@ interface RowProps {
 
 /** Asks with a row: the turn that was ranked, behind all that came before it. */
 async function askWith(hit: Hit, span: Span) {
+  const here = location.hash;
   const { turns } = await api.row(hit.id);
-  const at = turns.findIndex((turn, i) => i > 0 && turn.role === "assistant" && turn.content === hit.response);
-  const before = turns.slice(0, Math.max(at, 0));
-  const simple = before.length === 1 && before[0]!.role === "user" ? before[0]!.content : null;
-  const prompt = simple ?? hit.prompt ?? "";
-  if (!prompt.trim()) throw new Failure(0, "This row has no prompt.", "A question has a prompt and an answer.", "Mark a phrase in another row.");
-  handOver({ prompt, messages: simple === null && before.length ? before : null, answer: hit.response!, span });
+  const at = turns.findIndex((turn) => turn.answer === hit.turn);
+  if (turns[at]?.content !== hit.response) {
+    throw new Failure(0, "The text of this answer is not that of a message in its row.", "A question has an answer and the messages before it.", "Open its place in the file, and mark the phrase there.");
+  }
+  const question = questionOf(turns, at, span);
+  if (!question) throw new Failure(0, "This row has no prompt.", "A question has a prompt and an answer.", "Mark a phrase in another row.");
+  if (location.hash === here) handOver(question);
 }
 
 function RowOf({ hit, top, out, open, inBasket, toggle, opened, showText, lit, setLit, scale, answer, again }: RowProps) {

@@ -92,7 +92,7 @@ def test_by_keyboard_with_an_answer_and_a_wanted_one(opened: Open, url: str) -> 
     picture(page, "6-phone-dark-empty")
     page.get_by_text("Answer and filters").click()
     page.get_by_label("The bad answer").fill(RESPONSE)
-    page.get_by_label("Only rows whose label is").select_option('"planted"')
+    page.get_by_label("Only rows whose label is").select_option("`label` = 'planted'")
     asked(page)
     words = page.get_by_role("listbox").get_by_role("option")
     words.nth(0).focus()
