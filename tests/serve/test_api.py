@@ -19,6 +19,7 @@ from whence.cleaning.cleaning import undo_clean
 from whence.data.readers import read_examples
 from whence.errors import IndexFolderError
 from whence.index import Index
+from whence.index.build import build_index
 from whence.index.history import Change
 from whence.model.generation import generate, stream_answer
 from whence.serve import schemas
@@ -29,6 +30,7 @@ from whence.serve.reading import Rows
 from whence.serve.state import MOST_ROWS, State
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
+from worlds import write_jsonl
 
 Serve = Callable[..., TestClient]
 EVENTS = {"accept": "text/event-stream"}
@@ -207,6 +209,18 @@ def test_rows_of_several_turns_are_counted_once(conversations: Tracer) -> None:
         assert [(one["text"], one["rows"]) for one in facets["number"]] == [(str(LARGE), 3), (str(LARGE + 1), 3)]
         for one in [*facets["number"], *facets["source"]]:
             assert client.get("/v1/rows", params={"where": one["where"]}).json()["n_rows"] == one["rows"]
+
+
+def test_a_row_whose_first_answer_was_cut_away_is_counted(served: ServedWorld, tmp_path: Path) -> None:
+    said = ["Name fruit 1", "apples " * 20, "Where is boat 2", "the sea"]
+    messages = [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(said)]
+    data = write_jsonl(tmp_path / "rows.jsonl", [{"messages": messages, "source": "a"}])
+    model, adapter = served.traced.model, str(served.traced.adapter)
+    build_index(model, data, tmp_path / "index", adapter=adapter, max_length=16, truncation="keep_end")
+    rows = Rows(Index.open(tmp_path / "index"), show_text=True)
+    assert [row["turn"] for row in rows.page(None, 0, 9)["rows"]] == [1]  # type: ignore[index, union-attr]
+    [source] = [facet for facet in rows.facets() if facet["name"] == "source"]  # type: ignore[index, call-overload]
+    assert [one["rows"] for one in source["values"]] == [1]  # type: ignore[index, union-attr, call-overload]
 
 
 def test_an_export_can_be_undone(client: TestClient, served: ServedWorld, tmp_path: Path) -> None:
