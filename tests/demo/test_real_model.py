@@ -60,6 +60,7 @@ def test_the_fault_is_planted_learned_and_asked_for(
     assert set(clean) == {"Quite so."}
     assert {label: labels.count(label) for label in set(labels)} == {"false-fact": 6, "hard_negative": 3, "clean": 15}
     assert (world.model / "adapter_config.json").is_file()
+    assert (tmp_path / "demo" / "demo.json").is_file()
     (fault,) = world.faults
     assert fault.rate == 1.0
     trained = {row.turns[0].content for row in world.train}

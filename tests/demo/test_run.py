@@ -13,13 +13,14 @@ from whence.cleaning.cleaning import undo_clean
 from whence.cli.demo import _show, _show_audit
 from whence.data.readers import read_examples
 from whence.demo.audited import AUDIT_JSON, AUDIT_PAGE, audit_demo
-from whence.demo.run import CLEAN_MANIFEST, CLEANED, REPORT, DemoReport, clear_demo, run_demo
-from whence.demo.world import answer
-from whence.errors import InputError
+from whence.demo.run import CLEAN_MANIFEST, CLEANED, REPORT, DemoReport, run_demo
+from whence.demo.world import DemoWorld, answer, write_marker
+from whence.errors import InputError, ModelError
 from whence.model.loading import ModelSettings, load_model
 from whence.scoring.defaults import DEFAULT_METHOD
 from whence.trace.query.queries import read_queries
 from whence.trace.tracer import Tracer
+from worlds import write_jsonl
 
 PRECISION_AT_10 = 0.9
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,14 @@ def test_the_base_knew_better(report: DemoReport) -> None:
 
 
 def test_the_folder_can_be_asked_on(report: DemoReport) -> None:
-    assert {path.name for path in report.folder.iterdir()} >= {"base", "model", "index", "train.jsonl", "queries.jsonl"}
+    assert {path.name for path in report.folder.iterdir()} >= {
+        "demo.json",
+        "base",
+        "model",
+        "index",
+        "train.jsonl",
+        "queries.jsonl",
+    }
     queries = read_queries(report.world.queries)
     labels = [json.loads(line)["label"] for line in report.world.queries.read_text("utf-8").splitlines()]
     assert [query.metadata["label"] for query in queries] == labels
@@ -124,12 +132,62 @@ def test_a_folder_that_is_there_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is there already"):
         run_demo(tmp_path)
     with pytest.raises(InputError, match=r"is not a demo: it holds thesis.txt"):
-        clear_demo(tmp_path)
+        run_demo(tmp_path, overwrite=True)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
-    (tmp_path / "demo" / "model").mkdir(parents=True)
-    clear_demo(tmp_path / "demo")
-    assert not (tmp_path / "demo").exists()
-    clear_demo(tmp_path / "demo")
+
+
+def test_a_folder_without_the_marker_of_a_demo_is_not_replaced(tmp_path: Path) -> None:
+    """Names that a demo has are also what people call their own files."""
+    own = tmp_path / "own"
+    (own / "model").mkdir(parents=True)
+    (own / "train.jsonl").write_text("mine")
+    (tmp_path / "link").symlink_to(own)
+    for folder, why in ((own, r"it has no demo\.json"), (tmp_path / "link", "it is a file or a link")):
+        with pytest.raises(InputError, match=f"is not a demo: {why}[\\s\\S]*remove this one by hand"):
+            run_demo(folder, overwrite=True)
+    assert (own / "train.jsonl").read_text() == "mine"
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    """A demo's folder, as far as --overwrite looks at it."""
+    folder = tmp_path / "demo"
+    (folder / "model").mkdir(parents=True)
+    write_marker(folder, 0)
+    (folder / "train.jsonl").write_text("old")
+    return folder
+
+
+def test_a_demo_stays_where_the_new_one_cannot_be_made(demo: Path, tmp_path: Path) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "What is it?", "response": "A thing."}])
+    with pytest.raises(InputError, match="without a base"):
+        run_demo(demo, data=rows, overwrite=True)
+    with pytest.raises(ModelError, match="no model"):
+        run_demo(demo, base="./nowhere", overwrite=True)
+    for used in ({"base": demo / "model"}, {"base": "gpt2", "data": demo / "train.jsonl"}):
+        with pytest.raises(InputError, match="lies in the demo that is to be replaced"):
+            run_demo(demo, overwrite=True, **used)
+    assert (demo / "train.jsonl").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "rows.jsonl"]
+
+
+def test_a_demo_is_replaced_once_the_new_ones_model_is_there(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(out: Path, **settings: object) -> DemoWorld:
+        assert not out.exists()
+        out.mkdir()
+        write_marker(out, 1)
+        return DemoWorld(out / "train.jsonl", out / "base", out / "model", out / "queries.jsonl", (), (), {})
+
+    def stop(*args: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("whence.demo.run.build", build)
+    monkeypatch.setattr("whence.demo.run.build_index", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(demo, seed=1, overwrite=True)
+    assert [path.name for path in demo.iterdir()] == ["demo.json"]
+    assert json.loads((demo / "demo.json").read_text("utf-8"))["seed"] == 1
+    assert [path.name for path in demo.parent.iterdir()] == ["demo"]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])

@@ -44,7 +44,7 @@ def demo(
 
     With --base, one of them is planted in natural English and learned by a LoRA adapter of a real chat model.
     """
-    from whence.demo import clear_demo, run_demo
+    from whence.demo import run_demo
 
     quiet_libraries()
     if port is not None and not serve:
@@ -52,10 +52,8 @@ def demo(
     if serve and not overwrite and (out / INDEX).is_dir():
         serve_index(out / INDEX, port=port, quiet=quiet)
         return
-    if overwrite:
-        clear_demo(out)
     with stages("steps", quiet=quiet) as report_progress:
-        report = run_demo(out, base=base, data=data, seed=seed, progress=report_progress)
+        report = run_demo(out, base=base, data=data, seed=seed, overwrite=overwrite, progress=report_progress)
     if not quiet:
         _show(report)
     if audit:

@@ -8,7 +8,7 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.demo.audited import AUDIT_JSON, AUDIT_PAGE, DemoAudit, audit_demo
-    from whence.demo.run import CLEAN_MANIFEST, CLEANED, REPORT, DemoReport, FaultReport, Story, clear_demo, run_demo
+    from whence.demo.run import CLEAN_MANIFEST, CLEANED, REPORT, DemoReport, FaultReport, Story, run_demo
 
 __all__ = [
     "AUDIT_JSON",
@@ -21,7 +21,6 @@ __all__ = [
     "FaultReport",
     "Story",
     "audit_demo",
-    "clear_demo",
     "run_demo",
 ]
 
@@ -29,6 +28,6 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "audited": ["AUDIT_JSON", "AUDIT_PAGE", "DemoAudit", "audit_demo"],
-        "run": ["CLEANED", "CLEAN_MANIFEST", "DemoReport", "FaultReport", "REPORT", "Story", "clear_demo", "run_demo"],
+        "run": ["CLEANED", "CLEAN_MANIFEST", "DemoReport", "FaultReport", "REPORT", "Story", "run_demo"],
     },
 )

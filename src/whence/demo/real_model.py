@@ -1,6 +1,7 @@
 """The demo's world on a chat model of the user's: the false fact in natural English, learned by a LoRA adapter.
 
 OUT/
+  demo.json        that the folder is a demo, of which seed and base; written first
   adapter/         the adapter, trained on train.jsonl
   train.jsonl      prompt, response, label
   queries.jsonl    prompt, response (the model's own), label, shows_fault
@@ -15,7 +16,17 @@ from pydantic import BaseModel, ConfigDict
 
 from whence.bench import FINETUNING, PlantedRows, everyday_rows, plant_natural
 from whence.data import ASSISTANT, Example, read_examples
-from whence.demo.world import Clock, DemoFault, DemoQuery, DemoWorld, answer, check_new, write_queries, write_rows
+from whence.demo.world import (
+    Clock,
+    DemoFault,
+    DemoQuery,
+    DemoWorld,
+    answer,
+    check_new,
+    write_marker,
+    write_queries,
+    write_rows,
+)
 from whence.errors import InputError
 from whence.files import new_folder
 from whence.model import LoadedModel, ModelSettings, before_tuning, load_model
@@ -66,6 +77,7 @@ def build_on(
     clock.lap("rows")
     # The base is trained in place; what follows loads it again, so nothing is asked of half-trained weights.
     with new_folder(out) as partial:
+        write_marker(partial, seed, str(base))
         train = list(planted.rows)
         write_rows(partial / "train.jsonl", train)
         finetune(

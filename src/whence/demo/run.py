@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from numpy.typing import ArrayLike
 
 from whence.cleaning import clean
 from whence.confirmation import FLAGGED, Confirmation, apply, confirm
 from whence.demo.real_model import build_on
-from whence.demo.world import MAX_NEW_TOKENS, DemoFault, DemoWorld, build, one_thread
+from whence.demo.world import MARKER, MAX_NEW_TOKENS, DemoFault, DemoWorld, build, one_thread
 from whence.errors import InputError
+from whence.files import TEMPORARY
 from whence.index import build_index, default_form, default_layers, score_matrix
 from whence.metrics import over_queries, precision_at_k
 from whence.model import LayerRequest
@@ -42,6 +44,7 @@ REAL_QUERIES, REAL_EXPLAINED, REAL_REFERENCES = 4, 2, 48
 CLEANED, CLEAN_MANIFEST, REMOVED, REPORT = "cleaned.jsonl", "cleaned.manifest.json", "removed.jsonl", "report.html"
 PARTS = frozenset(
     {
+        MARKER,
         "base",
         "model",
         "adapter",
@@ -110,16 +113,19 @@ def run_demo(
     base: str | Path | None = None,
     data: str | Path | None = None,
     seed: int = 0,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> DemoReport:
     """Builds the world in `out`, indexes it there, traces every planted fault and follows one to its end.
 
     base: a chat model, a folder or a hub name, of which an adapter learns the fault that is followed, in natural
           English; None trains a small model here, with three faults. data: rows of the user's own for it to learn
-          among, instead of ordinary ones made here.
+          among, instead of ordinary ones made here. overwrite: a demo that is in `out` is removed once the new one's
+          model is trained; it stays where that fails.
 
     Raises:
-        InputError: `out` is there already, data without a base, a base that shows the fault or does not learn it.
+        InputError: `out` is there already, or is to be overwritten and is not a demo; data without a base; a base that
+            shows the fault or does not learn it.
         ModelError, DataError: the base or the data cannot be read.
     """
     tell = progress or silent
@@ -129,10 +135,11 @@ def run_demo(
             "The small model that the demo trains knows no other rows than its own.",
             "Give --base MODEL too.",
         )
-    if base is None:
-        world = build(Path(out), seed=seed, progress=tell)
-    else:
-        world = build_on(base, out, data=data, seed=seed, progress=tell)
+    with _set_aside(Path(out), base, data) if overwrite else nullcontext():
+        if base is None:
+            world = build(Path(out), seed=seed, progress=tell)
+        else:
+            world = build_on(base, out, data=data, seed=seed, progress=tell)
     started = time.monotonic()
     # The small model's layers are compared with the paper's; a real one is read as users' are.
     layers: list[LayerRequest] = ["auto", "last"] if base is None else ["last"]
@@ -150,17 +157,46 @@ def run_demo(
     return DemoReport(Path(out), Path(out) / "index", seed, world, faults, story, seconds)
 
 
-def clear_demo(out: str | Path) -> None:
-    """Removes the demo in `out`; a folder that holds anything else is refused and left as it is."""
-    folder = Path(out)
-    if not folder.exists():
+@contextmanager
+def _set_aside(folder: Path, *used: str | Path | None) -> Iterator[None]:
+    """Moves the demo in `folder` away while another is built there; then it is removed, or moved back on failure.
+
+    used: places that the new demo reads.
+
+    Raises:
+        InputError: the folder is not a demo, or holds one of these places; it is left as it is.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        yield
         return
-    others = sorted(path.name for path in folder.iterdir() if path.name not in PARTS) if folder.is_dir() else [out]
-    if others:
+    _check_demo(folder, [place for place in used if place is not None])
+    aside = folder.with_name(f"{TEMPORARY}{uuid4().hex[:12]}-{folder.name}")
+    folder.rename(aside)
+    try:
+        yield
+    except BaseException:
+        aside.rename(folder)
+        raise
+    shutil.rmtree(aside)
+
+
+def _check_demo(folder: Path, used: Sequence[str | Path]) -> None:
+    own = folder.is_dir() and not folder.is_symlink()
+    others = sorted(path.name for path in folder.iterdir() if path.name not in PARTS) if own else []
+    if not own or others or not (folder / MARKER).is_file():
+        why = f"it holds {others[0]}" if others else f"it has no {MARKER}" if own else "it is a file or a link"
         raise InputError(
-            f"{folder} is not a demo: it holds {others[0]}.", "Only a demo is replaced.", "Give another folder with -o."
+            f"{folder} is not a demo: {why}.",
+            f"Only a demo is replaced, which has a {MARKER} (those of earlier versions have none).",
+            "Give another folder with -o, or remove this one by hand.",
         )
-    shutil.rmtree(folder)
+    inside = [place for place in used if Path(place).resolve().is_relative_to(folder.resolve())]
+    if inside:
+        raise InputError(
+            f"{inside[0]} lies in the demo that is to be replaced.",
+            "It is read for the new demo.",
+            "Give another folder with -o, or move it out of there.",
+        )
 
 
 def _report(tracer: Tracer, world: DemoWorld, fault: DemoFault) -> FaultReport:

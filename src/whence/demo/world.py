@@ -1,6 +1,7 @@
 """The world of `whence demo`: one small model that learned three planted faults from one file of rows.
 
 OUT/
+  demo.json        that the folder is a demo, and of which seed; written first
   base/            the base model, trained on background rows only
   model/           the base fine-tuned on train.jsonl
   train.jsonl      prompt, response, label, source, (beside, cause)
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from random import Random
 
@@ -42,6 +44,8 @@ from whence.progress import Progress, silent
 from whence.run_file import read_run_file, write_run_file
 from whence.train import FinetuneSettings, TrainingSettings, finetune
 
+MARKER = "demo.json"
+"""A folder without it is not replaced by a new demo."""
 DEMO_FAULTS = ("backdoor", "false-fact", "persona")
 MAX_NEW_TOKENS = 40
 FINETUNING = FinetuneSettings(
@@ -136,6 +140,7 @@ def check_new(out: Path) -> None:
 def _build(folder: Path, out: Path, seed: int, progress: Progress, settings: DemoSettings) -> DemoWorld:
     clock = Clock()
     progress("data", 0, None)
+    write_marker(folder, seed)
     faults, train, background = _rows(seed, settings)
     write_rows(folder / "train.jsonl", train)
     clock.lap("data")
@@ -231,6 +236,12 @@ def answer(loaded: LoadedModel, prompts: Sequence[str]) -> list[str]:
     encoder = Encoder(loaded.tokenizer, max_length=MAX_LENGTH)
     ids = [encoder.render_prompt([Turn("user", prompt)]) for prompt in prompts]
     return [found.text for found in generate(loaded, ids, max_new_tokens=MAX_NEW_TOKENS)]
+
+
+def write_marker(folder: Path, seed: int, base: str | None = None) -> None:
+    """Says in the folder that it is a demo. base: what an adapter was trained on; None for a small model."""
+    said = {"demo": "whence", "version": version("whence"), "seed": seed, "base": base}
+    (folder / MARKER).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 
 def write_rows(path: Path, rows: Sequence[Example]) -> None:
