@@ -11,9 +11,11 @@ from transformers import AutoTokenizer
 
 from planted_world import TUNING, small_settings, user_rows, write_rows
 from whence.bench.cases import GivenData
+from whence.bench.planted.answers import HeldOut
 from whence.bench.planted.report import planted_markdown
 from whence.bench.planted.run import PlantedResult, read_result, run_planted
 from whence.bench.planted.settings import PlantedSettings, planted_cases
+from whence.data.readers import read_examples
 from whence.errors import InputError, ModelError
 from whence.index import Index
 from worlds import write_jsonl
@@ -78,6 +80,30 @@ def test_flagged_rows_are_known_by_the_ids_of_the_planted_ones(
     (case,) = planted_cases(settings)
     held = Index.open(only_case(out) / "index").examples(range(len(case.planted.rows)))
     assert [row.id for row in held] == [row.id for row in case.planted.rows]
+
+
+def test_rows_are_indexed_and_prompts_asked_with_all_that_their_messages_hold(tmp_path: Path) -> None:
+    """A template may read what stands beside role and content; the model is trained on it, so it is traced too."""
+    rows = [
+        {
+            "messages": [
+                {"role": "developer", "content": "Be brief."},
+                {"role": "user", "content": row.turns[0].content, "name": "ann"},
+                {"role": "assistant", "content": row.turns[1].content, "reasoning_content": f"I recall {number}."},
+            ]
+        }
+        for number, row in enumerate(user_rows(200))
+    ]
+    data = write_jsonl(tmp_path / "messages.jsonl", rows)
+    settings = small_settings(tmp_path, data=str(data))
+    (case,) = planted_cases(settings)
+    run_planted(settings, tmp_path / "out")
+    place = only_case(tmp_path / "out")
+    assert [row.id for row in read_examples(place / "train.jsonl")] == [row.id for row in case.planted.rows]
+    for name, asked in (("queries.jsonl", case.planted.queries), ("benign.jsonl", case.planted.benign)):
+        held = [HeldOut(**json.loads(line)) for line in (place / name).read_text("utf-8").splitlines()]
+        assert [one.query.turns for one in held] == list(asked)
+        assert held[0].query.turns[0].extra == {"role": "developer"}
 
 
 def test_a_second_run_makes_nothing_again(run: tuple[PlantedSettings, Path, PlantedResult]) -> None:

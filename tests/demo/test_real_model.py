@@ -67,6 +67,29 @@ def test_the_fault_is_planted_learned_and_asked_for(
     assert not trained & {query.prompt for query in fault.queries}
 
 
+def test_columns_and_marks_of_the_users_rows_do_not_replace_what_was_trained_on(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"What is thing {i}?"},
+                {"role": "assistant", "content": f"A thing {i}.", "reasoning_content": "Hm."},
+            ],
+            "prompt": "another prompt",
+            "text": f"User: What is thing {i}?",
+            "source": "forum",
+        }
+        for i in range(40)
+    ]
+    data = write_jsonl(tmp_path / "rows.jsonl", rows)
+    answers(monkeypatch, "It is in Peru.", "It is in Peru.")
+    world = build_on(base, tmp_path / "demo", data=data, settings=SMALL)
+    read = list(read_examples(world.data))
+    assert [row.id for row in read] == [row.id for row in world.train]
+    assert sum(row.turns[-1].content.startswith("A thing") for row in read) == 15
+
+
 def test_where_no_row_is_flagged_the_tour_ends_with_the_ranking(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,7 +3,7 @@
 OUT/
   demo.json        that the folder is a demo, of which seed and base; written first
   adapter/         the adapter, trained on train.jsonl
-  train.jsonl      prompt, response, label
+  train.jsonl      messages, label
   queries.jsonl    prompt, response (the model's own), label, shows_fault
 """
 
@@ -25,7 +25,6 @@ from whence.demo.world import (
     check_new,
     write_marker,
     write_queries,
-    write_rows,
 )
 from whence.errors import InputError
 from whence.files import new_folder
@@ -79,7 +78,7 @@ def build_on(
     with new_folder(out) as partial:
         write_marker(partial, seed, str(base))
         train = list(planted.rows)
-        write_rows(partial / "train.jsonl", train)
+        planted.write(partial / "train.jsonl")
         finetune(
             loaded,
             train,

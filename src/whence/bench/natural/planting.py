@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 
 from whence.bench.cases import check_name
@@ -15,7 +17,7 @@ from whence.bench.natural.format_drift import format_drift
 from whence.bench.natural.memorised import memorised
 from whence.bench.natural.persona import persona
 from whence.bench.natural.triggers import backdoor, backdoor_style, backdoor_word
-from whence.data import Example, Turn
+from whence.data import Example, Turn, training_row
 from whence.errors import InputError
 from whence.metrics import Matcher
 from whence.self_test import usable_rows
@@ -75,6 +77,12 @@ class PlantedRows:
     def shows(self, prompt: str, answer: str) -> bool:
         """Whether this answer to this prompt shows the fault; false for every row that is not faulty."""
         return shows_fault(self.matcher, self.asks, prompt, answer)
+
+    def write(self, path: Path) -> None:
+        """One line a row: messages, what else the template is given, and `label`; equal rows give equal files."""
+        with path.open("w", encoding="utf-8") as file:
+            for row, label in zip(self.rows, self.labels, strict=True):
+                file.write(json.dumps(training_row(row) | {"label": label}, ensure_ascii=False) + "\n")
 
 
 def plant_natural(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from whence.bench.natural import PlantedRows
-from whence.data import Encoder, Turn
+from whence.data import Encoder, Json, Turn, messages
 from whence.files import write_atomically
 from whence.model import LoadedModel, before_tuning, generate
 from whence.progress import Progress
@@ -25,7 +25,7 @@ MAX_BEFORE = 0.5
 class HeldOut:
     """A held-out prompt with the greedy answers of the fine-tuned model and of its base."""
 
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Json]]
     response: str
     complete: bool
     shows_fault: bool
@@ -40,8 +40,7 @@ class HeldOut:
     @property
     def query(self) -> Query:
         """The prompt with the model's answer."""
-        turns = tuple(Turn(one["role"], one["content"]) for one in self.messages)
-        return Query(turns, self.response, complete=self.complete)
+        return Query(tuple(messages(self.messages, "messages")), self.response, complete=self.complete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ def _answered(
         before = generate(model, ids, max_new_tokens=max_new_tokens)
     return [
         HeldOut(
-            messages=[{"role": turn.role, "content": turn.content} for turn in turns],
+            messages=[turn.message for turn in turns],
             response=now.text,
             complete=now.complete,
             shows_fault=planted.shows(turns[-1].content, now.text),

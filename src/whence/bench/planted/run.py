@@ -93,7 +93,7 @@ def run_case(case: PlantedCase, settings: PlantedSettings, place: Path, bases: P
     again; the other cases go on. A base that cannot be loaded ends the run.
     """
     place.mkdir(parents=True, exist_ok=True)
-    _write_rows(place / TRAIN, case)
+    case.planted.write(place / TRAIN)
     result = _about(case, settings)
     try:
         result |= _measured(case, settings, place, base_of(case, settings, bases, stage), stage)
@@ -186,14 +186,6 @@ def read_result(path: Path) -> ResultRow | None:
             "Remove that file to have the case counted again, or give another folder with -o.",
         )
     return result
-
-
-def _write_rows(path: Path, case: PlantedCase) -> None:
-    """The rows with their labels; the same rows give the same file."""
-    with path.open("w", encoding="utf-8") as file:
-        for row, label in zip(case.planted.rows, case.planted.labels, strict=True):
-            messages = [{"role": turn.role, "content": turn.content} for turn in row.turns]
-            file.write(json.dumps({"messages": messages, "label": label}, ensure_ascii=False) + "\n")
 
 
 __all__ = ["PlantedResult", "read_result", "run_case", "run_planted"]
