@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from transformers import AutoTokenizer
 
 from planted_world import TUNING, small_settings, user_rows, write_rows
 from whence.bench.cases import GivenData
+from whence.bench.planted import settings as planted_settings
 from whence.bench.planted.answers import HeldOut
 from whence.bench.planted.report import planted_markdown
 from whence.bench.planted.run import PlantedResult, read_result, run_planted
@@ -18,6 +21,7 @@ from whence.bench.planted.settings import PlantedSettings, planted_cases
 from whence.data.readers import read_examples
 from whence.errors import InputError, ModelError
 from whence.index import Index
+from whence.scoring import SCORES
 from worlds import write_jsonl
 
 
@@ -111,6 +115,28 @@ def test_a_second_run_makes_nothing_again(run: tuple[PlantedSettings, Path, Plan
     again = run_planted(settings, out)
     assert again.n_new == 0
     assert again.results == result.results
+
+
+def test_another_base_at_the_same_place_or_another_version_of_a_method_is_another_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = small_settings(tmp_path)
+    (case,) = planted_cases(settings)
+    first = case.hash(settings)
+    assert case.hash(settings) == first
+    weights = Path(settings.base) / "model.safetensors"
+    content, kept = weights.read_bytes(), weights.stat()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    second = case.hash(settings)
+    assert second != first, "the same size, written later"
+    os.utime(weights, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert case.hash(settings) == first
+    (Path(settings.base) / "config.json").unlink()
+    assert case.hash(settings) != first
+    hub = settings.model_copy(update={"base": "org/name"})
+    before = case.hash(hub)
+    monkeypatch.setattr(planted_settings, "SCORES", {name: replace(SCORES[name], version="next") for name in SCORES})
+    assert case.hash(hub) != before
 
 
 def test_the_report_has_the_case_and_the_tables_of_every_bench(

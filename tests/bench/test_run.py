@@ -65,6 +65,15 @@ def test_methods_that_see_the_words_beat_chance(done: BenchResult) -> None:
     assert by_name["bm25"]["ap"] > by_name["bm25"]["chance"] + CHANCE_BOUND
 
 
+def test_another_base_at_the_same_place_is_another_case(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    before = given_case(data, 0).hash
+    assert given_case(data, 0).hash == before
+    config = Path(data.base) / "config.json"
+    config.write_text(config.read_text("utf-8") + "\n", encoding="utf-8")
+    assert given_case(data, 0).hash != before
+
+
 def test_the_file_holds_the_rows_and_a_second_run_makes_none(
     done: BenchResult, data: GivenData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Literal
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from whence.bench.faults import FAULTS, VARIANTS, make_task
 from whence.bench.faults.mixing import HARD_NEGATIVE
 from whence.bench.tiny_model import BASE_TRAINING, MAX_LENGTH, LanguageSettings
-from whence.data import Example, Turn, read_examples
+from whence.data import Example, Json, Turn, read_examples
 from whence.errors import InputError
 from whence.files import did_you_mean, hash_of
 from whence.metrics import Matcher
@@ -142,8 +143,8 @@ class Case:
     @property
     def hash(self) -> str:
         """Of rows in their order, labels, prompts, matcher and base: 16 hexadecimal digits."""
-        base = self.base if isinstance(self.base, str) else content_hash(self.base)
-        prompts = [[[turn.role, turn.content] for turn in turns] for turns in self.prompts]
+        base = base_state(self.base) if isinstance(self.base, str) else content_hash(self.base)
+        prompts = [[turn.message for turn in turns] for turns in self.prompts]
         return hash_of([content_hash(self.train), self.faulty, self.hard, prompts, self.matcher.pattern, base])
 
 
@@ -243,6 +244,18 @@ def check_name(what: str, name: str, known: Sequence[str]) -> None:
 def content_hash(rows: Sequence[Example]) -> str:
     """Of the rows' texts in their order."""
     return hash_of([row.id for row in rows])
+
+
+def base_state(base: str) -> list[Json]:
+    """What a base is known by without reading its weights, for hashes of what depends on it.
+
+    Of a folder its path with the names, sizes in bytes and times of change of its files; of a hub name the name alone.
+    """
+    folder = Path(base)
+    if not folder.is_dir():
+        return [base]
+    files = sorted((path.name, path.stat()) for path in folder.iterdir() if path.is_file())
+    return [base, [[name, found.st_size, found.st_mtime_ns] for name, found in files]]
 
 
 def _checked_pattern(pattern: str) -> str:

@@ -9,12 +9,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from whence.bench.cases import GivenData, content_hash, given_case, named
+from whence.bench.cases import GivenData, base_state, content_hash, given_case, named
 from whence.bench.natural import HARD_NEGATIVE, NATURAL_FAULTS, VARIANTS, PlantedRows, plant_natural
 from whence.bench.natural.planting import CLEAN
+from whence.bench.planted.rankings import METHODS
 from whence.data import Example, Turn, read_examples
 from whence.errors import InputError
 from whence.files import hash_of
+from whence.scoring import SCORES, default_method
 from whence.self_test import usable_rows
 from whence.train import FinetuneSettings
 
@@ -78,8 +80,8 @@ class PlantedCase:
 
     def hash(self, settings: PlantedSettings) -> str:
         """Of all that decides its figures: 16 hexadecimal digits."""
-        rows = self.planted
-        asked = [[[turn.role, turn.content] for turn in turns] for turns in (*rows.queries, *rows.benign)]
+        rows, forms = self.planted, (default_method(has_base=True), *(SCORES[name] for name in METHODS))
+        asked = [[turn.message for turn in turns] for turns in (*rows.queries, *rows.benign)]
         return hash_of(
             [
                 content_hash(rows.rows),
@@ -88,7 +90,8 @@ class PlantedCase:
                 rows.matcher.pattern,
                 rows.asks,
                 content_hash(rows.lessons),
-                settings.base,
+                base_state(settings.base),
+                [[form.name, form.version] for form in forms],
                 self.tuning(settings).model_dump(mode="json"),
                 [settings.max_new_tokens, settings.k, settings.verdicts],
             ]

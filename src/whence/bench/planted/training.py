@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from whence.bench.cases import content_hash
+from whence.bench.cases import base_state, content_hash
 from whence.bench.planted.settings import PlantedCase, PlantedSettings
 from whence.data import Encoder, Example
 from whence.errors import ModelError
@@ -28,7 +28,7 @@ def base_of(case: PlantedCase, settings: PlantedSettings, folder: Path, stage: P
     if not case.planted.lessons:
         return settings.base
     tuning = case.tuning(settings).model_copy(update={"lora_r": settings.finetune.lora_r or 16})
-    made_of = [settings.base, content_hash(case.planted.lessons), tuning.model_dump(mode="json")]
+    made_of = [base_state(settings.base), content_hash(case.planted.lessons), tuning.model_dump(mode="json")]
     place = folder / f"{case.fault}-seed{case.seed}-{hash_of(made_of)}"
     if not place.exists():
         _teach(settings.base, case.planted.lessons, place, tuning, stage)
