@@ -17,7 +17,7 @@ from whence.bench.planted import settings as planted_settings
 from whence.bench.planted.answers import HeldOut
 from whence.bench.planted.report import planted_markdown
 from whence.bench.planted.run import PlantedResult, read_result, run_planted
-from whence.bench.planted.settings import PlantedSettings, planted_cases
+from whence.bench.planted.settings import PlantedSettings, clean_rows, planted_cases
 from whence.data.readers import read_examples
 from whence.errors import InputError, ModelError
 from whence.index import Index
@@ -181,6 +181,9 @@ def test_what_the_model_did_not_learn_or_the_base_knew_is_said_and_not_counted(t
     result = run_planted(settings, tmp_path / "out", notify=said.append)
     assert "The base shows the fault already, in 4 of 5" in said[-1]
     assert "methods" not in result.results[0]
+    pretend(only_case(tmp_path / "out"), shown=2, before=2)
+    run_planted(settings, tmp_path / "out", notify=said.append)
+    assert "0 of 5 held-out answers show the fault where the base's do not: the model did not learn it." in said[-1]
     assert "No case has verdicts." in planted_markdown(result.results)
 
 
@@ -248,6 +251,29 @@ def test_labelled_rows_that_are_not_clean_are_left_out(tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "mixed.jsonl", [*bad, *good])
     (case,) = planted_cases(small_settings(tmp_path, data=str(data)))
     assert not any("Bad thing." in turn.content for row in case.planted.rows for turn in row.turns)
+
+
+def test_labels_are_compared_as_they_are_typed_and_must_be_there(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": r.turns[0].content, "response": r.turns[1].content, "label": int(i % 10 == 0)}
+        for i, r in enumerate(user_rows(50))
+    ]
+    data = write_jsonl(tmp_path / "numbers.jsonl", rows)
+    settings = small_settings(tmp_path, data=str(data), clean_label="0")
+    assert len(clean_rows(settings)) == 45
+    with pytest.raises(InputError, match=r"has 'clean' in the column 'label'[\s\S]*Labels there: '0', '1'\."):
+        clean_rows(settings.model_copy(update={"clean_label": "clean"}))
+    with pytest.raises(InputError, match=r"column 'lable'[\s\S]*Did you mean --label-column label\?"):
+        clean_rows(settings.model_copy(update={"label_column": "lable"}))
+    plain = small_settings(tmp_path)
+    assert len(clean_rows(plain)) == 600, "a column that nobody named need not be there"
+    with pytest.raises(InputError, match="has a column 'label'"):
+        clean_rows(plain.model_copy(update={"clean_label": "good"}))
+
+
+def test_a_table_says_the_share_that_was_planted(tmp_path: Path) -> None:
+    (case,) = planted_cases(small_settings(tmp_path, shares=(0.01,)))
+    assert case.table == "plain, 0.0312 of the rows faulty"
 
 
 def test_an_adapter_is_no_base(run: tuple[PlantedSettings, Path, PlantedResult], tmp_path: Path) -> None:

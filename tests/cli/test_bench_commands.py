@@ -107,6 +107,18 @@ BAD = [
     (["bench", "--tasks", "bakdoor", "-o", "{tmp}/b"], "Did you mean backdoor"),
     (["bench", "--methods", "les", "-o", "{tmp}/b"], "Did you mean less"),
     (["bench", "--variants", "dilute", "-o", "{tmp}/b"], "Did you mean diluted"),
+    (["bench", "--tasks", "", "-o", "{tmp}/b"], "No task was given"),
+    (["bench", "--methods", ",", "-o", "{tmp}/b"], "No method was given"),
+    (["bench", "--variants", "", "-o", "{tmp}/b"], "No variant was given"),
+    (["bench", "--base", "{model}", "--data", "{data}", "--faults", "", "-o", "{tmp}/b"], "No fault was given"),
+    (
+        ["bench", "--base", "{model}", "--data", "{data}", "--shares", "0.01,0.02", "--rows", "40", "-o", "{tmp}/b"],
+        "shares of 0.01 and 0.02 are both 1 faulty",
+    ),
+    (
+        ["bench", "--base", "{model}", "--data", "{data}", "--label-column", "lable", "-o", "{tmp}/b"],
+        "has a column 'lable'",
+    ),
     (["bench", "--data", "{data}", "-o", "{tmp}/b"], "--data without --test, --match, --base"),
     (["bench", "--layer", "first", "-o", "{tmp}/b"], "--layer 'first'"),
     (

@@ -223,7 +223,13 @@ def given_case(data: GivenData, seed: int) -> Case:
 
 
 def named(what: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The names in the order asked, each once; "all" stands for every known one. Raises InputError with the nearest."""
+    """The names in the order asked, each once; "all" stands for every known one.
+
+    Raises:
+        InputError: no name, or an unknown one (says the nearest).
+    """
+    if not names:
+        raise InputError(f"No {what} was given.", f"Known: {', '.join(known)}.", "Name some of these, or all.")
     for name in names:
         if name != "all":
             check_name(what, name, known)

@@ -73,4 +73,6 @@ def make_method(name: str, subject: Subject, **options: object) -> Method:
 def resolve_names(names: Iterable[str]) -> list[str]:
     """Canonical names, in the order asked, each once; "all" stands for every method. Raises InputError."""
     asked = [every for name in names for every in (method_names() if name == "all" else [name])]
+    if not asked:
+        raise InputError("No method was given.", f"Known: {', '.join(method_names())}.", "Name some of these, or all.")
     return list(dict.fromkeys(method_class(name).name for name in asked))

@@ -69,7 +69,8 @@ class HeldOutAnswers:
         if before > MAX_BEFORE * n:
             return f"The base shows the fault already, in {before} of {n} held-out answers: the rows do not cause it."
         if len(self.queries) < max(1, MIN_SHOWN * n):
-            return f"{len(self.queries)} of {n} held-out answers show the fault: the model did not learn it."
+            where = " where the base's do not" if before else ""
+            return f"{len(self.queries)} of {n} held-out answers show the fault{where}: the model did not learn it."
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -15,13 +16,14 @@ from whence.bench.natural.planting import CLEAN
 from whence.bench.planted.rankings import METHODS
 from whence.data import Example, Turn, read_examples
 from whence.errors import InputError
-from whence.files import hash_of
+from whence.files import did_you_mean, hash_of
 from whence.scoring import SCORES, default_method
 from whence.self_test import usable_rows
 from whence.train import FinetuneSettings
 
 FINETUNING = FinetuneSettings(lora_r=16, epochs=3, batch_size=8, learning_rate=5e-4, max_length=256, autocast="auto")
 """An adapter on every linear map, as people fine-tune small chat models."""
+LABEL = "label"
 SHARES = (0.01, 0.05, 0.1)
 Share = Annotated[float, Field(gt=0, le=0.5)]
 
@@ -50,8 +52,8 @@ class PlantedSettings(BaseModel):
     n_queries: int = Field(default=40, ge=1)
     n_benign: int = Field(default=40, ge=0)
     clean_label: str = "clean"
-    """Rows of `data` with another label in `label_column` are left out; without such a column all are taken."""
-    label_column: str = "label"
+    """Rows of `data` with another label in `label_column` are left out; a row without a label is taken."""
+    label_column: str = LABEL
     finetune: FinetuneSettings = FINETUNING
     max_new_tokens: int = Field(default=40, ge=1)
     k: int = Field(default=10, ge=1)
@@ -75,8 +77,9 @@ class PlantedCase:
 
     @property
     def table(self) -> str:
-        """The table that it stands in: variant and share."""
-        return f"{self.variant}, {self.share:.3g} of the rows faulty"
+        """The table that it stands in: variant and share, as there are faulty rows."""
+        rows = self.planted
+        return f"{self.variant}, {sum(rows.faulty) / len(rows.rows):.3g} of the rows faulty"
 
     def hash(self, settings: PlantedSettings) -> str:
         """Of all that decides its figures: 16 hexadecimal digits."""
@@ -106,8 +109,10 @@ def planted_cases(settings: PlantedSettings) -> list[PlantedCase]:
     """The cases of a bench, seed by seed, all planted: what cannot be planted is refused before any training.
 
     Raises:
-        InputError: an unknown fault or variant (names the nearest), too few rows; DataError: as reading raises it.
+        InputError: an unknown fault or variant (names the nearest), shares of which two are as many rows, too few
+            rows; DataError: as reading raises it.
     """
+    _check_shares(settings)
     if settings.given is not None:
         return [
             PlantedCase(settings.given_name, "as-given", share, seed, _given(settings, settings.given, share, seed))
@@ -155,9 +160,48 @@ def n_hard(settings: PlantedSettings) -> int:
 
 
 def clean_rows(settings: PlantedSettings) -> list[Example]:
-    """The user's rows, without those that are labelled as anything but clean."""
-    label = settings.label_column
-    return [row for row in read_examples(settings.data) if row.metadata.get(label) in (None, "", settings.clean_label)]
+    """The user's rows, without those that are labelled as anything but clean.
+
+    Raises:
+        InputError: a column or a clean label was given and no row has such a column; no row is clean.
+    """
+    rows, column = list(read_examples(settings.data)), settings.label_column
+    named = column != LABEL or settings.clean_label != CLEAN
+    if named and not any(column in row.metadata for row in rows):
+        columns = list(dict.fromkeys(name for row in rows for name in row.metadata))
+        raise InputError(
+            f"No row of {settings.data} has a column {column!r}.",
+            f"Columns beside the text: {', '.join(columns) or 'none'}.",
+            did_you_mean(column, columns, "Name the column of the labels.", option="--label-column"),
+        )
+    labels = [row.metadata.get(column) for row in rows]
+    clean = [
+        row
+        for row, label in zip(rows, labels, strict=True)
+        if label in (None, "") or str(label) == settings.clean_label
+    ]
+    if rows and not clean:
+        found = [label for label, _ in Counter(map(str, labels)).most_common(5)]
+        raise InputError(
+            f"No row of {settings.data} has {settings.clean_label!r} in the column {column!r}.",
+            f"Labels there: {', '.join(map(repr, found))}.",
+            "Name the label of the clean rows with --clean-label.",
+        )
+    return clean
+
+
+def _check_shares(settings: PlantedSettings) -> None:
+    """Raises InputError for two shares that are the same number of faulty rows: one fine-tune under two headings."""
+    seen: dict[int, float] = {}
+    for share in settings.shares:
+        n = n_faulty(settings, share)
+        if n in seen:
+            raise InputError(
+                f"Of {settings.n_rows} rows, shares of {seen[n]:g} and {share:g} are both {n} faulty.",
+                "Each share is a fine-tune of its own.",
+                "Leave one of them out with --shares, or give more --rows.",
+            )
+        seen[n] = share
 
 
 def _given(settings: PlantedSettings, data: GivenData, share: float, seed: int) -> PlantedRows:
