@@ -10,7 +10,7 @@ import pytest
 
 from tiny import CHAT_TEMPLATE, tiny_tokenizer
 from whence.data.encoding import Encoder
-from whence.data.examples import Example, Turn
+from whence.data.examples import Example, Json, Turn
 from whence.data.readers import read_examples
 from whence.errors import InputError
 from whence.metrics.rates import Rate
@@ -162,6 +162,13 @@ def test_conversations_count_with_their_first_exchange() -> None:
     turns = (Turn("system", "s"), Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c"), Turn("assistant", "d"))
     rows = usable_rows([Example(turns), Example((Turn("text", "plain"),)), Example(turns[:3])])
     assert [row.turns for row in rows] == [turns[:3]]
+
+
+def test_rows_whose_first_answer_was_not_trained_on_are_left_out() -> None:
+    question, answer = Turn("user", "a"), Turn("assistant", "b")
+    marks: list[dict[str, Json]] = [{"weight": 0}, {"train": False}, {"weight": 1}]
+    masked = [Example((question, replace(answer, extra=mark), Turn("user", "c"), answer)) for mark in marks]
+    assert [row.turns[1].extra for row in usable_rows(masked)] == [{"weight": 1}]
 
 
 @pytest.mark.parametrize(

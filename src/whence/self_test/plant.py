@@ -68,11 +68,15 @@ class PlantedSample:
 
 
 def usable_rows(examples: Iterable[Example]) -> list[Example]:
-    """Rows cut to their first exchange, where a user's turn comes right before the answer; each prompt once."""
+    """Rows cut to their first exchange, where a user's turn comes right before the answer; each prompt once.
+
+    A row whose first answer was masked in training is left out: nothing is learned from it.
+    """
     found: dict[tuple[Turn, ...], Example] = {}
     for example in examples:
         place = next((i for i, turn in enumerate(example.turns) if turn.role == ASSISTANT), 0)
-        if place and example.turns[place - 1].role == "user" and example.turns[place].content.strip():
+        asked = place > 0 and example.turns[place - 1].role == "user"
+        if asked and example.turns[place].content.strip() and not example.turns[place].is_masked:
             row = replace(example, turns=example.turns[: place + 1])
             found.setdefault(row.turns[:-1], row)
     return list(found.values())
