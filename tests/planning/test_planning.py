@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError, ModelError, NonFiniteError
 from whence.index.build import build_index
+from whence.model.loading import LoadedModel
 from whence.planning import planning
 from whence.planning.budget import clock, parse_budget
 from whence.planning.costs import BatchShape, cut, features, fit_costs, layout, shape_of
@@ -142,6 +144,29 @@ def test_a_budget_that_cannot_says_what_would_have_to_change(place: Path) -> Non
     none = plan(place / "model", place / "train.jsonl", max_length=128, budget=1e-3).budget
     assert none is not None
     assert any("alone take" in change for change in none.changes)
+
+
+@pytest.mark.usefixtures("short_probe")
+@pytest.mark.parametrize(("factor", "chosen"), [(1e3, "float32"), (1e-3, "bfloat16")])
+def test_a_budget_leaves_the_plan_in_its_dtype_and_times_changes_in_the_chosen_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, factor: float, chosen: str
+) -> None:
+    """`factor`: how much slower than it is bfloat16 is said to be."""
+    time_batches, dtypes = planning.timed, []
+
+    def timed(loaded: LoadedModel, *args: object, **options: object) -> object:
+        timings, peak = time_batches(loaded, *args, **options)
+        dtypes.append(str(loaded.dtype).removeprefix("torch."))
+        if loaded.dtype == torch.bfloat16:
+            timings.seconds[:] = [factor * seconds for seconds in timings.seconds]
+        return timings, peak
+
+    monkeypatch.setattr(planning, "timed", timed)
+    found = plan(world.model, world.data, max_length=64, layers=(2,), budget=1e-3)
+    assert found.budget is not None
+    assert found.budget.dtype == chosen
+    assert found.dtype == "float32", "the plan's own figures are those of the dtype that was asked for"
+    assert dtypes[-2:] == ["bfloat16", chosen], "the last layer alone is timed as the run beside it"
 
 
 @pytest.mark.parametrize(

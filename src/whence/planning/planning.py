@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
+import torch
 from pydantic import ValidationError
 
 from whence.data import Scan, scan
@@ -106,9 +107,10 @@ def plan(
             contrast=probed.subject.contrast,
             base=probed.subject.base,
         )
-    budgeted = None if budget is None else _within(probed, tried, budget)
     timings, peak = tried[asked]
-    return replace(_told(probed, timings.costs(), peak), budget=budgeted, probe_seconds=time.perf_counter() - started)
+    told = _told(probed, timings.costs(), peak)
+    budgeted = None if budget is None else _within(probed, tried, budget)
+    return replace(told, budget=budgeted, probe_seconds=time.perf_counter() - started)
 
 
 def plan_settings(model: str | Path, data: str | Path, options: Mapping[str, object]) -> BuildSettings:
@@ -218,15 +220,21 @@ def _told(probed: _Probed, costs: Costs, peak: Peak) -> Plan:
 
 
 def _within(probed: _Probed, tried: dict[int, tuple[Timings, Peak]], budget: float) -> Budgeted:
-    """The fastest of the batch sizes; bfloat16 if none is fast enough; else what would have to change."""
+    """The fastest of the batch sizes; bfloat16 if none is fast enough; else what would have to change.
+
+    The model in memory may be in bfloat16 afterwards.
+    """
     wholes = {size: probed.whole(timings.costs(), size) for size, (timings, _) in tried.items()}
     best = min(wholes, key=lambda size: (wholes[size].seconds(), size))
     dtype = str(probed.subject.loaded.dtype).removeprefix("torch.")
     whole = wholes[best]
     if whole.seconds() > budget and dtype == "float32" and probed.settings.quantization is None:
-        halved = _in_bfloat16(probed, best)
+        _convert(probed, torch.bfloat16)
+        halved = probed.whole(_short_look(probed, probed.vectors, best), best)
         if halved.seconds() < whole.seconds():
             whole, dtype = halved, "bfloat16"
+        else:
+            _convert(probed, torch.float32)
     predicted = whole.seconds()
     chosen = f"--max-tokens {best} --dtype {dtype}"
     if predicted <= budget:
@@ -238,12 +246,11 @@ def _within(probed: _Probed, tried: dict[int, tuple[Timings, Peak]], budget: flo
     return Budgeted(budget, False, best, dtype, predicted, text, changes(whole, budget, one, on_cpu=on_cpu))
 
 
-def _in_bfloat16(probed: _Probed, max_tokens: int) -> Whole:
-    """The run in bfloat16, which changes the model in memory; it is not used after this but to be timed."""
-    probed.subject.loaded.model.bfloat16()
-    if probed.subject.base is not None:
-        probed.subject.base.model.bfloat16()
-    return probed.whole(_short_look(probed, probed.vectors, max_tokens), max_tokens)
+def _convert(probed: _Probed, dtype: torch.dtype) -> None:
+    """Brings the model and its base into another dtype in memory, where they are used only to be timed."""
+    for loaded in (probed.subject.loaded, probed.subject.base):
+        if loaded is not None:
+            loaded.model.to(dtype)
 
 
 def _last_layer_alone(probed: _Probed, whole: Whole, max_tokens: int) -> Whole | None:
