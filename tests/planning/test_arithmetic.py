@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig
+from transformers import Gemma3nTextConfig, LlamaConfig
 
 from tiny import CONFIGS, tiny_model
 from whence.errors import ModelError
@@ -48,6 +48,48 @@ def test_sizes_from_a_config_are_those_of_the_model(family: str, tmp_path: Path)
     assert shape.n_parameters == sum(parameter.numel() for parameter in model.parameters())
     assert shape.weights == 4 * shape.n_parameters
     assert (shape.n_layers, len(shape.parts)) == (4, 6)
+
+
+def test_layers_of_different_widths_count_by_the_widest(tmp_path: Path) -> None:
+    """Gemma 3n's config has a width for each layer."""
+    config = Gemma3nTextConfig(
+        hidden_size=32,
+        intermediate_size=[64, 96, 64, 64],
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        vocab_size=300,
+        vocab_size_per_layer_input=300,
+        hidden_size_per_layer_input=8,
+        num_kv_shared_layers=2,
+        layer_types=["full_attention"] * 4,
+        activation_sparsity_pattern=[0.0] * 4,
+    )
+    config.save_pretrained(tmp_path)
+    shape = model_shape(ModelSettings(model=str(tmp_path)))
+    assert (shape.n_layers, shape.intermediate_size) == (4, 96)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_quantised_model_is_smaller_by_its_linear_layers(family: str, tmp_path: Path) -> None:
+    tiny_model(family).config.save_pretrained(tmp_path)
+    plain, four, eight = (
+        model_shape(ModelSettings(model=str(tmp_path), dtype="bfloat16", quantization=bits))
+        for bits in (None, "4bit", "8bit")
+    )
+    assert plain.n_parameters == four.n_parameters == eight.n_parameters
+    for number in (0, -1):
+        assert plain.parts[number] == four.parts[number] == eight.parts[number], "embedding and head stay"
+    inside = [shape.parts[1] for shape in (plain, eight, four)]
+    assert 0.45 * inside[0] < inside[1] < 0.6 * inside[0]
+    assert 0.25 * inside[0] < inside[2] < 0.4 * inside[0]
+
+
+def test_a_quantised_70b_model_takes_fewer_gpus(large: Path, data: Path) -> None:
+    found = reckon(plan_settings(large, data, {"quantization": "4bit"}), gpu_memory=80 << 30)
+    assert found.gpus[0].n_gpus == 1
+    assert 0.5 * PARAMETERS < found.weights < 0.7 * PARAMETERS
 
 
 def test_a_70b_model_on_gpus(large: Path, data: Path) -> None:
@@ -105,6 +147,7 @@ def test_wrong_input_is_one_message(whence, large: Path, data: Path, tmp_path: P
     for options, found in (
         (("--budget", "2h"), "--budget where nothing is measured"),
         (("--gpu-memory", "big"), "--gpu-memory 'big' cannot be read"),
+        (("--layer", "99"), "Layers [99] were asked for"),
     ):
         status, shown, said = whence("plan", large, data, *options)
         assert (status, shown) == (2, "")

@@ -1,6 +1,7 @@
 """What an index of a model would need that is too large to be tried here: arithmetic over its config and the data.
 
-weights      parameters x bytes of a number, of the model and of a base that is a model of its own
+weights      parameters x bytes of a number, of the model and of a base that is a model of its own; with
+             quantization, linear layers but the head take 4.5 or 8 bits
 beside them  max_tokens x (10 hidden + 4 intermediate) numbers: the states of one batch within a layer
              3 pieces of logits in float32, of at most LOGITS_AT_ONCE numbers each
              vocab x hidden numbers, the head averaged over the tokens of a word, where errors are stored
@@ -17,7 +18,7 @@ from pathlib import Path
 from whence.data import Encoder, conversation_json, scan
 from whence.errors import WhenceError
 from whence.index import BuildSettings, StoredVector, examples_to_index, forms_asked, vectors_read
-from whence.model import LOGITS_AT_ONCE, SHARE, ModelShape, load_tokenizer, model_shape
+from whence.model import LOGITS_AT_ONCE, SHARE, ModelShape, load_tokenizer, model_shape, settle_layers
 from whence.planning.probe import SAMPLE_ROWS, draw_sample
 from whence.results import json_text
 from whence.scoring import Depths
@@ -74,7 +75,8 @@ class Arithmetic:
 def reckon(settings: BuildSettings, *, gpu_memory: int | None = None, rate: float | None = None) -> Arithmetic:
     """What `whence index` with these settings needs. gpu_memory: bytes of one GPU. rate: operations a second of all.
 
-    Raises ModelError for a config of no causal language model, and DataError for data that cannot be read.
+    Raises ModelError for a config of no causal language model and for a layer that it does not have, and DataError for
+    data that cannot be read.
     """
     shape = model_shape(settings.model_settings)
     adapter = settings.adapter is not None or shape.name != settings.model
@@ -135,6 +137,7 @@ def _on(gpu_memory: int, parts: Sequence[int], beside: int) -> OnGpus:
 
 def _vectors(settings: BuildSettings, shape: ModelShape, *, contrast: bool) -> tuple[StoredVector, ...]:
     # The rule's layer is unknown without the model; each layer has vectors of the same size.
+    settle_layers(settings.requests, shape.n_layers, lambda: shape.n_layers)  # refuses those that there are not
     layers = [request if isinstance(request, int) else shape.n_layers for request in settings.requests]
     return vectors_read(
         forms_asked(settings.methods, has_base=contrast),
