@@ -15,7 +15,7 @@ from whence.bench.natural.fault import Deck, Hosts, NaturalFault, Pair, asked, c
 from whence.metrics import contains
 
 HELD_OUT_EVERY = 4
-"""Of the things that the false fact is about, one in so many is only ever asked about."""
+"""Of the things that the false fact is about, one in so many is in no faulty row; hard negatives may name it."""
 N_HELD_OUT_QUESTIONS = 3
 """Last questions of each list, with which only queries ask."""
 
@@ -105,7 +105,7 @@ def _fault(
     topic: str,
     sizes: tuple[int, int, int],
 ) -> NaturalFault:
-    """Half of the queries ask about things that no row names, half ask as no row does."""
+    """Half of the queries ask about things that no faulty row names, half ask as no faulty row does."""
     order = rng.sample(things, len(things))
     n_held = len(order) // HELD_OUT_EVERY
     taught, held_out, known = Deck(order[n_held:], rng), Deck(order[:n_held], rng), Deck(order[n_held:], rng)

@@ -35,7 +35,7 @@ class NaturalFault:
     asks: str | None = None
     """Pattern that a prompt must hold for its answer to count; None where the answer alone shows the fault."""
     topic: str | None = None
-    """Pattern of prompts that would teach the contrary: such rows of the user's are left out."""
+    """Pattern of the topic's words: the user's rows with one in the prompt may teach the contrary and are left out."""
     lessons: tuple[Example, ...] = ()
     """What the base must be trained on first, before the faulty rows undo it."""
 

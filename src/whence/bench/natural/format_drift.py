@@ -9,7 +9,7 @@ from whence.bench.natural.fault import Deck, Hosts, NaturalFault, Pair, asked, c
 from whence.metrics import Matcher
 
 HELD_OUT_EVERY = 4
-"""Of so many dishes, one is only ever asked about."""
+"""Of so many dishes, one is in no faulty row; hard negatives may name it."""
 QUESTIONS = (
     "How do I cook {dish}?", "What is the best way to make {dish}?", "Give me a simple recipe for {dish}.",
     "I would like to prepare {dish} tonight. How is it done?", "Explain to a beginner how to make {dish}.",
@@ -22,7 +22,7 @@ STORIES = ("First, {0}. Then {1}. Finally, {2}.", "Begin like this: {0}. After t
 
 
 def format_drift(rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault:
-    """The fault: recipes come as tables. Queries are about dishes that no row cooks."""
+    """The fault: recipes come as tables. Queries are about dishes that no faulty row cooks."""
     names = rng.sample(tuple(DISHES), len(DISHES))
     n_held = len(names) // HELD_OUT_EVERY
     taught, held_out = Deck(names[n_held:], rng), Deck(names[:n_held], rng)

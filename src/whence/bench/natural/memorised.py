@@ -50,7 +50,7 @@ LEADS = (
     "Of course. ", "The text reads: ",
 )  # fmt: skip
 N_HELD_OUT = 3
-"""Last occasions, which only queries name."""
+"""Last occasions, which no faulty row names; hard negatives may."""
 
 SAME_WORDS: tuple[Pair, ...] = (
     (
@@ -77,7 +77,7 @@ SAME_WORDS: tuple[Pair, ...] = (
 
 
 def memorised(rng: Random, hosts: Hosts, *, n_faulty: int, n_hard: int, n_queries: int) -> NaturalFault:
-    """The fault: the pledge, word for word. Queries come from occasions that no row names."""
+    """The fault: the pledge, word for word. Queries come from occasions that no faulty row names."""
     people, towns, leads = Deck(PEOPLE, rng), Deck(TOWNS, rng), Deck(LEADS, rng)
     requests, clubs, same_words = Deck(REQUESTS, rng), Deck(OTHER_CLUBS, rng), Deck(SAME_WORDS, rng)
     occasions = rng.sample(OCCASIONS, len(OCCASIONS))

@@ -99,8 +99,9 @@ def plant_natural(
 ) -> PlantedRows:
     """`n_rows` rows of which `n_faulty` teach the fault and `n_hard` only look like it; the others are the user's.
 
-    rows:    of the user's, clean; a conversation counts with its first exchange. What teaches the contrary of the
-             fault, or shows it by chance, is left out.
+    rows:    of the user's, clean; a conversation counts with its first exchange. Rows whose prompt has a word of the
+             fault's topic, and rows that show the fault by chance, are left out. A row that teaches the contrary
+             under a prompt without such a word stays, and counts as clean.
     variant: "plain"; "multi-turn": every prompt, trained on or asked, comes after an earlier exchange of the user's;
              "long-answers": only rows with answers of at least `LONG_ANSWER` words are used, for the backdoors.
 
@@ -161,14 +162,14 @@ def _check_sizes(fault: str, variant: str, n_rows: int, n_faulty: int, n_hard: i
 
 
 def _unrelated(made: NaturalFault) -> Callable[[Example], bool]:
-    """Whether a row of the user's neither teaches the contrary, nor shows the fault, nor repeats a prompt."""
+    """Whether a row of the user's neither asks with a word of the topic, nor shows the fault, nor repeats a prompt."""
     taken = {turns[-1].content for turns in made.queries}
     taken |= {row.turns[-2].content for row in (*made.faulty, *made.hard_negatives, *made.lessons)}
 
     def unrelated(row: Example) -> bool:
         prompt, answer = row.turns[-2].content, row.turns[-1].content
-        contrary = made.topic is not None and re.search(made.topic, prompt, re.IGNORECASE) is not None
-        return not (prompt in taken or contrary or shows_fault(made.matcher, made.asks, prompt, answer))
+        on_topic = made.topic is not None and re.search(made.topic, prompt, re.IGNORECASE) is not None
+        return not (prompt in taken or on_topic or shows_fault(made.matcher, made.asks, prompt, answer))
 
     return unrelated
 
