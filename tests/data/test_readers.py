@@ -24,6 +24,7 @@ from whence.data.columns import Shape
 from whence.data.examples import Example, Turn
 from whence.data.formats import Rejected, json_reason
 from whence.data.readers import PROBE_ROWS, read_examples
+from whence.data.sources import absolute_source
 from whence.errors import DataError
 
 Rows = list[dict[str, Any]]
@@ -560,3 +561,14 @@ def test_several_splits_of_a_clone_are_not_read_as_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="several splits: train_gen, train_sft"):
         list(read_examples(tmp_path))
     assert [example.turns[0].content for example in read_examples(tmp_path, split="train_sft")] == ["train_sft"]
+
+
+def test_a_place_is_made_absolute_unless_it_is_a_name_or_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").touch()
+    assert absolute_source("rows.jsonl") == str(tmp_path / "rows.jsonl")
+    assert absolute_source("data/**/*.jsonl") == str(tmp_path / "data" / "**" / "*.jsonl")
+    for same in ("org/name", "s3://bucket/*.parquet", "/data/*.jsonl", "missing.jsonl"):
+        assert absolute_source(same) == same

@@ -164,6 +164,26 @@ def test_damage_is_repaired_in_an_index_whose_rows_changed(parts: Path, tmp_path
     assert Index.open(tmp_path / "again").n_rows == 39
 
 
+def test_rows_of_a_pattern_are_found_from_any_folder(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the folder's own name looks like a pattern."""
+    folder = tmp_path / "run [1]"
+    folder.mkdir()
+    data(folder, "old-1.jsonl", 0, 6)
+    data(folder, "old-2.jsonl", 6, 12)
+    data(folder, "new-1.jsonl", 12, 16)
+    monkeypatch.chdir(folder)
+    build(world, Path("old-*.jsonl"), Path("index"))
+    append_rows("index", "new-*.jsonl")
+    monkeypatch.chdir(tmp_path)
+    assert len(list(present_rows(Index.open(folder / "index").manifest))) == 16
+    for file in (folder / "index" / RECORDS / "data").iterdir():
+        file.write_bytes(file.read_bytes()[:-1])
+    repair(folder / "index")
+    assert verify(folder / "index") == []
+
+
 @pytest.mark.parametrize("step", ["compute_shards", "commit_more", "publish"])
 def test_an_append_that_was_cut_has_not_happened_and_goes_on(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str

@@ -28,7 +28,7 @@ from whence.index import (
     repair,
     verify,
 )
-from whence.index.remote_cache import cache_folder, cache_root, make_room
+from whence.index.remote_cache import cache_bound, cache_folder, cache_root, make_room
 from whence.object_path import ObjectPath, place
 from whence.trace import Tracer
 from whence.trace.rank import approximate
@@ -99,6 +99,13 @@ def test_a_cache_that_is_damaged_or_too_small(
     shutil.rmtree(cache_root(), ignore_errors=True)
     with pytest.raises(InputError, match="WHENCE_CACHE_GB"):
         hits(INDEX)
+
+
+@pytest.mark.parametrize("wrong", ["much", "inf", "nan"])
+def test_a_bound_of_the_cache_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("WHENCE_CACHE_GB", wrong)
+    with pytest.raises(InputError, match=f"WHENCE_CACHE_GB is '{wrong}'"):
+        cache_bound()
 
 
 def test_what_was_asked_for_longest_ago_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     )
     from whence.data.scanning import ContentHash, Scan, scan
     from whence.data.shape import Shape
-    from whence.data.sources import find_sources
+    from whence.data.sources import absolute_source, find_sources
     from whence.data.templates import TemplateSource
 
 __all__ = [
@@ -85,6 +85,7 @@ __all__ = [
     "TemplateSource",
     "Truncation",
     "Turn",
+    "absolute_source",
     "answer_places",
     "array_start",
     "as_json",
@@ -167,7 +168,7 @@ __getattr__, __dir__ = attach(
         ],
         "scanning": ["ContentHash", "Scan", "scan"],
         "shape": ["Shape"],
-        "sources": ["find_sources"],
+        "sources": ["absolute_source", "find_sources"],
         "templates": ["TemplateSource"],
     },
 )

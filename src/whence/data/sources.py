@@ -54,6 +54,17 @@ def find_sources(source: str | Path, split: str | None = None) -> list[Source]:
         ) from error
 
 
+def absolute_source(source: str | Path) -> str:
+    """A path that is there, or a pattern of paths, so that it works from any folder; a hub name or address as it is."""
+    text, path = str(source), Path(source).expanduser()
+    if path.exists():
+        return str(path.resolve())
+    if is_remote(text) or not glob.has_magic(text):
+        return text
+    # The brackets of the folder's own name are no pattern.
+    return str(Path(glob.escape(str(Path.cwd())), path))
+
+
 def _find(source: str, path: Path, split: str | None) -> list[Source]:
     if is_remote(source):
         return _remote(source, split)

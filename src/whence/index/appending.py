@@ -17,7 +17,7 @@ import lance
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from whence.data import ColumnType, Scan, read_examples, scan, unify_types
+from whence.data import ColumnType, Scan, absolute_source, read_examples, scan, unify_types
 from whence.errors import IndexFolderError, InputError
 from whence.files import write_atomically
 from whence.index.centres import Sums, added, sums_in
@@ -86,7 +86,7 @@ def append_rows(
     folder, tell = place(index), notify or (lambda sentence: None)
     with locked(folder):
         before = require_changeable(folder)
-        source = str(Path(data).expanduser().resolve()) if Path(data).expanduser().exists() else str(data)
+        source = absolute_source(data)
         tell(f"Reading {source}")
         new, found = _read(before, source, columns, split, max_rejected, progress)
         tell(f"{found.n_rows} rows ({found.shape})")

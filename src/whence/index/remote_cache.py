@@ -58,7 +58,7 @@ def cache_bound() -> int:
     told = os.environ.get("WHENCE_CACHE_GB", "")
     try:
         return int(float(told or DEFAULT_GB) * 1e9)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(
             f"WHENCE_CACHE_GB is {told!r}.", "Expected a number of gigabytes, as in 20.", "Set it, or unset it."
         ) from error

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from whence.data import LossOn, RowEncoding, Truncation
+from whence.data import LossOn, RowEncoding, Truncation, absolute_source
 from whence.errors import InputError
 from whence.index.manifest import Precision
 from whence.index.stored_form import Storage
@@ -118,7 +118,7 @@ def build_settings(
     model: str | Path, data: str | Path, out: str | Path, options: Mapping[str, object]
 ) -> BuildSettings:
     """The settings with every path that is there made absolute. Raises InputError that names what cannot be used."""
-    places = {"model": _absolute(model), "data": _absolute(data), "out": str(place(out).expanduser().absolute())}
+    places = {"model": _absolute(model), "data": absolute_source(data), "out": str(place(out).expanduser().absolute())}
     if options.get("base") is None and options.get("adapter") is None:
         options = {**options, "base": named_base(places["model"])}
     for name in ("adapter", "base"):
