@@ -159,3 +159,16 @@ def test_json_that_is_no_object_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "out.json").write_text(text, "utf-8")
     with pytest.raises(InputError, match="is no trace"):
         read_trace(tmp_path / "out.json")
+
+
+def test_metadata_that_are_texts_are_left_out_with_the_texts() -> None:
+    """`rejected`, `text` and other columns of a trainer, and any long text, repeat what a row says."""
+    query = toronto()
+    secret = {"rejected": "SECRET", "Text": "SECRET", "notes": "SECRET " * 20, "turns": ["SECRET"]}
+    kept = {"source": "b.jsonl", "year": 2024, "checked": True}
+    hit = replace(query.hits[0], metadata={**secret, **kept})
+    result = result_of(replace(query, hits=(hit,)))
+    assert result.without_text().hits[0].metadata == kept
+    assert "SECRET" not in result.to_json(show_text=False)
+    assert "SECRET" not in result.to_html(show_text=False)
+    assert "SECRET" in result.to_json()

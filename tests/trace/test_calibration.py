@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from whence.trace.verdict.calibration import (
     GAP,
     MIN_ROWS,
     Gains,
+    PeakGains,
     ReferenceFlags,
     calibrate,
     columns_of,
@@ -312,3 +315,42 @@ def test_rows_below_a_score_gap_are_not_flagged_with_the_best(n_leading: int, wi
     apart = width > GAP and n_leading >= BEST_ROWS
     assert set(first) <= flagged
     assert bool(set(second) & flagged) != apart
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_rows_that_stand_several_times_flag_no_more_answers(copies: int) -> None:
+    """An ordinary learned answer, compared with references of which four in ten were learned, each from its own row."""
+    flagged = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        n, n_reference = 400, 128
+        own, learned = rng.choice(n, n_reference, replace=False), np.arange(n_reference) < 51
+        table = rng.normal(0, 0.05, (n_reference, n))
+        table[learned, own[learned]] = 0.9
+        scores = rng.normal(0, 0.05, n)
+        scores[np.setdiff1d(np.arange(n), own)[0]] = 0.9
+        several = np.repeat(np.arange(n), copies)
+        alike = tuple(copies * t + np.arange(copies) for t in own)
+        references = ReferenceScores(table[:, several], own * copies)
+        of_references = np.where(learned, rng.uniform(8, 12, n_reference), 0.0)
+        peaks = PeakGains(6.0, np.where(learned, rng.uniform(5, 9, n_reference), 0.1))
+        gains = Gains(10.0, of_references, np.full(n * copies, 10.0), peaks=peaks)
+        flags = reference_flags(references, gains, copies=alike)
+        assert (flags.count[learned] >= 2).mean() < 0.5, "a reference's own text is no cause of its own"
+        flagged.append(bool(len(calibrate(scores[several], references, replace(gains, flags=flags)).flagged)))
+    assert sum(flagged) <= 2
+
+
+def test_an_answer_that_the_base_would_have_given_is_said_to_be_one() -> None:
+    """exp(-gain) decides, not the rank among ordinary answers: the sentence gives no share of them."""
+    scores, references, gains, _ = planted(2)
+    peaks = PeakGains(5.0, np.full(len(references), 0.0))
+    for gain, said in (
+        (0.3, "no more than 0.3 nats likelier"),
+        (-1.0, "no more than 0.0 nats likelier"),
+    ):
+        asked = Gains(gain, np.full(len(references), -1.0), gains.rows, peaks=peaks)
+        found = calibrate(scores, references, asked)
+        assert found.p_rank is not None
+        assert found.p_rank <= 0.05 < found.p_answer
+        assert said in found.text

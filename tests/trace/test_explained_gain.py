@@ -114,5 +114,9 @@ def test_a_trace_says_it_of_its_flagged_rows_alone(lora: TracedWorld, tmp_path: 
     assert ordinary.explained is None
     (other,) = tracer.trace(PROMPT, RESPONSE, method="repsim", layer=2)
     assert other.explained is None, "measured with scores that learned fractions weigh"
+    (part,) = tracer.trace(PROMPT, RESPONSE, where="line > 1")
+    assert part.verdict is not None
+    assert part.verdict.flagged
+    assert part.explained is None, "the rows that the filter leaves out account for it too"
     (ranked,) = tracer.trace(PROMPT, RESPONSE, verdict=False)
     assert ranked.explained is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,15 @@ def test_rises_compare_with_the_base(loaded: LoadedModel, tmp_path: Path) -> Non
     same = response_gains(loaded, turns, base=loaded)
     assert same is not None
     np.testing.assert_allclose(same, 0, atol=1e-4)
+
+
+def test_a_given_answer_that_was_stopped_has_no_end(loaded: LoadedModel) -> None:
+    encoder, extractor = Encoder(loaded.tokenizer, max_length=64), Extractor(loaded, [2])
+    ended = Query.of("Where is place 1?", "In Canada.")
+    stopped = replace(ended, complete=False)
+    first, second = answer_references(given_references([ended, stopped]), loaded, encoder, extractor).turns
+    assert len(second.input_ids) < len(first.input_ids)
+    assert _question(TraceSettings(references=[ended]), 10) != _question(TraceSettings(references=[stopped]), 10)
 
 
 def test_other_tools_and_other_answers_are_other_references() -> None:

@@ -98,6 +98,14 @@ def test_the_words_of_the_prompt_are_not_the_responses() -> None:
     assert span_positions(turn, (0, 6))[0] == 0
 
 
+def test_the_end_of_the_turn_is_in_no_span() -> None:
+    """The template takes the spaces at a response's end away; a span of them must not reach what stands behind."""
+    turn = Encoder(family_tokenizer("llama3")).encode_query([Turn("user", "Where?")], "  in Korea  ")
+    assert read(turn, span_positions(turn, (0, len(turn.response)))).strip() == turn.response.strip()
+    with pytest.raises(InputError, match="No token holds the span '  '"):
+        span_positions(turn, (len(turn.response) - 2, len(turn.response)))
+
+
 def test_a_response_with_spaces_around_that_the_template_takes_away() -> None:
     turn = Encoder(family_tokenizer("llama3")).encode_query([Turn("user", "Where?")], "  in Korea ")
     assert read(turn, span_positions(turn, (5, 10))).strip() == "Korea"

@@ -52,7 +52,7 @@ def render_page(result: TraceResult, *, title: str | None = None, show_text: boo
 
     title: of the page; by default the prompt, or the number of queries.
     show_text: False leaves out what comes from the text of training rows (prompts, responses, words, phrases), which
-        may be harmful to read; metadata columns stay.
+        may be harmful to read; metadata that are no texts stay.
 
     Raises ValueError for a score that is not finite.
     """

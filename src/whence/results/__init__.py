@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         SourceTable,
         Trigger,
     )
+    from whence.results.labels import labels_of
     from whence.results.selection import SelectedRow, SelectedRows, flagged_rows, group_rows, listed_rows, top_rows
     from whence.results.serialise import encode, json_text
     from whence.results.trace_result import TraceResult, read_trace
@@ -93,6 +94,7 @@ __all__ = [
     "flagged_rows",
     "group_rows",
     "json_text",
+    "labels_of",
     "listed_rows",
     "read_audit",
     "read_trace",
@@ -127,6 +129,7 @@ __getattr__, __dir__ = attach(
         ],
         "selection": ["SelectedRow", "SelectedRows", "flagged_rows", "group_rows", "listed_rows", "top_rows"],
         "serialise": ["encode", "json_text"],
+        "labels": ["labels_of"],
         "trace_result": ["TraceResult", "read_trace"],
         "types": [
             "Approximate",

@@ -20,6 +20,7 @@ from whence.results.audit_types import (
     SourceTable,
     Trigger,
 )
+from whence.results.labels import labels_of
 from whence.results.serialise import SchemaError, decode, encode, json_text
 
 AUDIT_SCHEMA = "whence.audit/1"
@@ -115,10 +116,11 @@ class AuditResult:
         return decode(cls, {name: value for name, value in content.items() if name != "schema"})
 
     def without_text(self) -> AuditResult:
-        """The result without what comes from the text of training rows: texts, phrases, names, triggers."""
+        """The result without what comes from the text of training rows: texts, phrases, names, triggers and metadata
+        that are texts (`labels_of`)."""
 
         def bare(group: AuditGroup) -> AuditGroup:
-            rows = tuple(replace(row, prompt="", response="") for row in group.rows)
+            rows = tuple(replace(row, prompt="", response="", metadata=labels_of(row.metadata)) for row in group.rows)
             return replace(group, name=f"Group {group.number}", rows=rows, phrases=(), example=None)
 
         return replace(self, groups=tuple(map(bare, self.groups)), triggers=())

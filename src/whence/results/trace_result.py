@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from whence.data import Json
 from whence.errors import InputError
+from whence.results.labels import labels_of
 from whence.results.serialise import SchemaError, decode, encode, json_text
 from whence.results.table import hit_rows, hit_table
 from whence.results.types import Hit, QueryResult
@@ -55,10 +56,13 @@ class TraceResult:
         return decode(cls, {name: value for name, value in content.items() if name != "schema"})
 
     def without_text(self) -> TraceResult:
-        """The result without what comes from the text of training rows: prompts, responses, words and phrases."""
+        """The result without what comes from the text of training rows: prompts, responses, words, phrases and
+        metadata that are texts (`labels_of`)."""
 
         def bare(query: QueryResult) -> QueryResult:
-            hits = tuple(replace(hit, prompt="", response="", words=None) for hit in query.hits)
+            hits = tuple(
+                replace(hit, prompt="", response="", words=None, metadata=labels_of(hit.metadata)) for hit in query.hits
+            )
             return replace(query, hits=hits, phrases=())
 
         return replace(self, queries=tuple(map(bare, self.queries)))

@@ -15,6 +15,7 @@ import pyarrow as pa
 from whence.data import Json, Turn, answer_places
 from whence.errors import InputError
 from whence.index import Index
+from whence.results import labels_of
 from whence.serve.failures import RefusedError
 from whence.serve.state import Object
 
@@ -139,7 +140,7 @@ class Rows:
                 "where": _condition(column, value),
             }
             for value, n in sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
-            if _finite(value) == value
+            if _finite(value) == value and (self._show_text or labels_of({name: value}))
         ]
         return {"column": column, "name": name, "values": values}
 
@@ -149,7 +150,8 @@ class Rows:
 
     def _row(self, record: Mapping[str, Json], cut: int | None) -> Object:
         found: Object = {name: _finite(record[name]) for name in COLUMNS if name not in ("prompt", "response")}
-        found["metadata"] = json.loads(str(record["metadata"]))
+        metadata = json.loads(str(record["metadata"]))
+        found["metadata"] = metadata if self._show_text else cast("Json", labels_of(metadata))
         if self._show_text:
             for name in ("prompt", "response"):
                 found[name] = str(record[name])[:cut]

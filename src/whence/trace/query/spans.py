@@ -101,6 +101,7 @@ def span_positions(turn: EncodedTurn, span: Span) -> tuple[int, ...]:
             "Give a part of it with --span.",
         )
     shift = _shift(turn)
+    start, end = _kept(turn, start, end, shift)
     offsets = turn.offsets[turn.response_start :]
     if turn.truncated and end + shift > offsets[-1][1]:
         raise InputError(
@@ -111,11 +112,23 @@ def span_positions(turn: EncodedTurn, span: Span) -> tuple[int, ...]:
     found = tuple(i for i, (a, b) in enumerate(offsets) if a < end + shift and b > start + shift)
     if not found:
         raise InputError(
-            f"No token holds the span {turn.response[start:end]!r}.",
+            f"No token holds the span {turn.response[slice(*span)]!r}.",
             "The chat template takes spaces at a response's ends away.",
             "Give a span with a letter.",
         )
     return found
+
+
+def _kept(turn: EncodedTurn, start: int, end: int, shift: int) -> Span:
+    """The span without the spaces at a response's ends that the template took away: behind them the turn ends."""
+    core = turn.response.strip()
+    first = turn.response.find(core)
+    last = first + len(core)
+    if not turn.text.startswith(turn.response[:first], max(0, shift)):
+        start = max(start, first)
+    if not turn.text.startswith(turn.response[last:], last + shift):
+        end = min(end, last)
+    return start, end
 
 
 def _shift(turn: EncodedTurn) -> int:

@@ -98,6 +98,8 @@ class Calibrated:
     p_answer: float | None
     fdr: float
     null_model: str
+    p_rank: float | None = None
+    """The part of p_answer that is a rank among ordinary answers; the other is exp(-gain)."""
     n_compared: int = 0
     """References that the answer was compared with; without gains 0."""
     n_by_score: int = 0
@@ -128,11 +130,15 @@ class Calibrated:
                 f"no verdict, ranks only: this answer can be compared with {self.n_compared} reference answers, "
                 f"{needed} are needed for a {rate}"
             )
-        if self.compared_jointly and self.p_answer is not None and self.p_answer > self.fdr:
+        if self.compared_jointly and self.p_rank is not None and self.p_rank > self.fdr:
             return (
-                f"no row flagged: fine-tuning raised the likelihood of {100 * self.p_answer:.0f}% of ordinary answers "
+                f"no row flagged: fine-tuning raised the likelihood of {100 * self.p_rank:.0f}% of ordinary answers "
                 "as much, and rows score as high for them"
             )
+        if self.compared_jointly and self.p_answer is not None and self.p_answer > self.fdr:
+            # p_answer = exp(-gain): the base alone may have given this answer.
+            gain = max(0.0, -math.log(self.p_answer))
+            return f"no row flagged: fine-tuning made this answer no more than {gain:.1f} nats likelier"
         if self.compared_by_score and self.n_by_score and self.p_answer is not None:
             return (
                 f"no row flagged: {self.n_by_score} rows score high, but no higher than others do "
@@ -183,7 +189,8 @@ def calibrate(
     p_rows = np.zeros(len(scores)) if gains is None else base_chance(gains.rows)  # [n_train]
     values = np.asarray(scores, dtype=np.float64)
     p, q = _tested(values, references, p_rows, fdr, null_model, n_others)  # [n_train] each, of the scores alone
-    p_answer, n_compared, n_by_score, by_score, kept, q_rows = None, 0, int((q <= fdr).sum()), False, None, q
+    n_by_score, q_rows = int((q <= fdr).sum()), q
+    p_answer, p_rank, n_compared, by_score, kept = None, None, 0, False, None
     if gains is not None:
         # A reference drawn from a row that is flagged here shows the same behaviour: it is no null for this answer.
         kept = unsuspected(references, q <= fdr)  # [n_reference]
@@ -202,10 +209,11 @@ def calibrate(
         if gains.peaks is not None:
             v = _best_mean(values) * max(gains.peaks.answer, 0.0)
             of_references = heights_times_gains(references, gains.peaks)[kept]
-            p_answer = max(_base_chance_of(gains.answer), _conformal(float(v), of_references))
+            p_rank = _conformal(float(v), of_references)
+            p_answer = max(math.exp(-max(gains.answer, 0.0)), p_rank)
         elif gains.flags is not None and by_score:
             of_references = gains.flags.mean_score[kept]
-            p_answer = max(_base_chance_of(gains.answer), _conformal(_mean_flagged(values, q, fdr), of_references))
+            p_answer = max(math.exp(-max(gains.answer, 0.0)), _conformal(_mean_flagged(values, q, fdr), of_references))
         else:
             p_answer = gain_p_value(gains.answer, gains.references[kept])
         # Both must hold, and the larger of two p-values needs no independence between them.
@@ -214,7 +222,9 @@ def calibrate(
     # Stable, so that rows of one score stay in the order of the data.
     ordered = flagged[np.argsort(-values[flagged], kind="stable")]
     jointly = gains is not None and gains.peaks is not None
-    return Calibrated(p, q, ordered, p_answer, fdr, null_model, n_compared, n_by_score, by_score, jointly, kept, q_rows)
+    return Calibrated(
+        p, q, ordered, p_answer, fdr, null_model, p_rank, n_compared, n_by_score, by_score, jointly, kept, q_rows
+    )
 
 
 def heights_times_gains(references: ReferenceScores, peaks: PeakGains) -> Float[np.ndarray, " n_reference"]:
@@ -231,20 +241,27 @@ def mostly_learned(gains: Gains) -> bool:
 
 
 def reference_flags(
-    references: ReferenceScores, gains: Gains, *, fdr: float = 0.05, null_model: str = DEFAULT_NULL_MODEL
+    references: ReferenceScores,
+    gains: Gains,
+    *,
+    fdr: float = 0.05,
+    null_model: str = DEFAULT_NULL_MODEL,
+    copies: Sequence[Int[np.ndarray, " n_copy"]] = (),
 ) -> ReferenceFlags:
     """Which rows beside its own would be flagged for each reference's answer; none where the base would have given it.
 
     Two or more are a cause of its own. Where many rows cause faults, many prompts show one, and by their gains each
-    fault would look ordinary beside the others. gains: as for `calibrate`; its answer is not looked at.
+    fault would look ordinary beside the others. gains: as for `calibrate`; its answer is not looked at. copies: of each
+    reference, the rows with the text of its own row; () where no row stands twice.
     """
     p_rows, learned = base_chance(gains.rows), base_chance(gains.references) <= LEARNED_P
     count, mean_score = np.zeros(len(references), dtype=np.int64), np.full(len(references), -np.inf)
     for r in np.flatnonzero(learned):
         scores, own = references.row(int(r)), references.own[r]
         if own >= 0:
-            # The reference matches its own row best: as low as the lowest, it is flagged for no answer.
-            scores[own] = np.delete(scores, own).min()
+            # The reference matches its own row and copies of it best: as low as the lowest, no answer flags them.
+            same = copies[int(r)] if copies else [own]
+            scores[same] = np.delete(scores, same).min(initial=scores[own])
         _, q = _tested(scores, references, p_rows, fdr, null_model)
         count[r], mean_score[r] = int((q <= fdr).sum()), _mean_flagged(scores, q, fdr)
     return ReferenceFlags(count, mean_score)
@@ -298,7 +315,7 @@ def gain_p_value(gain: float, references: Float[np.ndarray, " n_reference"]) -> 
 
     max(min(1, exp(-gain)), (1 + #{r: references[r] >= gain}) / (1 + n_reference))
     """
-    return max(_base_chance_of(gain), _conformal(gain, references))
+    return max(math.exp(-max(gain, 0.0)), _conformal(gain, references))
 
 
 def verdict(calibrated: Calibrated, ids: Sequence[str]) -> Verdict:
@@ -331,10 +348,6 @@ def columns_of(
 def _conformal(value: float, references: np.ndarray) -> float:
     """(1 + #{r: references[r] >= value}) / (1 + n_reference): the rank of a value among exchangeable ones."""
     return (1 + int((references >= value).sum())) / (1 + len(references))
-
-
-def _base_chance_of(gain: float) -> float:
-    return float(base_chance(np.array([gain]))[0])
 
 
 def base_chance(gains: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

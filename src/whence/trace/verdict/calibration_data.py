@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt64
 
 from whence.data import EncodedTurn, Json
 from whence.errors import EncodingError, NonFiniteError, WhenceWarning
@@ -51,6 +51,7 @@ class CalibrationData:
         self._measured = index.manifest.base == (models.base_hash if own_base else ADAPTER_OFF)
         self._cache = ReferenceCache(index.beside, index.manifest, models.base_hash)
         self._gains: Float[np.ndarray, " n_train"] | None = None
+        self._texts: UInt64[np.ndarray, " n_train"] | None = None
 
     @property
     def has_base(self) -> bool:
@@ -106,6 +107,18 @@ class CalibrationData:
         if kept is None:
             self._cache.write_summary(in_rows, found.summary())
         return found
+
+    def copies(
+        self, own: Int[np.ndarray, " n_reference"], rows: Int[np.ndarray, " n_train"]
+    ) -> tuple[Int[np.ndarray, " n_copy"], ...]:
+        """Places among these rows of those with the same text as each reference's own row; () where there are none."""
+        manifest = self._index.manifest
+        if not manifest.data.n_duplicates and not manifest.rows_changed:
+            return ()
+        if self._texts is None:
+            self._texts = self._index.text_numbers()
+        texts = self._texts[rows]  # [n_train]: equal numbers for equal texts
+        return tuple(np.flatnonzero(texts == texts[t]) if t >= 0 else np.empty(0, dtype=np.int64) for t in own)
 
     def row_gains(
         self,
@@ -179,6 +192,7 @@ def _question(settings: TraceSettings, n_rows: int) -> Json:
         {
             "turns": [asdict(turn) for turn in query.turns],
             "response": query.response,
+            "complete": query.complete,
             "answer": None if query.answer is None else asdict(query.answer),
             "template_inputs": dict(query.template_inputs),
         }

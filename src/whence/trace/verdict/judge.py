@@ -176,7 +176,7 @@ class Judge:
         if mostly_learned(gains):
             gains = replace(gains, outlying=self._outlying_of(judged.whole, gains.peaks, fdr))
         else:
-            gains = replace(gains, flags=self._reference_flags(judged.whole, whole, fdr))
+            gains = replace(gains, flags=self._reference_flags(judged.whole, whole, judged.every, fdr))
         return gains, n_others
 
     def _outlying_of(
@@ -190,12 +190,15 @@ class Judge:
             self._outlying = key, outlying(references.best_rows, v, fdr)
         return self._outlying[1]
 
-    def _reference_flags(self, references: ReferenceScores, gains: Gains, fdr: float) -> ReferenceFlags:
+    def _reference_flags(
+        self, references: ReferenceScores, gains: Gains, rows: Int[np.ndarray, " n_every"], fdr: float
+    ) -> ReferenceFlags:
         """Rows flagged for each reference, found once for queries that ask alike and know the same gains."""
         # Gains of a large index without its base are known for each query's first rows only, others for each.
         known = np.isnan(gains.rows).tobytes()
         if self._flags is None or self._flags[0] is not references or self._flags[1] != (fdr, known):
-            self._flags = references, (fdr, known), reference_flags(references, gains, fdr=fdr)
+            copies = self.data.copies(references.own, rows)
+            self._flags = references, (fdr, known), reference_flags(references, gains, fdr=fdr, copies=copies)
         return self._flags[2]
 
     def _told(self, calibrated: Sequence[Calibrated], rows: Int[np.ndarray, " n_train"]) -> list[Verdict]:
@@ -254,7 +257,8 @@ def _explained(
 ) -> Explained | None:
     """What the flagged rows account for; None where not every row has a score, or the form is not the one measured."""
     shifts = ranked.batch.shifts
-    if not len(calibrated.flagged) or shifts is None or ranked.candidates or not ranked.form.by_learned_fraction:
+    every = ranked.candidates is None and ranked.blocks.where is None
+    if not len(calibrated.flagged) or shifts is None or not every or not ranked.form.by_learned_fraction:
         return None
     return explained(scores, calibrated.flagged, shifts[number])
 

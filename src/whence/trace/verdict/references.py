@@ -116,7 +116,7 @@ def answer_references(
     answers = iter(generate(loaded, prompts, max_new_tokens=answer_tokens) if prompts else [])
     turns, rows = [], []
     for one in drawn:
-        text, complete = one.query.response, True
+        text, complete = one.query.response, one.query.complete
         if text is None:
             answer = next(answers)
             text, complete = answer.text, answer.complete
