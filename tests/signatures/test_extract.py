@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import pytest
@@ -309,6 +310,50 @@ def test_last_layer_has_the_closed_form() -> None:
     error = torch.softmax(found.h[0] @ W.T, -1)
     error[one.input_ids[one.response_start]] -= 1
     assert_close(found.g[0], error @ W / one.n_response, BOUND[torch.float64])
+
+
+def confident_turns(model: PreTrainedModel, n: int, seed: int) -> list[EncodedTurn]:
+    """Prompts with the answers that the model itself gives, its head made so large that it is sure of most tokens."""
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(60.0)
+        answered = []
+        for one in random_turns(n, seed):
+            ids = list(one.input_ids[: one.response_start])
+            for _ in range(8):
+                ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+            answered.append(turn(ids, one.response_start))
+    return answered
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Of vectors however short; torch's own takes norms below 1e-8 for that."""
+    return float(a.double() / a.double().norm() @ (b.double() / b.double().norm()))
+
+
+def test_tokens_that_the_model_is_sure_of_keep_their_direction_in_float32() -> None:
+    """Where 1 - p(y) is less than float32's spacing at 1."""
+    model = tiny_model("llama")
+    turns = confident_turns(model, 6, seed=15)
+    exact = copy.deepcopy(model).double()
+    found = Extractor(loaded(model), vectors=[(4, "eh"), (4, "g")]).extract(turns, token_errors=True)
+    assert found.tokens is not None
+    sure = 0
+    for i, one in enumerate(turns):
+        _, g, _, _, loss = signature_oracle(exact, one, 4)
+        H, nats = before_oracle(exact, one, 4)
+        E = errors_oracle(exact, TOKENIZER, one)
+        sure += int((nats < 1e-7).sum())
+        sides = [
+            (found.tokens[4].E[i], E),
+            (found.layers[4].g[i], g),
+            (found.layers[4].get("eh")[i], pairs_oracle(E, H)),
+        ]
+        for side, expected in sides:
+            assert all(
+                cosine(a, b) > 1 - 1e-6 for a, b in zip(torch.atleast_2d(side), torch.atleast_2d(expected), strict=True)
+            )
+        assert found.loss[i].item() == pytest.approx(loss, rel=1e-3)
+    assert sure >= 8, "the test is of tokens like these"
 
 
 def test_half_precision_gradients_do_not_vanish() -> None:

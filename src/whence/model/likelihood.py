@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from whence.data import EncodedTurn, length_batches
 from whence.errors import NonFiniteError
@@ -69,13 +70,22 @@ def wide(logits: Tensor) -> Tensor:
 
 
 def likelihood_of_logits(logits: Float[Tensor, "n vocab"], targets: Int[Tensor, " n"]) -> TokenLikelihood:
-    """log_prob[j] = z[j, y_j] - log sum_v exp z[j, v];  top_other[j] = max_{v != y_j} z[j, v] - the same sum."""
+    """log_prob[j] = -log(1 + sum_{v != y_j} exp(z[j, v] - z[j, y_j])), at most 0.
+
+    top_other[j] = max_{v != y_j} z[j, v] - z[j, y_j] + log_prob[j]
+
+    The spoken token is left out of the sum: as z[j, y_j] - log sum_v exp z[j, v], a difference of two equal numbers, a
+    log-probability near 0 would lose its digits. NaN where a logit is NaN or its token's own is infinite.
+    """
     spoken = targets[:, None]
-    normaliser, own = logits.logsumexp(1), logits.gather(1, spoken)  # [n], [n, 1]
-    # The spoken token steps aside for the maximum over the others and comes back: no second [n, vocab] is made.
-    other = logits.scatter_(1, spoken, -torch.inf).amax(1)  # [n]
+    own = logits.gather(1, spoken)  # [n, 1]
+    # The spoken token steps aside for what is read of the others, and comes back.
+    top = logits.scatter_(1, spoken, -torch.inf).amax(1, keepdim=True)  # [n, 1]
+    others = (logits - top).exp_().sum(1)  # [n]; at least 1
     logits.scatter_(1, spoken, own)
-    return TokenLikelihood(own[:, 0] - normaliser, other - normaliser)
+    lead = (own - top)[:, 0]  # [n]
+    log_prob = logsigmoid(lead - others.log()).where(own[:, 0].isfinite(), torch.nan)
+    return TokenLikelihood(log_prob, log_prob - lead)
 
 
 @torch.no_grad()

@@ -150,10 +150,12 @@ def _wrong(
     logits: Float[Tensor, "n vocab"], targets: Int[Tensor, " n"], log_prob: Float[Tensor, " n"]
 ) -> Float[Tensor, "n vocab"]:
     """p - 1_y, in the place of the logits, which are lost."""
-    own = logits.gather(1, targets[:, None])[:, 0]
-    p = logits.sub_((own - log_prob)[:, None]).exp_()  # log p = z - normaliser, normaliser = z_y - log p_y
-    # 1 - p_y keeps its digits where p_y is nearly 1.
-    return p.scatter_(1, targets[:, None], torch.expm1(log_prob)[:, None])
+    spoken = targets[:, None]
+    own = logits.gather(1, spoken)
+    p = logits.sub_(own - log_prob[:, None]).exp_()  # log p = z - normaliser, normaliser = z_y - log p_y
+    # p_y - 1 = -sum of the others: with the same rounding as theirs, whatever the normaliser was rounded to.
+    others = p.scatter_(1, spoken, 0.0).sum(1, keepdim=True)
+    return p.scatter_(1, spoken, -others)
 
 
 def _product(wrong: Float[Tensor, "n vocab"], weight: Float[Tensor, "vocab hidden"]) -> Float[Tensor, "n hidden"]:
