@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 import oracles_methods as plain
+from adapters import make_adapter
 from tiny import tiny_model, tiny_tokenizer
 from whence.errors import ModelError, NonFiniteError
 from whence.methods.base import Subject, TurnSet
+from whence.methods.gradients.checkpoints import FolderCheckpoint
 from whence.methods.gradients.parameters import choose_parameters, linear_modules, unit_per_parameter, unit_rows
 from whence.methods.gradients.per_example import per_example_gradients, row_blocks
 from whence.methods.gradients.source import Gradients, dot_scores
@@ -124,6 +127,55 @@ def test_choice_of_parameters(problem) -> None:
         assert len(linear) == 2 * 4
         with pytest.raises(ModelError, match="adapter"):
             choose_parameters(problem.loaded, "adapter")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("LORA", {}),
+        ("LORA", {"bias": "lora_only"}),
+        ("LORA", {"modules_to_save": ["lm_head"], "trainable_token_indices": [5, 9]}),
+        ("LOHA", {}),
+        ("LOKR", {}),
+        ("BOFT", {}),
+        ("LN_TUNING", {}),
+        ("FOURIERFT", {}),
+        ("VBLORA", {}),
+        ("ADAPTION_PROMPT", {}),
+    ],
+)
+def test_an_adapter_of_any_type_is_what_gradients_are_taken_of(
+    tmp_path: Path, some_turns, kind: str, changes: dict[str, object]
+) -> None:
+    """Its parameters are those that PEFT trains, and a checkpoint saved by PEFT has them."""
+    model = make_adapter(tmp_path / "base", tmp_path / "adapter", kind, **changes)
+    trained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    loaded, turns = LoadedModel.wrap(model, tiny_tokenizer()), some_turns(2)
+    layout = choose_parameters(loaded, "auto")
+    assert list(layout.names) == list(trained)
+    assert choose_parameters(loaded, "adapter") == layout
+    assert not any(p.requires_grad for p in model.parameters())
+    expected = plain.flat(plain.gradient_rows(loaded, turns, layout.names))
+    assert worst(gathered(loaded, turns), expected.double()) < RTOL_FLOAT32
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [("LORA", {"modules_to_save": ["lm_head"], "bias": "lora_only"}), ("LOKR", {}), ("LN_TUNING", {}), ("BOFT", {})],
+)
+def test_a_checkpoint_of_an_adapter_of_any_type_is_read(tmp_path: Path, kind: str, changes: dict[str, object]) -> None:
+    model = make_adapter(tmp_path / "base", tmp_path / "adapter", kind, **changes)
+    trained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    kept = FolderCheckpoint(tmp_path / "adapter", 0.1).values(list(trained))
+    assert all(torch.equal(kept[name], p) for name, p in trained.items())
+
+
+def test_an_adapter_whose_weights_are_not_found_is_refused(tmp_path: Path) -> None:
+    loaded = LoadedModel.wrap(make_adapter(tmp_path, tmp_path / "adapter", "LOKR"), tiny_tokenizer())
+    for module in loaded.model.modules():
+        module.adapter_layer_names = ()
+    with pytest.raises(ModelError, match="No parameter fits the choice 'auto'"):
+        choose_parameters(loaded, "auto")
 
 
 def test_a_row_that_is_not_finite_is_named(some_turns) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +153,7 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 def _stored_name(name: str, stored: Mapping[str, Tensor]) -> str | None:
     """The key of a parameter in a file: its name, or its name without the adapter's."""
+    name = re.sub(r"\.modules_to_save\.[^.]+", "", name)  # a file has it as the base does
     parts = name.split(".")
     shorter = [".".join(parts[:i] + parts[i + 1 :]) for i in range(1, len(parts))]
     return next((key for key in [name, *shorter] if key in stored), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ from whence.methods.base import ParameterChoice
 if TYPE_CHECKING:
     from whence.model import LoadedModel
 
-ADAPTER_MARKS = (".lora_", ".modules_to_save.", ".vera_", ".ia3_", ".hada_", ".oft_", ".trainable_tokens_")
-"""Parts of the names under which PEFT keeps the weights that an adapter trains."""
+ADAPTION_PROMPT = ("adaption_prompt", "adaption_gate")
+"""Weights of LLaMA-Adapter, the one type whose layers are no tuner layers of PEFT."""
 
 TransformRows = Callable[[Float[Tensor, "batch n_params"]], Float[Tensor, "batch n_params"]]
 
@@ -47,10 +47,13 @@ class Layout:
 
 
 def choose_parameters(loaded: LoadedModel, choice: ParameterChoice) -> Layout:
-    """The layout of the chosen parameters; a tied weight counts once. Raises ModelError when there is none."""
+    """The layout of the chosen parameters; a tied weight counts once. Raises ModelError when there is none.
+
+    auto: the adapter's where the model has one, else all.
+    """
     named = {name: p for name, p in loaded.model.named_parameters() if p.is_floating_point()}
-    adapter = [name for name in named if any(mark in name for mark in ADAPTER_MARKS)]
-    if choice == "adapter" or (choice == "auto" and adapter):
+    adapter = adapter_parameters(loaded.model)
+    if choice == "adapter" or (choice == "auto" and getattr(loaded.model, "peft_config", None)):
         names = adapter
     elif choice == "linear":
         names = [name for name in linear_modules(loaded) if name in named and name not in set(adapter)]
@@ -63,6 +66,43 @@ def choose_parameters(loaded: LoadedModel, choice: ParameterChoice) -> Layout:
             "Load the adapter, or choose another set of parameters.",
         )
     return layout_of(loaded, names)
+
+
+def adapter_parameters(model: nn.Module) -> list[str]:
+    """Names of the parameters that the active adapter trains, as PEFT marks them: of any type, with modules_to_save,
+    trained tokens and biases. Which of them require a gradient is as before afterwards.
+    """
+    if not getattr(model, "peft_config", None):
+        return []
+    before = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        model.requires_grad_(False)
+        _mark_trained(model)
+        return [name for name, p in model.named_parameters() if p.requires_grad and p.is_floating_point()]
+    finally:
+        for p, required in before:
+            p.requires_grad_(required)
+
+
+def _mark_trained(model: nn.Module) -> None:
+    """Sets requires_grad of the active adapter's weights."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    active: set[str] = set()
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
+            module.set_adapter(module.active_adapters)
+            active.update(module.active_adapters)
+    configs: Mapping[str, object] = model.peft_config  # type: ignore[assignment]
+    biases = {getattr(config, "bias", "none") for name, config in configs.items() if name in active}
+    of_layers = {id(getattr(m, "bias", None)) for m in model.modules() if isinstance(m, BaseTunerLayer)}
+    for name, p in model.named_parameters():
+        of_adaption_prompt = name.rsplit(".", 1)[-1].startswith(ADAPTION_PROMPT)
+        every_bias = "all" in biases and name.endswith(".bias")
+        own_bias = bool(biases - {"none", "all"}) and id(p) in of_layers
+        if of_adaption_prompt or every_bias or own_bias:
+            p.requires_grad_(True)
 
 
 def layout_of(loaded: LoadedModel, names: Iterable[str]) -> Layout:

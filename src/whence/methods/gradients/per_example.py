@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 Targets = Callable[[int], Sequence[int]]
 """Response tokens of row i to take the loss of, in place of the row's own (EK-FAC samples them from the model)."""
 
+RowLoss = Callable[[dict[str, Tensor], Tensor, Tensor, Tensor], Tensor]
+"""(chosen parameters, ids, wanted, weight) -> the loss of one row."""
+
+RowGradients = Callable[[dict[str, Tensor], Tensor, Tensor, Tensor], dict[str, Tensor]]
+"""The same of many rows -> the gradient of each, by parameter."""
+
 
 def gradient_dtype(loaded: LoadedModel) -> torch.dtype:
     """float64 of a float64 model, else float32."""
@@ -73,7 +79,7 @@ def per_example_gradients(
     weights = {key: p.detach() for key, p in loaded.model.named_parameters()} | dict(values or {})
     chosen = {key: weights[key] for key in layout.names}
     others = {key: weights[key] for key in (values or {}) if key not in chosen}
-    gradients_of = _over_rows(grad(_row_loss(loaded.model, others)))
+    gradients_of = _over_rows(_row_loss(loaded.model, others))
     row_bytes = layout.size * dtype.itemsize
     with _ready_for_vmap(loaded.model, dtype):
         for rows in row_blocks(turns, bytes_per_row=row_bytes, block_bytes=block_bytes, max_tokens=max_tokens):
@@ -85,11 +91,13 @@ def per_example_gradients(
             yield rows, flat
 
 
-def _over_rows(
-    row_gradient: Callable[[dict[str, Tensor], Tensor, Tensor, Tensor], dict[str, Tensor]],
-) -> Callable[[dict[str, Tensor], Tensor, Tensor, Tensor], dict[str, Tensor]]:
-    """All rows at once; or, for a model whose control flow looks at its data (some expert routers), row by row."""
-    mapped = vmap(row_gradient, in_dims=(None, 0, 0, 0))
+def _over_rows(loss: RowLoss) -> RowGradients:
+    """All rows at once; or, where torch.func cannot go through the model, row by row with a plain backward pass.
+
+    So it is with control flow that looks at the data (some expert routers), and with functions that bring a backward
+    pass of their own (LoHa).
+    """
+    mapped: RowGradients = vmap(grad(loss), in_dims=(None, 0, 0, 0))
     one_by_one = False
 
     def gradients(chosen: dict[str, Tensor], ids: Tensor, wanted: Tensor, weight: Tensor) -> dict[str, Tensor]:
@@ -101,15 +109,24 @@ def _over_rows(
                 if "vmap" not in str(error):
                     raise
                 one_by_one = True
-        rows = [row_gradient(chosen, *row) for row in zip(ids, wanted, weight, strict=True)]
+        rows = [_row_gradient(loss, chosen, *row) for row in zip(ids, wanted, weight, strict=True)]
         return {name: torch.stack([row[name] for row in rows]) for name in chosen}
 
     return gradients
 
 
-def _row_loss(
-    model: PreTrainedModel, others: Mapping[str, Tensor]
-) -> Callable[[dict[str, Tensor], Tensor, Tensor, Tensor], Tensor]:
+def _row_gradient(
+    loss: RowLoss, chosen: dict[str, Tensor], ids: Tensor, wanted: Tensor, weight: Tensor
+) -> dict[str, Tensor]:
+    """The gradient of one row by autograd; 0 for a parameter that the row does not use."""
+    with torch.enable_grad():
+        leaves = {name: value.detach().requires_grad_(True) for name, value in chosen.items()}
+        of_row = loss(leaves, ids, wanted, weight)
+        found = torch.autograd.grad(of_row, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, found, strict=True))
+
+
+def _row_loss(model: PreTrainedModel, others: Mapping[str, Tensor]) -> RowLoss:
     def loss(chosen: dict[str, Tensor], ids: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
         """ids: [seq]; targets, weight: [kept], for the last `kept` positions; weight 1/n where the loss counts."""
         n, device = len(ids), ids.device
