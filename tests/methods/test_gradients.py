@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,18 @@ from torch import Tensor
 import oracles_methods as plain
 from adapters import make_adapter
 from tiny import tiny_model, tiny_tokenizer
+from whence.data.examples import EncodedTurn
 from whence.errors import ModelError, NonFiniteError
 from whence.methods.base import Subject, TurnSet
+from whence.methods.gradients import kronecker, per_example
 from whence.methods.gradients.checkpoints import FolderCheckpoint
-from whence.methods.gradients.parameters import choose_parameters, linear_modules, unit_per_parameter, unit_rows
+from whence.methods.gradients.kronecker import kronecker_bases
+from whence.methods.gradients.parameters import (
+    choose_parameters,
+    linear_modules,
+    unit_per_parameter,
+    unit_rows,
+)
 from whence.methods.gradients.per_example import per_example_gradients, row_blocks
 from whence.methods.gradients.source import Gradients, dot_scores
 from whence.model.loading import LoadedModel
@@ -168,6 +177,55 @@ def test_a_checkpoint_of_an_adapter_of_any_type_is_read(tmp_path: Path, kind: st
     trained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     kept = FolderCheckpoint(tmp_path / "adapter", 0.1).values(list(trained))
     assert all(torch.equal(kept[name], p) for name, p in trained.items())
+
+
+def confident(some_turns) -> tuple[dict[torch.dtype, LoadedModel], list[EncodedTurn]]:
+    """A model with the same weights in three dtypes, and one-token answers of which it is sure."""
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.lm_head.weight.mul_(60)
+    models = {dtype: copy.deepcopy(model.half()).to(dtype) for dtype in (torch.float16, torch.float32, torch.float64)}
+    turns = []
+    for one in some_turns(60):
+        prompt = one.input_ids[: one.response_start]
+        p = models[torch.float64](torch.tensor([prompt])).logits[0, -1].softmax(-1)
+        if 1e-11 < 1 - float(p.max()) < 1e-7:
+            turns.append(replace(one, input_ids=(*prompt, int(p.argmax()))))
+    return {dtype: LoadedModel.wrap(own, tiny_tokenizer()) for dtype, own in models.items()}, turns
+
+
+def test_gradients_of_answers_that_the_model_is_sure_of_keep_their_direction(some_turns) -> None:
+    models, turns = confident(some_turns)
+    assert len(turns) >= 3
+    expected = gathered(models[torch.float64], turns)
+    for dtype, least in ((torch.float32, 1 - 1e-4), (torch.float16, 0.99)):
+        found = unit_rows(gathered(models[dtype], turns))
+        assert (found * unit_rows(expected)).sum(dim=1).min() > least
+
+
+def test_curvature_in_float16_is_that_of_float32(some_turns) -> None:
+    """The rows' own tokens, of which the model is sure: their gradients are below what float16 can hold."""
+    models, turns = confident(some_turns)
+    rows, shares = TurnSet.of(turns), []
+    for dtype in (torch.float16, torch.float64):
+        modules = {name: m for name, m in linear_modules(models[dtype]).items() if "down_proj" in name}
+        bases = kronecker_bases(models[dtype], rows, modules, None, max_tokens=4096)
+        shares.append(torch.stack([basis.left[:, -1].double() for basis in bases.values()]))  # the largest eigenvector
+    assert (shares[0] * shares[1]).sum(dim=1).abs().min() > 0.99
+
+
+def test_what_overflows_in_float16_is_run_again_with_a_smaller_scale(
+    some_turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = LoadedModel.wrap(tiny_model("llama", dtype=torch.float16), tiny_tokenizer())
+    turns, found = some_turns(3), []
+    modules = {name: m for name, m in linear_modules(loaded).items() if "down_proj" in name}
+    for peaks in ((1.0,), (2.0**40, 1.0)):
+        monkeypatch.setattr(per_example, "PEAKS", peaks)
+        monkeypatch.setattr(kronecker, "PEAKS", peaks)
+        bases = kronecker_bases(loaded, TurnSet.of(turns), modules, None, max_tokens=4096)
+        found.append((gathered(loaded, turns), *(basis.left for basis in bases.values())))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_an_adapter_whose_weights_are_not_found_is_refused(tmp_path: Path) -> None:

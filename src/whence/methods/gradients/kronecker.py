@@ -18,11 +18,19 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from whence.errors import NonFiniteError
 from whence.methods.base import TurnSet
 from whence.methods.gradients.parameters import Layout
-from whence.methods.gradients.per_example import Targets, gradient_dtype, padded_block, row_blocks
+from whence.methods.gradients.per_example import (
+    PEAKS,
+    Targets,
+    backward_scale,
+    gradient_dtype,
+    padded_block,
+    row_blocks,
+    token_nats,
+)
 
 if TYPE_CHECKING:
     from whence.model import LoadedModel
@@ -58,6 +66,7 @@ def kronecker_bases(
     targets: tokens sampled from the model in place of the rows' own; the loss is then a sum / sqrt(n) (fisher_scale).
     """
     factors: dict[str, tuple[Tensor, Tensor]] = {}
+    of_block: dict[str, tuple[Tensor, Tensor]] = {}
     real: list[Tensor] = [torch.empty(0)]
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -68,15 +77,16 @@ def kronecker_bases(
         return hook
 
     def add(name: str, a: Tensor, s: Tensor) -> None:
-        before = factors.get(name)
+        before = of_block.get(name)
         A, S = a.T @ a, s.T @ s
-        factors[name] = (A, S) if before is None else (before[0] + A, before[1] + S)
+        of_block[name] = (A, S) if before is None else (before[0] + A, before[1] + S)
 
     def leaf(_: nn.Module, __: object, output: Tensor) -> Tensor:
         """No parameter has a gradient, so the graph starts at the embedding."""
         return output.detach().requires_grad_(True)
 
     dtype = gradient_dtype(loaded)
+    peaks = PEAKS if loaded.dtype == torch.float16 else (None,)
     with ExitStack() as hooks, torch.enable_grad():
         hooks.callback(loaded.model.get_input_embeddings().register_forward_hook(leaf).remove)
         for name, module in modules.items():
@@ -87,11 +97,31 @@ def kronecker_bases(
             lengths = torch.tensor([len(rows.turns[i].input_ids) - 1 for i in block], device=ids.device)
             real[0] = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
             logits = _last_logits(loaded, ids, real[0].long(), wanted.shape[1]).to(dtype)
-            nats = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+            nats = token_nats(logits.flatten(0, 1), wanted.flatten())
             if targets is not None:
                 weight = weight.sqrt()
-            torch.autograd.backward((nats * weight.flatten()).sum())
+            weight = weight.flatten()
+            for peak in peaks:
+                of_block.clear()
+                scale = backward_scale(nats, weight, peak)
+                torch.autograd.backward((nats * weight).sum() * scale, retain_graph=peak != peaks[-1])
+                if all(S.isfinite().all() for _, S in of_block.values()):
+                    break
+            for name, (A, S) in of_block.items():
+                _check_finite(S, name)
+                S = S / scale.double().square()
+                before = factors.get(name)
+                factors[name] = (A, S) if before is None else (before[0] + A, before[1] + S)
     return {name: _basis(modules[name], *factors[name], dtype) for name in modules}
+
+
+def _check_finite(S: Tensor, name: str) -> None:
+    if not S.isfinite().all():
+        raise NonFiniteError(
+            f"The gradients of the outputs of {name.removesuffix('.weight')} hold NaN or infinity.",
+            "Every value of a gradient must be finite.",
+            "Try --dtype float32 or bfloat16; if it stays, the model's weights or a row are broken.",
+        )
 
 
 def _last_logits(loaded: LoadedModel, ids: Tensor, mask: Tensor, kept: int) -> Float[Tensor, "batch kept vocab"]:

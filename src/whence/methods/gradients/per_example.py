@@ -31,11 +31,18 @@ if TYPE_CHECKING:
 Targets = Callable[[int], Sequence[int]]
 """Response tokens of row i to take the loss of, in place of the row's own (EK-FAC samples them from the model)."""
 
-RowLoss = Callable[[dict[str, Tensor], Tensor, Tensor, Tensor], Tensor]
-"""(chosen parameters, ids, wanted, weight) -> the loss of one row."""
+RowLoss = Callable[[dict[str, Tensor], Tensor, Tensor, Tensor, float | None], tuple[Tensor, Tensor]]
+"""(chosen parameters, ids, wanted, weight, peak) -> scale * loss of one row, scale; see `backward_scale`."""
 
-RowGradients = Callable[[dict[str, Tensor], Tensor, Tensor, Tensor], dict[str, Tensor]]
-"""The same of many rows -> the gradient of each, by parameter."""
+RowGradients = Callable[[dict[str, Tensor], Tensor, Tensor, Tensor, float | None], tuple[dict[str, Tensor], Tensor]]
+"""The same of many rows -> the gradient of each times its scale, by parameter; the scales, [batch]."""
+
+PEAKS = (1024.0, 1.0, 2.0**-10)
+"""Largest error of a logit with which a backward pass in float16 starts: below it small gradients become 0, above it
+large ones infinite. The first with which all is finite is taken."""
+
+SMALLEST_ERROR = 2.0**-100
+"""Errors of logits below it are not scaled up further."""
 
 
 def gradient_dtype(loaded: LoadedModel) -> torch.dtype:
@@ -81,14 +88,33 @@ def per_example_gradients(
     others = {key: weights[key] for key in (values or {}) if key not in chosen}
     gradients_of = _over_rows(_row_loss(loaded.model, others))
     row_bytes = layout.size * dtype.itemsize
+    peaks = PEAKS if loaded.dtype == torch.float16 else (None,)
     with _ready_for_vmap(loaded.model, dtype):
         for rows in row_blocks(turns, bytes_per_row=row_bytes, block_bytes=block_bytes, max_tokens=max_tokens):
             block = padded_block(turns, rows, targets, loaded.pad_id, dtype)
             ids, wanted, weight = (part.to(device) for part in block)
-            found = gradients_of(chosen, ids, wanted, weight)
-            flat = torch.cat([found[key].reshape(len(rows), -1).to(dtype) for key in layout.names], dim=1)
+            flat = _flat_gradients(gradients_of, chosen, (ids, wanted, weight), peaks, layout, dtype)
             _check_finite(flat, rows, name)
             yield rows, flat
+
+
+def _flat_gradients(
+    gradients_of: RowGradients,
+    chosen: dict[str, Tensor],
+    block: tuple[Tensor, Tensor, Tensor],
+    peaks: Sequence[float | None],
+    layout: Layout,
+    dtype: torch.dtype,
+) -> Float[Tensor, "batch n_params"]:
+    """Flat gradients of a block's rows, each with the first of the peaks with which it is finite."""
+    found, scales = gradients_of(chosen, *block, peaks[0])
+    flat = torch.cat([found[key].reshape(len(scales), -1).to(dtype) for key in layout.names], dim=1)
+    if peaks[0] is not None:
+        flat /= scales[:, None]
+    if len(peaks) > 1 and (left := ~flat.isfinite().all(dim=1)).any():
+        ids, wanted, weight = (part[left] for part in block)
+        flat[left] = _flat_gradients(gradients_of, chosen, (ids, wanted, weight), peaks[1:], layout, dtype)
+    return flat
 
 
 def _over_rows(loss: RowLoss) -> RowGradients:
@@ -97,37 +123,47 @@ def _over_rows(loss: RowLoss) -> RowGradients:
     So it is with control flow that looks at the data (some expert routers), and with functions that bring a backward
     pass of their own (LoHa).
     """
-    mapped: RowGradients = vmap(grad(loss), in_dims=(None, 0, 0, 0))
     one_by_one = False
 
-    def gradients(chosen: dict[str, Tensor], ids: Tensor, wanted: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    def gradients(
+        chosen: dict[str, Tensor], ids: Tensor, wanted: Tensor, weight: Tensor, peak: float | None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         nonlocal one_by_one
+
+        def with_peak(chosen: dict[str, Tensor], ids: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+            return loss(chosen, ids, wanted, weight, peak)
+
         if not one_by_one:
+            mapped = vmap(grad(with_peak, has_aux=True), in_dims=(None, 0, 0, 0))
             try:
-                return mapped(chosen, ids, wanted, weight)
+                found, scales = mapped(chosen, ids, wanted, weight)
+                return found, scales
             except RuntimeError as error:
                 if "vmap" not in str(error):
                     raise
                 one_by_one = True
-        rows = [_row_gradient(loss, chosen, *row) for row in zip(ids, wanted, weight, strict=True)]
-        return {name: torch.stack([row[name] for row in rows]) for name in chosen}
+        rows = [_row_gradient(loss, chosen, *row, peak) for row in zip(ids, wanted, weight, strict=True)]
+        by_name = {name: torch.stack([found[name] for found, _ in rows]) for name in chosen}
+        return by_name, torch.stack([scale for _, scale in rows])
 
     return gradients
 
 
 def _row_gradient(
-    loss: RowLoss, chosen: dict[str, Tensor], ids: Tensor, wanted: Tensor, weight: Tensor
-) -> dict[str, Tensor]:
+    loss: RowLoss, chosen: dict[str, Tensor], ids: Tensor, wanted: Tensor, weight: Tensor, peak: float | None
+) -> tuple[dict[str, Tensor], Tensor]:
     """The gradient of one row by autograd; 0 for a parameter that the row does not use."""
     with torch.enable_grad():
         leaves = {name: value.detach().requires_grad_(True) for name, value in chosen.items()}
-        of_row = loss(leaves, ids, wanted, weight)
-        found = torch.autograd.grad(of_row, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, found, strict=True))
+        scaled, scale = loss(leaves, ids, wanted, weight, peak)
+        found = torch.autograd.grad(scaled, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, found, strict=True)), scale
 
 
 def _row_loss(model: PreTrainedModel, others: Mapping[str, Tensor]) -> RowLoss:
-    def loss(chosen: dict[str, Tensor], ids: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    def loss(
+        chosen: dict[str, Tensor], ids: Tensor, targets: Tensor, weight: Tensor, peak: float | None
+    ) -> tuple[Tensor, Tensor]:
         """ids: [seq]; targets, weight: [kept], for the last `kept` positions; weight 1/n where the loss counts."""
         n, device = len(ids), ids.device
         inputs = {
@@ -137,10 +173,32 @@ def _row_loss(model: PreTrainedModel, others: Mapping[str, Tensor]) -> RowLoss:
             "use_cache": False,
         }
         logits = functional_call(model, {**others, **chosen}, (), inputs).logits[0]
-        nats = F.cross_entropy(logits.to(weight.dtype), targets, reduction="none")
-        return (nats * weight).sum()
+        nats = token_nats(logits.to(weight.dtype), targets)
+        scale = backward_scale(nats, weight, peak)
+        return (nats * weight).sum() * scale, scale
 
     return loss
+
+
+def token_nats(logits: Float[Tensor, "n vocab"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """-log p of each target, with a gradient that keeps its digits where p is nearly 1.
+
+    The target is left out of the sum over the vocabulary (`whence.model.likelihood_of_logits` has why).
+    """
+    spoken = targets[:, None]
+    others = logits.scatter(1, spoken, -torch.inf).logsumexp(1)
+    return -F.logsigmoid(logits.gather(1, spoken)[:, 0] - others)
+
+
+def backward_scale(nats: Float[Tensor, " n"], weight: Float[Tensor, " n"], peak: float | None) -> Tensor:
+    """The power of two that brings the largest error of a logit, max_j weight[j] (1 - p[j]), to at most `peak`.
+
+    1 without a peak.
+    """
+    if peak is None:
+        return torch.ones_like(nats[0])
+    largest = (-torch.expm1(-nats.detach()) * weight).amax().clamp_min(SMALLEST_ERROR)
+    return peak / largest.log2().ceil().exp2()
 
 
 def padded_block(
