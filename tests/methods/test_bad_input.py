@@ -15,6 +15,7 @@ from whence.errors import InputError
 from whence.methods.base import SharedWork, TurnSet
 from whence.methods.gradients.checkpoints import OPTIMIZER, FolderCheckpoint, read_adam_state, run_checkpoints
 from whence.methods.registry import make_method, method_names
+from whence.methods.text_embedding import load_encoder, token_limit
 from whence.run_file import RunCheckpoint, RunFile, RunHashes, write_run_file
 
 
@@ -127,6 +128,30 @@ def test_text_embedding_needs_a_local_encoder_it_understands(problem, encoder: P
     (copy / "modules.json").write_text(json.dumps(parts), "utf-8")
     with pytest.raises(InputError, match="Dense"):
         make_method("text-embedding", problem.subject, encoder=str(copy)).fit(problem.train)
+
+
+def test_text_embedding_cuts_texts_at_what_the_encoder_can_read(problem, encoder: Path, tmp_path: Path) -> None:
+    """RoBERTa counts positions from behind that of its padding: 34 of them are 32 tokens with padding_idx 1."""
+    from transformers import RobertaConfig, RobertaModel
+
+    shutil.copytree(encoder, tmp_path / "roberta")
+    config = RobertaConfig(
+        vocab_size=400, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=34, pad_token_id=1,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(tmp_path / "roberta")
+    rows = TurnSet.of([replace(problem.train.turns[0], prompt="river " * 60, response="stone")])
+    folder = tmp_path / "roberta"
+    for allowed, limit in ((None, 32), (20, 20)):
+        (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": allowed}), "utf-8")
+        tokenizer, model, _ = load_encoder(folder)
+        assert token_limit(folder, tokenizer, model) == limit
+        method = make_method("text-embedding", problem.subject, encoder=str(folder))
+        method.fit(rows)
+        assert method.score(rows).item() == pytest.approx(1)
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": "many"}', "utf-8")
+    with pytest.raises(InputError, match="sentence_bert_config"):
+        make_method("text-embedding", problem.subject, encoder=str(folder)).fit(rows)
 
 
 def test_text_embedding_pools_as_the_folder_says(problem, encoder: Path, tmp_path: Path) -> None:

@@ -62,3 +62,11 @@ def test_a_head_that_does_more_than_we_know_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(model, "forward", doubled)
     with pytest.raises(ModelError, match="output head of LlamaForCausalLM does more"):
         find_blocks(model)
+
+
+def test_a_layer_that_takes_several_states_a_token_is_refused() -> None:
+    """As Gemma 3n's do: [altup, batch, seq, hidden]."""
+    blocks = find_blocks(tiny_model("llama"))
+    for state in (torch.zeros(2, 1, 3, 32), None):
+        with captured(blocks, [1]), pytest.raises(ModelError, match="LlamaDecoderLayer takes"):
+            blocks.layers[1](state)

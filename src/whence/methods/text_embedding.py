@@ -45,6 +45,7 @@ class TextEmbedding(Method):
                 "Give one with --text-encoder FOLDER.",
             )
         self._tokenizer, self._model, self._pooling = load_encoder(Path(self.encoder))
+        self._limit = token_limit(Path(self.encoder), self._tokenizer, self._model)
         self._train = self._embedded(train)
 
     def score(self, queries: TurnSet) -> Float[Tensor, "n_query n_train"]:
@@ -58,14 +59,13 @@ class TextEmbedding(Method):
     @torch.no_grad()
     def _embedded(self, rows: TurnSet) -> Float[Tensor, "n dim"]:
         texts = [f"{p}\n{r}".strip() for p, r in zip(rows.prompts, rows.responses, strict=True)]
-        limit = min(self._tokenizer.model_max_length, self._model.config.max_position_embeddings)
         found = []
         for start in range(0, len(texts), self.batch_size):
             batch = self._tokenizer(
                 texts[start : start + self.batch_size],
                 padding=True,
                 truncation=True,
-                max_length=limit,
+                max_length=self._limit,
                 return_tensors="pt",
             )
             hidden = self._model(**batch).last_hidden_state.float()
@@ -85,7 +85,7 @@ def load_encoder(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel
     """Tokenizer, encoder and pooling from a local folder. Raises InputError; nothing is fetched from anywhere."""
     from transformers import AutoModel, AutoTokenizer
 
-    inside = folder / "0_Transformer" if (folder / "0_Transformer").is_dir() else folder
+    inside = _transformer_folder(folder)
     if not (inside / "config.json").exists():
         raise InputError(
             f"There is no encoder at {folder} (no config.json).",
@@ -105,6 +105,36 @@ def load_encoder(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer, model.eval(), pooling
+
+
+def token_limit(folder: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
+    """Most tokens of a text that the encoder reads: what its positions, its tokenizer and sentence-transformers allow.
+
+    Raises InputError for a sentence_bert_config.json without a usable max_seq_length.
+    """
+    limits = [int(tokenizer.model_max_length)]
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None:
+        # RoBERTa and its like count positions from behind that of their padding.
+        table = next((m for name, m in model.named_modules() if name.endswith("position_embeddings")), None)
+        padding = getattr(table, "padding_idx", None)
+        limits.append(positions if padding is None else positions - padding - 1)
+    file = _transformer_folder(folder) / "sentence_bert_config.json"
+    if file.exists():
+        try:
+            own = json.loads(file.read_text("utf-8")).get("max_seq_length")
+            limits += [] if own is None else [int(own)]
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{file} cannot be read: {error}.",
+                "Expected a JSON object with max_seq_length, a number of tokens.",
+                "Save the encoder again with sentence-transformers.",
+            ) from error
+    return min(limits)
+
+
+def _transformer_folder(folder: Path) -> Path:
+    return folder / "0_Transformer" if (folder / "0_Transformer").is_dir() else folder
 
 
 def _pooling(folder: Path) -> Pooling:

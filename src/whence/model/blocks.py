@@ -21,6 +21,8 @@ from whence.model.placement import run_device, stored_weight
 HEAD_PROBE_TOKENS = 6
 HEAD_TOLERANCE = 1e-3
 """Relative; the head is the same arithmetic on the same numbers, so only the order of additions differs."""
+STATE_DIMS = 3
+"""A hidden state is [batch, seq, hidden]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +185,17 @@ def captured(
 
     With `leaf`, the lowest of them is cut from what came before and made a leaf, so that a graph is built above it and
     nowhere else. H(n_layers) is what the decoder returns; it needs no hook and is not stored.
+
+    Raises ModelError in the forward pass for a layer whose input is no [batch, seq, hidden].
     """
     seen: dict[int, Tensor] = {}
     inner = sorted(layer for layer in set(layers) if layer < len(blocks.layers))
 
     def hook_for(layer: int) -> Callable[..., object]:
         def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, object]) -> object:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            assert isinstance(hidden, Tensor)
+            hidden = args[0] if args else kwargs.get("hidden_states")
+            if not isinstance(hidden, Tensor) or hidden.dim() != STATE_DIMS:
+                raise _unread(module, hidden)
             if leaf and layer == inner[0]:
                 hidden = hidden.detach().requires_grad_(True)
                 if args:
@@ -208,3 +213,12 @@ def captured(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _unread(layer: nn.Module, state: object) -> ModelError:
+    found = f"a tensor of shape {tuple(state.shape)}" if isinstance(state, Tensor) else f"{type(state).__name__}"
+    return ModelError(
+        f"The states between the layers of this model cannot be read: {type(layer).__name__} takes {found}.",
+        "Expected one hidden state a token, [batch, seq, hidden]; Gemma 3n, for one, carries several.",
+        "Use another model, or a method that reads no inner layer, such as tracin.",
+    )
