@@ -228,6 +228,18 @@ def test_what_overflows_in_float16_is_run_again_with_a_smaller_scale(
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+def test_rows_of_a_model_with_two_rotations_are_rotated_as_alone(some_turns) -> None:
+    """Longer rows than `original_max_position_embeddings` have rotations of their own."""
+    rope = {
+        "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [1.0, 2.0, 4.0, 8.0],
+        "original_max_position_embeddings": 6, "factor": 16.0,
+    }  # fmt: skip
+    loaded = wrapped("llama", rope_parameters=rope)
+    turns = [replace(some_turns(1)[0], input_ids=tuple(range(10, 10 + n)), response_start=2) for n in (4, 6, 7, 8)]
+    expected = plain.flat(plain.gradient_rows(loaded, turns, choose_parameters(loaded, "all").names))
+    assert worst(gathered(loaded, turns), expected) < RTOL_FLOAT32_PARTS
+
+
 def test_an_adapter_whose_weights_are_not_found_is_refused(tmp_path: Path) -> None:
     loaded = LoadedModel.wrap(make_adapter(tmp_path, tmp_path / "adapter", "LOKR"), tiny_tokenizer())
     for module in loaded.model.modules():

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from whence.model.placement import SHARE, DeviceMap, Placement, as_placement, parse_limits
     from whence.model.places import is_adapter
     from whence.model.prefixes import last_states, shares_prefixes
+    from whence.model.rope import batches_alike, depends_on_length
     from whence.model.shape import ModelShape, is_config_only, model_shape
     from whence.model.spellings import SameWords, same_words
 
@@ -62,11 +63,13 @@ __all__ = [
     "TokenShift",
     "TurnGroup",
     "as_placement",
+    "batches_alike",
     "before_tuning",
     "bfloat16_speedup",
     "captured",
     "check_base",
     "choose_layer_from",
+    "depends_on_length",
     "dtype_note",
     "early_note",
     "fingerprint",
@@ -135,6 +138,7 @@ __getattr__, __dir__ = attach(
         "placement": ["SHARE", "DeviceMap", "Placement", "as_placement", "parse_limits"],
         "places": ["is_adapter"],
         "prefixes": ["last_states", "shares_prefixes"],
+        "rope": ["batches_alike", "depends_on_length"],
         "shape": ["ModelShape", "is_config_only", "model_shape"],
         "spellings": ["SameWords", "same_words"],
     },

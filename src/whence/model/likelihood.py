@@ -9,6 +9,7 @@ p is the fine-tuned model, p_base the one before it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from whence.errors import NonFiniteError
 from whence.model.before import before_tuning
 from whence.model.padding import laid_out
 from whence.model.prefixes import last_states
+from whence.model.rope import batches_alike, depends_on_length
 
 if TYPE_CHECKING:
     from whence.model.loading import LoadedModel
@@ -139,8 +141,9 @@ def shift_between(after: TokenLikelihood, before: TokenLikelihood) -> TokenShift
 def likelihoods(loaded: LoadedModel, turns: Sequence[EncodedTurn], *, max_tokens: int = 2048) -> list[TokenLikelihood]:
     """Of each response token of each turn, on the CPU. Raises NonFiniteError, naming turns by number."""
     found: list[TokenLikelihood] = [TokenLikelihood(torch.empty(0), torch.empty(0))] * len(turns)
-    for indices in length_batches(turns, max_tokens=max_tokens):
-        batch = laid_out([turns[i] for i in indices], loaded.pad_id, loaded.device)
+    whole = depends_on_length(loaded.text_config)
+    for indices in batches_alike(loaded, turns, partial(length_batches, max_tokens=max_tokens)):
+        batch = laid_out([turns[i] for i in indices], loaded.pad_id, loaded.device, whole=whole)
         sides = head_likelihood(loaded, batch.predicting(last_states(loaded, batch)), batch.targets)
         by_turn = zip(*(batch.by_turn(side.cpu()) for side in sides), strict=True)
         for i, values in zip(indices, by_turn, strict=True):

@@ -16,7 +16,7 @@ from whence.data import EncodedTurn
 class Layout:
     """A batch of turns for one forward pass, and where in it response tokens are predicted.
 
-    ids:        [batch, width] token ids; the last response token predicts nothing and is not run
+    ids:        [batch, width] token ids; the last response token predicts nothing, and is run only if `whole`
     row:        [n] which turn each predicting position belongs to, ascending; n is all response tokens of the batch
     position:   [n] its column; ascending within a turn, from the last prompt token t on
     targets:    [n] the response token that it predicts
@@ -45,9 +45,10 @@ class Layout:
         return torch.split(values, self.n_response.tolist())
 
 
-def laid_out(turns: Sequence[EncodedTurn], pad_id: int, device: torch.device) -> Layout:
-    """The turns' ids without their last token, padded on the right to the longest."""
-    ids = torch.full((len(turns), max(len(turn.input_ids) for turn in turns) - 1), pad_id, dtype=torch.long)
+def laid_out(turns: Sequence[EncodedTurn], pad_id: int, device: torch.device, *, whole: bool = False) -> Layout:
+    """The turns' ids without their last token, or whole, padded on the right to the longest."""
+    longest = max(len(turn.input_ids) for turn in turns)
+    ids = torch.full((len(turns), longest if whole else longest - 1), pad_id, dtype=torch.long)
     targets: list[int] = []
     for i, turn in enumerate(turns):
         ids[i, : len(turn.input_ids) - 1] = torch.tensor(turn.input_ids[:-1], dtype=torch.long)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from whence.model.padding import Layout
 from whence.model.placement import is_offloaded
+from whence.model.rope import depends_on_length
 
 if TYPE_CHECKING:
     from whence.model.loading import LoadedModel
@@ -28,8 +29,6 @@ PROBE_TOLERANCE = 1e-3
 """Relative; both ways are the same arithmetic, so only the order of additions differs."""
 SAVED_TOKENS = 64
 """Fewest tokens that running a common beginning apart must save: a pass of its own reads all weights once more."""
-LENGTH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
-"""Rotations that differ with the length of the whole text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,6 @@ def _may_share(loaded: LoadedModel) -> bool:
     from transformers.cache_utils import DynamicLayer
 
     config = loaded.text_config
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     layers = _new_cache(loaded).layers  # type: ignore[attr-defined]
     return (
         # Keys and values of a model on several devices lie where their layers are.
@@ -156,7 +154,7 @@ def _may_share(loaded: LoadedModel) -> bool:
         and not is_offloaded(loaded.model)
         and loaded.blocks.takes_position_ids
         and not getattr(config, "alibi", False)
-        and rope.get("rope_type", "default") not in LENGTH_DEPENDENT_ROPE
+        and not depends_on_length(config)
         and not getattr(config, "is_encoder_decoder", False)
         and all(type(layer) is DynamicLayer for layer in layers)
         and len(layers) == loaded.n_layers

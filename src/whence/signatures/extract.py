@@ -12,6 +12,7 @@ The values are those of full passes over one example at a time (tests/oracles.py
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,10 +21,19 @@ from torch import Tensor
 
 from whence.data import EncodedTurn, batches, length_batches
 from whence.errors import ModelError
-from whence.model import Layout, LoadedModel, TokenLikelihood, before_tuning, head_likelihood, laid_out
+from whence.model import (
+    Layout,
+    LoadedModel,
+    TokenLikelihood,
+    batches_alike,
+    before_tuning,
+    depends_on_length,
+    head_likelihood,
+    laid_out,
+)
 from whence.signatures.assemble import Read, assembled, check_finite, in_order
 from whence.signatures.head import ErrorHead
-from whence.signatures.passes import plain, with_graph
+from whence.signatures.passes import masks_to_nan, plain, splits_prompts, with_graph
 from whence.signatures.types import NEEDS_BASE, VECTORS, Extracted, Place
 
 
@@ -95,8 +105,9 @@ class Extractor:
         wanted = Wanted(token_errors or token_gradients, token_gradients)
         done: list[tuple[list[int], Extracted]] = []
         # The pass with a graph pads prompts and responses apart.
-        laid = batches if self._gradient_layers(wanted) else length_batches
-        for indices in laid(turns, max_tokens=self.max_tokens):
+        apart = bool(self._gradient_layers(wanted)) and splits_prompts(self.loaded)
+        laid = partial(batches if apart else length_batches, max_tokens=self.max_tokens)
+        for indices in batches_alike(self.loaded, turns, laid):
             for equal in self._without_masked_rows(turns, indices, wanted):
                 done.extend(self._within_memory(turns, equal, wanted, loss_weights))
         result = in_order(done, len(turns))
@@ -109,13 +120,8 @@ class Extractor:
         return [layer for layer in asked if layer < self.loaded.n_layers]
 
     def _without_masked_rows(self, turns: Sequence[EncodedTurn], indices: list[int], wanted: Wanted) -> list[list[int]]:
-        """The batch, split by prompt length where the model cannot bear a prompt padded on the left.
-
-        transformers' eager attention takes its softmax in float32, where float64's mask value is minus infinity: a
-        padding position that may look at nothing becomes NaN, and spreads. Only float64 with eager attention is so.
-        """
-        eager = getattr(self.loaded.text_config, "_attn_implementation", None) == "eager"
-        if not (eager and self.loaded.dtype == torch.float64 and self._gradient_layers(wanted)):
+        """The batch, split by prompt length where the model cannot bear a prompt padded on the left."""
+        if not (masks_to_nan(self.loaded) and self._gradient_layers(wanted)):
             return [indices]
         lengths = sorted({turns[i].n_prompt for i in indices})
         return [[i for i in indices if turns[i].n_prompt == length] for length in lengths]
@@ -152,7 +158,8 @@ class Extractor:
         ]
 
     def _run(self, turns: Sequence[EncodedTurn], wanted: Wanted, loss_weights: Sequence[Tensor] | None) -> Extracted:
-        layout = laid_out(turns, self.loaded.pad_id, self.loaded.device)
+        whole = depends_on_length(self.loaded.text_config)
+        layout = laid_out(turns, self.loaded.pad_id, self.loaded.device, whole=whole)
         # [n]: the weights of all turns one behind the other, as the layout has their predicting positions.
         weights = None if loss_weights is None else torch.cat(list(loss_weights)).to(self.loaded.device)
         # The base is read first and alone: with an adapter it is the same model, which is then turned on again.
@@ -166,7 +173,9 @@ class Extractor:
         """What is read of the fine-tuned model. n: the predicting positions of the batch, turn by turn."""
         inner, last = self._gradient_layers(wanted), self.loaded.n_layers
         states = (
-            with_graph(self.loaded, turns, self.layers, inner) if inner else plain(self.loaded, layout, self.layers)
+            with_graph(self.loaded, turns, layout, self.layers, inner)
+            if inner
+            else plain(self.loaded, layout, self.layers)
         )
         # A gradient at an inner layer needs those of all positions at the last; g at the last layer its own alone.
         at = torch.full_like(layout.row, bool(inner) or wanted.gradients, dtype=torch.bool)

@@ -6,21 +6,33 @@ gradient at t only on positions from t on, so
 
 1. the prompt before t runs without a graph and leaves only its keys and values,
 2. the positions from t on run on top of that cache, without a graph up to layer l, with one above it.
+
+A model that keeps something else of a prompt (a recurrent state), or that is rotated by the length of the whole text,
+runs its turns whole in place of that (`splits_prompts`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from whence.data import EncodedTurn
-from whence.model import Layout, LoadedModel, captured, last_states, wide
+from whence.model import Layout, LoadedModel, captured, depends_on_length, laid_out, last_states, wide
 from whence.signatures.head import FLOAT16_SCALE
 from whence.signatures.padding import PaddedBatch, padded, tail_positions
+
+PROBE_PROMPT, PROBE_RESPONSE = 5, 3
+PROBE_TOLERANCE = 1e-3
+"""Relative; both ways are the same arithmetic, so only the order of additions differs."""
+
+Run = tuple[Callable[[], Tensor], Bool[Tensor, "batch seq"]]
+"""A pass that gives last hidden states [batch, seq, hidden], and which of its positions predict a response token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +75,93 @@ def plain(model: LoadedModel, layout: Layout, layers: Sequence[int]) -> States:
 
 
 def with_graph(
-    model: LoadedModel, turns: Sequence[EncodedTurn], layers: Sequence[int], gradient_layers: Sequence[int]
+    model: LoadedModel,
+    turns: Sequence[EncodedTurn],
+    layout: Layout,
+    layers: Sequence[int],
+    gradient_layers: Sequence[int],
 ) -> States:
     """The same, with a graph above the lowest of the gradient layers, over the positions from t on."""
-    batch = padded(turns, model.pad_id, model.device)
-    cache = _prefix(batch, model)
+    run, real = _behind_prompts(model, turns) if splits_prompts(model) else _whole(model, layout)
     inner = [layer for layer in layers if layer < model.n_layers]
-    mask = torch.cat([batch.prefix_mask, batch.tail_mask], 1)
     with (
         torch.enable_grad(),
         captured(model.blocks, gradient_layers) as graph,
         captured(model.blocks, inner, leaf=False) as seen,
     ):
-        last = _decode(batch.tail, mask, tail_positions(batch), cache, model)
-    real = batch.tail_mask.bool()  # [batch, seq]; picks the n positions in the layout's order
+        last = run()
     states = {**seen, model.n_layers: last}
     read = {layer: _picked(states[layer].detach(), real) for layer in layers}
     return States(read, _picked(last.detach(), real), (last, graph, real))
+
+
+def _behind_prompts(model: LoadedModel, turns: Sequence[EncodedTurn]) -> Run:
+    """The positions from t on, on top of the prompts before it, which are run here."""
+    batch = padded(turns, model.pad_id, model.device)
+    cache = _prefix(batch, model)
+    mask = torch.cat([batch.prefix_mask, batch.tail_mask], 1)
+    return partial(_decode, batch.tail, mask, tail_positions(batch), cache, model), batch.tail_mask.bool()
+
+
+def _whole(model: LoadedModel, layout: Layout) -> Run:
+    real = torch.zeros_like(layout.ids, dtype=torch.bool)
+    real[layout.row, layout.position] = True
+
+    def run() -> Tensor:
+        hidden: Tensor = model.blocks.decoder(input_ids=layout.ids.to(model.device), use_cache=False).last_hidden_state
+        return hidden
+
+    return run, real
+
+
+def splits_prompts(model: LoadedModel) -> bool:
+    """Whether a prompt's keys and values are all that is needed of it; found out once by trying it on a few tokens."""
+    decoder = model.blocks.decoder
+    if decoder not in _SPLITS:
+        _SPLITS[decoder] = _keeps_keys(model) and _agrees(model)
+    return _SPLITS[decoder]
+
+
+_SPLITS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _keeps_keys(model: LoadedModel) -> bool:
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    layers = DynamicCache(config=model.text_config).layers
+    return not depends_on_length(model.text_config) and all(
+        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers
+    )
+
+
+@torch.no_grad()
+def _agrees(model: LoadedModel) -> bool:
+    """Whether turns behind their prompts have the states of whole turns."""
+    # Prompts of unlike lengths, but for models that cannot bear padding on the left (`Extractor`).
+    lengths = (PROBE_PROMPT, PROBE_PROMPT) if masks_to_nan(model) else (PROBE_PROMPT, PROBE_PROMPT - 1)
+    turns = []
+    for length in lengths:
+        ids = tuple(i % model.vocab_size for i in range(length + PROBE_RESPONSE))
+        turns.append(EncodedTurn(0, ids, length, "", (), "", ""))
+    whole, where = _whole(model, laid_out(turns, model.pad_id, model.device))
+    expected = _picked(whole(), where)
+    try:
+        run, real = _behind_prompts(model, turns)
+        found = _picked(run(), real)
+    except (RuntimeError, ValueError, TypeError, IndexError):  # a cache of another kind, in the model's own code
+        return False
+    gap, size = (found - expected).abs().max().item(), expected.abs().max().item()
+    return gap <= max(PROBE_TOLERANCE, 8 * torch.finfo(expected.dtype).eps) * size
+
+
+def masks_to_nan(model: LoadedModel) -> bool:
+    """Whether a padding position on the left becomes NaN, and spreads: only in float64 with eager attention.
+
+    transformers' eager attention takes its softmax in float32, where float64's mask value is minus infinity.
+    """
+    eager = getattr(model.text_config, "_attn_implementation", None) == "eager"
+    return eager and model.dtype == torch.float64
 
 
 def _picked(states: Float[Tensor, "batch seq hidden"], real: Bool[Tensor, "batch seq"]) -> Float[Tensor, "n hidden"]:
@@ -111,4 +193,4 @@ def _decode(
     return hidden
 
 
-__all__ = ["States", "plain", "with_graph"]
+__all__ = ["States", "masks_to_nan", "plain", "splits_prompts", "with_graph"]

@@ -10,15 +10,17 @@ Source: George et al. 2018 (arXiv 1806.03884); for language models Grosse et al.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from whence.data import EncodedTurn
 from whence.errors import NonFiniteError
 from whence.methods.base import TurnSet
 from whence.methods.gradients.parameters import Layout
@@ -31,6 +33,7 @@ from whence.methods.gradients.per_example import (
     row_blocks,
     token_nats,
 )
+from whence.model import batches_alike
 
 if TYPE_CHECKING:
     from whence.model import LoadedModel
@@ -91,8 +94,8 @@ def kronecker_bases(
         hooks.callback(loaded.model.get_input_embeddings().register_forward_hook(leaf).remove)
         for name, module in modules.items():
             hooks.callback(module.register_forward_hook(watch(name)).remove)
-        for block in row_blocks(rows.turns, bytes_per_row=1, block_bytes=64, max_tokens=max_tokens):
-            padded = padded_block(rows.turns, block, targets, loaded.pad_id, dtype)
+        for block in batches_alike(loaded, rows.turns, _blocks_of(max_tokens)):
+            padded = padded_block(loaded, rows.turns, block, targets)
             ids, wanted, weight = (part.to(loaded.device) for part in padded)
             lengths = torch.tensor([len(rows.turns[i].input_ids) - 1 for i in block], device=ids.device)
             real[0] = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
@@ -122,6 +125,11 @@ def _check_finite(S: Tensor, name: str) -> None:
             "Every value of a gradient must be finite.",
             "Try --dtype float32 or bfloat16; if it stays, the model's weights or a row are broken.",
         )
+
+
+def _blocks_of(max_tokens: int) -> Callable[[Sequence[EncodedTurn]], Iterator[list[int]]]:
+    """At most 64 rows a block."""
+    return partial(row_blocks, bytes_per_row=1, block_bytes=64, max_tokens=max_tokens)
 
 
 def _last_logits(loaded: LoadedModel, ids: Tensor, mask: Tensor, kept: int) -> Float[Tensor, "batch kept vocab"]:
@@ -171,8 +179,8 @@ def sampled_targets(loaded: LoadedModel, rows: TurnSet, *, seed: int, max_tokens
     Row i draws from a generator of its own, so the sample does not depend on how rows are batched.
     """
     found: list[list[int]] = [[] for _ in rows.turns]
-    for block in row_blocks(rows.turns, bytes_per_row=1, block_bytes=64, max_tokens=max_tokens):
-        ids, wanted, weight = padded_block(rows.turns, block, None, loaded.pad_id, gradient_dtype(loaded))
+    for block in batches_alike(loaded, rows.turns, _blocks_of(max_tokens)):
+        ids, wanted, weight = padded_block(loaded, rows.turns, block, None)
         ids = ids.to(loaded.device)
         logits = _last_logits(loaded, ids, torch.ones_like(ids), wanted.shape[1])
         chances = logits.double().softmax(dim=-1).cpu()

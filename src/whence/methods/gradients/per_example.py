@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from whence.data import EncodedTurn
 from whence.errors import ModelError, NonFiniteError
 from whence.methods.gradients.parameters import Layout
+from whence.model import batches_alike, depends_on_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -90,8 +92,9 @@ def per_example_gradients(
     row_bytes = layout.size * dtype.itemsize
     peaks = PEAKS if loaded.dtype == torch.float16 else (None,)
     with _ready_for_vmap(loaded.model, dtype):
-        for rows in row_blocks(turns, bytes_per_row=row_bytes, block_bytes=block_bytes, max_tokens=max_tokens):
-            block = padded_block(turns, rows, targets, loaded.pad_id, dtype)
+        blocks = partial(row_blocks, bytes_per_row=row_bytes, block_bytes=block_bytes, max_tokens=max_tokens)
+        for rows in batches_alike(loaded, turns, blocks):
+            block = padded_block(loaded, turns, rows, targets)
             ids, wanted, weight = (part.to(device) for part in block)
             flat = _flat_gradients(gradients_of, chosen, (ids, wanted, weight), peaks, layout, dtype)
             _check_finite(flat, rows, name)
@@ -120,8 +123,8 @@ def _flat_gradients(
 def _over_rows(loss: RowLoss) -> RowGradients:
     """All rows at once; or, where torch.func cannot go through the model, row by row with a plain backward pass.
 
-    So it is with control flow that looks at the data (some expert routers), and with functions that bring a backward
-    pass of their own (LoHa).
+    So it is with control flow that looks at the data (some expert routers), with functions that bring a backward pass
+    of their own (LoHa), and with buffers that a pass changes (longrope).
     """
     one_by_one = False
 
@@ -139,7 +142,7 @@ def _over_rows(loss: RowLoss) -> RowGradients:
                 found, scales = mapped(chosen, ids, wanted, weight)
                 return found, scales
             except RuntimeError as error:
-                if "vmap" not in str(error):
+                if not any(word in str(error) for word in ("vmap", "transform")):
                     raise
                 one_by_one = True
         rows = [_row_gradient(loss, chosen, *row, peak) for row in zip(ids, wanted, weight, strict=True)]
@@ -202,14 +205,16 @@ def backward_scale(nats: Float[Tensor, " n"], weight: Float[Tensor, " n"], peak:
 
 
 def padded_block(
-    turns: Sequence[EncodedTurn], rows: Sequence[int], targets: Targets | None, pad_id: int, dtype: torch.dtype
+    loaded: LoadedModel, turns: Sequence[EncodedTurn], rows: Sequence[int], targets: Targets | None
 ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch kept"], Float[Tensor, "batch kept"]]:
     """(ids, wanted, weight) of some rows, padded on the right, without their last token, which predicts nothing.
 
     `wanted[b, j]` is what position `seq - kept + j` should predict, and weight is 1/n there, else 0. The positions that
     are kept are those from the first one of any row that predicts a response token.
     """
-    width = max(len(turns[i].input_ids) for i in rows) - 1
+    pad_id, dtype = loaded.pad_id, gradient_dtype(loaded)
+    # As long as the rows are where that decides how they are rotated.
+    width = max(len(turns[i].input_ids) for i in rows) - (not depends_on_length(loaded.text_config))
     first = min(turns[i].t for i in rows)
     ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
     wanted = torch.full((len(rows), width - first), pad_id, dtype=torch.long)

@@ -17,7 +17,7 @@ from whence.data import EncodedTurn
 from whence.errors import InputError
 from whence.model import LoadedModel, captured
 from whence.scoring import to_block
-from whence.signatures import Extractor, Signatures
+from whence.signatures import Extractor, Signatures, splits_prompts
 from whence.trace.explain.prompt_attribution.comparison import Comparison, ResponseWeights, Score, WordTokens
 
 IG_STEPS = 16
@@ -94,6 +94,12 @@ class PrefixGradients:
         weights: ResponseWeights,
     ) -> list[list[float]]:
         _check_differentiable(comparison)
+        if not splits_prompts(comparison.loaded):
+            raise InputError(
+                f"{comparison.loaded.settings.model} does not keep its prompts as keys and values alone.",
+                "This prompt method reads what the response draws from them.",
+                "Choose occlusion as the prompt method.",
+            )
         found = []
         for turn, tokens in zip(turns, words, strict=True):
             per_token = _read_from_prefix(comparison, turn, score, _gradient_half(comparison, turn))
