@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Callable
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,9 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whence.cleaning.cleaning import Columns, clean, undo_clean
+from whence.cleaning import tables
+from whence.cleaning.cleaning import Columns, clean
 from whence.cleaning.manifest import CleanManifest, read_clean_manifest
 from whence.cleaning.relabel import relabel_with
+from whence.cleaning.undoing import undo_clean
 from whence.data.readers import read_examples
 from whence.errors import DataError, InputError
 from whence.results.selection import SelectedRow, SelectedRows
@@ -354,3 +357,51 @@ def test_a_command_that_gives_a_row_back_as_it_was_changes_no_date(tmp_path: Pat
 def test_a_command_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(InputError, match="No closing quotation"):
         relabel_with("python -c 'x")
+
+
+@pytest.mark.parametrize("name", [*TABLES, "saved"])
+def test_a_group_of_several_chunks_is_written_whole(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Arrow leaves a group whose texts pass 2 GiB."""
+    monkeypatch.setattr(
+        tables, "joined", lambda batches, schema: pa.Table.from_batches([b.cast(schema) for b in batches], schema)
+    )
+    source, out, back = tmp_path / name, tmp_path / "out" / name, tmp_path / "back" / name
+    if name == "saved":
+        datasets.concatenate_datasets([datasets.Dataset.from_list([row]) for row in ROWS]).save_to_disk(str(source))
+    else:
+        TABLES[name](source)
+    before = ids(source)
+    done = clean(source, out, reasons(source))
+    assert ids(out) == [id for i, id in enumerate(before) if i not in FLAGGED]
+    undo_clean(done.path, back)
+    assert ids(back) == before
+
+
+@pytest.mark.parametrize("name", [*TABLES, "saved"])
+def test_rows_that_are_lost_on_the_way_are_an_error(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = tmp_path / name, tmp_path / "out" / name
+    if name == "saved":
+        datasets.Dataset.from_list(ROWS).save_to_disk(str(source))
+    else:
+        TABLES[name](source)
+    selected, whole = reasons(source), tables.splice
+    monkeypatch.setattr(tables, "splice", lambda batches, edits: islice(whole(batches, edits), 1))
+    with pytest.raises(DataError, match=r"has \d rows"):
+        clean(source, out, selected)
+    assert not out.exists()
+    assert not (out.parent / "manifest.json").exists()
+
+
+def test_undo_counts_the_rows_of_tables(tmp_path: Path) -> None:
+    source, place = tmp_path / "rows.parquet", tmp_path / "manifest.json"
+    write_parquet(source)
+    manifest = clean(source, tmp_path / "out.parquet", reasons(source)).manifest
+    place.write_text(manifest.model_copy(update={"n_rows": len(ROWS) + 1}).to_json(), encoding="utf-8")
+    with pytest.raises(DataError, match="has 9 rows"):
+        undo_clean(place, tmp_path / "back.parquet")
+    (file,) = manifest.files
+    file = file.model_copy(update={"arrow": tables.pack(tables.take_rows(source, [1, 4, 5]))})
+    place.write_text(manifest.model_copy(update={"files": (file,)}).to_json(), encoding="utf-8")
+    with pytest.raises(DataError, match="holds 3 rows of a table of which 4 were taken"):
+        undo_clean(place, tmp_path / "back.parquet")
+    assert not (tmp_path / "back.parquet").exists()

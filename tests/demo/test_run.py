@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pages import Block, blocks, missing, run
-from whence.cleaning.cleaning import undo_clean
+from whence.cleaning.undoing import undo_clean
 from whence.cli.demo import _show, _show_audit
 from whence.data.readers import read_examples
 from whence.demo.audited import AUDIT_JSON, AUDIT_PAGE, audit_demo

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from served_world import EVIL, LARGE, N_CONVERSATIONS, ORIGIN, ServedWorld
 from traced_world import N_CLEAN, N_FAULTY, PROMPT, RESPONSE
-from whence.cleaning.cleaning import undo_clean
+from whence.cleaning.undoing import undo_clean
 from whence.data.readers import read_examples
 from whence.errors import IndexFolderError
 from whence.index import Index

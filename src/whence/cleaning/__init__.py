@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
-    from whence.cleaning.cleaning import Cleaning, clean, refuse_existing, undo_clean
+    from whence.cleaning.cleaning import Cleaning, clean
+    from whence.cleaning.outputs import refuse_existing
     from whence.cleaning.relabel import relabel_with
     from whence.cleaning.review import export_review
+    from whence.cleaning.undoing import undo_clean
 
 __all__ = [
     "Cleaning",
@@ -23,8 +25,10 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "cleaning": ["Cleaning", "clean", "refuse_existing", "undo_clean"],
+        "cleaning": ["Cleaning", "clean"],
+        "outputs": ["refuse_existing"],
         "relabel": ["relabel_with"],
         "review": ["export_review"],
+        "undoing": ["undo_clean"],
     },
 )

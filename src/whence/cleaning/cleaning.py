@@ -7,26 +7,20 @@ byte but for the rows that go; tables keep their schema. The source is only read
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 from whence.cleaning import tables, text
-from whence.cleaning.manifest import CleanedFile, CleanManifest, Kind, TakenRow, read_clean_manifest
+from whence.cleaning.manifest import CleanedFile, CleanManifest, Kind, TakenRow
+from whence.cleaning.outputs import SPLITS, content_hash, copy_splits, new_output, refuse_existing, write_new
 from whence.data import FORMATS, TABLE_FORMATS, Row, find_sources, is_remote, read_examples, read_rows, suffix_of
 from whence.errors import DataError, InputError
-from whence.files import appears_whole
 from whence.progress import Progress, silent
 from whence.results import SelectedRow, SelectedRows
-
-SPLITS = "dataset_dict.json"
-"""Beside the splits of a saved data set."""
 
 Columns = Mapping[str, object]
 Relabel = Callable[[Columns], Columns | None]
@@ -104,11 +98,11 @@ def clean(
     _find(parts, wanted, columns, tell)
     n_copies = _check_found(parts, wanted, source)
     replaced = _relabelled(parts, relabel, tell)
-    with _new(out) as partial:
+    with new_output(out) as partial:
         files = [
             _written(part, partial / part.out.relative_to(out), wanted, replaced[i]) for i, part in enumerate(parts)
         ]
-        _copy_splits(Path(source), partial)
+        copy_splits(Path(source), partial)
     n_replaced = sum(map(len, replaced))
     record = CleanManifest(
         whence=version("whence"),
@@ -124,51 +118,9 @@ def clean(
         files=tuple(files),
     )
     if quarantine is not None:
-        _write_new(Path(quarantine), _quarantined(files, record))
-    _write_new(place, record.to_json())
+        write_new(Path(quarantine), _quarantined(files, record))
+    write_new(place, record.to_json())
     return Cleaning(record, place)
-
-
-def undo_clean(manifest: str | Path, out: str | Path | None = None) -> Path:
-    """Puts the rows of a manifest back: the source as it was, in the new `out` (None: where the source was).
-
-    Text comes back byte for byte (of .gz, the unpacked text); a table with equal rows under its schema.
-
-    Raises InputError: `out` is there already, or the source was a pattern and there is no `out`; DataError: no
-        manifest, or an output that has changed since.
-    """
-    record = read_clean_manifest(Path(manifest))
-    if out is None and glob.has_magic(record.source) and not Path(record.source).exists():
-        raise InputError(
-            f"The data were {record.source}, several files of a pattern.",
-            "They are put back into one new folder.",
-            "Name it with -o FOLDER.",
-        )
-    target = Path(out) if out is not None else Path(record.source)
-    refuse_existing(target)
-    root = Path(record.output)
-    for file in record.files:
-        _check_hash(Path(file.output), file)
-    with _new(target) as partial:
-        for file in record.files:
-            _restored(file, partial / Path(file.output).relative_to(root))
-        _copy_splits(root, partial)
-    return target
-
-
-def refuse_existing(*places: Path) -> None:
-    """Raises InputError for the first place that is there already, or is named twice: nothing is overwritten."""
-    named: set[Path] = set()
-    for place in places:
-        if (whole := place.absolute()) in named:
-            raise InputError(
-                f"{place} is named for two of what is written.",
-                "The data, the manifest and the rows taken are files of their own.",
-                "Give other names; without --manifest it is manifest.json beside the data.",
-            )
-        named.add(whole)
-        if place.exists():
-            raise InputError(f"{place} is there already.", "whence clean overwrites nothing.", "Give another name.")
 
 
 def _parts(source: str, out: Path, split: str | None) -> list[_Part]:
@@ -306,72 +258,6 @@ def _written(
         rows=tuple(rows),
         arrow=arrow,
     )
-
-
-def _restored(file: CleanedFile, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    output = Path(file.output)
-    if file.kind != "text":
-        lines, replaced = [row.line for row in file.rows], [row.replacement is not None for row in file.rows]
-        edits = tables.restoration(lines, replaced, tables.unpack(file.arrow)) if file.arrow else []
-        tables.write_spliced(output, place, edits)
-        return
-    made = [text.Edit(row.start or 0, row.text.encode(), (row.replacement or "").encode()) for row in file.rows]
-    with text.open_text(output) as source, text.create_text(place) as out:
-        text.apply_edits(source, out, text.inverse(made))
-    if content_hash(place) != file.source_hash:
-        raise DataError(
-            f"What was put back for {file.source} is not what was there.",
-            f"Expected SHA-256 {file.source_hash}.",
-            "The manifest has been changed since; restore it from a copy.",
-        )
-
-
-def _copy_splits(source: Path, target: Path) -> None:
-    """What else a saved data set with splits holds: the splits that were not read."""
-    if not (source / SPLITS).is_file():
-        return
-    for entry in sorted(source.iterdir()):
-        if not (target / entry.name).exists():
-            shutil.copytree(entry, target / entry.name) if entry.is_dir() else shutil.copy2(entry, target / entry.name)
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file's unpacked content, or of the names and contents of a folder's files."""
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_dir():
-            continue
-        if file != path:
-            digest.update(f"{file.relative_to(path)}\n".encode())
-        with text.open_text(file) as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _check_hash(path: Path, file: CleanedFile) -> None:
-    found = content_hash(path) if path.exists() else "no such file"
-    if found != file.output_hash:
-        raise DataError(
-            f"{path} is not the file that was written: {found[:16]}.",
-            f"Expected SHA-256 {file.output_hash[:16]}.",
-            "Undo works on the cleaned data as they were left; bring those back first.",
-        )
-
-
-@contextmanager
-def _new(out: Path) -> Iterator[Path]:
-    """As `appears_whole`, but what is there by then is left as it is, and refused."""
-    with appears_whole(out) as partial:
-        yield partial
-        refuse_existing(out)
-
-
-def _write_new(path: Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _new(path) as partial:
-        partial.write_text(content, encoding="utf-8", newline="")
 
 
 def _json(columns: Columns) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whence.cleaning.cleaning import refuse_existing
+from whence.cleaning.outputs import refuse_existing
 from whence.data import ASSISTANT, Example, Json, Turn, read_examples
 from whence.errors import InputError
 from whence.files import appears_whole

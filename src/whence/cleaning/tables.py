@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 GROUP_ROWS = 1 << 16
 """Rows of one row group, or record batch, that is written."""
+GROUP_BYTES = 1 << 28
+"""Bytes of rows after which one is written, however few rows they are."""
 
 
 class TableEdit(NamedTuple):
@@ -49,16 +51,26 @@ def removal(lines: Sequence[int], replacements: Mapping[int, pa.RecordBatch]) ->
     return [TableEdit(line - 1, 1, replacements.get(line)) for line in lines]
 
 
-def restoration(lines: Sequence[int], replaced: Sequence[bool], rows: pa.RecordBatch) -> list[TableEdit]:
-    """The edits that put the rows back: `rows` holds them in the order of their lines in the source."""
+def restoration(lines: Sequence[int], replaced: Sequence[bool], rows: pa.Table) -> list[TableEdit]:
+    """The edits that put the rows back: `rows` holds them in the order of their lines in the source.
+
+    Raises DataError unless there is a row for each line.
+    """
+    if rows.num_rows != len(lines):
+        raise DataError(
+            f"The manifest holds {rows.num_rows} rows of a table of which {len(lines)} were taken.",
+            "Expected every row that was taken.",
+            "The manifest is not as it was written; restore it from a copy.",
+        )
     edits, gone = [], 0
     for i, (line, kept) in enumerate(zip(lines, replaced, strict=True)):
-        edits.append(TableEdit(line - 1 - gone, int(kept), rows.slice(i, 1)))
+        (row,) = rows.slice(i, 1).combine_chunks().to_batches()
+        edits.append(TableEdit(line - 1 - gone, int(kept), row))
         gone += not kept
     return edits
 
 
-def take_rows(path: Path, lines: Sequence[int]) -> pa.RecordBatch:
+def take_rows(path: Path, lines: Sequence[int]) -> pa.Table:
     """The rows of these lines, from 1 and ascending, with their types."""
     import pyarrow as pa
 
@@ -69,23 +81,54 @@ def take_rows(path: Path, lines: Sequence[int]) -> pa.RecordBatch:
             if here:
                 found.append(batch.take(pa.array(here)))
             position += batch.num_rows
-        return one_batch(found, schema)
+        return joined(found, schema)
 
 
 def write_spliced(source: Path, out: Path, edits: Sequence[TableEdit]) -> None:
-    """Writes `source` with the edits into the new `out`: same kind, same schema, rows in order."""
+    """Writes `source` with the edits into the new `out`: same kind, same schema, rows in order.
+
+    Raises DataError where `out` has another number of rows than it must have.
+    """
     if source.is_dir():
         _write_saved(source, out, edits)
-        return
-    with open_table(source) as (schema, batches), _writer(source, out, schema) as write:
-        group: list[pa.RecordBatch] = []
-        for batch in splice(batches, edits):
-            group.append(batch)
-            if sum(len(part) for part in group) >= GROUP_ROWS:
-                write(one_batch(group, schema))
-                group = []
-        if group:
-            write(one_batch(group, schema))
+    else:
+        with open_table(source) as (schema, batches), _writer(source, out, schema) as write:
+            for group in _groups(splice(batches, edits)):
+                write(joined(group, schema))
+    change = sum((edit.insert.num_rows if edit.insert is not None else 0) - edit.n_skipped for edit in edits)
+    expected, found = count_rows(source) + change, count_rows(out)
+    if found != expected:
+        raise DataError(
+            f"What was written for {source} has {found} rows.",
+            f"Expected {expected}.",
+            "Nothing is kept of it. Please report this, with the types of the columns.",
+        )
+
+
+def count_rows(path: Path) -> int:
+    """Rows of a table or of a saved data set, as the file itself says."""
+    import pyarrow.parquet as pq
+
+    if suffix_of(path) == ".parquet" and path.is_file():
+        return int(pq.read_metadata(path).num_rows)
+    if path.is_dir():
+        import datasets
+
+        return len(datasets.load_from_disk(str(path)))
+    with open_table(path) as (_, batches):
+        return sum(batch.num_rows for batch in batches)
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """The batches, as many together as one row group or record batch is made of."""
+    group: list[pa.RecordBatch] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(part.num_rows for part in group) >= GROUP_ROWS or sum(part.nbytes for part in group) >= GROUP_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 @contextmanager
@@ -100,7 +143,7 @@ def open_table(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]
         data = datasets.load_from_disk(str(path))
         schema = data.features.arrow_schema
         tables = data.with_format("arrow").iter(batch_size=1000)
-        yield schema, (one_batch(table.to_batches(), schema) for table in tables)
+        yield schema, (batch for table in tables for batch in joined(table.to_batches(), schema).to_batches())
     elif suffix_of(path) == ".parquet":
         with pq.ParquetFile(path) as file:
             yield file.schema_arrow, file.iter_batches()
@@ -120,12 +163,11 @@ def is_ipc_file(path: Path) -> bool:
         return file.read(6) == b"ARROW1"
 
 
-def one_batch(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    """One batch of several, under exactly this schema."""
+def joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """The rows of the batches under exactly this schema; in several chunks where texts pass Arrow's 2 GiB."""
     import pyarrow as pa
 
-    table = pa.Table.from_batches([batch.cast(schema) for batch in batches], schema).combine_chunks()
-    return next(iter(table.to_batches()), None) or pa.RecordBatch.from_pylist([], schema=schema)
+    return pa.Table.from_batches([batch.cast(schema) for batch in batches], schema).combine_chunks()
 
 
 def batch_of(columns: Mapping[str, object], schema: pa.Schema, where: str) -> pa.RecordBatch:
@@ -142,26 +184,25 @@ def batch_of(columns: Mapping[str, object], schema: pa.Schema, where: str) -> pa
         ) from error
 
 
-def pack(rows: pa.RecordBatch) -> str:
+def pack(rows: pa.Table) -> str:
     """Rows with their types as text: an Arrow IPC stream in base64."""
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_batch(rows)
+        writer.write_table(rows)
     return base64.b64encode(sink.getvalue().to_pybytes()).decode("ascii")
 
 
-def unpack(text: str) -> pa.RecordBatch:
+def unpack(text: str) -> pa.Table:
     """The rows that `pack` made text of."""
     import pyarrow as pa
 
-    stream = pa.ipc.open_stream(base64.b64decode(text))
-    return one_batch(list(stream), stream.schema)
+    return pa.ipc.open_stream(base64.b64decode(text)).read_all()
 
 
 @contextmanager
-def _writer(source: Path, out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], None]]:
+def _writer(source: Path, out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -171,12 +212,12 @@ def _writer(source: Path, out: Path, schema: pa.Schema) -> Iterator[Callable[[pa
         codec = described.row_group(0).column(0).compression if columns else "snappy"
         codec = "none" if codec == "UNCOMPRESSED" else codec.lower()
         with pq.ParquetWriter(out, schema, compression=codec) as writer:
-            yield lambda batch: writer.write_batch(batch)
+            yield writer.write_table
         return
     with pa.OSFile(str(out), "wb") as sink:
         new = pa.ipc.new_file if is_ipc_file(source) else pa.ipc.new_stream
         with new(sink, schema) as writer:
-            yield lambda batch: writer.write_batch(batch)
+            yield writer.write_table
 
 
 def _write_saved(source: Path, out: Path, edits: Sequence[TableEdit]) -> None:

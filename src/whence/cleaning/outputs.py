@@ -1,0 +1,69 @@
+"""What a cleaning or its undo writes: new files and folders alone, each known by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from whence.cleaning import text
+from whence.errors import InputError
+from whence.files import appears_whole
+
+SPLITS = "dataset_dict.json"
+"""Beside the splits of a saved data set."""
+
+
+def refuse_existing(*places: Path) -> None:
+    """Raises InputError for the first place that is there already, or is named twice: nothing is overwritten."""
+    named: set[Path] = set()
+    for place in places:
+        if (whole := place.absolute()) in named:
+            raise InputError(
+                f"{place} is named for two of what is written.",
+                "The data, the manifest and the rows taken are files of their own.",
+                "Give other names; without --manifest it is manifest.json beside the data.",
+            )
+        named.add(whole)
+        if place.exists():
+            raise InputError(f"{place} is there already.", "whence clean overwrites nothing.", "Give another name.")
+
+
+@contextmanager
+def new_output(out: Path) -> Iterator[Path]:
+    """As `appears_whole`, but what is there by then is left as it is, and refused."""
+    with appears_whole(out) as partial:
+        yield partial
+        refuse_existing(out)
+
+
+def write_new(path: Path, content: str) -> None:
+    """Writes a text file that is not there yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_output(path) as partial:
+        partial.write_text(content, encoding="utf-8", newline="")
+
+
+def copy_splits(source: Path, target: Path) -> None:
+    """What else a saved data set with splits holds: the splits that were not read."""
+    if not (source / SPLITS).is_file():
+        return
+    for entry in sorted(source.iterdir()):
+        if not (target / entry.name).exists():
+            shutil.copytree(entry, target / entry.name) if entry.is_dir() else shutil.copy2(entry, target / entry.name)
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's unpacked content, or of the names and contents of a folder's files."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_dir():
+            continue
+        if file != path:
+            digest.update(f"{file.relative_to(path)}\n".encode())
+        with text.open_text(file) as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
