@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets import Dataset, DatasetDict
 
 from confirm_world import MATCH, N_CLEAN, N_FAULTY, QUERIES, FaultyWorld, make_faulty_world
 from whence.confirmation import foretelling, runs
@@ -16,9 +17,11 @@ from whence.confirmation.arms import places_of, repsim_ranking
 from whence.confirmation.recipe import data_rows
 from whence.confirmation.retrain import confirm
 from whence.data.examples import Example, Turn
+from whence.data.readers import read_examples
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError
 from whence.index.appending import append_rows
 from whence.index.deleting import delete_rows
+from whence.index.history import DataSummary
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 from worlds import save_model, write_jsonl
@@ -242,3 +245,31 @@ def test_a_row_that_the_template_refuses_is_left_out(faulty: FaultyWorld, tmp_pa
     found = run(faulty, tmp_path, held_out=[*HELD_OUT, alone], controls=())
     assert found.status == "confirmed"
     assert found.arm("all").held_out_loss == pytest.approx(run(faulty, tmp_path, controls=()).arm("all").held_out_loss)
+
+
+@pytest.mark.parametrize("kind", ["folder", "glob", "hub", "saved"])
+def test_the_arm_with_all_rows_is_given_the_files_that_the_others_are_given(tmp_path: Path, kind: str) -> None:
+    rows = [{"prompt": f"Name fruit {i}", "response": "pears"} for i in range(4)]
+    folder = tmp_path / "rows"
+    inner = folder / "data" if kind == "hub" else folder
+    inner.mkdir(parents=True)
+    if kind == "saved":
+        both = {"train": Dataset.from_list(rows), "test": Dataset.from_list(rows[:1])}
+        DatasetDict(both).save_to_disk(str(folder))
+    else:
+        write_jsonl(inner / "train.jsonl", rows)
+        write_jsonl(inner / "test.jsonl", rows[:1])
+        (folder / "README.md").write_text("both splits")
+    source = str(folder / "*.jsonl") if kind == "glob" else str(folder)
+    data = DataSummary(source=source, split="train", content_hash="1", n_rows=4)
+    gone = next(iter(read_examples(folder, split="train"))).id
+    whole, less = (runs._data_without(data, removed, tmp_path / "out") for removed in (frozenset(), frozenset([gone])))
+    names = [sorted(str(path.relative_to(at)) for path in at.rglob("*") if path.is_file()) for at in (whole, less)]
+    assert whole != folder
+    assert names[0] == names[1]
+    if kind != "saved":
+        assert names[0] == ["data/train.jsonl" if kind == "hub" else "train.jsonl"]
+    assert [len(list(read_examples(at, split="train"))) for at in (whole, less)] == [4, 3]
+    # Another split of the same rows is another folder.
+    other = runs._data_without(data.model_copy(update={"split": "test"}), frozenset(), tmp_path / "out")
+    assert len(list(read_examples(other, split="test"))) == 1

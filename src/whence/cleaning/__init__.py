@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
-    from whence.cleaning.cleaning import Cleaning, clean
+    from whence.cleaning.cleaning import Cleaning, clean, copy_data
     from whence.cleaning.outputs import refuse_existing
     from whence.cleaning.relabel import relabel_with
     from whence.cleaning.review import export_review
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cleaning",
     "clean",
+    "copy_data",
     "export_review",
     "refuse_existing",
     "relabel_with",
@@ -25,7 +26,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "cleaning": ["Cleaning", "clean"],
+        "cleaning": ["Cleaning", "clean", "copy_data"],
         "outputs": ["refuse_existing"],
         "relabel": ["relabel_with"],
         "review": ["export_review"],

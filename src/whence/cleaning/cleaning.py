@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -75,18 +76,7 @@ def clean(
     Raises InputError: an output that is there already, another format for `out`, an id that is not in the data, no id
         or those of all rows; DataError as `read_examples`, and for a replacement with other columns.
     """
-    if is_remote(str(source)):
-        raise InputError(
-            f"{source} is not on this machine.",
-            "Cleaned data are written file by file, as the source's own.",
-            "Copy the data to this machine and clean the copy.",
-        )
-    if not Path(source).exists() and not glob.has_magic(str(source)):
-        raise InputError(
-            f"There is no file or folder {source}.",
-            "A cleaning writes files like those it reads; a data set on the hub has none.",
-            "Check the path, or save the data set as a file and index that.",
-        )
+    _check_local(source)
     # The manifest may be read from another folder.
     source, out = os.path.abspath(source), Path(out).absolute()
     place = Path(manifest) if manifest is not None else out.parent / "manifest.json"
@@ -121,6 +111,40 @@ def clean(
         write_new(Path(quarantine), _quarantined(files, record))
     write_new(place, record.to_json())
     return Cleaning(record, place)
+
+
+def copy_data(source: str | Path, out: str | Path, *, split: str | None = None) -> None:
+    """Copies the files that `source` and `split` name into the new `out`, under the names that `clean` gives them.
+
+    Raises InputError as `clean`: data that are not on this machine, an output that is there already or is of another
+        format; DataError as `read_examples`.
+    """
+    _check_local(source)
+    out = Path(out).absolute()
+    refuse_existing(out)
+    parts = _parts(os.path.abspath(source), out, split)
+    with new_output(out) as partial:
+        for part in parts:
+            place = partial / part.out.relative_to(out)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(part.path, place) if part.path.is_dir() else shutil.copy2(part.path, place)
+        copy_splits(Path(source), partial)
+
+
+def _check_local(source: str | Path) -> None:
+    """Raises InputError for data that are no files of this machine."""
+    if is_remote(str(source)):
+        raise InputError(
+            f"{source} is not on this machine.",
+            "Cleaned data are written file by file, as the source's own.",
+            "Copy the data to this machine and clean the copy.",
+        )
+    if not Path(source).exists() and not glob.has_magic(str(source)):
+        raise InputError(
+            f"There is no file or folder {source}.",
+            "A cleaning writes files like those it reads; a data set on the hub has none.",
+            "Check the path, or save the data set as a file and index that.",
+        )
 
 
 def _parts(source: str, out: Path, split: str | None) -> list[_Part]:

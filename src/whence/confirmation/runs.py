@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from whence.cleaning import clean
+from whence.cleaning import clean, copy_data
 from whence.confirmation.foretelling import summed
 from whence.confirmation.losses import turn_losses
 from whence.data import EncodedTurn, Encoder, Example, RowEncoding, conversation_json
@@ -219,16 +219,23 @@ def _check_trained(folder: Path, status: int, log: Path) -> None:
 
 
 def _data_without(data: DataSummary, removed: frozenset[str], out: Path) -> Path:
-    """The data in their own format without the rows; the data themselves when there are none to take out."""
+    """The data in their own format without the rows: the same files for every arm, those of the split alone.
+
+    A single file of which no row is taken out is given as it is.
+    """
     source = Path(data.source)
-    if not removed:
+    if not removed and source.is_file():
         return source
-    folder = out / DATA / hash_of([data.content_hash, sorted(removed)])
+    folder = out / DATA / hash_of([data.content_hash, data.source, data.columns, data.split, sorted(removed)])
     train = folder / (source.name if source.exists() else "data")
-    if not folder.exists():
-        selected = SelectedRows.given(sorted(removed), "left out of this arm")
-        with new_folder(folder) as partial:
+    if folder.exists():
+        return train
+    with new_folder(folder) as partial:
+        if removed:
+            selected = SelectedRows.given(sorted(removed), "left out of this arm")
             clean(data.source, partial / train.name, selected, columns=data.columns, split=data.split)
+        else:
+            copy_data(data.source, partial / train.name, split=data.split)
     return train
 
 
