@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whence.errors import InputError
-from whence.files import appears_whole, did_you_mean, hash_of, new_folder, write_atomically
+from whence.files import appears_whole, did_you_mean, hash_of, new_folder, word_state, write_atomically
 from whence.run_file import RunCheckpoint, RunFile, RunHashes, read_run_file, run_values, write_run_file
 
 
@@ -109,3 +109,19 @@ def test_a_damaged_run_file_is_refused_and_says_where(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("a: [", "utf-8")
     with pytest.raises(InputError, match="cannot be read"):
         run_values(tmp_path)
+
+
+def test_a_word_of_a_command_is_known_by_the_file_or_the_model_that_it_names(tmp_path: Path) -> None:
+    script, model, logs = tmp_path / "train.py", tmp_path / "model", tmp_path / "logs"
+    script.write_text("1")
+    for folder in (model, logs):
+        folder.mkdir()
+    (model / "config.json").write_text("{}")
+    words = [str(script), f"--script={script}", str(model), str(logs), "--epochs", "3"]
+    before = [word_state(word) for word in words]
+    assert before[3:] == [[word] for word in words[3:]]
+    script.write_text("2")
+    (model / "model.safetensors").write_text("weights")
+    (logs / "said.txt").write_text("step 1")
+    after = [word_state(word) for word in words]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, False, False, True, True, True]

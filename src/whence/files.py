@@ -75,6 +75,33 @@ def hash_of(value: object) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
+def base_state(base: str) -> list[object]:
+    """What a base is known by without reading its weights, for hashes of what depends on it.
+
+    Of a folder its path with the names, sizes in bytes and times of change of its files; of a hub name the name alone.
+    """
+    folder = Path(base)
+    if not folder.is_dir():
+        return [base]
+    files = sorted((path.name, path.stat()) for path in folder.iterdir() if path.is_file())
+    return [base, [[name, found.st_size, found.st_mtime_ns] for name, found in files]]
+
+
+def word_state(word: str) -> list[object]:
+    """What a word of a command stands for: of a file its content, of a model's folder its `base_state`, else itself.
+
+    A word such as --config=train.yaml stands for the file behind its equals sign. Other folders may be written to.
+    """
+    path = Path(word.rpartition("=")[2])
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return [word, hashlib.file_digest(file, "sha256").hexdigest()]
+        return [word, base_state(str(path))] if (path / "config.json").is_file() else [word]
+    except (OSError, ValueError):
+        return [word]
+
+
 def nearest(name: str, known: Iterable[str], *, n: int = 1, cutoff: float = 0.6) -> list[str]:
     """The known names most like a name, at most n, best first; none where none is alike enough."""
     return difflib.get_close_matches(name, list(known), n=n, cutoff=cutoff)

@@ -20,6 +20,7 @@ from whence.data.examples import Example, Turn
 from whence.data.readers import read_examples
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError
 from whence.index.appending import append_rows
+from whence.index.build import build_index
 from whence.index.deleting import delete_rows
 from whence.index.history import DataSummary
 from whence.trace.query.queries import Query
@@ -273,3 +274,38 @@ def test_the_arm_with_all_rows_is_given_the_files_that_the_others_are_given(tmp_
     # Another split of the same rows is another folder.
     other = runs._data_without(data.model_copy(update={"split": "test"}), frozenset(), tmp_path / "out")
     assert len(list(read_examples(other, split="test"))) == 1
+
+
+def test_a_retraining_by_the_users_trainer_is_not_taken_for_one_of_other_data_files_or_bases(
+    faulty: FaultyWorld, finished: Path, tmp_path: Path
+) -> None:
+    weight = [row | {"weight": 1} for row in map(json.loads, faulty.data.read_text("utf-8").splitlines())]
+    data, index, base = tmp_path / "train.jsonl", tmp_path / "index", tmp_path / "base"
+    script, config = tmp_path / "train.py", tmp_path / "train.yaml"
+    script.write_text(TRAINER.replace("train, out, seed =", "train, out, seed, _ ="))
+    config.write_text("epochs: 1")
+    shutil.copytree(faulty.base, base)
+    without = run(faulty, finished).arm("flagged").seeds[0].folder
+    command = f"{sys.executable} {script} {faulty.model} {without} {{train}} {{out}} {{seed}} --config={config}"
+
+    def folders() -> set[str]:
+        write_jsonl(data, weight)
+        shutil.rmtree(index, ignore_errors=True)
+        build_index(faulty.model, data, index, layers=["last"], max_length=64)
+        given = {"match": MATCH, "removed": faulty.faulty_ids, "trainer": command, "base": base, "held_out": HELD_OUT}
+        found = confirm(index, QUERIES, tmp_path / "out", max_new_tokens=8, controls=(), **given)  # type: ignore[arg-type]
+        return {one.folder for arm in found.arms for one in arm.seeds}
+
+    known = folders()
+    assert folders() == known
+    for change in (
+        lambda: weight[0].update(weight=2),
+        lambda: script.write_text(script.read_text() + "\n"),
+        lambda: config.write_text("epochs: 2"),
+        lambda: (base / "model.safetensors").write_bytes(b"another"),
+    ):
+        change()
+        new = folders()
+        assert len(new) == 3
+        assert not new & known
+        known |= new

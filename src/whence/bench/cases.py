@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import Literal
 
@@ -15,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from whence.bench.faults import FAULTS, VARIANTS, make_task
 from whence.bench.faults.mixing import HARD_NEGATIVE
 from whence.bench.tiny_model import BASE_TRAINING, MAX_LENGTH, LanguageSettings
-from whence.data import Example, Json, Turn, read_examples
+from whence.data import Example, Turn, read_examples
 from whence.errors import InputError
-from whence.files import did_you_mean, hash_of
+from whence.files import base_state, did_you_mean, hash_of
 from whence.metrics import Matcher
 from whence.trace import read_queries
 from whence.train import FinetuneSettings, TrainingSettings
@@ -250,18 +249,6 @@ def check_name(what: str, name: str, known: Sequence[str]) -> None:
 def content_hash(rows: Sequence[Example]) -> str:
     """Of the rows' texts in their order."""
     return hash_of([row.id for row in rows])
-
-
-def base_state(base: str) -> list[Json]:
-    """What a base is known by without reading its weights, for hashes of what depends on it.
-
-    Of a folder its path with the names, sizes in bytes and times of change of its files; of a hub name the name alone.
-    """
-    folder = Path(base)
-    if not folder.is_dir():
-        return [base]
-    files = sorted((path.name, path.stat()) for path in folder.iterdir() if path.is_file())
-    return [base, [[name, found.st_size, found.st_mtime_ns] for name, found in files]]
 
 
 def _checked_pattern(pattern: str) -> str:

@@ -14,7 +14,7 @@ from whence.confirmation.foretelling import summed
 from whence.confirmation.losses import turn_losses
 from whence.data import EncodedTurn, Encoder, Example, RowEncoding, conversation_json
 from whence.errors import EncodingError, InputError
-from whence.files import hash_of, new_folder, write_atomically
+from whence.files import base_state, hash_of, new_folder, word_state, write_atomically
 from whence.index import DataSummary
 from whence.model import LoadedModel, ModelSettings, generate, load_model, log_probabilities
 from whence.progress import Progress
@@ -115,7 +115,7 @@ def run_arm(
     settings = recipe.settings.model_copy(update={"seed": seed})
     made_of: list[object] = [[row.id for row in kept], recipe.base_hash, recipe.template, recipe.trainer]
     made_of += [recipe.encoding.model_dump()] if recipe.encoding != PLAIN_ENCODING else []
-    made_of += [seed] if recipe.trainer else [settings.model_dump(mode="json")]
+    made_of += [seed, _outside(recipe)] if recipe.trainer else [settings.model_dump(mode="json")]
     label = f"seed-{seed}-{hash_of(made_of)}"
     known = recipe.as_traced
     if known is not None and (known.seed != seed or len(kept) < len(recipe.rows)):
@@ -137,6 +137,16 @@ def run_arm(
     place.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(place, json.dumps(asdict(found_now), ensure_ascii=False) + "\n")
     return found_now
+
+
+def _outside(recipe: Recipe) -> list[object]:
+    """What else decides what the user's trainer leaves: columns beside the text, files of the command and the base."""
+    data = recipe.data
+    return [
+        [data.content_hash, data.source, data.split, data.columns],
+        [word_state(word) for word in shlex.split(recipe.trainer or "")],
+        base_state(recipe.base_hash),
+    ]
 
 
 def _train(

@@ -10,13 +10,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from whence.bench.cases import GivenData, base_state, content_hash, given_case, named
+from whence.bench.cases import GivenData, content_hash, given_case, named
 from whence.bench.natural import HARD_NEGATIVE, NATURAL_FAULTS, VARIANTS, PlantedRows, plant_natural
 from whence.bench.natural.planting import CLEAN
 from whence.bench.planted.rankings import METHODS
 from whence.data import Example, Turn, read_examples
 from whence.errors import InputError
-from whence.files import did_you_mean, hash_of
+from whence.files import base_state, did_you_mean, hash_of
 from whence.scoring import SCORES, default_method
 from whence.self_test import usable_rows
 from whence.train import FinetuneSettings

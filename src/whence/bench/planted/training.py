@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from whence.bench.cases import base_state, content_hash
+from whence.bench.cases import content_hash
 from whence.bench.planted.settings import PlantedCase, PlantedSettings
 from whence.data import Encoder, Example
 from whence.errors import ModelError
-from whence.files import hash_of, new_folder
+from whence.files import base_state, hash_of, new_folder
 from whence.model import LoadedModel, ModelSettings, load_model
 from whence.progress import Progress
 from whence.run_file import read_run_file
