@@ -99,6 +99,14 @@ def test_index_and_confirm_repeat_no_setting(trained: Path, whence: Callable[...
         ({"epochs": 3.0, "lora_more": ("use_dora",)}, 3, "trained with use_dora"),
         ({"epochs": 3.0, "lora_targets": ".*q_proj"}, 3, "lora_targets '.*q_proj'"),
         ({"epochs": 3.0, "lora_targets": "all-linear"}, 3, ""),
+        (
+            {"epochs": 1.4, "steps": 6, "batch_size": 8},
+            1,
+            "trained with 1.4 epochs; a retraining is with 1 whole epoch.",
+        ),
+        ({"epochs": 3.0, "schedule": "polynomial"}, 3, "the schedule 'polynomial'; a retraining is with 'cosine'."),
+        ({"epochs": 3.0, "optimizer": "adafactor"}, 3, "the optimiser 'adafactor'; a retraining is with AdamW."),
+        ({"epochs": 3.0, "schedule": "constant_with_warmup", "optimizer": "paged_adamw_8bit"}, 3, ""),
     ],
 )
 def test_what_a_retraining_cannot_repeat_is_said(
@@ -113,6 +121,33 @@ def test_what_a_retraining_cannot_repeat_is_said(
     assert recorded is not None
     assert recorded[0].epochs == epochs
     assert [said in str(one.message) for one in found] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        ({"schedule": "constant_with_warmup", "warmup_steps": 5, "steps": 50}, {"schedule": "constant", "warmup": 0.1}),
+        ({"schedule": "constant", "warmup_steps": 5, "steps": 50}, {"schedule": "constant", "warmup": 0.0}),
+        ({"schedule": "linear", "warmup_steps": 5, "steps": 50}, {"schedule": "linear", "warmup": 0.1}),
+        ({"max_grad_norm": 0.0}, {"max_grad_norm": 1e9}),
+        ({"max_grad_norm": 0.3}, {"max_grad_norm": 0.3}),
+        ({}, {"max_grad_norm": 1.0, "schedule": "cosine"}),
+    ],
+)
+def test_a_retraining_has_the_runs_schedule_and_clipping(
+    run: dict[str, object], expected: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    record = TrainingFile.model_validate({"run": run})
+    monkeypatch.setattr(recipe, "find_record", lambda home: record)
+    recorded = settings_recorded(fake_manifest(32, model=str(tmp_path)))
+    assert recorded is not None
+    assert {name: getattr(recorded[0], name) for name in expected} == expected
+
+
+def test_epochs_are_recorded_as_they_were_asked_for() -> None:
+    state = SimpleNamespace(num_train_epochs=2, max_steps=6)
+    assert run_facts(SimpleNamespace(num_train_epochs=1.4), state, SimpleNamespace()).epochs == 1.4
+    assert run_facts(SimpleNamespace(num_train_epochs=3.0, max_steps=6), state, SimpleNamespace()).epochs == 2
 
 
 def test_what_an_adapter_has_beside_its_rank_is_recorded() -> None:

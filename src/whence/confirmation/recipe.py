@@ -20,6 +20,10 @@ KEPT_FOR_METHODS = {"checkpoints": False, "keep_optimizer_state": False}
 """Parts of a run that attribution methods read and a confirmation does not."""
 MOST_EPOCHS = 10_000
 """More are no number of epochs: a Trainer whose rows have no end says sys.maxsize."""
+SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant", "constant_with_warmup": "constant"}
+"""Names of transformers' schedules, and what whence's own trainer calls them."""
+NO_CLIPPING = 1e9
+"""A norm that no gradient passes: transformers says 0 where gradients are not clipped."""
 
 
 def settings_beside(manifest: Manifest) -> tuple[FinetuneSettings, RunFile] | None:
@@ -40,25 +44,28 @@ def settings_beside(manifest: Manifest) -> tuple[FinetuneSettings, RunFile] | No
 def settings_recorded(manifest: Manifest) -> tuple[FinetuneSettings, str | None] | None:
     """Settings and base of the record that `whence.TrainingRecord` left beside the index's model or adapter.
 
-    What whence's own trainer has no setting for (another optimiser, a schedule it does not know) keeps its default: the
-    arms are compared with one another. None where there is no record. Raises InputError for one that cannot be read.
+    What whence's own trainer has no setting for (another optimiser, a schedule it does not know) keeps its default, and
+    is said: the arms are compared with one another. None where there is no record. Raises InputError for one that
+    cannot be read.
     """
     home = Path(manifest.adapter or manifest.model)
     record = find_record(home) if home.is_dir() else None
     if record is None:
         return None
     run = record.run
+    warmup = min(run.warmup_steps / run.steps, 0.99) if run.warmup_steps is not None and run.steps else None
     known: dict[str, object] = {
         "epochs": _epochs(run, manifest.data.n_rows),
         "batch_size": run.batch_size,
         "learning_rate": run.learning_rate,
-        "schedule": run.schedule if run.schedule in ("cosine", "linear", "constant") else None,
-        "warmup": min(run.warmup_steps / run.steps, 0.99) if run.warmup_steps is not None and run.steps else None,
+        "schedule": SCHEDULES.get(run.schedule or ""),
+        # This one begins with the whole rate, whatever warm-up is set.
+        "warmup": 0.0 if run.schedule == "constant" else warmup,
         "weight_decay": run.weight_decay,
         "beta1": run.beta1,
         "beta2": run.beta2,
         "epsilon": run.epsilon,
-        "max_grad_norm": run.max_grad_norm or None,
+        "max_grad_norm": NO_CLIPPING if run.max_grad_norm == 0 else run.max_grad_norm,
         "seed": run.seed,
         "lora_r": run.lora_r,
         "lora_alpha": run.lora_alpha,
@@ -69,8 +76,10 @@ def settings_recorded(manifest: Manifest) -> tuple[FinetuneSettings, str | None]
         else None,
         "max_length": manifest.max_length,
     }
+    settings = FinetuneSettings.model_validate({k: v for k, v in known.items() if v is not None})
     _say_what_is_left_out(run)
-    return FinetuneSettings.model_validate({k: v for k, v in known.items() if v is not None}), record.base
+    _say_what_is_replaced(run, settings)
+    return settings, record.base
 
 
 def _epochs(run: RecordedRun, n_rows: int) -> int | None:
@@ -100,6 +109,28 @@ def _say_what_is_left_out(run: RecordedRun) -> None:
         warnings.warn(
             f"The model's adapter was trained with {', '.join(more)}, which whence's own trainer does not have: a "
             "retraining is another adapter. --trainer gives your own.",
+            WhenceWarning,
+            stacklevel=3,
+        )
+
+
+def _say_what_is_replaced(run: RecordedRun, settings: FinetuneSettings) -> None:
+    """A warning about settings of the run in whose place a retraining has others."""
+    had, has = [], []
+    if run.schedule and run.schedule not in SCHEDULES:
+        had.append(f"the schedule {run.schedule!r}")
+        has.append(repr(settings.schedule))
+    if run.optimizer and ("adamw" not in run.optimizer or "schedule_free" in run.optimizer):
+        had.append(f"the optimiser {run.optimizer!r}")
+        has.append("AdamW")
+    # Of a run with a number of steps `_epochs` says it.
+    if run.max_steps is None and run.epochs and run.epochs <= MOST_EPOCHS and run.epochs != settings.epochs:
+        had.append(f"{run.epochs:g} epochs")
+        has.append(f"{settings.epochs} whole {'epoch' if settings.epochs == 1 else 'epochs'}")
+    if had:
+        warnings.warn(
+            f"The model was trained with {', '.join(had)}; a retraining is with {', '.join(has)}. --trainer gives your "
+            "own.",
             WhenceWarning,
             stacklevel=3,
         )

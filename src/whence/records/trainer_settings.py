@@ -135,13 +135,16 @@ def run_facts(args: object, state: object, model: object) -> RecordedRun:
 
     world, each = said("world_size") or 1, said("train_batch_size") or said("per_device_train_batch_size") or 1
     steps = getattr(state, "max_steps", None)
+    max_steps = given if isinstance(given := said("max_steps"), int) and given > 0 else None
+    # The state's are rounded up; with a number of steps, the arguments' are the default.
+    epochs = (said("num_train_epochs") if max_steps is None else None) or getattr(state, "num_train_epochs", None)
     warmup = args.get_warmup_steps(steps) if hasattr(args, "get_warmup_steps") and steps else None
     adapter = (getattr(model, "peft_config", None) or {}).get("default")
     targets = getattr(adapter, "target_modules", None)
     return RecordedRun.model_validate(
         {
-            "epochs": _plain(getattr(state, "num_train_epochs", None) or said("num_train_epochs")),
-            "max_steps": given if isinstance(given := said("max_steps"), int) and given > 0 else None,
+            "epochs": epochs,
+            "max_steps": max_steps,
             "batch_size": int(str(each)) * int(str(said("gradient_accumulation_steps") or 1)) * int(str(world)),
             "learning_rate": said("learning_rate"),
             "schedule": _plain(said("lr_scheduler_type")),
