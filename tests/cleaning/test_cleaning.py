@@ -232,6 +232,24 @@ def test_a_folder_is_cleaned_file_by_file(tmp_path: Path) -> None:
     assert read_table(back / "b.parquet").equals(read_table(folder / "b.parquet"))
 
 
+@pytest.mark.parametrize("inner", ["", "data"])
+def test_a_folder_keeps_its_other_splits(tmp_path: Path, inner: str) -> None:
+    source, out, back = tmp_path / "rows", tmp_path / "rows" / "out", tmp_path / "back"
+    (source / inner / ".cache").mkdir(parents=True)
+    write_jsonl(source / inner / "train.jsonl")
+    write_parquet(source / inner / "test.parquet")
+    for place in (source / "README.md", source / inner / ".cache" / "a.jsonl", source / inner / "model.safetensors"):
+        place.write_text("{}")
+    names = ["README.md", *(str(Path(inner, name)) for name in ("test.parquet", "train.jsonl"))]
+    done = clean(source, out, reasons(source / inner / "train.jsonl"), split="train")
+    undo_clean(done.path, back)
+    for found in (out, back):
+        assert sorted(str(path.relative_to(found)) for path in found.rglob("*") if path.is_file()) == names
+        assert (found / names[1]).read_bytes() == (source / names[1]).read_bytes()
+    assert (back / names[2]).read_bytes() == (source / names[2]).read_bytes()
+    assert len(ids(out / names[2])) == len(ROWS) - len(FLAGGED)
+
+
 @pytest.mark.parametrize("splits", [False, True])
 def test_a_saved_data_set_keeps_its_features_and_splits(tmp_path: Path, splits: bool) -> None:
     rows = datasets.Dataset.from_list(ROWS).cast_column("n", datasets.ClassLabel(num_classes=9))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from whence.cleaning import tables, text
 from whence.cleaning.manifest import CleanedFile, CleanManifest, Kind, TakenRow
-from whence.cleaning.outputs import SPLITS, content_hash, copy_splits, new_output, refuse_existing, write_new
+from whence.cleaning.outputs import SPLITS, STATE, content_hash, copy_splits, new_output, refuse_existing, write_new
 from whence.data import FORMATS, TABLE_FORMATS, Row, find_sources, is_remote, read_examples, read_rows, suffix_of
 from whence.errors import DataError, InputError
 from whence.progress import Progress, silent
@@ -63,6 +63,7 @@ def clean(
     manifest: str | Path | None = None,
     quarantine: str | Path | None = None,
     relabel: Relabel | None = None,
+    other_splits: bool = True,
     progress: Progress | None = None,
 ) -> Cleaning:
     """Writes `source` without the rows of `remove` into the new `out`, and the manifest.
@@ -72,6 +73,7 @@ def clean(
     out: a file for a file, a folder for a folder, a glob or a saved data set.
     manifest: where it goes; None: manifest.json beside `out`.
     quarantine: a new JSONL file for the rows that were taken, with their reasons.
+    other_splits: whether files of a folder that are not read, and its README.md, are copied.
 
     Raises InputError: an output that is there already, another format for `out`, an id that is not in the data, no id
         or those of all rows; DataError as `read_examples`, and for a replacement with other columns.
@@ -92,7 +94,7 @@ def clean(
         files = [
             _written(part, partial / part.out.relative_to(out), wanted, replaced[i]) for i, part in enumerate(parts)
         ]
-        copy_splits(Path(source), partial)
+        copy_splits(Path(source), partial, of_folders=other_splits)
     n_replaced = sum(map(len, replaced))
     record = CleanManifest(
         whence=version("whence"),
@@ -128,7 +130,7 @@ def copy_data(source: str | Path, out: str | Path, *, split: str | None = None) 
             place = partial / part.out.relative_to(out)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(part.path, place) if part.path.is_dir() else shutil.copy2(part.path, place)
-        copy_splits(Path(source), partial)
+        copy_splits(Path(source), partial, of_folders=False)
 
 
 def _check_local(source: str | Path) -> None:
@@ -151,7 +153,7 @@ def _parts(source: str, out: Path, split: str | None) -> list[_Part]:
     """The files of the source, each with its place under `out`."""
     path = Path(source)
     files = [Path(found.file) for found in find_sources(source, split)]
-    if (path / SPLITS).is_file() or (path / "state.json").is_file():
+    if (path / SPLITS).is_file() or (path / STATE).is_file():
         return [_Part(files[0], out / files[0].relative_to(path), "saved")]
     if path.is_file():
         if suffix_of(out) != suffix_of(path):

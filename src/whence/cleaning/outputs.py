@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from whence.cleaning import text
+from whence.data import folder_files
 from whence.errors import InputError
 from whence.files import appears_whole
 
 SPLITS = "dataset_dict.json"
 """Beside the splits of a saved data set."""
+STATE = "state.json"
+"""In a saved data set, or in each of its splits."""
 
 
 def refuse_existing(*places: Path) -> None:
@@ -46,13 +49,22 @@ def write_new(path: Path, content: str) -> None:
         partial.write_text(content, encoding="utf-8", newline="")
 
 
-def copy_splits(source: Path, target: Path) -> None:
-    """What else a saved data set with splits holds: the splits that were not read."""
-    if not (source / SPLITS).is_file():
+def copy_splits(source: Path, target: Path, *, of_folders: bool = True) -> None:
+    """Copies what else a data set holds: the splits that were not read, and of a folder of files its README.md.
+
+    of_folders: False leaves out those of a folder of files; a data set that `datasets` saved is none without them.
+    """
+    if (source / SPLITS).is_file():
+        entries = sorted(source.iterdir())
+    elif of_folders and source.is_dir() and not (source / STATE).is_file():
+        entries = folder_files(source)
+    else:
         return
-    for entry in sorted(source.iterdir()):
-        if not (target / entry.name).exists():
-            shutil.copytree(entry, target / entry.name) if entry.is_dir() else shutil.copy2(entry, target / entry.name)
+    for entry in entries:
+        place = target / entry.relative_to(source)
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(entry, place) if entry.is_dir() else shutil.copy2(entry, place)
 
 
 def content_hash(path: Path) -> str:

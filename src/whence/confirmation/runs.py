@@ -243,7 +243,14 @@ def _data_without(data: DataSummary, removed: frozenset[str], out: Path) -> Path
     with new_folder(folder) as partial:
         if removed:
             selected = SelectedRows.given(sorted(removed), "left out of this arm")
-            clean(data.source, partial / train.name, selected, columns=data.columns, split=data.split)
+            clean(
+                data.source,
+                partial / train.name,
+                selected,
+                columns=data.columns,
+                split=data.split,
+                other_splits=False,
+            )
         else:
             copy_data(data.source, partial / train.name, split=data.split)
     return train

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     )
     from whence.data.scanning import ContentHash, Scan, scan
     from whence.data.shape import Shape
-    from whence.data.sources import absolute_source, find_sources
+    from whence.data.sources import absolute_source, find_sources, folder_files
     from whence.data.templates import TemplateSource
 
 __all__ = [
@@ -96,6 +96,7 @@ __all__ = [
     "delimiter_of",
     "find_sources",
     "fit",
+    "folder_files",
     "holds_array",
     "is_remote",
     "json_cell",
@@ -168,7 +169,7 @@ __getattr__, __dir__ = attach(
         ],
         "scanning": ["ContentHash", "Scan", "scan"],
         "shape": ["Shape"],
-        "sources": ["absolute_source", "find_sources"],
+        "sources": ["absolute_source", "find_sources", "folder_files"],
         "templates": ["TemplateSource"],
     },
 )

@@ -65,6 +65,27 @@ def absolute_source(source: str | Path) -> str:
     return str(Path(glob.escape(str(Path.cwd())), path))
 
 
+def folder_files(folder: Path) -> list[Path]:
+    """The data files of a folder that is a data set, those of every split, and its README.md."""
+    found = [path for path in folder.iterdir() if path.is_file()]
+    if not _usable(found):
+        found = _shown_files(folder)
+    return sorted(
+        path
+        for path in found
+        if not path.name.startswith(".") and (suffix_of(path) in FORMATS or path.name == "README.md")
+    )
+
+
+def _shown_files(folder: Path) -> list[Path]:
+    """All files of a folder and of those in it, without hidden ones."""
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+
+
 def _find(source: str, path: Path, split: str | None) -> list[Source]:
     if is_remote(source):
         return _remote(source, split)
@@ -119,9 +140,7 @@ def _folder(folder: Path, split: str | None) -> list[Source]:
 
 def _inner_folders(folder: Path, split: str | None) -> list[Source]:
     """A folder as on the hub: data/train-00000-of-00001.parquet, or train/0000.parquet. Of its splits one is read."""
-    paths = _usable(
-        path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    paths = _usable(_shown_files(folder))
     places = {path: path.relative_to(folder).as_posix() for path in paths}
     splits = [name for name in SPLIT_NAMES if any(_has_word(place, name) for place in places.values())]
     note = ""
