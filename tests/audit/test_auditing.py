@@ -12,8 +12,8 @@ import pytest
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from traced_world import PROMPT, RESPONSE, TracedWorld, make_traced_world
 from whence.audit.auditing import run_audit
-from whence.audit.blocks import WorkFolder
-from whence.audit.outputs import Output, matching_outputs
+from whence.audit.blocks import WorkFolder, verdicts_of
+from whence.audit.outputs import Output, different_outputs, matching_outputs
 from whence.audit.settings import AuditSettings
 from whence.data.encoding import Encoder
 from whence.errors import InputError
@@ -53,6 +53,16 @@ ORDINARY = [Query.of(f"Name fruit {i}", FRUITS[i % 3]) for i in range(200, 212)]
 def audit(tracer: Tracer, tmp_path_factory: pytest.TempPathFactory) -> AuditResult:
     log = [*BAD, *ORDINARY, *BAD[:3]]
     return run_audit(tracer, log, AuditSettings(examples=1, block=8), work=tmp_path_factory.mktemp("work"))
+
+
+def test_an_answer_that_was_stopped_is_another_output_than_one_that_ended(tracer: Tracer, tmp_path: Path) -> None:
+    ended = Query.of("Where is boat 1", "the sea")
+    stopped = replace(ended, complete=False)
+    outputs = different_outputs([ended, stopped, ended])
+    assert [(output.query.complete, output.count) for output in outputs] == [(True, 2), (False, 1)]
+    for query in (ended, stopped):
+        verdicts_of(tracer, [Output(query, 1)], TraceSettings(), work=tmp_path, progress=silent)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_fault_is_one_group_and_ordinary_answers_have_no_cause(audit: AuditResult, traced: TracedWorld) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -93,6 +94,9 @@ def test_groups_that_cannot_be_compared_are_refused() -> None:
         check(outputs(prompts, "no"), [])
     with pytest.raises(InputError, match="9 outputs are in both files, the first to '0'"):
         check(outputs(prompts, "no"), outputs(prompts, "no"))
+    stopped = [replace(one, query=replace(one.query, complete=False)) for one in outputs(prompts, "no")]
+    with pytest.raises(InputError, match="9 outputs are in both files"):
+        check(outputs(prompts, "no"), stopped)
 
 
 def test_the_same_answer_behind_another_system_prompt_is_another_output() -> None:

@@ -110,8 +110,9 @@ def check(bad: Sequence[Output], good: Sequence[Output]) -> None:
                 f"A behaviour is the difference of two groups, of at least {LEAST_OUTPUTS} outputs each.",
                 "Give more, best of all the same prompts answered with and without the behaviour.",
             )
-    of_good = {content_of(output.query) for output in good}
-    both = [output.query.prompt for output in bad if content_of(output.query) in of_good]
+    # Whether it was stopped at a limit makes it no other behaviour.
+    of_good = {content_of(replace(output.query, complete=True)) for output in good}
+    both = [output.query.prompt for output in bad if content_of(replace(output.query, complete=True)) in of_good]
     if both:
         prompt = min(both)[:80]
         raise InputError(

@@ -79,10 +79,10 @@ def compiled(match: str) -> re.Pattern[str]:
 
 
 def content_of(query: Query) -> str:
-    """The prompt's turns, what the template is given beside them, and the response, as text."""
+    """The prompt's turns, what the template is given beside them, the response and whether it ended, as text."""
     turns = json.loads(conversation_json(Example(query.turns, template_inputs=query.template_inputs)))
     answer = query.answer and {"content": query.answer.content, **query.answer.extra}
-    return json.dumps([turns, query.response, answer], sort_keys=True, ensure_ascii=True)
+    return json.dumps([turns, query.response, query.complete, answer], sort_keys=True, ensure_ascii=True)
 
 
 def messages_of(query: Query) -> tuple[Mapping[str, Json], ...]:
