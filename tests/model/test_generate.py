@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tiny import VOCAB_SIZE, tiny_model, tiny_tokenizer
-from whence.model.generation import generate
+from whence.model.generation import Answer, generate
 from whence.model.loading import LoadedModel
 
 
@@ -41,6 +41,15 @@ def test_every_end_token_of_the_generation_config_ends_an_answer() -> None:
     assert generate(loaded, [[5, 6]], max_new_tokens=3)[0].complete
 
 
+@pytest.mark.parametrize("own", [{"min_new_tokens": 3}, {"min_length": 9}])
+def test_an_answer_may_end_before_the_least_length_of_the_generation_config(own: dict[str, object]) -> None:
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.lm_head.weight.zero_()  # the argmax is token 0
+    model.generation_config.update(eos_token_id=[0, 3], **own)
+    assert generate(LoadedModel.wrap(model, tiny_tokenizer()), [[5, 6]], max_new_tokens=5) == [Answer("", True)]
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_an_answer_ends_where_the_models_positions_do(family: str) -> None:
     loaded = LoadedModel.wrap(tiny_model(family, seed=3, dtype=torch.float64), tiny_tokenizer())
@@ -51,6 +60,36 @@ def test_an_answer_ends_where_the_models_positions_do(family: str) -> None:
     read = [*prompts[:3], prompts[3][-244:], prompts[4]]
     expected = [greedy_oracle(loaded, prompt, limit) for prompt, limit in zip(read, (6, 12, 1, 12, 12), strict=True)]
     assert [(answer.text, answer.complete) for answer in found] == expected
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"repetition_penalty": 1.3},
+        {"no_repeat_ngram_size": 1},
+        {"suppress_tokens": list(range(4, 40))},
+        {"begin_suppress_tokens": list(range(4, 40))},
+        {"bad_words_ids": [[token] for token in range(4, 40)]},
+        {"sequence_bias": [[[token], -50.0] for token in range(4, 40)]},
+        {"forced_eos_token_id": 5},
+        {"exponential_decay_length_penalty": (1, 3.0)},
+        {"guidance_scale": 3.0},
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"stop_strings": ["a"]},
+        {"return_dict_in_generate": True},
+    ],
+    ids=lambda own: next(iter(own)),
+)
+def test_an_answer_is_the_likeliest_token_at_each_step_whatever_the_generation_config(own: dict[str, object]) -> None:
+    loaded = LoadedModel.wrap(tiny_model("llama", seed=3, dtype=torch.float64), tiny_tokenizer())
+    rng = random.Random(0)
+    prompts = [[rng.randrange(4, VOCAB_SIZE) for _ in range(rng.randint(1, 20))] for _ in range(9)]
+    expected = [greedy_oracle(loaded, prompt, 12) for prompt in prompts]
+    loaded.model.generation_config.update(**own)
+    before = loaded.model.generation_config.to_dict()
+    found = generate(loaded, prompts, max_new_tokens=12)
+    assert [(answer.text, answer.complete) for answer in found] == expected
+    assert loaded.model.generation_config.to_dict() == before
 
 
 def test_settings_of_the_models_own_generation_config_are_no_conflict(caplog: pytest.LogCaptureFixture) -> None:

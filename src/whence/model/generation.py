@@ -11,10 +11,44 @@ from transformers.generation.streamers import BaseStreamer
 
 from whence.model.loading import LoadedModel
 
+PLAIN: dict[str, object] = {
+    # The model's own may conflict with max_new_tokens.
+    "max_length": None,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "max_time": None,
+    "stop_strings": None,
+    "do_sample": False,
+    "temperature": None,
+    "top_k": None,
+    "top_p": None,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "bad_words_ids": None,
+    "sequence_bias": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "exponential_decay_length_penalty": None,
+    "guidance_scale": None,
+    "watermarking_config": None,
+    "penalty_alpha": None,
+    "dola_layers": None,
+    "prompt_lookup_num_tokens": None,
+    "token_healing": False,
+    "return_dict_in_generate": False,
+}
+"""What `generate` is told in the place of the model's own generation config, so that the likeliest token comes next."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A greedy answer. `complete` is False when the token limit cut it off."""
+    """An answer of the likeliest token at each step. `complete` is False when the token limit cut it off."""
 
     text: str
     complete: bool
@@ -25,6 +59,8 @@ def generate(
     loaded: LoadedModel, prompts: Sequence[Sequence[int]], *, max_new_tokens: int = 128, batch_size: int = 32
 ) -> list[Answer]:
     """Greedy answers to prompts given as token ids (`Encoder.render_prompt`), in their order.
+
+    Of the model's generation config only the end tokens count: no penalty, ban or bias of tokens is applied.
 
     A model with a largest number of positions answers within it: an answer may be shorter than `max_new_tokens`, and a
     prompt that leaves it no position loses its start, down to three quarters of them.
@@ -118,13 +154,7 @@ def _batch(
         input_ids=ids.to(loaded.device),
         attention_mask=mask.to(loaded.device),
         max_new_tokens=max_new_tokens,
-        # The model's own generation config may have one, which would be reported as a conflict.
-        max_length=None,
-        do_sample=False,
-        num_beams=1,
-        temperature=None,
-        top_p=None,
-        top_k=None,
+        **_plain(loaded),
         eos_token_id=ends or None,
         pad_token_id=loaded.pad_id,
         streamer=streamer,
@@ -135,6 +165,18 @@ def _batch(
         text = loaded.tokenizer.decode(tokens[:end], skip_special_tokens=True)
         answers.append(Answer(str(text), complete=end is not None))
     return answers
+
+
+def _plain(loaded: LoadedModel) -> dict[str, object]:
+    """`PLAIN` without the settings that the model's generation config leaves at their defaults; greedy in any case.
+
+    Given as arguments, which go before the model's own; a config of ours would be filled up from the model's.
+    """
+    configured = loaded.model.generation_config
+    always = {"max_length", "do_sample", "num_beams", "temperature", "top_k", "top_p"}
+    return {
+        name: value for name, value in PLAIN.items() if name in always or getattr(configured, name, None) is not None
+    }
 
 
 def _end_ids(loaded: LoadedModel) -> list[int]:
