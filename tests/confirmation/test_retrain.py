@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +15,29 @@ from datasets import Dataset, DatasetDict
 from confirm_world import MATCH, N_CLEAN, N_FAULTY, QUERIES, FaultyWorld, make_faulty_world
 from whence.confirmation import foretelling, runs
 from whence.confirmation.arms import places_of, repsim_ranking
-from whence.confirmation.recipe import data_rows
+from whence.confirmation.losses import turn_losses
+from whence.confirmation.recipe import data_rows, make_recipe
 from whence.confirmation.retrain import confirm
+from whence.data.encoding import Encoder
 from whence.data.examples import Example, Turn
 from whence.data.readers import read_examples
+from whence.data.row_encoding import RowEncoding
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError
 from whence.index.appending import append_rows
 from whence.index.build import build_index
 from whence.index.deleting import delete_rows
 from whence.index.history import DataSummary
+from whence.index.manifest import require_manifest
+from whence.model.loading import ModelSettings, load_model
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 from worlds import save_model, write_jsonl
 
 HELD_OUT = [Example.from_pair(f"Name fruit {i}", "pears") for i in (70, 71)]
+UNANSWERED = Example((Turn("user", "A question that nobody answered"),))
 TRAINER = """
 import shutil, sys
+from dataclasses import replace
 from pathlib import Path
 with_boats, without, train, out, seed = sys.argv[1:]
 shutil.copytree(with_boats if "boat" in Path(train).read_text() else without, out, dirs_exist_ok=True)
@@ -208,6 +216,7 @@ def test_a_trainer_that_fails_says_why(faulty: FaultyWorld, tmp_path: Path) -> N
         ({"controls": ("bm26",)}, "no control 'bm26'"),
         ({"base": None}, "There is no base"),
         ({"held_out": [Example.from_pair("Name fruit 0", "apples")]}, "are training rows"),
+        ({"held_out": [UNANSWERED]}, "None of 1 held-out rows has a token"),
     ],
 )
 def test_bad_input_is_said_before_any_training(
@@ -242,8 +251,7 @@ def test_changed_data_are_refused(faulty: FaultyWorld, tmp_path: Path) -> None:
 
 def test_a_row_that_the_template_refuses_is_left_out(faulty: FaultyWorld, tmp_path: Path) -> None:
     """The index set it aside; a retraining, and the loss of held-out rows, are of the rows that can be read."""
-    alone = Example((Turn("user", "A question that nobody answered"),))
-    found = run(faulty, tmp_path, held_out=[*HELD_OUT, alone], controls=())
+    found = run(faulty, tmp_path, held_out=[*HELD_OUT, UNANSWERED], controls=())
     assert found.status == "confirmed"
     assert found.arm("all").held_out_loss == pytest.approx(run(faulty, tmp_path, controls=()).arm("all").held_out_loss)
 
@@ -309,3 +317,17 @@ def test_a_retraining_by_the_users_trainer_is_not_taken_for_one_of_other_data_fi
         assert len(new) == 3
         assert not new & known
         known |= new
+
+
+def test_held_out_rows_are_read_as_the_rows_that_were_trained_on(faulty: FaultyWorld) -> None:
+    manifest = require_manifest(faulty.index)
+    recipe = make_recipe(manifest, data_rows(manifest), faulty.base, None, None, fresh=True)
+    recipe = replace(recipe, encoding=RowEncoding(loss="all"))
+    loaded = load_model(ModelSettings(model=str(faulty.model)))
+    asked = runs.RunQuestions((QUERIES[0],), tuple(HELD_OUT), 4)
+    encoder = Encoder(loaded.tokenizer, template=recipe.template, max_length=64, rows=recipe.encoding)
+    turns = [turn for row in HELD_OUT for turn in encoder.encode(row)]
+    found = runs._ask(loaded, recipe, asked, "model")
+    assert found.held_out_loss == float(turn_losses(loaded, turns).mean())
+    with pytest.raises(InputError, match="None of 1 held-out rows has a token"):
+        runs._ask(loaded, recipe, replace(asked, held_out=(UNANSWERED,)), "model")

@@ -21,7 +21,7 @@ from whence.confirmation.arms import CONTROLS, Arm, bm25_ranking, choose_arms, d
 from whence.confirmation.foretelling import PerAnswer, base_log_probs, foretold_share, measured_share
 from whence.confirmation.recipe import data_rows, make_recipe
 from whence.confirmation.result import ALL, FLAGGED, ArmResult, Confirmation, SeedResult, judged
-from whence.confirmation.runs import RunAnswers, RunQuestions, check_trainer, run_arm
+from whence.confirmation.runs import RunAnswers, RunQuestions, check_some_left, check_trainer, encoded_rows, run_arm
 from whence.data import EncodedTurn, Example
 from whence.errors import InputError
 from whence.index import Index
@@ -114,6 +114,7 @@ def confirm(
     arms = choose_arms(rows, removed, _rankings(controls, rows, question, tracer))
     held, where = _held_out(held_out, rows, arms)
     _check_not_everything(question, held, match)
+    check_some_left(encoded_rows(tracer.encoder, held), len(held))
     asked = RunQuestions(question.prompts, held, max_new_tokens, question.encoded)
     left_out = frozenset() if held_out is not None else frozenset(row.id for row in held)
     tasks = [(arm, seed) for seed in range(recipe.settings.seed, recipe.settings.seed + seeds) for arm in arms]

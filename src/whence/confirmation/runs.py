@@ -23,6 +23,8 @@ from whence.trace import Query
 from whence.train import FinetuneSettings, finetune
 
 RUNS, ANSWERS, DATA = "runs", "answers", "data"
+ANSWERS_VERSION = 2
+"""Part of the name of answers; goes up when the same model would be asked in another way."""
 PLAIN_ENCODING = RowEncoding()
 LOG_LINES = 5
 """Of the trainer's output, in the message when it fails."""
@@ -75,7 +77,7 @@ class RunQuestions:
             json.loads(conversation_json(Example(p.turns, template_inputs=p.template_inputs))) for p in self.prompts
         ]
         answered = [[turn.input_ids, turn.response_start] for turn in self.answered]
-        return hash_of([prompts, [row.id for row in self.held_out], self.max_new_tokens, answered])
+        return hash_of([ANSWERS_VERSION, prompts, [row.id for row in self.held_out], self.max_new_tokens, answered])
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,21 @@ def _train(
     )
 
 
+def encoded_rows(encoder: Encoder, rows: Sequence[Example]) -> list[EncodedTurn]:
+    """The turns of the rows of which there is a token to learn."""
+    return [turn for row in rows if _is_left(encoder, row) for turn in encoder.encode(row)]
+
+
+def check_some_left(turns: Sequence[EncodedTurn], n_rows: int) -> None:
+    """Raises InputError where no token of the held-out rows is left whose loss could be taken."""
+    if not turns:
+        raise InputError(
+            f"None of {n_rows} held-out rows has a token whose loss can be taken.",
+            "Expected rows whose response is left when they are cut as the training rows were.",
+            "Give others with --held-out.",
+        )
+
+
 def _is_left(encoder: Encoder, row: Example) -> bool:
     """Whether there is a token to learn of a row: the trainer's cut may leave none, the template may refuse it."""
     try:
@@ -267,10 +284,11 @@ def _model_at(folder: Path, recipe: Recipe) -> ModelSettings:
 
 def _ask(loaded: LoadedModel, recipe: Recipe, asked: RunQuestions, folder: str) -> RunAnswers:
     length = loaded.fitting(recipe.max_length)
-    encoder = Encoder(loaded.tokenizer, template=recipe.template, max_length=length)
+    encoder = Encoder(loaded.tokenizer, template=recipe.template, max_length=length, rows=recipe.encoding)
     prompts = [query.prompt_ids(encoder) for query in asked.prompts]
     answers = generate(loaded, prompts, max_new_tokens=asked.max_new_tokens)
-    turns = [turn for row in asked.held_out if _is_left(encoder, row) for turn in encoder.encode(row)]
+    turns = encoded_rows(encoder, asked.held_out)
+    check_some_left(turns, len(asked.held_out))
     loss = float(turn_losses(loaded, turns).mean())
     log_probs = summed(log_probabilities(loaded, asked.answered)).tolist()
     return RunAnswers(tuple(answer.text for answer in answers), loss, folder, tuple(log_probs))
