@@ -130,6 +130,34 @@ def test_the_rest_of_a_jsonl_file_keeps_its_bytes(tmp_path: Path) -> None:
     assert out.read_bytes() == b"".join(line for i, line in enumerate(kept) if i not in (2, 8))
 
 
+def test_a_byte_order_mark_stays_where_the_first_line_goes(tmp_path: Path) -> None:
+    source, mark = tmp_path / "rows.jsonl", b"\xef\xbb\xbf"
+    lines = [json.dumps(row).encode() + b"\n" for row in ROWS]
+    source.write_bytes(mark + b"".join(lines))
+    done = clean(source, tmp_path / "out.jsonl", reasons(source, (0, 2)))
+    assert (tmp_path / "out.jsonl").read_bytes() == mark + lines[1] + b"".join(lines[3:])
+    undo_clean(done.path, tmp_path / "back.jsonl")
+    assert (tmp_path / "back.jsonl").read_bytes() == source.read_bytes()
+    again = clean(source, tmp_path / "new.jsonl", reasons(source, (0,)), relabel=mend, manifest=tmp_path / "m.json")
+    assert (tmp_path / "new.jsonl").read_bytes().startswith(mark + b"{")
+    undo_clean(again.path, tmp_path / "same.jsonl")
+    assert (tmp_path / "same.jsonl").read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_blank_lines_of_a_csv_file_stay(tmp_path: Path, end: str) -> None:
+    source, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    lines = ["prompt,response", "", "q1,a1 ", "", "  \u00a0", '"q2', "", '",a2', "", "q3,a3", "q4,a4", ""]
+    source.write_bytes(end.join(lines).encode())
+    places = [example.line for example in read_examples(source)]
+    assert places == [3, 6, 10, 11]
+    done = clean(source, out, reasons(source, (0, 1, 3)))
+    kept = [line for i, line in enumerate(lines) if i not in (2, 5, 6, 7, 10)]
+    assert out.read_bytes() == end.join(kept).encode()
+    undo_clean(done.path, tmp_path / "back.csv")
+    assert (tmp_path / "back.csv").read_bytes() == source.read_bytes()
+
+
 @st.composite
 def files(draw: st.DrawFn) -> tuple[bytes, frozenset[int]]:
     """A JSONL file of any row texts, line ends and blank lines, and the rows to take out; at least one is left."""

@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 import tempfile
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,9 +56,11 @@ def find_edits(path: Path, lines: Sequence[int], replacements: Mapping[int, Mapp
         for line in lines:
             span = spans[line]
             file.seek(span.start)
-            old = file.read(span.end - span.start)
+            old = _row_alone(file.read(span.end - span.start))
+            mark = len(BOM_UTF8) if span.start == 0 and old.startswith(BOM_UTF8) else 0
+            old = old[mark:]
             new = _line_text(path, replacements[line], old) if line in replacements else b""
-            edits[line] = Edit(span.start, old, new)
+            edits[line] = Edit(span.start + mark, old, new)
     return edits
 
 
@@ -141,6 +144,13 @@ def _row_starts(path: Path) -> dict[int, int]:
         starts[last], last = row.line, row.line
     starts[last] = -1
     return starts
+
+
+def _row_alone(content: bytes) -> bytes:
+    """The bytes of a row with its line end, without the blank lines behind it."""
+    text = content.decode("utf-8")
+    end = text.find("\n", len(text.rstrip()))
+    return content if end < 0 else text[: end + 1].encode("utf-8")
 
 
 def _line_spans(path: Path, ends: Mapping[int, int]) -> dict[int, ByteSpan]:
