@@ -20,6 +20,7 @@ from whence.index.build import build_index
 from whence.model.loading import LoadedModel
 from whence.model.prefixes import shares_prefixes
 from whence.signatures.extract import Extractor
+from whence.signatures.passes import splits_prompts
 from worlds import rows, save_model, write_jsonl
 
 INT8 = 1
@@ -103,6 +104,7 @@ def test_without_a_base_once() -> None:
 
 def test_a_gradient_at_an_inner_layer_costs_one_backward_pass_a_batch() -> None:
     tuned, _ = models()
+    assert splits_prompts(tuned), "tried once a model, on a few tokens"
     with counted(tuned) as work:
         Extractor(tuned, vectors=[(2, "h"), (2, "g")], max_tokens=50).extract(turns(6, prompt=20, response=5))
     assert work == {"tokens": 6 * 24, "head": 6 * 5, "backward": 3}

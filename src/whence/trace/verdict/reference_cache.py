@@ -32,7 +32,7 @@ from whence.signatures import Signatures
 from whence.trace.verdict.reference_scores import ReferenceSummary, RowStatistics
 from whence.trace.verdict.references import ReferenceSet
 
-VERSION = 4
+VERSION = 5
 """Part of the key; goes up when the same key would get another content."""
 
 _UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
