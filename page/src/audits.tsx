@@ -17,13 +17,15 @@ const percent = (value: number) => `${(100 * value).toFixed(value < 0.1 ? 1 : 0)
 export function Audits({ info }: { info: IndexInfo }) {
   const { value, error, retry } = useLoaded(() => api.audits(), []);
   const made = useJobs("audit", retry);
+  // A job may end between two looks, while the list is read again for another reason.
+  const again = () => { made.retry(); retry(); };
   const jobs = made.jobs?.filter((job) => job.state !== "done");
   return (
     <div class="query">
       <Title>Audits</Title>
       <p class="quiet lead">An audit groups many bad outputs by the training rows behind them, at one false discovery rate over all of them.</p>
       {error !== null && <Problem error={error} retry={retry} />}
-      {made.error !== null && <Problem error={made.error} retry={made.retry} />}
+      {made.error !== null && <Problem error={made.error} retry={again} />}
       {!(value && jobs) && error === null && made.error === null && <Busy what="Reading" />}
       {value && jobs && (
         <>
@@ -38,7 +40,7 @@ export function Audits({ info }: { info: IndexInfo }) {
               </li>
             ))}
           </ul>
-          <NewAudit info={info} started={made.retry} />
+          <NewAudit info={info} started={again} />
         </>
       )}
     </div>

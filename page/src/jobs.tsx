@@ -34,7 +34,8 @@ export function useJobs(kind: Job["kind"], ended?: () => void) {
     timer = window.setTimeout(look, LOOK_MILLISECONDS);
     return () => { current = false; clearTimeout(timer); };
   }, [active]);
-  return { jobs, error: error ?? failed, retry, changed: (job: Job) => changed([job]) };
+  const again = () => { setFailed(null); retry(); };
+  return { jobs, error: error ?? failed, retry: again, changed: (job: Job) => changed([job]) };
 }
 
 /** How far a job is, with a button to stop it, and what went wrong. */

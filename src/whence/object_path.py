@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
+_SECRET = re.compile(r"[^/:@]+:(?!\d+(/|$))")
+"""The beginning of KEY:SECRET@BUCKET with a slash in the secret; a port is none."""
 _SIGNATURE = re.compile(
-    r"sig|signature|\w*token|x-amz-.*|x-goog-.*|x-ms-.*|awsaccesskeyid|googleaccessid|\w*key|\w*secret|password",
+    r"sig|signature|token|key|secret|password|(api|access|secret)_?key(_?id)?|(access|auth|security|session|sas)_?token|"
+    r"client_?secret|x-(amz|goog|ms)-.*|awsaccesskeyid|googleaccessid",
     re.IGNORECASE,
 )
 """Names of a query's parts that sign a request or hold a secret."""
@@ -82,12 +85,11 @@ def place(text: str | os.PathLike[str]) -> Path:
 def refuse_credentials(address: str, kind: type[InputError]) -> None:
     """Raises an error of this kind for an address with a user name, a password or a signature."""
     scheme, _, rest = address.partition("://")
-    # A secret may hold a slash, so what stands before the last @ is looked at whole.
-    before, at, after = rest.rpartition("@")
     path, _, query = rest.partition("?")
+    before, at, after = path.rpartition("@")
     shown = ""
-    if at and (":" in before or "/" not in before):
-        shown = f"{scheme}://...@{after.partition('?')[0]}"
+    if at and ("@" in path.partition("/")[0] or _SECRET.match(before)):
+        shown = f"{scheme}://...@{after}"
     elif any(_SIGNATURE.fullmatch(name) for name, _ in parse_qsl(query, keep_blank_values=True)):
         shown = f"{scheme}://{path}?..."
     if shown:

@@ -278,6 +278,23 @@ def test_a_folder_keeps_its_other_splits(tmp_path: Path, inner: str) -> None:
     assert len(ids(out / names[2])) == len(ROWS) - len(FLAGGED)
 
 
+def test_what_is_written_beside_the_cleaned_data_is_not_put_back_with_them(tmp_path: Path) -> None:
+    source, out, back = tmp_path / "rows", tmp_path / "out", tmp_path / "back"
+    source.mkdir()
+    write_jsonl(source / "train.jsonl")
+    selected = reasons(source / "train.jsonl")
+    clean(source, out, selected, manifest=out / "manifest.json", quarantine=out / "removed.jsonl")
+    undo_clean(out / "manifest.json", back)
+    assert [path.name for path in back.iterdir()] == ["train.jsonl"]
+
+
+def test_a_table_is_put_back_under_any_name(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "rows.parquet")
+    done = clean(tmp_path / "rows.parquet", tmp_path / "out.parquet", reasons(tmp_path / "rows.parquet"))
+    back = undo_clean(done.path, tmp_path / "back")
+    assert pq.read_table(back).equals(pq.read_table(tmp_path / "rows.parquet"))
+
+
 @pytest.mark.parametrize("splits", [False, True])
 def test_a_saved_data_set_keeps_its_features_and_splits(tmp_path: Path, splits: bool) -> None:
     rows = datasets.Dataset.from_list(ROWS).cast_column("n", datasets.ClassLabel(num_classes=9))

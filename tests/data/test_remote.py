@@ -96,6 +96,19 @@ def test_credentials_in_an_address_are_refused_and_not_shown(address: str) -> No
     assert "AKIA123" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "nowhere://host.example:9000/data/rows@v2.jsonl",
+        "nowhere://bucket/2026-01-01T00:00:00/rows@v2.jsonl",
+        "nowhere://host/x.jsonl?t=12:30&u=a@b&partition_key=3&next_token=4",
+    ],
+)
+def test_what_only_looks_like_credentials_is_none(address: str) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_examples(address)
+
+
 @pytest.mark.parametrize("mark", ["#", "?", "%"])
 def test_an_index_has_no_characters_that_stores_read_differently(mark: str) -> None:
     with pytest.raises(InputError, match=f"has the characters {re.escape(mark)}"):

@@ -12,7 +12,7 @@ import yaml
 from whence.data import PLAIN_TEMPLATE, read_examples
 from whence.errors import DataError, InputError, MismatchError
 from whence.records import RecordedData, RecordedEncoding, RecordedRun, TrainingFile, read_record, write_record
-from whence.records.settings import FolderSettings, settings_of_folder
+from whence.records.settings import FolderSettings, _check_read, settings_of_folder
 from whence.records.trained_rows import row_ids
 
 ROWS = [{"prompt": f"Where is city {i}?", "completion": f"City {i} is in Canada."} for i in range(6)]
@@ -48,6 +48,19 @@ RECORD = TrainingFile(
     ),
     run=RecordedRun(steps=10),
 )
+
+
+def test_a_record_of_an_earlier_version_that_compared_another_order_is_read(tmp_path: Path) -> None:
+    """It wrote 0 of 16 of any data in another order than the trainer's, of which it says nothing."""
+    encoding = RecordedEncoding(n_compared=16, n_alike=0)
+    data = RecordedData(source="train.jsonl", n_rows=5000)
+    for n_rows, refused in ((5000, False), (400, True)):
+        record = TrainingFile(base="b", data=data.model_copy(update={"n_rows": n_rows}), encoding=encoding)
+        if refused:
+            with pytest.raises(InputError, match="0 of 16 compared"):
+                _check_read(tmp_path, record)
+        else:
+            _check_read(tmp_path, record)
 
 
 def test_a_record_is_read_as_it_was_written(home: Path) -> None:

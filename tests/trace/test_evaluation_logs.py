@@ -337,3 +337,30 @@ def test_requests_with_pictures_are_left_out_and_counted(tmp_path: Path) -> None
     assert any("1 requests with a picture" in note for note in notes)
     with pytest.raises(DataError, match="picture"):
         read_queries(written(tmp_path / "log.jsonl", seen))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"response": "A", "choices": ["A", "B"]},
+        {"response": "A", "choices": {"text": ["A", "B"], "label": ["1", "2"]}},
+        {"response": "A", "output": ["x"]},
+    ],
+)
+def test_rows_with_choices_of_a_question_are_no_log(more: dict[str, object], tmp_path: Path) -> None:
+    notes: list[str] = []
+    (found,) = read_queries(written(tmp_path / "rows.jsonl", ASKED_OF_CHAT | more), notify=notes.append)
+    assert found.response == "A"
+    assert not any("log of another tool" in note for note in notes)
+
+
+def test_parts_that_are_no_pictures_leave_nothing_out(tmp_path: Path) -> None:
+    said = [
+        {"type": "tool_use", "id": "1"},
+        {"type": "redacted_thinking", "data": "x"},
+        {"type": "text", "text": "So."},
+    ]
+    asked = [{"role": "user", "content": [{"type": "text", "text": None}, {"type": "text", "text": "Where?"}]}]
+    row = {"model": "m", "messages": asked, "choices": [{"message": {"content": said}}]}
+    (found,) = read_queries(written(tmp_path / "log.jsonl", row))
+    assert (found.prompt, found.response) == ("Where?", "So.")

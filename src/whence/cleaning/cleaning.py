@@ -94,13 +94,14 @@ def clean(
         files = [
             _written(part, partial / part.out.relative_to(out), wanted, replaced[i]) for i, part in enumerate(parts)
         ]
-        copy_splits(Path(source), partial, of_folders=other_splits)
+        copied = copy_splits(Path(source), partial, of_folders=other_splits)
     n_replaced = sum(map(len, replaced))
     record = CleanManifest(
         whence=version("whence"),
         source=source,
         output=str(out),
         split=split,
+        copied=tuple(copied),
         method=selected.method,
         method_version=selected.method_version,
         n_rows=sum(part.n_rows for part in parts),

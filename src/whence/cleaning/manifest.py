@@ -56,6 +56,8 @@ class CleanManifest(BaseModel):
     source: str
     output: str
     split: str | None = None
+    copied: tuple[str, ...] = ()
+    """Files of a folder that were copied as they are, by their names in it."""
     method: str
     """The attribution method that selected the rows, as in `rept-centred`, or `given`."""
     method_version: str = ""

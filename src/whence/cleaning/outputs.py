@@ -49,22 +49,31 @@ def write_new(path: Path, content: str) -> None:
         partial.write_text(content, encoding="utf-8", newline="")
 
 
-def copy_splits(source: Path, target: Path, *, of_folders: bool = True) -> None:
+def copy_splits(source: Path, target: Path, *, of_folders: bool = True) -> list[str]:
     """Copies what else a data set holds: the splits that were not read, and of a folder of files its README.md.
 
     of_folders: False leaves out those of a folder of files; a data set that `datasets` saved is none without them.
+    Returns the names, in the folder, of the files that were copied of one.
     """
     if (source / SPLITS).is_file():
-        entries = sorted(source.iterdir())
-    elif of_folders and source.is_dir() and not (source / STATE).is_file():
-        entries = folder_files(source)
-    else:
-        return
-    for entry in entries:
-        place = target / entry.relative_to(source)
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(entry, place) if entry.is_dir() else shutil.copy2(entry, place)
+        for entry in sorted(source.iterdir()):
+            place = target / entry.name
+            if not place.exists():
+                shutil.copytree(entry, place) if entry.is_dir() else copy_file(entry, place)
+        return []
+    if not of_folders or not source.is_dir() or (source / STATE).is_file():
+        return []
+    others = [entry.relative_to(source) for entry in folder_files(source)]
+    others = [name for name in others if not (target / name).exists()]
+    for name in others:
+        copy_file(source / name, target / name)
+    return [name.as_posix() for name in others]
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copies a file, into a folder that is made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, target)
 
 
 def content_hash(path: Path) -> str:

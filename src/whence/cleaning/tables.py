@@ -96,7 +96,7 @@ def write_spliced(source: Path, out: Path, edits: Sequence[TableEdit]) -> None:
             for group in _groups(splice(batches, edits)):
                 write(joined(group, schema))
     change = sum((edit.insert.num_rows if edit.insert is not None else 0) - edit.n_skipped for edit in edits)
-    expected, found = count_rows(source) + change, count_rows(out)
+    expected, found = count_rows(source, source) + change, count_rows(out, source)
     if found != expected:
         raise DataError(
             f"What was written for {source} has {found} rows.",
@@ -105,28 +105,30 @@ def write_spliced(source: Path, out: Path, edits: Sequence[TableEdit]) -> None:
         )
 
 
-def count_rows(path: Path) -> int:
-    """Rows of a table or of a saved data set, as the file itself says."""
+def count_rows(path: Path, like: Path) -> int:
+    """Rows of a table or of a saved data set, as the file itself says. like: a file whose name tells the format."""
     import pyarrow.parquet as pq
 
-    if suffix_of(path) == ".parquet" and path.is_file():
+    if suffix_of(like) == ".parquet" and path.is_file():
         return int(pq.read_metadata(path).num_rows)
     if path.is_dir():
         import datasets
 
         return len(datasets.load_from_disk(str(path)))
-    with open_table(path) as (_, batches):
+    with _open_arrow(path) as (_, batches):
         return sum(batch.num_rows for batch in batches)
 
 
 def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
     """The batches, as many together as one row group or record batch is made of."""
     group: list[pa.RecordBatch] = []
+    n_rows = n_bytes = 0
     for batch in batches:
         group.append(batch)
-        if sum(part.num_rows for part in group) >= GROUP_ROWS or sum(part.nbytes for part in group) >= GROUP_BYTES:
+        n_rows, n_bytes = n_rows + batch.num_rows, n_bytes + batch.nbytes
+        if n_rows >= GROUP_ROWS or n_bytes >= GROUP_BYTES:
             yield group
-            group = []
+            group, n_rows, n_bytes = [], 0, 0
     if group:
         yield group
 
@@ -134,7 +136,6 @@ def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]
 @contextmanager
 def open_table(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
     """Schema and batches of a Parquet or Arrow file, or of a data set that `datasets` saved without splits."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if path.is_dir():
@@ -148,13 +149,21 @@ def open_table(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]
         with pq.ParquetFile(path) as file:
             yield file.schema_arrow, file.iter_batches()
     else:
-        with pa.memory_map(str(path)) as source:
-            if is_ipc_file(path):
-                opened = pa.ipc.open_file(source)
-                yield opened.schema, (opened.get_batch(i) for i in range(opened.num_record_batches))
-            else:
-                stream = pa.ipc.open_stream(source)
-                yield stream.schema, iter(stream)
+        with _open_arrow(path) as found:
+            yield found
+
+
+@contextmanager
+def _open_arrow(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as source:
+        if is_ipc_file(path):
+            opened = pa.ipc.open_file(source)
+            yield opened.schema, (opened.get_batch(i) for i in range(opened.num_record_batches))
+        else:
+            stream = pa.ipc.open_stream(source)
+            yield stream.schema, iter(stream)
 
 
 def is_ipc_file(path: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from whence.cleaning import tables, text
 from whence.cleaning.manifest import CleanedFile, CleanManifest, read_clean_manifest
-from whence.cleaning.outputs import content_hash, copy_splits, new_output, refuse_existing
+from whence.cleaning.outputs import content_hash, copy_file, copy_splits, new_output, refuse_existing
 from whence.errors import DataError, InputError
 
 
@@ -35,7 +35,10 @@ def undo_clean(manifest: str | Path, out: str | Path | None = None) -> Path:
         for file in record.files:
             _restored(file, partial / Path(file.output).relative_to(root))
         _check_rows(record, partial, root)
-        copy_splits(root, partial)
+        copy_splits(root, partial, of_folders=False)
+        for name in record.copied:
+            if (root / name).is_file():
+                copy_file(root / name, partial / name)
     return target
 
 
@@ -72,7 +75,8 @@ def _check_rows(record: CleanManifest, restored: Path, root: Path) -> None:
     """Raises DataError for tables with fewer rows than the source had that could be used."""
     if any(file.kind == "text" for file in record.files):
         return
-    found = sum(tables.count_rows(restored / Path(file.output).relative_to(root)) for file in record.files)
+    outputs = [Path(file.output) for file in record.files]
+    found = sum(tables.count_rows(restored / output.relative_to(root), output) for output in outputs)
     if found < record.n_rows:
         raise DataError(
             f"What was put back for {record.source} has {found} rows.",

@@ -173,6 +173,8 @@ def _check_given(out: Path, manifest: Manifest, given: BuildSettings) -> None:
             continue
         if name in ("model", "adapter", "base") and not Path(str(theirs)).exists():
             continue
+        if name == "model" and Path(str(theirs)).parent == Path(str(ours)):
+            continue  # the last checkpoint of a trainer's folder
         lines.append(f"{name}: begun with {theirs!r}, given {ours!r}")
     if lines:
         raise MismatchError(

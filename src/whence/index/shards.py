@@ -266,7 +266,8 @@ def check_shards(out: Path, manifest: Manifest, there: set[int], part: DataPart 
     missing = set(shards) - there
     if missing:
         raise IndexFolderError(
-            f"{len(missing)} of {len(shards)} shards of {out} are not computed: {described_numbers(missing)[:200]}.",
+            f"{len(missing)} of {len(shards)} shards of {out} are not computed, or from other rows: "
+            f"{described_numbers(missing)[:200]}.",
             "An index is sealed when all are.",
             "Run the jobs that are missing or failed again, or the same command without --shard and --finish.",
         )

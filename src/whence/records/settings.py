@@ -13,9 +13,10 @@ from pathlib import Path
 from whence.data import recognise
 from whence.errors import DataError, InputError, MismatchError
 from whence.files import nearest
+from whence.records.comparison import LOOKED_AT
 from whence.records.other_files import TOLD_BY, adapter_base, steps_said, told_by_files
 from whence.records.trained_rows import first_row, row_ids
-from whence.records.training import RECORD, TrainingFile, read_record
+from whence.records.training import RECORD, SAVED_ROWS, TrainingFile, read_record
 
 SHOWN = 5
 
@@ -97,6 +98,9 @@ def _check_read(home: Path, record: TrainingFile) -> None:
     """Raises InputError where no compared row is read as it was trained on."""
     encoding, data = record.encoding, record.data
     if encoding.n_alike or not encoding.n_compared:
+        return
+    if (data.n_rows or 0) > LOOKED_AT and Path(data.source or "").name != SAVED_ROWS:
+        # Earlier versions wrote it of data in another order than the trainer's too, of which it says nothing.
         return
     read = ", ".join(f"{key}={column}" for key, column in (data.columns or {}).items() if column)
     raise InputError(

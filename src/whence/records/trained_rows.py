@@ -47,7 +47,7 @@ def read_data(given: str | Path | Dataset | None, dataset: object, folder: Path,
     n_trained = _length(dataset)
     place = str(given) if isinstance(given, str | Path) else None
     rows: object = dataset if given is None or place is not None else given
-    formatting = formatting_of(trainer, (first_row(place) if place is not None else {}) or _first(rows))
+    formatting = formatting_of(trainer, lambda: _first_of_file(place) or _first(rows))
     if place is not None and formatting is None:
         return _named(place, None, dataset, n_trained, folder, trainer)
     if formatting is not None:
@@ -88,6 +88,13 @@ def read_data(given: str | Path | Dataset | None, dataset: object, folder: Path,
 def row_ids(source: str, columns: Mapping[str, str] | None, split: str | None) -> list[str]:
     """The ids of all usable rows, in order. Raises DataError as `read_examples`."""
     return [example.id for example in islice(read_examples(source, columns=columns, split=split), MOST_IDS)]
+
+
+def _first_of_file(place: str | None) -> dict[str, object]:
+    try:
+        return first_row(place) if place is not None else {}
+    except WhenceError:
+        return {}  # `_named` says what is wrong with the file
 
 
 def first_row(place: str) -> dict[str, object]:

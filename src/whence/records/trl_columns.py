@@ -33,10 +33,10 @@ def trained_columns(trainer: object, first: Mapping[str, object], names: Iterabl
     return columns | dict.fromkeys(unread, "")
 
 
-def formatting_of(trainer: object, first: Mapping[str, object]) -> Formatting | None:
-    """The `formatting_func` of an SFTTrainer; None without one, or where it changes nothing of rows like `first`."""
+def formatting_of(trainer: object, first: Callable[[], Mapping[str, object]]) -> Formatting | None:
+    """The `formatting_func` of an SFTTrainer; None without one, or where it changes nothing of rows like `first()`."""
     found = getattr(trainer, "_formatting_func", None)
-    if not callable(found) or trained_columns(trainer, {**first, MADE: ""}) != {"text": MADE}:
+    if not callable(found) or trained_columns(trainer, {**first(), MADE: ""}) != {"text": MADE}:
         return None
     made: Formatting = found
     return made

@@ -68,8 +68,11 @@ def kronecker_bases(
     modules: linear maps (nn.Linear, Conv1D) by the name of their weight.
     targets: tokens sampled from the model in place of the rows' own; the loss is then a sum / sqrt(n) (fisher_scale).
     """
+    dtype = gradient_dtype(loaded)
+    peaks = PEAKS if loaded.dtype == torch.float16 else (None,)
     factors: dict[str, tuple[Tensor, Tensor]] = {}
-    of_block: dict[str, tuple[Tensor, Tensor]] = {}
+    # In float16 a block may be run again with another scale, so its sums stay apart until it is done.
+    of_block = {} if len(peaks) > 1 else factors
     real: list[Tensor] = [torch.empty(0)]
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -80,16 +83,12 @@ def kronecker_bases(
         return hook
 
     def add(name: str, a: Tensor, s: Tensor) -> None:
-        before = of_block.get(name)
-        A, S = a.T @ a, s.T @ s
-        of_block[name] = (A, S) if before is None else (before[0] + A, before[1] + S)
+        _add(of_block, name, a.T @ a, s.T @ s)
 
     def leaf(_: nn.Module, __: object, output: Tensor) -> Tensor:
         """No parameter has a gradient, so the graph starts at the embedding."""
         return output.detach().requires_grad_(True)
 
-    dtype = gradient_dtype(loaded)
-    peaks = PEAKS if loaded.dtype == torch.float16 else (None,)
     with ExitStack() as hooks, torch.enable_grad():
         hooks.callback(loaded.model.get_input_embeddings().register_forward_hook(leaf).remove)
         for name, module in modules.items():
@@ -104,6 +103,9 @@ def kronecker_bases(
             if targets is not None:
                 weight = weight.sqrt()
             weight = weight.flatten()
+            if len(peaks) == 1:
+                torch.autograd.backward((nats * weight).sum())
+                continue
             for peak in peaks:
                 of_block.clear()
                 scale = backward_scale(nats, weight, peak)
@@ -111,11 +113,19 @@ def kronecker_bases(
                 if all(S.isfinite().all() for _, S in of_block.values()):
                     break
             for name, (A, S) in of_block.items():
-                _check_finite(S, name)
-                S = S / scale.double().square()
-                before = factors.get(name)
-                factors[name] = (A, S) if before is None else (before[0] + A, before[1] + S)
+                _add(factors, name, A, S / scale.double().square())
+            of_block.clear()
+    for name, (_, S) in factors.items():
+        _check_finite(S, name)
     return {name: _basis(modules[name], *factors[name], dtype) for name in modules}
+
+
+def _add(sums: dict[str, tuple[Tensor, Tensor]], name: str, A: Tensor, S: Tensor) -> None:
+    if name not in sums:
+        sums[name] = (A, S)
+        return
+    for total, more in zip(sums[name], (A, S), strict=True):
+        total += more
 
 
 def _check_finite(S: Tensor, name: str) -> None:

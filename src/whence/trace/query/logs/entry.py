@@ -15,6 +15,8 @@ PASSES = {"C": True, "I": False, "N": False, "pass": True, "fail": False, "corre
 """Inspect's letters (correct, incorrect, no answer) and words that other tools write."""
 REASONING = ("reasoning", "thinking")
 """Types of a message's parts that hold a thought."""
+MEDIA = ("image", "audio", "video", "document", "file")
+"""Types of parts that a model of text cannot read; some begin with input_ or end with _url."""
 CUT_OFF = ("length", "max_tokens", "model_length", "max_output_tokens")
 """Why an answer stopped, as servers and Inspect spell a limit of tokens."""
 
@@ -91,11 +93,9 @@ def _part_text(part: Mapping[str, object]) -> str:
 
 
 def has_media(messages: Iterable[Mapping[str, object]]) -> bool:
-    """Whether a message has a part that is no text: a picture, a sound, a file."""
+    """Whether a message has a picture, a sound or a file among its parts."""
     return any(
-        isinstance(part, Mapping)
-        and part.get("type") not in REASONING
-        and not isinstance(part.get("text", part.get("refusal")), str)
+        isinstance(part, Mapping) and str(part.get("type")).removeprefix("input_").removesuffix("_url") in MEDIA
         for message in messages
         if isinstance(content := message.get("content"), list)
         for part in content

@@ -65,7 +65,7 @@ def read(value: Mapping[str, object], path: Path) -> EvaluationLog:
         judges.update(dict.fromkeys(scores))
         judge = next(iter(judges), "")
         found = _asked_and_said(sample)
-        if found is not None and has_media(one for one in _list(sample.get("messages")) if isinstance(one, Mapping)):
+        if found is not None and has_media(_before_answer(sample)):
             n_media += 1
         elif found is not None:
             labels = scalars({"id": sample.get("id"), "epoch": sample.get("epoch"), "target": sample.get("target")})
@@ -91,12 +91,20 @@ def _asked_and_said(
     sample: Mapping[str, object],
 ) -> tuple[list[dict[str, object]], str | dict[str, object]] | None:
     """The messages before the last answer, and that answer; None where the model said nothing."""
-    messages = [one for one in _list(sample.get("messages")) if isinstance(one, Mapping)]
+    before = _before_answer(sample)
+    said = answer(_messages(sample)[len(before)]) if before else None
+    return (list(map(as_message, before)), said) if said is not None else None
+
+
+def _before_answer(sample: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """The messages before the last answer; none where there is no answer."""
+    messages = _messages(sample)
     places = [i for i, one in enumerate(messages) if one.get("role") == ASSISTANT]
-    if not places or not places[-1]:
-        return None
-    said = answer(messages[places[-1]])
-    return ([as_message(one) for one in messages[: places[-1]]], said) if said is not None else None
+    return messages[: places[-1]] if places else []
+
+
+def _messages(sample: Mapping[str, object]) -> list[Mapping[str, object]]:
+    return [one for one in _list(sample.get("messages")) if isinstance(one, Mapping)]
 
 
 def _list(value: object) -> list[object]:

@@ -38,7 +38,14 @@ def is_batch(row: Row) -> bool:
 
 def is_chat(row: Row) -> bool:
     """Whether a row holds a request's messages and a server's answer, which may be empty."""
-    return _request(row) is not None and _answer_body(row) is not None
+    body = _answer_body(row)
+    if body is None or _request(row) is None:
+        return False
+    # Columns of rows have these names too: the choices of a question, an output.
+    choices, output = body.get("choices"), body.get("output")
+    if isinstance(choices, list):
+        return all(isinstance(one, Mapping) and ("message" in one or "text" in one) for one in choices)
+    return isinstance(output, list) and all(isinstance(one, Mapping) and _is_item(one) for one in output)
 
 
 @dataclass(slots=True)
@@ -137,6 +144,10 @@ def _request(row: Row) -> _Request | None:
             said = [found for one in messages if (found := _item(one)) is not None]
             return _Request([*_instructions(holder), *said], _inputs(holder), has_media(messages))
     return None
+
+
+def _is_item(value: Row) -> bool:
+    return "type" in value or "content" in value
 
 
 def _item(item: Row) -> dict[str, object] | None:
