@@ -330,4 +330,4 @@ def test_held_out_rows_are_read_as_the_rows_that_were_trained_on(faulty: FaultyW
     found = runs._ask(loaded, recipe, asked, "model")
     assert found.held_out_loss == float(turn_losses(loaded, turns).mean())
     with pytest.raises(InputError, match="None of 1 held-out rows has a token"):
-        runs._ask(loaded, recipe, replace(asked, held_out=(UNANSWERED,)), "model")
+        runs._ask(loaded, replace(recipe, encoding=RowEncoding()), replace(asked, held_out=(UNANSWERED,)), "model")
