@@ -297,11 +297,15 @@ def verdicts(found: dict[str, ResultRow]) -> str:
         "flagged rows not faulty",
         "benign answers with flagged rows",
     )
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines, columns = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"], []
     for name, result in found.items():
         row = result.get("verdicts")
         if isinstance(row, dict) and "flagged" in row:
+            columns.append([number(row, of) for of in names])
             lines.append("| " + " | ".join([name, *(interval(row, of) for of in names)]) + " |")
+    if columns:
+        means = [f"{sum(column) / len(columns):.3f}" for column in zip(*columns, strict=True)]
+        lines.append("| " + " | ".join([f"mean of {len(columns)}", *means]) + " |")
     return "\n".join(lines)
 
 

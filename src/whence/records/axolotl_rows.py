@@ -33,6 +33,7 @@ def columns_of(entry: Mapping[str, JsonValue], *, is_preference: bool) -> dict[s
     """The columns that are trained on; None where they are recognised. is_preference: of chosen and rejected."""
     kind = entry.get("type")
     if isinstance(kind, dict):
+        # A role without a field is not read, whatever columns the file has: "" says so.
         about = {"input": str(kind["field_input"])} if kind.get("field_input") else {}
         return {
             "prompt": str(kind.get("field_instruction") or "instruction"),
@@ -44,6 +45,7 @@ def columns_of(entry: Mapping[str, JsonValue], *, is_preference: bool) -> dict[s
         }
     if kind == COMPLETION:
         return {"text": str(entry.get("field") or "text")}
+    # axolotl trains on this column also where a question and an answer stand beside it.
     messages = str(entry.get("field_messages") or "messages")
     if is_preference and str(kind).startswith(CHAT):
         return {"prompt": messages, "response": str(entry.get("field_chosen") or "chosen")}
