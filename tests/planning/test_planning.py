@@ -64,6 +64,16 @@ def test_a_plan_is_right_about_a_real_build(place: Path) -> None:
     assert predicted.trace_seconds > predicted.seconds.load
 
 
+def test_the_disk_of_few_rows_holds_what_the_index_has_once(place: Path, tmp_path: Path) -> None:
+    lines = (place / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "few.jsonl").write_text("".join(lines[:40]), encoding="utf-8")
+    options = {"max_length": 128, "shard_rows": 16}
+    predicted = plan(place / "model", tmp_path / "few.jsonl", **options)
+    build_index(place / "model", tmp_path / "few.jsonl", tmp_path / "index", **options)
+    written = sum(path.stat().st_size for path in (tmp_path / "index").rglob("*") if path.is_file())
+    assert predicted.disk / 1.15 < written < predicted.disk * 1.15
+
+
 def test_the_layout_is_that_of_a_build(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[BatchShape] = []
     run = Extractor._run

@@ -212,7 +212,7 @@ def _told(probed: _Probed, costs: Costs, peak: Peak) -> Plan:
         memory=peak.process,
         device_memory=peak.device,
         memory_measured=peak.measured,
-        disk=round(probed.storing.bytes * n_records),
+        disk=probed.storing.disk(n_records, -(-probed.found.n_rows // probed.settings.shard_rows)),
         trace_seconds=probed.load_seconds + one + probed.storing.search_seconds * n_records,
         probe_seconds=0.0,
         notes=tuple(probed.found.notes),

@@ -38,13 +38,29 @@ FLOAT32 = 4
 """Bytes."""
 
 
+KEPT_TWICE = 2
+"""An index keeps its manifest and its centres once more, in `backup`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Storing:
-    """What one record costs: seconds to write it, to search it, and bytes on disk."""
+    """Seconds to write and to search one record, and bytes on disk: of a record, a group, a shard and the whole.
+
+    A group is the records that are written together (`TURNS_AT_ONCE` at most): it has the sums of its vectors once.
+    """
 
     write_seconds: float
     search_seconds: float
-    bytes: float
+    record_bytes: float
+    group_bytes: int
+    shard_bytes: int
+    index_bytes: int
+
+    def disk(self, n_records: int, n_shards: int) -> int:
+        """Bytes of an index of so many records in so many shards."""
+        n_groups = max(n_shards, -(-n_records // TURNS_AT_ONCE))
+        beside = n_groups * self.group_bytes + n_shards * self.shard_bytes + self.index_bytes
+        return round(n_records * self.record_bytes) + beside
 
 
 def measure_storing(
@@ -64,15 +80,19 @@ def measure_storing(
     manifest = _manifest(loaded, settings, found, layer, vectors, contrast=contrast)
     records = [PendingRecord(number, example, turn) for number, (example, turns) in enumerate(rows) for turn in turns]
     extracted = _random(manifest, loaded.hidden_size, len(records), settings.seed)
+    one_record = record_table(manifest, 0, records[:1], _random(manifest, loaded.hidden_size, 1, settings.seed))
     with tempfile.TemporaryDirectory(prefix="whence-plan-") as name:
-        folder = Path(name)
+        folder, beside = Path(name, "all"), Path(name, "one")
+        append_records(beside, one_record)
+        least = _size(beside / RECORDS / "data")
         started = time.perf_counter()
         append_records(folder, record_table(manifest, 0, records, extracted))
         dataset = open_records(folder)
         assert dataset is not None, "a shard was just committed"
         write_centres(folder, manifest, dataset)
         written = time.perf_counter()
-        size = sum(path.stat().st_size for path in (folder / RECORDS).rglob("*") if path.is_file())
+        whole, data = _size(folder), _size(folder / RECORDS / "data")
+        commit = _size(folder / RECORDS) - data
         counts = Counts(n_rows=len(rows), n_records=len(records), n_rejected=0, n_truncated=0)
         complete = manifest.model_copy(update={"status": "complete", "counts": counts})
         index = Index(folder, complete, dataset, *read_centres(folder, complete))
@@ -81,10 +101,18 @@ def measure_storing(
         search(index, one, method=default_form(manifest), k=10)
         searched = time.perf_counter()
     n = len(records)
-    # The sample is written together; a build writes more at once, and more rows share what each such group has once.
     sums = FLOAT32 * (loaded.hidden_size + sum(vector.dim for vector in vectors))
-    n_bytes = (size - sums) / n + sums / TURNS_AT_ONCE
-    return Storing((written - started) / n, (searched - begun) / n, n_bytes)
+    # least = file + sums + record, data = file + sums + n records
+    record = (data - least) / (n - 1) if n > 1 else float(least - sums)
+    of_file = max(0, round(least - sums - record))
+    return Storing(
+        write_seconds=(written - started) / n,
+        search_seconds=(searched - begun) / n,
+        record_bytes=record,
+        group_bytes=sums,
+        shard_bytes=of_file + commit,
+        index_bytes=KEPT_TWICE * (whole - data - commit + len(manifest.model_dump_json())),
+    )
 
 
 def _manifest(
@@ -126,6 +154,11 @@ def _random(manifest: Manifest, hidden_size: int, n: int, seed: int) -> Extracte
         mean_state=torch.randn(n, hidden_size, generator=generator),
         log_likelihood_gain=gain if manifest.base else None,
     )
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _first(signatures: Signatures) -> Signatures:
