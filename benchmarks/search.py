@@ -55,7 +55,7 @@ from whence.index.ann_summary import ANN
 from whence.index.block_reader import BlockReader
 from whence.index.centres import read_centres
 from whence.index.held import vectors_read
-from whence.index.manifest import ADAPTER_OFF, RECORDS, Counts, DataSummary, Manifest, read_manifest
+from whence.index.manifest import ADAPTER_OFF, MANIFEST, RECORDS, Counts, DataSummary, Manifest, read_manifest
 from whence.index.publishing import size_of
 from whence.index.records import append_records, open_records, record_schema
 from whence.index.scanning import ScoreRequest, scan, scan_blocks
@@ -138,7 +138,7 @@ def approximate(index: Index, args: argparse.Namespace) -> None:
         f"Lance {lance.__version__}, seed {args.seed}"
     )
     print(f"{index.n_records:,} rows like {args.like or 'none'}: {stored:,} bytes of vectors a row", flush=True)
-    kept = read_manifest(index.path)
+    kept = read_manifest(index.path) if (index.path / MANIFEST).is_file() else None
     ann = kept.ann if kept is not None else None
     with peak_memory(Peak()) as peak:
         if ann is None:
