@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 STAMP := $(VENV)/.installed
 # Its theme prints an advertisement unless told not to.
-SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 # One process a core, each with whole files, whose tests share what they train.
 PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 

@@ -1,8 +1,9 @@
-"""A hook of mkdocs: the page of the command line is made from the commands themselves."""
+"""A hook of mkdocs: the command line's page is made from the commands, the changelog's from CHANGELOG.md."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import typer.main
 from typer.cli import get_docs_for_click
@@ -10,6 +11,7 @@ from typer.cli import get_docs_for_click
 from whence.cli.main import app
 
 PLACE = "<!-- commands -->"
+CHANGELOG = "<!-- changelog -->"
 
 
 def commands() -> str:
@@ -21,6 +23,14 @@ def commands() -> str:
     return text.replace("* `-h, --help`", "* `--help`")
 
 
+def changelog() -> str:
+    """CHANGELOG.md, with its links to pages as they are from the site's pages."""
+    return (Path(__file__).parents[2] / "CHANGELOG.md").read_text("utf-8").replace("](docs/", "](")
+
+
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Puts the commands where a page asks for them."""
-    return markdown.replace(PLACE, commands()) if PLACE in markdown else markdown
+    """Puts the commands and the changelog where a page asks for them."""
+    for place, made in ((PLACE, commands), (CHANGELOG, changelog)):
+        if place in markdown:
+            markdown = markdown.replace(place, made())
+    return markdown

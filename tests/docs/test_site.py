@@ -40,6 +40,13 @@ def test_the_command_line_page_has_every_command_and_option() -> None:
             assert option in page, f"{name} {option}"
 
 
+def test_the_changelog_page_links_to_pages_as_they_are_from_it() -> None:
+    page = _module("commands").on_page_markdown((DOCS / "changelog.md").read_text("utf-8"))
+    linked = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]*\.md[^)]*)\)", page)]
+    assert len(linked) > 10
+    assert all((DOCS / link).is_file() for link in linked)
+
+
 def test_the_python_page_has_every_public_name() -> None:
     listed = re.findall(r"^::: whence\.(\w+)$", (DOCS / "reference" / "python.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(whence.__all__)

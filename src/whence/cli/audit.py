@@ -46,9 +46,7 @@ def audit(
         str | None, typer.Option("--by", help="Columns to share responsibility by, as in source,date.")
     ] = None,
     fdr: Annotated[float, typer.Option("--fdr", help="False discovery rate over all outputs and their rows.")] = 0.05,
-    method: Annotated[
-        str | None, typer.Option("--method", "-m", help="How rows are scored; see docs/methods.md.")
-    ] = None,
+    method: options.ScoreMethod = None,
     where: Annotated[
         str | None, typer.Option("--where", help="SQL condition on columns, as in \"source = 'vendor_b'\".")
     ] = None,

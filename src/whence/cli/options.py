@@ -98,6 +98,14 @@ Methods = Annotated[
     list[str] | None,
     typer.Option("--methods", help="Methods to answer beside the default, as in rept; give it again for several."),
 ]
+ScoreMethod = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        "-m",
+        help="How rows are scored: rept-contrast, rept, rept-centred, rept-balanced, repsim or g-cosine.",
+    ),
+]
 Precision = Annotated[
     str | None, typer.Option("--precision", help="Numbers of a stored vector: int8 (the default) or float16.")
 ]

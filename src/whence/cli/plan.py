@@ -32,7 +32,8 @@ def plan(
         typer.Option("--gpu-memory", help="Of one GPU, as in 80GiB: only compute how many it takes, load nothing."),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", min=1.0, help="Operations a second of all GPUs, for the time; 4e14.")
+        float | None,
+        typer.Option("--rate", min=1.0, help="Operations a second of all GPUs, as in 4e14; without it no time."),
     ] = None,
     layer: options.Layers = None,
     methods: options.Methods = None,

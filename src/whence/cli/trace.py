@@ -54,9 +54,7 @@ def trace(
     deletion: Annotated[
         bool, typer.Option("--deletion", help="Also the score without these words, deleted in turn; takes longer.")
     ] = False,
-    method: Annotated[
-        str | None, typer.Option("--method", "-m", help="How rows are scored; see docs/methods.md.")
-    ] = None,
+    method: options.ScoreMethod = None,
     weight: Annotated[float | None, typer.Option("--weight", help="Share of h in rept-balanced, 0 to 1.")] = None,
     layer: Annotated[int | None, typer.Option("--layer", help="One of the index's layers for both halves.")] = None,
     where: Annotated[
