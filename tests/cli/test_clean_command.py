@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from audits import audit_of
 from whence.data.readers import read_examples
-from whence.results.trace_result import TraceResult
+from whence.index.manifest import require_manifest
+from whence.index.sameness import index_hash
+from whence.results.trace_result import TraceResult, read_trace
 from whence.results.types import Hit, QueryResult, Verdict
 from worlds import World
 
@@ -61,6 +65,25 @@ def test_rows_that_two_verdicts_name(whence, world: World, trace: Path, tmp_path
     rows = list(read_examples(world.data))
     assert whence("clean", world.index, "--trace", trace, "--votes", 2, "-o", tmp_path / "a.jsonl", "-q")[0] == 0
     assert [row.id for row in read_examples(tmp_path / "a.jsonl")] == [row.id for row in (*rows[:6], *rows[7:])]
+
+
+@pytest.mark.parametrize("option", ["--trace", "--audit"])
+def test_the_result_of_another_index_is_refused(whence, world: World, trace: Path, tmp_path: Path, option: str) -> None:
+    """By the hash of model and data; where a file has none, by the names of model and adapter."""
+    manifest = require_manifest(world.index)
+    made, wanted = (read_trace(trace), "trace") if option == "--trace" else (audit_of(1), "audit")
+    other = tmp_path / "other.json"
+    words = ["clean", world.index, option, other, *(["--group", 1] if option == "--audit" else ["--top", 2])]
+    for changes in ({"index_hash": "0" * 16}, {"model": "runs/another"}, {"model": "model", "adapter": "runs/lora"}):
+        replace(made, **changes).to_json(other)
+        status, _, said = whence(*words, "-o", tmp_path / "cleaned.jsonl")
+        assert (status, said.count("Error:")) == (2, 1)
+        assert f"is the {wanted} of another index" in said
+        assert not (tmp_path / "cleaned.jsonl").exists()
+    for changes in ({"index_hash": index_hash(manifest), "model": "moved"}, {"model": "elsewhere/model"}):
+        replace(made, **changes).to_json(other)
+        _, _, said = whence(*words, "-o", tmp_path / f"{len(changes)}.jsonl")
+        assert "another index" not in said
 
 
 def test_rows_are_relabelled_by_a_command(whence, world: World, trace: Path, tmp_path: Path) -> None:

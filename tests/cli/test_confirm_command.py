@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,18 @@ def test_bad_input_is_one_message(whence, world: World, tmp_path: Path, words: l
     assert (status, said.count("Error:")) == (2, 1), said
     assert message in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("remove", ["top:2", "{tmp}/ids.txt"])
+def test_the_trace_of_another_index_is_refused(whence, world: World, tmp_path: Path, remove: str) -> None:
+    found = Tracer(world.index).trace("Where?", "There.", k=3)
+    (tmp_path / "ids.txt").write_text(found.hits[0].id)
+    replace(found, index_hash="0" * 16).to_json(tmp_path / "trace.json")
+    given = ["--queries", write_jsonl(tmp_path / "bad.jsonl", BAD), "--match", MATCH, "--base", world.model]
+    given += ["--epochs", 1, "-o", tmp_path / "out", "--trace", tmp_path / "trace.json"]
+    status, _, said = whence("confirm", world.index, *given, "--remove", remove.format(tmp=tmp_path), "-q")
+    assert status == 2
+    assert "is the trace of another index" in said
 
 
 def test_held_out_rows_are_read_by_the_columns_of_the_index(tmp_path: Path) -> None:

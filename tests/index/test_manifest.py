@@ -10,8 +10,9 @@ import yaml
 
 from fake_index import HASHES, FakeEncoder, FakeExtractor, fake_examples, fake_manifest
 from whence.errors import IndexFolderError, MismatchError
-from whence.index.manifest import MANIFEST, RUN, Manifest, read_manifest, write_run
-from whence.index.sameness import check_model
+from whence.index.changes import changed_manifest, new_change
+from whence.index.manifest import MANIFEST, RUN, Counts, Manifest, read_manifest, write_run
+from whence.index.sameness import check_model, index_hash
 from whence.index.shards import write_index
 from whence.index.store import Index
 
@@ -78,6 +79,18 @@ def test_identity_holds_whatever_decides_the_records(changes: dict[str, object])
 )
 def test_identity_leaves_out_places_and_speed(changes: dict[str, object]) -> None:
     assert changed(**changes).identity() == changed().identity()
+
+
+def test_the_hash_of_an_index_is_of_its_model_and_data() -> None:
+    """What decides ids and rankings; a trace stays that of its index when rows are deleted or a layer is added."""
+    own = changed()
+    assert index_hash(changed(layer=0, max_length=65, model="moved")) == index_hash(own)
+    assert index_hash(changed(hashes=HASHES.model_copy(update={"adapter": "x"}))) != index_hash(own)
+    assert index_hash(changed(data=own.data.model_copy(update={"content_hash": "x"}))) != index_hash(own)
+    counts = Counts(n_rows=1, n_records=1, n_rejected=0, n_truncated=0)
+    fewer = changed_manifest(own, new_change(own, change="delete", n_rows=1, rows="0"), counts)
+    assert fewer.data.content_hash != own.data.content_hash
+    assert index_hash(fewer) == index_hash(own)
 
 
 def test_missing_index_names_the_nearest(tmp_path: Path) -> None:

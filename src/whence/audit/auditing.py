@@ -15,6 +15,7 @@ from whence.audit.outputs import Output, different_outputs, matching_outputs, me
 from whence.audit.settings import AuditSettings
 from whence.audit.sources import ColumnValues, column_values, source_table
 from whence.errors import InputError
+from whence.index import index_hash
 from whence.progress import Progress, silent
 from whence.results import CAUSE, NO_CAUSE, NO_VERDICT, AuditGroup, AuditQuery, AuditResult, CoverageStep
 from whence.trace import Query, Tracer
@@ -95,6 +96,7 @@ def _result(
         coverage=tuple(_coverage(outputs, flagged, members)),
         sources=tuple(source_table(column, outputs, flagged, seed=settings.seed) for column in columns),
         notes=tuple(_notes(outputs, verdicts, found, settings.fdr)),
+        index_hash=index_hash(index.manifest),
     )
 
 

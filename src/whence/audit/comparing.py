@@ -15,7 +15,7 @@ from whence.audit.phrases import RowText, contrast_phrases
 from whence.audit.settings import AuditSettings
 from whence.audit.sources import column_values
 from whence.errors import InputError
-from whence.index import Index, Record
+from whence.index import Index, Record, index_hash
 from whence.progress import Progress, silent
 from whence.results import CAUSE, NO_CAUSE, AuditGroup, AuditQuery, AuditResult, AuditRow, Behaviour
 from whence.trace import Query, Tracer
@@ -65,6 +65,7 @@ def compare_behaviour(
         coverage=(),
         behaviour=Behaviour(len(of_bad), len(of_good), found.paired, found.sources),
         notes=() if found.paired else (UNPAIRED,),
+        index_hash=index_hash(tracer.index.manifest),
     )
 
 

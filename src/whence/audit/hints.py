@@ -30,7 +30,7 @@ from whence.audit.signals import (
     whitened,
 )
 from whence.errors import InputError
-from whence.index import Index, Record, default_form, default_layers
+from whence.index import Index, Record, default_form, default_layers, index_hash
 from whence.progress import Progress, silent
 from whence.results import HINT, AuditGroup, AuditResult, AuditRow, ContrastPhrase, Hint, Scan
 
@@ -99,6 +99,7 @@ def scan_index(index: Index, where: str | None = None, progress: Progress | None
         coverage=(),
         scan=Scan((DIRECTION, GAIN, PAYLOAD), len({record.row for record in learned.records}), FALSE_ALARMS),
         notes=BLIND,
+        index_hash=index_hash(manifest),
     )
 
 

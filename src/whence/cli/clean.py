@@ -10,7 +10,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import stages
-from whence.cli.tracing import audit_group, trace_now
+from whence.cli.tracing import audit_group, read_trace_of, trace_now
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def clean(
     indexed = require_manifest(index)
     require_rows_as_built(indexed, "whence clean", fewer_ok=True)
     data = indexed.data
-    of_audit = audit_group(group, audit)
+    of_audit = audit_group(index, group, audit)
     selected = _of_group(of_audit, trace or queries or ids, top or votes) if of_audit else None
     selected = selected or _selected(index, trace, queries, ids, top, votes, base)
     with stages(quiet=quiet) as report:
@@ -123,7 +123,7 @@ def _selected(
     votes: int | None,
     base: str | None,
 ) -> SelectedRows:
-    from whence.results import flagged_rows, listed_rows, read_trace, top_rows
+    from whence.results import flagged_rows, listed_rows, top_rows
 
     given = [name for name, value in (("--trace", trace), ("--queries", queries), ("--ids", ids)) if value is not None]
     if len(given) != 1:
@@ -141,7 +141,7 @@ def _selected(
         if top is not None:
             raise InputError("--top with --ids.", "The file says which rows.", "Leave one of them out.")
         return listed_rows(ids)
-    result = read_trace(trace) if trace is not None else trace_now(index, queries, top, base)
+    result = read_trace_of(index, trace) if trace is not None else trace_now(index, queries, top, base)
     return flagged_rows(result, votes or 1) if top is None else top_rows(result, top)
 
 

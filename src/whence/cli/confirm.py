@@ -11,7 +11,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
-from whence.cli.tracing import audit_group, group_outputs, moved, trace_now
+from whence.cli.tracing import audit_group, group_outputs, moved, read_trace_of, trace_now
 from whence.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def confirm(
     made_from = require_manifest(index)
     base = base if base is not None or trainer is not None else _recorded_base(made_from)
     settings = _settings(made_from, {k: v for k, v in changes.items() if v is not None}, device)
-    of_audit = audit_group(group, audit)
+    of_audit = audit_group(index, group, audit)
     if of_audit is not None and (
         remove != "flagged" or votes is not None or trace is not None or any(outputs.values())
     ):
@@ -200,17 +200,17 @@ def _selected(
     device: str,
 ) -> tuple[SelectedRows, TraceResult | None]:
     """The rows to train without, and the trace that they are from, where one is."""
-    from whence.results import flagged_rows, listed_rows, read_trace, top_rows
+    from whence.results import flagged_rows, listed_rows, top_rows
 
     head, _, number = remove.partition(":")
     if votes is not None and remove != "flagged":
         raise InputError(f"--votes with --remove {remove}.", "It counts verdicts.", "Leave one of them out.")
     if remove != "flagged" and head != "top":
-        return listed_rows(Path(remove)), read_trace(trace) if trace is not None else None
+        return listed_rows(Path(remove)), read_trace_of(index, trace) if trace is not None else None
     if head == "top" and not (number.isdecimal() and int(number)):
         raise InputError(f"--remove {remove!r} cannot be read.", "Expected flagged, top:N or a file of ids.", "")
     top = int(number) if head == "top" else None
-    result = read_trace(trace) if trace is not None else trace_now(index, queries, top, base, device)
+    result = read_trace_of(index, trace) if trace is not None else trace_now(index, queries, top, base, device)
     return flagged_rows(result, votes or 1) if top is None else top_rows(result, top), result
 
 

@@ -29,10 +29,20 @@ def trace_now(
     return tracer.trace_many(asked, k=TRACED_FOR_EACH * (top or TRACED_FOR_EACH), verdict=top is None)
 
 
-def audit_group(group: int | None, audit: Path | None) -> tuple[AuditResult, int] | None:
+def read_trace_of(index: Path, trace: Path) -> TraceResult:
+    """The trace in the file. Raises InputError for a file that is no trace, and for the trace of another index."""
+    from whence.results import read_trace
+
+    found = read_trace(trace)
+    _require_same(index, trace, found, "trace")
+    return found
+
+
+def audit_group(index: Path, group: int | None, audit: Path | None) -> tuple[AuditResult, int] | None:
     """The audit and the number of its group that --group and --audit name; None where neither is given.
 
-    Raises InputError where one is given without the other, for a file that is no audit, and for no such group.
+    Raises InputError where one is given without the other, for a file that is no audit or one of another index, and for
+    no such group.
     """
     if group is None and audit is None:
         return None
@@ -46,8 +56,38 @@ def audit_group(group: int | None, audit: Path | None) -> tuple[AuditResult, int
     from whence.results import read_audit
 
     found = read_audit(audit)
+    _require_same(index, audit, found, "audit")
     found.group(group)
     return found, group
+
+
+def _require_same(index: Path, file: Path, found: TraceResult | AuditResult, command: str) -> None:
+    """Raises InputError where the file was made with another model, or of other data, than the index.
+
+    A file without the hash is held to the names of its model and adapter, since folders move.
+    """
+    from whence.index import index_hash, require_manifest
+
+    manifest = require_manifest(index)
+    if found.index_hash:
+        same = found.index_hash == index_hash(manifest)
+    else:
+        same = [_name(found.model), _name(found.adapter)] == [_name(manifest.model), _name(manifest.adapter)]
+    if not same:
+        raise InputError(
+            f"{file} is the {command} of another index: {found.index}, of {_of(found.model, found.adapter)}.",
+            f"Expected one of {index}, of {_of(manifest.model, manifest.adapter)}, with the same data.",
+            f"Make it again: whence {command} {index} ... --json {file.name}; or name the index that it is of.",
+        )
+
+
+def _of(model: str, adapter: str | None) -> str:
+    return f"the model {model}" + (f" with the adapter {adapter}" if adapter else "")
+
+
+def _name(place: str | None) -> str | None:
+    """The last part of a folder or hub name."""
+    return None if place is None else place.rstrip("/").rpartition("/")[2]
 
 
 def group_outputs(audit: AuditResult, group: int) -> list[Query]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from whence.errors import MismatchError
+from whence.files import hash_of
 from whence.index.manifest import Manifest
 from whence.model import Fingerprint
 
@@ -33,9 +34,17 @@ def check_model(manifest: Manifest, found: Fingerprint) -> None:
         )
 
 
+def index_hash(manifest: Manifest) -> str:
+    """Hash of the model and of the data that the index was built from; another index's ids and rankings mean nothing.
+
+    Rows that came or went later, layers and vectors are not in it.
+    """
+    return hash_of([manifest.hashes.model_dump(), manifest.parts()[0].data.content_hash])
+
+
 def _short(value: JsonValue) -> str:
     text = "none" if value in ("", None) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-__all__ = ["check_model", "differences"]
+__all__ = ["check_model", "differences", "index_hash"]

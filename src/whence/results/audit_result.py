@@ -55,6 +55,8 @@ class AuditResult:
     """Where no output was given and the rows alone were looked at. The groups are then hints."""
     notes: tuple[str, ...] = ()
     """What the reader should know of the log and of how far the verdicts reach."""
+    index_hash: str = ""
+    """As `TraceResult.index_hash`."""
 
     @property
     def n_outputs(self) -> int:

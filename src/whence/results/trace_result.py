@@ -30,6 +30,8 @@ class TraceResult:
     model: str
     adapter: str | None
     queries: tuple[QueryResult, ...]
+    index_hash: str = ""
+    """Hash of the model and of the data that the index was built from; "" in files written before it was kept."""
 
     @property
     def hits(self) -> tuple[Hit, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from whence.data import Json
 from whence.errors import InputError
-from whence.index import BlockReader
+from whence.index import BlockReader, index_hash
 from whence.model import stream_answer
 from whence.results import HitWords, QueryResult, TraceResult
 from whence.serve.state import Object, State
@@ -69,7 +69,8 @@ class Tracing:
         verdicts = tracer.judge(ranked, settings, progress=task.progress) if settings.verdict else None
         task.check()
         [result] = tracer.explain(ranked, verdicts, settings, explainer=self._explainer_for(settings))
-        whole = TraceResult(str(tracer.index.path), *self._made_by(), (result,)).to_dict()
+        manifest = tracer.index.manifest
+        whole = TraceResult(str(tracer.index.path), *self._made_by(), (result,), index_hash(manifest)).to_dict()
         id = self._state.add_query(request, whole)
         self._keep(id, ranked)
         return {"id": id, **self._content(result)}

@@ -22,7 +22,7 @@ from typing import Unpack
 
 from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError, MismatchError
-from whence.index import AnnSearch, BlockReader, Index, default_form, default_layers
+from whence.index import AnnSearch, BlockReader, Index, default_form, default_layers, index_hash
 from whence.model import LoadedModel, Placement
 from whence.progress import Progress
 from whence.results import QueryResult, TraceResult
@@ -106,7 +106,9 @@ class Tracer:
         """The k rows that rank highest for each query; see `iter_traces`, which gives them one after the other."""
         found = tuple(self.iter_traces(queries, progress=progress, **options))
         settings = self.loaded.settings
-        return TraceResult(str(self.index.path), settings.model, settings.adapter, found)
+        return TraceResult(
+            str(self.index.path), settings.model, settings.adapter, found, index_hash(self.index.manifest)
+        )
 
     def iter_traces(
         self, queries: Sequence[Query], *, progress: Progress | None = None, **options: Unpack[TraceOptions]
