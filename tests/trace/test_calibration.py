@@ -346,11 +346,40 @@ def test_an_answer_that_the_base_would_have_given_is_said_to_be_one() -> None:
     scores, references, gains, _ = planted(2)
     peaks = PeakGains(5.0, np.full(len(references), 0.0))
     for gain, said in (
-        (0.3, "no more than 0.3 nats likelier"),
-        (-1.0, "no more than 0.0 nats likelier"),
+        (0.3, "fine-tuning made this answer no more than 0.3 nats likelier"),
+        (-1.0, "fine-tuning did not make this answer likelier"),
     ):
         asked = Gains(gain, np.full(len(references), -1.0), gains.rows, peaks=peaks)
         found = calibrate(scores, references, asked)
-        assert found.p_rank is not None
-        assert found.p_rank <= 0.05 < found.p_answer
-        assert said in found.text
+        assert found.n_as_high == 0
+        assert found.p_answer is not None
+        assert found.p_answer > 0.05
+        assert found.text == f"no row flagged: {said}"
+
+
+@pytest.mark.parametrize("n_as_high", [4, 15, 60])
+def test_the_share_of_ordinary_answers_is_that_of_height_times_gain(n_as_high: int) -> None:
+    """Of n references so many reach the answer's product, some with lower scores, some with a lower gain."""
+    scores, references, gains, _ = planted(2)
+    own = np.full(N_REF, -1)
+    height = np.sort(scores)[-BEST_ROWS:].mean()
+    wanted = np.where(np.arange(N_REF) < n_as_high, 1.01, 0.5) * height * 9.0
+    peaks = PeakGains(9.0, wanted / references.best_means)
+    asked = Gains(9.0, np.zeros(N_REF), gains.rows, peaks=peaks)
+    found = calibrate(scores, ReferenceScores(references.scores, own), asked)
+    assert (found.n_as_high, found.n_compared) == (n_as_high, N_REF)
+    assert found.p_answer == (1 + n_as_high) / (1 + N_REF)
+    share = f"{100 * n_as_high / N_REF:.0f}%"
+    assert found.text == (
+        f"no row flagged: {share} of ordinary answers stand as high, by the score of their best rows times the gain of "
+        "their most changed tokens"
+    )
+
+
+def test_an_answer_that_fine_tuning_made_less_likely_is_said_to_be_one() -> None:
+    """Its product is 0, and every ordinary answer's is as high."""
+    scores, references, gains, _ = planted(2)
+    peaks = PeakGains(-2.0, np.full(N_REF, 3.0))
+    found = calibrate(scores, references, Gains(-5.0, np.full(N_REF, 3.0), gains.rows, peaks=peaks))
+    assert found.n_as_high == found.n_compared > 0
+    assert found.text == "no row flagged: fine-tuning did not make this answer likelier"

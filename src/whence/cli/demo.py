@@ -115,9 +115,8 @@ def _show(report: DemoReport) -> None:
         from whence.demo import REPORT
 
         console.print(
-            f"\nNo row is flagged: ordinary answers of this model gained as much and have rows that score as high. The "
-            f"page is {report.folder / REPORT}; whether the first rows are the cause, "
-            "`whence confirm ... --remove top:20` can test.",
+            f"\nNo row is flagged; the verdicts above say why. The page is {report.folder / REPORT}; whether "
+            "the first rows are the cause, `whence confirm ... --remove top:20` can test.",
             markup=False,
             soft_wrap=True,
         )

@@ -29,6 +29,7 @@ from jaxtyping import Bool, Float, Int
 from whence.errors import InputError
 from whence.results import Verdict
 from whence.trace.settings import BEST_ROWS, MIN_ROWS, NEAR
+from whence.trace.verdict.calibrated import Calibrated
 from whence.trace.verdict.null_models import (
     DEFAULT_NULL_MODEL,
     LEARNED_P,
@@ -84,71 +85,6 @@ class Gains:
     learned."""
 
 
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """p- and q-values of every row, and the rows flagged at the false discovery rate, best score first.
-
-    p[t] <= fdr is not enough to be flagged: q[t] <= fdr is. `p_answer` is the chance that an ordinary answer is as much
-    out of the ordinary; None where no gains were given. q is never below it.
-    """
-
-    p: PerRow
-    q: PerRow
-    flagged: Int[np.ndarray, " n_flagged"]
-    p_answer: float | None
-    fdr: float
-    null_model: str
-    p_rank: float | None = None
-    """The part of p_answer that is a rank among ordinary answers; the other is exp(-gain)."""
-    n_compared: int = 0
-    """References that the answer was compared with; without gains 0."""
-    n_by_score: int = 0
-    """Rows that would be flagged whatever the answer."""
-    compared_by_score: bool = False
-    """Whether answers were compared by the mean score of the flagged rows, not by their gains."""
-    compared_jointly: bool = False
-    """Whether answers were compared by their best rows' scores and their peak gains together."""
-    compared: Bool[np.ndarray, " n_reference"] | None = None
-    """Which references the answer was compared with; None without gains."""
-    q_rows: PerRow | None = None
-    """q[t] of the rows' scores alone, without the answer's own p-value."""
-
-    @property
-    def too_few(self) -> bool:
-        """Whether so few references remain that even the highest gain among them would not pass."""
-        return self.p_answer is not None and 1 / (1 + self.n_compared) > self.fdr
-
-    @property
-    def text(self) -> str:
-        """The verdict as a sentence."""
-        n, rate = len(self.flagged), f"false discovery rate {100 * self.fdr:g}%"
-        if n:
-            return f"{n} row{'s' if n > 1 else ''} flagged ({rate})"
-        if self.too_few:
-            needed = math.ceil(1 / self.fdr) - 1
-            return (
-                f"no verdict, ranks only: this answer can be compared with {self.n_compared} reference answers, "
-                f"{needed} are needed for a {rate}"
-            )
-        if self.compared_jointly and self.p_rank is not None and self.p_rank > self.fdr:
-            return (
-                f"no row flagged: fine-tuning raised the likelihood of {100 * self.p_rank:.0f}% of ordinary answers "
-                "as much, and rows score as high for them"
-            )
-        if self.compared_jointly and self.p_answer is not None and self.p_answer > self.fdr:
-            # p_answer = exp(-gain): the base alone may have given this answer.
-            gain = max(0.0, -math.log(self.p_answer))
-            return f"no row flagged: fine-tuning made this answer no more than {gain:.1f} nats likelier"
-        if self.compared_by_score and self.n_by_score and self.p_answer is not None:
-            return (
-                f"no row flagged: {self.n_by_score} rows score high, but no higher than others do "
-                f"for {100 * self.p_answer:.0f}% of ordinary answers, which have high log-likelihood gains as well"
-            )
-        if self.p_answer is not None and self.p_answer > self.fdr and not self.compared_by_score:
-            return "no row flagged: fine-tuning did not make this answer likelier than ordinary ones"
-        return f"no row flagged ({rate})"
-
-
 def calibrate(
     scores: PerRow,
     references: ReferenceScores,
@@ -190,7 +126,7 @@ def calibrate(
     values = np.asarray(scores, dtype=np.float64)
     p, q = _tested(values, references, p_rows, fdr, null_model, n_others)  # [n_train] each, of the scores alone
     n_by_score, q_rows = int((q <= fdr).sum()), q
-    p_answer, p_rank, n_compared, by_score, kept = None, None, 0, False, None
+    p_answer, n_as_high, n_compared, by_score, kept = None, None, 0, False, None
     if gains is not None:
         # A reference drawn from a row that is flagged here shows the same behaviour: it is no null for this answer.
         kept = unsuspected(references, q <= fdr)  # [n_reference]
@@ -209,8 +145,8 @@ def calibrate(
         if gains.peaks is not None:
             v = _best_mean(values) * max(gains.peaks.answer, 0.0)
             of_references = heights_times_gains(references, gains.peaks)[kept]
-            p_rank = _conformal(float(v), of_references)
-            p_answer = max(math.exp(-max(gains.answer, 0.0)), p_rank)
+            n_as_high = int((of_references >= v).sum())
+            p_answer = max(math.exp(-max(gains.answer, 0.0)), _conformal(float(v), of_references))
         elif gains.flags is not None and by_score:
             of_references = gains.flags.mean_score[kept]
             p_answer = max(math.exp(-max(gains.answer, 0.0)), _conformal(_mean_flagged(values, q, fdr), of_references))
@@ -221,10 +157,10 @@ def calibrate(
     flagged = np.flatnonzero(q <= fdr)  # [n_flagged], by row
     # Stable, so that rows of one score stay in the order of the data.
     ordered = flagged[np.argsort(-values[flagged], kind="stable")]
-    jointly = gains is not None and gains.peaks is not None
     return Calibrated(
-        p, q, ordered, p_answer, fdr, null_model, p_rank, n_compared, n_by_score, by_score, jointly, kept, q_rows
-    )
+        p, q, ordered, p_answer, fdr, null_model, n_compared, n_as_high, n_by_score, by_score, kept, q_rows,
+        gain=None if gains is None else gains.answer,
+    )  # fmt: skip
 
 
 def heights_times_gains(references: ReferenceScores, peaks: PeakGains) -> Float[np.ndarray, " n_reference"]:
@@ -384,7 +320,6 @@ __all__ = [
     "GAP",
     "MIN_ROWS",
     "NEAR",
-    "Calibrated",
     "Gains",
     "PeakGains",
     "ReferenceFlags",

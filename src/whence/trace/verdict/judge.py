@@ -13,9 +13,9 @@ from whence.progress import Progress
 from whence.results import Approximate, Comparison, Explained, Verdict
 from whence.trace.rank.ranking import RankedBatch
 from whence.trace.settings import TraceSettings
+from whence.trace.verdict.calibrated import Calibrated
 from whence.trace.verdict.calibration import (
     BEST_ROWS,
-    Calibrated,
     Gains,
     PeakGains,
     ReferenceFlags,
