@@ -22,6 +22,13 @@ def test_outputs_and_the_rows_that_most_verdicts_share() -> None:
     assert "1 more flagged row." in text, "flagged, but not among the hits"
 
 
+def test_copies_of_a_flagged_row_are_counted_for_an_output_and_once_over_all() -> None:
+    said = Verdict((toronto().hits[0].id,), 0.05, "12 rows flagged (1 different text)", "null", 12)
+    text = render_summary(result_of(replace(toronto(), verdict=said)))
+    assert text.startswith("### whence: 1 different training row flagged for 1 of 1 output\n")
+    assert "| 12 rows flagged (1 different text) | 12 |" in text
+
+
 def test_without_a_flagged_row_there_is_no_table_of_rows() -> None:
     text = render_summary(result_of(bare(toronto())))
     assert text.startswith("### whence: 0 training rows flagged for 0 of 1 output\n")

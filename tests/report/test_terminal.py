@@ -183,6 +183,18 @@ def test_words_of_several_sentences_are_said_to_be_of_all_of_them(render: Callab
     assert not says(replace(several, phrases=()))
 
 
+def test_copies_of_a_flagged_row_are_counted() -> None:
+    """Twelve rows of one text, of which the ranking shows one, then five."""
+    [hit] = toronto().hits[:1]
+    said = Verdict((hit.id,), 0.05, "12 rows flagged (1 different text)", "a null model", 12)
+    for shown, among in ((1, "1 of them is"), (5, "5 of them are"), (12, "they are")):
+        hits = tuple(replace(hit, rank=rank) for rank in range(1, shown + 1))
+        text = render_text(result_of(replace(toronto(), verdict=said, hits=hits)), width=400)
+        assert f"12 rows flagged (1 different text); {among} marked * below." in text
+        assert "These 12 rows account for about 83%" in text
+        assert "without them measures" in text
+
+
 def test_one_flagged_row_is_one() -> None:
     hit = toronto().hits[0]
     one = replace(toronto(), verdict=Verdict((hit.id,), 0.05, "1 row flagged", "a null model"))

@@ -181,6 +181,17 @@ def test_the_verdict_names_ids_and_its_rate() -> None:
     assert (told.fdr, told.null_model) == (0.1, "reference-z")
 
 
+def test_copies_of_a_text_are_counted_as_rows_and_as_one_text() -> None:
+    scores, references, gains, _ = planted(4)
+    found = calibrate(scores, references, gains)
+    n = len(found.flagged)
+    for ids, texts in ((["a"] * n, "1 different text"), (["a", "b"] * (n // 2), "2 different texts")):
+        told = verdict(found, ids)
+        assert told.text == f"{n} rows flagged ({texts}, false discovery rate 5%)"
+        assert told.flagged == tuple(sorted(set(ids)))
+        assert (told.n_rows, told.n_flagged) == (n, n)
+
+
 @pytest.mark.parametrize(
     ("n_rows", "n_references", "has_base", "part"),
     [

@@ -139,7 +139,7 @@ def _shown(query: QueryResult, show_text: bool) -> dict[str, object]:
         "verdict_rest": rest,
         "calibration": calibration,
         "explained": explained_note(query),
-        "n_flagged": len(query.verdict.flagged) if query.verdict else 0,
+        "n_flagged": query.verdict.n_flagged if query.verdict else 0,
         "span_text": query.response[slice(*query.span)] if query.span else "",
         "has_words": own_words or bool(hit_words),
         "has_map": query.response_words is not None and any(words.map for words in hit_words),

@@ -20,7 +20,10 @@ def render_summary(result: TraceResult, *, show_text: bool = True) -> str:
     flagged = _flagged(result)
     n_found = sum(bool(query.verdict and query.verdict.flagged) for query in result)
     outputs = _counted(len(result.queries), "output")
-    lines = [f"### whence: {_counted(len(flagged), 'training row')} flagged for {n_found} of {outputs}", ""]
+    # The verdicts of several queries share rows by id, so copies of a text count once.
+    copies = any(query.verdict and query.verdict.n_flagged > len(query.verdict.flagged) for query in result)
+    what = "different training row" if copies else "training row"
+    lines = [f"### whence: {_counted(len(flagged), what)} flagged for {n_found} of {outputs}", ""]
     shown = result.queries[:MOST_QUERIES]
     lines += table(("output", "verdict", "flagged"), [_output(query) for query in shown])
     if left := len(result.queries) - len(shown):
@@ -45,7 +48,7 @@ def _flagged(result: TraceResult) -> dict[str, int]:
 
 def _output(query: QueryResult) -> tuple[str, str, str]:
     verdict = headline(query.verdict)[0] if query.verdict else NO_VERDICT.partition(":")[0] + "."
-    n = str(len(query.verdict.flagged)) if query.verdict else ""
+    n = str(query.verdict.n_flagged) if query.verdict else ""
     return f"{code(query.prompt, 80)} {code(query.response, 80)}", prose(verdict), n
 
 

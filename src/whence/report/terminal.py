@@ -117,7 +117,7 @@ def _verdict(query: QueryResult, verdict: Verdict) -> str:
     if not verdict.flagged:
         return f"{line}."
     shown = sum(hit.id in set(verdict.flagged) for hit in query.hits)
-    among = f"{shown} of them" if shown < len(verdict.flagged) else "it" if shown == 1 else "they"
+    among = f"{shown} of them" if shown < verdict.n_flagged else "it" if shown == 1 else "they"
     return f"{line}; {among} {'is' if shown == 1 else 'are'} marked {MARK.strip()} below."
 
 

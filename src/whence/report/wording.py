@@ -57,7 +57,7 @@ def explained_note(query: QueryResult) -> str:
     """What the flagged rows account for, as the estimate that it is; "" where there is none."""
     if query.explained is None or query.verdict is None or not query.verdict.flagged:
         return ""
-    n, found = len(query.verdict.flagged), query.explained
+    n, found = query.verdict.n_flagged, query.explained
     rows, them = ("This row accounts", "it") if n == 1 else (f"These {n:,} rows account", "them")
     return (
         f"{rows} for about {found.share:.0%} of what fine-tuning added to this answer ({found.gain:.1f} nats). "

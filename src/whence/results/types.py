@@ -75,6 +75,13 @@ class Verdict:
     text: str
     null_model: str
     """What calibrated it, of `whence.trace.verdict.null_models`; empty without calibration, and `text` says why."""
+    n_rows: int | None = None
+    """Rows that are flagged: more than ids where a text stands several times in the data. None in older files."""
+
+    @property
+    def n_flagged(self) -> int:
+        """Rows that are flagged, every copy of a text counted."""
+        return len(self.flagged) if self.n_rows is None else self.n_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,8 @@ class State:
         verdict = first.get("verdict")
         flagged = verdict.get("flagged") if isinstance(verdict, dict) else None
         n_flagged = len(flagged) if isinstance(flagged, list) else 0
+        if isinstance(verdict, dict) and isinstance(n_rows := verdict.get("n_rows"), int):
+            n_flagged = n_rows
         id = new_id()
         with self._writing() as db:
             db.execute(

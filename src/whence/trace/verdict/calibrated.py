@@ -47,10 +47,15 @@ class Calibrated:
 
     @property
     def text(self) -> str:
-        """The verdict as a sentence."""
+        """The verdict as a sentence, where no text stands twice among the flagged rows."""
+        return self.sentence(len(self.flagged))
+
+    def sentence(self, n_texts: int) -> str:
+        """The verdict as a sentence. n_texts: different texts of the flagged rows."""
         n, rate = len(self.flagged), f"false discovery rate {100 * self.fdr:g}%"
         if n:
-            return f"{n} row{'s' if n > 1 else ''} flagged ({rate})"
+            texts = f"{n_texts} different text{'s' if n_texts > 1 else ''}, " if n_texts < n else ""
+            return f"{n} row{'s' if n > 1 else ''} flagged ({texts}{rate})"
         if self.too_few:
             needed = math.ceil(1 / self.fdr) - 1
             return (

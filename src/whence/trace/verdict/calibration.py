@@ -257,7 +257,8 @@ def gain_p_value(gain: float, references: Float[np.ndarray, " n_reference"]) -> 
 def verdict(calibrated: Calibrated, ids: Sequence[str]) -> Verdict:
     """The verdict for a result; ids are the flagged rows', in their order. Copies of a row share an id."""
     null_model = "" if calibrated.too_few else calibrated.null_model
-    return Verdict(tuple(dict.fromkeys(ids)), calibrated.fdr, calibrated.text, null_model)
+    different = tuple(dict.fromkeys(ids))
+    return Verdict(different, calibrated.fdr, calibrated.sentence(len(different)), null_model, len(ids))
 
 
 def uncalibrated(n_rows: int, n_references: int, *, has_base: bool, fdr: float = 0.05) -> Verdict | None:
