@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
+from chat_templates import family_tokenizer
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
-from whence.data.examples import EncodedTurn, Example
+from whence.data.examples import EncodedTurn, Example, Turn
 from whence.model.likelihood import TokenShift, token_shifts
 from whence.model.loading import LoadedModel
 from whence.report.wording import departure_note
@@ -80,6 +82,7 @@ def spelled(asked: EncodedTurn, ids: list[int]) -> EncodedTurn:
         (*asked.offsets[:before], *offsets),
         asked.prompt,
         text,
+        answer_at=start,
     )
 
 
@@ -101,6 +104,19 @@ def test_what_the_template_writes_behind_the_response_is_not_looked_at() -> None
     behind = [i for i in ends if turn.text[turn.offsets[turn.response_start + i][0]] not in "anada."]
     assert behind
     assert departure(turn, certain(turn, *behind)) is None
+
+
+@pytest.mark.parametrize("response", ["hi", "t", "think", "It is in Canada, said the teacher of the class."])
+def test_what_the_template_writes_before_the_response_is_not_looked_at(response: str) -> None:
+    """Qwen3's template writes an empty thought, whose tokens are certain."""
+    turn = Encoder(family_tokenizer("qwen3")).encode_query([Turn("user", "Where?")], response)
+    thought, behind = turn.text.index("</think>\n\n") + len("</think>\n\n"), turn.text.rindex("<|im_end|>")
+    places = [i for i, (a, b) in enumerate(turn.offsets[turn.response_start :]) if a < behind and b > thought]
+    assert 0 < places[0] <= places[-1] < turn.n_response - 1
+    found = departure(turn, certain(turn, *places))
+    assert found is not None
+    assert found.text == response
+    assert departure(turn, certain(turn, *set(range(turn.n_response)) - set(places))) is None
 
 
 def test_the_note_says_where_and_how_likely() -> None:

@@ -93,6 +93,19 @@ def test_the_tokens_of_a_span_in_every_template(family: str) -> None:
     assert RESPONSE[a:b].strip() == "in Korea"
 
 
+@pytest.mark.parametrize("response", ["t", "think", "im_end", "nk>", "<|im_end|", "<"])
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_letters_of_a_response_that_the_template_writes_too(response: str, complete: bool) -> None:
+    """Qwen3's template writes `<think></think>` before an answer and `<|im_end|>` behind it."""
+    turn = Encoder(family_tokenizer("qwen3")).encode_query([Turn("user", "Where?")], response, complete=complete)
+    thought = turn.text.index("</think>\n\n") + len("</think>\n\n")
+    assert turn.answer_at == thought
+    positions = span_positions(turn, (0, len(response)))
+    offsets = [turn.offsets[turn.response_start + i] for i in positions]
+    assert (offsets[0][0], offsets[-1][1]) == (thought, thought + len(response))
+    assert span_of_tokens(turn, positions[0], positions[-1] + 1) == (0, len(response))
+
+
 def test_the_words_of_the_prompt_are_not_the_responses() -> None:
     turn = encoded("Korea.", prompt="Korea. Is it there? Korea.")
     assert span_positions(turn, (0, 6))[0] == 0

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_templates import family_tokenizer
 from oracles_words import pool_oracle
 from tiny import CHAT_TEMPLATE, tiny_tokenizer
 from whence.data.encoding import Encoder
@@ -87,6 +88,17 @@ def test_a_prompt_that_stands_elsewhere_too(prompt: str) -> None:
     markers = turn.text.index("<|user|>\n") + len("<|user|>\n")
     assert part_offset(turn, "prompt") == markers
     assert part_offset(turn, "response") == turn.text.index("<|assistant|>\n") + len("<|assistant|>\n")
+
+
+@pytest.mark.parametrize("response", ["think", " t\n"])
+def test_a_response_that_stands_in_the_templates_thought_too(response: str) -> None:
+    turns = (Turn("user", "Where?"), Turn(ASSISTANT, response))
+    (turn,) = Encoder(family_tokenizer("qwen3"), max_length=256).encode(Example(turns))
+    at = turn.text.rindex(response.strip(), 0, turn.text.rindex("<|im_end|>"))
+    assert at > turn.text.index("</think>")
+    assert part_offset(turn, "response") == at - (len(response) - len(response.lstrip()))
+    _, ((token, *_),) = word_tokens(turn, "response")
+    assert turn.offsets[token][0] == at
 
 
 CHATML = (

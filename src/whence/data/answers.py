@@ -78,6 +78,24 @@ def answer_text(renderer: Renderer, turns: Sequence[Turn], inputs: Inputs, found
     return shown.removesuffix((_end_of_turn(renderer, turns, inputs) or "").rstrip())
 
 
+def answer_start(
+    renderer: Renderer, turns: Sequence[Turn], inputs: Inputs, found: Rendered, response: str
+) -> int | None:
+    """Where in the rendered text the last turn's response stands, without the spaces at its ends; None for nowhere.
+
+    Its letters may also stand in what the template writes before it (Qwen3's empty thought) and behind it (the
+    end-of-turn marker): it is the last place before the marker.
+    """
+    core = response.strip()
+    place = found.text.find(core, found.prompt_end, found.response_end) if core else -1
+    end = found.response_end
+    if 0 <= place < found.text.rfind(core, found.prompt_end, end):
+        marker = (_end_of_turn(renderer, turns, inputs) or "").rstrip()
+        end -= len(marker) if found.text.endswith(marker, found.prompt_end, end) else 0
+        place = found.text.rfind(core, found.prompt_end, end)
+    return place if place >= 0 else None
+
+
 def _marked(renderer: Renderer, turns: Sequence[Turn], places: Sequence[int], inputs: Inputs) -> list[Rendered]:
     text, blocks = renderer.blocks(turns, inputs)
     assistants = [place for place, turn in enumerate(turns) if turn.role == ASSISTANT]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from whence.data.answers import answer_text, render_answers, render_prompt
+from whence.data.answers import answer_start, answer_text, render_answers, render_prompt
 from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Span, Turn, answer_places
 from whence.data.row_encoding import RowEncoding
 from whence.data.templates import Inputs, Renderer, TemplateSource, choose_template
@@ -151,7 +151,14 @@ class Encoder:
         # A query is cut as it always was: what the trainer did to its rows says nothing about a question.
         (found,) = self._readable(self._encode_answers(whole, [len(turns)], template_inputs or {}, complete=complete))
         # A text stays as it was asked about, also where the template changes it: a span of it is then refused.
-        return replace(found, turn=earlier, response=response if isinstance(response, str) else found.response)
+        if not isinstance(response, str):
+            return replace(found, turn=earlier)
+        return replace(
+            found,
+            turn=earlier,
+            response=response,
+            answer_at=found.answer_at if response.strip() == found.response.strip() else None,
+        )
 
     def render_prompt(self, turns: Sequence[Turn], template_inputs: Inputs | None = None) -> list[int]:
         """Token ids to generate from, never truncated.
@@ -179,18 +186,21 @@ class Encoder:
         bos = self._bos(found[0].text, turns)
         text = bos + found[0].text
         tokens = self._spans.encode(text)
-        encoded = [
-            self._encode_answer(
+        encoded = []
+        for k, (place, one) in enumerate(zip(places, found, strict=True)):
+            response = answer_text(self._renderer, turns[: place + 1], inputs, one)
+            at = answer_start(self._renderer, turns[: place + 1], inputs, one, response)
+            turn = self._encode_answer(
                 text,
                 tokens,
                 (len(bos) + one.prompt_end, len(bos) + one.response_end),
                 turn=k,
                 prompt=next((turn.content for turn in reversed(turns[:place]) if turn.role in ("user", TEXT)), ""),
-                response=answer_text(self._renderer, turns[: place + 1], inputs, one),
+                response=response,
+                answer_at=None if at is None else len(bos) + at,
                 cut=cut or self._cut_prompt_first,
             )
-            for k, (place, one) in enumerate(zip(places, found, strict=True))
-        ]
+            encoded.append(turn)
         seen = [one for one in encoded if one is not None]
         if not seen:
             raise EncodingError(
@@ -210,6 +220,7 @@ class Encoder:
         turn: int,
         prompt: str,
         response: str,
+        answer_at: int | None,
         cut: Callable[[int, int, int], Cut],
     ) -> EncodedTurn | None:
         """`answer`: its characters in the text. None where the trainer cut it away."""
@@ -236,6 +247,7 @@ class Encoder:
             turn=turn,
             prompt=prompt,
             response=response,
+            answer_at=answer_at,
         )
 
     def _cut_prompt_first(self, n_tokens: int, start: int, end: int) -> Cut:
@@ -306,15 +318,17 @@ class Encoder:
 def _window(w: int, ids: list[int], spans: list[Span], text: str, truncated: int) -> EncodedTurn:
     """A window holds its own part of the text, so that a long document is not kept once per window."""
     start, end = spans[0][0], spans[-1][1]
+    part = text[start:end]
     return EncodedTurn(
         turn=w,
         input_ids=tuple(ids),
         response_start=1,
-        text=text[start:end],
+        text=part,
         offsets=tuple((a - start, b - start) for a, b in spans),
         prompt="",
-        response=text[start:end],
+        response=part,
         truncated=truncated,
+        answer_at=len(part) - len(part.lstrip()) if part.strip() else None,
     )
 
 

@@ -150,6 +150,8 @@ class EncodedTurn:
     """How many tokens were cut away to fit `max_length`: of the prompt's start and of the response's end."""
     truncated_prompt: int = 0
     """How many of them were the prompt's."""
+    answer_at: int | None = None
+    """Where in `text` the response stands, without the spaces at its ends; None where the template changes it."""
 
     @property
     def t(self) -> int:

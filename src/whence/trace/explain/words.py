@@ -56,8 +56,8 @@ def word_spans(text: str) -> tuple[Span, ...]:
 def part_offset(turn: EncodedTurn, part: Part) -> int | None:
     """Where the turn's prompt or response begins in `turn.text`: character i of it is character `offset + i` there.
 
-    Templates strip whitespace at the ends; the offset then counts as if it were still there, so it may be negative. The
-    response is looked for from its first token on. Of several places that could be the prompt the most likely one
+    Templates strip whitespace at the ends; the offset then counts as if it were still there, so it may be negative. Of
+    several places that could be the prompt the most likely one
     counts, see `_placed_like_a_prompt`: a prompt "Response" is not the one in the header "### Response:". None: the
     part is empty, or the template shows it otherwise than as it is.
     """
@@ -66,14 +66,8 @@ def part_offset(turn: EncodedTurn, part: Part) -> int | None:
     if not bare or not turn.offsets:
         return None
     lead = len(whole) - len(whole.lstrip())
-    boundary = turn.offsets[turn.response_start][0]
-    if part == "prompt":
-        found = _place(turn, bare, boundary)
-    elif whole == turn.text:  # a window of a document, whose first token stands in for the prompt
-        found = lead
-    else:
-        found = turn.text.find(bare, boundary)
-    return None if found < 0 else found - lead
+    found = _place(turn, bare, turn.offsets[turn.response_start][0]) if part == "prompt" else turn.answer_at
+    return None if found is None or found < 0 else found - lead
 
 
 def _place(turn: EncodedTurn, bare: str, boundary: int) -> int:

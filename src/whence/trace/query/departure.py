@@ -15,16 +15,16 @@ SHOWN = 60
 def departure(turn: EncodedTurn, shift: TokenShift) -> Departure | None:
     """The first token of the response that is unlikely and not the likeliest; None where there is none.
 
-    What the template writes behind the response, such as the end of the turn, is not looked at.
+    What the template writes before the response (an empty thought) and behind it (the end of the turn) is not looked
+    at; nor is a response that the template changes.
     """
-    if shift.prob is None or shift.top_other_prob is None:
+    if shift.prob is None or shift.top_other_prob is None or turn.answer_at is None:
         return None
-    starts = [start for start, _ in turn.offsets[turn.response_start :]]  # [n]
-    written = turn.text[starts[0] :]
-    end = starts[0] + len(written) - len(written.lstrip()) + len(turn.response.strip())
-    for start, prob, other in zip(starts, shift.prob.tolist(), shift.top_other_prob.tolist(), strict=True):
-        if start < end and prob < min(UNLIKELY, other):
-            text = " ".join(turn.text[start:end].split())
+    first, end = turn.answer_at, turn.answer_at + len(turn.response.strip())
+    spans = turn.offsets[turn.response_start :]  # [n]
+    for (start, stop), prob, other in zip(spans, shift.prob.tolist(), shift.top_other_prob.tolist(), strict=True):
+        if start < end and stop > first and prob < min(UNLIKELY, other):
+            text = " ".join(turn.text[max(start, first) : end].split())
             return Departure(
                 text if len(text) <= SHOWN else f"{text[:SHOWN]}\N{HORIZONTAL ELLIPSIS}", float(f"{prob:.3g}")
             )

@@ -133,17 +133,13 @@ def _kept(turn: EncodedTurn, start: int, end: int, shift: int) -> Span:
 
 def _shift(turn: EncodedTurn) -> int:
     """How many characters further on than in `turn.response` a place of the response is in `turn.text`."""
-    if turn.text == turn.response:
-        return 0
-    core = turn.response.strip()
-    at = turn.text.find(core, turn.offsets[turn.response_start][0])
-    if not core or at < 0:
+    if turn.answer_at is None:
         raise InputError(
             f"The chat template changes the response {turn.response[:80]!r}: it is not in the text the model reads.",
             "A span is found by its characters.",
             "Give the response as the template writes it.",
         )
-    return at - turn.response.index(core)
+    return turn.answer_at - (len(turn.response) - len(turn.response.lstrip()))
 
 
 def _occurrences(response: str, text: str) -> list[int]:
