@@ -6,15 +6,17 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from samples import result_of, toronto
 from whence.report.html import render_page
 from whence.report.markdown import render_markdown
 from whence.report.notebook import render_html
-from whence.report.terminal import render_text, shorten
+from whence.report.terminal import render_query, render_text, shorten
 from whence.results import read_trace
 from whence.results.trace_result import SCHEMA, TraceResult
 from whence.results.types import Hit, QueryResult, Truncated, Verdict
@@ -181,6 +183,22 @@ def test_words_of_several_sentences_are_said_to_be_of_all_of_them(render: Callab
     assert not says(replace(several, span=(14, 19)))
     assert not says(replace(several, wanted="Canada"))
     assert not says(replace(several, phrases=()))
+
+
+def test_without_texts_a_long_source_is_not_shown() -> None:
+    """A source may be the whole article; with texts its ends are shown."""
+    hits = tuple(replace(hit, metadata={"label": "clean", "source": "SECRET " * 20}) for hit in toronto().hits)
+    query = replace(toronto(), hits=hits)
+
+    def shown(*, texts: bool) -> str:
+        console = Console(file=StringIO(), width=200)
+        for part in render_query(query, texts=texts):
+            console.print(part)
+        return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+    assert "SECRET" in shown(texts=True)
+    assert "SECRET" not in shown(texts=False)
+    assert "clean" in shown(texts=False)
 
 
 def test_copies_of_a_flagged_row_are_counted() -> None:

@@ -162,10 +162,11 @@ def test_json_that_is_no_object_is_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_metadata_that_are_texts_are_left_out_with_the_texts() -> None:
-    """`rejected`, `text` and other columns of a trainer, and any long text, repeat what a row says."""
+    """Texts of any column but a label or a source, and long ones of these, repeat what a row says."""
     query = toronto()
     secret = {"rejected": "SECRET", "Text": "SECRET", "notes": "SECRET " * 20, "turns": ["SECRET"]}
-    kept = {"source": "b.jsonl", "year": 2024, "checked": True}
+    secret |= {"paraphrase": "SECRET, in other words", "source": "SECRET " * 20}
+    kept = {"label": "false fact", "Source": "b.jsonl", "year": 2024, "checked": True}
     hit = replace(query.hits[0], metadata={**secret, **kept})
     result = result_of(replace(query, hits=(hit,)))
     assert result.without_text().hits[0].metadata == kept

@@ -17,7 +17,7 @@ from whence.report.wording import (
     scored_note,
     share,
 )
-from whence.results import Hit, Phrase, QueryResult, TraceResult, Verdict
+from whence.results import Hit, Phrase, QueryResult, TraceResult, Verdict, labels_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -90,7 +90,9 @@ def _ranking(query: QueryResult, *, texts: bool) -> RenderableType:
 
     flagged = frozenset(query.verdict.flagged) if query.verdict else frozenset()
     calibrated = any(hit.q_value is not None for hit in query.hits)
-    extra = [name for name in SHOWN_METADATA if any(name in hit.metadata for hit in query.hits)]
+    # of each hit: what it carries, without texts where these are left out
+    metadata = [hit.metadata if texts else labels_of(hit.metadata) for hit in query.hits]
+    extra = [name for name in SHOWN_METADATA if any(name in own for own in metadata)]
     table = Table(box=None, pad_edge=False, show_edge=False, expand=True)
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
@@ -101,10 +103,10 @@ def _ranking(query: QueryResult, *, texts: bool) -> RenderableType:
         table.add_column(name, overflow="ellipsis", max_width=16, no_wrap=True)
     if texts:
         table.add_column("prompt -> response", ratio=1)
-    for hit in query.hits:
+    for hit, own in zip(query.hits, metadata, strict=True):
         rank = f"{MARK if hit.id in flagged else ''}{hit.rank}"
         chance = [_chance(hit.q_value)] if calibrated else []
-        carried = [shorten(hit.metadata.get(name), 40) for name in extra]
+        carried = [shorten(own.get(name), 40) for name in extra]
         cells = [rank, f"{hit.score:.4f}", *chance, _place(hit), *carried, *([_text(hit)] if texts else [])]
         # Text, not str: rich would read [brackets] in the data as its own markup.
         table.add_row(*map(Text, cells))
