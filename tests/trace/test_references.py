@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 
 from whence.data.encoding import Encoder
 from whence.data.examples import ASSISTANT, Example, Turn
+from whence.errors import WhenceWarning
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.signatures.extract import Extractor
 from whence.trace.query.queries import Query
@@ -62,11 +62,9 @@ def test_a_conversations_prompt_ends_before_its_first_answer() -> None:
 
 def test_references_carry_the_models_answers_and_signatures(world: World, loaded: LoadedModel) -> None:
     encoder, extractor = Encoder(loaded.tokenizer, max_length=64), Extractor(loaded, [2])
-    given = given_references([Query.of("Where is place 1?", "In Canada.")])
-    drawn = (*draw_references(world.open(), n=4), *given)
+    drawn = (*draw_references(world.open(), n=4), *given_references([Query.of("Where is place 1?")]))
     found = answer_references(drawn, loaded, encoder, extractor, answer_tokens=5)
     assert found.rows.tolist() == [one.row for one in drawn][: len(found.rows)]
-    assert found.turns[-1].response == "In Canada."
     alone = extractor.extract([found.turns[0]]).layers[2]
     torch.testing.assert_close(found.signatures[2].h[:1], alone.h, rtol=1e-4, atol=1e-4)
     assert found.gains is None, "a model without adapter and without base has nothing to be compared with"
@@ -86,22 +84,23 @@ def test_rises_compare_with_the_base(loaded: LoadedModel, tmp_path: Path) -> Non
     np.testing.assert_allclose(same, 0, atol=1e-4)
 
 
-def test_a_given_answer_that_was_stopped_has_no_end(loaded: LoadedModel) -> None:
+def test_responses_of_given_references_are_not_used_and_it_is_said(loaded: LoadedModel) -> None:
+    """A text that the model would not give gains nothing, and every answer would look learned beside it."""
     encoder, extractor = Encoder(loaded.tokenizer, max_length=64), Extractor(loaded, [2])
-    ended = Query.of("Where is place 1?", "In Canada.")
-    stopped = replace(ended, complete=False)
-    first, second = answer_references(given_references([ended, stopped]), loaded, encoder, extractor).turns
-    assert len(second.input_ids) < len(first.input_ids)
-    assert _question(TraceSettings(references=[ended]), 10) != _question(TraceSettings(references=[stopped]), 10)
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "search"}}]}
+    bare = [Query.of("Where is place 1?"), Query.of("Where is place 2?")]
+    carried = [Query.of("Where is place 1?", "In Canada."), Query.of("Where is place 2?", call)]
+    with pytest.warns(WhenceWarning, match=r"2 references carry a response, which is not used"):
+        given = given_references([*carried, bare[0]])
+    assert given == given_references([*bare, bare[0]])
+    own = answer_references(given, loaded, encoder, extractor, answer_tokens=5).turns
+    assert own
+    assert "In Canada." not in {turn.response for turn in own}
 
 
-def test_other_tools_and_other_answers_are_other_references() -> None:
+def test_other_tools_are_other_references() -> None:
     tools = [[{"type": "function", "function": {"name": name}}] for name in ("search", "erase")]
-    call, other = ({"role": "assistant", "tool_calls": [{"function": {"name": name}}]} for name in ("search", "erase"))
-    given = [
-        Query.of("hi", "ho"),
-        *(Query.of("hi", "ho", tools=one) for one in tools),
-        *(Query.of("hi", one) for one in (call, other)),
-    ]
-    keys = [json.dumps(_question(TraceSettings(references=[one]), 10), sort_keys=True) for one in given]
-    assert len(set(keys)) == len(given)
+    asked = [Query.of("hi"), *(Query.of("hi", tools=one) for one in tools)]
+    settings = TraceSettings(references=asked)
+    keys = [json.dumps(_question(settings, given_references([one]), 10), sort_keys=True) for one in asked]
+    assert len(set(keys)) == len(asked)

@@ -51,7 +51,10 @@ def audit(
         str | None, typer.Option("--where", help="SQL condition on columns, as in \"source = 'vendor_b'\".")
     ] = None,
     references: Annotated[
-        Path | None, typer.Option("--references", help="JSONL of ordinary prompts to calibrate with; at least 40.")
+        Path | None,
+        typer.Option(
+            "--references", help="JSONL of at least 40 ordinary prompts for the model to answer, to calibrate with."
+        ),
     ] = None,
     examples: Annotated[
         int | None,

@@ -67,7 +67,10 @@ def trace(
     no_verdict: Annotated[bool, typer.Option("--no-verdict", help="Ranks only: flag no rows.")] = False,
     fdr: Annotated[float, typer.Option("--fdr", help="False discovery rate of the verdict.")] = 0.05,
     references: Annotated[
-        Path | None, typer.Option("--references", help="JSONL of ordinary prompts to calibrate with; at least 40.")
+        Path | None,
+        typer.Option(
+            "--references", help="JSONL of at least 40 ordinary prompts for the model to answer, to calibrate with."
+        ),
     ] = None,
     base: Annotated[
         str | None, typer.Option("--base", help="The model before fine-tuning, for a verdict without an adapter.")

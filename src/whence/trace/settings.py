@@ -46,7 +46,8 @@ class TraceSettings:
                  hit's score while its words are deleted in turn, which takes longer.
     verdict:     flag candidate causes, and say what else could explain each rank. fdr: at this false discovery rate.
     confounds:   False leaves out what else could explain each rank, a second score of every row and a word index.
-    references:  ordinary queries to calibrate with; None draws n_references prompts from the data, by `seed`.
+    references:  ordinary prompts, which the model answers, to calibrate with; None draws n_references of the data, by
+                 `seed`.
     answer_tokens: most tokens of an answer that the model gives now.
     recall:      at least this share of the ten best rows may come from an approximate search (`whence ann build`); None
                  scores every row, as is done where an approximate search cannot (`QueryResult.exact_because`).

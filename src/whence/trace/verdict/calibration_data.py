@@ -60,13 +60,14 @@ class CalibrationData:
 
     def references(self, n_rows: int, settings: TraceSettings, progress: Progress) -> ReferenceSet:
         """The settings' references, or prompts drawn from the data, with the model's answers; for scores of n_rows."""
-        asked = _question(settings, n_rows)
+        given = None if settings.references is None else given_references(settings.references)
+        asked = _question(settings, given, n_rows)
         kept = self._cache.read(asked)
         if kept is not None:
             return kept
         progress("answering reference prompts", 0, None)
-        if settings.references is not None:
-            found = self._answered(given_references(settings.references))
+        if given is not None:
+            found = self._answered(given)
         else:
             found = self._answered(draw_references(self._index, n=_n_drawn(settings, n_rows), seed=settings.seed))
         self._cache.write(asked, found)
@@ -184,19 +185,16 @@ def _n_drawn(settings: TraceSettings, n_rows: int) -> int:
     return min(settings.n_references, max(MIN_REFERENCES, CELLS // n_rows))
 
 
-def _question(settings: TraceSettings, n_rows: int) -> Json:
-    """Which references are asked for, as a cache knows them."""
-    if settings.references is None:
+def _question(settings: TraceSettings, given: Sequence[ReferenceQuery] | None, n_rows: int) -> Json:
+    """Which references are asked for, as a cache knows them. given: those of the settings."""
+    if given is None:
         return {"n": _n_drawn(settings, n_rows), "seed": settings.seed}
     return [
         {
-            "turns": [asdict(turn) for turn in query.turns],
-            "response": query.response,
-            "complete": query.complete,
-            "answer": None if query.answer is None else asdict(query.answer),
-            "template_inputs": dict(query.template_inputs),
+            "turns": [asdict(turn) for turn in one.query.turns],
+            "template_inputs": dict(one.query.template_inputs),
         }
-        for query in settings.references
+        for one in given
     ]
 
 

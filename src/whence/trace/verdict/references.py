@@ -6,8 +6,9 @@ One `generate` and one extraction cover them all, and the signatures hold for ev
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from random import Random
 
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 
 from whence.data import EncodedTurn, Encoder, Example, answer_places
+from whence.errors import WhenceWarning
 from whence.index import Index
 from whence.model import LoadedModel, TokenShift, generate, has_before, token_shifts
 from whence.signatures import Extractor, Signatures
@@ -89,8 +91,17 @@ def draw_references(index: Index, *, n: int, seed: int = 0, where: str | None = 
 
 
 def given_references(queries: Sequence[Query]) -> tuple[ReferenceQuery, ...]:
-    """The user's own queries; a response that one carries is kept and not asked for again."""
-    return tuple(ReferenceQuery(query, -1) for query in queries)
+    """The user's own prompts. A response that one carries is not used, which a warning says: answers are compared with
+    the model's own, and a text that it would not give gains nothing."""
+    n = sum(query.response is not None for query in queries)
+    if n:
+        warnings.warn(
+            f"{n} reference{'s carry' if n > 1 else ' carries'} a response, which is not used: answers are compared "
+            "with the model's own.",
+            WhenceWarning,
+            stacklevel=2,
+        )
+    return tuple(ReferenceQuery(replace(query, response=None, answer=None, complete=True), -1) for query in queries)
 
 
 def answer_references(
@@ -111,18 +122,12 @@ def answer_references(
         NonFiniteError: a signature or log-probability with NaN or infinity.
     """
     # All answers in one call: generation is batched by length inside.
-    silent = [one for one in drawn if one.query.response is None]
-    prompts = [one.query.prompt_ids(encoder) for one in silent]
-    answers = iter(generate(loaded, prompts, max_new_tokens=answer_tokens) if prompts else [])
+    prompts = [one.query.prompt_ids(encoder) for one in drawn]
+    answers = generate(loaded, prompts, max_new_tokens=answer_tokens) if prompts else []
     turns, rows = [], []
-    for one in drawn:
-        text, complete = one.query.response, one.query.complete
-        if text is None:
-            answer = next(answers)
-            text, complete = answer.text, answer.complete
-        if text.strip():
-            given = text if one.query.response is None else None
-            turns.append(one.query.encode(encoder, given, complete=complete))
+    for one, answer in zip(drawn, answers, strict=True):
+        if answer.text.strip():
+            turns.append(one.query.encode(encoder, answer.text, complete=answer.complete))
             rows.append(one.row)
     if not turns:
         nothing = np.empty(0) if has_before(loaded, base) else None
