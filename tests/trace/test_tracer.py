@@ -140,3 +140,16 @@ def test_a_layer_that_the_index_does_not_have(tracer: Tracer) -> None:
 def test_options_that_cannot_be(tracer: Tracer, options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         tracer.trace("Where?", "Canada.", **options)  # type: ignore[arg-type]
+
+
+def test_a_query_that_cannot_be_asked_is_found_before_others_are_traced(
+    tracer: Tracer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third has no such span: nothing is traced, and no answer is made."""
+    monkeypatch.setattr("whence.trace.tracer.QUERIES_AT_ONCE", 2)
+    done: list[int] = []
+    monkeypatch.setattr(Tracer, "answer", lambda *_, **__: done.append(1))
+    asked = [Query.of("Where?", "Korea x"), Query.of("Where is it?"), Query.of("Where now?", "no such")]
+    with pytest.raises(InputError, match=r"Query 3, 'Where now\?': The response has no 'Korea'"):
+        tracer.trace_many(asked, span="Korea", verdict=False)
+    assert not done

@@ -29,7 +29,7 @@ from whence.results import QueryResult, TraceResult
 from whence.scoring import FormLayers, ScoreForm, score_form
 from whence.signatures import Signatures
 from whence.trace.explain.explainer import Explainer
-from whence.trace.query.batch import ModelAnswers, QueryBatch, answered, query_targets
+from whence.trace.query.batch import ModelAnswers, QueryBatch, answered, check_queries, query_targets
 from whence.trace.query.models import open_models
 from whence.trace.query.queries import Query
 from whence.trace.query_result import query_results
@@ -137,6 +137,9 @@ class Tracer:
             raise InputError("There is no query.", "At least one is needed.", "Give --prompt or --queries.")
         settings.check_number(len(queries))
         self.index.check_where(settings.where)
+        if len(queries) > 1:
+            # A query that cannot be asked is found before the others are traced.
+            check_queries(self.encoder, queries, span=settings.span, span_tokens=settings.span_tokens)
         return self._traces(queries, settings, report)
 
     def _traces(self, queries: Sequence[Query], settings: TraceSettings, report: Progress) -> Iterator[QueryResult]:

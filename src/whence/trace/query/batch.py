@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from whence.model import LoadedModel, TokenShift, generate
 from whence.scoring import Block, Centres, to_block
 from whence.signatures import Signatures
 from whence.trace.query.queries import Query
-from whence.trace.query.targets import QueryTarget, query_target
+from whence.trace.query.targets import QueryTarget, query_target, span_asked
 
 PEAK_TOKENS = 3
 """A name or a first word is one to three tokens. On two development cases of a real model three told faulty from
@@ -122,6 +123,26 @@ def answered(
     return ModelAnswers(queries, turns, whole, first)
 
 
+def check_queries(
+    encoder: Encoder,
+    queries: Sequence[Query],
+    *,
+    span: str | Span | None = None,
+    span_tokens: tuple[int, int] | None = None,
+) -> None:
+    """Raises what the queries' templates and spans would raise later, before any work of the model.
+
+    Of a query without a response the span is not known yet.
+    """
+    for number, query in enumerate(queries):
+        if query.response is None:
+            query.prompt_ids(encoder)
+            continue
+        turn = query.encode(encoder)
+        with _naming(number, query, several=len(queries) > 1):
+            span_asked(turn, span, span_tokens)
+
+
 def query_targets(
     loaded: LoadedModel,
     encoder: Encoder,
@@ -137,12 +158,28 @@ def query_targets(
     """
     found = []
     for number, (query, turn) in enumerate(zip(answers.queries, answers.turns, strict=True)):
-        try:
+        with _naming(number + (answers.first or 0), query, several=answers.first is not None):
             found.append(query_target(loaded, encoder, query, turn, span=span, span_tokens=span_tokens, wanted=wanted))
-        except InputError as error:
-            where = "" if answers.first is None else f"Query {answers.first + number + 1}, {query.prompt[:80]!r}: "
-            raise type(error)(where + error.found, error.expected, error.fix) from error
     return found
 
 
-__all__ = ["PEAK_TOKENS", "ModelAnswers", "QueryBatch", "answered", "peak_gains", "query_targets", "summed_gains"]
+@contextmanager
+def _naming(number: int, query: Query, *, several: bool) -> Iterator[None]:
+    """Where there are several queries, an InputError names its own; number counts from 0."""
+    try:
+        yield
+    except InputError as error:
+        where = f"Query {number + 1}, {query.prompt[:80]!r}: " if several else ""
+        raise type(error)(where + error.found, error.expected, error.fix) from error
+
+
+__all__ = [
+    "PEAK_TOKENS",
+    "ModelAnswers",
+    "QueryBatch",
+    "answered",
+    "check_queries",
+    "peak_gains",
+    "query_targets",
+    "summed_gains",
+]

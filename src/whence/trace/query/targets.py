@@ -60,14 +60,26 @@ def query_target(
         instead = query.encode(encoder, wanted)
         lost = instead.truncated - instead.truncated_prompt
         return replace(wanted_target(loaded, layers, turn, instead), truncated=lost)
+    asked = span_asked(turn, span, span_tokens)
+    if asked is None:
+        return None
+    where, positions = asked
+    return replace(span_target(loaded, layers, turn, positions), span=where)
+
+
+def span_asked(
+    turn: EncodedTurn, span: str | Span | None, span_tokens: tuple[int, int] | None
+) -> tuple[Span, Sequence[int]] | None:
+    """The characters of the response that are asked about, and the tokens that hold them; None for all of it.
+
+    Raises InputError for a span that is not there or there several times.
+    """
     if span_tokens is not None:
-        a, b = span_tokens
-        where = span_of_tokens(turn, a, b)
-        return replace(span_target(loaded, layers, turn, range(a, b)), span=where)
+        return span_of_tokens(turn, *span_tokens), range(*span_tokens)
     if span is None:
         return None
     found = find_span(turn.response, span) if isinstance(span, str) else span
-    return replace(span_target(loaded, layers, turn, span_positions(turn, found)), span=found)
+    return found, span_positions(turn, found)
 
 
 def span_target(
@@ -204,6 +216,7 @@ __all__ = [
     "automatic_positions",
     "differing",
     "query_target",
+    "span_asked",
     "span_target",
     "wanted_target",
 ]
