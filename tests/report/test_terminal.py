@@ -117,6 +117,9 @@ def test_what_was_cut_is_said_everywhere(render: Callable[[TraceResult], str]) -
     assert "The first 1,040 tokens of the prompt, the last 1 token of the response left out: at most 64 tokens" in both
     assert "The last 3 tokens of the wanted answer left out" in said(cut(truncated=Truncated(0, 0, 64, 3)))
     assert "own answer was stopped at its limit" in said(cut(complete=False, generated=True))
+    logged = said(cut(complete=False))
+    assert "The response was cut off at a limit of new tokens, and is traced as far as it goes." in logged
+    assert "own answer" not in logged
     whole = said(cut())
     assert "left out: at most" not in whole
     assert "stopped at its limit" not in whole

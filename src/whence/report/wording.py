@@ -90,7 +90,8 @@ def cut_note(query: QueryResult) -> str:
             "the rest; an index built with a larger --max-length reads more, up to the model's own limit."
         )
     if not query.complete:
-        said.append("The model's own answer was stopped at its limit of new tokens, and is traced as far as it goes.")
+        what = "The model's own answer was stopped at its" if query.generated else "The response was cut off at a"
+        said.append(f"{what} limit of new tokens, and is traced as far as it goes.")
     return _sentences(said)
 
 

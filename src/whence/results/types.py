@@ -210,7 +210,7 @@ class QueryResult:
     truncated: Truncated | None = None
     """What of the query was cut away to fit; None where all of it was read."""
     complete: bool = True
-    """False: the model's own answer (`generated`) was stopped at the limit of new tokens."""
+    """False: the response was cut off at a limit of new tokens, by its log or, where it is `generated`, now."""
     departure: Departure | None = None
     """Where the model would not give this response; None where it would, nearly would, or that was not measured."""
     approximate: Approximate | None = None

@@ -30,7 +30,7 @@ class ModelAnswers:
     turns: Sequence[EncodedTurn]
     """turns[i].response is the response of queries[i], for a tool call as the template writes it."""
     complete: Sequence[bool]
-    """False for an answer of the model's own that was stopped at the limit of new tokens."""
+    """False for an answer that was stopped at a limit of new tokens, now or when it was logged."""
     first: int | None = None
     """Number of the first query among all that are traced, from 0; None for one alone, which errors need not name."""
 
