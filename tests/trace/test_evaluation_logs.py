@@ -82,6 +82,25 @@ def test_a_condition_chooses_among_queries(tmp_path: Path) -> None:
         read_queries(rows, where="stars > 9")
 
 
+def test_a_condition_on_columns_with_dots_and_on_large_ids(tmp_path: Path) -> None:
+    """A dot is an underscore there, as in an index; a whole number beyond a float's exact ones keeps all its digits."""
+    rows, notes = tmp_path / "rows.jsonl", []
+    ids = [9007199254740992, 9007199254740993, 7]
+    lines = [
+        {"prompt": f"p{i}", "response": "r", "eval.score": i % 2, "eval_score": 5, "id": id, "huge": 10**30}
+        for i, id in enumerate(ids)
+    ]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def kept(where: str) -> list[str]:
+        return [query.prompt for query in read_queries(rows, where=where, notify=notes.append)]
+
+    assert kept("id = 9007199254740993") == ["p1"]
+    assert kept("eval_score < 0.5") == ["p0", "p2"]
+    assert kept("meta_eval_score = 5 AND huge > 1") == ["p0", "p1", "p2"]
+    assert notes == ["In --query-where the column 'eval.score' is eval_score, 'eval_score' is meta_eval_score"] * 3
+
+
 def test_a_batchs_output_needs_the_prompts_of_its_input() -> None:
     with pytest.raises(DataError, match="--query-prompts"):
         read_queries(LOGS / "batch_output.jsonl")

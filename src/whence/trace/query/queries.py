@@ -146,7 +146,7 @@ def read_queries(
     tell = notify or (lambda sentence: None)
     log = read_log(source, Path(prompts) if prompts is not None else None)
     if log is not None:
-        return _matching(_of_log(log, source, tell, failed=failed, model=model), where, source)
+        return _matching(_of_log(log, source, tell, failed=failed, model=model), where, source, tell)
     if failed or prompts is not None:
         raise InputError(
             f"{source} is no evaluation log, so {'--failed' if failed else '--query-prompts'} means nothing.",
@@ -157,7 +157,7 @@ def read_queries(
     if not found:
         raise DataError(f"{source} holds no query.", "Expected at least one line.", "Check the file.")
     _tell_unused(found, tell)
-    return _matching(found, where, source)
+    return _matching(found, where, source, tell)
 
 
 def _of_log(log: EvaluationLog, source: Path, tell: Callable[[str], None], *, failed: bool, model: str) -> list[Query]:
@@ -183,12 +183,12 @@ def _of_entry(entry: LogEntry, source: Path) -> Query:
     return replace(query, metadata=dict(entry.values), complete=entry.complete)
 
 
-def _matching(queries: list[Query], where: str | None, source: Path) -> list[Query]:
+def _matching(queries: list[Query], where: str | None, source: Path, tell: Callable[[str], None]) -> list[Query]:
     """The queries for which the condition holds. Raises DataError where there are none."""
     if where is None:
         return queries
     rows = [{**query.metadata, "prompt": query.prompt, "response": query.response} for query in queries]
-    kept = [queries[number] for number in where_holds(rows, where)]
+    kept = [queries[number] for number in where_holds(rows, where, tell)]
     if not kept:
         raise DataError(
             f"--query-where {where!r} holds for none of the {len(queries)} queries of {source}.",
