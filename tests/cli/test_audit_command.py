@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from audits import audit_of
 from traced_world import RESPONSE, TracedWorld, make_traced_world
+from whence.audit.auditing import run_audit
+from whence.audit.settings import AuditSettings
+from whence.cli.tracing import group_outputs
+from whence.results.audit_result import read_audit
+from whence.trace.query.queries import Query
+from whence.trace.tracer import Tracer
 from worlds import World, write_jsonl
 
 Run = Callable[..., tuple[int, str, str]]
@@ -114,7 +122,7 @@ def test_a_scan_needs_an_index_with_a_base(whence: Run, world: World) -> None:
 
 
 def test_a_group_needs_its_audit_and_nothing_beside_it(whence: Run, world: World, tmp_path: Path) -> None:
-    empty = '{"schema": "whence.audit/1", "index": "i", "model": "m", "adapter": null, "method": "x", '
+    empty = '{"schema": "whence.audit/1", "index": "i", "model": "model", "adapter": null, "method": "x", '
     empty += (
         '"method_version": "1", "layer": "1", "n_rows": 1, "fdr": 0.05, "queries": [], "groups": [], "coverage": []}'
     )
@@ -133,6 +141,21 @@ def test_a_group_needs_its_audit_and_nothing_beside_it(whence: Run, world: World
         status, _, error = whence(*command)
         assert status == 2, command
         assert said in error
+
+
+def test_a_groups_outputs_are_asked_with_their_tools(traced: TracedWorld, tmp_path: Path) -> None:
+    """What `whence confirm --group` asks is what was audited."""
+    tools = [{"type": "function", "function": {"name": "search"}}]
+    asked = [Query.of(f"Where is boat {i}", RESPONSE, system="Be brief.", tools=tools) for i in range(3)]
+    audit = run_audit(Tracer(traced.index), asked, AuditSettings(examples=0), work=tmp_path / "work")
+    audit.to_json(tmp_path / "audit.json")
+    read = read_audit(tmp_path / "audit.json")
+    assert all(query.template_inputs == {"tools": tools} for query in read.queries)
+    group = replace(audit_of(1).groups[0], queries=(0, 1, 2))
+    again = group_outputs(replace(read, groups=(group,)), 1)
+    assert [(one.turns, one.response, one.template_inputs) for one in again] == [
+        (one.turns, one.response, one.template_inputs) for one in asked
+    ]
 
 
 def test_triggers_are_tried_on_the_model(whence: Run, traced: TracedWorld, log: Path, tmp_path: Path) -> None:

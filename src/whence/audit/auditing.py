@@ -123,6 +123,7 @@ def _queries(
             group=group_of.get(number),
             messages=messages_of(output.query),
             metadata=output.query.metadata,
+            template_inputs=output.query.template_inputs,
         )
         for number, (output, said, own) in enumerate(zip(outputs, verdicts, found, strict=True))
     ]

@@ -140,6 +140,7 @@ def _query(output: Output, group: AuditGroup | None) -> AuditQuery:
         group=None if group is None else 1,
         messages=messages_of(output.query),
         metadata=output.query.metadata,
+        template_inputs=output.query.template_inputs,
     )
 
 

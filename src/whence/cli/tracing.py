@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,7 +102,8 @@ def group_outputs(audit: AuditResult, group: int) -> list[Query]:
             "Give them with --queries bad.jsonl.",
         )
     asked = [audit.queries[number] for number in audit.group(group).queries]
-    return [Query.of(list(query.messages) or query.prompt, query.response) for query in asked]
+    queries = [Query.of(list(query.messages) or query.prompt, query.response) for query in asked]
+    return [replace(one, template_inputs=said.template_inputs) for one, said in zip(queries, asked, strict=True)]
 
 
 def moved(index: Path, base: str | None) -> str | None:

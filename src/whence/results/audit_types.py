@@ -40,6 +40,8 @@ class AuditQuery:
     messages: tuple[Mapping[str, Json], ...] = ()
     """The whole prompt, where it is more than one text."""
     metadata: Mapping[str, Json] = field(default_factory=dict)
+    template_inputs: Mapping[str, Json] = field(default_factory=dict)
+    """What the chat template was given beside the messages: tools and others."""
 
 
 PhrasePlace = Literal["start", "end", "either end", "anywhere"]
