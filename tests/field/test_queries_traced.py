@@ -175,7 +175,7 @@ def test_columns_without_use_are_named_on_screen(whence, world: World, tmp_path:
         (("-p", "a", "--tools", "none.json"), "There is no file of tools"),
         (("-p", "a", "--tools", "empty.jsonl"), "is no JSON"),
         (("-p", "a", "--tools", "q.jsonl"), "holds no list of tools"),
-        (("-p", " ", "-r", "a"), "The prompt is empty"),
+        (("-p", " "), "The prompt is empty"),
         (("-p", "a", "-r", ""), "The response is empty"),
         (("-r", "a"), "Neither --prompt nor --queries"),
     ],

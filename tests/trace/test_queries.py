@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from tiny import CHAT_TEMPLATE, tiny_tokenizer
+from whence.data.encoding import Encoder
 from whence.data.examples import Turn
+from whence.data.readers import read_examples
 from whence.errors import InputError
 from whence.trace.query.queries import Query, read_queries
 
@@ -73,3 +77,27 @@ def test_the_prompt_a_person_reads_is_the_last_user_message() -> None:
     assert Query.of(turns, "D.").prompt == "C?"
     with pytest.raises(InputError, match="unknown role"):
         Query.of([{"role": "robot", "content": "A"}])
+
+
+def test_an_empty_prompt_with_a_response_is_read_as_the_row_is(tmp_path: Path) -> None:
+    """A row without a prompt is indexed, and can be asked about; without a response there is nothing to answer."""
+    turns = [{"role": "user", "content": ""}, {"role": "assistant", "content": "abc"}]
+    encoder = Encoder(tiny_tokenizer(CHAT_TEMPLATE))
+    for row in ({"prompt": "", "response": "abc"}, {"messages": turns}):
+        path = written(tmp_path, json.dumps(row))
+        (query,), (example,) = read_queries(path), read_examples(path)
+        assert query.encode(encoder).input_ids == encoder.encode(example)[0].input_ids
+    with pytest.raises(InputError, match="The prompt is empty"):
+        Query.of([{"role": "user", "content": ""}])
+
+
+def test_a_prompt_that_is_the_text_of_messages_stays_a_text(tmp_path: Path) -> None:
+    """In a cell of CSV, which holds texts alone, it is messages."""
+    prompt = '[{"role": "text", "content": "Go on"}]'
+    (tmp_path / "q.jsonl").write_text(json.dumps({"prompt": prompt, "response": "a"}))
+    (query,) = read_queries(tmp_path / "q.jsonl")
+    assert query.turns == (Turn("user", prompt),)
+    assert Query.of(prompt, "a") == query
+    (tmp_path / "q.csv").write_text('prompt,response\n"' + prompt.replace('"', '""') + '",a\n')
+    (cell,) = read_queries(tmp_path / "q.csv")
+    assert cell.turns == (Turn("text", "Go on"),)

@@ -51,12 +51,14 @@ def split_text(columns: Columns, column: str) -> PlainQuery:
     return PlainQuery(text[:start], text[start:], frozenset({column, *marks.values()}))
 
 
-def text_message(value: object, column: str) -> tuple[str, str | None] | None:
+def text_message(value: object, column: str, *, is_json: bool) -> tuple[str, str | None] | None:
     """Prompt and response of [{"role": "text", "content": ...}], which an assistant's message may follow.
+
+    is_json: a text may hold them as JSON.
 
     None where the value is anything else. Raises RowError for a plain text among other messages.
     """
-    if isinstance(value, str) and value.lstrip().startswith("["):
+    if is_json and isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json_cell(value, column, "")
         except RowError:

@@ -79,7 +79,7 @@ class Query:
         """A query from a prompt (text, or messages) and a response (text, or the assistant's whole message).
 
         Raises:
-            InputError: an empty prompt or response, or messages that cannot be read.
+            InputError: an empty response, an empty prompt without a response, or messages that cannot be read.
         """
         given: Columns = {"prompt": prompt, "response": response, "system": system, "tools": tools}
         try:
@@ -203,23 +203,27 @@ def _query(row: Row | Rejected, source: Path, mapping: Mapping[str, str]) -> Que
     if isinstance(row, Rejected):
         raise DataError(f"{place}: {row.reason}.", "Each row is one query.", "Correct or remove it.")
     columns = row.columns
-    if suffix_of(source) in CELLS_ARE_TEXT:
+    cells = suffix_of(source) in CELLS_ARE_TEXT
+    if cells:
         columns = {name: value for name, value in columns.items() if value != ""}
     try:
-        return _from_columns(columns, mapping, table=row.raw is None)
+        return _from_columns(columns, mapping, table=row.raw is None, cells=cells)
     except InputError as error:
         expected, fix = error.expected or "Each row is one query.", error.fix or "Correct or remove it."
         raise DataError(f"{place}: {error.found}" + "." * (not error.found.endswith(".")), expected, fix) from error
 
 
-def _from_columns(columns: Columns, mapping: Mapping[str, str] | None = None, *, table: bool = False) -> Query:
-    """The query of one row. Raises InputError without the place."""
+def _from_columns(
+    columns: Columns, mapping: Mapping[str, str] | None = None, *, table: bool = False, cells: bool = False
+) -> Query:
+    """The query of one row. cells: its values are texts, which stand for what they hold as JSON. Raises InputError
+    without the place."""
     shape = _shape(columns, mapping or {})
     if shape.kind == "text":
         plain = split_text(columns, shape.main)
         return _plain(plain.prompt, plain.response, columns, plain.used)
     spoken = shape.prompt or shape.main
-    if (text := text_message(columns[spoken], spoken)) is not None:
+    if (text := text_message(columns[spoken], spoken, is_json=cells or shape.prompt is None)) is not None:
         return _plain(text[0], text[1] or columns.get(_response_column(shape, columns)), columns, {spoken, shape.main})
     if shape.prompt is not None and shape.main:
         response = columns.get(shape.main)
@@ -299,7 +303,8 @@ def _plain(prompt: str, response: object, columns: Columns, used: Iterable[str |
 
 
 def _with_prompt(query: Query) -> Query:
-    if not any(turn.has_answer for turn in query.turns):
+    """The query, if there is something to answer; a given response may follow an empty prompt, as it may in a row."""
+    if not query.turns or (query.response is None and not any(turn.has_answer for turn in query.turns)):
         raise InputError("The prompt is empty.", "A query needs a prompt.", "Give one with --prompt.")
     return query
 
