@@ -57,7 +57,7 @@ def test_the_planted_rows_stand_out_and_no_others(kind: str, request: pytest.Fix
         assert hit.p_value <= hit.q_value
         assert {"length", "format", "bm25_rank", "repsim_rank"} <= set(hit.confounds)
     content = json.loads(traced.trace(PROMPT, RESPONSE).to_json())["queries"][0]
-    assert set(content["verdict"]) == {"flagged", "fdr", "text", "null_model"}
+    assert set(content["verdict"]) == {"flagged", "fdr", "text", "null_model", "n_rows"}
 
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
