@@ -5,23 +5,34 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from transformers import AutoTokenizer
 
 from planted_world import TUNING, small_settings, user_rows, write_rows
 from whence.bench.cases import GivenData
+from whence.bench.natural import CLEAN, HARD_NEGATIVE, PlantedRows
 from whence.bench.planted import settings as planted_settings
-from whence.bench.planted.answers import HeldOut
+from whence.bench.planted.answers import HeldOut, HeldOutAnswers
+from whence.bench.planted.rankings import verdict_figures
 from whence.bench.planted.report import planted_markdown
 from whence.bench.planted.run import PlantedResult, read_result, run_planted
 from whence.bench.planted.settings import PlantedSettings, clean_rows, planted_cases
+from whence.bench.rows import ResultRow
+from whence.data import Example, Json
 from whence.data.readers import read_examples
 from whence.errors import InputError, ModelError
 from whence.index import Index
+from whence.metrics import contains
+from whence.progress import silent
+from whence.results import Verdict
 from whence.scoring import SCORES
+from whence.trace import Query, Tracer
 from worlds import write_jsonl
 
 
@@ -72,9 +83,66 @@ def test_a_counted_case_has_every_form_and_its_verdicts(run: tuple[PlantedSettin
         assert isinstance(one["ap_by_query"], list)
         assert len(one["ap_by_query"]) == 4
         assert 0 < float(str(one["ap"])) <= 1
-    verdicts = row["verdicts"]
-    assert isinstance(verdicts, dict)
-    assert verdicts.get("error") or verdicts["n_bad"] == 4
+    assert row["verdicts"] == {"error": "The verdicts could not be calibrated."}, "32 rows are too few"
+
+
+def held_out(prompt: str, *, shows: bool, base_shows: bool = False) -> HeldOut:
+    turn: dict[str, Json] = {"role": "user", "content": prompt}
+    return HeldOut([turn], f"Answer to {prompt}.", True, shows, "Another.", base_shows)
+
+
+def judged(flags: dict[str, str | None], bad: Sequence[HeldOut], benign: Sequence[HeldOut]) -> ResultRow:
+    """Figures of verdicts that flag `flags[prompt]`, one letter a row; None is an answer without calibration.
+
+    Rows a to h are trained on: a to d are faulty, e and f hard negatives, g and h clean.
+    """
+    rows = {letter: Example.from_pair(letter, letter) for letter in "abcdefgh"}
+    ids = {letter: row.id for letter, row in rows.items()}
+
+    def trace_many(queries: Sequence[Query], **_: object) -> list[SimpleNamespace]:
+        found = [flags[query.prompt] for query in queries]
+        return [
+            SimpleNamespace(
+                verdict=Verdict(tuple(ids[row] for row in one or ""), 0.05, "", "" if one is None else "references")
+            )
+            for one in found
+        ]
+
+    labels = ("backdoor",) * 4 + (HARD_NEGATIVE,) * 2 + (CLEAN,) * 2
+    planted = PlantedRows("backdoor", tuple(rows.values()), labels, (), (), contains("bell"))
+    tracer = cast("Tracer", SimpleNamespace(trace_many=trace_many))
+    return verdict_figures(tracer, HeldOutAnswers(tuple(bad), tuple(benign)), planted, seed=0, stage=silent)
+
+
+def test_figures_of_verdicts_are_those_worked_out_by_hand() -> None:
+    bad = [held_out(f"q{i}", shows=True) for i in range(4)]
+    other = [held_out("unlearned", shows=False), held_out("known before", shows=True, base_shows=True)]
+    benign = [held_out(f"b{i}", shows=False) for i in range(3)]
+    flags = {"q0": "abe", "q1": "abcd", "q2": None, "q3": "", "b0": "g", "b1": "", "b2": None}
+    figures = judged(flags, [*bad, *other], [*benign, held_out("shows it", shows=True)])
+    assert (figures["n_bad"], figures["n_benign"], figures["n_uncalibrated"]) == (4, 3, 2)
+    assert figures["flagged"] == 2 / 4
+    assert figures["found"] == (2 / 4 + 4 / 4 + 0 + 0) / 4
+    assert figures["false_discovery_rate"] == pytest.approx((1 / 3 + 0 / 4) / 2), "over the two that flag some"
+    assert figures["benign"] == pytest.approx(1 / 3)
+    for name, low, high in (
+        ("flagged", 0, 1),  # of 1, 1, 0, 0: 1/16 of the resamples have no 1, and 1/16 no 0
+        ("false_discovery_rate", 0, 1 / 3),  # of 1/3, 0: 1/4 of the resamples are equal to each
+        ("benign", 0, 1),  # of 1, 0, 0: 1/27 of the resamples have no 0
+    ):
+        assert (figures[f"{name}_low"], figures[f"{name}_high"]) == (low, pytest.approx(high)), name
+    assert figures["found_low"] == 0
+
+
+def test_figures_of_verdicts_are_left_out_where_there_is_nothing_to_take_a_mean_of() -> None:
+    bad = [held_out("q0", shows=True), held_out("q1", shows=True)]
+    figures = judged({"q0": "", "q1": ""}, bad, [])
+    assert (figures["n_bad"], figures["n_benign"], figures["n_uncalibrated"]) == (2, 0, 0)
+    assert (figures["flagged"], figures["found"]) == (0, 0)
+    for name in ("false_discovery_rate", "benign"):
+        assert (figures[name], figures[f"{name}_low"], figures[f"{name}_high"]) == (None, None, None), name
+    figures = judged({"q0": None, "q1": None, "b0": None}, bad, [held_out("b0", shows=False)])
+    assert figures == {"error": "The verdicts could not be calibrated."}
 
 
 def test_flagged_rows_are_known_by_the_ids_of_the_planted_ones(
