@@ -22,7 +22,7 @@ from whence.bench.rows import method_row
 from whence.bench.run import RESULTS, BenchResult, read_results, run_bench
 from whence.bench.subject import spaced, train_case
 from whence.bench.tables import markdown
-from whence.errors import InputError
+from whence.errors import InputError, NonFiniteError
 from whence.methods.base import Method, TurnSet
 from whence.methods.registry import method_names
 from worlds import write_jsonl
@@ -168,22 +168,50 @@ def test_a_constant_score_gains_nothing_from_the_order_of_the_file(
     assert np.mean(found) < 0.5  # all faulty rows come first in the file: 1.0 in its order
 
 
-def test_a_defect_of_one_method_is_its_own_hole(
-    data: GivenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def breaking(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Has the method `length` raise this error where it scores."""
+
     class Broken(Cheat):
         def score(self, queries: TurnSet) -> torch.Tensor:
-            raise ZeroDivisionError("no rows\nleft")
+            raise error
 
-    real, said = bench_rows.make_method, []
+    real = bench_rows.make_method
     monkeypatch.setattr(
         bench_rows,
         "make_method",
         lambda name, subject, **o: Broken(subject) if name == "length" else real(name, subject),
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NonFiniteError("Row 3\nis not finite."), "Row 3 is not finite."),
+        (torch.OutOfMemoryError("CUDA out of memory."), "OutOfMemoryError: CUDA out of memory."),
+    ],
+)
+def test_what_a_method_refuses_and_too_little_memory_are_its_own_hole(
+    data: GivenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    breaking(monkeypatch, error)
+    said: list[str] = []
     result = run_bench(micro(data, methods=("length", "bm25")), tmp_path, notify=said.append)
-    assert [row["error"] for row in result.rows] == ["ZeroDivisionError: no rows left", None]
-    assert said == ["given, as-given, seed 0: length: ZeroDivisionError: no rows left"]
+    assert [row["error"] for row in result.rows] == [reason, None]
+    assert said == [f"given, as-given, seed 0: length: {reason}"]
+
+
+def test_a_defect_of_a_method_ends_the_run_and_the_rows_before_it_are_kept(
+    data: GivenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = micro(data, methods=("bm25", "length"))
+    with monkeypatch.context() as patch:
+        breaking(patch, ZeroDivisionError("no rows left"))
+        with pytest.raises(ZeroDivisionError, match="no rows left"):
+            run_bench(settings, tmp_path)
+    assert [row["method"] for row in read_results(tmp_path / RESULTS)] == ["bm25"]
+    result = run_bench(settings, tmp_path)
+    assert result.n_new == 1
+    assert [row["error"] for row in result.rows] == [None, None]
 
 
 def test_a_fault_that_nobody_shows_is_a_hole(data: GivenData, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zlib import crc32
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
 from whence.bench.cases import BenchSettings
@@ -21,7 +22,8 @@ ResultRow = dict[str, Json]
 def method_row(name: str, planted: TrainedCase, settings: BenchSettings, work: ChargedWork) -> ResultRow:
     """Figures and costs of a method on a planted case; with `error` where it cannot run or a figure is undefined.
 
-    Any exception of a method becomes its row's error: one method's defect must not cost hours of the others' work.
+    What the method refuses, and too little GPU memory, become the row's error and the other methods go on. Any other
+    exception is a defect and ends the run; the rows before it are kept.
     """
     case, queries = planted.case, planted.queries
     about: ResultRow = {
@@ -45,7 +47,7 @@ def method_row(name: str, planted: TrainedCase, settings: BenchSettings, work: C
         figures: ResultRow = dict(measure(scores, faulty, hard=hard, k=settings.k, seed=case.seed))
         by_query = [average_precision(*one) for one in zip(scores, faulty, strict=True)] if faulty.any() else []
         figures["ap_by_query"] = [round(value, 6) for value in by_query]
-    except Exception as error:
+    except (WhenceError, torch.OutOfMemoryError) as error:
         return about | {"error": one_line(error)}
     undefined = None if any(case.faulty) else "No row is faulty: a ranking cannot be right or wrong."
     return about | figures | costs | {"error": undefined}
@@ -89,7 +91,7 @@ def labels(
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, as it stands in a row; a defect is called by its type."""
+    """What went wrong, as it stands in a row; an error of another library is called by its type."""
     text = " ".join(str(error).split())
     return text if isinstance(error, WhenceError) else f"{type(error).__name__}: {text}"
 
