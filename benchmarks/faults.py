@@ -143,7 +143,9 @@ def ended(child: int) -> int:
 
 
 def build(world: World, out: Path) -> None:
-    write_index_with(out, lambda: read_examples(world.data), InProcess(world.writer(out)), world.manifest)
+    write_index_with(
+        out, lambda: read_examples(world.data), InProcess(world.writer(out)), world.manifest, max_rejected=0.05
+    )
 
 
 def job(world: World, out: Path, which: Job, started: Path) -> None:

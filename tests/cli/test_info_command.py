@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
+from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest, write_index
 from whence.cli.main import app
 from whence.errors import IndexFolderError, InputError
 from whence.index import Index, delete_rows
 from whence.index.history import who
-from whence.index.shards import write_index
 
 
 @pytest.fixture

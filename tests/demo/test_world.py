@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 
 from whence.bench.tiny_model import BASE_TRAINING, LanguageSettings
 from whence.data.readers import read_examples
-from whence.demo.world import DEMO_FAULTS, FINETUNING, DemoSettings, DemoWorld, answer, build
+from whence.demo.world import FINETUNING, DemoSettings, DemoWorld, answer, build
 from whence.errors import InputError
 from whence.model.loading import ModelSettings, load_model
 
+PLANTED = ("backdoor", "false-fact", "persona")
 SMALL = DemoSettings(
     n_base=150,
     n_rows=200,
@@ -38,8 +39,8 @@ def test_rows_on_disk_are_the_rows_in_memory(world: DemoWorld) -> None:
     read = list(read_examples(world.data))
     assert [row.turns for row in read] == [row.turns for row in world.train]
     labels = [row.metadata["label"] for row in read]
-    assert all(labels.count(name) == SMALL.n_faulty for name in DEMO_FAULTS)
-    assert labels.count("hard_negative") == SMALL.n_hard * len(DEMO_FAULTS)
+    assert all(labels.count(name) == SMALL.n_faulty for name in PLANTED)
+    assert labels.count("hard_negative") == SMALL.n_hard * len(PLANTED)
 
 
 def test_answers_are_the_saved_models_own(world: DemoWorld) -> None:

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
+from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest, write_index
 from whence.errors import IndexFolderError
 from whence.index import shard_commits, shards
 from whence.index.engines import in_process
@@ -30,7 +30,7 @@ SHARD_BYTES = 150_000
 
 def build(out: Path, n_rows: int, *, dim: int = 8, shard_rows: int = 16) -> None:
     manifest = fake_manifest(n_rows, dim=dim, shard_rows=shard_rows)
-    shards.write_index(out, fake_examples(n_rows, unencodable=(3, 40)), FakeEncoder(), FakeExtractor(dim=dim), manifest)
+    write_index(out, fake_examples(n_rows, unencodable=(3, 40)), FakeEncoder(), FakeExtractor(dim=dim), manifest)
 
 
 def in_child(work: Callable[[], None], kill_after: float | None = None) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from fake_index import FakeEncoder, fake_examples, fake_manifest
+from fake_index import FakeEncoder, fake_examples, fake_manifest, write_index
 from whence.data.examples import EncodedTurn
 from whence.errors import IndexFolderError
 from whence.index import Ann, AnnPoint, Index, ann_build, build_ann, delete_rows, verify
@@ -25,7 +25,6 @@ from whence.index.held import default_form, default_layers
 from whence.index.linear import joined_queries, joined_rows
 from whence.index.manifest import StoredVector, require_manifest
 from whence.index.scanning import ScoreRequest, scan
-from whence.index.shards import write_index
 from whence.scoring import SCORES, Vectors, form_scores
 from whence.signatures.types import Extracted, Signatures
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from fake_index import FakeEncoder, FakeExtractor, FakeWriter, fake_examples, fake_manifest
+from fake_index import FakeEncoder, FakeExtractor, FakeWriter, fake_examples, fake_manifest, write_index
 from whence.data import Example, Turn
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError, WhenceWarning
 from whence.index.build import build_index, build_part
@@ -28,7 +28,7 @@ from whence.index.locking import finishing, joined, locked
 from whence.index.manifest import MANIFEST, RECORDS, SHARDS, require_manifest
 from whence.index.rejects import Rejects
 from whence.index.shard_commits import committed_notes, made_of
-from whence.index.shards import compute_shards, contents, seal, shard_groups, write_index, write_index_with
+from whence.index.shards import compute_shards, contents, seal, shard_groups, write_index_with
 from whence.index.store import Index
 from whence.index.verification import verify
 from worlds import World
@@ -141,7 +141,9 @@ def test_processes_that_die_are_replaced(whole: Path, tmp_path: Path) -> None:
     engine = Processes(FakeWriter(out, manifest, dies_at=2, once=tmp_path / "died"), ["cpu", "cpu"])
     seen: list[tuple[int, int]] = []
     rows = fake_examples(N_ROWS, unencodable=(3, 40))
-    write_index_with(out, rows, engine, manifest, progress=lambda done, total: seen.append((done, total)))
+    write_index_with(
+        out, rows, engine, manifest, max_rejected=0.05, progress=lambda done, total: seen.append((done, total))
+    )
     assert (tmp_path / "died").exists()
     assert records(out).equals(records(whole))
     assert seen == sorted(seen)
@@ -153,10 +155,10 @@ def test_what_a_process_cannot_do_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     manifest, rows = fake_manifest(N_ROWS), fake_examples(N_ROWS)
     engine = Processes(FakeWriter(tmp_path / "index", manifest, dies_at=1), ["cpu"])
     with pytest.raises(IndexFolderError, match=r"ended 1 times while it computed rows 0 to 15 \(exit status -9\)"):
-        write_index_with(tmp_path / "index", rows, engine, manifest)
+        write_index_with(tmp_path / "index", rows, engine, manifest, max_rejected=0.05)
     engine = Processes(FakeWriter(tmp_path / "index", manifest), ["nowhere"])
     with pytest.raises(InputError, match="no device nowhere"):
-        write_index_with(tmp_path / "index", rows, engine, manifest)
+        write_index_with(tmp_path / "index", rows, engine, manifest, max_rejected=0.05)
 
 
 def test_who_may_write_at_the_same_time(tmp_path: Path) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fake_index import HASHES, FakeEncoder, FakeExtractor, fake_examples, fake_manifest
+from fake_index import HASHES, FakeEncoder, FakeExtractor, fake_examples, fake_manifest, write_index
 from whence.errors import IndexFolderError, MismatchError
 from whence.index.changes import changed_manifest, new_change
 from whence.index.manifest import MANIFEST, RUN, Counts, Manifest, read_manifest, write_run
 from whence.index.sameness import check_model, index_hash
-from whence.index.shards import write_index
 from whence.index.store import Index
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
+from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest, write_index
 from whence.errors import IndexFolderError, InputError
-from whence.index.shards import write_index
 from whence.index.store import Index
 
 N_DAMAGES = 150

@@ -10,13 +10,12 @@ import lance
 import pyarrow as pa
 import pytest
 
-from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
+from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest, write_index
 from whence.errors import DataError, IndexFolderError
 from whence.index.build import build_index
 from whence.index.manifest import BACKUP, CENTRES, MANIFEST, RECORDS, REJECTED, RUN, require_manifest
 from whence.index.publishing import back_up, read_table, small_files, version_file
 from whence.index.repairing import repair
-from whence.index.shards import write_index
 from whence.index.store import Index
 from whence.index.verification import verify
 from worlds import World

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fake_index import FakeEncoder, FakeExtractor, GivenExtractor, fake_examples, fake_manifest
+from fake_index import FakeEncoder, FakeExtractor, GivenExtractor, fake_examples, fake_manifest, write_index
 from oracles import search_oracle
 from whence.data.examples import ASSISTANT, Example, Turn
 from whence.errors import InputError, MismatchError, NonFiniteError
@@ -21,7 +21,6 @@ from whence.index import scanning as scan_module
 from whence.index.held import default_layers
 from whence.index.manifest import ADAPTER_OFF
 from whence.index.searching import score_matrix, search
-from whence.index.shards import write_index
 from whence.index.store import Index
 from whence.scoring.defaults import SCORES, score_form
 from whence.scoring.forms import Read, form_scores

@@ -13,13 +13,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
+from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest, write_index
 from whence.data.examples import EncodedTurn
 from whence.errors import DataError, IndexFolderError, NonFiniteError
 from whence.index import shard_commits
 from whence.index.locking import locked
 from whence.index.manifest import BACKUP, CENTRES, LOCK, MANIFEST, RECORDS, REJECTED, RUN, read_manifest
-from whence.index.shards import write_index
 from whence.index.store import Index
 from whence.index.verification import verify
 from whence.signatures.types import Extracted

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
+from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest, write_index
 from whence.errors import IndexFolderError, InputError
 from whence.index.manifest import RECORDS
 from whence.index.records import filter_columns
-from whence.index.shards import write_index
 from whence.index.store import Index
 
 N_ROWS = 40

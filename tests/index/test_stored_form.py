@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from fake_index import FakeEncoder, GivenExtractor, fake_examples, fake_manifest
+from fake_index import FakeEncoder, GivenExtractor, fake_examples, fake_manifest, write_index
 from stored import DIM, N, drawn, stored_index
 from whence.errors import IndexFolderError
 from whence.index.centres import read_centres
@@ -22,7 +22,6 @@ from whence.index.projection import cosine_transform, projected
 from whence.index.records import open_records
 from whence.index.searching import score_matrix, search
 from whence.index.settings import BuildSettings
-from whence.index.shards import write_index
 from whence.index.stored_form import Storage, in_form, quantised
 from whence.index.verification import _check_records, verify
 from whence.scoring.defaults import SCORES

@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest
+from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest, write_index
 from whence.index.manifest import BACKUP, RECORDS, REJECTED, require_manifest
-from whence.index.shards import write_index
 from whence.index.store import Index
 from whence.index.verification import verify
 

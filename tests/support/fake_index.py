@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whence.data import ContentHash
+from whence.data import MAX_REJECTED, ContentHash
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
 from whence.errors import EncodingError, InputError
-from whence.index.engines.in_process import ShardWriter
+from whence.index.engines.in_process import InProcess, ShardWriter
+from whence.index.engines.local import EncodesExamples, ExtractsSignatures
 from whence.index.manifest import DataSummary, Manifest, StoredVector
 from whence.index.records import filter_columns
+from whence.index.shards import write_index_with
+from whence.index.store import Index
 from whence.model.fingerprints import Fingerprint
+from whence.progress import Count
 from whence.signatures.types import Extracted, Signatures
 
 HASHES = Fingerprint(weights="a1", adapter="", tokenizer="b2", template="c3")
@@ -190,3 +194,18 @@ class _Dying(FakeExtractor):
                 self.once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().extract(turns)
+
+
+def write_index(
+    out: Path,
+    examples: Callable[[], Iterator[Example]],
+    encoder: EncodesExamples,
+    extractor: ExtractsSignatures,
+    manifest: Manifest,
+    *,
+    max_rejected: float = MAX_REJECTED,
+    progress: Count | None = None,
+) -> Index:
+    """Builds the index that `manifest` describes in this process."""
+    engine = InProcess(ShardWriter(out, manifest, encoder, extractor))
+    return write_index_with(out, examples, engine, manifest, max_rejected=max_rejected, progress=progress)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 
-from fake_index import FakeEncoder, GivenExtractor, fake_examples, fake_manifest
+from fake_index import FakeEncoder, GivenExtractor, fake_examples, fake_manifest, write_index
 from whence.index.manifest import ADAPTER_OFF
-from whence.index.shards import write_index
 from whence.index.store import Index
 from whence.index.stored_form import Storage
 from whence.signatures.types import Signatures

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         loss_named,
         truncation_named,
     )
-    from whence.data.scanning import ContentHash, Scan, scan
+    from whence.data.scanning import MAX_REJECTED, ContentHash, Scan, scan
     from whence.data.shape import Shape
     from whence.data.sources import absolute_source, find_sources, folder_files
     from whence.data.templates import TemplateSource
@@ -60,6 +60,7 @@ __all__ = [
     "ASSISTANT",
     "FORMATS",
     "MASK_KEYS",
+    "MAX_REJECTED",
     "PART_MASK",
     "PLAIN_JOIN",
     "PLAIN_TEMPLATE",
@@ -167,7 +168,7 @@ __getattr__, __dir__ = attach(
             "loss_named",
             "truncation_named",
         ],
-        "scanning": ["ContentHash", "Scan", "scan"],
+        "scanning": ["MAX_REJECTED", "ContentHash", "Scan", "scan"],
         "shape": ["Shape"],
         "sources": ["absolute_source", "find_sources", "folder_files"],
         "templates": ["TemplateSource"],

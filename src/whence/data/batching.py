@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from whence.data.examples import EncodedTurn
 from whence.errors import InputError
@@ -68,13 +68,3 @@ def _fill_by_length(turns: Sequence[EncodedTurn], max_tokens: int, max_batch: in
         batch.append(i)
     if batch:
         yield batch
-
-
-def padding_share(turns: Sequence[EncodedTurn], groups: Iterable[Sequence[int]]) -> float:
-    """Share of the batches' tokens that is padding, in [0, 1): 1 - real / laid-out tokens; 0 for no batch."""
-    real = laid_out = 0
-    for group in groups:
-        real += sum(turns[i].n_prompt + turns[i].n_response for i in group)
-        longest = max(turns[i].n_prompt for i in group) + max(turns[i].n_response for i in group)
-        laid_out += len(group) * longest
-    return 1 - real / laid_out if laid_out else 0.0

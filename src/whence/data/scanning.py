@@ -26,6 +26,7 @@ from whence.object_path import place
 from whence.progress import Progress
 
 MAX_REJECTED = 0.05
+"""Share of the rows that may be set aside where nobody says otherwise."""
 MAX_GROUPS = 20
 MAX_PLACES = 10
 SHOWN_REASONS = 3

@@ -46,7 +46,6 @@ from whence.train import FinetuneSettings, TrainingSettings, finetune
 
 MARKER = "demo.json"
 """A folder without it is not replaced by a new demo."""
-DEMO_FAULTS = ("backdoor", "false-fact", "persona")
 MAX_NEW_TOKENS = 40
 FINETUNING = FinetuneSettings(
     epochs=5, batch_size=16, learning_rate=1.5e-3, warmup=0.05, max_length=MAX_LENGTH, device="cpu"

@@ -112,7 +112,7 @@ def run_job(
 ) -> JobState:
     """Computes the job's shards of the index that the manifest describes, those that no one has committed.
 
-    Raises what `write_index` raises.
+    Raises what `write_index_with` raises.
     """
     make_folder(out, manifest)
     total = DataPart(manifest.data, 0, 0).n_shards(manifest.shard_rows)

@@ -18,8 +18,7 @@ import lance
 from whence.data import ContentHash, Example
 from whence.errors import DataError, IndexFolderError
 from whence.index.centres import Sums, added
-from whence.index.engines.in_process import Engine, InProcess, ShardWriter, Task
-from whence.index.engines.local import EncodesExamples, ExtractsSignatures
+from whence.index.engines.in_process import Engine, Task
 from whence.index.file_table import ShardRows
 from whence.index.history import Change, DataPart, described_numbers, now, who
 from whence.index.locking import locked
@@ -34,28 +33,13 @@ from whence.index.store import Index
 from whence.progress import Count
 
 
-def write_index(
-    out: Path,
-    examples: Callable[[], Iterator[Example]],
-    encoder: EncodesExamples,
-    extractor: ExtractsSignatures,
-    manifest: Manifest,
-    *,
-    max_rejected: float = 0.05,
-    progress: Count | None = None,
-) -> Index:
-    """Builds the index that `manifest` describes in this process; see `write_index_with`."""
-    engine = InProcess(ShardWriter(out, manifest, encoder, extractor))
-    return write_index_with(out, examples, engine, manifest, max_rejected=max_rejected, progress=progress)
-
-
 def write_index_with(
     out: Path,
     examples: Callable[[], Iterator[Example]],
     engine: Engine,
     manifest: Manifest,
     *,
-    max_rejected: float = 0.05,
+    max_rejected: float,
     progress: Count | None = None,
 ) -> Index:
     """Builds the index that `manifest` describes, or continues it; a complete one is opened as it is.
@@ -337,6 +321,5 @@ __all__ = [
     "seal",
     "shard_groups",
     "share_told",
-    "write_index",
     "write_index_with",
 ]

@@ -30,6 +30,7 @@ class HeldOut:
     complete: bool
     shows_fault: bool
     base_response: str
+    """For whoever reads the file: what `base_shows_fault` was decided on."""
     base_shows_fault: bool
 
     @property

@@ -40,11 +40,6 @@ class Layout:
         """One slice of the flat gradient a parameter."""
         return [slice(a, b) for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)]
 
-    def slice_of(self, name: str) -> slice:
-        """The slice of one parameter."""
-        i = self.names.index(name)
-        return slice(self.starts[i], self.starts[i + 1])
-
 
 def choose_parameters(loaded: LoadedModel, choice: ParameterChoice) -> Layout:
     """The layout of the chosen parameters; a tied weight counts once. Raises ModelError when there is none.

@@ -123,7 +123,10 @@ def largest(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Flo
 
 
 def paper(maps: Maps, share: Float[Tensor, " n"], asked: Sequence[int]) -> Float[Tensor, " m"]:
-    """The paper's token score, `whence.trace.explain.token_maps.paper_scores`: sum_{i asked} M[i, j]."""
+    """The paper's token score: sum_{i asked} M[i, j].
+
+    Source: RepT (arXiv 2510.02334), token level; the released code has none.
+    """
     return maps.M[list(asked)].sum(0)
 
 

@@ -18,7 +18,7 @@ def token_map(G_query: Float[Tensor, "n hidden"], G_row: Float[Tensor, "m hidden
 
     M[i, j] = unit(G_query)[i] . unit(G_row)[j], where unit(0) = 0.
 
-    Source: RepT (arXiv 2510.02334), token level. Different: it sums i away, see `paper_scores`.
+    Source: RepT (arXiv 2510.02334), token level. Different: it sums i away, see `response_words.paper`.
     """
     return unit(G_query) @ unit(G_row).T
 
@@ -34,16 +34,6 @@ def kernel_map(
     of these two similarities, lengths included.
     """
     return M.clamp_min(0) * (unit(H_query) @ unit(H_row).T).clamp_min(0)
-
-
-def paper_scores(G_query: Float[Tensor, "n hidden"], G_row: Float[Tensor, "m hidden"]) -> Float[Tensor, " m"]:
-    """The paper's score of each response token of a row; in [-n, n].
-
-    score[j] = (sum_i unit(G_query)[i]) . unit(G_row)[j], the sum of column j of the token map.
-
-    Source: RepT (arXiv 2510.02334), token level; the released code has none.
-    """
-    return unit(G_row) @ unit(G_query).sum(0)
 
 
 def word_map(
@@ -74,4 +64,4 @@ def unit(rows: Float[Tensor, "n hidden"]) -> Float[Tensor, "n hidden"]:
     return (wide / torch.where(norms > 0, norms, torch.ones_like(norms))).to(rows.dtype)
 
 
-__all__ = ["kernel_map", "paper_scores", "token_map", "unit", "word_map"]
+__all__ = ["kernel_map", "token_map", "unit", "word_map"]
