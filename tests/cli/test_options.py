@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import pytest
 import typer.main
 from pydantic import BaseModel, ValidationError
@@ -9,18 +11,23 @@ from pydantic_core import PydanticUndefined
 
 from whence.cli.main import app
 from whence.cli.options import LEAST_DIMENSIONS, parse_columns, stored_as
+from whence.data import MAX_REJECTED
 from whence.errors import InputError
+from whence.index import append_rows
 from whence.index.settings import BuildSettings, IndexOptions
+from whence.model import ModelSettings
 from whence.self_test.run import SETTINGS as SELF_TEST
 from whence.trace.settings import TraceSettings
 from whence.train import FinetuneSettings
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 FINETUNE = FinetuneSettings()
+APPEND = {name: one.default for name, one in signature(append_rows).parameters.items() if one.default is not one.empty}
 DEFAULTS: dict[str, dict[str, object]] = {
     "index": {name: field.default for name, field in BuildSettings.model_fields.items()},
     "plan": {name: field.default for name, field in BuildSettings.model_fields.items()},
-    "finetune": FINETUNE.model_dump(),
+    "append": {name: field.default for name, field in ModelSettings.model_fields.items()} | APPEND,
+    "finetune": FINETUNE.model_dump() | {"max_rejected": MAX_REJECTED},
     "selftest": SELF_TEST.model_dump(),
     "trace": {name: getattr(TraceSettings(), name) for name in ("k", "method", "weight", "layer", "where", "fdr")},
 }

@@ -17,7 +17,7 @@ import lance
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from whence.data import ColumnType, Scan, absolute_source, read_examples, scan, unify_types
+from whence.data import MAX_REJECTED, ColumnType, Scan, absolute_source, read_examples, scan, unify_types
 from whence.errors import IndexFolderError, InputError
 from whence.files import write_atomically
 from whence.index.centres import Sums, added, sums_in
@@ -65,7 +65,7 @@ def append_rows(
     *,
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
-    max_rejected: float = 0.05,
+    max_rejected: float = MAX_REJECTED,
     workbench: OpenWorkbench | None = None,
     progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from whence.data import LossOn, RowEncoding, Truncation, absolute_source
+from whence.data import MAX_REJECTED, LossOn, RowEncoding, Truncation, absolute_source
 from whence.errors import InputError
 from whence.index.manifest import Precision
 from whence.index.stored_form import Storage
@@ -55,7 +55,7 @@ class BuildSettings(ModelSettings):
     truncation: Truncation = "prompt_first"
     append_eos: bool = False
     loss: LossOn = "answers"
-    max_rejected: float = Field(default=0.05, ge=0, le=1)
+    max_rejected: float = Field(default=MAX_REJECTED, ge=0, le=1)
     shard_rows: int = Field(default=1024, ge=1)
     max_tokens: int = Field(default=2048, ge=1)
     n_probes: int = Field(default=128, ge=1)
