@@ -85,7 +85,7 @@ def reckon(settings: BuildSettings, *, gpu_memory: int | None = None, rate: floa
     found = scan(settings.data, columns=settings.columns, split=settings.split, max_rejected=settings.max_rejected)
     vectors = _vectors(settings, shape, contrast=contrast)
     beside = _beside(settings, shape, vectors)
-    text, each, tokens = _rows(settings, found.n_rows)
+    text, each, tokens = _rows(settings)
     n_passes = 2 if contrast else 1
     operations = None if tokens is None else 2.0 * shape.n_parameters * tokens * n_passes * found.n_rows
     record = round(sum(_stored(vector) for vector in vectors) + text)
@@ -160,7 +160,7 @@ def _stored(vector: StoredVector) -> int:
     return vector.stored_dim + 2 * FLOAT32 if vector.precision == "int8" else 2 * vector.stored_dim + FLOAT32
 
 
-def _rows(settings: BuildSettings, n_rows: int) -> tuple[float, float, float | None]:
+def _rows(settings: BuildSettings) -> tuple[float, float, float | None]:
     """Of the first rows, means: bytes of text and records of a row, and tokens, None without a tokenizer."""
     examples = list(islice(examples_to_index(settings), SAMPLE_ROWS))
     text = sum(len(conversation_json(example).encode("utf-8", "replace")) for example in examples) / len(examples)

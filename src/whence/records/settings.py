@@ -59,11 +59,11 @@ def settings_of_folder(
     if told_by == RECORD:
         _check_read(home, record)
         record = _of_data(record, data, options)
-    model, more = _weights(str(model), home, record)
+    model, more = _weights(str(model), home)
     notes += more
     options, more = _joined(options, record, home, told_by)
     notes += more + [_sentence(note) for note in record.notes]
-    source = _source(home, record, data, options)
+    source = _source(home, record, data)
     if told_by == RECORD:
         _check_rows(source, home, record, options)
     elif data is None:
@@ -127,7 +127,7 @@ def _same_place(one: str, other: str) -> bool:
     return one == other or Path(one).resolve() == Path(other).resolve() or Path(one).name == Path(other).name
 
 
-def _weights(model: str, home: Path, record: TrainingFile) -> tuple[str, list[str]]:
+def _weights(model: str, home: Path) -> tuple[str, list[str]]:
     """The folder itself, or its last checkpoint where the model was never saved at the end."""
     if str(home) != str(Path(model).expanduser()) or any(home.glob("*.safetensors")) or any(home.glob("*.bin")):
         return model, []
@@ -204,7 +204,7 @@ def own_template(home: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _source(home: Path, record: TrainingFile, data: str | Path | None, options: Mapping[str, object]) -> str:
+def _source(home: Path, record: TrainingFile, data: str | Path | None) -> str:
     """The data: as given, else as recorded, beside the record or where it was."""
     if data is not None:
         return str(data)
