@@ -50,7 +50,7 @@ import pyarrow as pa
 import torch
 
 from whence.index.ann_build import build_ann
-from whence.index.ann_search import AnnSearch, block_rows
+from whence.index.ann_search import AnnSearch
 from whence.index.ann_summary import ANN
 from whence.index.block_reader import BlockReader
 from whence.index.centres import read_centres
@@ -65,7 +65,7 @@ from whence.index.stored_form import LARGEST, queries_in_form, stored_columns
 from whence.model.fingerprints import Fingerprint
 from whence.scoring.defaults import default_method
 from whence.scoring.forms import Depths
-from whence.scoring.vectors import Vectors, to_block
+from whence.scoring.vectors import Vectors, rows_of, to_block
 from whence.signatures.types import Signatures
 from whence.trace.verdict.calibration import Gains, PeakGains, calibrate
 from whence.trace.verdict.reference_cache import ReferenceCache
@@ -154,7 +154,7 @@ def approximate(index: Index, args: argparse.Namespace) -> None:
     blocks, asked = BlockReader(index), like(index.manifest, args, args.queries)
     request = ScoreRequest(FORM, layers, k=10)
     exact = scan_blocks(blocks, asked, [request], n_queries=args.queries, dtype=torch.float32)[0].matches
-    one = [block_rows(asked, torch.tensor([query])) for query in range(args.queries)]
+    one = [rows_of(asked, torch.tensor([query])) for query in range(args.queries)]
     alone = [seconds(lambda q=q: scan_blocks(blocks, q, [request], n_queries=1, dtype=torch.float32)) for q in one[:3]]
     print(f"exact search of one query: {spread(alone)} s")
     search = AnnSearch(index, FORM, layers)

@@ -31,7 +31,7 @@ from safetensors.torch import save
 
 from whence.errors import IndexFolderError
 from whence.files import write_atomically
-from whence.index.ann_search import METRIC, PROJECTION, VECTORS, AnnSearch, block_rows
+from whence.index.ann_search import METRIC, PROJECTION, VECTORS, AnnSearch
 from whence.index.ann_summary import ANN, Ann, AnnPoint
 from whence.index.block_reader import BlockReader
 from whence.index.held import default_form, default_layers
@@ -45,7 +45,7 @@ from whence.index.scanning import ScoreRequest, scan_blocks
 from whence.index.store import Index, number_columns
 from whence.object_path import is_remote, place, remove_tree, storage_options
 from whence.progress import Progress, silent
-from whence.scoring import CENTRED, FormLayers, ScoreForm
+from whence.scoring import CENTRED, FormLayers, ScoreForm, rows_of
 
 KIND = "IVF_RQ"
 DIMENSIONS = 256
@@ -196,7 +196,7 @@ class _Made:
         for block in self._reader.blocks(self._asked.reads, dtype=torch.float32, gain=by_gain):
             for start in range(0, len(block), AT_ONCE):
                 places = torch.arange(start, min(start + AT_ONCE, len(block)))
-                vectors = block_rows(block.vectors, places)
+                vectors = rows_of(block.vectors, places)
                 rows = joined_rows(*self._asked, vectors, None if block.gain is None else block.gain[places])
                 self._total += rows.sum(0, dtype=torch.float64)
                 short = (rows @ self.basis).half().numpy()
@@ -249,7 +249,7 @@ def _measured(index: Index, asked: _Form, seed: int, report: Progress) -> list[A
         report("measuring the recall", number, len(probes))
         found, seconds = [], []
         for query in range(len(records)):
-            one = block_rows(queries, torch.tensor([query]))
+            one = rows_of(queries, torch.tensor([query]))
             begun = time.perf_counter()
             hits = search.search(one, k=MEASURED_K + 1, n_probes=n_probes, n_candidates=N_CANDIDATES)
             seconds.append(time.perf_counter() - begun)

@@ -31,7 +31,7 @@ from whence.index.records import opened
 from whence.index.scanning import mixed_query
 from whence.index.store import Index, number_columns
 from whence.model import learned_fraction
-from whence.scoring import Block, FormLayers, RowBlock, ScoreForm
+from whence.scoring import Block, FormLayers, ScoreForm, rows_of
 
 VECTORS = "vectors.lance"
 PROJECTION = "projection.safetensors"
@@ -94,7 +94,7 @@ class AnnSearch:
             best = self._best(records, scores, expand.rows)
             mean = float(joined_queries(self._form, self._roles, query)[0].double() @ self._mean)
             places = torch.from_numpy(np.searchsorted(records, [match.record for match in best]))
-            query = mixed_query(query, block_rows(vectors, places), best, mean, expand)
+            query = mixed_query(query, rows_of(vectors, places), best, mean, expand)
             more = np.setdiff1d(self._all_turns(self._nearest(query, n_probes, n_candidates)), records)
             scores = self._scores(query, records, vectors)
             if len(more):
@@ -151,13 +151,6 @@ class AnnSearch:
         return [Match(score, *of) for score, of in zip(scores[chosen].tolist(), numbers, strict=True)]
 
 
-def block_rows(block: RowBlock, places: Int[torch.Tensor, " k"]) -> Block:
-    """Some rows of a block, in this order, in float32."""
-    return {
-        layer: {name: vectors.rows(places) for name, vectors in by_name.items()} for layer, by_name in block.items()
-    }
-
-
 def _opened(index: Index) -> lance.LanceDataset:
     return opened(index.path / ANN / VECTORS)
 
@@ -175,4 +168,4 @@ def _projection(index: Index) -> tuple[torch.Tensor, torch.Tensor]:
         ) from error
 
 
-__all__ = ["METRIC", "PROJECTION", "VECTORS", "AnnFound", "AnnSearch", "block_rows"]
+__all__ = ["METRIC", "PROJECTION", "VECTORS", "AnnFound", "AnnSearch"]

@@ -96,7 +96,7 @@ class PackedVectors:
                 out.addcmul_(of_centre[:, None], inverse[piece][None], value=-1)
         return found
 
-    def rows(self, places: Int[Tensor, " k"]) -> Vectors:
+    def rows(self, places: Int[Tensor, " k"] | slice) -> Vectors:
         """Some of them, in this order, in float32."""
         # In units of the scale, so that the squares of a small gradient are not lost.
         scale = self._scale[places]

@@ -27,7 +27,18 @@ from whence.index.held import check_held
 from whence.index.store import Index, RecordBlock
 from whence.index.stored_form import queries_in_form
 from whence.model import learned_fraction
-from whence.scoring import Block, Expansion, FormLayers, ScoreForm, Scores, Vectors, expanded_block, expansion_weights
+from whence.scoring import (
+    Block,
+    Expansion,
+    FormLayers,
+    ScoreForm,
+    Scores,
+    Vectors,
+    expanded_block,
+    expansion_weights,
+    queries_in,
+    rows_of,
+)
 from whence.signatures import Signatures
 
 QUERIES_AT_ONCE = 256
@@ -86,7 +97,7 @@ def scan_blocks(
     """As `scan`, of queries in the coordinates of the index's vectors."""
     index = blocks.index
     starts = range(0, n_queries, QUERIES_AT_ONCE)
-    parts = [(start, _piece(queries, slice(start, start + QUERIES_AT_ONCE))) for start in starts]
+    parts = [(start, rows_of(queries, slice(start, start + QUERIES_AT_ONCE))) for start in starts]
     wanted = [_Wanted(request, n_queries, index, dtype) for request in requests]
     first_rows = [_FirstRows(n_queries, request) if request.form.expand else None for request in requests]
     for block in blocks.blocks(_reads(requests), dtype=dtype, gain=_weighed(requests)):
@@ -154,15 +165,15 @@ class _FirstRows:
         """The queries of a part, from number `start` on, with their best rows mixed in; see `Expansion`."""
         form, mean = self.request.form, self._total / max(1, self._count)
         assert form.expand is not None
-        best = [self._best[start + query].matches() for query in range(_n_queries(part))]
+        best = [self._best[start + query].matches() for query in range(queries_in(part))]
         # The first rows of all queries at once: each look-up of a few costs as much.
         records = [match.record for matches in best for match in matches]
         every = blocks.vectors(records, form.reads(self.request.roles), dtype=dtype) if records else {}
         one_by_one, first = [], 0
         for query, matches in enumerate(best):
-            asked = _piece(part, slice(query, query + 1))
+            asked = rows_of(part, slice(query, query + 1))
             if matches:
-                rows = _piece(every, slice(first, first + len(matches)))
+                rows = rows_of(every, slice(first, first + len(matches)))
                 first += len(matches)
                 asked = mixed_query(asked, rows, matches, float(mean[start + query]), form.expand)
             one_by_one.append(asked)
@@ -225,17 +236,6 @@ def _take(best: Sequence[BestRows], block: RecordBlock, start: int, scores: Scor
     for offset, (row, most) in enumerate(zip(scores.numpy(), highest, strict=True)):
         if most >= best[start + offset].least:
             best[start + offset].take(row, block.row, block.turn, block.record)
-
-
-def _n_queries(part: Block) -> int:
-    return len(next(iter(next(iter(part.values())).values())).unit)
-
-
-def _piece(part: Block, piece: slice) -> Block:
-    return {
-        layer: {name: Vectors(vectors.unit[piece], vectors.norm[piece]) for name, vectors in by_name.items()}
-        for layer, by_name in part.items()
-    }
 
 
 def _stacked(vectors: Sequence[Vectors]) -> Vectors:

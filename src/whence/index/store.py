@@ -24,7 +24,7 @@ from whence.index.remote_cache import cache_folder
 from whence.index.shard_commits import saved_rows
 from whence.index.stored_form import directions, int8_numbers, read_columns
 from whence.object_path import is_remote, place
-from whence.scoring import CENTRED, Centres, VectorBlock, Vectors
+from whence.scoring import CENTRED, Centres, VectorBlock, Vectors, rows_of
 
 READAHEAD = 2
 """Batches that Lance decodes ahead. Its default of 16 holds gigabytes of vectors of a wide model."""
@@ -224,10 +224,7 @@ class Index:
         """The vectors of the records at these offsets, in this order, as `blocks` gives them. Only they are read."""
         offsets, back = np.unique(np.asarray(records, dtype=np.int64), return_inverse=True)
         places = torch.from_numpy(back)
-        return {
-            layer: {name: vectors.rows(places) for name, vectors in by_name.items()}
-            for layer, by_name in self.packed(offsets, reads, dtype=dtype).items()
-        }
+        return rows_of(self.packed(offsets, reads, dtype=dtype), places)
 
     @names_damage
     def packed(

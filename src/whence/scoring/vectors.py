@@ -27,7 +27,7 @@ class Vectors:
         """query.unit[q] . unit[t]"""
         return query.unit @ self.unit.T  # [n_query, dim] @ [dim, n]
 
-    def rows(self, places: Int[Tensor, " k"]) -> Vectors:
+    def rows(self, places: Int[Tensor, " k"] | slice) -> Vectors:
         """Some of them, in this order."""
         return Vectors(self.unit[places], self.norm[places])
 
@@ -43,7 +43,7 @@ class VectorBlock(Protocol):
 
     def cosines(self, query: Vectors) -> Float[Tensor, "n_query n"]: ...
 
-    def rows(self, places: Int[Tensor, " k"]) -> Vectors: ...
+    def rows(self, places: Int[Tensor, " k"] | slice) -> Vectors: ...
 
 
 Block = Mapping[int, Mapping[str, Vectors]]
@@ -57,6 +57,18 @@ CENTRED = " centred"
 
 Centres = Mapping[tuple[int, str], Float[Tensor, " dim"]]
 """Mean of each vector over all records of an index, float64, by (layer, vector)."""
+
+
+def queries_in(block: RowBlock) -> int:
+    """The number of queries of a block: it holds one vector of each kind for each."""
+    return len(next(iter(next(iter(block.values())).values())).norm)
+
+
+def rows_of(block: RowBlock, places: Int[Tensor, " k"] | slice) -> dict[int, dict[str, Vectors]]:
+    """Some queries or rows of a block, in this order."""
+    return {
+        layer: {name: vectors.rows(places) for name, vectors in by_name.items()} for layer, by_name in block.items()
+    }
 
 
 def to_vectors(raw: Float[Tensor, "n dim"], dtype: torch.dtype | None = None) -> Vectors:
@@ -87,4 +99,15 @@ def to_block(layers: Mapping[int, Signatures], centres: Centres | None = None) -
     return block
 
 
-__all__ = ["CENTRED", "Block", "Centres", "RowBlock", "VectorBlock", "Vectors", "to_block", "to_vectors"]
+__all__ = [
+    "CENTRED",
+    "Block",
+    "Centres",
+    "RowBlock",
+    "VectorBlock",
+    "Vectors",
+    "queries_in",
+    "rows_of",
+    "to_block",
+    "to_vectors",
+]

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from whence.index import Ann, AnnFound, AnnPoint, AnnSearch, Index, queries_in_form
 from whence.results import Approximate
-from whence.scoring import Block, FormLayers, ScoreForm, Vectors
+from whence.scoring import FormLayers, ScoreForm, queries_in, rows_of
 from whence.signatures import Signatures
 from whence.trace.settings import BEST_ROWS, MIN_ROWS
 
@@ -86,9 +86,10 @@ def candidates(
     assert point is not None
     n_candidates = max(ann.n_candidates, 5 * k, 0 if near is None else VERDICT_CANDIDATES)
     found = []
-    for query in range(_n_queries(whole)):
+    for query in range(queries_in(whole)):
+        asked = rows_of(whole, torch.tensor([query]))
         # one.rows [n_candidate] ascending, one.scores [n_candidate]: exact scores s_j of the candidates alone.
-        one = search.search(_one(whole, query), k=k, n_probes=point.n_probes, n_candidates=n_candidates)
+        one = search.search(asked, k=k, n_probes=point.n_probes, n_candidates=n_candidates)
         if near is not None and len(one.rows) < MIN_ROWS:
             return f"the partitions that are read hold {len(one.rows)} rows"
         # A flagged row has s_j >= near * mean of the twenty best. Where half of the candidates do, so may rows that are
@@ -106,18 +107,6 @@ def _told(found: AnnFound, ann: Ann, point: AnnPoint, target: float) -> Approxim
 
 def _best_mean(scores: Float[np.ndarray, " n"]) -> float:
     return float(np.sort(scores)[-BEST_ROWS:].mean())
-
-
-def _n_queries(block: Block) -> int:
-    return len(next(iter(next(iter(block.values())).values())).unit)
-
-
-def _one(block: Block, query: int) -> Block:
-    place = torch.tensor([query])
-    return {
-        layer: {name: Vectors(vectors.unit[place], vectors.norm[place]) for name, vectors in by_name.items()}
-        for layer, by_name in block.items()
-    }
 
 
 __all__ = ["LEAST_RECORDS", "MOST_QUERIES", "VERDICT_CANDIDATES", "Candidates", "candidates", "why_exact"]
