@@ -121,10 +121,8 @@ def rankings(
     front = ranking(first)[:best].tolist()
     for name, target in asked.items():
         (states,) = target.states.values()
-        found[f"{name}: best position"] = best_position(target.errors, rows.E).scores
-        alike = best_position(
-            target.errors, rows.E, target_states=states - centre, row_states=centred, similarity="product"
-        ).scores
+        found[f"{name}: best position"] = best_position(target.errors, rows.E)
+        alike = best_position(target.errors, rows.E, target_states=states - centre, row_states=centred)
         both = (first + RERANK_WEIGHT * (share * alike).to(first.dtype)) / (1 + RERANK_WEIGHT)
         # Rows that are not read again stay behind those that are, in the order of the first stage.
         moved = first - 10

@@ -262,7 +262,7 @@ def scorers(comparison: Comparison, query: EncodedTurn) -> dict[str, TurnScore]:
     centre = centres[layer, "m"]
 
     def reranked(turns: Sequence[EncodedTurn]) -> Float[Tensor, " n"]:
-        return rerank(loaded, layer, target, turns, torch.zeros(len(turns)), centre=centre).scores
+        return rerank(loaded, layer, target, turns, torch.zeros(len(turns)), centre=centre)
 
     return {"": comparison.searched(comparison.block([query])), " reranked": reranked}
 

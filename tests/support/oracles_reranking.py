@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -50,27 +48,16 @@ def _errors(
     return errors_oracle(model, tokenizer, turn, weights)
 
 
-def late_oracle(
-    target: Tensor,
-    rows: list[Tensor],
-    states: tuple[Tensor, list[Tensor]] | None,
-    similarity: str,
-    over: str,
-    temperature: float,
-) -> tuple[list[float], list[list[int]]]:
-    """Scores and best positions of the second stage, pair by pair."""
-    scores, positions = [], []
+def late_oracle(target: Tensor, rows: list[Tensor], states: tuple[Tensor, list[Tensor]] | None) -> list[float]:
+    """Scores of the second stage, pair by pair."""
+    scores = []
     for t, row in enumerate(rows):
-        best, where = [], []
+        best = []
         for p, asked in enumerate(target.tolist()):
             alike = [cosine_oracle(asked, one) for one in row.tolist()]
             if states is not None:
                 said = [cosine_oracle(states[0][p].tolist(), one) for one in states[1][t].tolist()]
-                pairs = zip(alike, said, strict=True)
-                alike = [(a + b) / 2 if similarity == "sum" else max(a, 0) * max(b, 0) for a, b in pairs]
-            soft = temperature * math.log(sum(math.exp(s / temperature) for s in alike)) if temperature else max(alike)
-            best.append(soft)
-            where.append(alike.index(max(alike)))
-        scores.append(sum(best) / len(best) if over == "mean" else max(best))
-        positions.append(where)
-    return scores, positions
+                alike = [max(a, 0) * max(b, 0) for a, b in zip(alike, said, strict=True)]
+            best.append(max(alike))
+        scores.append(sum(best) / len(best))
+    return scores

@@ -39,14 +39,12 @@ def target_of(turn: EncodedTurn, text: str) -> QueryTarget:
     seed=st.integers(0, 10_000),
     lengths=st.lists(st.integers(1, 9), max_size=9),
     n_pos=st.integers(1, 4),
-    similarity=st.sampled_from([None, "sum", "product"]),
-    over=st.sampled_from(["mean", "max"]),
-    temperature=st.sampled_from([0.0, 0.1]),
+    with_states=st.booleans(),
     at_once=st.integers(1, 4),
 )
 @settings(max_examples=60, deadline=None)
 def test_best_position_equals_the_loop(
-    seed: int, lengths: list[int], n_pos: int, similarity: str | None, over: str, temperature: float, at_once: int
+    seed: int, lengths: list[int], n_pos: int, with_states: bool, at_once: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
 
@@ -55,43 +53,25 @@ def test_best_position_equals_the_loop(
 
     target, rows = drawn(n_pos), [drawn(n) for n in lengths]
     target[0] *= 0 if seed % 3 == 0 else 1e-12  # gradients are small, and a zero vector is near nothing
-    states = None if similarity is None else (drawn(n_pos), [drawn(n) for n in lengths])
+    states = (drawn(n_pos), [drawn(n) for n in lengths]) if with_states else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reranking, "ROWS_AT_ONCE", at_once)
-        found = best_position(
-            target,
-            rows,
-            target_states=states and states[0],
-            row_states=states and states[1],
-            similarity=similarity or "sum",
-            over=over,
-            temperature=temperature,
-        )
-    scores, positions = late_oracle(target, rows, states, similarity or "sum", over, temperature)
-    assert found.scores.tolist() == pytest.approx(scores, abs=ROUNDING)
-    assert found.positions.shape == (len(rows), n_pos)
-    assert found.positions.tolist() == positions
+        found = best_position(target, rows, target_states=states and states[0], row_states=states and states[1])
+    assert found.tolist() == pytest.approx(late_oracle(target, rows, states), abs=ROUNDING)
 
 
 def test_a_row_that_says_the_same_is_1_wherever_it_says_it() -> None:
     asked = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     rows = [torch.tensor([[0.0, 1.0], [1.0, 1.0], [3.0, 0.0]]), torch.tensor([[-1.0, 0.0]])]
-    found = best_position(asked, rows)
-    assert found.scores.tolist() == [1.0, -0.5]
-    assert found.positions.tolist() == [[2, 0], [0, 0]]
+    assert best_position(asked, rows).tolist() == [1.0, -0.5]
 
 
 @pytest.mark.parametrize(
-    ("target", "rows", "temperature"),
-    [
-        (torch.empty(0, 3), [torch.ones(1, 3)], 0.0),
-        (torch.ones(1, 3), [torch.empty(0, 3)], 0.0),
-        (torch.ones(1, 3), [torch.ones(1, 3)], -1.0),
-    ],
+    ("target", "rows"), [(torch.empty(0, 3), [torch.ones(1, 3)]), (torch.ones(1, 3), [torch.empty(0, 3)])]
 )
-def test_nothing_to_compare(target: torch.Tensor, rows: list[torch.Tensor], temperature: float) -> None:
+def test_nothing_to_compare(target: torch.Tensor, rows: list[torch.Tensor]) -> None:
     with pytest.raises(InputError, match="at least one position"):
-        best_position(target, rows, temperature=temperature)
+        best_position(target, rows)
 
 
 def test_rerank_is_the_mean_of_both_stages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,30 +84,27 @@ def test_rerank_is_the_mean_of_both_stages(monkeypatch: pytest.MonkeyPatch) -> N
     assert tokens is not None
     centre = torch.cat(tokens[LAYER].H).mean(0)
     states = (target.states[LAYER] - centre, [H - centre for H in tokens[LAYER].H])
-    alike, positions = late_oracle(target.errors, list(tokens[LAYER].E), states, "product", "mean", 0.0)
+    alike = late_oracle(target.errors, list(tokens[LAYER].E), states)
     expected = [(one + 0.5 * other) / 1.5 for one, other in zip(first.tolist(), alike, strict=True)]
     monkeypatch.setattr(reranking, "CANDIDATES_AT_ONCE", 2)
     found = rerank(LOADED, LAYER, target, candidates, first, centre=centre, weight=0.5, max_tokens=60)
-    assert found.scores.tolist() == pytest.approx(expected, abs=ROUNDING)
-    assert found.positions.tolist() == positions
+    assert found.tolist() == pytest.approx(expected, abs=ROUNDING)
 
 
-def test_the_same_answer_comes_first_and_each_token_finds_itself() -> None:
+def test_the_same_answer_comes_first() -> None:
     turn = encoded("Toronto is in Korea.")
     target = target_of(turn, "Korea")
     others = [encoded(text) for text in ("Blue.", "Name three fruits.", "The sky is clear.")]
     centre = torch.zeros(LOADED.hidden_size, dtype=torch.float64)
     found = rerank(LOADED, LAYER, target, [*others, turn], torch.zeros(4, dtype=torch.float64), centre=centre)
-    assert found.scores.argmax().item() == 3
-    assert found.scores[3].item() == pytest.approx(0.5, abs=ROUNDING)
-    assert tuple(found.positions[3].tolist()) == target.positions
+    assert found.argmax().item() == 3
+    assert found[3].item() == pytest.approx(0.5, abs=ROUNDING), "each token finds itself: (0 + 1) / 2"
 
 
 def test_no_candidate_is_no_score() -> None:
     target = target_of(encoded("Toronto is in Korea."), "Korea")
     found = rerank(LOADED, LAYER, target, [], torch.empty(0), centre=torch.zeros(LOADED.hidden_size))
-    assert found.scores.shape == (0,)
-    assert found.positions.shape == (0, len(target.positions))
+    assert found.shape == (0,)
 
 
 def test_a_score_for_every_candidate() -> None:

@@ -44,7 +44,7 @@ def plainly(tracer: Tracer, target: QueryTarget, k: int) -> list[tuple[str, floa
     centre = tracer.index.centres[layer, "m"]
     scores = torch.tensor([hit.score for hit in first.hits])
     share = torch.tensor([max(0.0, 1 - math.exp(-tracer.index.log_likelihood_gains()[line])) for line in lines])
-    best = 2 * rerank(tracer.loaded, layer, target, turns, scores, centre=centre).scores - scores
+    best = 2 * rerank(tracer.loaded, layer, target, turns, scores, centre=centre) - scores
     reranked = ((scores + share * best) / 2).tolist()
     order = sorted(range(len(lines)), key=lambda i: (-reranked[i], lines[i]))
     return [(first.hits[i].id, reranked[i]) for i in order[:k]]

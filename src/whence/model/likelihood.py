@@ -115,7 +115,7 @@ def log_probabilities(
 
 
 def token_shifts(
-    loaded: LoadedModel, turns: Sequence[EncodedTurn], *, base: LoadedModel | None = None, max_tokens: int = 2048
+    loaded: LoadedModel, turns: Sequence[EncodedTurn], *, base: LoadedModel | None = None
 ) -> list[TokenShift]:
     """What fine-tuning changed at the response tokens of each turn. `Extractor.extract` returns the same on its way.
 
@@ -125,9 +125,9 @@ def token_shifts(
         InputError: no base, and no adapter that could be turned off.
         NonFiniteError: naming turns by number.
     """
-    after = likelihoods(loaded, turns, max_tokens=max_tokens)
+    after = likelihoods(loaded, turns)
     with before_tuning(loaded, base) as untuned:
-        before = likelihoods(untuned, turns, max_tokens=max_tokens)
+        before = likelihoods(untuned, turns)
     return [shift_between(late, early) for late, early in zip(after, before, strict=True)]
 
 

@@ -95,14 +95,14 @@ def _not_reached(place: str, error: Exception) -> ModelError:
     )
 
 
-def local_folder(place: str, patterns: list[str], revision: str | None = None) -> Path:
+def local_folder(place: str, patterns: list[str]) -> Path:
     """A folder as it is; of a hub model the folder in the cache, with the files of these patterns fetched."""
     if Path(place).exists():
         return Path(place)
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(place, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(place, allow_patterns=patterns))
     except (OSError, ValueError) as error:
         raise _not_reached(place, error) from error
 

@@ -55,14 +55,12 @@ def run_planted(
     settings: PlantedSettings,
     out: str | Path,
     *,
-    progress: Progress | None = None,
     stage: Progress | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> PlantedResult:
     """Runs the cases that OUT has no result of yet, and returns the results of all that the settings ask for.
 
-    progress: called with cases done and cases in all. stage: with what is done inside a case. notify: with a
-        sentence for each case that is not counted, and why.
+    stage: called with what is done inside a case. notify: with a sentence for each case that is not counted, and why.
 
     Raises:
         InputError: an unknown fault or variant, too few rows, a result file that is damaged.
@@ -72,7 +70,7 @@ def run_planted(
     cases = planted_cases(settings)
     found: list[ResultRow] = []
     n_new = 0
-    for number, case in enumerate(cases):
+    for case in cases:
         place = folder / CASES / f"{case.name}-{case.hash(settings)}"
         result = read_result(place / RESULT)
         if result is None:
@@ -81,8 +79,6 @@ def run_planted(
         found.append(result)
         if notify and result["error"]:
             notify(f"{case.name}: {result['error']}")
-        if progress:
-            progress("cases", number + 1, len(cases))
     return PlantedResult(folder, tuple(found), n_new)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -82,26 +82,19 @@ def span_asked(
     return found, span_positions(turn, found)
 
 
-def span_target(
-    loaded: LoadedModel,
-    layers: Sequence[int],
-    turn: EncodedTurn,
-    positions: Sequence[int],
-    *,
-    reduction: Literal["mean", "sum"] = "mean",
-) -> QueryTarget:
+def span_target(loaded: LoadedModel, layers: Sequence[int], turn: EncodedTurn, positions: Sequence[int]) -> QueryTarget:
     """The errors of some response tokens S, at the positions that predict them, for the loss
 
-    L_S = (1 / |S|) sum_{j in S} nats[j]   (or the sum);   errors[p] = J^T A dL_S / dlogits[t + S[p]]
+    L_S = (1 / |S|) sum_{j in S} nats[j];   errors[p] = J^T A dL_S / dlogits[t + S[p]]
 
-    with A and J as in `TokenGradients.E`. The reduction changes lengths, never directions.
+    with A and J as in `TokenGradients.E`.
 
     Raises:
         InputError: no position, one twice, or one that the response does not have.
     """
     chosen = _checked(positions, turn)
     weights = torch.zeros(turn.n_response, dtype=torch.float64)
-    weights[list(chosen)] = 1 / len(chosen) if reduction == "mean" else 1.0
+    weights[list(chosen)] = 1 / len(chosen)
     return _gathered(_reader(loaded, layers), [turn], [weights], chosen)
 
 

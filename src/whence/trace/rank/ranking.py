@@ -179,8 +179,8 @@ def reranked(
         held=held,
         records=[match.record for match in matches],
     )
-    # found.scores [n_match] replace the first stage's; ties go by the data's order, as in the first stage.
-    rescored = [match._replace(score=score) for match, score in zip(matches, found.scores.tolist(), strict=True)]
+    # found [n_match] replaces the first stage's; ties go by the data's order, as in the first stage.
+    rescored = [match._replace(score=score) for match, score in zip(matches, found.tolist(), strict=True)]
     return sorted(rescored, key=lambda match: (-match.score, match.row, match.turn))[:k]
 
 

@@ -8,10 +8,10 @@ at the words that are asked about, and the best position counts (late interactio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from whence.data import EncodedTurn
     from whence.model import LoadedModel
 
-Similarity = Literal["sum", "product"]
 ROWS_AT_ONCE = 64
 """Rows compared at once; similarities held are this many times n_pos times the longest response: 64 rows of 512 tokens
 against a span of 20 are 5 MB of float64."""
@@ -58,62 +57,42 @@ class HeldRows:
             self._rows[record] = errors.clone(), states.clone()
 
 
-class Reranked(NamedTuple):
-    """Scores of rows against a target; `positions[t, p]` is the response token of row t that answers to target p."""
-
-    scores: Float[Tensor, " n_train"]
-    positions: Int[Tensor, "n_train n_pos"]
-
-
 def best_position(
     target: Float[Tensor, "n_pos hidden"],
     rows: Sequence[Float[Tensor, "n hidden"]],
     *,
     target_states: Float[Tensor, "n_pos hidden"] | None = None,
     row_states: Sequence[Float[Tensor, "n hidden"]] | None = None,
-    similarity: Similarity = "sum",
-    over: Literal["mean", "max"] = "mean",
-    temperature: float = 0.0,
-) -> Reranked:
+) -> Float[Tensor, " n_train"]:
     """How well the best position of each row answers to the target's positions.
 
     scores[t] = mean_p max_j s[p, t, j]        s = cos(target[p], rows[t][j])
-    with states: s = (cos of errors + cos of states) / 2  ("sum"),  or their product, where neither is below 0
+    with states: s = cos of errors * cos of states, where neither is below 0
 
-    over:        "max" takes the best target position in place of the mean over them.
-    temperature: above 0, tau log sum_j exp(s / tau) in place of the maximum over j.
-
-    In [-1, 1] ("product": in [0, 1]; a soft maximum is up to tau log n above). A zero vector has cosine 0. Ties go to
-    the lower position. "product" is one pair's term of the parameter gradients' inner product under a linear map,
-    sum_{p,j} (g_p . g_j)(h_p . h_j), with unit vectors. States should be centred: what all positions share outweighs
-    the rest.
+    In [-1, 1], with states in [0, 1]. A zero vector has cosine 0. With states s is one pair's term of the parameter
+    gradients' inner product under a linear map, sum_{p,j} (g_p . g_j)(h_p . h_j), with unit vectors. States should be
+    centred: what all positions share outweighs the rest.
 
     Raises:
-        InputError: a target or a row without a position, or a temperature below 0.
+        InputError: a target or a row without a position.
     """
-    if not len(target) or not all(len(row) for row in rows) or temperature < 0:
+    if not len(target) or not all(len(row) for row in rows):
         raise InputError(
-            f"A target of {len(target)} positions, rows of {sorted({len(row) for row in rows})[:3]}..., "
-            f"temperature {temperature}.",
-            "Each has at least one position; a temperature is 0 or more.",
+            f"A target of {len(target)} positions, rows of {sorted({len(row) for row in rows})[:3]}...",
+            "Each has at least one position.",
         )
-    scores, positions = [torch.empty(0, dtype=target.dtype)], [torch.empty(0, len(target), dtype=torch.long)]
+    scores = [torch.empty(0, dtype=target.dtype)]
     for start in range(0, len(rows), ROWS_AT_ONCE):
         block = slice(start, start + ROWS_AT_ONCE)
         alike = _cosines(target, rows[block])  # [n_block, n_pos, longest response]
         if target_states is not None and row_states is not None:
-            said = _cosines(target_states, row_states[block])
-            alike = (alike + said) / 2 if similarity == "sum" else alike.clamp_min(0) * said.clamp_min(0)
+            alike = alike.clamp_min(0) * _cosines(target_states, row_states[block]).clamp_min(0)
         lengths = torch.tensor([len(row) for row in rows[block]])
         # Past a row's own end there is no position to be the best one.
         padding = torch.arange(alike.shape[2]) >= lengths[:, None]  # [n_block, longest response]
         alike = alike.masked_fill(padding[:, None], -torch.inf)
-        best, where = alike.max(2)  # over j: [n_block, n_pos] each
-        if temperature:
-            best = temperature * (alike / temperature).logsumexp(2)
-        scores.append(best.mean(1) if over == "mean" else best.amax(1))
-        positions.append(where)
-    return Reranked(torch.cat(scores), torch.cat(positions))
+        scores.append(alike.amax(2).mean(1))  # the best over j, [n_block, n_pos]; its mean over p
+    return torch.cat(scores)
 
 
 def rerank(
@@ -130,7 +109,7 @@ def rerank(
     labels: Callable[[int], str] | None = None,
     held: HeldRows | None = None,
     records: Sequence[int] = (),
-) -> Reranked:
+) -> Float[Tensor, " n_train"]:
     """Scores of the best rows of a search, read again token by token.
 
     scores[t] = (first_scores[t] + weight learned[t] best[t]) / (1 + weight)
@@ -165,15 +144,14 @@ def rerank(
         asked = target.states[layer] - centre.to(target.states[layer].dtype)
         # errors, states: [n, hidden] a row; what all positions share is taken from the states.
         centred = [rows - centre.to(rows.dtype) for rows in states]
-        found_best = best_position(target.errors, errors, target_states=asked, row_states=centred, similarity="product")
         first = first_scores[start : start + len(errors)]
-        best = found_best.scores.to(first.dtype)  # [n_piece]
+        best = best_position(target.errors, errors, target_states=asked, row_states=centred).to(
+            first.dtype
+        )  # [n_piece]
         if learned is not None:
             best = best * learned[start : start + len(errors)].to(first.dtype)
-        found.append(Reranked((first + weight * best) / (1 + weight), found_best.positions))
-    if not found:
-        return Reranked(first_scores.clone(), torch.empty(0, len(target.positions), dtype=torch.long))
-    return Reranked(*(torch.cat(part) for part in zip(*found, strict=True)))
+        found.append((first + weight * best) / (1 + weight))
+    return torch.cat(found) if found else first_scores.clone()
 
 
 def token_errors(
@@ -214,4 +192,4 @@ def _cosines(target: Tensor, rows: Sequence[Tensor]) -> Float[Tensor, "n_train n
     return torch.einsum("ph,tjh->tpj", to_vectors(target).unit, pad_sequence(list(units), batch_first=True))
 
 
-__all__ = ["RERANK_WEIGHT", "HeldRows", "Reranked", "best_position", "rerank", "token_errors"]
+__all__ = ["RERANK_WEIGHT", "HeldRows", "best_position", "rerank", "token_errors"]

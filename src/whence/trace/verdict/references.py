@@ -78,13 +78,13 @@ class ReferenceSet:
         )
 
 
-def draw_references(index: Index, *, n: int, seed: int = 0, where: str | None = None) -> tuple[ReferenceQuery, ...]:
+def draw_references(index: Index, *, n: int, seed: int = 0) -> tuple[ReferenceQuery, ...]:
     """Prompts of at most `n` rows drawn at random, in the order of the data; rows without a prompt are left out.
 
-    A conversation's prompt is everything before its first answer. Raises InputError for a filter that is none.
+    A conversation's prompt is everything before its first answer.
     """
-    # Rows that have a record under the filter; a row that could not be encoded has none.
-    numbers = np.unique(np.concatenate([np.empty(0, np.int64), *(block.row for block in index.blocks(where=where))]))
+    # Rows that have a record; a row that could not be encoded has none.
+    numbers = np.unique(np.concatenate([np.empty(0, np.int64), *(block.row for block in index.blocks())]))
     chosen = sorted(Random(seed).sample(numbers.tolist(), min(n, len(numbers))))
     found = zip(chosen, index.examples(chosen), strict=True)
     return tuple(ReferenceQuery(query, row) for row, example in found if (query := _prompt_of(example)) is not None)
