@@ -171,7 +171,7 @@ class _FirstRows:
         every = blocks.vectors(records, form.reads(self.request.roles), dtype=dtype) if records else {}
         one_by_one, first = [], 0
         for query, matches in enumerate(best):
-            asked = rows_of(part, slice(query, query + 1))
+            asked: Block = rows_of(part, slice(query, query + 1))
             if matches:
                 rows = rows_of(every, slice(first, first + len(matches)))
                 first += len(matches)
