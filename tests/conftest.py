@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from traced_world import TracedWorlds
 from whence.cli import main as entry
 from worlds import World, make_world
 
@@ -69,6 +70,14 @@ def llama() -> PreTrainedModel:
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A model folder, a data file and an index of it; not to be changed by a test."""
     return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def traced_worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedWorlds]:
+    """Gives worlds that were trained once a session; fails at its end where a test wrote into what they share."""
+    worlds = TracedWorlds(tmp_path_factory)
+    yield worlds
+    worlds.check()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 import whence
-from traced_world import RESPONSE, make_traced_world
+from traced_world import RESPONSE, TracedWorlds
 from whence.cli.main import app, main
 from worlds import write_jsonl
 
@@ -75,10 +75,10 @@ def test_python_blocks_compile_and_name_what_there_is(page: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(traced_worlds: TracedWorlds, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that README's lines name: model, adapter, base, training data and bad outputs."""
     folder = tmp_path_factory.mktemp("readme")
-    world = make_traced_world(folder / "world", lora=True)
+    world = traced_worlds.own("readme-world", lora=True)
     (folder / "path" / "to").mkdir(parents=True)
     (folder / "path" / "to" / "model").symlink_to(world.base)
     (folder / "BASE").symlink_to(world.base)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
-from traced_world import PROMPT, RESPONSE, TracedWorld, make_traced_world
+from traced_world import PROMPT, RESPONSE, TracedWorld, TracedWorlds
 from whence.audit.auditing import run_audit
 from whence.audit.blocks import WorkFolder, verdicts_of
 from whence.audit.outputs import Output, different_outputs, matching_outputs
@@ -29,8 +29,8 @@ from worlds import World
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    return make_traced_world(tmp_path_factory.mktemp("audit"), lora=True)
+def traced(traced_worlds: TracedWorlds) -> TracedWorld:
+    return traced_worlds.own("audit", lora=True)
 
 
 @pytest.fixture(scope="module")

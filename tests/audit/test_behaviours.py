@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from traced_world import RESPONSE, TracedWorld, make_traced_world
+from traced_world import RESPONSE, TracedWorld, TracedWorlds
 from whence.audit.behaviours import check, difference, moderated, permuted, source_pushes, strata_of, weights_of
 from whence.audit.comparing import compare_behaviour
 from whence.audit.outputs import Output
@@ -107,8 +107,8 @@ def test_the_same_answer_behind_another_system_prompt_is_another_output() -> Non
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    return make_traced_world(tmp_path_factory.mktemp("behaviour"), lora=True)
+def traced(traced_worlds: TracedWorlds) -> TracedWorld:
+    return traced_worlds.own("behaviour", lora=True)
 
 
 def test_rows_that_taught_a_behaviour_push_towards_it(traced: TracedWorld, tmp_path: Path) -> None:

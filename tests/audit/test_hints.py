@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from traced_world import TracedWorld, make_traced_world
+from traced_world import TracedWorld, TracedWorlds
 from whence.audit.hints import scan_index
 from whence.audit.signals import (
     GAIN,
@@ -73,8 +73,8 @@ def test_whitened_vectors_have_the_covariance_of_a_shrunk_unit() -> None:
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    return make_traced_world(tmp_path_factory.mktemp("hints"), lora=True)
+def traced(traced_worlds: TracedWorlds) -> TracedWorld:
+    return traced_worlds.own("hints", lora=True)
 
 
 def test_planted_rows_are_a_hint_and_nothing_is_called_a_cause(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from audits import audit_of
-from traced_world import RESPONSE, TracedWorld, make_traced_world
+from traced_world import RESPONSE, TracedWorld, TracedWorlds
 from whence.audit.auditing import run_audit
 from whence.audit.settings import AuditSettings
 from whence.cli.tracing import group_outputs
@@ -23,8 +23,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    return make_traced_world(tmp_path_factory.mktemp("audit-command"), lora=False)
+def traced(traced_worlds: TracedWorlds) -> TracedWorld:
+    return traced_worlds.own("audit-command", lora=False)
 
 
 @pytest.fixture(scope="module")

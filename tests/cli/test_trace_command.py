@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from traced_world import N_FAULTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
+from traced_world import N_FAULTY, PROMPT, RESPONSE, TracedWorld, TracedWorlds
 from whence.results.trace_result import TraceResult
 from worlds import save_model, write_jsonl
 
@@ -17,14 +17,14 @@ ASK = ("-p", PROMPT, "-r", RESPONSE)
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
+def full(traced_worlds: TracedWorlds) -> TracedWorld:
     """A full fine-tune; the run.yaml beside its model names the base."""
-    return make_traced_world(tmp_path_factory.mktemp("full"), lora=False)
+    return traced_worlds.own("full", lora=False)
 
 
 @pytest.fixture(scope="module")
-def lora(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    return make_traced_world(tmp_path_factory.mktemp("lora"), lora=True)
+def lora(traced_worlds: TracedWorlds) -> TracedWorld:
+    return traced_worlds.own("lora", lora=True)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import whence as package
-from traced_world import PROMPT, RESPONSE, TracedWorld, make_traced_world
+from traced_world import PROMPT, RESPONSE, TracedWorld, TracedWorlds
 
 ALLOWED: tuple[str, ...] = ()
 """Parts of lines that may be there all the same. It is empty, and should stay so."""
@@ -42,8 +42,8 @@ def warnings_in(text: str) -> list[str]:
 
 
 @pytest.fixture(scope="module", params=["full", "lora"])
-def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    return make_traced_world(tmp_path_factory.mktemp(request.param), lora=request.param == "lora")
+def world(request: pytest.FixtureRequest, traced_worlds: TracedWorlds) -> TracedWorld:
+    return traced_worlds.own(request.param, lora=request.param == "lora")
 
 
 def copy(world: TracedWorld, folder: Path, *, packed: bool) -> Path:
@@ -66,8 +66,8 @@ def test_index_and_trace_print_no_warning(world: TracedWorld, tmp_path: Path) ->
     assert warnings_in(said(tmp_path, "trace", index, "-p", PROMPT, *answer, *pages)) == []
 
 
-def test_finetune_prints_no_warning(tmp_path: Path) -> None:
-    world = make_traced_world(tmp_path / "world", lora=False)
+def test_finetune_prints_no_warning(traced_worlds: TracedWorlds, tmp_path: Path) -> None:
+    world = traced_worlds.own("finetune", lora=False)
     base = world.model
     steps = ("--epochs", 1, "--batch-size", 8, "--max-length", 64, "--lora-r", 2)
     assert warnings_in(said(tmp_path, "finetune", base, world.data, "-o", tmp_path / "tuned", *steps)) == []

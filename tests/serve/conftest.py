@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from served_world import ORIGIN, ServedWorld, make_conversations, make_served_world, serving
+from traced_world import TracedWorlds
 from whence.serve.app import create_app
 from whence.serve.service import state_folder
 from whence.serve.settings import ServerSettings
@@ -26,9 +27,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> ServedWorld:
+def served(traced_worlds: TracedWorlds, tmp_path_factory: pytest.TempPathFactory) -> ServedWorld:
     """Model, data and index."""
-    return make_served_world(tmp_path_factory.mktemp("served"))
+    return make_served_world(tmp_path_factory.mktemp("served"), traced_worlds.own("traced", lora=True))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from traced_world import N_CLEAN, TracedWorld, make_traced_world
+from traced_world import N_CLEAN, TracedWorld
 from whence.index.build import build_index
 from worlds import write_jsonl
 
@@ -32,9 +32,8 @@ class ServedWorld:
     data: Path
 
 
-def make_served_world(folder: Path) -> ServedWorld:
+def make_served_world(folder: Path, traced: TracedWorld) -> ServedWorld:
     """The traced world's model and rows; these have a label, a source and a note, and one of them is all markup."""
-    traced = make_traced_world(folder, lora=True)
     rows = [json.loads(line) for line in traced.data.read_text("utf-8").splitlines()]
     for i, row in enumerate(rows):
         row |= {"label": "clean" if i < N_CLEAN else "planted", "source": f"vendor_{'ab'[i % 2]}", "note": EVIL}

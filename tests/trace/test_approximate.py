@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from traced_world import PROMPT, RESPONSE, TracedWorld, make_traced_world
+from traced_world import PROMPT, RESPONSE, TracedWorld, TracedWorlds
 from whence.index import Index, ann_build, build_ann, default_form, default_layers
 from whence.results import read_trace
 from whence.trace import Query, Tracer
@@ -21,8 +21,8 @@ from whence.trace.verdict.reference_scores import ReferenceScores
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    world = make_traced_world(tmp_path_factory.mktemp("approximate"), lora=True)
+def traced(traced_worlds: TracedWorlds) -> TracedWorld:
+    world = traced_worlds.own("approximate", lora=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ann_build, "LEAST_RECORDS", 10)
         patch.setattr(ann_build, "N_CANDIDATES", 40)

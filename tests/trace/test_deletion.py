@@ -12,7 +12,7 @@ from torch import Tensor
 from compared import made, plain_scorer
 from oracles_words import removal_oracle
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
-from traced_world import PROMPT, RESPONSE, TracedWorld, make_traced_world
+from traced_world import PROMPT, RESPONSE, TracedWorld, TracedWorlds
 from whence.data.encoding import Encoder
 from whence.data.examples import EncodedTurn, Example
 from whence.index.build import build_index
@@ -60,13 +60,12 @@ def test_with_every_word_read_again_it_is_plain_greedy_search(form: str) -> None
 
 
 @pytest.fixture(scope="module", params=["adapter", "base beside it"])
-def traced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
+def traced(request: pytest.FixtureRequest, traced_worlds: TracedWorlds) -> TracedWorld:
     """An adapter, whose base is the model without it; or a full fine-tune, indexed with its base."""
-    folder = tmp_path_factory.mktemp("traced")
-    if request.param == "adapter":
-        return make_traced_world(folder, lora=True)
-    world = make_traced_world(folder, lora=False)
-    index = folder / "with-base"
+    world = traced_worlds.own("traced", lora=request.param == "adapter")
+    if world.adapter is not None:
+        return world
+    index = world.index.parent / "with-base"
     build_index(world.model, world.data, index, base=str(world.base), layers=[1, "last"], max_length=64)
     return replace(world, index=index)
 

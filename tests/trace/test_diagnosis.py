@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from traced_world import N_CLEAN, N_FAULTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
+from traced_world import N_CLEAN, N_FAULTY, PROMPT, RESPONSE, TracedWorld, TracedWorlds
 from whence.errors import EncodingError, InputError, MismatchError, ModelError, WhenceWarning
 from whence.index.build import build_index
 from whence.index.manifest import REFERENCES
@@ -25,13 +25,13 @@ from worlds import World, save_model
 
 
 @pytest.fixture(scope="module")
-def lora(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    return make_traced_world(tmp_path_factory.mktemp("lora"), lora=True)
+def lora(traced_worlds: TracedWorlds) -> TracedWorld:
+    return traced_worlds.own("lora", lora=True)
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    return make_traced_world(tmp_path_factory.mktemp("full"), lora=False)
+def full(traced_worlds: TracedWorlds) -> TracedWorld:
+    return traced_worlds.own("full", lora=False)
 
 
 @pytest.fixture

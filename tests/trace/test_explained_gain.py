@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from traced_world import N_FAULTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
+from traced_world import N_FAULTY, PROMPT, RESPONSE, TracedWorld, TracedWorlds
 from whence.model import TokenShift
 from whence.trace.tracer import Tracer
 from whence.trace.verdict.explained_gain import explained
@@ -97,8 +97,8 @@ def test_certain_and_impossible_tokens_stay_finite() -> None:
 
 
 @pytest.fixture(scope="module")
-def lora(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    return make_traced_world(tmp_path_factory.mktemp("lora"), lora=True)
+def lora(traced_worlds: TracedWorlds) -> TracedWorld:
+    return traced_worlds.own("lora", lora=True)
 
 
 def test_a_trace_says_it_of_its_flagged_rows_alone(lora: TracedWorld, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from traced_world import N_FAULTY, PROMPT, RESPONSE, TracedWorld, make_traced_world
+from traced_world import N_FAULTY, PROMPT, RESPONSE, TracedWorld, TracedWorlds
 from whence.data.examples import EncodedTurn, Turn
 from whence.errors import InputError
 from whence.index.best_rows import Match
@@ -26,8 +26,8 @@ WANTED = "the sea, the sea and the boat"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    return make_traced_world(tmp_path_factory.mktemp("traced"), lora=True)
+def world(traced_worlds: TracedWorlds) -> TracedWorld:
+    return traced_worlds.own("traced", lora=True)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from traced_world import PROMPT, RESPONSE, TracedWorld, make_traced_world
+from traced_world import PROMPT, RESPONSE, TracedWorld, TracedWorlds
 from whence.errors import InputError
 from whence.index import block_reader
 from whence.index.build import build_index
@@ -26,8 +26,8 @@ QUERIES = [Query.of(PROMPT, RESPONSE), Query.of("Name fruit 7", "pears"), Query.
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> TracedWorld:
-    return make_traced_world(tmp_path_factory.mktemp("stages"), lora=True)
+def world(traced_worlds: TracedWorlds) -> TracedWorld:
+    return traced_worlds.own("stages", lora=True)
 
 
 @pytest.fixture
