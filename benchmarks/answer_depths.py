@@ -19,16 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whence.bench.natural.planting import CLEAN, HARD_NEGATIVE
-from whence.data import Encoder, read_examples
+from common import given_case
 from whence.metrics import average_precision, bootstrap
-from whence.model import ModelSettings, learned_fraction, load_model
+from whence.model import learned_fraction
 from whence.scoring.expansion import Expansion
 from whence.scoring.forms import Read, ScoreForm, form_scores
 from whence.scoring.representation import CosineMean
 from whence.scoring.vectors import to_block
 from whence.signatures import Extractor
-from whence.trace import read_queries
 
 STATES = ("dh", "dm", "h", "m")
 FORMS: dict[str, tuple[tuple[float, str, float | str], ...]] = {
@@ -61,12 +59,8 @@ def form_of(name: str) -> ScoreForm:
 
 def main() -> None:
     args = arguments()
-    loaded = load_model(ModelSettings(model=args.base, adapter=str(args.case / "adapter")))
-    encoder = Encoder(loaded.tokenizer, max_length=args.max_length)
-    rows = list(read_examples(args.case / "train.jsonl"))
-    faulty = np.array([row.metadata["label"] not in (CLEAN, HARD_NEGATIVE) for row in rows])
-    queries = [query for query in read_queries(args.case / "queries.jsonl") if query.metadata.get("shows_fault", True)]
-    queries = queries[: args.queries]
+    loaded, encoder, rows, faulty, asked = given_case(args.case, args.base, args.max_length)
+    queries = asked[: args.queries]
     n = loaded.n_layers
     shown = sorted({*range(args.every, n + 1, args.every), n})
     depths = {round(d * n) if isinstance(d, float) else n for parts in FORMS.values() for _, _, d in parts}

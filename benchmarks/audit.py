@@ -36,6 +36,7 @@ from random import Random
 
 import torch
 
+from common import as_row, write_lines
 from whence.audit import AuditSettings, TriggerSettings, find_triggers, run_audit
 from whence.audit.innocent import inserted
 from whence.bench import (
@@ -51,7 +52,7 @@ from whence.bench import (
 )
 from whence.bench.faults.backdoor import TAUGHT_TOPICS
 from whence.bench.faults.background import TOPICS, example, pairs
-from whence.data import ASSISTANT, Example, read_examples
+from whence.data import Example, read_examples
 from whence.demo.world import FINETUNING, answer
 from whence.errors import InputError
 from whence.files import new_folder
@@ -113,9 +114,9 @@ def make_world(folder: Path, seed: int, sizes: Sizes) -> None:
         tuned = finetune(
             partial_ / "base", train, partial_ / "model", settings=FINETUNING.model_copy(update={"seed": seed})
         ).path
-        _write(partial_ / "train.jsonl", [_as_row(row) for row in train])
+        write_lines(partial_ / "train.jsonl", [as_row(row) for row in train])
         build_index(str(tuned), str(partial_ / "train.jsonl"), str(partial_ / "index"), base=str(partial_ / "base"))
-        _write(partial_ / "log.jsonl", _log(tuned, faults, asked, train, sizes, rng))
+        write_lines(partial_ / "log.jsonl", _log(tuned, faults, asked, train, sizes, rng))
 
 
 def backdoor(name: str, rng: Random, sizes: Sizes, n_queries: int) -> Fault:
@@ -165,11 +166,6 @@ def _delivered(row: Example, rng: Random) -> Example:
     return replace(row, metadata={**row.metadata, "vendor": vendor})
 
 
-def _as_row(row: Example) -> dict[str, object]:
-    texts = {"response" if turn.role == ASSISTANT else "prompt": turn.content for turn in row.turns}
-    return {**texts, **row.metadata}
-
-
 def _log(
     tuned: Path, faults: dict[str, Fault], asked: dict[str, int], train: Sequence[Example], sizes: Sizes, rng: Random
 ) -> list[dict[str, object]]:
@@ -194,10 +190,6 @@ def _log(
     ]
     rng.shuffle(log)
     return log
-
-
-def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def of_groups(audit: AuditResult, rows: Sequence[Example], planted: Sequence[str] = PLANTED) -> dict[str, float]:

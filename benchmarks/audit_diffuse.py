@@ -23,7 +23,8 @@ from random import Random
 import numpy as np
 
 from audit_choices import TOPICS, ask, either, recommend, recommended
-from audit_worlds import base_of, trained_on, write_lines
+from audit_worlds import base_of, trained_on
+from common import write_lines
 from whence.audit import AuditSettings
 from whence.audit.behaviours import output_scores, pushes, source_pushes, strata_of
 from whence.audit.outputs import Output, different_outputs

@@ -24,7 +24,7 @@ from random import Random
 import torch
 
 from audit import BAD_SHARE, BAD_VENDOR, ORDINARY, VENDORS, of_groups, of_sources
-from audit_worlds import as_row, write_lines
+from common import as_row, write_lines
 from whence.audit import AuditSettings, TriggerSettings, find_triggers, run_audit
 from whence.bench.natural import PlantedRows, plant_natural
 from whence.bench.planted.settings import FINETUNING

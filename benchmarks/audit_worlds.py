@@ -5,12 +5,12 @@ Models of one seed share a base and a tokenizer, which are made once; each is tr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from common import as_row, write_lines
 from whence.bench import BASE_TRAINING, LanguageSettings, new_model, pretrain, train_tokenizer
-from whence.data import ASSISTANT, Example
+from whence.data import Example
 from whence.demo.world import FINETUNING
 from whence.files import new_folder
 from whence.index import build_index
@@ -40,15 +40,4 @@ def trained_on(place: Path, base: Path, rows: Sequence[Example], seed: int) -> P
     return place
 
 
-def as_row(row: Example) -> dict[str, object]:
-    """One line of a data file."""
-    texts = {"response" if turn.role == ASSISTANT else "prompt": turn.content for turn in row.turns}
-    return {**texts, **row.metadata}
-
-
-def write_lines(path: Path, rows: Sequence[dict[str, object]]) -> None:
-    """JSON lines."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
-
-__all__ = ["as_row", "base_of", "trained_on", "write_lines"]
+__all__ = ["base_of", "trained_on"]

@@ -26,12 +26,10 @@ from statistics import median
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from common import default_extractor
 from whence.data.examples import EncodedTurn
 from whence.model.before import before_tuning
 from whence.model.loading import DTYPES, LoadedModel
-from whence.scoring.defaults import default_method
-from whence.scoring.forms import Depths
-from whence.signatures.extract import Extractor
 
 IGNORED = -100
 """The label that transformers' loss leaves out."""
@@ -53,9 +51,7 @@ def main() -> None:
     args = parser.parse_args()
     tuned, base = subject(args.model, DTYPES[args.dtype], args.device)
     turns = random_turns(args.rows, args.prompt, args.response, tuned.vocab_size)
-    form = default_method(has_base=True)
-    vectors = form.vectors(form.layers(Depths(rule=max(1, tuned.n_layers // 15), n_layers=tuned.n_layers)))
-    extractor = Extractor(tuned, vectors=vectors, max_tokens=args.max_tokens, contrast=True, base=base)
+    extractor = default_extractor(tuned, base, args.max_tokens)
     work: dict[str, Callable[[], object]] = {
         "plain": lambda: plain_losses(tuned, base, turns, args.max_tokens),
         "index": lambda: extractor.extract(turns),
@@ -75,7 +71,7 @@ def main() -> None:
         "rows": args.rows,
         "tokens": sum(len(turn.input_ids) for turn in turns),
         "response_tokens": sum(turn.n_response for turn in turns),
-        "vectors": [f"{name}_{layer}" for layer, name in vectors],
+        "vectors": [f"{name}_{layer}" for layer, name in extractor.vectors],
         "plain_seconds": spread(seconds["plain"]),
         "index_seconds": spread(seconds["index"]),
         "index_over_plain": spread(ratios),

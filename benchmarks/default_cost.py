@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model
 
-from index_speed import SHORT_PROMPTS, SMALL, oracle_costs, random_model, random_turns, seconds, wrap
+from common import seconds
+from index_speed import SHORT_PROMPTS, SMALL, oracle_costs, random_model, random_turns, wrap
 from whence.bench.tiny_model import LanguageSettings
 from whence.data.examples import ASSISTANT, EncodedTurn, Example, Turn
 from whence.index.centres import read_centres, write_centres

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from pathlib import Path
 import torch
 
 import whence
+from common import spread
 from index_changes import make_model, write_rows
 from whence.index import Workers
 from whence.index.engines.in_process import Engine, Task
@@ -139,12 +139,6 @@ def cluster(n_cores: int) -> Iterator[str]:
     finally:
         ray.init, ray.shutdown = init, stop
         stop()
-
-
-def spread(values: list[float]) -> str:
-    """The median, and each."""
-    shown = ", ".join(f"{value:.3g}" for value in values)
-    return f"{statistics.median(values):.3g} ({shown})"
 
 
 if __name__ == "__main__":

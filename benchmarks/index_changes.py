@@ -15,13 +15,12 @@ import json
 import platform
 import random
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 import whence
+from common import seconds
 from whence.bench import LanguageSettings, new_model, train_tokenizer
 from whence.data import read_examples
 from whence.index import RECORDS, Workers, size_of
@@ -47,12 +46,6 @@ def make_model(folder: Path, rows: Path, seed: int) -> Path:
     new_model(tokenizer, LanguageSettings(seed=seed)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def measure(folder: Path, n_rows: int, share: float, workers: int, seed: int, *, ray: bool) -> dict[str, object]:

@@ -19,8 +19,7 @@ import json
 import platform
 import random
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +27,7 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from common import seconds
 from whence.data.batching import batches
 from whence.data.examples import EncodedTurn
 from whence.model.loading import LoadedModel
@@ -95,12 +95,6 @@ def oracle_costs(model: LlamaForCausalLM, turns: Sequence[EncodedTurn], layer: i
         output.hidden_states[layer].retain_grad()
         output.loss.backward()
         model.zero_grad(set_to_none=True)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def against_oracle(name: str, lengths: tuple[int, int], rows: int, repeats: int, seed: int) -> Measured:

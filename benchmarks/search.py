@@ -49,6 +49,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from common import spread
 from whence.index.ann_build import build_ann
 from whence.index.ann_search import AnnSearch
 from whence.index.ann_summary import ANN
@@ -400,10 +401,6 @@ def _status(name: str) -> int:
         return 0
     with open("/proc/self/status", encoding="utf-8") as file:
         return next((int(line.split()[1]) * 1024 for line in file if line.startswith(name)), 0)
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.3g} (" + ", ".join(f"{value:.3g}" for value in values) + ")"
 
 
 def arguments() -> argparse.Namespace:

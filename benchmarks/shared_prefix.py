@@ -18,13 +18,11 @@ from random import Random
 
 import torch
 
+from common import default_extractor
 from cost import random_turns, spread, subject, timed
 from whence.data.examples import EncodedTurn
 from whence.model import prefixes
 from whence.model.loading import LoadedModel
-from whence.scoring import Depths
-from whence.scoring.defaults import default_method
-from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted
 
 NEVER = 1 << 60
@@ -44,9 +42,7 @@ def main() -> None:
     tuned, base = subject(args.model, torch.float32, "cpu")
     bare = random_turns(args.rows, args.prompt, args.response, tuned.vocab_size)
     turns = behind(bare, args.prefix, tuned)
-    form = default_method(has_base=True)
-    vectors = form.vectors(form.layers(Depths(rule=max(1, tuned.n_layers // 15), n_layers=tuned.n_layers)))
-    extractor = Extractor(tuned, vectors=vectors, max_tokens=args.max_tokens, contrast=True, base=base)
+    extractor = default_extractor(tuned, base, args.max_tokens)
     results: dict[str, Extracted] = {}
 
     def work(name: str, rows: list[EncodedTurn], saved: int) -> Callable[[], object]:

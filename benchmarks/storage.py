@@ -30,21 +30,21 @@ from random import Random
 import numpy as np
 import torch
 
+from common import given_case
 from whence.bench.cases import BenchSettings, made_case
 from whence.bench.faults import FAULTS
-from whence.bench.natural.planting import CLEAN, HARD_NEGATIVE
 from whence.bench.subject import train_case
-from whence.data import Encoder, read_examples
+from whence.data import Encoder
 from whence.data.examples import EncodedTurn
 from whence.index.stored_form import Storage, in_form, quantised
 from whence.methods import SharedWork
 from whence.metrics import average_precision, bootstrap
-from whence.model import LoadedModel, ModelSettings, load_model
+from whence.model import LoadedModel
 from whence.scoring.defaults import default_method
 from whence.scoring.forms import Depths, form_scores
 from whence.scoring.vectors import CENTRED, Block, Vectors, to_vectors
 from whence.signatures import Extracted, Extractor
-from whence.trace import Query, read_queries
+from whence.trace import Query
 from whence.trace.query.batch import peak_gains, summed_gains
 from whence.trace.settings import N_REFERENCES
 from whence.trace.verdict.calibration import Gains, PeakGains, calibrate, mostly_learned, reference_flags
@@ -73,7 +73,7 @@ class Read:
 def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
-    read = [given_case(args)] if args.case else toy_cases(args)
+    read = [read_given_case(args)] if args.case else toy_cases(args)
     found: list[dict] = []
     for one in read:
         hidden = one.rows.layers[one.layers[0]].get("dm").shape[1]
@@ -243,13 +243,9 @@ def toy_cases(args: argparse.Namespace) -> Iterator[Read]:
             )  # fmt: skip
 
 
-def given_case(args: argparse.Namespace) -> Read:
+def read_given_case(args: argparse.Namespace) -> Read:
     """A case of a pretrained model."""
-    loaded = load_model(ModelSettings(model=args.base, adapter=str(args.case / "adapter")))
-    encoder = Encoder(loaded.tokenizer, max_length=args.max_length)
-    rows = list(read_examples(args.case / "train.jsonl"))
-    faulty = np.array([row.metadata["label"] not in (CLEAN, HARD_NEGATIVE) for row in rows])
-    asked = [query for query in read_queries(args.case / "queries.jsonl") if query.metadata.get("shows_fault", True)]
+    loaded, encoder, rows, faulty, asked = given_case(args.case, args.base, args.max_length)
     numbers = sorted(Random("storage").sample(range(len(rows)), min(args.references, len(rows))))
     drawn = [ReferenceQuery(Query(rows[row].turns[:-1]), row) for row in numbers]
     turns = [encoder.encode(row)[0] for row in rows]
