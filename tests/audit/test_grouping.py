@@ -10,6 +10,10 @@ import pytest
 from whence.audit.communities import communities
 from whence.audit.copies import near_duplicates
 from whence.audit.coverage import greedy_cover
+from whence.audit.flagged import FlaggedRows
+from whence.audit.groups import GroupMembers, group_members, outputs_without_rows
+from whence.audit.outputs import Output
+from whence.trace import Query
 
 
 def spread(rows: list[int]) -> dict[int, float]:
@@ -52,6 +56,52 @@ def test_groups_do_not_depend_on_the_order_of_rows_numbers() -> None:
     outputs, _ = planted(np.random.default_rng(7), [10, 10])
     moved = [{1000 - row: weight for row, weight in output.items()} for output in outputs]
     assert communities(outputs) == communities(moved)
+
+
+def grouped(weights: list[dict[int, float]]) -> tuple[list[GroupMembers], FlaggedRows]:
+    outputs = [Output(Query.of(f"place {number}", "here"), 1) for number in range(len(weights))]
+    flagged = FlaggedRows({}, {row: row for own in weights for row in own}, weights, weights)
+    return group_members(outputs, flagged), flagged
+
+
+def hanging(n_large: int, n_joined: int, shared: int) -> list[dict[int, float]]:
+    """A large cause of 5 rows, some of whose outputs also flag rows of a small one, which has 12 outputs and 20 rows."""
+    small = list(range(100, 120))
+    large = [spread([*range(5), *(small[:shared] if i < n_joined else [])]) for i in range(n_large)]
+    return [*large, *[spread(small)] * 12]
+
+
+@pytest.mark.parametrize(("n_joined", "shared"), [(3, 3), (10, 1), (20, 1), (20, 3), (40, 3)])
+def test_a_small_cause_that_hangs_on_a_large_one_keeps_its_rows(n_joined: int, shared: int) -> None:
+    weights = hanging(400, n_joined, shared)
+    members, flagged = grouped(weights)
+    assert {row for group in members for row in group.rows} == {*range(5), *range(100, 120)}
+    (small,) = (group for group in members if 411 in group.outputs)
+    assert {*range(400, 412)} <= {*small.outputs}
+    assert len(small.outputs) <= 12 + n_joined
+    assert len(small.rows) >= 17
+    assert not any(outputs_without_rows(group, flagged) for group in members)
+
+
+def test_a_row_is_the_group_s_that_votes_for_it() -> None:
+    """Row 100 weighs more in the large group together, where too few outputs flag it for it to be listed."""
+    large = [{1: 0.1, 100: 0.9} if i < 19 else {1: 1.0} for i in range(200)]
+    members, _ = grouped([*large, *[spread(list(range(100, 120)))] * 12])
+    assert 100 in {row for group in members for row in group.rows}
+
+
+def test_a_cause_of_many_rows_does_not_fall_apart() -> None:
+    """Each output flags ten of 200 rows, the first ones more often: most rows have too few votes to be listed."""
+    rng = np.random.default_rng(0)
+    often = 1 / np.arange(1, 201)
+    drawn = [rng.choice(200, 10, replace=False, p=often / often.sum()).tolist() for _ in range(300)]
+    assert len(grouped([spread(rows) for rows in drawn])[0]) <= 3
+
+
+def test_outputs_whose_rows_are_not_listed_are_counted() -> None:
+    members = GroupMembers((0, 1), (5, 6), 1.0)
+    flagged = FlaggedRows({}, {5: 5, 7: 7}, [{5: 0.5, 7: 0.5}, {7: 1.0}], [{5: 0.5, 7: 0.5}, {7: 1.0}])
+    assert outputs_without_rows(members, flagged) == {1}
 
 
 def jaccard(one: str, other: str) -> float:

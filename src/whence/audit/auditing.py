@@ -10,7 +10,7 @@ from whence.audit.blocks import OutputVerdict, Scored, verdicts_of
 from whence.audit.coverage import greedy_cover
 from whence.audit.evidence import Evidence, evidence, least_outputs
 from whence.audit.flagged import FlaggedRows, flagged_rows_of
-from whence.audit.groups import GroupMembers, audit_groups, group_members
+from whence.audit.groups import GroupMembers, audit_groups, group_members, outputs_without_rows
 from whence.audit.outputs import Output, different_outputs, matching_outputs, messages_of
 from whence.audit.settings import AuditSettings
 from whence.audit.sources import ColumnValues, column_values, source_table
@@ -95,7 +95,7 @@ def _result(
         groups=tuple(groups),
         coverage=tuple(_coverage(outputs, flagged, members)),
         sources=tuple(source_table(column, outputs, flagged, seed=settings.seed) for column in columns),
-        notes=tuple(_notes(outputs, verdicts, found, settings.fdr)),
+        notes=tuple(_notes(outputs, verdicts, found, flagged, members, settings.fdr)),
         index_hash=index_hash(index.manifest),
     )
 
@@ -163,7 +163,12 @@ def _explained(tracer: Tracer, group: AuditGroup, outputs: Sequence[Output], set
 
 
 def _notes(
-    outputs: Sequence[Output], verdicts: Sequence[OutputVerdict], found: Sequence[Evidence], fdr: float
+    outputs: Sequence[Output],
+    verdicts: Sequence[OutputVerdict],
+    found: Sequence[Evidence],
+    flagged: FlaggedRows,
+    members: Sequence[GroupMembers],
+    fdr: float,
 ) -> list[str]:
     notes = []
     repeated = sum(output.count for output in outputs) - len(outputs)
@@ -178,6 +183,12 @@ def _notes(
     untested = sum(own.p is None for own in found)
     if untested:
         notes.append(f"{untested:,} outputs have no verdict: too few ordinary answers are left to compare them with.")
+    unlisted = sum(outputs[number].count for group in members for number in outputs_without_rows(group, flagged))
+    if unlisted:
+        notes.append(
+            f"{unlisted:,} outputs with a cause have none of their flagged rows in their group: so few of its outputs "
+            "flag these rows that they are not listed. Trace such outputs by themselves."
+        )
     least = least_outputs(verdicts, fdr)
     if least > 1:
         notes.append(

@@ -16,6 +16,11 @@ from whence.results import AuditGroup, AuditRow, ContrastPhrase
 VOTES = 0.1
 """Share of a group's outputs that a row of the group must be flagged for: each output brings false rows of its own, and
 hundreds of outputs would bring hundreds."""
+POORLY = 0.25
+"""An output is grouped again where the rows that its group lists have no more than this of its rows' weight."""
+OWN = 0.8
+"""Such outputs become a group where they cast this share of the votes for their rows. Below it, a cause of many rows,
+each flagged for few outputs, falls apart."""
 NAMED = 0.5
 """Share of the group's rows that a phrase of its name stands in."""
 NAME_LIFT = 10.0
@@ -33,29 +38,77 @@ class GroupMembers:
 
 
 def group_members(outputs: Sequence[Output], flagged: FlaggedRows, *, seed: int = 0) -> list[GroupMembers]:
-    """The groups, the one with the most outputs first; outputs are counted as often as the log has them."""
+    """The groups, the one with the most outputs first; outputs are counted as often as the log has them.
+
+    A few stray rows can join a small group to a large one, and too few of the outputs of both flag the small one's
+    rows. So outputs whose rows are hardly listed are grouped again, and those with rows of their own become groups.
+    """
     with_cause = [number for number, weights in enumerate(flagged.weights) if weights]
-    own = [flagged.weights[number] for number in with_cause]
-    parts = communities(own, seed=seed)
-    parts.sort(key=lambda places: (-sum(outputs[with_cause[i]].count for i in places), places[0]))
-    means = [mean_weights(places, own) for places in parts]
-    sizes = [sum(outputs[with_cause[i]].count for i in places) for places in parts]
-    # A row that outputs of two groups point to is the group's whose outputs give it the most weight together.
+    parts = _communities(with_cause, flagged, seed)
+    while True:
+        found = _members(parts, outputs, flagged)
+        parts = [part for group in found for part in _parts(group, outputs, flagged, seed)]
+        if len(parts) == len(found):
+            return found
+
+
+def _communities(numbers: Sequence[int], flagged: FlaggedRows, seed: int) -> list[list[int]]:
+    parts = communities([flagged.weights[number] for number in numbers], seed=seed)
+    return [[numbers[place] for place in part] for part in parts]
+
+
+def _members(parts: Sequence[Sequence[int]], outputs: Sequence[Output], flagged: FlaggedRows) -> list[GroupMembers]:
+    """The groups of these outputs with their rows, the largest group first."""
+    parts = sorted(parts, key=lambda numbers: (-sum(outputs[number].count for number in numbers), numbers[0]))
+    means = [mean_weights(numbers, flagged.weights) for numbers in parts]
+    sizes = [sum(outputs[number].count for number in numbers) for numbers in parts]
+    votes = [votes_of(numbers, outputs, flagged) for numbers in parts]
+    voted = [[row for row in own if own[row] >= VOTES * size] for own, size in zip(votes, sizes, strict=True)]
+    # A row that two groups vote for is the group's whose outputs give it the most weight together.
     best: dict[int, tuple[float, int]] = {}
-    for group, mean in enumerate(means):
-        for row, weight in mean.items():
-            best[row] = max(best.get(row, (0.0, 0)), (sizes[group] * weight, -group))
+    for group, rows in enumerate(voted):
+        for row in rows:
+            best[row] = max(best.get(row, (0.0, 0)), (sizes[group] * means[group][row], -group))
     found = []
-    for group, places in enumerate(parts):
-        numbers, mean = [with_cause[i] for i in places], means[group]
-        votes = votes_of(numbers, outputs, flagged)
-        kept = [row for row in votes if votes[row] >= VOTES * sizes[group] and best[row][1] == -group]
-        kept = kept or list(votes)  # a small group whose rows are all another's still shows them
-        rows = sorted(kept, key=lambda row: (-votes[row], -mean[row], row))
+    for group, numbers in enumerate(parts):
+        own, mean = votes[group], means[group]
+        kept = [row for row in voted[group] if best[row][1] == -group]
+        kept = kept or voted[group] or list(own)  # a small group whose rows are all another's still shows them
+        kept = sorted(kept, key=lambda row: (-own[row], -mean[row], row))
         # How much an output agrees with the whole group: sum_t w[i, t] W[t].
         typical = sorted(numbers, key=lambda number: (-_agreement(flagged.weights[number], mean), number))
-        found.append(GroupMembers(tuple(typical), tuple(rows), sum(mean[row] for row in rows)))
+        found.append(GroupMembers(tuple(typical), tuple(kept), sum(mean[row] for row in kept)))
     return found
+
+
+def _parts(group: GroupMembers, outputs: Sequence[Output], flagged: FlaggedRows, seed: int) -> list[list[int]]:
+    """The group's outputs, ascending, and apart from them communities of poorly listed ones with rows of their own.
+
+    The rows of a community are its own by sum_t W[t] votes[t] / (votes[t] + votes of the well listed outputs).
+    """
+    numbers, rows = sorted(group.outputs), frozenset(group.rows)
+    poor = [
+        number
+        for number in numbers
+        if sum(weight for row, weight in flagged.weights[number].items() if row in rows) <= POORLY
+    ]
+    if not poor or len(poor) == len(numbers):
+        return [numbers]
+    others = votes_of(sorted({*numbers} - {*poor}), outputs, flagged)
+    apart = []
+    for part in _communities(poor, flagged, seed):
+        votes = votes_of(part, outputs, flagged)
+        mean = mean_weights(part, flagged.weights)
+        if sum(weight * votes[row] / (votes[row] + others.get(row, 0)) for row, weight in mean.items()) >= OWN:
+            apart.append(part)
+    moved = {number for part in apart for number in part}
+    return [[number for number in numbers if number not in moved], *apart]
+
+
+def outputs_without_rows(group: GroupMembers, flagged: FlaggedRows) -> frozenset[int]:
+    """Outputs of the group whose flagged rows are none of its rows."""
+    rows = frozenset(group.rows)
+    return frozenset(number for number in group.outputs if rows.isdisjoint(flagged.weights[number]))
 
 
 def votes_of(numbers: Sequence[int], outputs: Sequence[Output], flagged: FlaggedRows) -> dict[int, int]:
@@ -140,4 +193,4 @@ def _text(flagged: FlaggedRows, row: int) -> RowText:
     return RowText(row, record.prompt, record.response)
 
 
-__all__ = ["VOTES", "GroupMembers", "audit_groups", "group_members", "group_name", "votes_of"]
+__all__ = ["VOTES", "GroupMembers", "audit_groups", "group_members", "group_name", "outputs_without_rows", "votes_of"]
