@@ -11,6 +11,7 @@ import pytest
 
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from traced_world import PROMPT, RESPONSE, TracedWorld, TracedWorlds
+from whence.audit import auditing
 from whence.audit.auditing import run_audit
 from whence.audit.blocks import WorkFolder, verdicts_of
 from whence.audit.outputs import Output, different_outputs, matching_outputs
@@ -152,6 +153,27 @@ def test_a_matcher_chooses_and_answers_are_made_where_none_is_given(tracer: Trac
         run_audit(tracer, log, AuditSettings(match="submarine"), work=tmp_path)
     with pytest.raises(InputError, match="no regular expression"):
         run_audit(tracer, log, AuditSettings(match="("), work=tmp_path)
+
+
+def test_references_are_read_as_the_index_s_rows(
+    tracer: Tracer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an index of plain texts, bare prompts are no messages; `whence trace` reads references so too."""
+
+    def documents(self: Tracer, queries: Sequence[Query]) -> list[Query]:
+        return [query.as_document() for query in queries]
+
+    monkeypatch.setattr(Tracer, "as_rows", documents)
+    found = []
+
+    def stopped(tracer: Tracer, outputs: object, settings: TraceSettings, **more: object) -> None:
+        found.append(settings.references)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(auditing, "verdicts_of", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_audit(tracer, BAD, AuditSettings(references=ORDINARY), work=tmp_path)
+    assert [[turn.role for turn in query.turns] for query in found[0]] == [["text"]] * len(ORDINARY)
 
 
 def test_what_cannot_be_audited_is_said(tracer: Tracer, world: World, tmp_path: Path) -> None:

@@ -169,10 +169,28 @@ def test_triggers_are_tried_on_the_model(whence: Run, traced: TracedWorld, log: 
     assert (trigger["n_prompts"], trigger["n_without"]) == (30, 0)
     assert (trigger["status"] == "proven on the model") == (trigger["p_value"] <= 0.05)
     assert "innocent prompts turn" in " ".join(out.split())
+    status, out, error = whence(
+        "triggers", traced.index, log, "--json", "-", "--no-text", "--work", tmp_path / "work",
+        "--match", "the sea", "--n-prompts", 20, "--max-new-tokens", 12,
+    )  # fmt: skip
+    assert status == 0, error
+    bare = json.loads(out)
+    assert all(row["prompt"] == "" for group in bare["groups"] for row in group["rows"])
     few = write_jsonl(tmp_path / "few.jsonl", [{"prompt": "Name fruit 1"}])
     status, _, error = whence("triggers", traced.index, log, "--prompts", few, "--work", tmp_path / "work")
     assert status == 2
     assert "There are 1 innocent prompts" in error
+
+
+def test_triggers_take_references_and_a_method(whence: Run, traced: TracedWorld, log: Path, tmp_path: Path) -> None:
+    few = write_jsonl(tmp_path / "few.jsonl", [{"prompt": "Name fruit 1", "response": "pears"}] * 3)
+    for words, said in (
+        (["--references", few], "None of 26 outputs has a verdict"),
+        (["--method", "nothing"], "'nothing'"),
+    ):
+        status, _, error = whence("triggers", traced.index, log, *words, "--work", tmp_path / "work")
+        assert status == 2
+        assert said in " ".join(error.split())
 
 
 def test_bad_outputs_are_compared_with_good_ones(whence: Run, traced: TracedWorld, log: Path, tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ def run_audit(
     settings, tell = settings or AuditSettings(), progress or silent
     if not queries:
         raise InputError("There is no output to audit.", "Expected at least one.", "Check the file.")
+    if settings.references is not None:
+        settings = replace(settings, references=tracer.as_rows(settings.references))
     tracer.index.check_where(settings.where)
     # A column that is not there is said before an hour of tracing.
     columns = column_values(tracer.index, settings.by, settings.where)

@@ -27,7 +27,7 @@ BLOCK = 256
 """Outputs that share one scan; every row's score for each of them is in memory at once."""
 WORK = "audits"
 """Folder of an index for the finished blocks of its audits."""
-VERSION = 4
+VERSION = 5
 """Part of the key; goes up when the same key would get another content."""
 
 

@@ -15,6 +15,16 @@ from whence.errors import InputError
 if TYPE_CHECKING:
     from whence.results import AuditResult
 
+References = Annotated[
+    Path | None,
+    typer.Option(
+        "--references", help="JSONL of at least 40 ordinary prompts for the model to answer, to calibrate with."
+    ),
+]
+WithoutText = Annotated[
+    bool,
+    typer.Option("--no-text", help="Places and figures only: no text of the rows, not in what is written either."),
+]
 EXAMPLES_IN_A_PAGE = 12
 """Groups whose most typical output a page shows with shaded words, unless --examples says otherwise."""
 
@@ -50,12 +60,7 @@ def audit(
     where: Annotated[
         str | None, typer.Option("--where", help="SQL condition on columns, as in \"source = 'vendor_b'\".")
     ] = None,
-    references: Annotated[
-        Path | None,
-        typer.Option(
-            "--references", help="JSONL of at least 40 ordinary prompts for the model to answer, to calibrate with."
-        ),
-    ] = None,
+    references: References = None,
     examples: Annotated[
         int | None,
         typer.Option("--examples", min=0, help="Groups with a typical output down to its words; 12 with --html."),
@@ -80,10 +85,7 @@ def audit(
     json: Annotated[
         Path | None, typer.Option("--json", help="Write the result as JSON; - for standard output.")
     ] = None,
-    no_text: Annotated[
-        bool,
-        typer.Option("--no-text", help="Places and figures only: no text of the rows, not in what is written either."),
-    ] = False,
+    no_text: WithoutText = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Group a log of bad outputs by the training rows behind them, and say which rows to look at first."""

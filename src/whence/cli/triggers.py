@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.audit import show
+from whence.cli.audit import References, WithoutText, show
 from whence.cli.progress import quiet_libraries, stages
 
 
@@ -31,9 +31,11 @@ def triggers(
     query_where: options.QueryWhere = None,
     query_prompts: options.QueryPrompts = None,
     fdr: Annotated[float, typer.Option("--fdr", help="False discovery rate of the audit.")] = 0.05,
+    method: options.ScoreMethod = None,
     where: Annotated[
         str | None, typer.Option("--where", help="SQL condition on columns, as in \"source = 'vendor_b'\".")
     ] = None,
+    references: References = None,
     max_new_tokens: options.MaxNewTokens = 128,
     work: Annotated[Path | None, typer.Option("--work", help="Folder for finished blocks, as in whence audit.")] = None,
     base: Annotated[
@@ -49,6 +51,7 @@ def triggers(
     json: Annotated[
         Path | None, typer.Option("--json", help="Write the audit with its triggers as JSON; - for standard output.")
     ] = None,
+    no_text: WithoutText = False,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
@@ -62,7 +65,13 @@ def triggers(
     outputs = {"--json": json, "--html": html, "--markdown": markdown}
     options.check_outputs(outputs, quiet=quiet)
     asked = options.queries_of(index, queries, quiet=quiet, failed=failed, where=query_where, prompts=query_prompts)
-    settings = AuditSettings(fdr=fdr, where=where, answer_tokens=max_new_tokens)
+    settings = AuditSettings(
+        fdr=fdr,
+        method=method,
+        where=where,
+        references=options.queries_of(index, references, quiet=quiet) if references is not None else None,
+        answer_tokens=max_new_tokens,
+    )
     wanted = TriggerSettings(
         match=match,
         prompts=options.queries_of(index, prompts, quiet=quiet) if prompts is not None else None,
@@ -77,4 +86,4 @@ def triggers(
     with stages("outputs", quiet=quiet) as report:
         audit = run_audit(tracer, asked, settings, work=work, progress=report)
         found = find_triggers(tracer, audit, wanted, settings, progress=report)
-    show(found, outputs, quiet=quiet, no_text=False, looked_for_triggers=True)
+    show(found, outputs, quiet=quiet, no_text=no_text, looked_for_triggers=True)
