@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whence.errors import InputError
-from whence.files import appears_whole, did_you_mean, hash_of, new_folder, word_state, write_atomically
+from whence.files import appears_whole, did_you_mean, hash_of, new_folder, word_state, write_atomically, write_result
 from whence.run_file import RunCheckpoint, RunFile, RunHashes, read_run_file, run_values, write_run_file
 
 
@@ -22,6 +22,22 @@ def test_a_folder_appears_when_the_block_ends(tmp_path: Path) -> None:
         assert partial.parent == out.parent
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     assert (out / "a").read_text() == "1"
+
+
+def test_a_result_is_written_whole_behind_a_link_and_into_a_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("real.json")
+    write_result(tmp_path / "link.json", "new")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "real.json").read_text() == "new"
+    write_result(os.devnull, "text")
+    assert not Path(os.devnull).is_file()
+    monkeypatch.setattr(os, "fsync", lambda number: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_result(tmp_path / "real.json", "half")
+    assert (tmp_path / "real.json").read_text() == "new"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -59,6 +59,15 @@ def write_atomically(path: Path, content: str | bytes, *, temporary: str = "") -
     os.replace(partial, path)
 
 
+def write_result(path: str | Path, content: str) -> None:
+    """Writes a file that a user named, whole or not at all, behind a link too; into a pipe or device as it is there."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        path.write_text(content, encoding="utf-8", newline="\n")
+    else:
+        write_atomically(path.resolve(), content)
+
+
 def read_text(path: Path) -> str:
     """The text of a file that a person wrote, without a byte order mark. Raises InputError unless it is UTF-8."""
     try:

@@ -98,6 +98,28 @@ def test_what_cannot_be_used_is_said(
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize("command", ["audit", "triggers"])
+def test_no_output_replaces_an_input_or_another_output(
+    command: str, whence: Run, traced: TracedWorld, log: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(log.read_bytes())
+    (tmp_path / "link").symlink_to(copy)
+    both = tmp_path / "both.out"
+    for words, said in (
+        (["--json", copy], "is the file of OUTPUTS too"),
+        (["--markdown", tmp_path / "link"], "is the file of OUTPUTS too"),
+        (["--references", log, "--html", log], "is the file of --references too"),
+        (["--html", traced.data], "is the file of the index's data too"),
+        (["--json", both, "--html", both], "is the file of --json too"),
+    ):
+        status, _, error = whence(command, traced.index, copy, *words, "--work", tmp_path / "work")
+        assert status == 2
+        assert said in " ".join(error.split())
+    assert copy.read_bytes() == log.read_bytes()
+    assert not both.exists()
+
+
 def test_a_scan_needs_no_outputs(whence: Run, traced: TracedWorld, log: Path, tmp_path: Path) -> None:
     status, out, error = whence("audit", traced.index, "--scan", "--json", tmp_path / "scan.json")
     assert status == 0, error

@@ -93,7 +93,8 @@ def audit(
     from whence.trace import Tracer
 
     outputs = {"--json": json, "--html": html, "--markdown": markdown}
-    options.check_outputs(outputs, quiet=quiet)
+    inputs = {"OUTPUTS": queries, "--against": against, "--references": references, "--query-prompts": query_prompts}
+    options.check_outputs(outputs, quiet=quiet, inputs=inputs | {"the index's data": data_of(index)})
     if scan:
         given: dict[str, object] = {
             "OUTPUTS": queries,
@@ -136,6 +137,13 @@ def audit(
         else:
             result = run_audit(tracer, asked, settings, work=work, progress=report)
     show(result, outputs, quiet=quiet, no_text=no_text)
+
+
+def data_of(index: Path) -> Path:
+    """The data that the index was made from."""
+    from whence.index import require_manifest
+
+    return Path(require_manifest(index).data.source)
 
 
 def _scan(index: Path, where: str | None, given: dict[str, object], *, quiet: bool) -> AuditResult:

@@ -203,11 +203,18 @@ def _validated(kind: type[Settings], values: dict[str, object]) -> Settings:
         ) from None
 
 
-def check_outputs(outputs: Mapping[str, Path | None], *, quiet: bool, standard_output: bool = True) -> None:
+def check_outputs(
+    outputs: Mapping[str, Path | None],
+    *,
+    quiet: bool,
+    standard_output: bool = True,
+    inputs: Mapping[str, Path | None] | None = None,
+) -> None:
     """Places that cannot be written to, by their options, are named before the work, not after it.
 
-    standard_output: whether `-` may stand for it.
+    standard_output: whether `-` may stand for it. inputs: files that are read, which no output may replace.
     """
+    taken = {path.resolve(): name for name, path in (inputs or {}).items() if path is not None}
     if quiet and not any(outputs.values()):
         raise InputError("--quiet without --json shows nothing.", "A result needs a place.", "Add --json out.json.")
     for name, path in outputs.items():
@@ -223,6 +230,10 @@ def check_outputs(outputs: Mapping[str, Path | None], *, quiet: bool, standard_o
             raise InputError(
                 f"{path} is a folder.", f"{name} writes a file.", f"Give {path / 'report'}{_SUFFIX[name]}."
             )
+        if path.is_file() or not path.exists():
+            other = taken.setdefault(path.resolve(), name)
+            if other != name:
+                raise InputError(f"{name} {path} is the file of {other} too.", "One replaces the other.", "Rename one.")
 
 
 _SUFFIX = {"--json": ".json", "--html": ".html", "--markdown": ".md", "--summary": ".md", "--plot": ".svg"}

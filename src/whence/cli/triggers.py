@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.audit import References, WithoutText, show
+from whence.cli.audit import References, WithoutText, data_of, show
 from whence.cli.progress import quiet_libraries, stages
 
 
@@ -63,7 +63,8 @@ def triggers(
     from whence.trace import Tracer
 
     outputs = {"--json": json, "--html": html, "--markdown": markdown}
-    options.check_outputs(outputs, quiet=quiet)
+    inputs = {"OUTPUTS": queries, "--prompts": prompts, "--references": references, "--query-prompts": query_prompts}
+    options.check_outputs(outputs, quiet=quiet, inputs=inputs | {"the index's data": data_of(index)})
     asked = options.queries_of(index, queries, quiet=quiet, failed=failed, where=query_where, prompts=query_prompts)
     settings = AuditSettings(
         fdr=fdr,

@@ -10,6 +10,7 @@ from typing import cast
 
 from whence.data import Json
 from whence.errors import InputError
+from whence.files import write_result
 from whence.results.audit_types import (
     NO_CAUSE,
     AuditGroup,
@@ -151,7 +152,7 @@ class AuditResult:
 
 def _written(text: str, path: str | Path | None) -> str:
     if path is not None:
-        Path(path).write_text(text, encoding="utf-8", newline="\n")
+        write_result(path, text)
     return text
 
 

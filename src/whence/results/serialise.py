@@ -15,6 +15,7 @@ from types import NoneType, UnionType
 from typing import TypeVar, cast, get_args, get_origin, get_type_hints
 
 from whence.data import Json
+from whence.files import write_result
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ def json_text(schema: str, content: Json, path: str | Path | None = None) -> str
     assert isinstance(content, dict)
     text = json.dumps({"schema": schema, **content}, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     if path is not None:
-        Path(path).write_text(text, encoding="utf-8", newline="\n")
+        write_result(path, text)
     return text
 
 

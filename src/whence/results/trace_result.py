@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from whence.data import Json
 from whence.errors import InputError
+from whence.files import write_result
 from whence.results.labels import labels_of
 from whence.results.serialise import SchemaError, decode, encode, json_text
 from whence.results.table import hit_rows, hit_table
@@ -145,7 +146,7 @@ def _other_schema(found: Json) -> str:
 
 def _written(text: str, path: str | Path | None) -> str:
     if path is not None:
-        Path(path).write_text(text, encoding="utf-8", newline="\n")
+        write_result(path, text)
     return text
 
 
