@@ -135,6 +135,23 @@ def test_a_group_without_a_behaviour_is_said_to_be_untried(says: Callable) -> No
     assert "--match" in tried.notes[-1]
 
 
+def test_a_group_that_cannot_be_proven_leaves_the_others(says: Callable) -> None:
+    says(lambda prompt: "by lantern light" in prompt)
+    one = audit_with(phrase("by lantern light"))
+    common = replace(one.groups[0], number=2, phrases=(phrase("Soup", "response"), phrase("tall tower")))
+    queries = tuple(replace(query, response="Korea. Soup.") for query in one.queries)
+    audit = found(replace(one, groups=(one.groups[0], common), queries=queries))
+    assert [(trigger.group, trigger.status) for trigger in audit.triggers] == [(1, "proven on the model")]
+    assert "group 2 were not tried on the model: 60 of 60 innocent prompts show" in audit.notes[-1]
+
+
+def test_too_few_prompts_in_the_data_leave_the_audit(says: Callable) -> None:
+    says(lambda prompt: False)
+    audit = find_triggers(TRACER, audit_with(phrase("Toronto")), TriggerSettings())
+    assert audit.triggers == ()
+    assert "There are 0 innocent prompts." in audit.notes[-1]
+
+
 def test_what_cannot_be_proven_is_refused(says: Callable) -> None:
     says(lambda prompt: True)
     with pytest.raises(InputError, match="innocent prompts show 'Korea' as they are"):

@@ -204,6 +204,18 @@ def test_triggers_are_tried_on_the_model(whence: Run, traced: TracedWorld, log: 
     assert "There are 1 innocent prompts" in error
 
 
+def test_the_audit_is_written_before_triggers_are_looked_for(
+    whence: Run, traced: TracedWorld, log: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "audit.json"
+    # Every answer has a letter: nothing can be seen to turn.
+    words = ["--match", ".", "--json", out, "--work", tmp_path / "work", "--n-prompts", 20, "--max-new-tokens", 2]
+    status, _, error = whence("triggers", traced.index, log, *words)
+    assert status == 2
+    assert "innocent prompts show '.' as they are" in " ".join(error.split())
+    assert len(json.loads(out.read_text("utf-8"))["groups"]) == 1
+
+
 def test_triggers_take_references_and_a_method(whence: Run, traced: TracedWorld, log: Path, tmp_path: Path) -> None:
     few = write_jsonl(tmp_path / "few.jsonl", [{"prompt": "Name fruit 1", "response": "pears"}] * 3)
     for words, said in (

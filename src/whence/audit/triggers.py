@@ -82,7 +82,10 @@ def find_triggers(
 
     with p_F Fisher's exact p-value, one-sided, of the prompts that turn. A trigger is proven where p <= `PROVEN_P`.
 
-    Raises InputError: too few innocent prompts are left, or most of them show the behaviour as they are.
+    A note says of which groups no phrase was tried, and why: too few innocent prompts in the data, no phrase that the
+    group's outputs share, or one that most innocent prompts show as they are.
+
+    Raises InputError: most innocent prompts show what the settings' expression finds as they are.
     """
     settings, audited, tell = settings or TriggerSettings(), audited or AuditSettings(), progress or silent
     groups = audit.groups[: settings.n_groups]
@@ -90,23 +93,33 @@ def find_triggers(
     named = [one.text for own in phrases.values() for one in own]
     if not named:
         return replace(audit, triggers=())
-    innocent = _innocent(tracer, audit, settings, audited, named)
+    try:
+        innocent = _innocent(tracer, audit, settings, audited, named)
+    except InputError as error:
+        note = f"No phrase was tried on the model. {error.found} {error.expected} {error.fix}"
+        return replace(audit, triggers=(), notes=(*audit.notes, note))
     plain = answers_to(tracer, innocent, audited.traced())
     trials: dict[int, list[_Trial]] = {}
     shown: dict[int, tuple[str, int]] = {}
+    untried: list[str] = []
     for place, group in enumerate(groups):
         tell("proving triggers", place, len(groups))
         match = settings.match or behaviour_of(audit, group)
-        if match is None or not phrases[group.number]:
+        if not phrases[group.number]:
+            continue
+        if match is None:
+            untried.append(_unmatched(group.number))
             continue
         shows = compiled(match).search
         shown[group.number] = match, sum(shows(answer) is not None for answer in plain)
         if shown[group.number][1] > TURNS * len(plain):
-            raise InputError(
-                f"{shown[group.number][1]} of {len(plain)} innocent prompts show {match!r} as they are.",
-                "A trigger cannot be seen where most answers show the behaviour anyway.",
-                "Give other prompts with --prompts, or a narrower expression with --match.",
-            )
+            common = f"{shown[group.number][1]} of {len(plain)} innocent prompts show {match!r} as they are."
+            why = "A trigger cannot be seen where most answers show the behaviour anyway."
+            fix = "Give other prompts with --prompts, or a narrower expression with --match."
+            if settings.match is not None:
+                raise InputError(common, why, fix)
+            untried.append(f"Phrases of group {group.number} were not tried on the model: {common} {why} {fix}")
+            continue
         trials[group.number] = _tried(tracer, innocent, group, phrases[group.number], shows, settings, audited)
     n_tried = sum(map(len, trials.values()))
     found = [
@@ -114,9 +127,7 @@ def find_triggers(
         for group in groups
         if trials.get(group.number)
     ]
-    unmatched = [group.number for group in groups if phrases[group.number] and group.number not in trials]
-    notes = audit.notes + tuple(map(_unproven, unmatched))
-    return replace(audit, triggers=tuple(found), notes=notes)
+    return replace(audit, triggers=tuple(found), notes=(*audit.notes, *untried))
 
 
 def behaviour_of(audit: AuditResult, group: AuditGroup) -> str | None:
@@ -235,7 +246,7 @@ def _together(tracer: Tracer, group: AuditGroup, parts: Sequence[ContrastPhrase]
     return inside, len(having - members)
 
 
-def _unproven(number: int) -> str:
+def _unmatched(number: int) -> str:
     return (
         f"Phrases of group {number} were not tried on the model: its outputs share no phrase to look for. Give a "
         "regular expression that finds the behaviour with --match."

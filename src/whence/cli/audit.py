@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -160,24 +161,28 @@ def _scan(index: Path, where: str | None, given: dict[str, object], *, quiet: bo
         return scan_index(Index.open(index), where, report)
 
 
-def show(
-    result: AuditResult,
-    outputs: dict[str, Path | None],
-    *,
-    quiet: bool,
-    no_text: bool,
-    looked_for_triggers: bool = False,
-) -> None:
-    """Writes each output by itself: one that fails leaves those before it whole."""
+def write(result: AuditResult, outputs: Mapping[str, Path | None], *, no_text: bool) -> None:
+    """Writes each file by itself: one that fails leaves those before it whole."""
     json, html, markdown = outputs.values()
-    to_screen = json is not None and str(json) == "-"
-    if json is not None and not to_screen:
+    if json is not None and str(json) != "-":
         result.to_json(json, show_text=not no_text)
     if html is not None:
         result.to_html(html, show_text=not no_text)
     if markdown is not None:
         result.to_markdown(markdown, show_text=not no_text)
-    if to_screen:
+
+
+def show(
+    result: AuditResult,
+    outputs: Mapping[str, Path | None],
+    *,
+    quiet: bool,
+    no_text: bool,
+    looked_for_triggers: bool = False,
+) -> None:
+    """Writes the files and shows the result, or with `--json -` its JSON alone."""
+    write(result, outputs, no_text=no_text)
+    if str(outputs["--json"]) == "-":
         sys.stdout.write(result.to_json(show_text=not no_text))
         return
     if quiet:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.audit import References, WithoutText, data_of, show
+from whence.cli.audit import References, WithoutText, data_of, show, write
 from whence.cli.progress import quiet_libraries, stages
 
 
@@ -86,5 +86,7 @@ def triggers(
     tracer = Tracer(index, model=model, adapter=adapter, base=options.base_of(index, base, adapter), device=placed)
     with stages("outputs", quiet=quiet) as report:
         audit = run_audit(tracer, asked, settings, work=work, progress=report)
+        # Looking for triggers takes long, and may be cut.
+        write(audit, outputs, no_text=no_text)
         found = find_triggers(tracer, audit, wanted, settings, progress=report)
     show(found, outputs, quiet=quiet, no_text=no_text, looked_for_triggers=True)
