@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,15 +15,16 @@ from traced_world import PROMPT, RESPONSE, TracedWorld, TracedWorlds
 from whence.audit import auditing
 from whence.audit.auditing import run_audit
 from whence.audit.blocks import WorkFolder, verdicts_of
-from whence.audit.outputs import Output, different_outputs, matching_outputs
+from whence.audit.outputs import Output, answered_outputs, different_outputs
 from whence.audit.settings import AuditSettings
 from whence.data.encoding import Encoder
 from whence.errors import InputError
+from whence.model.generation import Answer
 from whence.model.loading import LoadedModel
 from whence.progress import silent
 from whence.results.audit_result import AuditResult, read_audit
 from whence.results.selection import group_rows
-from whence.trace.query.batch import ModelAnswers, answered
+from whence.trace.query.batch import answered
 from whence.trace.query.queries import Query
 from whence.trace.settings import TraceSettings
 from whence.trace.tracer import Tracer
@@ -155,6 +157,24 @@ def test_a_matcher_chooses_and_answers_are_made_where_none_is_given(tracer: Trac
         run_audit(tracer, log, AuditSettings(match="("), work=tmp_path)
 
 
+def test_outputs_that_say_nothing_are_left_out_and_counted(
+    tracer: Tracer, audit: AuditResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = replace(BAD[0], response=" ")
+    asked = Query.of("Where is boat 99")
+
+    def answers(loaded: LoadedModel, prompts: Sequence[object], *, max_new_tokens: int) -> list[Answer]:
+        return [Answer("", True) for _ in prompts]
+
+    monkeypatch.setattr("whence.model.generate", answers)
+    log = [given, *BAD, asked, *ORDINARY, *BAD[:3], given]
+    found = run_audit(tracer, log, AuditSettings(block=8), work=tmp_path)
+    assert found.notes == ("3 outputs have an empty response and are left out.", *audit.notes)
+    assert found.queries == audit.queries
+    with pytest.raises(InputError, match="Every response of 1 outputs is empty"):
+        run_audit(tracer, [asked], work=tmp_path)
+
+
 def test_references_are_read_as_the_index_s_rows(
     tracer: Tracer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,15 +217,9 @@ def test_an_answer_that_was_stopped_is_read_without_an_end_of_turn() -> None:
     tuned = LoadedModel.wrap(tiny_model("llama"), tiny_tokenizer(CHAT_TEMPLATE))
     encoder = Encoder(tuned.tokenizer)
 
-    class Answering:
-        def as_rows(self, queries: Sequence[Query]) -> Sequence[Query]:
-            return queries
-
-        def answer(self, queries: Sequence[Query], settings: TraceSettings, *, first: int) -> ModelAnswers:
-            return answered(tuned, encoder, queries, answer_tokens=3, first=first)
-
-    asked = [Output(Query.of("Where is place 3?"), 1)]
-    (found,) = matching_outputs(Answering(), asked, None, TraceSettings(), silent)  # type: ignore[arg-type]
+    answering = SimpleNamespace(loaded=tuned, encoder=encoder, as_rows=list)
+    asked = [Query.of("Where is place 3?")]
+    (found,), _ = answered_outputs(answering, asked, TraceSettings(answer_tokens=3), silent)  # type: ignore[arg-type]
     again = answered(tuned, encoder, [found.query], answer_tokens=3)
     assert again.complete == [False]
     whole = replace(found.query, complete=True).encode(encoder)

@@ -73,7 +73,7 @@ def test_no_text_of_rows_where_it_is_not_wanted(whence: Run, traced: TracedWorld
     ("rows", "words", "said"),
     [
         ([], [], "holds no query"),
-        ([{"prompt": "a", "response": ""}], [], "The response is empty"),
+        ([{"prompt": "a", "response": ""}], [], "Every response of 1 outputs is empty"),
         ([{"colour": "red"}], [], "no prompt among the columns"),
         ([{"prompt": "a", "response": "b"}], ["--failed"], "is no evaluation log"),
         ([{"prompt": "a", "response": "b"}], ["--query-where", "score < 1"], "--query-where"),

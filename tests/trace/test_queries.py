@@ -64,6 +64,25 @@ def test_lines_that_are_none(tmp_path: Path, text: str, message: str) -> None:
         read_queries(written(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"prompt": "a", "response": " "}',
+        '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]}',
+        '{"messages": [{"role": "user", "content": "a"}], "response": ""}',
+        '{"text": "a", "prompt": "a", "response": ""}',
+    ],
+)
+def test_an_empty_response_is_refused_where_the_condition_holds_for_it(tmp_path: Path, row: str) -> None:
+    path = written(tmp_path, f'{{"prompt": "b", "response": "c"}}\n{row}\n')
+    assert [query.response for query in read_queries(path, where="response <> ''")] == ["c"]
+    assert [query.is_silent for query in read_queries(path, keep_silent=True)] == [False, True]
+    with pytest.raises(InputError, match=r"bad\.jsonl:2: The response is empty"):
+        read_queries(path)
+    with pytest.raises(InputError, match=r"bad\.jsonl:2: The response is empty"):
+        read_queries(path, where="prompt = 'a'")
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no query file at"):
         read_queries(tmp_path / "none.jsonl")

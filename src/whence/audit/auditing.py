@@ -11,7 +11,7 @@ from whence.audit.coverage import greedy_cover
 from whence.audit.evidence import Evidence, evidence, least_outputs
 from whence.audit.flagged import FlaggedRows, flagged_rows_of
 from whence.audit.groups import GroupMembers, audit_groups, group_members, outputs_without_rows
-from whence.audit.outputs import Output, different_outputs, matching_outputs, messages_of
+from whence.audit.outputs import Output, answered_outputs, compiled, matching_outputs, messages_of, silent_note
 from whence.audit.settings import AuditSettings
 from whence.audit.sources import ColumnValues, column_values, source_table
 from whence.errors import InputError
@@ -51,7 +51,10 @@ def run_audit(
     tracer.index.check_where(settings.where)
     # A column that is not there is said before an hour of tracing.
     columns = column_values(tracer.index, settings.by, settings.where)
-    outputs = matching_outputs(tracer, different_outputs(queries), settings.match, settings.traced(), tell)
+    if settings.match is not None:
+        compiled(settings.match)
+    answered, n_silent = answered_outputs(tracer, queries, settings.traced(), tell)
+    outputs = matching_outputs(answered, settings.match)
     place = Path(work) if work is not None else None
     scored, verdicts = verdicts_of(tracer, outputs, settings.traced(), work=place, block=settings.block, progress=tell)
     if all(said.p_answer is None for said in verdicts):
@@ -61,7 +64,8 @@ def run_audit(
             "Give the model before fine-tuning with --base, or ordinary prompts with --references; `whence trace` "
             "ranks rows without a verdict.",
         )
-    return _result(tracer, outputs, scored, verdicts, columns, settings, tell)
+    result = _result(tracer, outputs, scored, verdicts, columns, settings, tell)
+    return replace(result, notes=(silent_note(n_silent), *result.notes)) if n_silent else result
 
 
 def _result(

@@ -10,7 +10,7 @@ import numpy as np
 from whence.audit.behaviours import Pushes, pushes
 from whence.audit.copies import near_duplicates
 from whence.audit.flagged import audit_row, records_of, row_texts
-from whence.audit.outputs import Output, different_outputs, matching_outputs, messages_of
+from whence.audit.outputs import Output, answered_outputs, compiled, matching_outputs, messages_of, silent_note
 from whence.audit.phrases import RowText, contrast_phrases
 from whence.audit.settings import AuditSettings
 from whence.audit.sources import column_values
@@ -46,7 +46,7 @@ def compare_behaviour(
     settings, tell = settings or AuditSettings(), progress or silent
     tracer.index.check_where(settings.where)
     columns = column_values(tracer.index, settings.by, settings.where)
-    of_bad, of_good = _split(tracer, bad, good, settings, tell)
+    of_bad, of_good, n_silent = _split(tracer, bad, good, settings, tell)
     place = Path(work) if work is not None else None
     found = pushes(tracer, of_bad, of_good, settings.traced(), columns, work=place, progress=tell)
     group = _group(tracer.index, found, of_bad, settings)
@@ -64,7 +64,7 @@ def compare_behaviour(
         groups=() if group is None else (group,),
         coverage=(),
         behaviour=Behaviour(len(of_bad), len(of_good), found.paired, found.sources),
-        notes=() if found.paired else (UNPAIRED,),
+        notes=(*([silent_note(n_silent)] if n_silent else []), *([] if found.paired else [UNPAIRED])),
         index_hash=index_hash(tracer.index.manifest),
     )
 
@@ -77,21 +77,25 @@ UNPAIRED = (
 
 def _split(
     tracer: Tracer, bad: Sequence[Query], good: Sequence[Query] | None, settings: AuditSettings, tell: Progress
-) -> tuple[list[Output], list[Output]]:
+) -> tuple[list[Output], list[Output], int]:
+    """Bad outputs, good outputs, and how many say nothing and are neither."""
+    if settings.match is not None:
+        compiled(settings.match)
     traced = settings.traced()
     if good is not None:
-        of_bad = matching_outputs(tracer, different_outputs(bad), settings.match, traced, tell)
-        return of_bad, matching_outputs(tracer, different_outputs(good), None, traced, tell)
+        of_bad, n_bad = answered_outputs(tracer, bad, traced, tell)
+        of_good, n_good = answered_outputs(tracer, good, traced, tell)
+        return matching_outputs(of_bad, settings.match), of_good, n_bad + n_good
     if settings.match is None:
         raise InputError(
             "There are no good outputs, and no matcher that tells them from bad ones.",
             "A behaviour is the difference of two groups of outputs.",
             "Give --against good.jsonl, or --match with prompts that the model answers both ways.",
         )
-    answered = matching_outputs(tracer, different_outputs(bad), None, traced, tell)
-    shown = matching_outputs(tracer, answered, settings.match, traced, tell)
+    answered, n_silent = answered_outputs(tracer, bad, traced, tell)
+    shown = matching_outputs(answered, settings.match)
     kept = {id(output) for output in shown}
-    return shown, [output for output in answered if id(output) not in kept]
+    return shown, [output for output in answered if id(output) not in kept], n_silent
 
 
 def _group(index: Index, found: Pushes, bad: Sequence[Output], settings: AuditSettings) -> AuditGroup | None:

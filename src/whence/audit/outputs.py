@@ -32,40 +32,63 @@ def different_outputs(queries: Sequence[Query]) -> list[Output]:
     return [Output(queries[numbers[0]], len(numbers)) for numbers in counts.values()]
 
 
-def matching_outputs(
+def answered_outputs(
     tracer: Tracer,
-    outputs: Sequence[Output],
-    match: str | None,
+    queries: Sequence[Query],
     settings: TraceSettings,
     progress: Callable[[str, int, int | None], None],
-) -> list[Output]:
-    """The outputs with their responses, those without one answered by the model now; with `match` those it is found in.
+) -> tuple[list[Output], int]:
+    """The different outputs of a log, those without a response answered by the model now; and how many say nothing.
 
-    Raises InputError: an expression that is none or is in no output, a prompt that the model answers with nothing.
+    Outputs with an empty response are left out and counted, as often as the log has them.
+
+    Raises InputError where none is left.
     """
-    pattern = compiled(match) if match is not None else None
-    found: list[Output] = []
+    from whence.model import generate
+
+    outputs = different_outputs(queries)
     for start in range(0, len(outputs), ANSWERED_TOGETHER):
-        piece = list(outputs[start : start + ANSWERED_TOGETHER])
-        silent = [place for place, output in enumerate(piece) if output.query.response is None]
-        if silent:
+        piece = range(start, min(start + ANSWERED_TOGETHER, len(outputs)))
+        places = [place for place in piece if outputs[place].query.response is None]
+        if places:
             progress("answering", start, len(outputs))
-            queries = tracer.as_rows([piece[place].query for place in silent])
-            answers = tracer.answer(queries, settings, first=start)
-            for place, turn, complete in zip(silent, answers.turns, answers.complete, strict=True):
-                query = replace(piece[place].query, response=turn.response, complete=complete)
-                piece[place] = Output(query, piece[place].count, generated=True)
-        found += piece
-    if pattern is None:
-        return found
-    shown = [output for output in found if pattern.search(output.query.response or "")]
+            asked = tracer.as_rows([outputs[place].query for place in places])
+            ids = [query.prompt_ids(tracer.encoder) for query in asked]
+            answers = generate(tracer.loaded, ids, max_new_tokens=settings.answer_tokens)
+            for place, answer in zip(places, answers, strict=True):
+                query = replace(outputs[place].query, response=answer.text, complete=answer.complete)
+                outputs[place] = replace(outputs[place], query=query, generated=True)
+    found = [output for output in outputs if not output.query.is_silent]
+    if outputs and not found:
+        raise InputError(
+            f"Every response of {len(queries)} outputs is empty.",
+            "The responses that went wrong, as the model gave them.",
+            "Leave the responses out altogether to have the model answer now.",
+        )
+    return found, sum(output.count for output in outputs) - sum(output.count for output in found)
+
+
+def matching_outputs(outputs: Sequence[Output], match: str | None) -> list[Output]:
+    """The outputs whose response `match` is found in; None finds all.
+
+    Raises InputError: an expression that is none or is in no output.
+    """
+    if match is None:
+        return list(outputs)
+    pattern = compiled(match)
+    shown = [output for output in outputs if pattern.search(output.query.response or "")]
     if not shown:
         raise InputError(
-            f"--match {match!r} is in none of {len(found)} outputs.",
+            f"--match {match!r} is in none of {len(outputs)} outputs.",
             "Expected outputs that show the behaviour.",
             "Change the expression, or leave --match out to audit all.",
         )
     return shown
+
+
+def silent_note(n: int) -> str:
+    """What is said of outputs that say nothing."""
+    return f"{n:,} outputs have an empty response and are left out."
 
 
 def compiled(match: str) -> re.Pattern[str]:
@@ -92,4 +115,13 @@ def messages_of(query: Query) -> tuple[Mapping[str, Json], ...]:
     return tuple(turn.message for turn in query.turns)
 
 
-__all__ = ["Output", "compiled", "content_of", "different_outputs", "matching_outputs", "messages_of"]
+__all__ = [
+    "Output",
+    "answered_outputs",
+    "compiled",
+    "content_of",
+    "different_outputs",
+    "matching_outputs",
+    "messages_of",
+    "silent_note",
+]

@@ -114,7 +114,9 @@ def audit(
             "An audit groups bad outputs by the rows behind them.",
             "Give a file of them, or --scan to look at the rows alone.",
         )
-    asked = options.queries_of(index, queries, quiet=quiet, failed=failed, where=query_where, prompts=query_prompts)
+    asked = options.queries_of(
+        index, queries, quiet=quiet, failed=failed, where=query_where, prompts=query_prompts, keep_silent=True
+    )
     settings = AuditSettings(
         match=match,
         by=options.parse_names([by]) if by is not None else (),
@@ -127,7 +129,7 @@ def audit(
     )
     if against is not None and split:
         raise InputError("--against with --split.", "Each of them says which outputs are good.", "Leave one out.")
-    good = options.queries_of(index, against, quiet=quiet) if against is not None else None
+    good = options.queries_of(index, against, quiet=quiet, keep_silent=True) if against is not None else None
     placed = options.placement(device, device_map, max_memory)
     quiet_libraries()
     options.tell_cache(index, quiet=quiet)

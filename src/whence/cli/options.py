@@ -312,6 +312,7 @@ def queries_of(
     failed: bool = False,
     where: str | None = None,
     prompts: Path | None = None,
+    keep_silent: bool = False,
 ) -> list[Query]:
     """The queries of a file, read by the columns that the index's rows were read by; what is odd is said on screen."""
     from whence.index import require_manifest
@@ -328,6 +329,7 @@ def queries_of(
         where=where,
         prompts=prompts,
         model=manifest.adapter or manifest.model,
+        keep_silent=keep_silent,
     )
     if data.is_plain_text and any(query.is_bare for query in queries):
         notes.append(PLAIN)

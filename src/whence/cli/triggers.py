@@ -65,7 +65,9 @@ def triggers(
     outputs = {"--json": json, "--html": html, "--markdown": markdown}
     inputs = {"OUTPUTS": queries, "--prompts": prompts, "--references": references, "--query-prompts": query_prompts}
     options.check_outputs(outputs, quiet=quiet, inputs=inputs | {"the index's data": data_of(index)})
-    asked = options.queries_of(index, queries, quiet=quiet, failed=failed, where=query_where, prompts=query_prompts)
+    asked = options.queries_of(
+        index, queries, quiet=quiet, failed=failed, where=query_where, prompts=query_prompts, keep_silent=True
+    )
     settings = AuditSettings(
         fdr=fdr,
         method=method,

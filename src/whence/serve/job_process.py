@@ -61,7 +61,8 @@ def audited(folder: Path, tracer: Tracer, request: dict[str, Any]) -> object:
 
     queries = _queries(request)
     if request["log"] is not None:
-        queries = read_queries(folder / request["log"], columns=request["columns"], failed=request["failed"])
+        log = folder / request["log"]
+        queries = read_queries(log, columns=request["columns"], failed=request["failed"], keep_silent=True)
     settings = AuditSettings(
         **{name: request[name] for name in ("match", "fdr", "method", "where", "by", "examples")},
     )

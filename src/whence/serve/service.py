@@ -203,7 +203,9 @@ class Service:
             path = Path(folder) / name
             path.write_text(log, encoding="utf-8", newline="")
             try:
-                return len(read_queries(path, columns=self.index.manifest.data.columns, failed=failed))
+                return len(
+                    read_queries(path, columns=self.index.manifest.data.columns, failed=failed, keep_silent=True)
+                )
             except WhenceError as error:
                 parts = (part.replace(str(path), "The log") for part in (error.found, error.expected, error.fix))
                 raise InputError(*parts) from error

@@ -67,6 +67,11 @@ class Query:
         spoken = [turn.content for turn in self.turns if turn.role in ("user", TEXT)]
         return spoken[-1] if spoken else ""
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether there is a response that says nothing."""
+        return self.response is not None and not self.response.strip()
+
     @classmethod
     def of(
         cls,
@@ -83,9 +88,12 @@ class Query:
         """
         given: Columns = {"prompt": prompt, "response": response, "system": system, "tools": tools}
         try:
-            return _from_columns({name: value for name, value in given.items() if value is not None})
+            query = _from_columns({name: value for name, value in given.items() if value is not None})
         except RowError as error:
             raise InputError(f"{error.found}.", error.expected or "Expected messages with role and content.") from error
+        if query.is_silent:
+            raise _no_response()
+        return query
 
     def prompt_ids(self, encoder: Encoder) -> list[int]:
         """Token ids to generate from. Raises EncodingError."""
@@ -115,6 +123,7 @@ def read_queries(
     where: str | None = None,
     prompts: str | Path | None = None,
     model: str = "",
+    keep_silent: bool = False,
 ) -> list[Query]:
     """The queries of a file in any format that rows may have; one a row.
 
@@ -129,6 +138,8 @@ def read_queries(
     where: an SQL condition on prompt, response and metadata, for the queries to keep.
     prompts: the input file of a batch whose output is read.
     model: the model that is asked about; a log that names another is told to `notify`.
+    keep_silent: give queries whose response is empty too, for an audit to count; else such a one is an error where
+        the condition holds for it.
 
     Raises:
         InputError: --failed of a file without passes and fails, or a condition that cannot be read.
@@ -146,21 +157,24 @@ def read_queries(
     tell = notify or (lambda sentence: None)
     log = read_log(source, Path(prompts) if prompts is not None else None)
     if log is not None:
-        return _matching(_of_log(log, source, tell, failed=failed, model=model), where, source, tell)
+        entries = _of_log(log, source, tell, failed=failed, model=model)
+        return _spoken(_matching(entries, where, source, tell), keep_silent=keep_silent)
     if failed or prompts is not None:
         raise InputError(
             f"{source} is no evaluation log, so {'--failed' if failed else '--query-prompts'} means nothing.",
             f"Looked for: {'; '.join(LOOKED_FOR)}.",
             "Leave it out; a condition on the file's own columns is given with --query-where.",
         )
-    found = [_query(row, source, columns or {}) for row in read_rows(source)]
+    found = [(f"{source}:{row.line}", _query(row, source, columns or {})) for row in read_rows(source)]
     if not found:
         raise DataError(f"{source} holds no query.", "Expected at least one line.", "Check the file.")
-    _tell_unused(found, tell)
-    return _matching(found, where, source, tell)
+    _tell_unused([query for _, query in found], tell)
+    return _spoken(_matching(found, where, source, tell), keep_silent=keep_silent)
 
 
-def _of_log(log: EvaluationLog, source: Path, tell: Callable[[str], None], *, failed: bool, model: str) -> list[Query]:
+def _of_log(
+    log: EvaluationLog, source: Path, tell: Callable[[str], None], *, failed: bool, model: str
+) -> list[tuple[str, Query]]:
     entries = failed_only(log) if failed else log.entries
     of = f", {len(log.entries) - len(entries)} others left out" if failed else ""
     judged = f" (failed by {log.judged_by!r})" if failed and log.judged_by else ""
@@ -171,7 +185,7 @@ def _of_log(log: EvaluationLog, source: Path, tell: Callable[[str], None], *, fa
         tell(f"The log is of the model {log.model!r}, the index of {model!r}: are its answers the index's model's?")
     if not entries:
         raise DataError(f"No answer in {source} failed.", "A trace needs one.", "Leave --failed out to ask about all.")
-    return [_of_entry(entry, source) for entry in entries]
+    return [(f"{source}, entry {entry.number}", _of_entry(entry, source)) for entry in entries]
 
 
 def _of_entry(entry: LogEntry, source: Path) -> Query:
@@ -183,19 +197,30 @@ def _of_entry(entry: LogEntry, source: Path) -> Query:
     return replace(query, metadata=dict(entry.values), complete=entry.complete)
 
 
-def _matching(queries: list[Query], where: str | None, source: Path, tell: Callable[[str], None]) -> list[Query]:
-    """The queries for which the condition holds. Raises DataError where there are none."""
+def _matching(
+    found: list[tuple[str, Query]], where: str | None, source: Path, tell: Callable[[str], None]
+) -> list[tuple[str, Query]]:
+    """The queries, with their places, for which the condition holds. Raises DataError where there are none."""
     if where is None:
-        return queries
-    rows = [{**query.metadata, "prompt": query.prompt, "response": query.response} for query in queries]
-    kept = [queries[number] for number in where_holds(rows, where, tell)]
+        return found
+    rows = [{**query.metadata, "prompt": query.prompt, "response": query.response} for _, query in found]
+    kept = [found[number] for number in where_holds(rows, where, tell)]
     if not kept:
         raise DataError(
-            f"--query-where {where!r} holds for none of the {len(queries)} queries of {source}.",
+            f"--query-where {where!r} holds for none of the {len(found)} queries of {source}.",
             "A trace needs one.",
             "Change the condition.",
         )
     return kept
+
+
+def _spoken(found: list[tuple[str, Query]], *, keep_silent: bool) -> list[Query]:
+    """The queries. Raises DataError for the first with an empty response, unless these are kept."""
+    for place, query in found:
+        if query.is_silent and not keep_silent:
+            error = _no_response()
+            raise DataError(f"{place}: {error.found}", error.expected, error.fix)
+    return [query for _, query in found]
 
 
 def _query(row: Row | Rejected, source: Path, mapping: Mapping[str, str]) -> Query:
@@ -225,12 +250,14 @@ def _from_columns(
     spoken = shape.prompt or shape.main
     if (text := text_message(columns[spoken], spoken, is_json=cells or shape.prompt is None)) is not None:
         return _plain(text[0], text[1] or columns.get(_response_column(shape, columns)), columns, {spoken, shape.main})
-    if shape.prompt is not None and shape.main:
-        response = columns.get(shape.main)
-        if isinstance(response, str) and not response.strip():
-            raise _no_response()
+    said = columns.get(shape.main) if shape.prompt is not None and shape.main else None
+    silent = isinstance(said, str) and not said.strip()
+    if silent:
+        columns = {**columns, shape.main: None}
     example = shape.example(columns, "", 0, table=table)
     query = _answered(Query(example.turns, None, example.metadata, example.template_inputs))
+    if silent:
+        query = replace(query, response="")
     if shape.prompt is None and query.response is None:
         query = _beside(query)
     bare = shape.prompt is not None and query.turns == (Turn("user", str(columns[shape.prompt])),)
@@ -243,7 +270,7 @@ def _answered(query: Query) -> Query:
         return query
     *before, last = query.turns
     if not last.has_answer:
-        raise _no_response()
+        return replace(query, turns=tuple(before), response="")
     return replace(query, turns=tuple(before), response=_words_of(last), answer=last if last.extra else None)
 
 
@@ -254,8 +281,6 @@ def _beside(query: Query) -> Query:
         return query
     if not isinstance(said, str):
         raise RowError(f"column 'response' is {kind(said)}, expected text: it stands beside messages")
-    if not said.strip():
-        raise _no_response()
     rest = {name: value for name, value in query.metadata.items() if name != "response"}
     return replace(query, response=said, metadata=rest)
 
@@ -295,8 +320,6 @@ def _plain(prompt: str, response: object, columns: Columns, used: Iterable[str |
     """A query in plain text. Columns that are not used are metadata."""
     if response is not None and not isinstance(response, str):
         raise RowError(f"the response is {kind(response)}, expected text: the prompt is a plain text")
-    if response is not None and not response.strip():
-        raise _no_response()
     names = set(used)
     metadata = {name: as_json(value, name) for name, value in columns.items() if name not in names}
     return _with_prompt(Query(text_turns(prompt), response, metadata))
