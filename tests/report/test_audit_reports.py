@@ -96,6 +96,17 @@ def test_words_are_shaded_by_their_share_of_the_highest() -> None:
     assert pieces("ab", None) == [("ab", "")]
 
 
+def test_words_of_another_turn_are_not_shaded() -> None:
+    audit = audit_of(1)
+    group = audit.groups[0]
+    assert group.example is not None
+    plain = render_audit_page(replace(audit, groups=(replace(group, example=replace(group.example, hits=())),)))
+    other = tuple(replace(hit, prompt="Another turn") for hit in group.example.hits)
+    page = render_audit_page(replace(audit, groups=(replace(group, example=replace(group.example, hits=other)),)))
+    assert page == plain
+    assert render_audit_page(audit) != plain
+
+
 def test_the_page_is_the_same_for_the_same_audit() -> None:
     assert render_audit_page(audit_of()) == render_audit_page(audit_of())
 

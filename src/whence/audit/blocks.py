@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from whence.audit.outputs import Output, content_of
 from whence.data import Json
 from whence.errors import InputError
 from whence.files import hash_of, write_atomically
-from whence.index import BlockReader, default_form
+from whence.index import BlockReader, ScoreRequest, default_form, scan
 from whence.progress import Progress
 from whence.scoring import score_form
-from whence.trace import Tracer, TraceSettings
+from whence.trace import RankedBatch, Tracer, TraceSettings
 
 BLOCK = 256
 """Outputs that share one scan; every row's score for each of them is in memory at once."""
@@ -29,6 +31,8 @@ WORK = "audits"
 """Folder of an index for the finished blocks of its audits."""
 VERSION = 5
 """Part of the key; goes up when the same key would get another content."""
+BEST_TURNS = 1000
+"""Rows of each output whose best turn the scan tells at once; where more are flagged the index is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,8 @@ class OutputVerdict:
     """What the verdict of one output says, as `whence.trace.verdict.calibration` made it.
 
     p_answer: of the answer alone; None where nothing could be calibrated, and `text` says why. p_least: the least that
-    its references allow. rows, scores, q_rows: of
-    its flagged rows, best first: numbers in the data, scores, and q-values without the answer's p-value.
+    its references allow. rows, scores, q_rows, turns: of its flagged rows, best first: numbers in the data, scores,
+    q-values without the answer's p-value, and the turn that scores highest; no turns where every row has one alone.
     """
 
     text: str
@@ -48,6 +52,11 @@ class OutputVerdict:
     q_rows: tuple[float, ...]
     truncated: bool = False
     p_least: float = 0.0
+    turns: tuple[int, ...] = ()
+
+
+LISTS = ("rows", "scores", "q_rows", "turns")
+"""Fields of a verdict that JSON has as lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +86,7 @@ class WorkFolder:
         """A finished block; None where it is not there, or damaged."""
         try:
             content = json.loads(self._path(number).read_text("utf-8"))
-            found = [
-                OutputVerdict(**one | {name: tuple(one[name]) for name in ("rows", "scores", "q_rows")})
-                for one in content["outputs"]
-            ]
+            found = [OutputVerdict(**one | {name: tuple(one[name]) for name in LISTS}) for one in content["outputs"]]
             return Scored(**content["scored"]), found
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -138,7 +144,8 @@ def _traced(
     queries = tracer.as_rows([output.query for output in piece])
     answers = tracer.answer(queries, settings, first=first)
     batch = tracer.encode(answers, settings)
-    ranked = tracer.rank(batch, settings, blocks=reader)
+    has_turns = tracer.index.n_records > tracer.index.n_rows
+    ranked = tracer.rank(batch, replace(settings, k=BEST_TURNS) if has_turns else settings, blocks=reader)
     verdicts = tracer.judge(ranked, settings, progress=progress)
     gains: Iterator[float | None] = iter([None] * len(piece) if batch.shifts is None else batch.gains.tolist())
     found = []
@@ -151,7 +158,25 @@ def _traced(
         found.append(
             OutputVerdict(said.verdict.text, p_answer, next(gains), rows, scores, q_rows, turn.truncated > 0, p_least)
         )
+    if has_turns:
+        turns = _best_turns(ranked, [one.rows for one in found], reader)
+        found = [replace(one, turns=own) for one, own in zip(found, turns, strict=True)]
     return Scored(ranked.form.name, ranked.form.version, ranked.form.described(ranked.roles)), found
+
+
+def _best_turns(ranked: RankedBatch, flagged: Sequence[Sequence[int]], reader: BlockReader) -> list[tuple[int, ...]]:
+    """Of each output's flagged rows, the turn that scores highest."""
+    known = [{match.row: match.turn for match in matches} for matches in ranked.matches]
+    if any(row not in own for rows, own in zip(flagged, known, strict=True) for row in rows):
+        assert ranked.scores is not None, "a verdict has every row's score"
+        deepest = 0
+        for rows, scores in zip(flagged, ranked.scores.scores, strict=True):
+            own = scores[np.searchsorted(ranked.scores.rows, rows)]
+            deepest = max(deepest, int((scores >= own.min(initial=np.inf)).sum()))
+        request = ScoreRequest(ranked.form, ranked.roles, k=deepest)
+        (scored,) = scan(reader, ranked.batch.signatures, [request])
+        known = [{match.row: match.turn for match in matches} for matches in scored.matches]
+    return [tuple(own[row] for row in rows) for rows, own in zip(flagged, known, strict=True)]
 
 
 def _asked(tracer: Tracer, outputs: Sequence[Output], settings: TraceSettings, block: int) -> Json:

@@ -9,7 +9,7 @@ import numpy as np
 
 from whence.audit.behaviours import Pushes, pushes
 from whence.audit.copies import near_duplicates
-from whence.audit.flagged import audit_row, records_of, row_texts
+from whence.audit.flagged import audit_row, conversations_of, row_texts
 from whence.audit.outputs import Output, answered_outputs, compiled, matching_outputs, messages_of, silent_note
 from whence.audit.phrases import RowText, contrast_phrases
 from whence.audit.settings import AuditSettings
@@ -104,8 +104,8 @@ def _group(index: Index, found: Pushes, bad: Sequence[Output], settings: AuditSe
     if not len(places):
         return None
     rows = found.rows[places].tolist()
-    records = records_of(index, frozenset(rows), settings.where)
-    labels = near_duplicates([f"{records[row].prompt}\n{records[row].response}" for row in rows]).tolist()
+    records, whole = conversations_of(index, frozenset(rows), settings.where)
+    labels = near_duplicates([whole[row] for row in rows]).tolist()
     firsts: dict[int, int] = {}
     copies: dict[int, list[str]] = {}
     for place, row, label in zip(places.tolist(), rows, labels, strict=True):

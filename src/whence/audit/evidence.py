@@ -28,7 +28,7 @@ from whence.audit.blocks import OutputVerdict
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is said of one output among all: numbers and scores of its flagged rows.
+    """What is said of one output among all: numbers and scores of its flagged rows, and their turns.
 
     p, q: None without a verdict.
     """
@@ -37,6 +37,7 @@ class Evidence:
     q: float | None
     rows: tuple[int, ...] = ()
     scores: tuple[float, ...] = ()
+    turns: tuple[int, ...] = ()
 
     @property
     def has_cause(self) -> bool:
@@ -58,7 +59,8 @@ def evidence(verdicts: Sequence[OutputVerdict], fdr: float) -> list[Evidence]:
         said = verdicts[place]
         kept = [i for i, q_row in enumerate(said.q_rows) if q_row <= level] if own_q <= fdr else []
         rows, scores = tuple(said.rows[i] for i in kept), tuple(said.scores[i] for i in kept)
-        found[place] = Evidence(own_p, own_q, rows, scores)
+        turns = tuple(said.turns[i] for i in kept) if said.turns else ()
+        found[place] = Evidence(own_p, own_q, rows, scores, turns)
     return found
 
 

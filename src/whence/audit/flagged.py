@@ -19,9 +19,9 @@ LEAST_SCORE = 1e-9
 class FlaggedRows:
     """Every row that is flagged for an output.
 
-    records: by the row's number, its first turn. first: row -> the first of its near-duplicates, itself where it has
-    none. scores: of each output, by such a first row: the highest score of its near-duplicates; weights: the same over
-    their sum; empty for an output without a cause.
+    records: by the row's number, the turn that scores highest. first: row -> the first of its near-duplicates, itself
+    where it has none. scores: of each output, by such a first row: the highest score of its near-duplicates; weights:
+    the same over their sum; empty for an output without a cause.
     """
 
     records: Mapping[int, Record]
@@ -37,8 +37,12 @@ class FlaggedRows:
 def flagged_rows_of(index: Index, found: Sequence[Evidence], where: str | None) -> FlaggedRows:
     """Reads the flagged rows' texts, in one pass over the index, and joins near-duplicates."""
     rows = sorted({row for one in found for row in one.rows})
-    records = records_of(index, frozenset(rows), where) if rows else {}
-    labels = near_duplicates([f"{records[row].prompt}\n{records[row].response}" for row in rows])
+    turns: dict[int, tuple[float, int]] = {}
+    for one in found:
+        for row, score, turn in zip(one.rows, one.scores, one.turns, strict=bool(one.turns)):
+            turns[row] = max((score, turn), turns.get(row, (score, turn)))
+    records, texts = conversations_of(index, frozenset(rows), where, {row: turn for row, (_, turn) in turns.items()})
+    labels = near_duplicates([texts[row] for row in rows])
     firsts: dict[int, int] = {}
     first = {row: firsts.setdefault(label, row) for row, label in zip(rows, labels.tolist(), strict=True)}
     weights: list[dict[int, float]] = []
@@ -58,13 +62,21 @@ def row_texts(index: Index, where: str | None) -> Iterator[RowText]:
     return (RowText(record.row, record.prompt, record.response) for record in index.texts(where))
 
 
-def records_of(index: Index, rows: frozenset[int], where: str | None) -> dict[int, Record]:
-    """The first turn of each of these rows, by the row's number, in one pass over the index."""
-    found: dict[int, Record] = {}
-    for record in index.texts(where):
-        if record.row in rows and record.row not in found:
-            found[record.row] = record
-    return found
+def conversations_of(
+    index: Index, rows: frozenset[int], where: str | None, turns: Mapping[int, int] | None = None
+) -> tuple[dict[int, Record], dict[int, str]]:
+    """One turn of each of these rows, and the text of all its turns, by the row's number, in one pass over the index.
+
+    turns: which one; the first of a row that is not there.
+    """
+    records: dict[int, Record] = {}
+    texts: dict[int, list[str]] = {}
+    for record in index.texts(where) if rows else ():
+        if record.row in rows:
+            texts.setdefault(record.row, []).extend((record.prompt, record.response))
+            if record.row not in records or (turns or {}).get(record.row) == record.turn:
+                records[record.row] = record
+    return records, {row: "\n".join(parts) for row, parts in texts.items()}
 
 
 def audit_row(record: Record, *, n_outputs: int, score: float, copies: Iterable[str] = ()) -> AuditRow:
@@ -82,4 +94,4 @@ def audit_row(record: Record, *, n_outputs: int, score: float, copies: Iterable[
     )
 
 
-__all__ = ["FlaggedRows", "audit_row", "flagged_rows_of", "records_of", "row_texts"]
+__all__ = ["FlaggedRows", "audit_row", "conversations_of", "flagged_rows_of", "row_texts"]

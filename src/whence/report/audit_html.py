@@ -118,7 +118,13 @@ def render_audit_page(audit: AuditResult, *, title: str | None = None, show_text
 def _group(audit: AuditResult, group: AuditGroup, show_text: bool) -> dict[str, object]:
     prompt, response = typical(audit, group)
     example = group.example if show_text else None
-    words = {hit.id: hit.words for hit in example.hits if hit.words} if example else {}
+    # Words are of the turn that the example's hit has; the row may show another.
+    texts = {row.id: (row.prompt, row.response) for row in group.rows}
+    words = {
+        hit.id: hit.words
+        for hit in (example.hits if example else ())
+        if hit.words and texts.get(hit.id) == (hit.prompt, hit.response)
+    }
     shaded = [
         {
             "row": row,
