@@ -7,7 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from whence.audit.communities import communities
+from whence.audit import communities as room
+from whence.audit.communities import MERGED, _merged, communities
 from whence.audit.copies import near_duplicates
 from whence.audit.coverage import greedy_cover
 from whence.audit.flagged import FlaggedRows
@@ -50,6 +51,42 @@ def test_two_wordings_that_share_rows_are_joined() -> None:
     one = [spread([*range(10), *range(20, 26)]) for _ in range(8)]
     other = [spread([*range(30, 40), *range(20, 26)]) for _ in range(8)]
     assert communities([*one, *other]) == [list(range(16))]
+
+
+def merged_by_a_table(groups: list[list[int]], outputs: list[dict[int, float]]) -> list[list[int]]:
+    """The plain version: every group against every other, the most alike pair first."""
+    n_rows = 1 + max(row for weights in outputs for row in weights)
+    table = np.array([[outputs[i].get(row, 0.0) for row in range(n_rows)] for i in range(len(outputs))])
+    while True:
+        means = [table[group].mean(axis=0) for group in groups]
+        pairs = [(-np.minimum(means[a], means[b]).sum(), a, b) for a, b in combinations(range(len(groups)), 2)]
+        if not pairs or -min(pairs)[0] < MERGED:
+            return groups
+        _, one, other = min(pairs)
+        groups[one] = sorted(groups[one] + groups[other])
+        del groups[other]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_groups_are_merged_as_by_a_table_of_all_pairs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    outputs = []
+    for _ in range(40):
+        rows = rng.choice(60, rng.integers(1, 9), replace=False)
+        weights = rng.random(len(rows))
+        outputs.append(dict(zip(rows.tolist(), (weights / weights.sum()).tolist(), strict=True)))
+    groups = [[i] for i in range(10)] + [[i, i + 1, i + 2] for i in range(10, 40, 3)]
+    found = _merged([list(group) for group in groups], outputs)
+    assert found == merged_by_a_table(groups, outputs)
+    assert len(found) < 20
+
+
+def test_groups_without_a_common_row_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a table of all groups and rows time grows with the cube of the outputs."""
+    compared = []
+    monkeypatch.setattr(room, "_overlap", lambda one, other: compared.append(one) or 0.0)
+    assert len(communities([spread(list(range(10 * i, 10 * i + 10))) for i in range(50)])) == 50
+    assert compared == []
 
 
 def test_groups_do_not_depend_on_the_order_of_rows_numbers() -> None:

@@ -138,7 +138,8 @@ def _queries(
 def _coverage(outputs: Sequence[Output], flagged: FlaggedRows, members: Sequence[GroupMembers]) -> list[CoverageStep]:
     """The rows to look at first, of those that groups keep."""
     numbers = [number for group in members for number in group.outputs]
-    kept = {number: frozenset(group.rows) for group in members for number in group.outputs}
+    rows = [frozenset(group.rows) for group in members]
+    kept = {number: own for group, own in zip(members, rows, strict=True) for number in group.outputs}
     steps = greedy_cover(
         [flagged.weights[number].keys() & kept[number] for number in numbers],
         [outputs[number].count for number in numbers],
@@ -146,7 +147,7 @@ def _coverage(outputs: Sequence[Output], flagged: FlaggedRows, members: Sequence
     found, covered = [], 0
     for step in steps:
         covered += step.n_new
-        group = next(place for place, one in enumerate(members, 1) if step.row in one.rows)
+        group = next(place for place, own in enumerate(rows, 1) if step.row in own)
         found.append(CoverageStep(flagged.records[step.row].id, group, step.n_new, covered))
     return found
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from heapq import heappop, heappush
+from math import fsum
 
 RESOLUTION = 1.0
 """Of the modularity, the usual one. A lower one joins small groups to large ones over a single stray row."""
@@ -53,26 +53,54 @@ def mean_weights(group: Sequence[int], outputs: Sequence[Weights]) -> dict[int, 
 
 
 def _merged(groups: list[list[int]], outputs: Sequence[Weights]) -> list[list[int]]:
-    """The groups, with those that overlap by `MERGED` or more made one, the most alike first."""
-    known = {row: place for place, row in enumerate(sorted({row for weights in outputs for row in weights}))}
-    table = np.zeros((len(groups), len(known)))  # W_c[t], [n_group, n_row]
-    for g, group in enumerate(groups):
-        for row, weight in mean_weights(group, outputs).items():
-            table[g, known[row]] = weight
-    # overlap[c, d], [n_group, n_group]; -1 where there is nothing to merge.
-    overlap = np.stack([np.minimum(mean, table).sum(axis=1) for mean in table]) if groups else np.empty((0, 0))
-    np.fill_diagonal(overlap, -1.0)
-    sizes = np.array([len(group) for group in groups], dtype=float)
-    while len(groups) > 1 and overlap.max() >= MERGED:
-        one, other = sorted(np.unravel_index(int(overlap.argmax()), overlap.shape))
+    """The groups, with those that overlap by `MERGED` or more made one, the most alike first, of equal ones the first.
+
+    Only groups that share a row are compared.
+    """
+    means = [mean_weights(group, outputs) for group in groups]
+    groups_of: dict[int, set[int]] = defaultdict(set)
+    for number, mean in enumerate(means):
+        for row in mean:
+            groups_of[row].add(number)
+    sizes = [len(group) for group in groups]
+    changes = [0] * len(groups)
+    pairs: list[tuple[float, int, int, int, int]] = []
+
+    def compare(one: int, others: set[int]) -> None:
+        for other in others:
+            overlap = _overlap(means[one], means[other])
+            if overlap >= MERGED:
+                first, second = sorted((one, other))
+                heappush(pairs, (-overlap, first, second, changes[first], changes[second]))
+
+    def beside(number: int) -> set[int]:
+        return {other for row in means[number] for other in groups_of[row]} - {number}
+
+    for number in range(len(groups)):
+        compare(number, {other for other in beside(number) if other > number})
+    while pairs:
+        _, one, other, of_one, of_other = heappop(pairs)
+        if (of_one, of_other) != (changes[one], changes[other]):
+            continue  # of groups that were merged since
         groups[one], groups[other] = sorted(groups[one] + groups[other]), []
         # The mean over both is the means' mean, weighed by their sizes.
-        table[one] = (sizes[one] * table[one] + sizes[other] * table[other]) / (sizes[one] + sizes[other])
-        sizes[one] += sizes[other]
-        overlap[one] = overlap[:, one] = np.where(overlap[one] < -0.5, -1.0, np.minimum(table[one], table).sum(axis=1))
-        overlap[other] = overlap[:, other] = -1.0
-        overlap[one, other] = overlap[other, one] = overlap[one, one] = -1.0
+        size = sizes[one] + sizes[other]
+        for row in means[other]:
+            groups_of[row] = groups_of[row] - {other} | {one}
+        means[one] = {
+            row: (sizes[one] * means[one].get(row, 0.0) + sizes[other] * means[other].get(row, 0.0)) / size
+            for row in {**means[one], **means[other]}
+        }
+        sizes[one], means[other] = size, {}
+        changes[one] += 1
+        changes[other] += 1
+        compare(one, beside(one))
     return [group for group in groups if group]
+
+
+def _overlap(one: Weights, other: Weights) -> float:
+    few, many = sorted((one, other), key=len)
+    return fsum(min(weight, many[row]) for row, weight in few.items() if row in many)
 
 
 __all__ = ["MERGED", "RESOLUTION", "Weights", "communities", "mean_weights"]

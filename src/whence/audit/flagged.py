@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from whence.audit.copies import near_duplicates
 from whence.audit.evidence import Evidence
@@ -28,10 +28,15 @@ class FlaggedRows:
     first: Mapping[int, int]
     weights: Sequence[Mapping[int, float]]
     scores: Sequence[Mapping[int, float]]
+    _copies: dict[int, list[int]] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for row, first in self.first.items():
+            self._copies.setdefault(first, []).append(row)
 
     def copies(self, row: int) -> list[int]:
         """The rows whose first is this one, itself among them, ascending."""
-        return [other for other, first in self.first.items() if first == row]
+        return self._copies.get(row, [])
 
 
 def flagged_rows_of(index: Index, found: Sequence[Evidence], where: str | None) -> FlaggedRows:
