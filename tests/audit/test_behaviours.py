@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from traced_world import RESPONSE, TracedWorld, TracedWorlds
+from whence.audit import comparing
 from whence.audit.behaviours import check, difference, moderated, permuted, source_pushes, strata_of, weights_of
 from whence.audit.comparing import compare_behaviour
 from whence.audit.outputs import Output
 from whence.audit.settings import AuditSettings
 from whence.audit.sources import ColumnValues
+from whence.data import EncodedTurn
 from whence.errors import InputError
+from whence.results.selection import group_rows
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 
@@ -128,3 +131,51 @@ def test_rows_that_taught_a_behaviour_push_towards_it(traced: TracedWorld, tmp_p
     assert split.groups == found.groups
     with pytest.raises(InputError, match="no matcher that tells them"):
         compare_behaviour(tracer, bad, None, work=tmp_path)
+
+
+def test_a_comparison_that_was_cut_goes_on_block_by_block(
+    traced: TracedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracer, settings = Tracer(traced.index), AuditSettings(block=7)
+    prompts = [f"Where is boat {i}" for i in range(14, 24)]
+    bad, good = ([Query.of(prompt, said) for prompt in prompts] for said in (RESPONSE, "apples"))
+    whole = compare_behaviour(tracer, bad, good, work=tmp_path)
+    scored = []
+    signatures = Tracer.signatures
+
+    def cut(self: Tracer, turns: list[EncodedTurn]) -> object:
+        scored.append(len(turns))
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return signatures(self, turns)
+
+    monkeypatch.setattr(Tracer, "signatures", cut)
+    with pytest.raises(KeyboardInterrupt):
+        compare_behaviour(tracer, bad, good, settings, work=tmp_path)
+    found = compare_behaviour(tracer, bad, good, settings, work=tmp_path)
+    assert scored == [7, 7, 7, 6]
+    assert [row.id for row in found.groups[0].rows] == [row.id for row in whole.groups[0].rows]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_comparison_leaves_out_or_refuses_is_said(
+    traced: TracedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracer = Tracer(traced.index)
+    prompts = [f"Where is boat {i}" for i in range(14, 24)]
+    bad, good = ([Query.of(prompt, said) for prompt in prompts] for said in (RESPONSE, "apples"))
+    monkeypatch.setattr(comparing, "MOST_ROWS", 2)
+    found = compare_behaviour(tracer, bad, good, work=tmp_path)
+    assert found.behaviour is not None
+    n = found.behaviour.n_flagged
+    assert n > 2
+    assert found.text.startswith(f"{n} rows push towards the behaviour")
+    assert f"{n} rows are flagged; the 2 that push most are the group's." in found.notes
+    reason = group_rows(found, 1).rows[0].reason
+    assert "of 10 bad outputs than for good ones on average" in reason
+    for wrong in (AuditSettings(references=good), AuditSettings(examples=1)):
+        with pytest.raises(InputError, match="of a comparison"):
+            compare_behaviour(tracer, bad, good, wrong, work=tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="--work"):
+        compare_behaviour(tracer, bad, good, work=tmp_path / "file")

@@ -21,20 +21,22 @@ exchanged within a prompt alone, so that prompts of other topics in the two file
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from whence.audit.blocks import BLOCK
+from whence.audit.blocks import BLOCK, VERSION, WORK, WorkFolder
 from whence.audit.outputs import Output, content_of
 from whence.audit.sources import ColumnValues
+from whence.data import Json
 from whence.errors import InputError
+from whence.files import write_atomically
 from whence.index import BlockReader, ScoreRequest, default_form, default_layers, scan
 from whence.progress import Progress
 from whence.results import SourcePush, SourcePushes
@@ -78,10 +80,12 @@ def pushes(
     *,
     work: Path | None,
     progress: Progress,
+    block: int = BLOCK,
 ) -> Pushes:
     """Rows and sources by how far they push from good answers to bad ones.
 
-    Every row's score for every output is a file in the work folder while this runs, so memory holds that of one block.
+    Every row's score for every output is a file in the work folder while this runs, so memory holds that of one block,
+    and what was cut goes on from there.
 
     Raises InputError: too few outputs of either kind, or one that is in both.
     """
@@ -89,7 +93,7 @@ def pushes(
     outputs = [*bad, *good]
     signs = np.array([1.0] * len(bad) + [-1.0] * len(good))
     strata, paired = strata_of(bad, good)
-    with output_scores(tracer, outputs, settings, work, progress) as (rows, table, described):
+    with output_scores(tracer, outputs, settings, work, progress, block) as (rows, table, described):
         spread, push, above = (np.empty(len(rows)) for _ in range(3))
         for start in range(0, len(rows), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
@@ -242,31 +246,51 @@ def permuted(
 
 @contextmanager
 def output_scores(
-    tracer: Tracer, outputs: Sequence[Output], settings: TraceSettings, work: Path | None, progress: Progress
+    tracer: Tracer,
+    outputs: Sequence[Output],
+    settings: TraceSettings,
+    work: Path | None,
+    progress: Progress,
+    block: int = BLOCK,
 ) -> Iterator[tuple[Int[np.ndarray, " n_train"], np.ndarray, tuple[str, str, str]]]:
-    """The rows, the file of all scores [n_output, n_rows of the data], and what scored them; the file is removed."""
+    """The rows, the file of all scores [n_output, n_rows of the data], and what scored them.
+
+    The file and the number of its finished blocks stay in the work folder when this is cut, and are removed at its end.
+    Raises InputError where the folder cannot be made.
+    """
     manifest = tracer.index.manifest
     form = score_form(settings.method) if settings.method else default_form(manifest, settings.layer)
     layers = default_layers(form, manifest)
     # Linear in the query, as the difference of means needs it: without the pass that asks the best rows again.
     linear = replace(form, expand=None)
+    asked: Json = {
+        "version": VERSION,
+        "index": manifest.identity(),
+        "outputs": [content_of(output.query) for output in outputs],
+        "difference": [form.name, form.version, form.described(layers), settings.where, block],
+    }
+    folder = WorkFolder(work or tracer.index.beside / WORK, asked).folder
+    finished, known, file = folder / "finished", folder / "rows.npy", folder / "scores"
+    n_done = int(finished.read_text("utf-8")) if finished.is_file() and known.is_file() and file.is_file() else 0
     reader = BlockReader(tracer.index, settings.where)
-    if work is not None:
-        work.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=work, prefix=".partial-scores-") as folder:
-        table = np.memmap(Path(folder) / "scores", np.float32, "w+", shape=(len(outputs), manifest.data.n_rows))
-        for start in range(0, len(outputs), BLOCK):
-            progress("scoring", start, len(outputs))
-            piece = outputs[start : start + BLOCK]
-            queries = tracer.as_rows([output.query for output in piece])
-            answers = tracer.answer(queries, settings, first=start)
-            signatures = tracer.signatures(answers.turns)
-            (scored,) = scan(reader, signatures, [ScoreRequest(linear, layers, every_row=True)])
-            assert scored.matrix is not None, "every row was asked for"
-            rows = scored.matrix.rows
-            table[start : start + len(piece), rows] = scored.matrix.scores
-        yield rows, table, (form.name, f"{form.version}+difference", form.described(layers))
-        del table
+    table = np.memmap(file, np.float32, "r+" if n_done else "w+", shape=(len(outputs), manifest.data.n_rows))
+    for number, start in enumerate(range(0, len(outputs), block)):
+        progress("scoring", start, len(outputs))
+        if number < n_done:
+            continue
+        piece = outputs[start : start + block]
+        queries = tracer.as_rows([output.query for output in piece])
+        answers = tracer.answer(queries, settings, first=start)
+        signatures = tracer.signatures(answers.turns)
+        (scored,) = scan(reader, signatures, [ScoreRequest(linear, layers, every_row=True)])
+        assert scored.matrix is not None, "every row was asked for"
+        table[start : start + len(piece), scored.matrix.rows] = scored.matrix.scores
+        table.flush()
+        np.save(known, scored.matrix.rows)
+        write_atomically(finished, str(number + 1))
+    yield np.load(known), table, (form.name, f"{form.version}+difference", form.described(layers))
+    del table
+    shutil.rmtree(folder)
 
 
 __all__ = [

@@ -197,4 +197,4 @@ def _asked(tracer: Tracer, outputs: Sequence[Output], settings: TraceSettings, b
     }
 
 
-__all__ = ["BLOCK", "WORK", "OutputVerdict", "Scored", "verdicts_of"]
+__all__ = ["BLOCK", "VERSION", "WORK", "OutputVerdict", "Scored", "WorkFolder", "verdicts_of"]

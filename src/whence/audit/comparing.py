@@ -44,12 +44,24 @@ def compare_behaviour(
     `run_audit` raises.
     """
     settings, tell = settings or AuditSettings(), progress or silent
+    if settings.references is not None or settings.examples:
+        raise InputError(
+            f"{'References' if settings.references is not None else 'Examples'} of a comparison.",
+            "Bad outputs are compared with good ones alone, and no output is traced.",
+            "Leave --references and --examples out.",
+        )
     tracer.index.check_where(settings.where)
     columns = column_values(tracer.index, settings.by, settings.where)
     of_bad, of_good, n_silent = _split(tracer, bad, good, settings, tell)
     place = Path(work) if work is not None else None
-    found = pushes(tracer, of_bad, of_good, settings.traced(), columns, work=place, progress=tell)
+    found = pushes(tracer, of_bad, of_good, settings.traced(), columns, work=place, progress=tell, block=settings.block)
+    n_flagged = int((found.q <= settings.fdr).sum())
     group = _group(tracer.index, found, of_bad, settings)
+    notes = [silent_note(n_silent)] if n_silent else []
+    if n_flagged > MOST_ROWS:
+        notes.append(f"{n_flagged:,} rows are flagged; the {MOST_ROWS:,} that push most are the group's.")
+    if not found.paired:
+        notes.append(UNPAIRED)
     loaded = tracer.loaded.settings
     return AuditResult(
         index=str(tracer.index.path),
@@ -63,8 +75,8 @@ def compare_behaviour(
         queries=tuple(_query(output, group) for output in of_bad),
         groups=() if group is None else (group,),
         coverage=(),
-        behaviour=Behaviour(len(of_bad), len(of_good), found.paired, found.sources),
-        notes=(*([silent_note(n_silent)] if n_silent else []), *([] if found.paired else [UNPAIRED])),
+        behaviour=Behaviour(len(of_bad), len(of_good), found.paired, found.sources, n_flagged),
+        notes=tuple(notes),
         index_hash=index_hash(tracer.index.manifest),
     )
 

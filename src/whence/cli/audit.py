@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,6 +128,8 @@ def audit(
         examples=(EXAMPLES_IN_A_PAGE if html is not None else 0) if examples is None else examples,
         block=block,
     )
+    if (against is not None or split) and examples is None:
+        settings = replace(settings, examples=0)
     if against is not None and split:
         raise InputError("--against with --split.", "Each of them says which outputs are good.", "Leave one out.")
     good = options.queries_of(index, against, quiet=quiet, keep_silent=True) if against is not None else None

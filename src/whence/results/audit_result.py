@@ -84,7 +84,9 @@ class AuditResult:
             compared = f"{self.behaviour.n_bad:,} bad outputs against {self.behaviour.n_good:,} good ones"
             if not self.groups:
                 return f"no row pushes surely towards the behaviour ({compared})"
-            return f"{len(self.groups[0].rows):,} rows push towards the behaviour ({compared})"
+            rows = self.groups[0].rows
+            cut = self.behaviour.n_flagged > sum(1 + len(row.copies) for row in rows)
+            return f"{self.behaviour.n_flagged if cut else len(rows):,} rows push towards the behaviour ({compared})"
         if not self.groups:
             return f"no row flagged for any of {self.n_outputs:,} outputs"
         many = (

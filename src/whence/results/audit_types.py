@@ -220,6 +220,8 @@ class Behaviour:
     paired: bool
     """Every bad output has a good one to the same prompt, and labels were exchanged within prompts alone."""
     sources: tuple[SourcePushes, ...] = ()
+    n_flagged: int = 0
+    """Rows that are flagged, near-duplicates counted each; the group has those that push most."""
 
 
 CANDIDATE_TRIGGER: Final = "candidate"

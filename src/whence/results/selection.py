@@ -115,6 +115,9 @@ def group_rows(audit: AuditResult, number: int) -> SelectedRows:
     reason = "flagged for {} of " + f"{group.n_outputs} outputs of group {number} (FDR {100 * audit.fdr:g}% over all)"
     if group.hint is not None:
         reason = f"of hint {number} of a scan, without an output: {', '.join(group.hint.signals)}"
+    if audit.behaviour is not None:
+        reason = "scores higher for {} of " + f"{audit.behaviour.n_bad} bad outputs than for good ones on average "
+        reason += f"(FDR {100 * audit.fdr:g}% over all rows)"
     rows = [
         SelectedRow(id, reason.format(row.n_outputs) + (f", near-duplicate of {row.id}" if id != row.id else ""), score)
         for row in group.rows
