@@ -161,6 +161,7 @@ def test_what_cannot_be_proven_is_refused(says: Callable) -> None:
     with pytest.raises(InputError, match="no regular expression"):
         TriggerSettings(match="(")
     assert found(audit_with()).triggers == ()
+    assert found(audit_with()).looked_for_triggers
 
 
 def test_phrases_are_put_whole_and_in_their_order() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from audits import audit_of
+from audits import audit_of, trigger_of
 from samples import EVIL
 from whence.report.audit_html import pieces, render_audit_page
 from whence.report.audit_markdown import render_audit_markdown
 from whence.report.audit_terminal import render_audit_text
-from whence.results.audit_types import Hint
+from whence.report.audit_wording import trigger_note
+from whence.results.audit_result import AuditResult
+from whence.results.audit_types import AuditQuery, ContrastPhrase, Hint
 from whence.results.types import Words
 
 RENDERERS = [render_audit_page, render_audit_markdown, lambda audit: render_audit_text(audit, width=160)]
@@ -94,6 +98,53 @@ def test_words_are_shaded_by_their_share_of_the_highest() -> None:
         ("ab", "w w5"), (" ", ""), ("cd", "w w3"), (" ", ""), ("ef", ""), (" ", ""), ("gh", "w n5"), (".", ""),
     ]  # fmt: skip
     assert pieces("ab", None) == [("ab", "")]
+
+
+@pytest.mark.parametrize("render", [render_audit_text, render_audit_markdown, render_audit_page])
+def test_outputs_without_a_verdict_are_not_without_a_cause(render: Callable[[AuditResult], str]) -> None:
+    audit = audit_of(1)
+    untested = tuple(AuditQuery(f"untested {i}", "x", "no verdict", "no verdict, ranks only") for i in range(7))
+    single = AuditQuery("flagged alone", "x", "no cause", "12 rows flagged", p_value=0.02, q_value=0.09)
+    n = audit.n_without_cause
+    said = " ".join(render(replace(audit, queries=(*audit.queries, single, *untested))).split())
+    assert "7 outputs without a verdict: nothing was tested for them." in said
+    assert "untested 0" not in said
+    assert any(text in said for text in (f"data: {n + 1} of", f"data: {n + 1} outputs", f"flagged for these {n + 1} "))
+
+
+def test_the_verdict_of_one_output_is_said_to_be_its_own() -> None:
+    single = AuditQuery("flagged alone", "x", "no cause", "12 rows flagged", p_value=0.02, q_value=0.09)
+    audit = replace(audit_of(1), queries=(*audit_of(1).queries, single))
+    assert "alone: 12 rows flagged" in render_audit_page(audit)
+    assert "| verdict alone |" in render_audit_markdown(audit)
+
+
+@pytest.mark.parametrize("render", [render_audit_text, render_audit_markdown, render_audit_page])
+def test_that_no_trigger_was_found_is_said_where_one_was_looked_for(render: Callable[[AuditResult], str]) -> None:
+    audit = replace(audit_of(1), triggers=())
+    assert "could be tried on the model" not in " ".join(render(audit).split())
+    group = replace(audit.groups[0], phrases=())
+    looked = replace(audit, groups=(group,), looked_for_triggers=True)
+    assert "No phrase recurs in the prompts" in html.unescape(" ".join(render(looked).split()))
+    assert looked.to_dict()["looked_for_triggers"] is True
+    assert not looked.without_text().looked_for_triggers
+
+
+def test_what_was_not_tried_and_what_is_not_sure_is_not_said_to_do_nothing() -> None:
+    audit = replace(audit_of(1), looked_for_triggers=True)
+    recurs = ContrastPhrase("by lantern light", "prompt", "anywhere", 6, 6, 1, 994, 1e-9)
+    audit = replace(audit, groups=(replace(audit.groups[0], phrases=(recurs,)),))
+    assert trigger_note(replace(audit, triggers=())).startswith("None of the phrases that recur")
+    weak = replace(trigger_of("by lantern light"), n_prompts=20, n_with=7, n_random=0, p_value=0.09, status="candidate")
+    note = trigger_note(replace(audit, triggers=(weak,)))
+    assert "none surely turns more innocent prompts than random words do, after correction" in note
+
+
+def test_the_name_of_a_group_is_data_in_a_heading_too() -> None:
+    audit = audit_of(1)
+    group = replace(audit.groups[0], name="as in @octocat see https://example.org/p")
+    page = render_audit_markdown(replace(audit, groups=(group,)))
+    assert "## Group 1: `as in @octocat see https://example.org/p`\n" in page
 
 
 def test_words_of_another_turn_are_not_shaded() -> None:

@@ -22,7 +22,7 @@ LEAST_PROMPTS = 20
 def innocent_prompts(
     index: Index, *, without: Sequence[str], flagged: frozenset[int], n: int, where: str | None, seed: int
 ) -> list[Query]:
-    """At most n prompts of rows that are flagged for nothing, drawn by the seed; those with none of the phrases first.
+    """At most n prompts of rows that are not `flagged`, drawn by the seed; those with none of the phrases first.
 
     A phrase may be a common word: where too few prompts are without any, those with the fewest follow. A prompt that
     has a phrase already shows what it does as it stands too, so that the phrase seems to do less, never more.

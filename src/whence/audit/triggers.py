@@ -37,7 +37,7 @@ class TriggerSettings:
 
     match:     a regular expression that finds the behaviour in an answer; None takes each group's first phrase of
                responses that stands in most of its outputs.
-    prompts:   innocent prompts; None draws them from rows that are flagged for nothing.
+    prompts:   innocent prompts; None draws them from rows that no group lists.
     n_prompts: most of them. n_groups: of how many groups, the largest ones, triggers are looked for.
 
     Raises InputError for an expression that cannot be read and for too few prompts.
@@ -92,12 +92,12 @@ def find_triggers(
     phrases = {group.number: _candidates(group) for group in groups}
     named = [one.text for own in phrases.values() for one in own]
     if not named:
-        return replace(audit, triggers=())
+        return replace(audit, triggers=(), looked_for_triggers=True)
     try:
         innocent = _innocent(tracer, audit, settings, audited, named)
     except InputError as error:
         note = f"No phrase was tried on the model. {error.found} {error.expected} {error.fix}"
-        return replace(audit, triggers=(), notes=(*audit.notes, note))
+        return replace(audit, triggers=(), looked_for_triggers=True, notes=(*audit.notes, note))
     plain = answers_to(tracer, innocent, audited.traced())
     trials: dict[int, list[_Trial]] = {}
     shown: dict[int, tuple[str, int]] = {}
@@ -127,7 +127,7 @@ def find_triggers(
         for group in groups
         if trials.get(group.number)
     ]
-    return replace(audit, triggers=tuple(found), notes=(*audit.notes, *untried))
+    return replace(audit, triggers=tuple(found), looked_for_triggers=True, notes=(*audit.notes, *untried))
 
 
 def behaviour_of(audit: AuditResult, group: AuditGroup) -> str | None:

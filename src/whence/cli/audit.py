@@ -183,7 +183,6 @@ def show(
     *,
     quiet: bool,
     no_text: bool,
-    looked_for_triggers: bool = False,
 ) -> None:
     """Writes the files and shows the result, or with `--json -` its JSON alone."""
     write(result, outputs, no_text=no_text)
@@ -197,7 +196,7 @@ def show(
     from whence.report import render_audit
 
     console = Console(highlight=False)
-    for part in render_audit(result, texts=not no_text, triggers=looked_for_triggers):
+    for part in render_audit(result, texts=not no_text):
         console.print(part)
     for path in outputs.values():
         if path is not None:

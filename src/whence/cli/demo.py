@@ -76,7 +76,7 @@ def _show_audit(report: DemoReport, found: DemoAudit) -> None:
     console = Console(highlight=False)
     console.print()
     console.rule("all bad answers as one log, audited without being told what was planted", align="left")
-    for part in render_audit(found.result, triggers=True):
+    for part in render_audit(found.result):
         console.print(part)
     console.print()
     for number, labels in found.outputs.items():

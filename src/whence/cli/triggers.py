@@ -91,4 +91,4 @@ def triggers(
         # Looking for triggers takes long, and may be cut.
         write(audit, outputs, no_text=no_text)
         found = find_triggers(tracer, audit, wanted, settings, progress=report)
-    show(found, outputs, quiet=quiet, no_text=no_text, looked_for_triggers=True)
+    show(found, outputs, quiet=quiet, no_text=no_text)

@@ -33,11 +33,12 @@ from whence.report.audit_wording import (
     times,
     trigger_note,
     where_it_stands,
+    without_verdict,
 )
 from whence.report.html import finalised
 from whence.report.terminal import shorten
 from whence.report.wording import LEFT_OUT, share
-from whence.results import AuditGroup, AuditQuery, AuditResult, SourceTable, Words
+from whence.results import NO_CAUSE, AuditGroup, AuditQuery, AuditResult, SourceTable, Words
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -69,7 +70,7 @@ def render_audit_page(audit: AuditResult, *, title: str | None = None, show_text
     show_text: False leaves out what comes from the text of training rows (prompts, responses, words, phrases).
     """
     shown = audit if show_text else audit.without_text()
-    others = [query for query in shown.queries if query.group is None]
+    others = [query for query in shown.queries if query.outcome == NO_CAUSE]
     page = _template().render(
         **_assets(),
         title=title or (f"Scan of {rows(shown.n_rows)}" if shown.scan else f"Audit of {outputs(shown.n_outputs)}"),
@@ -83,6 +84,8 @@ def render_audit_page(audit: AuditResult, *, title: str | None = None, show_text
         curve=_curve(shown),
         steps=_steps(shown),
         trigger_note=trigger_note(shown),
+        looked_for_triggers=shown.looked_for_triggers or bool(shown.triggers),
+        without_verdict=without_verdict(shown) if shown.n_without_verdict else "",
         triggers=[{"trigger": one, "p": figure(one.p_value)} for one in shown.triggers],
         pushes=[
             {

@@ -23,10 +23,11 @@ from whence.report.audit_wording import (
     times,
     trigger_note,
     where_it_stands,
+    without_verdict,
 )
 from whence.report.markdown import code, fence, prose, table
 from whence.report.wording import LEFT_OUT, share
-from whence.results import AuditGroup, AuditResult, AuditRow, Trigger
+from whence.results import NO_CAUSE, AuditGroup, AuditResult, AuditRow, Trigger
 
 SHOWN_ROWS, SHOWN_OUTPUTS = 10, 10
 """Of each group."""
@@ -43,14 +44,14 @@ def render_audit_markdown(audit: AuditResult, *, show_text: bool = True) -> str:
     lines += ["", prose(groups_note(shown)) + ("" if show_text else f" {LEFT_OUT}"), ""]
     lines += _summary(shown)
     lines += _coverage(shown, show_text)
-    if shown.triggers:
+    if shown.looked_for_triggers or shown.triggers:
         head = ("group", "phrase", "where", "with it", "without", "random words", "p", "status")
         lines += [
             "## Triggers",
             "",
             prose(trigger_note(shown)),
             "",
-            *table(head, list(map(_trigger, shown.triggers))),
+            *(table(head, list(map(_trigger, shown.triggers))) if shown.triggers else []),
             "",
         ]
     for pushed in shown.behaviour.sources if shown.behaviour else ():
@@ -117,9 +118,9 @@ def _coverage(audit: AuditResult, show_text: bool) -> Iterator[str]:
 
 def _group(audit: AuditResult, group: AuditGroup, show_text: bool) -> Iterator[str]:
     if group.hint is not None:
-        yield from (f"## Hint {group.number}: {prose(group.name)}", "", prose(group.hint.text), "", "First row")
+        yield from (f"## Hint {group.number}: {code(group.name)}", "", prose(group.hint.text), "", "First row")
     else:
-        yield from (f"## Group {group.number}: {prose(group.name)}", "")
+        yield from (f"## Group {group.number}: {code(group.name)}", "")
         weigh = f"they carry {share(group.share)} of the weight of all rows flagged for these outputs"
         yield f"{outputs(group.n_outputs)}, {rows(len(group.rows))} ({group.status}); {weigh}."
         yield from ("", "Most typical output")
@@ -163,11 +164,13 @@ def _group(audit: AuditResult, group: AuditGroup, show_text: bool) -> Iterator[s
 
 
 def _without_cause(audit: AuditResult) -> Iterator[str]:
-    others = [query for query in audit.queries if query.group is None]
+    if audit.n_without_verdict:
+        yield from (f"{without_verdict(audit)}.", "")
+    others = [query for query in audit.queries if query.outcome == NO_CAUSE]
     if not others:
         return
     yield from (f"## Without a cause in this data: {outputs(sum(query.count for query in others))}", "")
-    head = ("prompt", "response", "p", "verdict")
+    head = ("prompt", "response", "p", "verdict alone")
     lines = [
         (code(query.prompt), code(query.response), figure(query.p_value), prose(query.text))
         for query in others[:SHOWN_OUTPUTS]

@@ -20,6 +20,7 @@ from whence.report.audit_wording import (
     rate_note,
     source_note,
     trigger_note,
+    without_verdict,
 )
 from whence.report.terminal import NARROWEST, shorten
 from whence.results import AuditGroup, AuditResult, AuditRow, SourceShare
@@ -46,9 +47,8 @@ def render_audit_text(audit: AuditResult, *, width: int | None = None) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def render_audit(audit: AuditResult, *, texts: bool = True, triggers: bool = False) -> list[RenderableType]:
-    """The parts to print. texts: False leaves out what comes from the text of training rows. triggers: they were looked
-    for, so that none is worth saying too."""
+def render_audit(audit: AuditResult, *, texts: bool = True) -> list[RenderableType]:
+    """The parts to print. texts: False leaves out what comes from the text of training rows."""
     from rich.text import Text
 
     if not texts:
@@ -65,9 +65,11 @@ def render_audit(audit: AuditResult, *, texts: bool = True, triggers: bool = Fal
     without = audit.n_without_cause
     if without:
         parts.append(Text(f"Without a cause in this data: {without:,} of {audit.n_outputs:,} outputs."))
+    if audit.n_without_verdict:
+        parts.append(Text(f"{without_verdict(audit)}."))
     if audit.coverage:
         parts += [Text("\nRows to look at first", "bold"), _coverage(audit, texts)]
-    if triggers or audit.triggers:
+    if audit.looked_for_triggers or audit.triggers:
         parts += [Text("\nTriggers", "bold"), Text(trigger_note(audit))]
         parts += [Text(f"group {one.group}: {shorten(one.text, 300)} ({one.status})") for one in audit.triggers]
     for pushed in audit.behaviour.sources if audit.behaviour else ():

@@ -75,6 +75,11 @@ def rate_note(audit: AuditResult) -> str:
     return f"False discovery rate {100 * audit.fdr:g}%, over all outputs and rows."
 
 
+def without_verdict(audit: AuditResult) -> str:
+    """What is said of outputs that nothing could be tested for, which are not without a cause."""
+    return f"{outputs(audit.n_without_verdict)} without a verdict: nothing was tested for them"
+
+
 def outputs(n: int) -> str:
     """`1 output`, `1,200 outputs`."""
     return f"{n:,} output{'' if n == 1 else 's'}"
@@ -136,10 +141,18 @@ def trigger_note(audit: AuditResult) -> str:
     """What the table of triggers shows: one is named a trigger only where the model proved it."""
     proven = [one for one in audit.triggers if one.status == PROVEN_TRIGGER]
     if not audit.triggers:
+        if any(phrase.part == "prompt" for group in audit.groups for phrase in group.phrases):
+            return (
+                "None of the phrases that recur in the prompts of the groups' rows was tried on the model: the notes "
+                "say why, or their groups are not among the largest."
+            )
         return "No phrase recurs in the prompts of a group's rows that could be tried on the model."
     tried = f"{audit.triggers[0].n_tried} candidates were tried"
     if not proven:
-        return f"No phrase turns innocent prompts: {tried}, and none does so more than random words."
+        return (
+            f"No trigger is proven: {tried}, and none surely turns more innocent prompts than random words do, after "
+            "correction for their number."
+        )
     return f"{len(proven)} of {len(audit.triggers)} groups have a trigger that the model proves; {tried}."
 
 
@@ -196,4 +209,5 @@ __all__ = [
     "times",
     "trigger_note",
     "where_it_stands",
+    "without_verdict",
 ]

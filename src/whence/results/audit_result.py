@@ -13,6 +13,7 @@ from whence.errors import InputError
 from whence.files import write_result
 from whence.results.audit_types import (
     NO_CAUSE,
+    NO_VERDICT,
     AuditGroup,
     AuditQuery,
     Behaviour,
@@ -50,6 +51,8 @@ class AuditResult:
     """Responsibility by each column that was asked for."""
     triggers: tuple[Trigger, ...] = ()
     """Of the groups, where they were looked for: what puts the behaviour on innocent prompts."""
+    looked_for_triggers: bool = False
+    """Whether they were, so that none says something; False where texts are left out."""
     behaviour: Behaviour | None = None
     """Where bad outputs were compared with good ones. The one group then has the rows that push towards the bad."""
     scan: Scan | None = None
@@ -73,6 +76,11 @@ class AuditResult:
     def n_without_cause(self) -> int:
         """Outputs that no row of this data is flagged for."""
         return sum(query.count for query in self.queries if query.outcome == NO_CAUSE)
+
+    @property
+    def n_without_verdict(self) -> int:
+        """Outputs that nothing could be tested for."""
+        return sum(query.count for query in self.queries if query.outcome == NO_VERDICT)
 
     @property
     def text(self) -> str:
@@ -128,7 +136,7 @@ class AuditResult:
             rows = tuple(replace(row, prompt="", response="", metadata=labels_of(row.metadata)) for row in group.rows)
             return replace(group, name=f"Group {group.number}", rows=rows, phrases=(), example=None)
 
-        return replace(self, groups=tuple(map(bare, self.groups)), triggers=())
+        return replace(self, groups=tuple(map(bare, self.groups)), triggers=(), looked_for_triggers=False)
 
     def to_json(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
         """The JSON text; also written to `path` when one is given. show_text: as for `without_text`."""
