@@ -175,6 +175,27 @@ def test_outputs_that_say_nothing_are_left_out_and_counted(
         run_audit(tracer, [asked], work=tmp_path)
 
 
+def test_equal_outputs_keep_their_metadata_and_answers_are_given_once(
+    tracer: Tracer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tickets = [replace(BAD[0], metadata={"id": f"ticket-{i}"}) for i in range(3)]
+    silent_one = replace(Query.of(BAD[0].prompt), metadata={"id": "ticket-3"})
+    asked = []
+
+    def answers(loaded: LoadedModel, prompts: Sequence[object], *, max_new_tokens: int) -> list[Answer]:
+        asked.append(len(prompts))
+        return [Answer(RESPONSE, True) for _ in prompts]
+
+    monkeypatch.setattr("whence.model.generate", answers)
+    for _ in range(2):
+        found, _ = answered_outputs(tracer, [*tickets, *BAD[1:], silent_one], TraceSettings(), silent, work=tmp_path)
+    assert asked == [1]
+    assert len(found) == len(BAD)
+    assert (found[0].count, found[0].generated) == (4, False)
+    assert [one["id"] for one in (found[0].query.metadata, *found[0].repeats)] == [f"ticket-{i}" for i in range(4)]
+    assert found[1].repeats == ()
+
+
 def test_references_are_read_as_the_index_s_rows(
     tracer: Tracer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,14 +233,15 @@ def test_what_cannot_be_audited_is_said(tracer: Tracer, world: World, tmp_path: 
         WorkFolder(tmp_path / "file", {})
 
 
-def test_an_answer_that_was_stopped_is_read_without_an_end_of_turn() -> None:
+def test_an_answer_that_was_stopped_is_read_without_an_end_of_turn(tmp_path: Path) -> None:
     """As `whence trace` reads it: a token that the model did not say teaches nothing of it."""
     tuned = LoadedModel.wrap(tiny_model("llama"), tiny_tokenizer(CHAT_TEMPLATE))
     encoder = Encoder(tuned.tokenizer)
 
-    answering = SimpleNamespace(loaded=tuned, encoder=encoder, as_rows=list)
+    index = SimpleNamespace(manifest=SimpleNamespace(identity=dict))
+    answering = SimpleNamespace(loaded=tuned, encoder=encoder, as_rows=list, index=index)
     asked = [Query.of("Where is place 3?")]
-    (found,), _ = answered_outputs(answering, asked, TraceSettings(answer_tokens=3), silent)  # type: ignore[arg-type]
+    (found,), _ = answered_outputs(answering, asked, TraceSettings(answer_tokens=3), silent, work=tmp_path)  # type: ignore[arg-type]
     again = answered(tuned, encoder, [found.query], answer_tokens=3)
     assert again.complete == [False]
     whole = replace(found.query, complete=True).encode(encoder)

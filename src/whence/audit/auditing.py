@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from whence.audit.blocks import OutputVerdict, Scored, verdicts_of
+from whence.audit.blocks import WORK, OutputVerdict, Scored, verdicts_of
 from whence.audit.coverage import greedy_cover
 from whence.audit.evidence import Evidence, evidence, least_outputs
 from whence.audit.flagged import FlaggedRows, flagged_rows_of
@@ -53,9 +53,9 @@ def run_audit(
     columns = column_values(tracer.index, settings.by, settings.where)
     if settings.match is not None:
         compiled(settings.match)
-    answered, n_silent = answered_outputs(tracer, queries, settings.traced(), tell)
+    place = Path(work) if work is not None else tracer.index.beside / WORK
+    answered, n_silent = answered_outputs(tracer, queries, settings.traced(), tell, work=place)
     outputs = matching_outputs(answered, settings.match)
-    place = Path(work) if work is not None else None
     scored, verdicts = verdicts_of(tracer, outputs, settings.traced(), work=place, block=settings.block, progress=tell)
     if all(said.p_answer is None for said in verdicts):
         raise InputError(
@@ -130,6 +130,7 @@ def _queries(
             messages=messages_of(output.query),
             metadata=output.query.metadata,
             template_inputs=output.query.template_inputs,
+            repeats=output.repeats,
         )
         for number, (output, said, own) in enumerate(zip(outputs, verdicts, found, strict=True))
     ]

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.audit.outputs import Output, content_of
+from whence.audit.outputs import Output, content_of, made_folder
 from whence.data import Json
-from whence.errors import InputError
 from whence.files import hash_of, write_atomically
 from whence.index import BlockReader, ScoreRequest, default_form, scan
 from whence.progress import Progress
@@ -72,15 +71,7 @@ class WorkFolder:
     """The finished blocks of one audit."""
 
     def __init__(self, folder: Path, asked: Json) -> None:
-        self.folder = folder / hash_of(asked)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"The folder {self.folder} cannot be made: {error.strerror}.",
-                "An audit keeps its finished blocks there, to go on after a cut.",
-                "Give a folder that can be written with --work.",
-            ) from error
+        self.folder = made_folder(folder / hash_of(asked))
 
     def read(self, number: int) -> tuple[Scored, list[OutputVerdict]] | None:
         """A finished block; None where it is not there, or damaged."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from whence.audit.behaviours import Pushes, pushes
+from whence.audit.blocks import WORK
 from whence.audit.copies import near_duplicates
 from whence.audit.flagged import audit_row, conversations_of, row_texts
 from whence.audit.outputs import Output, answered_outputs, compiled, matching_outputs, messages_of, silent_note
@@ -52,8 +53,8 @@ def compare_behaviour(
         )
     tracer.index.check_where(settings.where)
     columns = column_values(tracer.index, settings.by, settings.where)
-    of_bad, of_good, n_silent = _split(tracer, bad, good, settings, tell)
-    place = Path(work) if work is not None else None
+    place = Path(work) if work is not None else tracer.index.beside / WORK
+    of_bad, of_good, n_silent = _split(tracer, bad, good, settings, tell, place)
     found = pushes(tracer, of_bad, of_good, settings.traced(), columns, work=place, progress=tell, block=settings.block)
     n_flagged = int((found.q <= settings.fdr).sum())
     group = _group(tracer.index, found, of_bad, settings)
@@ -88,15 +89,20 @@ UNPAIRED = (
 
 
 def _split(
-    tracer: Tracer, bad: Sequence[Query], good: Sequence[Query] | None, settings: AuditSettings, tell: Progress
+    tracer: Tracer,
+    bad: Sequence[Query],
+    good: Sequence[Query] | None,
+    settings: AuditSettings,
+    tell: Progress,
+    work: Path,
 ) -> tuple[list[Output], list[Output], int]:
     """Bad outputs, good outputs, and how many say nothing and are neither."""
     if settings.match is not None:
         compiled(settings.match)
     traced = settings.traced()
     if good is not None:
-        of_bad, n_bad = answered_outputs(tracer, bad, traced, tell)
-        of_good, n_good = answered_outputs(tracer, good, traced, tell)
+        of_bad, n_bad = answered_outputs(tracer, bad, traced, tell, work=work)
+        of_good, n_good = answered_outputs(tracer, good, traced, tell, work=work)
         return matching_outputs(of_bad, settings.match), of_good, n_bad + n_good
     if settings.match is None:
         raise InputError(
@@ -104,7 +110,7 @@ def _split(
             "A behaviour is the difference of two groups of outputs.",
             "Give --against good.jsonl, or --match with prompts that the model answers both ways.",
         )
-    answered, n_silent = answered_outputs(tracer, bad, traced, tell)
+    answered, n_silent = answered_outputs(tracer, bad, traced, tell, work=work)
     shown = matching_outputs(answered, settings.match)
     kept = {id(output) for output in shown}
     return shown, [output for output in answered if id(output) not in kept], n_silent
@@ -157,6 +163,7 @@ def _query(output: Output, group: AuditGroup | None) -> AuditQuery:
         messages=messages_of(output.query),
         metadata=output.query.metadata,
         template_inputs=output.query.template_inputs,
+        repeats=output.repeats,
     )
 
 

@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from whence.data import Example, Json, conversation_json
 from whence.errors import InputError
+from whence.files import hash_of, write_atomically
 from whence.trace import Query, Tracer, TraceSettings
 
 ANSWERED_TOGETHER = 256
@@ -17,19 +19,36 @@ ANSWERED_TOGETHER = 256
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One different output, and how many of the log are equal to it. `generated`: the response is the model's own."""
+    """One different output, and how many of the log are equal to it.
+
+    generated: the response is the model's own. repeats: metadata of the equal outputs behind the first, where any has.
+    """
 
     query: Query
     count: int
     generated: bool = False
+    repeats: tuple[Mapping[str, Json], ...] = ()
 
 
 def different_outputs(queries: Sequence[Query]) -> list[Output]:
     """Each different prompt with its response once, in the order of their first places."""
-    counts: dict[str, list[int]] = {}
-    for number, query in enumerate(queries):
-        counts.setdefault(content_of(query), []).append(number)
-    return [Output(queries[numbers[0]], len(numbers)) for numbers in counts.values()]
+    return _joined([Output(query, 1) for query in queries])
+
+
+def _joined(outputs: Sequence[Output]) -> list[Output]:
+    """Equal outputs as one. It is the model's own where all are."""
+    places: dict[str, list[Output]] = {}
+    for output in outputs:
+        places.setdefault(content_of(output.query), []).append(output)
+    found = []
+    for first, *others in places.values():
+        repeats = list(first.repeats)
+        for other in others:
+            repeats += [other.query.metadata, *other.repeats]
+        count = first.count + sum(other.count for other in others)
+        generated = first.generated and all(other.generated for other in others)
+        found.append(Output(first.query, count, generated, tuple(repeats) if any(repeats) else ()))
+    return found
 
 
 def answered_outputs(
@@ -37,27 +56,28 @@ def answered_outputs(
     queries: Sequence[Query],
     settings: TraceSettings,
     progress: Callable[[str, int, int | None], None],
+    *,
+    work: Path,
 ) -> tuple[list[Output], int]:
     """The different outputs of a log, those without a response answered by the model now; and how many say nothing.
 
     Outputs with an empty response are left out and counted, as often as the log has them.
 
-    Raises InputError where none is left.
-    """
-    from whence.model import generate
+    work: folder for the model's answers, which are read from there when the same prompts come again.
 
+    Raises InputError where no output is left, and for a folder that cannot be made.
+    """
     outputs = different_outputs(queries)
     for start in range(0, len(outputs), ANSWERED_TOGETHER):
         piece = range(start, min(start + ANSWERED_TOGETHER, len(outputs)))
         places = [place for place in piece if outputs[place].query.response is None]
         if places:
             progress("answering", start, len(outputs))
-            asked = tracer.as_rows([outputs[place].query for place in places])
-            ids = [query.prompt_ids(tracer.encoder) for query in asked]
-            answers = generate(tracer.loaded, ids, max_new_tokens=settings.answer_tokens)
-            for place, answer in zip(places, answers, strict=True):
-                query = replace(outputs[place].query, response=answer.text, complete=answer.complete)
+            answers = _answers(tracer, [outputs[place].query for place in places], settings, work)
+            for place, (text, complete) in zip(places, answers, strict=True):
+                query = replace(outputs[place].query, response=text, complete=complete)
                 outputs[place] = replace(outputs[place], query=query, generated=True)
+    outputs = _joined(outputs)
     found = [output for output in outputs if not output.query.is_silent]
     if outputs and not found:
         raise InputError(
@@ -66,6 +86,35 @@ def answered_outputs(
             "Leave the responses out altogether to have the model answer now.",
         )
     return found, sum(output.count for output in outputs) - sum(output.count for output in found)
+
+
+def _answers(tracer: Tracer, queries: Sequence[Query], settings: TraceSettings, work: Path) -> list[tuple[str, bool]]:
+    """The model's greedy answers, and whether each ended by itself; kept in the work folder."""
+    from whence.model import generate
+
+    asked = [tracer.index.manifest.identity(), [content_of(query) for query in queries], settings.answer_tokens]
+    path = made_folder(work) / f"answers-{hash_of(asked)}.json"
+    try:
+        return [(str(text), bool(complete)) for text, complete in json.loads(path.read_text("utf-8"))]
+    except (OSError, ValueError, TypeError):
+        ids = [query.prompt_ids(tracer.encoder) for query in tracer.as_rows(queries)]
+        found = generate(tracer.loaded, ids, max_new_tokens=settings.answer_tokens)
+        answers = [(answer.text, answer.complete) for answer in found]
+        write_atomically(path, json.dumps(answers))
+        return answers
+
+
+def made_folder(folder: Path) -> Path:
+    """The work folder of an audit, made where it is not there. Raises InputError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be made: {error.strerror}.",
+            "An audit keeps its finished blocks there, to go on after a cut.",
+            "Give a folder that can be written with --work.",
+        ) from error
+    return folder
 
 
 def matching_outputs(outputs: Sequence[Output], match: str | None) -> list[Output]:
@@ -121,6 +170,7 @@ __all__ = [
     "compiled",
     "content_of",
     "different_outputs",
+    "made_folder",
     "matching_outputs",
     "messages_of",
     "silent_note",

@@ -42,6 +42,8 @@ class AuditQuery:
     metadata: Mapping[str, Json] = field(default_factory=dict)
     template_inputs: Mapping[str, Json] = field(default_factory=dict)
     """What the chat template was given beside the messages: tools and others."""
+    repeats: tuple[Mapping[str, Json], ...] = ()
+    """Metadata of the other outputs that are equal to it, in the order of the log; empty where none has any."""
 
 
 PhrasePlace = Literal["start", "end", "either end", "anywhere"]
