@@ -230,10 +230,9 @@ def check_outputs(
             raise InputError(
                 f"{path} is a folder.", f"{name} writes a file.", f"Give {path / 'report'}{_SUFFIX[name]}."
             )
-        if path.is_file() or not path.exists():
-            other = taken.setdefault(path.resolve(), name)
-            if other != name:
-                raise InputError(f"{name} {path} is the file of {other} too.", "One replaces the other.", "Rename one.")
+        other = taken.setdefault(path.resolve(), name) if path.is_file() or not path.exists() else name
+        if other != name:
+            raise InputError(f"{name} {path} is the file of {other} too.", "One replaces the other.", "Rename one.")
 
 
 _SUFFIX = {"--json": ".json", "--html": ".html", "--markdown": ".md", "--summary": ".md", "--plot": ".svg"}

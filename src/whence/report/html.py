@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whence.data import Json
-from whence.files import write_result
 from whence.report.figures import query_figures
 from whence.report.printable import printable
 from whence.report.svg import figure_svg
@@ -71,7 +70,7 @@ def render_page(result: TraceResult, *, title: str | None = None, show_text: boo
 def write_page(result: TraceResult, path: str | Path, *, title: str | None = None, show_text: bool = True) -> Path:
     """Write `render_page` to `path` as UTF-8; returns the path."""
     path = Path(path)
-    write_result(path, render_page(result, title=title, show_text=show_text))
+    path.write_text(render_page(result, title=title, show_text=show_text), encoding="utf-8", newline="\n")
     return path
 
 

@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from whence.errors import InputError
-from whence.files import write_result
 from whence.report.figures import Figure, Series, layers_figure, query_figures
 from whence.report.svg import sheet_svg
 from whence.report.terminal import shorten
@@ -60,7 +59,7 @@ def _write(rows: Rows, path: str | Path) -> None:
     if Path(path).suffix.lower() == ".svg":
         # A lone surrogate, which JSON may carry, has no UTF-8 form.
         text = sheet_svg(rows).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        write_result(path, text)
+        Path(path).write_text(text, encoding="utf-8", newline="\n")
     else:
         _write_png(rows, Path(path))
 
