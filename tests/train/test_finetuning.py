@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from safetensors.torch import load_file
 
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.examples import Example
-from whence.errors import InputError
+from whence.errors import InputError, MismatchError, ModelError
 from whence.methods.gradients.checkpoints import FolderCheckpoint
+from whence.model import before
+from whence.model.before import check_base, named_base
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.train.finetuning import OPTIMIZER, FinetuneSettings, finetune
 
@@ -137,3 +140,53 @@ def test_bfloat16_computes_otherwise_and_keeps_the_weights_type(base: Path, tmp_
     assert moved <= 2 * 3 * 1e-3, "three steps of Adam move a weight by at most the learning rate each"
     said = yaml.safe_load((tmp_path / "auto" / "run.yaml").read_text("utf-8"))["settings"]["autocast"]
     assert said in ("bfloat16", "off")
+
+
+def rename_base(run: Path, name: str) -> None:
+    """The base in a run.yaml, as an earlier version or another user wrote it."""
+    file = run / "run.yaml"
+    content = yaml.safe_load(file.read_text("utf-8"))
+    file.write_text(yaml.safe_dump(content | {"base": name}), "utf-8")
+
+
+def test_the_base_is_named_from_anywhere(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = finetune("base", EXAMPLES, "runs/out", settings=FULL.model_copy(update={"epochs": 1})).path.resolve()
+    (tmp_path / "elsewhere" / "base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert yaml.safe_load((run / "run.yaml").read_text("utf-8"))["base"] == str(base)
+    assert named_base(str(run)) == str(base)
+    rename_base(run, "base")
+    assert named_base(str(run)) == str(tmp_path / "elsewhere" / "base"), "the last place that is looked at is here"
+    shutil.copytree(base, tmp_path / "runs" / "base")
+    assert named_base(str(run)) == str(tmp_path / "runs" / "base"), "a folder beside the run comes before one here"
+    rename_base(run, str(tmp_path / "gone"))
+    assert named_base(str(run)) is None
+
+
+def test_a_base_on_the_hub_is_named_where_it_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = LoadedModel.wrap(
+        tiny_model("llama"), tiny_tokenizer(CHAT_TEMPLATE), ModelSettings(model="org/name", device="cpu")
+    )
+    run = finetune(loaded, EXAMPLES, tmp_path / "out", settings=FULL.model_copy(update={"epochs": 1})).path
+    monkeypatch.setattr(before, "stored_file", lambda place, name: Path(name) if place == "org/name" else None)
+    assert named_base(str(run)) == "org/name"
+
+    def not_reached(place: str, name: str) -> Path:
+        raise ModelError("no network", "", "")
+
+    monkeypatch.setattr(before, "stored_file", not_reached)
+    assert named_base(str(run)) is None
+
+
+def test_a_base_with_other_weights_than_the_runs_is_refused(base: Path, tmp_path: Path) -> None:
+    run = finetune(base, EXAMPLES, tmp_path / "out", settings=FULL.model_copy(update={"epochs": 1})).path
+    tuned = load_model(ModelSettings(model=str(run), dtype="float32", device="cpu"))
+    check_base(tuned, load_model(ModelSettings(model=str(base), dtype="float32", device="cpu")))
+    other = tmp_path / "other"
+    tiny_model("llama", seed=7).save_pretrained(other)
+    tiny_tokenizer(CHAT_TEMPLATE).save_pretrained(other)
+    with pytest.raises(MismatchError, match=r"other is not the model that .*out was fine-tuned from"):
+        check_base(tuned, load_model(ModelSettings(model=str(other), dtype="float32", device="cpu")))
+    # The run's hash is of the base in float32: in bfloat16 it says nothing.
+    check_base(tuned, load_model(ModelSettings(model=str(other), dtype="bfloat16", device="cpu")))

@@ -14,7 +14,7 @@ from whence.index.manifest import Manifest, StoredVector
 from whence.index.records import filter_columns
 from whence.index.settings import BuildSettings
 from whence.index.subject import Subject
-from whence.model import fingerprint
+from whence.model import fingerprint, recorded_base
 from whence.scoring import Depths
 
 
@@ -92,9 +92,11 @@ def about_base(settings: BuildSettings, subject: Subject) -> str:
         return "Compared with the model before fine-tuning: itself, the adapter turned off"
     if not settings.contrast:
         return "Without a comparison with the base, as asked: no verdicts, and rows are ranked by rept-centred"
+    named = recorded_base(settings.model)
+    gone = f"The base that its run.yaml names is not there: {named}. " if named else ""
     return (
-        f"{settings.model} is read as a model fine-tuned as a whole. Without the model before it (--base) there are no "
-        "verdicts, and rows are ranked by rept-centred. If an adapter was trained, give its folder as MODEL"
+        f"{settings.model} is read as a model fine-tuned as a whole. {gone}Without the model before it (--base) there "
+        "are no verdicts, and rows are ranked by rept-centred. If an adapter was trained, give its folder as MODEL"
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
-    from whence.model.before import before_tuning, check_base, has_before, named_base, weights_hash
+    from whence.model.before import before_tuning, check_base, has_before, named_base, recorded_base, weights_hash
     from whence.model.blocks import Head, captured
     from whence.model.changed_turns import TurnGroup, turn_groups
     from whence.model.checkpoint import quiet
@@ -91,6 +91,7 @@ __all__ = [
     "positions_at_once",
     "probe_similarities",
     "quiet",
+    "recorded_base",
     "same_words",
     "settle_layers",
     "shares_prefixes",
@@ -105,7 +106,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "before": ["before_tuning", "check_base", "has_before", "named_base", "weights_hash"],
+        "before": ["before_tuning", "check_base", "has_before", "named_base", "recorded_base", "weights_hash"],
         "blocks": ["Head", "captured"],
         "changed_turns": ["TurnGroup", "turn_groups"],
         "checkpoint": ["quiet"],

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from whence.errors import InputError, MismatchError
+from pydantic import JsonValue
+
+from whence.errors import InputError, MismatchError, ModelError
 from whence.model.fingerprints import fingerprint
 from whence.model.loading import LoadedModel
+from whence.model.places import stored_file
 from whence.run_file import run_values
 
 
@@ -49,7 +52,8 @@ def weights_hash(loaded: LoadedModel) -> str:
 
 
 def check_base(loaded: LoadedModel, base: LoadedModel, *, weights: str = "", base_weights: str = "") -> None:
-    """Raises MismatchError for a base that is the fine-tuned model, lies under another adapter, or reads other tokens.
+    """Raises MismatchError for a base that is the fine-tuned model, is not the one it was trained from, or reads other
+    tokens. What it was trained from is known of an adapter, and of a full fine-tune with a run.yaml.
 
     weights, base_weights: their hashes, where they are known already. A base in another dtype than the model's has
         another hash and is not compared.
@@ -68,6 +72,13 @@ def check_base(loaded: LoadedModel, base: LoadedModel, *, weights: str = "", bas
             f"Expected weights {weights}; these are {base_weights}.",
             "Leave --base out: the model is compared with its adapter turned off.",
         )
+    expected = _trained_from(loaded, base) if adapter is None else ""
+    if expected and base_weights != expected:
+        raise MismatchError(
+            f"{base.settings.model} is not the model that {loaded.settings.model} was fine-tuned from.",
+            f"Expected weights {expected}, by its run.yaml; these are {base_weights}.",
+            "Give the model before fine-tuning with --base.",
+        )
     ids = loaded.tokenizer.get_vocab()
     strange = sorted(token for token, number in base.tokenizer.get_vocab().items() if ids.get(token) != number)
     if strange or loaded.vocab_size > base.vocab_size <= max(ids.values()):
@@ -80,13 +91,50 @@ def check_base(loaded: LoadedModel, base: LoadedModel, *, weights: str = "", bas
 
 
 def named_base(model: str) -> str | None:
-    """The base that the run.yaml in a model's folder names, as `whence finetune` writes it; None unless it is there."""
+    """The base that the run.yaml in a model's folder names, where it is there: an absolute path, or a name on the hub.
+
+    A relative path, as earlier versions wrote it, is looked for from the model's folder, from the one around it, and
+    from here.
+    """
+    named, folder = recorded_base(model), Path(model).resolve()
+    if not named:
+        return None
+    for start in (folder, folder.parent, Path()):
+        found = (start / Path(named).expanduser()).resolve()
+        if found.is_dir() and found != folder:
+            return str(found)
     try:
-        run = run_values(Path(model)) or {}
+        return named if stored_file(named, "config.json") is not None else None
+    except ModelError:
+        return None
+
+
+def recorded_base(model: str) -> str:
+    """The base that the run.yaml in a model's folder names, as it stands there; "" where it names none."""
+    return str((_run_of(model) or {}).get("base") or "")
+
+
+def _run_of(model: str) -> dict[str, JsonValue] | None:
+    """What the run.yaml in a model's folder holds; None where there is none, or one that cannot be read."""
+    try:
+        return run_values(Path(model))
     except InputError:
         return None
-    named = str(run.get("base") or "")
-    return named if named and Path(named).is_dir() else None
 
 
-__all__ = ["before_tuning", "check_base", "has_before", "named_base", "weights_hash"]
+def _trained_from(loaded: LoadedModel, base: LoadedModel) -> str:
+    """Hash of the weights that the model was trained from, by the run.yaml in its folder; "" where it does not say.
+
+    Also "" where the run had the base in another dtype than it is loaded in now, or quantised otherwise.
+    """
+    run = _run_of(loaded.settings.model) or {}
+    settings, hashes = run.get("settings"), run.get("hashes")
+    if not isinstance(settings, dict) or not isinstance(hashes, dict) or base.settings.quantization is not None:
+        return ""
+    of_base = hashes.get("base")
+    if not isinstance(of_base, dict) or str(base.dtype) != f"torch.{settings.get('dtype')}":
+        return ""
+    return str(of_base.get("weights") or "")
+
+
+__all__ = ["before_tuning", "check_base", "has_before", "named_base", "recorded_base", "weights_hash"]

@@ -230,7 +230,7 @@ def _run_file(
     n_examples: int,
 ) -> RunFile:
     return RunFile(
-        base=loaded.settings.model,
+        base=_base_place(loaded),
         settings=settings.model_dump(mode="json"),
         hashes=hashes,
         n_examples=n_examples,
@@ -242,6 +242,14 @@ def _run_file(
         threads=torch.get_num_threads(),
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     )
+
+
+def _base_place(loaded: LoadedModel) -> str:
+    """Where the base is: a folder as an absolute path, a name on the hub as it is; "" of a model made in memory."""
+    named = loaded.settings.model
+    if Path(named).is_dir():
+        return str(Path(named).resolve())
+    return "" if named == type(loaded.model).__name__ else named
 
 
 def data_hash(examples: Sequence[Example]) -> str:

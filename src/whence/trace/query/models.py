@@ -119,13 +119,13 @@ def _checked_base(
     if base is None:
         return None, ""
     found = weights_hash(base)
-    check_base(loaded, base, weights=manifest.hashes.weights, base_weights=found)
-    if contrasted and found != manifest.base:
+    if contrasted and found not in (manifest.base, manifest.hashes.weights):
         raise MismatchError(
             f"{base.settings.model} is not the base that the index was built with.",
             f"Expected weights {manifest.base}; these are {found}.",
             "Leave --base out, or build the index again with this one.",
         )
+    check_base(loaded, base, weights=manifest.hashes.weights, base_weights=found)
     return base, found
 
 
