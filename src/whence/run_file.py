@@ -33,6 +33,22 @@ class RunHashes(BaseModel):
     base: dict[str, str]
 
 
+class RunRows(BaseModel):
+    """How the rows were read. `source` is a path or a name on the hub; "" and None: not known, or not given."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str = ""
+    columns: dict[str, str] | None = None
+    split: str | None = None
+    template: str | None = None
+    """Jinja text in place of the tokenizer's template, where one was given."""
+    max_length: int | None = None
+    """Most tokens of one example."""
+    n_cut: int | None = None
+    """Rows that lost tokens to it."""
+
+
 class RunFile(BaseModel):
     """A fine-tune, as its run.yaml holds it, in this order. `settings` are those of `FinetuneSettings`."""
 
@@ -42,6 +58,7 @@ class RunFile(BaseModel):
     base: str
     settings: dict[str, JsonValue]
     hashes: RunHashes
+    rows: RunRows = RunRows()
     n_examples: int
     n_turns: int
     n_steps: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,15 +11,20 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tokenizers.processors import TemplateProcessing
 
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from whence.data.encoding import Encoder
 from whence.data.examples import Example
 from whence.errors import InputError, MismatchError, ModelError
+from whence.index.store import Index
 from whence.methods.gradients.checkpoints import FolderCheckpoint
 from whence.model import before
 from whence.model.before import check_base, named_base
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.model.loading import LoadedModel, ModelSettings, load_model, load_tokenizer
+from whence.records.settings import settings_of_folder
 from whence.train.finetuning import OPTIMIZER, FinetuneSettings, finetune
+from worlds import rows, write_jsonl
 
 EXAMPLES = [Example.from_pair(f"Where is boat {i}?", "On the sea. " * (1 + i % 2)) for i in range(10)]
 FULL = FinetuneSettings(epochs=2, batch_size=4, learning_rate=1e-2, device="cpu", max_length=64)
@@ -190,3 +196,61 @@ def test_a_base_with_other_weights_than_the_runs_is_refused(base: Path, tmp_path
         check_base(tuned, load_model(ModelSettings(model=str(other), dtype="float32", device="cpu")))
     # The run's hash is of the base in float32: in bfloat16 it says nothing.
     check_base(tuned, load_model(ModelSettings(model=str(other), dtype="bfloat16", device="cpu")))
+
+
+TEMPLATE = "{% for m in messages %}{{ '## ' + m['role'] + ': ' + m['content'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_the_template_that_was_given_is_saved_with_the_tokenizer(base: Path, tmp_path: Path, bos: bool) -> None:
+    """Read by the saved tokenizer alone, rows have the tokens that were trained on, also the beginning-of-text one."""
+    tokenizer = tiny_tokenizer(CHAT_TEMPLATE, bos=bos)
+    if bos:
+        before_text = TemplateProcessing(single="<|user|> $A", special_tokens=[("<|user|>", 1)])
+        tokenizer.backend_tokenizer.post_processor = before_text
+    loaded = LoadedModel.wrap(tiny_model("llama"), tokenizer)
+    encoder = Encoder(tokenizer, template=TEMPLATE, max_length=64)
+    run = finetune(loaded, EXAMPLES, tmp_path / "out", settings=LORA, encoder=encoder).path
+    for place in (run, run / "checkpoints" / "epoch-1"):
+        saved = Encoder(load_tokenizer(ModelSettings(model=str(place))), max_length=64)
+        assert saved.template_source == "tokenizer"
+        assert [saved.encode(row) for row in EXAMPLES] == [encoder.encode(row) for row in EXAMPLES]
+    assert tokenizer.chat_template == CHAT_TEMPLATE, "the base's own tokenizer is not changed"
+
+
+def test_an_index_reads_the_rows_as_the_run_did(whence, base: Path, tmp_path: Path) -> None:
+    """Template, length and columns are those of run.yaml, whether the printed command or a bare one is run."""
+    asked = [{"question": row["prompt"], "answer": row["response"], "prompt": "Not this"} for row in rows()]
+    data = write_jsonl(tmp_path / "train.jsonl", asked)
+    (tmp_path / "chat.jinja").write_text(TEMPLATE, "utf-8")
+    read = ("--columns", "prompt=question,response=answer", "--template", tmp_path / "chat.jinja", "--max-length", 24)
+    run = tmp_path / "run"
+    status, _, said = whence("finetune", base, data, "-o", run, "--lora-r", 2, "--epochs", 1, *read)
+    assert status == 0
+    assert "24 of 24 rows (100.0%) were cut to 24 tokens (--max-length)" in said
+    (printed,) = (line.partition("whence index ")[2] for line in said.splitlines() if line.startswith("Index it"))
+    assert whence("index", *shlex.split(printed))[0] == 0
+    status, _, said = whence("index", base, data, "--adapter", run, "-o", tmp_path / "bare")
+    assert status == 0
+    assert "run.yaml says: --max-length 24, its template, --columns prompt=question,response=answer" in said
+    trained = yaml.safe_load((run / "run.yaml").read_text("utf-8"))
+    for place in (tmp_path / "run-index", tmp_path / "bare"):
+        index = Index.open(place)
+        assert index.manifest.hashes.template == trained["hashes"]["base"]["template"]
+        assert index.manifest.max_length == 24
+        assert index.fetch([0])[0].prompt == asked[0]["question"]
+    said = whence("index", base, data, "--adapter", run, "-o", tmp_path / "longer", "--max-length", 30)[2]
+    assert "Rows are read to 30 tokens; the model was trained on 24" in said
+    other = write_jsonl(tmp_path / "other.jsonl", rows())
+    assert whence("index", base, other, "--adapter", run, "-o", tmp_path / "others")[0] == 0, "it has other columns"
+
+
+def test_a_run_of_an_earlier_version_says_the_length(base: Path, tmp_path: Path) -> None:
+    run = finetune(base, EXAMPLES, tmp_path / "out", settings=FULL).path
+    file = run / "run.yaml"
+    content = yaml.safe_load(file.read_text("utf-8"))
+    del content["rows"]
+    file.write_text(yaml.safe_dump(content), "utf-8")
+    taken = settings_of_folder(run, "train.jsonl", {})
+    assert taken.options == {"max_length": 64}
+    assert settings_of_folder(run, "train.jsonl", {}, use_record=False).options == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,8 +66,9 @@ def finetune(
         device=device,
         seed=seed,
     )
-    from whence.data import Encoder, read_examples
+    from whence.data import Encoder, absolute_source, read_examples
     from whence.model import ModelSettings, load_model
+    from whence.run_file import RunRows
     from whence.train import finetune as train
 
     quiet_libraries()
@@ -77,7 +79,8 @@ def finetune(
     loaded = load_model(ModelSettings.model_validate({"model": base, "dtype": dtype, "device": device}))
     encoder = Encoder(loaded.tokenizer, template=source, max_length=max_length, n_embeddings=loaded.n_embeddings)
     with stages("steps", quiet=quiet) as report:
-        result = train(loaded, rows, out, settings=settings, encoder=encoder, progress=report)
+        place = RunRows(source=absolute_source(data), columns=parsed, split=split)
+        result = train(loaded, rows, out, settings=settings, encoder=encoder, rows=place, progress=report)
     if quiet:
         return
     if rejected:
@@ -88,8 +91,15 @@ def finetune(
         f"loss {result.losses[0]:.3f} at the first step, {result.losses[-1]:.3f} at the last{kept}",
         err=True,
     )
-    subject = f"{base} {data} --adapter {out}" if result.is_adapter else f"{out} {data}"
-    typer.echo(f"Index it: whence index {subject} -o {out.parent / (out.name + '-index')}", err=True)
+    if result.n_cut:
+        share = f"{result.n_cut} of {len(rows)} rows ({result.n_cut / len(rows):.1%})"
+        typer.echo(f"{share} were cut to {encoder.max_length} tokens (--max-length)", err=True)
+    subject = [base, data, "--adapter", out] if result.is_adapter else [out, data]
+    read: dict[str, object] = {"--columns": columns, "--split": split, "--template": template}
+    read["--max-length"] = encoder.max_length
+    options_given = [part for name, value in read.items() if value is not None for part in (name, value)]
+    command = [*subject, "-o", out.parent / f"{out.name}-index", *options_given]
+    typer.echo(f"Index it: whence index {shlex.join(map(str, command))}", err=True)
 
 
 def _check_rejected(rejected: list[Rejected], n_rows: int, limit: float) -> None:

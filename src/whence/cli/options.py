@@ -35,7 +35,7 @@ MaxLengthIfTold = Annotated[
     int | None, typer.Option("--max-length", min=4, help="Most tokens of one example; 1024 unless the record says.")
 ]
 NoRecord = Annotated[
-    bool, typer.Option("--no-record", help="Leave whence.yaml and other trainers' files in the folder aside.")
+    bool, typer.Option("--no-record", help="Leave whence.yaml, run.yaml and other trainers' files aside.")
 ]
 IndexFolder = Annotated[
     Path, typer.Argument(metavar="INDEX", parser=place, help="Made by `whence index`: a folder, or s3://bucket/folder.")

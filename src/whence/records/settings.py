@@ -14,6 +14,7 @@ from whence.data import recognise
 from whence.errors import DataError, InputError, MismatchError
 from whence.files import nearest
 from whence.records.comparison import LOOKED_AT
+from whence.records.finetune_run import run_rows, with_run_rows
 from whence.records.other_files import TOLD_BY, adapter_base, steps_said, told_by_files
 from whence.records.trained_rows import first_row, row_ids
 from whence.records.training import RECORD, SAVED_ROWS, TrainingFile, read_record
@@ -45,6 +46,10 @@ def settings_of_folder(
     options = {name: value for name, value in given.items() if value is not None}
     home = Path(str(options.get("adapter") or model)).expanduser()
     record, told_by = (find_record(home), RECORD) if use_record and home.is_dir() else (None, "")
+    rows = run_rows(home) if use_record and record is None and data is not None and home.is_dir() else None
+    if rows is not None and data is not None:
+        options, said = with_run_rows(rows, home, data, options)
+        return FolderSettings(str(model), str(data), options, said)
     if use_record and record is None and home.is_dir():
         found = told_by_files(home)
         record, told_by = (found.record, found.told_by) if found else (None, "")

@@ -32,12 +32,13 @@ from whence.errors import InputError
 from whence.files import new_folder
 from whence.model import LoadedModel, ModelSettings, fingerprint, load_model, quiet
 from whence.progress import Progress
-from whence.run_file import RunCheckpoint, RunFile, RunHashes, write_run_file
+from whence.run_file import RunCheckpoint, RunFile, RunHashes, RunRows, write_run_file
 from whence.train.autocast import faster_in_bfloat16
+from whence.train.chat_template import tokenizer_with_template
 from whence.train.loop import Trained, TrainingSettings, learning_rate_at, train
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ORDER, OPTIMIZER = "data_order.json", "optimizer.safetensors"
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers")
@@ -74,6 +75,8 @@ class FinetuneResult:
 
     path: Path
     is_adapter: bool
+    n_cut: int
+    """Rows that lost tokens to `max_length`."""
     checkpoints: tuple[KeptCheckpoint, ...]
     losses: tuple[float, ...]
     """Loss of each step before its update, nats per token."""
@@ -88,12 +91,16 @@ def finetune(
     *,
     settings: FinetuneSettings | None = None,
     encoder: Encoder | None = None,
+    rows: RunRows | None = None,
     progress: Progress | None = None,
 ) -> FinetuneResult:
     """Fine-tunes `base` on the response tokens of `examples` and saves the result in the new folder `out`.
 
     The loss of a batch is the mean of its turns' mean losses. Equal settings, data, base and thread count give equal
     weights, bit for bit, on one machine. A base given in memory is copied, not changed.
+
+    rows: source, columns and split of the examples, for run.yaml, from which `whence index` takes them over. A template
+        that the encoder was given is saved there too, and with the tokenizer.
 
     Raises:
         InputError: `out` is there already, nothing to train on, or a base that already has an adapter.
@@ -111,11 +118,12 @@ def finetune(
     encoder = encoder or Encoder(loaded.tokenizer, max_length=settings.max_length, n_embeddings=loaded.n_embeddings)
     units = [(row, turn) for row, example in enumerate(examples) for turn in encoder.encode(example)]
     hashes = RunHashes(data=data_hash(examples), base=fingerprint(loaded, encoder.template).model_dump())
-    model = _trainable(loaded, settings)
+    model, tokenizer = _trainable(loaded, settings), tokenizer_with_template(loaded.tokenizer, encoder, examples)
     with new_folder(out) as partial:
         kept: list[KeptCheckpoint] = []
-        trained = _train_and_keep(model, [turn for _, turn in units], settings, loaded, partial, kept, progress)
-        _save(model, loaded, trained, partial, settings.keep_optimizer_state)
+        turns = [turn for _, turn in units]
+        trained = _train_and_keep(model, tokenizer, turns, settings, loaded.pad_id, partial, kept, progress)
+        _save(model, tokenizer, trained, partial, settings.keep_optimizer_state)
         _write_order(partial / ORDER, trained, units)
         result = FinetuneResult(
             path=out,
@@ -123,9 +131,10 @@ def finetune(
             checkpoints=tuple(KeptCheckpoint(out / k.path, k.learning_rate) for k in kept),
             losses=trained.losses,
             n_turns=len(units),
+            n_cut=len({row for row, turn in units if turn.truncated}),
             seconds=time.perf_counter() - started,
         )
-        write_run_file(partial, _run_file(settings, loaded, hashes, result, kept, len(examples)))
+        write_run_file(partial, _run_file(settings, loaded, encoder, rows, hashes, result, kept, len(examples)))
     return result
 
 
@@ -170,9 +179,10 @@ def _trainable(loaded: LoadedModel, settings: FinetuneSettings) -> PreTrainedMod
 
 def _train_and_keep(
     model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     turns: Sequence[EncodedTurn],
     settings: FinetuneSettings,
-    loaded: LoadedModel,
+    pad_id: int,
     folder: Path,
     kept: list[KeptCheckpoint],
     progress: Progress | None,
@@ -183,19 +193,21 @@ def _train_and_keep(
         if not settings.checkpoints:
             return
         place = Path("checkpoints") / f"epoch-{epoch}"
-        _save(model, loaded, so_far, folder / place, settings.keep_optimizer_state)
+        _save(model, tokenizer, so_far, folder / place, settings.keep_optimizer_state)
         n, n_steps = so_far.steps_per_epoch, so_far.steps_per_epoch * settings.epochs
         rates = [learning_rate_at(step, n_steps, settings) for step in range((epoch - 1) * n, epoch * n)]
         kept.append(KeptCheckpoint(place, sum(rates) / n))
 
-    return train(model, turns, settings, pad_id=loaded.pad_id, progress=progress, after_epoch=keep)
+    return train(model, turns, settings, pad_id=pad_id, progress=progress, after_epoch=keep)
 
 
-def _save(model: PreTrainedModel, loaded: LoadedModel, trained: Trained, folder: Path, optimizer_state: bool) -> None:
+def _save(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, trained: Trained, folder: Path, optimizer_state: bool
+) -> None:
     """The weights and tokenizer, ready for `load_model`, and Adam's moments when wanted."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     if not optimizer_state:
         return
     from safetensors.torch import save_file
@@ -224,6 +236,8 @@ def _write_order(path: Path, trained: Trained, units: Sequence[tuple[int, Encode
 def _run_file(
     settings: FinetuneSettings,
     loaded: LoadedModel,
+    encoder: Encoder,
+    rows: RunRows | None,
     hashes: RunHashes,
     result: FinetuneResult,
     kept: Sequence[KeptCheckpoint],
@@ -233,6 +247,13 @@ def _run_file(
         base=_base_place(loaded),
         settings=settings.model_dump(mode="json"),
         hashes=hashes,
+        rows=(rows or RunRows()).model_copy(
+            update={
+                "template": encoder.template if encoder.template_source == "given" else None,
+                "max_length": encoder.max_length,
+                "n_cut": result.n_cut,
+            }
+        ),
         n_examples=n_examples,
         n_turns=result.n_turns,
         n_steps=len(result.losses),
