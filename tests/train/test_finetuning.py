@@ -254,3 +254,30 @@ def test_a_run_of_an_earlier_version_says_the_length(base: Path, tmp_path: Path)
     taken = settings_of_folder(run, "train.jsonl", {})
     assert taken.options == {"max_length": 64}
     assert settings_of_folder(run, "train.jsonl", {}, use_record=False).options == {}
+
+
+def test_a_full_fine_tune_in_bfloat16_trains_as_one_in_float32_does(tmp_path: Path) -> None:
+    """Steps below the rounding of bfloat16 add up: norms of 1.0 move, as they do in float32, and are saved rounded."""
+    base = tmp_path / "base"
+    model = tiny_model("llama").to(torch.bfloat16)
+    model.save_pretrained(base)
+    tiny_tokenizer(CHAT_TEMPLATE).save_pretrained(base)
+    exact = KEEP.model_copy(update={"epochs": 20, "learning_rate": 2e-4, "schedule": "constant", "batch_size": 1})
+    coarse = exact.model_copy(update={"dtype": "bfloat16"})
+    expected, found = (
+        weights(finetune(base, EXAMPLES, tmp_path / name, settings=settings).path)
+        for name, settings in (("exact", exact), ("coarse", coarse))
+    )
+    start = model.state_dict()
+    assert {tensor.dtype for tensor in found.values()} == {torch.bfloat16}
+    norm = "model.norm.weight"
+    moved = (expected[norm] - start[norm].float()).abs()
+    assert moved.max() > 0.01, "200 steps of 2e-4, each of which bfloat16 near 1.0 rounds away"
+    assert (found[norm].float() - expected[norm]).abs().mean() < 0.2 * moved.mean()
+    for name in ("coarse", "coarse/checkpoints/epoch-20"):
+        loaded = load_model(ModelSettings(model=str(tmp_path / name), device="cpu", dtype="bfloat16")).model
+        assert all(torch.equal(loaded.state_dict()[key], value) for key, value in found.items())
+        moments = load_file(tmp_path / name / OPTIMIZER)
+        assert {tensor.dtype for tensor in moments.values()} == {torch.float32}
+    run = yaml.safe_load((tmp_path / "coarse" / "run.yaml").read_text("utf-8"))["settings"]
+    assert (run["dtype"], run["autocast"]) == ("bfloat16", "bfloat16")

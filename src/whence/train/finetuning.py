@@ -18,8 +18,9 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial as partial_of
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -36,6 +37,7 @@ from whence.run_file import RunCheckpoint, RunFile, RunHashes, RunRows, write_ru
 from whence.train.autocast import faster_in_bfloat16
 from whence.train.chat_template import tokenizer_with_template
 from whence.train.loop import Trained, TrainingSettings, learning_rate_at, train
+from whence.train.stored_dtype import COARSE, as_stored, in_float32
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,6 +56,7 @@ class FinetuneSettings(TrainingSettings):
     """Names of the modules that get an adapter, or every linear map of the decoder layers."""
     max_length: int = Field(default=512, ge=4)
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """How the base is loaded, and saved when it is trained itself; its updates are always made in float32."""
     device: str = "auto"
     checkpoints: bool = False
     """Keep the weights after every epoch."""
@@ -112,18 +115,18 @@ def finetune(
     _check_free(out)
     started = time.perf_counter()
     loaded = _open(base, settings)
-    if settings.autocast == "auto":
-        fast = faster_in_bfloat16(loaded.device.type)
-        settings = settings.model_copy(update={"autocast": "bfloat16" if fast else "off"})
+    settings = _settled(settings, loaded)
     encoder = encoder or Encoder(loaded.tokenizer, max_length=settings.max_length, n_embeddings=loaded.n_embeddings)
     units = [(row, turn) for row, example in enumerate(examples) for turn in encoder.encode(example)]
     hashes = RunHashes(data=data_hash(examples), base=fingerprint(loaded, encoder.template).model_dump())
+    dtypes = in_float32(loaded.model) if settings.lora_r is None else {}
     model, tokenizer = _trainable(loaded, settings), tokenizer_with_template(loaded.tokenizer, encoder, examples)
     with new_folder(out) as partial:
         kept: list[KeptCheckpoint] = []
         turns = [turn for _, turn in units]
-        trained = _train_and_keep(model, tokenizer, turns, settings, loaded.pad_id, partial, kept, progress)
-        _save(model, tokenizer, trained, partial, settings.keep_optimizer_state)
+        save = partial_of(_save, model, tokenizer, dtypes, settings.keep_optimizer_state)
+        trained = _train_and_keep(model, turns, settings, loaded.pad_id, partial, save, kept, progress)
+        save(trained, partial)
         _write_order(partial / ORDER, trained, units)
         result = FinetuneResult(
             path=out,
@@ -159,6 +162,20 @@ def _open(base: str | Path | LoadedModel, settings: FinetuneSettings) -> LoadedM
     return base
 
 
+def _settled(settings: FinetuneSettings, loaded: LoadedModel) -> FinetuneSettings:
+    """The settings with the base's dtype, and what is computed in: "auto" as it comes to here.
+
+    Weights in bfloat16 or float16 that are trained themselves are so in float32, and bfloat16 is what is computed in.
+    """
+    autocast, dtype = settings.autocast, str(loaded.dtype).removeprefix("torch.")
+    if autocast == "auto":
+        autocast = "bfloat16" if faster_in_bfloat16(loaded.device.type) else "off"
+    elif settings.lora_r is None and loaded.dtype in COARSE:
+        autocast = "bfloat16"
+    known = {"dtype": dtype if dtype in ("float32", "bfloat16") else "auto"}
+    return settings.model_copy(update={"autocast": autocast, **known})
+
+
 def _trainable(loaded: LoadedModel, settings: FinetuneSettings) -> PreTrainedModel:
     """The model with its parameters to train: all of them, or those of a fresh adapter."""
     if settings.lora_r is None:
@@ -179,11 +196,11 @@ def _trainable(loaded: LoadedModel, settings: FinetuneSettings) -> PreTrainedMod
 
 def _train_and_keep(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
     turns: Sequence[EncodedTurn],
     settings: FinetuneSettings,
     pad_id: int,
     folder: Path,
+    save: Callable[[Trained, Path], None],
     kept: list[KeptCheckpoint],
     progress: Progress | None,
 ) -> Trained:
@@ -193,7 +210,7 @@ def _train_and_keep(
         if not settings.checkpoints:
             return
         place = Path("checkpoints") / f"epoch-{epoch}"
-        _save(model, tokenizer, so_far, folder / place, settings.keep_optimizer_state)
+        save(so_far, folder / place)
         n, n_steps = so_far.steps_per_epoch, so_far.steps_per_epoch * settings.epochs
         rates = [learning_rate_at(step, n_steps, settings) for step in range((epoch - 1) * n, epoch * n)]
         kept.append(KeptCheckpoint(place, sum(rates) / n))
@@ -202,11 +219,17 @@ def _train_and_keep(
 
 
 def _save(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, trained: Trained, folder: Path, optimizer_state: bool
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dtypes: Mapping[str, torch.dtype],
+    optimizer_state: bool,
+    trained: Trained,
+    folder: Path,
 ) -> None:
-    """The weights and tokenizer, ready for `load_model`, and Adam's moments when wanted."""
+    """The weights in the dtypes of the base and the tokenizer, ready for `load_model`, and Adam's moments if wanted."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    with as_stored(model, dtypes):
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if not optimizer_state:
         return
