@@ -259,10 +259,10 @@ def test_a_run_of_an_earlier_version_says_the_length(base: Path, tmp_path: Path)
 def test_a_full_fine_tune_in_bfloat16_trains_as_one_in_float32_does(tmp_path: Path) -> None:
     """Steps below the rounding of bfloat16 add up: norms of 1.0 move, as they do in float32, and are saved rounded."""
     base = tmp_path / "base"
-    model = tiny_model("llama").to(torch.bfloat16)
+    model = tiny_model("llama", num_hidden_layers=2).to(torch.bfloat16)
     model.save_pretrained(base)
     tiny_tokenizer(CHAT_TEMPLATE).save_pretrained(base)
-    exact = KEEP.model_copy(update={"epochs": 20, "learning_rate": 2e-4, "schedule": "constant", "batch_size": 1})
+    exact = KEEP.model_copy(update={"epochs": 4, "learning_rate": 1.5e-3, "schedule": "constant", "batch_size": 2})
     coarse = exact.model_copy(update={"dtype": "bfloat16"})
     expected, found = (
         weights(finetune(base, EXAMPLES, tmp_path / name, settings=settings).path)
@@ -272,12 +272,75 @@ def test_a_full_fine_tune_in_bfloat16_trains_as_one_in_float32_does(tmp_path: Pa
     assert {tensor.dtype for tensor in found.values()} == {torch.bfloat16}
     norm = "model.norm.weight"
     moved = (expected[norm] - start[norm].float()).abs()
-    assert moved.max() > 0.01, "200 steps of 2e-4, each of which bfloat16 near 1.0 rounds away"
+    assert moved.mean() > 0.02, "20 steps of 1.5e-3, each of which bfloat16 near 1.0 rounds away"
     assert (found[norm].float() - expected[norm]).abs().mean() < 0.2 * moved.mean()
-    for name in ("coarse", "coarse/checkpoints/epoch-20"):
+    for name in ("coarse", "coarse/checkpoints/epoch-4"):
         loaded = load_model(ModelSettings(model=str(tmp_path / name), device="cpu", dtype="bfloat16")).model
         assert all(torch.equal(loaded.state_dict()[key], value) for key, value in found.items())
         moments = load_file(tmp_path / name / OPTIMIZER)
         assert {tensor.dtype for tensor in moments.values()} == {torch.float32}
     run = yaml.safe_load((tmp_path / "coarse" / "run.yaml").read_text("utf-8"))["settings"]
     assert (run["dtype"], run["autocast"]) == ("bfloat16", "bfloat16")
+
+
+REFUSING = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
+)
+
+
+def test_rows_that_the_template_refuses_are_set_aside_up_to_the_limit(whence, base: Path, tmp_path: Path) -> None:
+    content: list[dict[str, object]] = [dict(row) for row in rows()]
+    content[7]["system"] = "Be kind."
+    data = write_jsonl(tmp_path / "train.jsonl", content)
+    (tmp_path / "chat.jinja").write_text(REFUSING, "utf-8")
+    command = ("finetune", base, data, "--lora-r", 2, "--epochs", 1, "--template", tmp_path / "chat.jinja")
+    status, _, said = whence(*command, "-o", tmp_path / "out")
+    assert status == 0
+    assert "1 rows were left out; the first: " in said
+    assert "train.jsonl:8: " in said
+    assert "no system turn" in said
+    assert "23 rows, 2 steps" in said
+    run = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text("utf-8"))
+    assert run["n_examples"] == 23
+    order = json.loads((tmp_path / "out" / "data_order.json").read_text("utf-8"))
+    assert [row for row, _ in order["turns"]] == [*range(7), *range(8, 24)], "rows are numbered as in the data"
+    status, _, said = whence(*command, "-o", tmp_path / "none", "--max-rejected", 0.01)
+    assert status == 2
+    assert "1 of 24 rows cannot be used" in said
+    assert not (tmp_path / "none").exists()
+
+
+def test_rows_are_cut_to_the_positions_that_the_model_has(whence, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    tiny_model("gpt2", n_positions=64).save_pretrained(base)
+    tiny_tokenizer(CHAT_TEMPLATE).save_pretrained(base)
+    long = [{"prompt": row["prompt"], "response": f"{row['response']} " * 9} for row in rows()]
+    status, _, said = whence(
+        "finetune", base, write_jsonl(tmp_path / "train.jsonl", long), "-o", tmp_path / "out", "--epochs", 1
+    )
+    assert status == 0
+    assert "24 of 24 rows (100.0%) were cut to 64 tokens" in said
+    examples = [Example.from_pair("Where?", "On the sea. " * 40)]
+    finetune(base, examples, tmp_path / "again", settings=FULL.model_copy(update={"max_length": 512}))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--lora-target", "q_proj"], "--lora-target was given without --lora-r"),
+        (["--lora-alpha", 8], "--lora-alpha was given without --lora-r"),
+        (["--lora-dropout", 0.1], "--lora-dropout was given without --lora-r"),
+        (["--lora-r", 2, "--lora-target", "q_proj", "--lora-target", "v_porj"], "Did you mean v_proj?"),
+        (["--lora-r", 2, "--lora-target", "input_layernorm"], "PEFT puts no adapter on"),
+    ],
+)
+def test_an_adapter_that_cannot_be_is_refused(
+    whence, base: Path, tmp_path: Path, given: list[object], expected: str
+) -> None:
+    data = write_jsonl(tmp_path / "train.jsonl", rows())
+    status, _, said = whence("finetune", base, data, "-o", tmp_path / "out", *given)
+    assert status == 2
+    assert expected in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()

@@ -168,7 +168,10 @@ def _train(
         return
     assert recipe.base is not None, "a base is checked before the first run"
     encoder = Encoder(
-        recipe.base.tokenizer, template=recipe.template, max_length=settings.max_length, rows=recipe.encoding
+        recipe.base.tokenizer,
+        template=recipe.template,
+        max_length=recipe.base.fitting(settings.max_length),
+        rows=recipe.encoding,
     )
     finetune(
         recipe.base,

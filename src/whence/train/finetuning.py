@@ -18,7 +18,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial as partial_of
 from importlib.metadata import version
@@ -29,7 +29,7 @@ import torch
 from pydantic import Field
 
 from whence.data import EncodedTurn, Encoder, Example
-from whence.errors import InputError
+from whence.errors import EncodingError, InputError
 from whence.files import new_folder
 from whence.model import LoadedModel, ModelSettings, fingerprint, load_model, quiet
 from whence.progress import Progress
@@ -37,6 +37,7 @@ from whence.run_file import RunCheckpoint, RunFile, RunHashes, RunRows, write_ru
 from whence.train.autocast import faster_in_bfloat16
 from whence.train.chat_template import tokenizer_with_template
 from whence.train.loop import Trained, TrainingSettings, learning_rate_at, train
+from whence.train.lora import with_adapter
 from whence.train.stored_dtype import COARSE, as_stored, in_float32
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def finetune(
     settings: FinetuneSettings | None = None,
     encoder: Encoder | None = None,
     rows: RunRows | None = None,
+    on_reject: Callable[[Example, EncodingError], None] | None = None,
     progress: Progress | None = None,
 ) -> FinetuneResult:
     """Fine-tunes `base` on the response tokens of `examples` and saves the result in the new folder `out`.
@@ -104,9 +106,11 @@ def finetune(
 
     rows: source, columns and split of the examples, for run.yaml, from which `whence index` takes them over. A template
         that the encoder was given is saved there too, and with the tokenizer.
+    on_reject: called with each example that cannot be encoded, which is then left out; None: such a one is an error.
 
     Raises:
-        InputError: `out` is there already, nothing to train on, or a base that already has an adapter.
+        InputError: `out` is there already, nothing to train on, a base that already has an adapter, or a module that
+            can have none.
         EncodingError, ModelError: as the encoder and the loader raise them.
         NonFiniteError: the loss left the finite numbers.
     """
@@ -116,11 +120,14 @@ def finetune(
     started = time.perf_counter()
     loaded = _open(base, settings)
     settings = _settled(settings, loaded)
-    encoder = encoder or Encoder(loaded.tokenizer, max_length=settings.max_length, n_embeddings=loaded.n_embeddings)
-    units = [(row, turn) for row, example in enumerate(examples) for turn in encoder.encode(example)]
+    encoder = encoder or Encoder(
+        loaded.tokenizer, max_length=loaded.fitting(settings.max_length), n_embeddings=loaded.n_embeddings
+    )
+    units = list(_encoded(encoder, examples, on_reject))
     hashes = RunHashes(data=data_hash(examples), base=fingerprint(loaded, encoder.template).model_dump())
     dtypes = in_float32(loaded.model) if settings.lora_r is None else {}
-    model, tokenizer = _trainable(loaded, settings), tokenizer_with_template(loaded.tokenizer, encoder, examples)
+    used = [examples[row] for row in dict.fromkeys(row for row, _ in units)]
+    model, tokenizer = _trainable(loaded, settings), tokenizer_with_template(loaded.tokenizer, encoder, used)
     with new_folder(out) as partial:
         kept: list[KeptCheckpoint] = []
         turns = [turn for _, turn in units]
@@ -137,8 +144,23 @@ def finetune(
             n_cut=len({row for row, turn in units if turn.truncated}),
             seconds=time.perf_counter() - started,
         )
-        write_run_file(partial, _run_file(settings, loaded, encoder, rows, hashes, result, kept, len(examples)))
+        write_run_file(partial, _run_file(settings, loaded, encoder, rows, hashes, result, kept, len(used)))
     return result
+
+
+def _encoded(
+    encoder: Encoder, examples: Sequence[Example], on_reject: Callable[[Example, EncodingError], None] | None
+) -> Iterator[tuple[int, EncodedTurn]]:
+    """Each turn with its example's position."""
+    for row, example in enumerate(examples):
+        try:
+            turns = encoder.encode(example)
+        except EncodingError as error:
+            if on_reject is None:
+                raise
+            on_reject(example, error)
+            continue
+        yield from ((row, turn) for turn in turns)
 
 
 def _check_free(out: Path) -> None:
@@ -180,18 +202,15 @@ def _trainable(loaded: LoadedModel, settings: FinetuneSettings) -> PreTrainedMod
     """The model with its parameters to train: all of them, or those of a fresh adapter."""
     if settings.lora_r is None:
         return loaded.model.requires_grad_(True)
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.lora_r,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=settings.lora_targets if settings.lora_targets == "all-linear" else [*settings.lora_targets],
-    )
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(settings.seed)
-        return get_peft_model(loaded.model, config)
+        return with_adapter(
+            loaded.model,
+            r=settings.lora_r,
+            alpha=settings.lora_alpha,
+            dropout=settings.lora_dropout,
+            targets=settings.lora_targets,
+        )
 
 
 def _train_and_keep(
