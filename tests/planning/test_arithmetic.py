@@ -9,6 +9,7 @@ import pytest
 from transformers import Gemma3nTextConfig, LlamaConfig
 
 from tiny import CONFIGS, tiny_model
+from whence.data import Encoder, read_examples
 from whence.errors import ModelError
 from whence.model import ModelSettings, load_model, model_shape
 from whence.planning import plan_settings, reckon
@@ -125,6 +126,25 @@ def test_operations_follow_from_tokens_and_passes(data: Path, tmp_path: Path) ->
     assert found.operations == pytest.approx(2 * found.n_parameters * found.tokens * 2 * 24)
     assert found.seconds == pytest.approx(found.operations / 1e9)
     assert load_model(ModelSettings(model=str(model))).n_layers == found.n_layers
+
+
+def test_a_gradient_at_an_inner_layer_costs_a_backward_pass(data: Path, tmp_path: Path) -> None:
+    """Over the layers above it, and the tokens of the responses; at the last layer there is none."""
+    model = save_model(tmp_path / "model")
+    loaded = load_model(ModelSettings(model=str(model), dtype="float32", device="cpu"))
+    turns = [turn for row in read_examples(data) for turn in Encoder(loaded.tokenizer).encode(row)]
+    in_layer = sum(weight.numel() for weight in loaded.blocks.layers[0].parameters())
+
+    def operations(method: str, layer: int) -> float:
+        settings = plan_settings(model, data, {"methods": [method], "layers": [layer], "dtype": "float32"})
+        found = reckon(settings).operations
+        assert found is not None
+        return found
+
+    expected = 2 * in_layer * sum(turn.n_response for turn in turns)
+    assert operations("rept", 1) - operations("repsim", 1) == pytest.approx(3 * expected)
+    assert operations("rept", 3) - operations("repsim", 3) == pytest.approx(expected)
+    assert operations("rept", 4) == operations("repsim", 4)
 
 
 def test_layers_are_packed_whole_and_in_order() -> None:

@@ -5,7 +5,8 @@ weights      parameters x bytes of a number, of the model and of a base that is 
 beside them  max_tokens x (10 hidden + 4 intermediate) numbers: the states of one batch within a layer
              3 pieces of logits in float32, of at most LOGITS_AT_ONCE numbers each
              vocab x hidden numbers, the head averaged over the tokens of a word, where errors are stored
-operations   2 x parameters a token and pass
+operations   2 x parameters a token and pass; where a gradient is read at an inner layer, again for the layers above it
+             and the response's tokens: weights are frozen, so a backward pass costs what its forward pass does
 """
 
 from __future__ import annotations
@@ -85,9 +86,12 @@ def reckon(settings: BuildSettings, *, gpu_memory: int | None = None, rate: floa
     found = scan(settings.data, columns=settings.columns, split=settings.split, max_rejected=settings.max_rejected)
     vectors = _vectors(settings, shape, contrast=contrast)
     beside = _beside(settings, shape, vectors)
-    text, each, tokens = _rows(settings)
+    text, each, tokens, of_response = _rows(settings)
     n_passes = 2 if contrast else 1
-    operations = None if tokens is None else 2.0 * shape.n_parameters * tokens * n_passes * found.n_rows
+    operations = None
+    if tokens is not None:
+        backward = _parameters_above(settings, shape, vectors) * of_response
+        operations = 2.0 * (shape.n_parameters * tokens * n_passes + backward) * found.n_rows
     record = round(sum(_stored(vector) for vector in vectors) + text)
     n_records = round(each * found.n_rows)
     return Arithmetic(
@@ -155,13 +159,24 @@ def _beside(settings: BuildSettings, shape: ModelShape, vectors: Sequence[Stored
     return states + averaged + 3 * FLOAT32 * LOGITS_AT_ONCE
 
 
+def _parameters_above(settings: BuildSettings, shape: ModelShape, vectors: Sequence[StoredVector]) -> int:
+    """Parameters of the layers above the lowest inner one at which a gradient is read; 0 where none is."""
+    inner = [vector.layer for vector in vectors if vector.name == "g" and vector.layer < shape.n_layers]
+    if not inner:
+        return 0
+    # Quantised layers have other bytes, and as many parameters.
+    plain = model_shape(settings.model_settings.model_copy(update={"quantization": None}))
+    return sum(plain.parts[1 + min(inner) : -1]) // plain.itemsize
+
+
 def _stored(vector: StoredVector) -> int:
     """Bytes of a vector with its norm and scale."""
     return vector.stored_dim + 2 * FLOAT32 if vector.precision == "int8" else 2 * vector.stored_dim + FLOAT32
 
 
-def _rows(settings: BuildSettings) -> tuple[float, float, float | None]:
-    """Of the first rows, means: bytes of text and records of a row, and tokens, None without a tokenizer."""
+def _rows(settings: BuildSettings) -> tuple[float, float, float | None, float]:
+    """Of the first rows, means: bytes of text and records of a row, tokens (None without a tokenizer), and those of
+    the responses."""
     examples = list(islice(examples_to_index(settings), SAMPLE_ROWS))
     text = sum(len(conversation_json(example).encode("utf-8", "replace")) for example in examples) / len(examples)
     answers = sum(sum(turn.role == "assistant" for turn in example.turns) for example in examples) / len(examples)
@@ -174,9 +189,11 @@ def _rows(settings: BuildSettings) -> tuple[float, float, float | None]:
         )
         sample = draw_sample(examples, encoder, n_rows=len(examples), seed=settings.seed)
     except WhenceError:
-        return text, max(1.0, answers), None
+        return text, max(1.0, answers), None, 0.0
     turns = [turn for row in sample.turns for turn in row]
-    return text, len(turns) / len(sample.rows), sum(len(turn.input_ids) for turn in turns) / len(sample.rows)
+    n_rows = len(sample.rows)
+    tokens, of_response = sum(len(turn.input_ids) for turn in turns), sum(turn.n_response for turn in turns)
+    return text, len(turns) / n_rows, tokens / n_rows, of_response / n_rows
 
 
 __all__ = ["Arithmetic", "OnGpus", "devices_needed", "reckon"]
