@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from field_templates import MARKED, UNMARKED
+from field_templates import GPT_OSS, MARKED, PHI3, UNMARKED
 from tables import write_parquet
 from tiny import tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import Example, Turn, conversation_json, read_conversation
 from whence.data.readers import read_examples
+from whence.data.row_encoding import PLAIN_TEMPLATE
 from whence.data.scanning import scan
 from whence.errors import DataError, EncodingError
 
@@ -315,6 +316,39 @@ def test_a_turn_that_is_rendered_otherwise_once_others_follow(tmp_path: Path) ->
         assert in_brackets(encoder, example) == (
             USER + ANSWER + USER + "<|assistant|>\n[<think></think><think>Hm.</think>Oslo.<|end|>]"
         )
+
+
+ENDINGS = {
+    "PHI3": (PHI3, "", "<|end|>", "<|end|>\n<|pad|>"),
+    "GPT_OSS": (GPT_OSS, "<|channel|>final<|message|>", "<|end|>", "<|return|>"),
+    "PLAIN": (PLAIN_TEMPLATE, "", "", "<|pad|>"),
+    "qwen": (UNMARKED["forgetful"], "", "<|end|>", "<|end|>"),
+}
+"""A template, the header that is part of an answer, and what ends an earlier answer and the last one."""
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+@pytest.mark.parametrize(
+    "answers", [["Oslo.", "Rome.", "Bonn."], ["yes", "yes", "yes", "yes"], ["<|end|> ends", "Oslo. "]]
+)
+def test_an_earlier_answer_ends_where_it_ends(name: str, answers: list[str]) -> None:
+    """Oracle: each answer in turn is replaced by a word that stands nowhere else, and looked for."""
+    template, header, end, last_end = ENDINGS[name]
+    tokenizer = tiny_tokenizer(template)
+    tokenizer.eos_token = "<|pad|>"
+    turns = [turn for one in answers for turn in (Turn("user", "Where?"), Turn("assistant", one))]
+    encoded = Encoder(tokenizer, max_length=10_000).encode(Example(tuple(turns)))
+    whole = tokenizer.apply_chat_template([turn.message for turn in turns], tokenize=False)
+    for number, (turn, answer) in enumerate(zip(encoded, answers, strict=True)):
+        probed = [*turns[: 2 * number + 1], Turn("assistant", "zebra"), *turns[2 * number + 2 :]]
+        found = tokenizer.apply_chat_template([turn.message for turn in probed], tokenize=False).index("zebra")
+        ending = last_end if number == len(answers) - 1 else end
+        expected = whole[found : found + len(answer + ending)].rstrip()
+        if name == "qwen" and number == len(answers) - 1:
+            header = "<think></think>"
+        start = turn.offsets[turn.response_start][0]
+        assert turn.text[start : turn.offsets[-1][1]] == header + expected
+        assert start == found - len(header)
 
 
 def test_the_answer_of_a_tool_call_is_shown_as_it_was_rendered(tmp_path: Path, encoder: Encoder) -> None:

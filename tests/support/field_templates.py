@@ -56,6 +56,24 @@ FORGETFUL = FULL.replace(
     "{%- if m.reasoning_content and loop.last %}",
 )
 
+# Phi-3's: the last turn is followed by the end-of-text token too.
+PHI3 = """\
+{%- for m in messages -%}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{%- endfor -%}
+{%- if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif -%}
+"""
+
+# gpt-oss's: the last answer ends in another marker, and every message begins with the same one.
+GPT_OSS = """\
+{{- '<|start|>system<|message|>You are a model.<|end|>' -}}
+{%- for m in messages -%}
+{%- if m.role == 'assistant' -%}
+{{- '<|start|>assistant<|channel|>final<|message|>' + m.content -}}
+{%- if loop.last and not add_generation_prompt %}{{ '<|return|>' }}{% else %}{{ '<|end|>' }}{% endif -%}
+{%- else -%}{{- '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' -}}{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif -%}
+"""
+
 MARKED = {name: assistant_branch(text) for name, text in {"full": FULL, "plain": PLAIN, "forgetful": FORGETFUL}.items()}
 UNMARKED = {
     name: text.replace("{% generation %}", "").replace("{% endgeneration %}", "") for name, text in MARKED.items()

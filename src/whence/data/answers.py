@@ -6,6 +6,7 @@ and goes up to its end-of-turn marker. Either way the text is that of the whole 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from whence.errors import EncodingError
 
 _PROBE = "whence"
 """A response of which every template keeps each letter: what follows it is the end-of-turn marker."""
+_OPEN_MARKER = re.compile(r"(<[^<>\s]*|\[[A-Z_/]*)\Z")
+"""The beginning of a marker such as <|end|> or [INST]."""
 _CONTEXT = 20
 _CALL_KEYS = ("tool_calls", "function_call")
 
@@ -117,13 +120,59 @@ def _unmarked(renderer: Renderer, turns: Sequence[Turn], place: int, inputs: Inp
     part = renderer.text(turns[: place + 1], inputs).rstrip()
     if whole.startswith(part):
         return Rendered(whole, len(prompt), len(part))
-    # The template renders a finished turn in another way than the last one (Qwen3 leaves out its thought).
-    marker = (_end_of_turn(renderer, turns[: place + 1], inputs) or "").rstrip()
-    end = whole.find(marker, len(prompt)) if marker else -1
-    spoken = turns[place].content + "".join(str(turns[place].extra.get(key, "")) for key in PAYLOAD_KEYS)
-    if end < 0 or marker in spoken:
+    end = _end_of_finished(renderer, turns, place, inputs, whole, len(prompt))
+    if end is None:
         raise _unstable(renderer, part, whole)
-    return Rendered(whole, len(prompt), end + len(marker))
+    return Rendered(whole, len(prompt), end)
+
+
+def _end_of_finished(
+    renderer: Renderer, turns: Sequence[Turn], place: int, inputs: Inputs, whole: str, start: int
+) -> int | None:
+    """Where the answer at `place`, rendered in another way than as the last turn, ends; None where nothing says it.
+
+    Either with the marker of a last turn (Qwen3, which leaves out an earlier thought), or with what the template writes
+    between an answer and the next prompt (Phi-3 and gpt-oss end the last turn in a way of its own).
+    """
+    marker = (_end_of_turn(renderer, turns[: place + 1], inputs) or "").rstrip()
+    spoken = turns[place].content + "".join(str(turns[place].extra.get(key, "")) for key in PAYLOAD_KEYS)
+    at = whole.find(marker, start)
+    if marker and at >= 0 and marker not in spoken:
+        end = at + len(marker)
+        if end <= _next_text(renderer, turns, place, inputs, whole):
+            return end
+    probed = [*turns[:place], Turn(ASSISTANT, _PROBE)]
+    try:
+        asked, bare = render_prompt(renderer, turns[:place], inputs), renderer.text(turns[:place], inputs)
+        finished = render_prompt(renderer, probed, inputs)
+        text = renderer.text([*probed, *turns[place + 1 :]], inputs)
+    except EncodingError:
+        return None
+    header = asked[_common(asked, bare) :]
+    marker = finished.rpartition(_PROBE)[2].removesuffix(header).rstrip()
+    behind = text[start:].partition(_PROBE)[2]
+    if not (finished.endswith(header) and behind.startswith(marker) and behind and whole.endswith(behind)):
+        return None
+    return start + len(whole[start : len(whole) - len(behind) + len(marker)].rstrip())
+
+
+def _next_text(renderer: Renderer, turns: Sequence[Turn], place: int, inputs: Inputs, whole: str) -> int:
+    """A character of the whole conversation from which on it is no longer the turn at `place`: where another text of
+    the next turn makes a difference. 0 where a template refuses that text."""
+    after = turns[place + 1]
+    extra = {key: value for key, value in after.extra.items() if key != "content"}
+    other = replace(after, content=_PROBE + after.content, extra=extra)
+    try:
+        return _common(whole, renderer.text([*turns[: place + 1], other, *turns[place + 2 :]], inputs))
+    except EncodingError:
+        return 0
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning, without a marker cut in its middle."""
+    same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    opened = _OPEN_MARKER.search(one[:same])
+    return opened.start() if opened else same
 
 
 def _cut(renderer: Renderer, turns: Sequence[Turn], inputs: Inputs, found: Rendered) -> Rendered:
