@@ -139,7 +139,18 @@ LAYOUTS: dict[str, tuple[Row, str]] = {
         {"prompt": [{"role": "system", "content": "Be brief."}, Q], "chosen": [Q, A], "rejected": [Q]},
         BE_BRIEF + USER + ANSWER,
     ),
-    "prompt of several turns in chosen": ({"prompt": [Q, A, Q], "chosen": [Q, A, Q, A]}, USER + ANSWER + USER + ANSWER),
+    "prompt of several turns in chosen": (
+        {"prompt": [Q, A, Q], "chosen": [Q, A, Q, A]},
+        USER + "<|assistant|>\nOslo.<|end|>\n" + USER + ANSWER,
+    ),
+    "chosen and rejected of several turns alone": (
+        {"chosen": [Q, A, Q, A, Q, A], "rejected": [Q, A, Q, A | {"content": "Rome."}]},
+        USER + "<|assistant|>\nOslo.<|end|>\n" + (USER + ANSWER) * 2,
+    ),
+    "equal chosen and rejected of several turns": (
+        {"chosen": [Q, A, Q, A], "rejected": [Q, A, Q, A]},
+        USER + "<|assistant|>\nOslo.<|end|>\n" + USER + ANSWER,
+    ),
     "chosen and rejected alone": ({"chosen": [Q, A], "rejected": [Q, A]}, USER + ANSWER),
 }
 

@@ -102,7 +102,7 @@ def _main(loose: Mapping[str, str], mapping: Mapping[str, str], answered: bool) 
     if shape is not None:
         return shape
     if not asked and "chosen" in loose and "rejected" in loose:
-        return Shape("messages", loose["chosen"], label=label)
+        return Shape("messages", loose["chosen"], label=label, rejected=loose["rejected"])
     if not answered:
         shape = next((shape for pair in PAIRS if (shape := _pair(pair, loose, mapping, alone=True))), None)
         if shape is not None:

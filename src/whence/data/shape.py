@@ -20,7 +20,8 @@ TAKEN_INPUTS = frozenset({"conversation", "messages", "tools", "documents", "cha
 class Shape:
     """The columns that were recognised. `prompt` is set for pairs alone, `main` is the response, messages or text.
 
-    `input` stands behind the prompt after an empty line, `query` on the next line (LLaMA-Factory).
+    `input` stands behind the prompt after an empty line, `query` on the next line (LLaMA-Factory). `rejected` is set
+    for preferences without a prompt alone: what both sides begin with is the prompt.
 
     The other columns are optional: a row may lack them. `answered` False reads queries, whose response is optional
     too (`main` may then be "": no column has it).
@@ -37,6 +38,7 @@ class Shape:
     documents: str | None = None
     template_kwargs: str | None = None
     label: str | None = None
+    rejected: str | None = None
     answered: bool = True
 
     @property
@@ -74,9 +76,18 @@ class Shape:
             if not text.strip():
                 raise RowError(f"empty text (column {self.main!r})")
             return (Turn(TEXT, text),)
-        turns = messages(_cell(row, self.main), self.main) if self.kind == "messages" else self._pair(row)
-        turns = self._system(row, turns)
+        turns = self._system(row, self._messages(row) if self.kind == "messages" else self._pair(row))
         return answered(turns, self.main) if self.answered else tuple(turns)
+
+    def _messages(self, row: Cells) -> list[Turn]:
+        turns = messages(_cell(row, self.main), self.main)
+        if self.rejected is None or row.get(self.rejected) is None:
+            return turns
+        sides = (messages(without_nulls(row[name]), name) for name in (self.main, self.rejected))
+        same = [one == other for one, other in zip(*sides, strict=False)]
+        # Of two equal sides the last message is the response, as TRL divides them.
+        n = max(0, min([*same, False].index(False), len(same) - 1))
+        return [*map(_untrained, turns[:n]), *turns[n:]]
 
     def _pair(self, row: Cells) -> list[Turn]:
         assert self.prompt is not None
@@ -148,6 +159,11 @@ def _joined(prompt: list[Turn], response: list[Turn], prompt_column: str, column
     whole = [turn.content for turn in response if turn.role != "system"][: len(asked)]
     if asked not in (repeated, whole):
         raise RowError(f"column {column!r} is a conversation that does not begin with column {prompt_column!r}")
+    asked_turns = iter([turn for turn in prompt if turn.role != "system"])
+    response = [
+        _untrained(turn) if turn.role != "system" and (one := next(asked_turns, None)) and one.is_masked else turn
+        for turn in response
+    ]
     systems = [turn for turn in prompt if turn.role == "system"]
     if systems and not any(turn.role == "system" for turn in response):
         return [*systems, *response]
