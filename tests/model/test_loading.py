@@ -9,6 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from chat_templates import family_tokenizer
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.errors import ModelError
 from whence.model.loading import LoadedModel, ModelSettings, load_model
@@ -63,6 +64,60 @@ def test_an_adapter_folder_alone_brings_its_base(tmp_path: Path) -> None:
     loaded = load_model(ModelSettings(model=str(save_adapter(base, tmp_path / "lora"))))
     assert loaded.settings.model == str(base)
     assert loaded.settings.adapter == str(tmp_path / "lora")
+
+
+OWN_TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
+
+
+def loaded_with_files(tmp_path: Path, *names: str, template: str | None = OWN_TEMPLATE) -> tuple[LoadedModel, str]:
+    """An adapter whose folder has these of a tokenizer's files, loaded, and what was said."""
+    base = save_model(tmp_path / "base")
+    adapter = save_adapter(base, tmp_path / "lora")
+    tiny_tokenizer(template).save_pretrained(tmp_path / "files")
+    for name in names:
+        (tmp_path / "files" / name).rename(adapter / name)
+    said: list[str] = []
+    return load_model(ModelSettings(model=str(adapter)), notify=said.append), "; ".join(said)
+
+
+WHOLE = ("tokenizer.json", "tokenizer_config.json")
+
+
+@pytest.mark.parametrize("names", [("chat_template.jinja",), ("chat_template.jinja", "tokenizer.json")])
+def test_a_template_in_the_folder_of_an_adapter_is_its_own(tmp_path: Path, names: tuple[str, ...]) -> None:
+    loaded, said = loaded_with_files(tmp_path, *names)
+    assert loaded.tokenizer.chat_template == OWN_TEMPLATE
+    assert f"The chat template is that of the adapter ({tmp_path / 'lora' / 'chat_template.jinja'})" in said
+    assert loaded.tokenizer.eos_token == "<|end|>"
+
+
+def test_an_adapter_with_its_whole_tokenizer(tmp_path: Path) -> None:
+    loaded, said = loaded_with_files(tmp_path, *WHOLE, "chat_template.jinja")
+    assert (loaded.tokenizer.chat_template, said) == (OWN_TEMPLATE, "")
+
+
+def test_a_tokenizer_of_an_adapter_without_a_template_takes_that_of_the_model(tmp_path: Path) -> None:
+    loaded, said = loaded_with_files(tmp_path, *WHOLE, template=None)
+    assert loaded.tokenizer.chat_template == CHAT_TEMPLATE
+    assert said == (
+        f"The chat template is that of {tmp_path / 'base'}: the tokenizer of the adapter {tmp_path / 'lora'} has none"
+    )
+
+
+def test_files_of_another_tokenizer_beside_an_adapter_are_refused(tmp_path: Path) -> None:
+    base = save_model(tmp_path / "base")
+    adapter = save_adapter(base, tmp_path / "lora")
+    other = family_tokenizer("none")
+    other.save_pretrained(adapter)
+    settings = ModelSettings(model=str(adapter))
+    with pytest.raises(ModelError, match=r"lora brings a tokenizer without a chat template, and the model .*base"):
+        load_model(settings)
+    (adapter / "tokenizer_config.json").unlink()
+    with pytest.raises(ModelError, match=r"lora has a tokenizer.json of other tokens than .*base"):
+        load_model(settings)
+    (adapter / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelError, match=r"lora/tokenizer.json is damaged"):
+        load_model(settings)
 
 
 @pytest.mark.parametrize("other", [{"hidden_size": 64}, {"num_hidden_layers": 2}])

@@ -20,13 +20,13 @@ from whence.model.adapter_proof import probe_ids, prove_states
 from whence.model.blocks import Blocks, find_blocks
 from whence.model.checkpoint import check_finite, check_quantisation, load_checkpoint, quiet, stored_quantisation
 from whence.model.placement import DeviceMap, Placement, memory_limits, parse_limits, run_device
-from whence.model.places import check_json_files, check_place, first_line, stored_file
+from whence.model.places import check_place, first_line
+from whence.model.tokenizer_place import TokenizerPlace, brings_tokenizer, choose_tokenizer
 from whence.model.vocabulary import check_vocabulary, count_embeddings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
 DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,
@@ -170,12 +170,12 @@ def load_model(settings: ModelSettings, *, notify: Callable[[str], None] | None 
     options = _options(settings, _device(settings.device))
     adapter = None if settings.adapter is None else read_adapter(settings.adapter)
     # Before the weights, which take longer.
-    tokenizer = load_tokenizer(settings)
+    tokenizer = load_tokenizer(settings, notify=notify)
     model = _whole_model(place, settings, options, notify or (lambda sentence: None))
     off_is_base = True
     if adapter is not None:
         model, off_is_base = fit(model, adapter)
-    own_tokens = settings.adapter if _tokenizer_place(settings) == settings.adapter else None
+    own_tokens = settings.adapter if brings_tokenizer(settings.adapter) else None
     check_vocabulary(tokenizer, model, own_tokens, settings.model)
     return replace(LoadedModel.wrap(model, tokenizer, settings), adapter_off_is_base=off_is_base)
 
@@ -245,29 +245,14 @@ def _options(settings: ModelSettings, device: torch.device) -> dict[str, object]
     return options
 
 
-def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
-    """The adapter's tokenizer where it has one (it may bring its own template), else the model's."""
-    from transformers import AutoTokenizer
+def load_tokenizer(settings: ModelSettings, *, notify: Callable[[str], None] | None = None) -> PreTrainedTokenizerBase:
+    """The adapter's tokenizer and chat template where it has them, else the model's.
 
-    place = _tokenizer_place(settings)
-    revision = settings.revision if place == settings.model else None
-    try:
-        with quiet():
-            return AutoTokenizer.from_pretrained(place, trust_remote_code=settings.trust_remote_code, revision=revision)
-    except Exception as error:  # tokenizers raises plain exceptions
-        found = stored_file(place, "tokenizer_config.json", revision)
-        if found is not None:
-            check_json_files(found.parent, TOKENIZER_FILES)
-        raise ModelError(
-            f"No tokenizer could be loaded from {place!r}: {first_line(error)}",
-            "Expected tokenizer.json and tokenizer_config.json, whole, beside the model.",
-            "Save the tokenizer there with tokenizer.save_pretrained.",
-        ) from error
-
-
-def _tokenizer_place(settings: ModelSettings) -> str:
-    adapter = settings.adapter
-    return adapter if adapter and stored_file(adapter, "tokenizer_config.json") else settings.model
+    notify is called with a sentence where one is the adapter's and the other the model's. Raises ModelError where there
+    is no tokenizer, or where the adapter's files do not go with the model's.
+    """
+    place = TokenizerPlace(settings.model, settings.adapter, settings.revision, settings.trust_remote_code)
+    return choose_tokenizer(place, notify or (lambda sentence: None))
 
 
 def _device(name: str) -> torch.device:
