@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from field_templates import GPT_OSS, MARKED, PHI3, UNMARKED
+from field_templates import GPT_OSS, MARKED, PARTS, PHI3, TRIMS, UNMARKED
 from tables import write_parquet
 from tiny import tiny_tokenizer
 from whence.data.encoding import Encoder
@@ -306,6 +306,48 @@ def test_a_template_that_joins_strings_is_given_strings(tmp_path: Path) -> None:
     for templates in (MARKED, UNMARKED):
         shown = in_brackets(Encoder(tiny_tokenizer(templates["plain"])), example)
         assert shown == (USER + "<|assistant|>\n<|end|>\n" + USER + ANSWER).rstrip("\n")
+
+
+@pytest.mark.parametrize("text", ["Oslo.", "In\nOslo.", 'It\'s "in" Oslo.'])
+def test_a_template_that_writes_lists_as_python_does_is_given_strings(tmp_path: Path, text: str) -> None:
+    parts = [{"type": "text", "text": text}]
+    asked = [Q | {"content": [{"type": "text", "text": "Where?"}]}, A | {"content": parts}]
+    (example,) = read(tmp_path / "rows.jsonl", [{"messages": asked}])
+    encoder = Encoder(tiny_tokenizer(TRIMS))
+    assert in_brackets(encoder, example) == USER + f"<|assistant|>\n[{text}<|end|>]"
+    said = "The chat template writes a list of text parts as Python does; it is handed their text"
+    assert encoder.about([]) == (said,)
+    plain = Encoder(tiny_tokenizer(TRIMS))
+    assert plain.about(read(tmp_path / "rows.jsonl", [{"messages": [Q, A]}])) == ()
+
+
+def test_a_template_that_reads_parts_alone_is_given_parts(tmp_path: Path) -> None:
+    row = {"messages": [Q, A, Q, {"role": "assistant", "content": [{"type": "text", "text": "Oslo."}]}]}
+    (example,) = read(tmp_path / "rows.jsonl", [row])
+    marked = PARTS.replace(
+        "{% for part",
+        "{% if m.role == 'assistant' %}{% generation %}{% for part in m.content %}{{ part.text }}"
+        "{% endfor %}{% endgeneration %}{% else %}{% for part",
+    ).replace("{% endfor -%}", "{% endfor %}{% endif -%}")
+    encoder = Encoder(tiny_tokenizer(PARTS))
+    assert in_brackets(encoder, example) == (USER + ANSWER + USER + ANSWER).rstrip("\n")
+    assert encoder.about([]) == (
+        "The chat template reads lists of text parts alone; a text is handed to it as one part",
+    )
+    without_end = (USER + ANSWER + USER + ANSWER).replace("<|end|>]", "]<|end|>").removesuffix("<|end|>\n")
+    assert in_brackets(Encoder(tiny_tokenizer(marked)), example) == without_end
+    assert encoder.encode_query(example.turns[:1], "Oslo.").input_ids == encoder.encode(example)[0].input_ids
+
+
+def test_a_template_that_leaves_out_the_answer_sets_the_row_aside(tmp_path: Path) -> None:
+    template = UNMARKED["plain"].replace("m['content']", "(m['content'] if m['role'] == 'user' else '')")
+    spoken, called = read(tmp_path / "rows.jsonl", [{"messages": [Q, A]}, {"messages": [Q, A | {"tool_calls": CALLS}]}])
+    with pytest.raises(EncodingError, match="leaves out of message 2 its text"):
+        Encoder(tiny_tokenizer(template)).encode(spoken)
+    beside = UNMARKED["full"].replace(
+        "{%- if m.content is string %}", "{%- if m.content is string and not m.tool_calls %}"
+    )
+    assert in_brackets(Encoder(tiny_tokenizer(beside)), called) == (USER + CALLED).rstrip("\n")
 
 
 def test_generation_blocks_decide_even_where_the_prompt_is_a_prefix() -> None:

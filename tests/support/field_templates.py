@@ -74,6 +74,22 @@ GPT_OSS = """\
 {%- if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif -%}
 """
 
+# SmolVLM's and Idefics': goes through the parts of a content, and finds none in a string.
+PARTS = """\
+{%- for m in messages -%}
+{{ '<|' + m.role + '|>\n' -}}
+{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor -%}
+{{ '<|end|>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif -%}
+"""
+
+# Llama 3's and Gemma's: of a list the filter makes Python's text of it.
+TRIMS = """\
+{%- for m in messages -%}{{ '<|' + m.role + '|>\n' + m.content | trim + '<|end|>\n' }}{%- endfor -%}
+{%- if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif -%}
+"""
+
 MARKED = {name: assistant_branch(text) for name, text in {"full": FULL, "plain": PLAIN, "forgetful": FORGETFUL}.items()}
 UNMARKED = {
     name: text.replace("{% generation %}", "").replace("{% endgeneration %}", "") for name, text in MARKED.items()

@@ -69,6 +69,8 @@ def render_answers(
     else:
         whole = renderer.text(turns, inputs)
         found = [_unmarked(renderer, turns, place, inputs, whole) for place in places]
+    for place, one in zip(places, found, strict=True):
+        _check_text(renderer, turns[: place + 1], inputs, one)
     return found if complete else [*found[:-1], _cut(renderer, turns, inputs, found[-1])]
 
 
@@ -160,8 +162,7 @@ def _next_text(renderer: Renderer, turns: Sequence[Turn], place: int, inputs: In
     """A character of the whole conversation from which on it is no longer the turn at `place`: where another text of
     the next turn makes a difference. 0 where a template refuses that text."""
     after = turns[place + 1]
-    extra = {key: value for key, value in after.extra.items() if key != "content"}
-    other = replace(after, content=_PROBE + after.content, extra=extra)
+    other = _with_text(after, _PROBE + after.content)
     try:
         return _common(whole, renderer.text([*turns[: place + 1], other, *turns[place + 2 :]], inputs))
     except EncodingError:
@@ -224,6 +225,22 @@ def _check_payload(renderer: Renderer, turns: Sequence[Turn], inputs: Inputs) ->
             continue  # the template does read them
         if without == renderer.text(turns, inputs):
             raise _left_out(renderer, len(before), what)
+
+
+def _check_text(renderer: Renderer, turns: Sequence[Turn], inputs: Inputs, found: Rendered) -> None:
+    """Raises EncodingError where the last turn is a text and the template writes the same of any other."""
+    *before, turn = turns
+    spoken = turn.content.strip()
+    if not spoken or any(turn.extra.get(key) for key in PAYLOAD_KEYS):
+        return  # a template may leave out what is said beside a call (Llama 3.1)
+    if spoken in found.text[found.prompt_end : found.response_end]:
+        return
+    if renderer.text([*before, _with_text(turn, _PROBE)], inputs) == renderer.text(turns, inputs):
+        raise _left_out(renderer, len(before), "its text")
+
+
+def _with_text(turn: Turn, text: str) -> Turn:
+    return replace(turn, content=text, extra={key: value for key, value in turn.extra.items() if key != "content"})
 
 
 def _left_out(renderer: Renderer, place: int, what: str) -> EncodingError:

@@ -6,7 +6,8 @@ tokenised once. A separately tokenised prompt would be wrong wherever a token re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -88,6 +89,18 @@ class Encoder:
     def template_source(self) -> TemplateSource:
         """Where the chat template came from: "given", "tokenizer" or "fallback"."""
         return self._template.source
+
+    def about(self, examples: Iterable[Example]) -> tuple[str, ...]:
+        """Sentences on how the template is handed what rows like these hold, where that is not as it stands there."""
+        for example in examples:
+            with suppress(EncodingError):
+                self.encode(example)
+        said = []
+        if self._renderer.writes_lists:
+            said.append("The chat template writes a list of text parts as Python does; it is handed their text")
+        if self._renderer.reads_parts_alone({}):
+            said.append("The chat template reads lists of text parts alone; a text is handed to it as one part")
+        return tuple(said)
 
     def encode(self, example: Example) -> list[EncodedTurn]:
         """One encoded turn per answer (see `answer_places`), of the rendered whole conversation; of a plain document,

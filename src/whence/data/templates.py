@@ -36,6 +36,7 @@ FALLBACK_TEMPLATE = """\
 
 _GENERATION_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SHOWN = 80
+_PROBES = (Turn("user", "whence"), Turn("assistant", "ecnehw"))
 FIX = "Give a template that can with `--template FILE` (Jinja, as in tokenizer_config.json)."
 
 
@@ -76,6 +77,9 @@ class Renderer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> None:
         self.tokenizer = tokenizer
         self.template = template
+        self.writes_lists = False
+        """Whether the template was seen to write a list of text parts as Python does."""
+        self._reads_parts_alone: dict[str, bool] = {}
 
     def template_text(self, inputs: Inputs) -> str:
         """The Jinja text in use: of a tokenizer with several templates the one named tool_use, if there are tools."""
@@ -90,20 +94,28 @@ class Renderer:
     def text(self, turns: Sequence[Turn], inputs: Inputs, *, add_generation_prompt: bool = False) -> str:
         """The rendered turns. `inputs` are the template's other variables: tools, documents, enable_thinking, ...
 
-        Messages are handed over whole. Where the template fails on a content that is null or a list of text parts,
-        it is handed their text, as a trainer has to do for it.
+        Messages are handed over whole. Where the template fails on a content that is null or a list of text parts, or
+        writes the list as Python does, it is handed their text, as a trainer has to do for it. A template that reads
+        parts alone is handed each text as one part.
 
         Raises:
             EncodingError: no turns, a plain text among others, or the template refuses them.
         """
         _check_turns(turns)
+        as_parts = self.reads_parts_alone(inputs)
+        cause: Exception | None = None
         try:
-            return self._apply(_messages(turns), inputs, add_generation_prompt)
+            text = self._apply(_messages(turns, as_parts=as_parts), inputs, add_generation_prompt)
         except Exception as error:  # a template is a program from outside: it may raise anything
             cause = error
+        else:
+            if not _has_lists(text, turns):
+                return text
+            self.writes_lists = True
         if any("content" in turn.extra for turn in turns):
             try:
-                return self._apply(_messages(turns, as_text=True), inputs, add_generation_prompt)
+                handed = _messages(turns, as_text=True, as_parts=as_parts)
+                return self._apply(handed, inputs, add_generation_prompt)
             except Exception as error:
                 cause = error
         raise EncodingError(
@@ -112,12 +124,27 @@ class Renderer:
             FIX,
         ) from cause
 
+    def reads_parts_alone(self, inputs: Inputs) -> bool:
+        """Whether the template leaves out texts, or fails on them, and writes lists of text parts (SmolVLM)."""
+        template = self.template_text(inputs)
+        if template not in self._reads_parts_alone:
+            self._reads_parts_alone[template] = not self._shows_probe(inputs) and self._shows_probe(inputs, parts=True)
+        return self._reads_parts_alone[template]
+
+    def _shows_probe(self, inputs: Inputs, *, parts: bool = False) -> bool:
+        try:
+            text = self._apply(_messages(_PROBES, as_parts=parts), inputs, False)
+        except Exception:
+            return False
+        return all(turn.content in text for turn in _PROBES)
+
     def blocks(self, turns: Sequence[Turn], inputs: Inputs) -> tuple[str, list[tuple[int, int]]]:
         """The rendered turns, and start and end, in characters, of each `{% generation %}` block."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
         text = self.text(turns, inputs)
-        handed = [_messages(turns), _messages(turns, as_text=True)]
+        as_parts = self.reads_parts_alone(inputs)
+        handed = [_messages(turns, as_text=as_text, as_parts=as_parts) for as_text in (False, True)]
         # Newer versions of apply_chat_template leave out null keys before they render.
         handed.insert(0, [{key: value for key, value in one.items() if value is not None} for one in handed[0]])
         for messages in handed:
@@ -174,5 +201,15 @@ def _check_turns(turns: Sequence[Turn]) -> None:
         )
 
 
-def _messages(turns: Sequence[Turn], *, as_text: bool = False) -> list[dict[str, Json]]:
-    return [turn.message | {"content": turn.content} if as_text else turn.message for turn in turns]
+def _messages(turns: Sequence[Turn], *, as_text: bool = False, as_parts: bool = False) -> list[dict[str, Json]]:
+    messages = [turn.message | {"content": turn.content} if as_text else turn.message for turn in turns]
+    for message in messages if as_parts else ():
+        if isinstance(message["content"], str):
+            message["content"] = [{"type": "text", "text": message["content"]}]
+    return messages
+
+
+def _has_lists(text: str, turns: Sequence[Turn]) -> bool:
+    """Whether a list of parts stands in the text as Python writes it, which a filter such as `trim` makes of it."""
+    lists = [content for turn in turns if isinstance(content := turn.extra.get("content"), list) and content]
+    return any(str(content) in text for content in lists)

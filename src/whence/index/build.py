@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Unpack
 
@@ -49,6 +50,8 @@ from whence.records import settings_of_folder
 from whence.signatures import NEEDS_BASE
 
 FOLDERS = (RECORDS, ADDED, REFERENCES, SHARDS, BACKUP, ANN)
+N_SHOWN = 50
+"""Rows that show how the chat template takes them."""
 OURS = frozenset({MANIFEST, RUN, LOCK, FINISH_LOCK, NEW_REJECTED, *FOLDERS})
 TEMPLATE_SOURCES: dict[TemplateSource, str] = {
     "tokenizer": "the tokenizer's own",
@@ -203,6 +206,8 @@ def _loaded(settings: BuildSettings, tell: Callable[[str], None]) -> _Prepared:
     if note := dtype_note(subject.loaded):
         tell(note)
     tell(f"Chat template: {TEMPLATE_SOURCES[subject.encoder.template_source]}")
+    for note in subject.encoder.about(islice(examples_to_index(settings), N_SHOWN)):
+        tell(note)
     return _Prepared(settings, subject, time.monotonic() - started)
 
 
