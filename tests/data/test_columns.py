@@ -134,9 +134,9 @@ def test_other_columns_are_not_recognised(names: list[str]) -> None:
     assert recognise(names) is None
 
 
-def test_turns_after_the_last_answer_are_dropped_and_several_answers_kept() -> None:
+def test_turns_after_the_last_answer_and_several_answers_are_kept() -> None:
     row = {"messages": chat(("user", Q), ("assistant", A), ("user", "And?"), ("assistant", "Yes."), ("user", "Thanks"))}
-    assert turns_of(row) == (USER, ANSWER, Turn("user", "And?"), Turn("assistant", "Yes."))
+    assert turns_of(row) == (USER, ANSWER, Turn("user", "And?"), Turn("assistant", "Yes."), Turn("user", "Thanks"))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tiny import tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import Example, Turn, conversation_json, read_conversation
 from whence.data.readers import read_examples
-from whence.data.row_encoding import PLAIN_TEMPLATE
+from whence.data.row_encoding import PLAIN_TEMPLATE, RowEncoding
 from whence.data.scanning import scan
 from whence.errors import DataError, EncodingError
 
@@ -369,6 +369,23 @@ def test_a_turn_that_is_rendered_otherwise_once_others_follow(tmp_path: Path) ->
         assert in_brackets(encoder, example) == (
             USER + ANSWER + USER + "<|assistant|>\n[<think></think><think>Hm.</think>Oslo.<|end|>]"
         )
+
+
+def test_turns_behind_the_last_answer_are_part_of_the_conversation(tmp_path: Path) -> None:
+    thanks = {"role": "user", "content": "Thanks!"}
+    row = {"messages": [Q, A | {"reasoning_content": "Hm."}]}
+    short, long = read(tmp_path / "rows.jsonl", [row, {"messages": [*row["messages"], thanks]}])
+    assert short.id == long.id
+    encoder = Encoder(tiny_tokenizer(UNMARKED["forgetful"]))
+    assert in_brackets(encoder, short) == USER + "<|assistant|>\n[<think></think><think>Hm.</think>Oslo.<|end|>]"
+    assert in_brackets(encoder, long) == (USER + ANSWER).rstrip("\n")
+    for name in ("full", "plain"):
+        for templates in (MARKED, UNMARKED):
+            (turn,) = Encoder(tiny_tokenizer(templates[name])).encode(long)
+            assert [turn] == Encoder(tiny_tokenizer(templates[name])).encode(short)
+    every = Encoder(tiny_tokenizer(UNMARKED["plain"]), rows=RowEncoding(loss="all"))
+    (turn,) = every.encode(long)
+    assert turn.text == "<|user|>\nWhere?<|end|>\n<|assistant|>\nOslo.<|end|>\n<|user|>\nThanks!<|end|>\n"
 
 
 ENDINGS = {

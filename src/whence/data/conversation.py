@@ -61,16 +61,15 @@ def history(value: object, column: str) -> list[Turn]:
 
 
 def answered(turns: list[Turn], column: str) -> tuple[Turn, ...]:
-    """The turns up to the last of the assistant's: what follows has no effect on training.
+    """The turns of a row that is trained on; those behind the last answer are part of it, for a template may read them.
 
     Raises RowError where no turn can give a signature, LeftOut where marks say that none was trained on.
     """
     places = [place for place, turn in enumerate(turns) if turn.role == ASSISTANT]
     if not places:
         raise RowError(f"no assistant turn (column {column!r})")
-    kept = tuple(turns[: places[-1] + 1])
-    if answer_places(kept):
-        return kept
+    if answer_places(turns):
+        return tuple(turns)
     later = [place for place in places if place]
     if not later:
         raise RowError(f"the conversation begins with its only assistant turn: it has no prompt (column {column!r})")

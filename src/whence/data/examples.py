@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -82,8 +82,10 @@ class Example:
 
     @property
     def id(self) -> str:
-        """Content hash of the turns: 16 hexadecimal digits, the same in any file, order or format."""
-        content = conversation_json(self, sort_keys=True)
+        """Content hash of the turns up to the last answer: 16 hexadecimal digits, the same in any file, order or
+        format."""
+        last = max((place for place, turn in enumerate(self.turns) if turn.role == ASSISTANT), default=len(self.turns))
+        content = conversation_json(replace(self, turns=self.turns[: last + 1]), sort_keys=True)
         return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
     @property

@@ -70,7 +70,7 @@ class Shape:
         return Example(turns=turns, file=file, line=line, metadata=metadata, template_inputs=inputs)
 
     def turns(self, row: Cells) -> tuple[Turn, ...]:
-        """The turns of one row, up to its last assistant turn: what follows that has no effect on training."""
+        """The turns of one row."""
         if self.kind == "text":
             text = _text(row, self.main)
             if not text.strip():
