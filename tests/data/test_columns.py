@@ -236,7 +236,10 @@ def test_rows_with_a_false_label_of_any_name_are_left_out(row: dict[str, object]
         ({"text": "t", "label": "l"}, ["text, label together"]),
         ({"messages": "m", "query": "q"}, ["messages, query together"]),
         ({"prompt": "p", "input": "i", "query": "q"}, ["prompt, input, query together"]),
-        ({"prompt": "", "response": "a"}, ["no column for prompt", "only system, history, tools, input may be empty"]),
+        (
+            {"prompt": "", "response": "a"},
+            ["no column for prompt", "only system, history, tools, input, marks may be empty"],
+        ),
     ],
 )
 def test_a_mapping_that_makes_no_sense_is_refused(mapping: dict[str, str], words: list[str]) -> None:

@@ -466,13 +466,36 @@ def test_turns_without_a_signature_are_counted(tmp_path: Path) -> None:
         {"messages": [Q, A | {"train_detail": [{"begin_offset": 0}]}, Q, A]},
         {"messages": [Q, A | {"weight": 0}]},
     ]
+    hint = "--columns marks= reads them"
     assert notes(tmp_path / "rows.jsonl", rows) == (
-        "1 row left out (no turn that was trained on: all are masked by weight, train or train_detail)",
+        "1 row left out (no turn that was trained on: all are marked as not trained on; --columns marks= reads them)",
         "1 assistant turn without a signature (empty)",
         "1 assistant turn without a signature (first of its conversation, no prompt)",
-        "3 assistant turns without a signature (masked by weight or train)",
-        "1 assistant turn without a signature (trained on in part: train_detail)",
+        f"3 assistant turns without a signature (marked as not trained on by weight or train; {hint})",
+        f"1 assistant turn without a signature (marked as not trained on in part: train_detail; {hint})",
     )
+
+
+def test_marks_that_are_not_obeyed(tmp_path: Path) -> None:
+    first, last = A | {"weight": 0, "mood": "calm"}, A | {"weight": 1, "train": True}
+    rows = [{"messages": [Q, first, Q, last]}, {"messages": [Q, A | {"train": False}]}, {"messages": [Q, last]}]
+    assert notes(tmp_path / "rows.jsonl", rows, columns={"marks": ""}) == ()
+    obeyed = list(read_examples(tmp_path / "rows.jsonl"))
+    every = list(read_examples(tmp_path / "rows.jsonl", columns={"marks": ""}))
+    encoder = Encoder(tiny_tokenizer(UNMARKED["full"]))
+    assert [len(encoder.encode(row)) for row in obeyed] == [1, 1]
+    assert [len(encoder.encode(row)) for row in every] == [2, 1, 1]
+    assert every[2].id == obeyed[1].id
+    assert every[0].turns[1].extra == {"mood": "calm"}
+    # An answer in a prompt was not trained on by any trainer.
+    row = {"prompt": [Q, A, Q], "completion": [A | {"weight": 0}]}
+    assert notes(tmp_path / "a.jsonl", [row], columns={"marks": ""}) == (
+        "1 assistant turn without a signature (in a prompt, or marked as not trained on)",
+    )
+    (asked,) = read_examples(tmp_path / "a.jsonl", columns={"marks": ""})
+    assert len(encoder.encode(asked)) == 1
+    with pytest.raises(DataError, match="names the column 'weight' for marks"):
+        scan(tmp_path / "rows.jsonl", columns={"marks": "weight"})
 
 
 def test_columns_that_are_not_used_and_the_chosen_side_are_named(tmp_path: Path) -> None:

@@ -53,6 +53,26 @@ def parts(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_appended_rows_obey_marks_as_the_rows_of_the_index(world: World, tmp_path: Path) -> None:
+    def talk(start: int, stop: int) -> list[dict[str, object]]:
+        return [
+            {
+                "messages": [
+                    {"role": "user", "content": row["prompt"]},
+                    {"role": "assistant", "content": row["response"], "weight": 0},
+                ]
+            }
+            for row in rows(stop)[start:]
+        ]
+
+    source = write_jsonl(tmp_path / "old.jsonl", talk(0, 4))
+    settings = {"layers": 2, "max_length": 64, "shard_rows": SHARD}
+    build_index(world.model, source, tmp_path / "index", columns={"marks": ""}, **settings)
+    index = append_rows(tmp_path / "index", write_jsonl(tmp_path / "new.jsonl", talk(4, 6)))
+    assert index.n_rows == 6
+    assert index.manifest.parts()[1].data.columns == {"marks": ""}
+
+
 def answers(index: Path) -> list[list[tuple[str, float]]]:
     """(id, score) of the first rows for three queries, by two methods."""
     tracer = Tracer(index)

@@ -14,6 +14,7 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainerControl, Traine
 
 import whence
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from whence.data import Encoder
 from whence.data import read_examples as package_rows
 from whence.errors import WhenceWarning
 from whence.records import RecordedData, RecordedEncoding, TrainingFile, read_record
@@ -188,6 +189,35 @@ def test_rows_are_recorded_with_the_columns_that_were_trained_on(tmp_path: Path)
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps(ALPACA) + "\n")
     assert read_data(file, Dataset.from_list([ALPACA]), tmp_path, SFTTrainer()).data.columns == {"text": "text"}
+
+
+MASKED = {"messages": [*TALK[:1], TALK[1] | {"weight": 0}, *TALK[:1], TALK[1] | {"weight": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "columns"), [(SFTTrainer(), {"messages": "messages", "marks": ""}), (object(), None)]
+)
+def test_marks_that_the_trainer_does_not_read(tmp_path: Path, trainer: object, columns: dict[str, str] | None) -> None:
+    found = read_data(None, Dataset.from_list([MASKED]), tmp_path, trainer)
+    assert found.data.columns == columns
+    assert [("not obeyed" in note) for note in found.notes] == ([True] if columns else [])
+    marked = {"messages": [*TALK[:1], TALK[1] | {"weight": 1}]}
+    assert "marks" not in (read_data(None, Dataset.from_list([marked]), tmp_path, trainer).data.columns or {})
+
+
+@pytest.mark.parametrize(("mask_first", "alike"), [(False, 0), (True, 1)])
+def test_an_answer_with_loss_that_is_not_read_is_another_reading(tmp_path: Path, mask_first: bool, alike: int) -> None:
+    tokenizer = tiny_tokenizer(CHAT_TEMPLATE)
+    (tmp_path / "rows.jsonl").write_text(json.dumps(MASKED) + "\n")
+    every = Encoder(tokenizer).encode(*package_rows(tmp_path / "rows.jsonl", columns={"marks": ""}))
+    ids = tokenizer.apply_chat_template(MASKED["messages"], return_dict=False)
+    labels = [-100] * len(ids)
+    for turn in every[1:] if mask_first else every:
+        place = slice(turn.response_start, len(turn.input_ids))
+        labels[place] = ids[place]
+    dataset = Dataset.from_list([{"input_ids": ids, "labels": labels}])
+    found = compared(RecordedEncoding(), RecordedData(source="rows.jsonl"), tmp_path, tokenizer, dataset)
+    assert (found.n_compared, found.n_alike) == (1, alike)
 
 
 def formatted(row: dict[str, str]) -> str:

@@ -359,7 +359,7 @@ resume_from_checkpoint: null
     found = settings_of_folder(tmp_path, None, {})
     assert found.record is not None
     assert found.record.run.lora_targets == ("q_proj", "v_proj")
-    assert found.options["columns"] == {"messages": "conversations", "system": "", "tools": ""}
+    assert found.options["columns"] == {"messages": "conversations", "system": "", "tools": "", "marks": ""}
     assert any("max_samples 1000" in note for note in found.notes)
 
 

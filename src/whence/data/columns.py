@@ -31,9 +31,12 @@ OPTIONAL = {
     "template_kwargs": "chat_template_kwargs",
 }
 """Field of a Shape -> the column that trainers read it from."""
-MAPPING_KEYS = ("prompt", "response", "system", "messages", "text", "input", "query", "history", "tools", "label")
-IGNORABLE = ("system", "history", "tools", "input")
-"""Keys of a mapping whose value may be "": whence then leaves the columns of their usual names alone."""
+MAPPING_KEYS = (
+    *("prompt", "response", "system", "messages", "text", "input", "query", "history", "tools", "label", "marks"),
+)
+IGNORABLE = ("system", "history", "tools", "input", "marks")
+"""Keys of a mapping whose value may be "": whence then leaves the columns of their usual names alone, and of `marks`,
+which has no other value, the marks (weight, train) in messages."""
 NEAR = ("system", "history", "tools", "label")
 """Keys of a mapping that need a conversation."""
 BEHIND_PROMPT = ("input", "query")
@@ -61,7 +64,7 @@ def recognise(names: Iterable[str], mapping: Mapping[str, str] | None = None, *,
     mapping = mapping or {}
     if _missing(exact, mapping):
         return None
-    shape = _main(loose, mapping, answered)
+    shape = _main(loose, {key: name for key, name in mapping.items() if key != "marks"}, answered)
     if shape is None or shape.kind == "text":
         return shape and replace(shape, answered=answered)
     taken = {shape.prompt, shape.main, shape.input, shape.query}
@@ -79,6 +82,7 @@ def recognise(names: Iterable[str], mapping: Mapping[str, str] | None = None, *,
         tools=near["tools"],
         documents=near["documents"],
         template_kwargs=near["template_kwargs"],
+        marks="marks" not in mapping,
         answered=answered,
     )
 
@@ -151,6 +155,12 @@ def check_mapping(mapping: Mapping[str, str] | None) -> None:
             "write for example --columns prompt=q,response=a",
         )
     given = {key: column for key, column in (mapping or {}).items() if column}
+    if "marks" in given:
+        raise DataError(
+            f"--columns names the column {given['marks']!r} for marks",
+            "marks are keys of messages (weight, train, train_detail), and are obeyed unless they are turned off",
+            "write --columns marks= to read all answers, or leave the key out",
+        )
     empty = [key for key in mapping or {} if key not in given and key not in IGNORABLE]
     if empty:
         raise DataError(

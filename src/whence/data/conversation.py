@@ -74,7 +74,7 @@ def answered(turns: list[Turn], column: str) -> tuple[Turn, ...]:
     if not later:
         raise RowError(f"the conversation begins with its only assistant turn: it has no prompt (column {column!r})")
     if any(turns[place].is_masked for place in later):
-        raise LeftOut("no turn that was trained on: all are masked by weight, train or train_detail")
+        raise LeftOut("no turn that was trained on: all are marked as not trained on; --columns marks= reads them")
     raise RowError(f"empty response: assistant turn {places.index(later[0]) + 1} of column {column!r} has no text")
 
 

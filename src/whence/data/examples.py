@@ -51,8 +51,20 @@ class Turn:
     @property
     def is_masked(self) -> bool:
         """Whether a mark (weight 0, train false, train_detail) says that it was not, or not all, trained on."""
-        marked = any(self.extra.get(key) is False for key in MASK_KEYS) or bool(self.extra.get(PART_MASK))
-        return marked or self.extra.get("weight") == 0
+        return any(_masks(key, value) for key, value in self.extra.items())
+
+    @property
+    def unmasked(self) -> Turn:
+        """The turn without the marks that mask it."""
+        if not self.is_masked:
+            return self
+        return replace(self, extra={key: value for key, value in self.extra.items() if not _masks(key, value)})
+
+
+def _masks(key: str, value: Json) -> bool:
+    if key in MASK_KEYS:
+        return value is False
+    return bool(value) if key == PART_MASK else key == "weight" and value == 0
 
 
 def answer_places(turns: Sequence[Turn]) -> list[int]:

@@ -19,6 +19,7 @@ class Notes:
         self._unused: dict[str, None] = {}
         self._responses: dict[str, None] = {}
         self._said: list[str] = []
+        self._in_prompt = False
 
     def say(self, clause: str) -> None:
         """A clause of its own, such as which files were chosen."""
@@ -26,13 +27,16 @@ class Notes:
 
     def take_shape(self, shape: Shape) -> None:
         """A file's columns."""
+        self._in_prompt = shape.prompt is not None or shape.rejected is not None
         if shape.main.strip().casefold() in PREFERENCE[1]:
             self._responses[shape.main] = None
 
     def take(self, example: Example) -> None:
         """A usable row."""
         self._turns.update(
-            reason for place, turn in enumerate(example.turns) if (reason := _no_signature(place, turn)) is not None
+            reason
+            for place, turn in enumerate(example.turns)
+            if (reason := self._no_signature(place, turn)) is not None
         )
         for name, value in example.metadata.items():
             if value not in (None, "", []) and name.strip().casefold() in TRAINER_COLUMNS:
@@ -57,16 +61,18 @@ class Notes:
         ]
         return tuple(said)
 
-
-def _no_signature(place: int, turn: Turn) -> str | None:
-    """Why an assistant turn gives no signature (see `answer_places`)."""
-    if turn.role != ASSISTANT:
-        return None
-    if turn.is_masked:
-        return f"trained on in part: {PART_MASK}" if turn.extra.get(PART_MASK) else "masked by weight or train"
-    if not turn.has_answer:
-        return "empty"
-    return None if place else "first of its conversation, no prompt"
+    def _no_signature(self, place: int, turn: Turn) -> str | None:
+        """Why an assistant turn gives no signature (see `answer_places`)."""
+        if turn.role != ASSISTANT:
+            return None
+        if turn.is_masked and self._in_prompt:
+            return "in a prompt, or marked as not trained on"
+        if turn.is_masked:
+            part = f" in part: {PART_MASK}" if turn.extra.get(PART_MASK) else " by weight or train"
+            return f"marked as not trained on{part}; --columns marks= reads them"
+        if not turn.has_answer:
+            return "empty"
+        return None if place else "first of its conversation, no prompt"
 
 
 def _counted(n: int, noun: str) -> str:

@@ -23,6 +23,8 @@ class Shape:
     `input` stands behind the prompt after an empty line, `query` on the next line (LLaMA-Factory). `rejected` is set
     for preferences without a prompt alone: what both sides begin with is the prompt.
 
+    `marks` False reads answers that are marked as not trained on (weight 0, train false) as any other.
+
     The other columns are optional: a row may lack them. `answered` False reads queries, whose response is optional
     too (`main` may then be "": no column has it).
     """
@@ -39,6 +41,7 @@ class Shape:
     template_kwargs: str | None = None
     label: str | None = None
     rejected: str | None = None
+    marks: bool = True
     answered: bool = True
 
     @property
@@ -80,10 +83,10 @@ class Shape:
         return answered(turns, self.main) if self.answered else tuple(turns)
 
     def _messages(self, row: Cells) -> list[Turn]:
-        turns = messages(_cell(row, self.main), self.main)
+        turns = self._read(_cell(row, self.main), self.main)
         if self.rejected is None or row.get(self.rejected) is None:
             return turns
-        sides = (messages(without_nulls(row[name]), name) for name in (self.main, self.rejected))
+        sides = (self._read(without_nulls(row[name]), name) for name in (self.main, self.rejected))
         same = [one == other for one, other in zip(*sides, strict=False)]
         # Of two equal sides the last message is the response, as TRL divides them.
         n = max(0, min([*same, False].index(False), len(same) - 1))
@@ -93,7 +96,7 @@ class Shape:
         assert self.prompt is not None
         value = _cell(row, self.prompt)
         if isinstance(value, list | tuple):
-            prompt = [_untrained(turn) for turn in messages(value, self.prompt)]
+            prompt = [_untrained(turn) for turn in self._read(value, self.prompt)]
         else:
             text = _text(row, self.prompt)
             about = _text(row, self.input) if self.input and row.get(self.input) is not None else ""
@@ -103,10 +106,28 @@ class Shape:
         prompt = self._history(row) + prompt
         if not self.answered and (row.get(self.main) is None or row[self.main] == ""):
             return prompt
-        return _joined(prompt, _response(row, self.main), self.prompt, self.main)
+        return _joined(prompt, self._response(row), self.prompt, self.main)
 
     def _history(self, row: Cells) -> list[Turn]:
-        return history(row.get(self.history), self.history) if self.history is not None else []
+        return self._seen(history(row.get(self.history), self.history)) if self.history is not None else []
+
+    def _response(self, row: Cells) -> list[Turn]:
+        value = _cell(row, self.main)
+        if isinstance(value, Mapping):
+            value = [value]
+        if isinstance(value, list | tuple):
+            return self._read(value, self.main)
+        text = _text(row, self.main)
+        if not text.strip():
+            raise RowError(f"empty response (column {self.main!r})")
+        return [Turn(ASSISTANT, text)]
+
+    def _read(self, value: object, column: str) -> list[Turn]:
+        return self._seen(messages(value, column))
+
+    def _seen(self, turns: list[Turn]) -> list[Turn]:
+        """The turns, without marks that are not obeyed."""
+        return turns if self.marks else [turn.unmasked for turn in turns]
 
     def _system(self, row: Cells, turns: list[Turn]) -> list[Turn]:
         """The turns, led by the text of the system column where there is one."""
@@ -168,18 +189,6 @@ def _joined(prompt: list[Turn], response: list[Turn], prompt_column: str, column
     if systems and not any(turn.role == "system" for turn in response):
         return [*systems, *response]
     return response
-
-
-def _response(row: Cells, column: str) -> list[Turn]:
-    value = _cell(row, column)
-    if isinstance(value, Mapping):
-        value = [value]
-    if isinstance(value, list | tuple):
-        return messages(value, column)
-    text = _text(row, column)
-    if not text.strip():
-        raise RowError(f"empty response (column {column!r})")
-    return [Turn(ASSISTANT, text)]
 
 
 def _listed(row: Cells, column: str | None) -> list[Json]:

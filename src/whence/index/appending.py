@@ -75,7 +75,8 @@ def append_rows(
     The index then answers as one that was built from the old rows and, behind them, the new ones: layers, vectors and
     settings stay, centres and filter columns follow, and what verdicts rest on is made again by the next one.
 
-    columns, split: as `build_index` takes them; left out, columns are recognised in these data.
+    columns, split: as `build_index` takes them; left out, columns are recognised in these data. Marks in messages are
+        obeyed or not as in the rows that are there.
     workbench: opens what computes rows; left out, the model that the manifest names is loaded.
 
     Raises:
@@ -87,6 +88,8 @@ def append_rows(
     with locked(folder):
         before = require_changeable(folder)
         source = absolute_source(data)
+        if "marks" in (before.manifest.data.columns or {}):
+            columns = {**(columns or {}), "marks": ""}
         tell(f"Reading {source}")
         new, found = _read(before, source, columns, split, max_rejected, progress)
         tell(f"{found.n_rows} rows ({found.shape})")

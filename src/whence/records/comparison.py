@@ -7,12 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whence.data import Encoder, RowEncoding, read_examples
+from whence.data import ASSISTANT, Encoder, RowEncoding, answer_places, read_examples
 from whence.errors import EncodingError
 from whence.records.training import RecordedData, RecordedEncoding
 
 if TYPE_CHECKING:
-    from whence.data import Example
+    from whence.data import EncodedTurn, Example
 
 COMPARED = 16
 """Rows of a file that are compared."""
@@ -32,9 +32,10 @@ def compared(
 ) -> RecordedEncoding:
     """The encoding with the number of rows that whence reads as the trainer did, token by token.
 
-    A row is alike when whence's ids are among the trainer's, from the first on, and each of whence's response tokens
-    has loss. Nothing is compared where rows were packed, or without token ids. in_order: the data's rows stand in the
-    trainer's order; of more rows than are looked at, in an order of their own, none found says nothing.
+    A row is alike when whence's ids are among the trainer's, from the first on, each of whence's response tokens has
+    loss, and no answer that whence does not read has. Nothing is compared where rows were packed, or without token ids.
+    in_order: the data's rows stand in the trainer's order; of more rows than are looked at, in an order of their own,
+    none found says nothing.
     """
     columns = getattr(dataset, "column_names", None) or []
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -72,8 +73,28 @@ def _is_alike(encoder: Encoder, example: Example, seen: Mapping[tuple[int, ...],
             and all(labels[i] != IGNORED for i in range(max(1, turn.response_start), len(turn.input_ids)))
             for turn in turns
         )
+        and _unread(turns, labels) <= _without_signature(example)
         for ids, labels in seen.items()
     )
+
+
+def _unread(turns: Sequence[EncodedTurn], labels: Sequence[int]) -> int:
+    """How many stretches of tokens with loss hold no token of a response."""
+    read = {place for turn in turns for place in range(turn.response_start, len(turn.input_ids))}
+    n, has_loss, touched = 0, False, True
+    for place, label in enumerate([*labels, IGNORED]):
+        if label != IGNORED:
+            touched = (has_loss and touched) or place in read
+        elif has_loss:
+            n += not touched
+        has_loss = label != IGNORED
+    return n
+
+
+def _without_signature(example: Example) -> int:
+    """Answers that can give none although they may have been trained on: empty ones, and one without a prompt."""
+    spoken = sum(turn.role == ASSISTANT and not turn.is_masked for turn in example.turns)
+    return spoken - len(answer_places(example.turns))
 
 
 __all__ = ["compared"]

@@ -140,14 +140,15 @@ def _columns(data: _DataSet, path: Path) -> tuple[dict[str, str], list[str]]:
         if not data.is_chat and "query" in roles and roles["query"] != said:
             columns["query"] = roles["query"]
     columns |= {key: roles.get(key, "") for key in UNREAD if key != "history" or "prompt" in columns}
+    if data.is_chat:
+        columns["marks"] = ""  # weight and train of a message are not read
     is_kto = "kto_tag" in roles
     if is_kto:
         columns["label"] = roles["kto_tag"]
     # The answers before a chosen side of messages are part of its prompt, and are not read.
     if (is_kto and data.is_chat) or ((is_kto or data.is_ranking) and roles.get("history")):
         notes.append(
-            "LLaMA-Factory trained on the last answer of a conversation alone; whence reads the earlier ones too, but "
-            'for those that are marked "train": false'
+            "LLaMA-Factory trained on the last answer of a conversation alone; whence reads the earlier ones too"
         )
     return columns, notes
 

@@ -13,7 +13,7 @@ from whence.data import TRAINER_COLUMNS, Row, find_sources, read_examples, recog
 from whence.errors import WhenceError
 from whence.files import appears_whole
 from whence.records.training import ROW_IDS, SAVED_ROWS, RecordedData
-from whence.records.trl_columns import MADE, Formatting, formatting_of, trained_columns
+from whence.records.trl_columns import MADE, Formatting, formatting_of, ignores_marks, trained_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -124,6 +124,11 @@ def _named(
     try:
         first = first_row(place)
         columns = trained_columns(trainer, first, _columns(dataset))
+        if ignores_marks(trainer):
+            unmarked = {**(columns or {}), "marks": ""}
+            if row_ids(place, unmarked, None) != row_ids(place, columns, None):
+                columns = unmarked
+                notes.append("Marks in messages (weight, train) are not obeyed: the trainer does not read them")
         found = scan(place, columns=columns, max_rejected=1.0)
         ids = row_ids(place, columns, None)
     except WhenceError as error:

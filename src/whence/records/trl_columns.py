@@ -33,6 +33,11 @@ def trained_columns(trainer: object, first: Mapping[str, object], names: Iterabl
     return columns | dict.fromkeys(unread, "")
 
 
+def ignores_marks(trainer: object) -> bool:
+    """Whether the trainer learns answers that are marked as not trained on (weight 0, train false): TRL's do."""
+    return bool({"SFTTrainer", "DPOTrainer"} & {kind.__name__ for kind in type(trainer).__mro__})
+
+
 def formatting_of(trainer: object, first: Callable[[], Mapping[str, object]]) -> Formatting | None:
     """The `formatting_func` of an SFTTrainer; None without one, or where it changes nothing of rows like `first()`."""
     found = getattr(trainer, "_formatting_func", None)
@@ -53,4 +58,4 @@ def _sft(first: Mapping[str, object], field: str) -> dict[str, str] | None:
     return {"text": field} if field in first else None
 
 
-__all__ = ["MADE", "Formatting", "formatting_of", "trained_columns"]
+__all__ = ["MADE", "Formatting", "formatting_of", "ignores_marks", "trained_columns"]
