@@ -78,6 +78,34 @@ def test_rows_inside_an_object(tmp_path: Path, key: str, indent: int | None) -> 
     assert [example.line for example in read(tmp_path / "a.json")[0]] == [1, 2]
 
 
+def test_rows_under_several_keys_are_refused(tmp_path: Path) -> None:
+    rows = [json.loads(GOOD), json.loads(OTHER)]
+    (tmp_path / "a.json").write_text(json.dumps({"train": rows[:1], "data": rows}))
+    with pytest.raises(DataError, match="under several keys: 'train', 'data'"):
+        read(tmp_path / "a.json")
+    (tmp_path / "b.json").write_text(json.dumps({"data": [], "rows": rows}))
+    assert prompts(tmp_path / "b.json") == ["q", "q2"]
+
+
+def test_data_in_a_folder_that_are_not_read_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    (folder / "more").mkdir(parents=True)
+    (folder / "empty").mkdir()
+    for name in ("part1.jsonl", "part2.json", "more/part3.jsonl", "rejected.jsonl", ".hidden.jsonl"):
+        (folder / name).write_text(GOOD)
+    (folder / "README.md").write_text("words")
+    assert scan(folder).notes == ("not read in set: folder more, part2.json",)
+    assert scan(folder).n_rows == 1
+
+
+@pytest.mark.parametrize("column", ["input", "system", "history", "tools"])
+def test_a_missing_text_may_be_nan(tmp_path: Path, column: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"instruction": "q", "output": "a", "{column}": NaN}}')
+    found, rejected = read(tmp_path / "a.jsonl")
+    assert (len(found[0].turns), rejected) == (2, [])
+    assert found[0].turns[0].content == "q"
+
+
 def test_an_object_that_is_a_row_is_no_wrapper(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(json.loads(GOOD) | {"data": [{"x": 1}]}))
     assert prompts(tmp_path / "a.json") == ["q"]

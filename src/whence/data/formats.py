@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whence.data.json_text import JsonReader, array_start, json_reason, skip
+from whence.data.json_text import JsonReader, array_start, json_reason, row_arrays, skip
 from whence.data.metadata import kind
 from whence.data.packing import UNPACK, open_unpacked, packing_of, without_packing
 from whence.errors import DataError
@@ -140,8 +140,15 @@ def json_array(path: Path) -> Rows:
     """The objects of one array; `line` is the place in the array, from 1. A syntax error ends the whole file."""
     text = "".join(line for _, line in text_lines(path))
     read = JsonReader()
-    start = array_start(text)
-    assert start is not None, "holds_array has said so"
+    arrays = row_arrays(text)
+    assert arrays, "holds_array has said so"
+    if len(arrays) > 1:
+        raise DataError(
+            f"{path} holds rows under several keys: {', '.join(repr(key) for key, _ in arrays)}",
+            "one of them was trained on",
+            f"put it into a file of its own: jq '.{arrays[0][0]}' {path.name} > rows.json",
+        )
+    start = arrays[0][1]
     at = skip(text, start + 1)
     number = 0
     try:

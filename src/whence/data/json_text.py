@@ -43,32 +43,40 @@ class JsonReader:
 def array_start(text: str) -> int | None:
     """Place of the "[" of the array that holds the rows: the text's own, or that of an object's key of WRAPPERS.
 
-    None for any other text, and for an object that is a row itself.
+    None for any other text, and for an object that is a row itself. Of several keys the first that has a row.
     """
+    found = row_arrays(text)
+    return found[0][1] if found else None
+
+
+def row_arrays(text: str) -> list[tuple[str, int]]:
+    """The arrays that may hold the rows, see `array_start`: each one's key and place; without those that are empty,
+    where another is not."""
     decode = json.JSONDecoder().raw_decode
     at = skip(text, 0)
     if text[at : at + 1] == "[":
-        return at
+        return [("", at)]
     if text[at : at + 1] != "{":
-        return None
-    found = None
+        return []
+    found: dict[str, int] = {}
+    empty: dict[str, int] = {}
     at = skip(text, at + 1)
     try:
         while text[at : at + 1] == '"':
             key, at = decode(text, at)
             at = skip(text, at)
             if key in ROW_KEYS or text[at : at + 1] != ":":
-                return None
+                return []
             at = skip(text, at + 1)
-            if key in WRAPPERS and text[at : at + 1] == "[" and found is None:
-                found = at
+            if key in WRAPPERS and text[at : at + 1] == "[":
+                known = empty if text[(inside := skip(text, at + 1)) : inside + 1] == "]" else found
+                known[key] = at
             _, at = decode(text, at)
             at = skip(text, at)
             at = skip(text, at + 1) if text[at : at + 1] == "," else at
     except (ValueError, RecursionError):
-        # A syntax error inside the rows is told by the reader, with its row.
-        return found
-    return found
+        pass  # a syntax error inside the rows is told by the reader, with its row
+    return list((found or empty).items())
 
 
 def skip(text: str, at: int) -> int:

@@ -59,6 +59,8 @@ class Shape:
         conversation = (self.prompt, self.main, self.history, self.tools, self.documents, self.template_kwargs)
         if table:
             row = {name: without_nulls(value) if name in conversation else value for name, value in row.items()}
+        optional = {self.input, self.query, self.system, *conversation} - {self.prompt, self.main}
+        row = {name: None if name in optional and _is_nan(value) else value for name, value in row.items()}
         if self.label is not None and _is_false(row.get(self.label)):
             raise LeftOut(f"column {self.label!r} is false: an answer that training led away from")
         turns = self.turns(row)
@@ -157,6 +159,11 @@ class Shape:
         ):
             inputs["documents"] = as_json(documents, self.documents)
         return _kwargs(row, self.template_kwargs) | inputs
+
+
+def _is_nan(value: object) -> bool:
+    """Whether a cell is the number that tables write where a text is missing."""
+    return isinstance(value, float) and value != value
 
 
 def _is_false(label: object) -> bool:

@@ -22,6 +22,9 @@ REJECTS_NAME = "rejected.jsonl"
 SPLIT_NAMES = (DEFAULT_SPLIT, "test", "validation", "valid", "val", "dev", "eval")
 """Words in names of files and folders that tell splits apart."""
 
+SHOWN = 10
+"""Names of unread files that are said."""
+
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -131,11 +134,25 @@ def _folder(folder: Path, split: str | None) -> list[Source]:
     if not usable:
         return _inner_folders(folder, split)
     found = _files(_of_split(usable, split, folder))
+    unread = _unread(folder, usable)
+    notes = [f"not read in {folder.name}: {', '.join(unread)}"] if unread else []
     names = [name for name in SPLIT_NAMES if any(_has_word(path.name, name) for path in usable)]
     if split is None and len(names) > 1:
-        note = f"the files of all splits are read ({', '.join(names)}): --split {names[0]} takes one"
-        found[0] = replace(found[0], note=note)
-    return found
+        notes.insert(0, f"the files of all splits are read ({', '.join(names)}): --split {names[0]} takes one")
+    return [replace(found[0], note="; ".join(notes)), *found[1:]]
+
+
+def _unread(folder: Path, usable: list[Path]) -> list[str]:
+    """Names of a folder's other data files, and of the folders in it that hold some; at most SHOWN of them."""
+    names = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path in usable or path.name == REJECTS_NAME:
+            continue
+        if path.is_file() and suffix_of(path) in FORMATS:
+            names.append(path.name)
+        elif path.is_dir() and _usable(_shown_files(path)):
+            names.append(f"folder {path.name}")
+    return [*names[:SHOWN], "..."] if len(names) > SHOWN else names
 
 
 def _inner_folders(folder: Path, split: str | None) -> list[Source]:
