@@ -89,6 +89,10 @@ LAYOUTS: dict[str, tuple[Row, str]] = {
         {"messages": [Q, A | {"train_on_turn": False}, Q, A]},
         USER + "<|assistant|>\nOslo.<|end|>\n" + USER + ANSWER,
     ),
+    "loss false (ms-swift)": (
+        {"messages": [Q, A | {"loss": False}, Q, A | {"loss": True}]},
+        USER + "<|assistant|>\nOslo.<|end|>\n" + USER + ANSWER,
+    ),
     "train_detail": (
         {"messages": [Q, A | {"train_detail": [{"begin_offset": 0, "end_offset": 1, "train": True}]}, Q, A]},
         USER + "<|assistant|>\nOslo.<|end|>\n" + USER + ANSWER,
@@ -461,6 +465,9 @@ def test_turns_without_a_signature_are_counted(tmp_path: Path) -> None:
         {"messages": [Q, A | {"weight": 0}, Q, A]},
         {"messages": [Q, A | {"train": False}, Q, A]},
         {"messages": [Q, A, Q, A | {"train_on_turn": False}]},
+        {"messages": [Q, A, Q, A | {"loss": False}]},
+        {"messages": [Q, A, Q, A | {"loss": 0.0}]},
+        {"messages": [Q, A, Q, A | {"loss": True}]},
         {"messages": [A, Q, A]},
         {"messages": [Q, {"role": "assistant", "content": ""}, Q, A]},
         {"messages": [Q, A | {"train_detail": [{"begin_offset": 0}]}, Q, A]},
@@ -471,7 +478,7 @@ def test_turns_without_a_signature_are_counted(tmp_path: Path) -> None:
         "1 row left out (no turn that was trained on: all are marked as not trained on; --columns marks= reads them)",
         "1 assistant turn without a signature (empty)",
         "1 assistant turn without a signature (first of its conversation, no prompt)",
-        f"3 assistant turns without a signature (marked as not trained on by weight or train; {hint})",
+        f"5 assistant turns without a signature (marked as not trained on by weight, train or loss; {hint})",
         f"1 assistant turn without a signature (marked as not trained on in part: train_detail; {hint})",
     )
 
@@ -528,6 +535,21 @@ def test_of_unpaired_preferences_the_true_ones_are_read(tmp_path: Path) -> None:
     assert (named.n_rows, named.notes) == (3, ())
     other = [{"prompt": "Where?", "response": "Oslo.", "label": label} for label in (True, False)]
     assert notes(tmp_path / "b.jsonl", other) == ()
+
+
+@pytest.mark.parametrize("labels", [[1, 0, 1], [1.0, 0.0], ["1", "0"]])
+def test_labels_of_0_and_1_beside_prompt_and_completion_are_said(tmp_path: Path, labels: list[object]) -> None:
+    rows = [{"prompt": "Where?", "completion": "Oslo.", "label": label} for label in labels]
+    assert notes(tmp_path / "a.jsonl", rows) == (
+        "column 'label' holds 0 and 1, and all rows are read: where 0 marks an answer that training led away from, "
+        "--columns label=label leaves it out",
+    )
+    named = scan(tmp_path / "a.jsonl", columns={"label": "label"})
+    reason = "column 'label' is false: an answer that training led away from"
+    assert (named.n_rows, named.notes) == (len(labels) - 1, (f"1 row left out ({reason})",))
+    for classes in ([0, 1, 2], [1, 1], [True, True]):
+        rows = [{"prompt": "Where?", "completion": "Oslo.", "label": label} for label in classes]
+        assert notes(tmp_path / "b.jsonl", rows) == ()
 
 
 def test_data_of_which_nothing_was_trained_on_is_refused(tmp_path: Path) -> None:

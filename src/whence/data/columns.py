@@ -83,6 +83,7 @@ def recognise(names: Iterable[str], mapping: Mapping[str, str] | None = None, *,
         documents=near["documents"],
         template_kwargs=near["template_kwargs"],
         marks="marks" not in mapping,
+        names_label="label" in mapping,
         answered=answered,
     )
 

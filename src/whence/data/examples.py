@@ -20,7 +20,9 @@ TEXT = "text"
 PAYLOAD_KEYS = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
 """Keys of a message that are an answer even where its content is empty."""
 MASK_KEYS = ("train", "training", "train_on_turn")
-"""Keys of a message that say with false that its turn was not trained on (axolotl); OpenAI's is `weight` 0."""
+"""Keys of a message that say with false that its turn was not trained on (axolotl)."""
+ZERO_MASKS = ("weight", "loss")
+"""Keys that say it with 0, or with false (OpenAI, ms-swift)."""
 PART_MASK = "train_detail"
 """Key of a message that was trained on in part (axolotl)."""
 
@@ -50,7 +52,7 @@ class Turn:
 
     @property
     def is_masked(self) -> bool:
-        """Whether a mark (weight 0, train false, train_detail) says that it was not, or not all, trained on."""
+        """Whether a mark (weight 0, train or loss false, train_detail) says that it was not, or not all, trained on."""
         return any(_masks(key, value) for key, value in self.extra.items())
 
     @property
@@ -64,7 +66,7 @@ class Turn:
 def _masks(key: str, value: Json) -> bool:
     if key in MASK_KEYS:
         return value is False
-    return bool(value) if key == PART_MASK else key == "weight" and value == 0
+    return bool(value) if key == PART_MASK else key in ZERO_MASKS and value == 0
 
 
 def answer_places(turns: Sequence[Turn]) -> list[int]:

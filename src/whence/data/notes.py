@@ -8,6 +8,9 @@ from whence.data.columns import PREFERENCE, TRAINER_COLUMNS
 from whence.data.examples import ASSISTANT, PART_MASK, Example, Turn
 from whence.data.shape import Shape
 
+NUMBERS = frozenset({"0", "1"})
+"""A label of these numbers alone may say true and false."""
+
 
 class Notes:
     """Counts over the rows of a scan; of constant size."""
@@ -20,6 +23,9 @@ class Notes:
         self._responses: dict[str, None] = {}
         self._said: list[str] = []
         self._in_prompt = False
+        self._label: str | None = None
+        self._labelled: str | None = None
+        self._labels: set[str] = set()
 
     def say(self, clause: str) -> None:
         """A clause of its own, such as which files were chosen."""
@@ -28,6 +34,8 @@ class Notes:
     def take_shape(self, shape: Shape) -> None:
         """A file's columns."""
         self._in_prompt = shape.prompt is not None or shape.rejected is not None
+        self._label = None if shape.names_label else shape.label
+        self._labelled = self._label or self._labelled
         if shape.main.strip().casefold() in PREFERENCE[1]:
             self._responses[shape.main] = None
 
@@ -38,6 +46,11 @@ class Notes:
             for place, turn in enumerate(example.turns)
             if (reason := self._no_signature(place, turn)) is not None
         )
+        if self._label is not None and len(self._labels) <= len(NUMBERS):
+            value = example.metadata.get(self._label)
+            self._labels.add(
+                "" if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+            )
         for name, value in example.metadata.items():
             if value not in (None, "", []) and name.strip().casefold() in TRAINER_COLUMNS:
                 self._unused[name] = None
@@ -54,6 +67,11 @@ class Notes:
         if self._unused:
             listed = ", ".join(map(repr, self._unused))
             said.append(f"not used, kept as metadata: column{'s' * (len(self._unused) > 1)} {listed}")
+        if "0" in self._labels and self._labels <= NUMBERS:
+            said.append(
+                f"column {self._labelled!r} holds 0 and 1, and all rows are read: where 0 marks an answer that "
+                f"training led away from, --columns label={self._labelled} leaves it out"
+            )
         said += [f"{_counted(n, 'row')} left out ({reason})" for reason, n in sorted(self._left_out.items())]
         said += [
             f"{_counted(n, 'assistant turn')} without a signature ({reason})"
@@ -68,7 +86,7 @@ class Notes:
         if turn.is_masked and self._in_prompt:
             return "in a prompt, or marked as not trained on"
         if turn.is_masked:
-            part = f" in part: {PART_MASK}" if turn.extra.get(PART_MASK) else " by weight or train"
+            part = f" in part: {PART_MASK}" if turn.extra.get(PART_MASK) else " by weight, train or loss"
             return f"marked as not trained on{part}; --columns marks= reads them"
         if not turn.has_answer:
             return "empty"

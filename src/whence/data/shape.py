@@ -23,6 +23,8 @@ class Shape:
     `input` stands behind the prompt after an empty line, `query` on the next line (LLaMA-Factory). `rejected` is set
     for preferences without a prompt alone: what both sides begin with is the prompt.
 
+    `names_label`: the user named the label, so that 0 is false; else a number may name a class.
+
     `marks` False reads answers that are marked as not trained on (weight 0, train false) as any other.
 
     The other columns are optional: a row may lack them. `answered` False reads queries, whose response is optional
@@ -40,6 +42,7 @@ class Shape:
     documents: str | None = None
     template_kwargs: str | None = None
     label: str | None = None
+    names_label: bool = False
     rejected: str | None = None
     marks: bool = True
     answered: bool = True
@@ -61,7 +64,7 @@ class Shape:
             row = {name: without_nulls(value) if name in conversation else value for name, value in row.items()}
         optional = {self.input, self.query, self.system, *conversation} - {self.prompt, self.main}
         row = {name: None if name in optional and _is_nan(value) else value for name, value in row.items()}
-        if self.label is not None and _is_false(row.get(self.label)):
+        if self.label is not None and _is_false(row.get(self.label), numbers=self.names_label):
             raise LeftOut(f"column {self.label!r} is false: an answer that training led away from")
         turns = self.turns(row)
         inputs = self._template_inputs(row)
@@ -166,9 +169,11 @@ def _is_nan(value: object) -> bool:
     return isinstance(value, float) and value != value
 
 
-def _is_false(label: object) -> bool:
-    """Whether a label of unpaired preferences is false, as a CSV file spells it too. A number may name a class."""
-    return label is False or (isinstance(label, str) and label.strip().casefold() == "false")
+def _is_false(label: object, *, numbers: bool) -> bool:
+    """Whether a label of unpaired preferences is false, as a CSV file spells it too; numbers: 0 is false."""
+    if isinstance(label, str):
+        return label.strip().casefold() in (("false", "0") if numbers else ("false",))
+    return label is False or (numbers and label == 0)
 
 
 def _untrained(turn: Turn) -> Turn:
