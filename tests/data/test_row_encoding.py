@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
+from field_templates import DATED
 from tiny import CHAT_TEMPLATE, tiny_tokenizer
 from whence.data import PLAIN_TEMPLATE, Encoder, Example, RowEncoding, Truncation, Turn
 from whence.errors import EncodingError
@@ -133,3 +136,26 @@ def test_contents_joined_without_a_template() -> None:
     (turn,) = encoder(room=200, template=PLAIN_TEMPLATE).encode(Example.from_pair("Where?", " Canada."))
     assert list(turn.input_ids) == tokenizer("Where? Canada.<|end|>", add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(turn.input_ids[turn.response_start :]) == " Canada.<|end|>"
+
+
+def test_a_template_that_writes_today_writes_one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever day transformers takes for today."""
+    row = Example((Turn("user", "Where?"), Turn("assistant", "Oslo.")))
+    tokenizer = tiny_tokenizer(DATED)
+    given = Encoder(tokenizer, rows=RowEncoding(date="2024-07-26"))
+    (turn,) = given.encode(row)
+    assert turn.text.startswith("<|user|>26 Jul 20242024<|end|>\n<|user|>\nWhere?<|end|>")
+    assert given.encode_query(row.turns[:1], "Oslo.") == turn
+    assert given.about([row]) == ("The chat template writes today's date: 2024-07-26 in all rows and queries (--date)",)
+    marked = DATED.replace("{{ m.content -}}", "{% generation %}{{ m.content }}{% endgeneration -%}")
+    marked = marked.replace("{%- for m in messages", "{%- for m in messages if m.role == 'assistant'")
+    (turn,) = Encoder(tiny_tokenizer(marked), rows=RowEncoding(date="2024-07-26")).encode(row)
+    assert turn.text.startswith("<|user|>26 Jul 20242024<|end|>")
+    today = Encoder(tokenizer)
+    assert today.rows.date == datetime.date.today().isoformat()
+    kept = Encoder(tokenizer, rows=today.rows)
+    monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", None)
+    assert kept.encode(row) == today.encode(row)
+    assert Encoder(tiny_tokenizer(CHAT_TEMPLATE)).rows.date is None
+    with pytest.raises(ValueError, match="Invalid isoformat"):
+        RowEncoding(date="yesterday")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from field_templates import DATED
 from whence.errors import DataError, IndexFolderError, InputError
 from whence.index.appending import append_rows
 from whence.index.build import build_index
@@ -71,6 +72,23 @@ def test_appended_rows_obey_marks_as_the_rows_of_the_index(world: World, tmp_pat
     index = append_rows(tmp_path / "index", write_jsonl(tmp_path / "new.jsonl", talk(4, 6)))
     assert index.n_rows == 6
     assert index.manifest.parts()[1].data.columns == {"marks": ""}
+
+
+def test_an_index_keeps_the_day_that_its_template_writes(world: World, tmp_path: Path) -> None:
+    settings = {"layers": 2, "max_length": 64, "shard_rows": SHARD, "template": DATED}
+    source = data(tmp_path, "old.jsonl", 0, 3)
+    build_index(world.model, source, tmp_path / "index", date="2024-07-26", **settings)
+    index = build_index(world.model, source, tmp_path / "index", **settings)
+    assert index.manifest.rows.date == "2024-07-26"
+    with pytest.raises(IndexFolderError, match="date: the index has 2024-07-26, this command gives 2025-01-01"):
+        build_index(world.model, source, tmp_path / "index", date="2025-01-01", **settings)
+    index = append_rows(tmp_path / "index", data(tmp_path, "new.jsonl", 3, 5))
+    (turn,) = Tracer(index).models.encoder.encode(index.examples([4])[0])
+    assert turn.text.startswith("<|user|>26 Jul 2024")
+    lengths = index.dataset.to_table(columns=["n_prompt"])["n_prompt"].to_pylist()
+    assert lengths[4] == turn.n_prompt
+    with pytest.raises(InputError, match=r"date: .*Invalid isoformat"):
+        build_index(world.model, source, tmp_path / "other", date="yesterday", **settings)
 
 
 def answers(index: Path) -> list[list[tuple[str, float]]]:

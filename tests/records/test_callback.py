@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from datasets import Dataset
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainerControl, TrainerState, TrainingArguments
 
 import whence
+from field_templates import DATED
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data import Encoder
 from whence.data import read_examples as package_rows
@@ -20,6 +22,7 @@ from whence.errors import WhenceWarning
 from whence.records import RecordedData, RecordedEncoding, TrainingFile, read_record
 from whence.records.comparison import LOOKED_AT, compared
 from whence.records.trained_rows import read_data
+from whence.records.trainer_settings import sft_encoding
 from whence.records.trl_columns import trained_columns
 
 ROWS = [
@@ -253,6 +256,13 @@ def test_a_formatting_function_that_fails_or_changes_nothing(tmp_path: Path) -> 
     assert "formatting_func" in found.notes[0]
     found = read_data(Dataset.from_list(ROWS), packed, tmp_path, trainer)
     assert found.data.columns == {"messages": "messages"}
+
+
+def test_the_day_that_a_template_wrote_is_recorded() -> None:
+    args = SimpleNamespace(max_length=64)
+    for template, day in ((DATED, datetime.date.today().isoformat()), (CHAT_TEMPLATE, None)):
+        found, _ = sft_encoding(args, SFTTrainer(), tiny_tokenizer(template), None, ROWS[0])
+        assert found.date == day
 
 
 def test_rows_in_another_order_say_nothing_where_none_is_found(tmp_path: Path) -> None:

@@ -84,6 +84,11 @@ PARTS = """\
 {%- if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif -%}
 """
 
+# Llama 3.2's and gpt-oss's: writes the day on which it renders.
+DATED = "{{ '<|user|>' + strftime_now(\"%d %b %Y\") + strftime_now('%Y') + '<|end|>\\n' }}" + PARTS.replace(
+    "{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor -%}", "{{ m.content -}}"
+)
+
 # Llama 3's and Gemma's: of a list the filter makes Python's text of it.
 TRIMS = """\
 {%- for m in messages -%}{{ '<|' + m.role + '|>\n' + m.content | trim + '<|end|>\n' }}{%- endfor -%}

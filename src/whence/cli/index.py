@@ -48,6 +48,7 @@ def index(
     truncation: options.Truncation = None,
     append_eos: options.AppendEos = None,
     loss: options.LossOn = None,
+    date: options.Date = None,
     no_record: options.NoRecord = False,
     max_rejected: options.MaxRejected = 0.05,
     dtype: options.Dtype = "auto",
@@ -97,6 +98,7 @@ def index(
         "truncation": truncation_named(truncation) if truncation is not None else None,
         "append_eos": append_eos,
         "loss": loss_named(loss) if loss is not None else None,
+        "date": date,
     }
     shape |= {name: value for name, value in told.items() if value is not None}
     if layer:

@@ -73,6 +73,10 @@ AppendEos = Annotated[
 LossOn = Annotated[
     str | None, typer.Option("--loss", help="Tokens that were trained on: answers, or all of a conversation.")
 ]
+Date = Annotated[
+    str | None,
+    typer.Option("--date", help="The day, as in 2026-11-30, that a chat template writes which writes today's date."),
+]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16, float16 or float64.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 DeviceMap = Annotated[

@@ -6,6 +6,7 @@ tokenised once. A separately tokenised prompt would be wrong wherever a token re
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from whence.data.answers import answer_start, answer_text, render_answers, render_prompt
 from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Span, Turn, answer_places
 from whence.data.row_encoding import RowEncoding
-from whence.data.templates import Inputs, Renderer, TemplateSource, choose_template
+from whence.data.templates import Inputs, Renderer, TemplateSource, choose_template, writes_today
 from whence.data.token_spans import SpanTokenizer, Tokens, response_tokens
 from whence.errors import EncodingError
 
@@ -75,7 +76,10 @@ class Encoder:
         self._tokenizer = tokenizer
         self._n_embeddings = n_embeddings
         self._template = choose_template(tokenizer, template)
-        self._renderer = Renderer(tokenizer, self._template)
+        self._writes_today = writes_today(tokenizer, self._template)
+        if self._writes_today and self.rows.date is None:
+            self.rows = self.rows.model_copy(update={"date": datetime.date.today().isoformat()})
+        self._renderer = Renderer(tokenizer, self._template, self.rows.date)
         self._spans = SpanTokenizer(tokenizer)
         self._before, self._after = _special_ids(tokenizer)
         self._adds_bos = tokenizer.bos_token_id is not None and tokenizer.bos_token_id in self._before
@@ -96,6 +100,8 @@ class Encoder:
             with suppress(EncodingError):
                 self.encode(example)
         said = []
+        if self._writes_today:
+            said.append(f"The chat template writes today's date: {self.rows.date} in all rows and queries (--date)")
         if self._renderer.writes_lists:
             said.append("The chat template writes a list of text parts as Python does; it is handed their text")
         if self._renderer.reads_parts_alone({}):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Literal, cast, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from whence.errors import InputError
 
@@ -26,6 +27,8 @@ class RowEncoding(BaseModel):
         end; a plain document is cut into windows. "keep_start": its right end. "keep_end": its left end.
     append_eos: a plain document that does not end in the end-of-text token gets one (TRL).
     loss: "answers", or "all" for a whole conversation as one response.
+    date: the day, as in 2026-11-30, that a template writes where it writes today's (Llama 3.2, gpt-oss); None where it
+        writes none, or takes the day on which the encoder is made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +36,12 @@ class RowEncoding(BaseModel):
     truncation: Truncation = "prompt_first"
     append_eos: bool = False
     loss: LossOn = "answers"
+    date: str | None = None
+
+    @field_validator("date")
+    @classmethod
+    def _is_a_day(cls, text: str | None) -> str | None:
+        return None if text is None else datetime.date.fromisoformat(text).isoformat()
 
 
 def truncation_named(text: str) -> Truncation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ FALLBACK_TEMPLATE = """\
 """Used where neither the user nor the tokenizer gives a template."""
 
 _GENERATION_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_TODAY = re.compile(r"""\bstrftime_now\(\s*(?:(['"])(.*?)\1)\s*\)""")
 _SHOWN = 80
 _PROBES = (Turn("user", "whence"), Turn("assistant", "ecnehw"))
 FIX = "Give a template that can with `--template FILE` (Jinja, as in tokenizer_config.json)."
@@ -71,10 +73,19 @@ def choose_template(tokenizer: PreTrainedTokenizerBase, given: str | None = None
         ) from error
 
 
-class Renderer:
-    """Renders conversations with one template, through the tokenizer's own `apply_chat_template`."""
+def writes_today(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> bool:
+    """Whether the template, or another of the tokenizer's, may write the day on which it renders."""
+    return "strftime_now(" in (str(tokenizer.chat_template) if template.source == "tokenizer" else template.text)
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> None:
+
+class Renderer:
+    """Renders conversations with one template, through the tokenizer's own `apply_chat_template`.
+
+    day: what a template writes in place of today's date, an ISO date.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, day: str | None = None) -> None:
+        self._day = datetime.date.fromisoformat(day) if day is not None else None
         self.tokenizer = tokenizer
         self.template = template
         self.writes_lists = False
@@ -153,7 +164,7 @@ class Renderer:
             try:
                 rendered, found = render_jinja_template(
                     conversations=[messages],
-                    chat_template=self.template_text(inputs),
+                    chat_template=self._dated(inputs),
                     return_assistant_tokens_mask=True,
                     **self._variables(inputs),
                 )
@@ -172,10 +183,15 @@ class Renderer:
             messages,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
-            chat_template=self.template_text(inputs),
+            chat_template=self._dated(inputs),
             **inputs,
         )
         return str(rendered)
+
+    def _dated(self, inputs: Inputs) -> str:
+        """The template with the day in place of its calls for today's date."""
+        text, day = self.template_text(inputs), self._day
+        return _TODAY.sub(lambda call: repr(day.strftime(call[2])), text) if day is not None else text
 
     def _variables(self, inputs: Inputs) -> dict[str, object]:
         return {**self.tokenizer.special_tokens_map, **inputs}

@@ -96,6 +96,7 @@ def build_index(
     existing = _existing(folder, overwrite)
     if add:
         _check_complete(folder, existing)
+    settings = _of_the_same_day(settings, existing)
     found, seconds = _scanned(settings, existing, overwrite, progress, tell)
     prepared = _loaded(settings, tell)
     if add and existing is not None:
@@ -137,6 +138,7 @@ def build_part(
     existing = _existing(place(settings.out), False)
     if existing is not None:
         check_versions(existing)
+    settings = _of_the_same_day(settings, existing)
     known = known_scan(existing, settings) if existing is not None else None
     found, seconds = (known, 0.0) if known is not None else _scanned(settings, existing, False, progress, tell)
     prepared = _loaded(settings, tell)
@@ -182,6 +184,13 @@ def _settings(
     for note in taken.notes:
         tell(note)
     return build_settings(taken.model, taken.data, out, taken.options)
+
+
+def _of_the_same_day(settings: BuildSettings, existing: Manifest | None) -> BuildSettings:
+    """The settings with the day that the index was begun on, where its template writes today's date."""
+    if existing is None or settings.date is not None:
+        return settings
+    return settings.model_copy(update={"date": existing.rows.date})
 
 
 def _scanned(

@@ -243,6 +243,7 @@ class Manifest(BaseModel):
             "truncation": self.rows.truncation,
             "append_eos": self.rows.append_eos,
             "loss": self.rows.loss,
+            "date": self.rows.date,
             "data content": self.data.content_hash,
             "filter columns": [column.model_dump() for column in self.filters],
             "shard_rows": self.shard_rows,

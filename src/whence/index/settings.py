@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from whence.data import MAX_REJECTED, LossOn, RowEncoding, Truncation, absolute_source
 from whence.errors import InputError
@@ -32,7 +32,7 @@ class BuildSettings(ModelSettings):
         the one that the model's run.yaml names. A model that has neither is indexed without.
     template: Jinja text of a chat template; None takes the tokenizer's own.
     max_length: most tokens of a prompt and its response together.
-    truncation, append_eos, loss: how the trainer read its rows, see `whence.data.RowEncoding`.
+    truncation, append_eos, loss, date: how the trainer read its rows, see `whence.data.RowEncoding`.
     max_rejected: share of the rows that may be set aside, in [0, 1].
     shard_rows: rows computed between two commits. max_tokens: padded tokens in one batch.
     n_probes, seed: rows that the layer rule looks at, and how they are drawn.
@@ -55,11 +55,17 @@ class BuildSettings(ModelSettings):
     truncation: Truncation = "prompt_first"
     append_eos: bool = False
     loss: LossOn = "answers"
+    date: str | None = None
     max_rejected: float = Field(default=MAX_REJECTED, ge=0, le=1)
     shard_rows: int = Field(default=1024, ge=1)
     max_tokens: int = Field(default=2048, ge=1)
     n_probes: int = Field(default=128, ge=1)
     seed: int = 0
+
+    @field_validator("date")
+    @classmethod
+    def _is_a_day(cls, text: str | None) -> str | None:
+        return RowEncoding(date=text).date
 
     @property
     def model_settings(self) -> ModelSettings:
@@ -69,7 +75,7 @@ class BuildSettings(ModelSettings):
     @property
     def row_encoding(self) -> RowEncoding:
         """How the trainer read its rows."""
-        return RowEncoding(truncation=self.truncation, append_eos=self.append_eos, loss=self.loss)
+        return RowEncoding(truncation=self.truncation, append_eos=self.append_eos, loss=self.loss, date=self.date)
 
     @property
     def storage(self) -> Storage:
@@ -107,6 +113,7 @@ class IndexOptions(TypedDict, total=False):
     truncation: Truncation
     append_eos: bool
     loss: LossOn
+    date: str | None
     max_rejected: float
     shard_rows: int
     max_tokens: int

@@ -48,7 +48,9 @@ def compared(
         tokenizer,
         template=encoding.template if encoding.template_from in ("trainer", "plain") else None,
         max_length=encoding.max_length or 1024,
-        rows=RowEncoding(truncation=encoding.truncation or "prompt_first", append_eos=bool(encoding.append_eos)),
+        rows=RowEncoding(
+            truncation=encoding.truncation or "prompt_first", append_eos=bool(encoding.append_eos), date=encoding.date
+        ),
     )
     n = alike = 0
     for example in islice(read_examples(str(place), columns=data.columns), COMPARED):

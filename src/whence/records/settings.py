@@ -153,6 +153,7 @@ def _joined(
         "max_length": encoding.max_length,
         "truncation": encoding.truncation,
         "append_eos": encoding.append_eos,
+        "date": encoding.date,
         "columns": record.data.columns,
         "split": record.data.split,
         "template": _template(record, home),

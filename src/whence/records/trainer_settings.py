@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -70,6 +71,7 @@ def sft_encoding(
             template=template,
             template_from=template_from,
             loss_on=loss_on,
+            date=date.today().isoformat() if "strftime_now(" in (template or "") else None,
             packing=packing,
         ),
         notes,

@@ -54,6 +54,8 @@ class RecordedEncoding(_Part):
     template_from: Literal["tokenizer", "trainer", "plain"] | None = None
     loss_on: Literal["completion", "assistant", "all", "chosen"] | None = None
     """Tokens with loss: the completion's, the assistant's, every token, or those of the chosen answer."""
+    date: str | None = None
+    """The day that the template wrote as today's, an ISO date; None where it writes none."""
     packing: str | None = None
     """How rows were packed together; None where they were not."""
     n_compared: int = 0
