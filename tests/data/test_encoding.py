@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from chat_templates import CHATML, FAMILIES, LLAMA3, family_tokenizer, swallowing_tokenizer
-from whence.data.encoding import Encoder, fit, response_tokens
+from whence.data.encoding import Encoder, fit
 from whence.data.examples import EncodedTurn, Example, Turn
+from whence.data.token_spans import Boundaries
 from whence.errors import EncodingError
 
 
@@ -136,11 +137,20 @@ def test_a_marker_that_swallows_spaces_stays_in_the_prompt() -> None:
 
 
 def test_response_tokens_with_zero_widths() -> None:
-    spans = [(0, 0), (0, 3), (3, 3), (3, 3), (3, 5), (5, 5), (5, 8)]
-    assert response_tokens(spans, 3, 5) == (2, 5)
-    assert response_tokens(spans, 4, 6) == (4, 7)
-    assert response_tokens(spans, 8, 8) == (7, 7)
-    assert response_tokens(spans, 4, 4) == (7, 7)
+    found = Boundaries([(0, 0), (0, 3), (3, 3), (3, 3), (3, 5), (5, 5), (5, 8)])
+    assert found.response(3, 5) == (2, 5)
+    assert found.response(4, 6) == (4, 7)
+    assert found.response(8, 8) == (7, 7)
+    assert found.response(4, 4) == (7, 7)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=12), st.integers(0, 9), st.integers(0, 12))
+def test_response_tokens_are_those_of_a_walk_over_all(drawn: list[tuple[int, int]], first: int, last: int) -> None:
+    spans = [(start, start + width) for start, width in drawn]
+    n = len(spans)
+    start = next((i for i, (a, b) in enumerate(spans) if b > first or a >= first), n)
+    end = next((i for i in range(start, n) if spans[i][0] >= last), n)
+    assert Boundaries(spans).response(first, last) == ((start, end) if last > first else (n, n))
 
 
 TEXT = st.text(st.sampled_from("ab .,:\n\t🦊üé\u0301ש<|>世\u200d"), max_size=20)

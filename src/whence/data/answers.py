@@ -7,6 +7,7 @@ and goes up to its end-of-turn marker. Either way the text is that of the whole 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -141,6 +142,9 @@ def _end_of_finished(
     at = whole.find(marker, start)
     if marker and at >= 0 and marker not in spoken:
         end = at + len(marker)
+        following = turns[place + 1].content.strip()
+        if following and whole.find(following, start) >= end:
+            return end
         if end <= _next_text(renderer, turns, place, inputs, whole):
             return end
     probed = [*turns[:place], Turn(ASSISTANT, _PROBE)]
@@ -171,7 +175,8 @@ def _next_text(renderer: Renderer, turns: Sequence[Turn], place: int, inputs: In
 
 def _common(one: str, other: str) -> int:
     """How many characters two texts have in common at their beginning, without a marker cut in its middle."""
-    same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    shorter = min(len(one), len(other))
+    same = bisect_left(range(shorter), True, key=lambda i: not other.startswith(one[: i + 1]))
     opened = _OPEN_MARKER.search(one[:same])
     return opened.start() if opened else same
 

@@ -16,7 +16,7 @@ from whence.data.answers import answer_start, answer_text, render_answers, rende
 from whence.data.examples import ASSISTANT, TEXT, EncodedTurn, Example, Span, Turn, answer_places
 from whence.data.row_encoding import RowEncoding
 from whence.data.templates import Inputs, Renderer, TemplateSource, choose_template, writes_today
-from whence.data.token_spans import SpanTokenizer, Tokens, response_tokens
+from whence.data.token_spans import Boundaries, SpanTokenizer, Tokens
 from whence.errors import EncodingError
 
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ class Encoder:
         bos = self._bos(found[0].text, turns)
         text = bos + found[0].text
         tokens = self._spans.encode(text)
+        boundaries = Boundaries(tokens.spans)
         encoded = []
         for k, (place, one) in enumerate(zip(places, found, strict=True)):
             response = answer_text(self._renderer, turns[: place + 1], inputs, one)
@@ -212,6 +213,7 @@ class Encoder:
             turn = self._encode_answer(
                 text,
                 tokens,
+                boundaries,
                 (len(bos) + one.prompt_end, len(bos) + one.response_end),
                 turn=k,
                 prompt=next((turn.content for turn in reversed(turns[:place]) if turn.role in ("user", TEXT)), ""),
@@ -234,6 +236,7 @@ class Encoder:
         self,
         text: str,
         tokens: Tokens,
+        boundaries: Boundaries,
         answer: Span,
         *,
         turn: int,
@@ -244,7 +247,7 @@ class Encoder:
     ) -> EncodedTurn | None:
         """`answer`: its characters in the text. None where the trainer cut it away."""
         ids, spans = tokens
-        start, end = response_tokens(spans, *answer)
+        start, end = boundaries.response(*answer)
         if start == 0 or start == end:
             raise EncodingError(
                 f"no {'response' if start else 'prompt'} token in {text[:200]!r}",
@@ -259,7 +262,7 @@ class Encoder:
             input_ids=tuple(ids[kept]),
             response_start=response_start - first,
             # What follows the answer has no part in it.
-            text=text[: max(stop for _, stop in spans[:end])],
+            text=text[: boundaries.reach(end)],
             offsets=tuple(spans[kept]),
             truncated=end - (last - first),
             truncated_prompt=min(first, start),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from whence.data.examples import Span
@@ -53,19 +55,30 @@ class SpanTokenizer:
         return span if content is None or at < 0 else (at, at + len(content))
 
 
-def response_tokens(spans: Sequence[Span], prompt_end: int, response_end: int) -> Span:
-    """First and past-the-last token of the response `[prompt_end, response_end)`, given in characters.
+class Boundaries:
+    """The tokens of a text by its characters; each question takes the logarithm of their number."""
 
-    A token that reaches over the prompt's end belongs to the response, and so does one of width zero at that
-    place: a tokenizer inserts such a token (a word-start mark) before the text that follows. A token that
-    reaches over the response's end is the response's last. An empty response gives the number of tokens twice.
-    """
-    n = len(spans)
-    if response_end <= prompt_end:
-        return n, n
-    start = next((i for i, (a, b) in enumerate(spans) if b > prompt_end or a >= prompt_end), n)
-    end = next((i for i in range(start, n) if spans[i][0] >= response_end), n)
-    return start, end
+    def __init__(self, spans: Sequence[Span]) -> None:
+        # Running maxima find the same first token as the spans themselves, and are sorted.
+        self._starts = list(accumulate((start for start, _ in spans), max))
+        self._ends = list(accumulate((end for _, end in spans), max))
+
+    def response(self, prompt_end: int, response_end: int) -> Span:
+        """First and past-the-last token of the response `[prompt_end, response_end)`, given in characters.
+
+        A token that reaches over the prompt's end belongs to the response, and so does one of width zero at that
+        place: a tokenizer inserts such a token (a word-start mark) before the text that follows. A token that
+        reaches over the response's end is the response's last. An empty response gives the number of tokens twice.
+        """
+        n = len(self._starts)
+        if response_end <= prompt_end:
+            return n, n
+        start = min(bisect_right(self._ends, prompt_end), bisect_left(self._starts, prompt_end))
+        return start, max(start, bisect_left(self._starts, response_end))
+
+    def reach(self, end: int) -> int:
+        """The furthest character of the first `end` tokens."""
+        return self._ends[end - 1]
 
 
-__all__ = ["SpanTokenizer", "Tokens", "response_tokens"]
+__all__ = ["Boundaries", "SpanTokenizer", "Tokens"]
