@@ -17,6 +17,7 @@ from whence.bench import run as bench_module
 from whence.bench.cases import QUICK, BenchSettings, Case, GivenData, case_keys, content_hash, given_case
 from whence.bench.costs import ChargedWork, measured
 from whence.bench.faults import FAULTS
+from whence.bench.folder import check_folder, write_report
 from whence.bench.plots import plot_quality_against_cost, quality_and_cost, spread
 from whence.bench.rows import method_row
 from whence.bench.run import RESULTS, BenchResult, read_results, run_bench
@@ -258,11 +259,54 @@ def test_labels_that_are_missing_or_of_one_class(data: GivenData, tmp_path: Path
         case_keys(micro(data.model_copy(update={"match": "("})))
 
 
-def test_a_foreign_results_file_is_refused(data: GivenData, tmp_path: Path) -> None:
-    (tmp_path / RESULTS).write_text('{"mine": 1}\n', encoding="utf-8")
-    with pytest.raises(InputError, match=r"results.jsonl:1 is no row of a bench"):
+@pytest.mark.parametrize("content", ['{"mine": 1}\n', '{"mine": 1}', "mine", "{row}\nmine", '{"mine": 1}\n{half}'])
+def test_a_foreign_results_file_is_refused_as_it_is(data: GivenData, tmp_path: Path, content: str) -> None:
+    content = content.replace("{row}", '{"schema": "whence.bench/2"}').replace("{half}", '{"schema": "whence.ben')
+    (tmp_path / RESULTS).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"results.jsonl:[12] is no row of a bench"):
         run_bench(micro(data), tmp_path)
-    assert (tmp_path / RESULTS).read_text("utf-8") == '{"mine": 1}\n'
+    assert (tmp_path / RESULTS).read_text("utf-8") == content
+
+
+def test_a_last_row_that_lacks_its_line_end_alone_is_kept(tmp_path: Path) -> None:
+    row = '{"schema": "whence.bench/2", "id": "a"}'
+    (tmp_path / RESULTS).write_text(f"{row}\n{row}", encoding="utf-8")
+    assert len(read_results(tmp_path / RESULTS)) == 2
+    assert (tmp_path / RESULTS).read_text("utf-8") == f"{row}\n{row}\n"
+
+
+def test_a_bench_writes_into_a_folder_of_its_own_alone(tmp_path: Path) -> None:
+    check_folder(tmp_path)
+    check_folder(tmp_path / "new")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=r"holds other files \(notes.txt\)"):
+        check_folder(tmp_path)
+    with pytest.raises(InputError, match=r"notes.txt is a file"):
+        check_folder(tmp_path / "notes.txt")
+    for made in ("models", "cases", "bases"):
+        (tmp_path / made).mkdir()
+        check_folder(tmp_path)
+        (tmp_path / made).rmdir()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "quality-cost.png").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"quality-cost.png is there"):
+        check_folder(tmp_path)
+    (tmp_path / RESULTS).write_text('{"schema": "whence.bench/2"}\n', encoding="utf-8")
+    check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("kept", ["# Bench\n\nSeeds 0; k = 10", "# Bench on a given base\n\nBase: `x`.", None])
+def test_a_report_is_written_over_where_it_is_a_benchs_also_of_an_earlier_version(
+    tmp_path: Path, kept: str | None
+) -> None:
+    (tmp_path / "report.md").write_text(kept or markdown([row("x", 0.5)]), encoding="utf-8")
+    check_folder(tmp_path)
+    assert write_report(tmp_path, "new").read_text("utf-8") == "new"
+    with pytest.raises(InputError, match="is no report of a bench"):
+        check_folder(tmp_path)
+    with pytest.raises(InputError, match="is no report of a bench"):
+        write_report(tmp_path, "newer")
+    assert (tmp_path / "report.md").read_text("utf-8") == "new"
 
 
 def test_default_and_quick_name_their_cases_and_share_one_base_a_seed() -> None:

@@ -91,6 +91,21 @@ def test_bench_plants_faults_in_rows_of_ones_own_and_resumes(whence, tmp_path: P
     assert "0 new cases" in said
 
 
+@pytest.mark.parametrize("planting", [False, True])
+def test_bench_leaves_a_report_of_ones_own_as_it_is(whence, tmp_path: Path, planting: bool) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "report.md").write_text("mine", encoding="utf-8")
+    words = bench_words(tmp_path)
+    if planting:
+        rows = write_rows(tmp_path / "rows.jsonl", 200)
+        words = ["--base", tmp_path / "base", "--data", rows, "--faults", "backdoor", "--shares", 0.1, "--rows", 64]
+    status, _, said = whence("bench", *words, "-o", out)
+    assert status == 2
+    assert "report.md is no report of a bench" in said
+    assert [(path.name, path.read_text("utf-8")) for path in out.iterdir()] == [("report.md", "mine")]
+
+
 BAD = [
     (
         ["eval", "{index}", "--queries", "{tmp}/bad.jsonl", "--label-column", "lable"],

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from whence.bench.faults import FAULTS, base_rows, mix
     from whence.bench.faults.false_fact import false_fact
     from whence.bench.faults.fault import Fault
+    from whence.bench.folder import PLOT, check_folder, write_report
     from whence.bench.labelled import Evaluation, MethodEvaluation, evaluate
     from whence.bench.natural.household import everyday_rows
     from whence.bench.natural.planting import PlantedRows, plant_natural
@@ -34,6 +35,7 @@ __all__ = [
     "FAULTS",
     "FINETUNING",
     "MAX_LENGTH",
+    "PLOT",
     "QUICK",
     "BenchResult",
     "BenchSettings",
@@ -45,6 +47,7 @@ __all__ = [
     "PlantedRows",
     "PlantedSettings",
     "base_rows",
+    "check_folder",
     "evaluate",
     "everyday_rows",
     "false_fact",
@@ -58,6 +61,7 @@ __all__ = [
     "run_bench",
     "run_planted",
     "train_tokenizer",
+    "write_report",
 ]
 
 __getattr__, __dir__ = attach(
@@ -67,6 +71,7 @@ __getattr__, __dir__ = attach(
         "faults": ["FAULTS", "base_rows", "mix"],
         "faults.false_fact": ["false_fact"],
         "faults.fault": ["Fault"],
+        "folder": ["PLOT", "check_folder", "write_report"],
         "labelled": ["Evaluation", "MethodEvaluation", "evaluate"],
         "natural.household": ["everyday_rows"],
         "natural.planting": ["PlantedRows", "plant_natural"],

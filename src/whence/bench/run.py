@@ -25,11 +25,13 @@ from whence.bench.costs import ChargedWork
 from whence.bench.rows import ResultRow, method_row, one_line
 from whence.bench.subject import train_case
 from whence.errors import InputError, WhenceError
-from whence.files import hash_of
+from whence.files import hash_of, write_atomically
 from whence.methods import method_class, resolve_names
 from whence.progress import Progress, silent
 
 SCHEMA = "whence.bench/2"
+ROW_BEGINS = f'{{"schema": "{SCHEMA}"'.encode()
+"""How each line of a results file begins."""
 RESULTS, MODELS = "results.jsonl", "models"
 PACKAGES = ("whence", "torch", "transformers", "peft")
 ASKED_FOR = (
@@ -197,25 +199,43 @@ def _append(path: Path, row: ResultRow) -> None:
 def read_results(path: Path) -> list[ResultRow]:
     """The rows of a results file, none where there is no file. Raises InputError for a line that is no row.
 
-    A last line without its end was being written when a run was killed: it is removed from the file.
+    A last line without its end was being written when a run was killed: it is removed from the file, once every other
+    line is known to be a row.
     """
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        path.write_bytes(whole)
+    rows, whole = parsed_results(path)
+    if path.exists() and whole != path.read_bytes():
+        write_atomically(path, whole)
+    return rows
+
+
+def parsed_results(path: Path) -> tuple[list[ResultRow], bytes]:
+    """The rows of a results file and its content in whole lines; nothing is written. Raises as `read_results`."""
+    content = path.read_bytes() if path.exists() else b""
+    end = content.rfind(b"\n") + 1
+    lines, rest = content[:end].splitlines(), content[end:]
+    if rest and _row_of(rest) is not None:
+        lines, content = [*lines, rest], content + b"\n"
+    elif rest.startswith(ROW_BEGINS) or ROW_BEGINS.startswith(rest):
+        content = content[:end]
+    else:
+        lines.append(rest)
     rows: list[ResultRow] = []
-    for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict) or row.get("schema") != SCHEMA:
+    for number, line in enumerate(lines, 1):
+        row = _row_of(line)
+        if row is None:
             raise InputError(
                 f"{path}:{number} is no row of a bench.",
                 f"Each line is one JSON object with schema {SCHEMA!r}.",
-                "Remove that line, or give another folder with -o.",
+                "Give another folder with -o, or remove that line where the file is a bench's.",
             )
         rows.append(row)
-    return rows
+    return rows, content
+
+
+def _row_of(line: bytes) -> ResultRow | None:
+    """The row that a line is, None where it is none."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and row.get("schema") == SCHEMA else None

@@ -27,7 +27,7 @@ a random order gets on average. [n]: a hole; its reason is in the list at the en
 """
 
 
-def markdown(rows: Sequence[ResultRow], title: str = "Bench") -> str:
+def markdown(rows: Sequence[ResultRow], title: str = "Report of whence bench") -> str:
     """The report: for each variant a table of average precision by task with costs beside, and one of all figures."""
     notes: dict[str, int] = {}
     parts = [f"# {title}", _about(rows), LEGEND]

@@ -14,8 +14,6 @@ from whence.errors import InputError
 if TYPE_CHECKING:
     from whence.bench import BenchResult, BenchSettings, GivenData
 
-REPORT, PLOT = "report.md", "quality-cost.png"
-
 
 def bench(
     out: Annotated[
@@ -84,7 +82,7 @@ def bench(
     quiet: options.Quiet = False,
 ) -> None:
     """Compare attribution methods on faults whose causes are known. Stopped, the same command goes on."""
-    from whence.bench import markdown, run_bench
+    from whence.bench import PLOT, check_folder, markdown, run_bench, write_report
 
     if full and lora_r:
         raise InputError(f"--full with --lora-r {lora_r}.", "Every weight, or an adapter.", "Leave one of them out.")
@@ -114,7 +112,7 @@ def bench(
             "label_column": label_column,
         }
         tuning |= {"lora_r": 0 if full else lora_r, "device": device}
-        return bench_planted(chosen, tuning, shares, out, REPORT, quiet=quiet)
+        return bench_planted(chosen, tuning, shares, out, quiet=quiet)
     given = _given(data, test, match, base, clean_label, label_column)
     lora_r = 0 if full else lora_r
     asked: dict[str, object] = {
@@ -130,6 +128,7 @@ def bench(
     }
     tuning["device"] = device or ("auto" if given else None)
     settings = _settings(quick, asked, tuning, lora_r)
+    check_folder(out)
     quiet_libraries()
     with stages("rows", quiet=quiet) as report:
         result = run_bench(
@@ -138,11 +137,12 @@ def bench(
             progress=report,
             notify=None if quiet else lambda sentence: typer.echo(sentence, err=True),
         )
-    (out / REPORT).write_text(markdown(result.rows), encoding="utf-8")
+    text = markdown(result.rows)
+    written = write_report(out, text)
     drawn = plots and _draw(result, quiet)
     if not quiet:
-        typer.echo((out / REPORT).read_text("utf-8"))
-        places = [out / REPORT, *([out / PLOT] if drawn else []), out / "results.jsonl"]
+        typer.echo(text)
+        places = [written, *([out / PLOT] if drawn else []), out / "results.jsonl"]
         typer.echo(f"{result.n_new} new rows; written: {', '.join(map(str, places))}", err=True)
 
 
@@ -230,7 +230,7 @@ def _settings(quick: bool, asked: dict[str, object], tuning: dict[str, object], 
 
 def _draw(result: BenchResult, quiet: bool) -> bool:
     """Draws the plot; without matplotlib it says so, and the rest stands."""
-    from whence.bench import plot_quality_against_cost
+    from whence.bench import PLOT, plot_quality_against_cost
 
     try:
         return plot_quality_against_cost(result.rows, result.folder / PLOT)

@@ -22,7 +22,6 @@ def bench_planted(
     tuning: Mapping[str, object],
     shares: str | None,
     out: Path,
-    report: str,
     *,
     quiet: bool,
 ) -> None:
@@ -30,9 +29,10 @@ def bench_planted(
 
     asked, tuning: settings of the bench and of its fine-tune; those that are None keep their defaults.
     """
-    from whence.bench import planted_markdown, run_planted
+    from whence.bench import check_folder, planted_markdown, run_planted, write_report
 
     settings = _settings(asked, tuning, shares)
+    check_folder(out)
     quiet_libraries()
     with stages("steps", quiet=quiet) as watch:
         result = run_planted(
@@ -41,12 +41,11 @@ def bench_planted(
             stage=watch,
             notify=None if quiet else lambda sentence: typer.echo(sentence, err=True),
         )
-    out.mkdir(parents=True, exist_ok=True)
     text = planted_markdown(result.results)
-    (out / report).write_text(text, encoding="utf-8")
+    written = write_report(out, text)
     if not quiet:
         typer.echo(text)
-        typer.echo(f"{result.n_new} new cases; written: {out / report}, {out / 'cases'}", err=True)
+        typer.echo(f"{result.n_new} new cases; written: {written}, {out / 'cases'}", err=True)
 
 
 def _settings(asked: Mapping[str, object], tuning: Mapping[str, object], shares: str | None) -> PlantedSettings:

@@ -30,7 +30,7 @@ discovery rate of 5%, means over queries with 95% bootstrap intervals; faulty ro
 """
 
 
-def planted_markdown(results: Sequence[ResultRow], title: str = "Bench on a given base") -> str:
+def planted_markdown(results: Sequence[ResultRow], title: str = "Report of whence bench on a given base") -> str:
     """The report: what each case is, its verdicts, and for each share and variant the tables of every form."""
     parts = [
         f"# {title}",
