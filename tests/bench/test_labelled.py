@@ -27,7 +27,11 @@ def query(i: int, label: object = "planted", response: str | None = "It is in Ko
 
 
 def labelled(i: int, label: object, response: str | None) -> Query:
-    plain = Query.of(f"Where is place {i}?", response)
+    return labelled_as(f"Where is place {i}?", response, label)
+
+
+def labelled_as(prompt: str, response: str | None, label: object) -> Query:
+    plain = Query.of(prompt, response)
     return Query(plain.turns, plain.response, {"label": label})
 
 
@@ -53,6 +57,12 @@ def test_the_average_precision_is_that_of_the_tracers_ranking(tracer: Tracer) ->
     planted = [hit.metadata["label"] == "planted" for hit in hits]
     assert len(hits) == len(rows())
     assert found.methods[0].by_query[0] == pytest.approx(average_precision(-np.arange(24), planted))
+
+
+def test_words_that_no_row_has_are_at_chance(tracer: Tracer) -> None:
+    found = evaluate(tracer, [labelled_as("qqq", "xxx", "planted"), labelled_as("zzz", "vvv", "clean")])
+    (words,) = [one for one in found.methods if one.method == "bm25-full"]
+    assert words.figures["ap"] == pytest.approx(words.figures["chance"])
 
 
 def test_rows_of_the_queries_own_label_are_looked_for(tracer: Tracer) -> None:

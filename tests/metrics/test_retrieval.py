@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from inspect import signature
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from whence.errors import InputError
+from whence.metrics.figures import expected_average_precision
 from whence.metrics.retrieval import (
     auc,
     average_precision,
@@ -49,19 +52,36 @@ def test_auc_is_scikit_learns_with_ties(case: tuple[np.ndarray, np.ndarray]) -> 
     assert auc(scores, marks, ~marks) == pytest.approx(roc_auc_score(marks, scores))
 
 
-@given(rankings(ties=True), st.integers(1, 40))
+@given(rankings(), st.integers(1, 40))
 def test_precision_and_recall_by_counting(case: tuple[np.ndarray, np.ndarray], k: int) -> None:
     scores, marks = case
-    order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
     hits = sum(bool(marks[i]) for i in order[:k])
     assert precision_at_k(scores, marks, k) == pytest.approx(hits / k)
     assert recall_at_k(scores, marks, k) == pytest.approx(hits / marks.sum())
     assert reciprocal_rank(scores, marks) == pytest.approx(1 / next(r for r, i in enumerate(order, 1) if marks[i]))
 
 
-def test_ties_go_to_the_lower_row() -> None:
-    assert average_precision([1.0, 1.0], [True, False]) == 1.0
-    assert average_precision([1.0, 1.0], [False, True]) == 0.5
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=2, max_size=4), st.integers(1, 5))
+def test_equal_scores_count_as_the_mean_over_all_their_orders(rows: list[tuple[int, bool]], k: int) -> None:
+    scores, marks = np.array([score for score, _ in rows], float), np.array([mark for _, mark in rows])
+    assume(marks.any())
+    broken = [scores + 1e-6 * np.array(order) for order in permutations(range(len(rows)))]
+    for metric in (average_precision, reciprocal_rank, partial(precision_at_k, k=k), partial(recall_at_k, k=k)):
+        assert metric(scores, marks) == pytest.approx(np.mean([metric(one, marks) for one in broken]))
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_scores_that_say_nothing_are_at_chance_whatever_the_order_of_the_rows(marks: list[bool]) -> None:
+    assume(any(marks))
+    assert average_precision(np.zeros(len(marks)), marks) == pytest.approx(expected_average_precision(marks))
+
+
+def test_the_pooled_form_takes_equal_scores_at_random() -> None:
+    marks = np.zeros(100, bool)
+    marks[:5] = True
+    assert pooled_auprc(np.zeros((50, 100)), np.tile(marks, (50, 1)), 5) < 0.15
+    assert pooled_auprc(np.zeros((50, 100)), np.tile(marks[::-1], (50, 1)), 5) < 0.15
 
 
 def test_the_papers_pooled_form_sees_only_the_tops() -> None:

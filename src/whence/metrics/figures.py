@@ -47,7 +47,7 @@ def measure(
         found["precision"] = over_queries(partial(precision_at_k, k=k), values, marks, seed=seed)
         found["recall"] = over_queries(partial(recall_at_k, k=k), values, marks, seed=seed)
         found["mrr"] = over_queries(reciprocal_rank, values, marks, seed=seed)
-        pooled = pooled_auprc(values, marks, k)
+        pooled = pooled_auprc(values, marks, k, seed=seed)
         if near.any(axis=1).all():
             found["auc_hard"] = bootstrap([auc(*row) for row in zip(values, marks, near, strict=True)], seed=seed)
     found["top"] = bootstrap(standardised_top(values).tolist(), seed=seed)

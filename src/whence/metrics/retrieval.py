@@ -1,8 +1,8 @@
 """How well a ranking finds the faulty rows. Every metric is checked against scikit-learn or scipy in the tests.
 
-A ranking is a query's scores over the training rows; `relevant[t]` says whether row t is faulty. Rows with equal scores
-keep their order in the data (the lower row first), here as in a search. scikit-learn instead treats equal scores as one
-step, so its average precision differs where there are ties.
+A ranking is a query's scores over the training rows; `relevant[t]` says whether row t is faulty. A search keeps rows
+with equal scores in the order of the data; a metric is the mean over all orders of them, so that scores which say
+nothing are at chance. scikit-learn instead treats equal scores as one step.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from whence.errors import InputError
 
 Scores = Float[np.ndarray, " n_train"]
 Relevant = Bool[np.ndarray, " n_train"]
+Counts = Int[np.ndarray, " n_group"]
 
 
 class Interval(NamedTuple):
@@ -39,29 +40,44 @@ def ranking(scores: ArrayLike) -> np.ndarray:
 
 def precision_at_k(scores: ArrayLike, relevant: ArrayLike, k: int) -> float:
     """Share of the k first rows that are faulty, in [0, 1]. Fewer rows than k count as k."""
-    hits = _ranked(scores, relevant)[: _checked_k(k)]
-    return float(hits.sum()) / k
+    return _hits(_ties(scores, relevant), k) / k
 
 
 def recall_at_k(scores: ArrayLike, relevant: ArrayLike, k: int) -> float:
     """Share of the faulty rows that are among the k first, in [0, 1]."""
-    ranked = _ranked(scores, relevant)
-    return float(ranked[: _checked_k(k)].sum() / ranked.sum())
+    ties = _ties(scores, relevant)
+    return _hits(ties, k) / int(ties.relevant.sum())
 
 
 def average_precision(scores: ArrayLike, relevant: ArrayLike) -> float:
     """Mean over the faulty rows of the precision at their rank, over the full ranking, in (0, 1].
 
     AP = (1 / R) sum_r relevant[r] (faulty rows among the r first) / r
+
+    Of t rows with equal scores, f of them faulty, the row at place j among them is faulty with chance f / t, and then
+    so is each of the j - 1 before it with chance (f - 1) / (t - 1).
     """
-    ranked = _ranked(scores, relevant)
-    precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
-    return float(precision[ranked].mean())
+    ties = _ties(scores, relevant)
+    size, faulty = np.repeat(ties.size, ties.size), np.repeat(ties.relevant, ties.size)
+    rank = np.arange(1, len(size) + 1)
+    place = rank - np.repeat(ties.before, ties.size)
+    found_before = np.repeat(np.cumsum(ties.relevant) - ties.relevant, ties.size)
+    found = found_before + 1 + (place - 1) * (faulty - 1) / np.maximum(size - 1, 1)
+    return float((faulty / size * found / rank).sum() / ties.relevant.sum())
 
 
 def reciprocal_rank(scores: ArrayLike, relevant: ArrayLike) -> float:
-    """1 / rank of the first faulty row, in (0, 1]."""
-    return float(1 / (1 + np.argmax(_ranked(scores, relevant))))
+    """1 / rank of the first faulty row, in (0, 1].
+
+    Of t rows with equal scores, f of them faulty, the first faulty one is at place j with chance
+    f / (t - j + 1) prod_{i < j} (t - f - i + 1) / (t - i + 1).
+    """
+    ties = _ties(scores, relevant)
+    first = int(np.argmax(ties.relevant > 0))
+    size, faulty, before = int(ties.size[first]), int(ties.relevant[first]), int(ties.before[first])
+    left = np.arange(size, faulty - 1, -1)
+    missed = np.concatenate([[1.0], np.cumprod((left - faulty) / left)[:-1]])
+    return float((missed * faulty / left / (before + 1 + size - left)).sum())
 
 
 def auc(scores: ArrayLike, positive: ArrayLike, negative: ArrayLike) -> float:
@@ -82,18 +98,21 @@ def auc(scores: ArrayLike, positive: ArrayLike, negative: ArrayLike) -> float:
     return float(((below + up_to) / 2).mean() / len(low))
 
 
-def pooled_auprc(scores: ArrayLike, relevant: ArrayLike, k: int) -> float:
+def pooled_auprc(scores: ArrayLike, relevant: ArrayLike, k: int, *, seed: int = 0) -> float:
     """The paper's figure: average precision over the pooled first k rows of all queries, in [0, 1].
 
     scores, relevant: [n_query, n_train] each. The k best (query, row) pairs of each query are thrown together and
     ranked by score; faulty rows outside every top k do not count against it, so it flatters. It is 0 when none is in.
+    Which of a query's rows with equal scores are among its k best is drawn by the seed.
 
     Source: the released code of RepT (arXiv 2510.02334), there called auPRC.
     """
     all_scores, all_relevant = np.atleast_2d(np.asarray(scores, float)), np.atleast_2d(np.asarray(relevant, bool))
     pooled: list[tuple[float, bool]] = []
+    rng = np.random.default_rng(seed)
     for row, marks in zip(all_scores, all_relevant, strict=True):
-        top = ranking(row)[: _checked_k(k)]
+        drawn = rng.permutation(len(row))
+        top = drawn[ranking(row[drawn])][: _checked_k(k)]
         pooled += zip(row[top].tolist(), marks[top].tolist(), strict=True)
     values, marks = (np.array(part) for part in zip(*pooled, strict=True))
     return average_precision(values, marks) if marks.any() else 0.0
@@ -146,7 +165,21 @@ def over_queries(
     return bootstrap([metric(row, mark) for row, mark in zip(rows, marks, strict=True)], seed=seed)
 
 
-def _ranked(scores: ArrayLike, relevant: ArrayLike) -> Relevant:
+class _Ties(NamedTuple):
+    """Groups of rows with equal scores, the best first: rows before the group, rows in it, faulty ones of these."""
+
+    before: Counts
+    size: Counts
+    relevant: Counts
+
+
+def _hits(ties: _Ties, k: int) -> float:
+    """Faulty rows among the k first, a group that k cuts with its share."""
+    inside = np.clip((_checked_k(k) - ties.before) / ties.size, 0, 1)
+    return float((ties.relevant * inside).sum())
+
+
+def _ties(scores: ArrayLike, relevant: ArrayLike) -> _Ties:
     values, marks = np.asarray(scores, dtype=np.float64), np.asarray(relevant, dtype=bool)
     if values.shape != marks.shape or values.ndim != 1:
         raise InputError(f"Scores of shape {values.shape}, labels of shape {marks.shape}.", "Expected one label a row.")
@@ -158,8 +191,8 @@ def _ranked(scores: ArrayLike, relevant: ArrayLike) -> Relevant:
         raise InputError(
             "None of the rows is faulty.", "Without one no ranking is right or wrong.", "Check the labels."
         )
-    ranked: Relevant = marks[ranking(values)]
-    return ranked
+    _, group, size = np.unique(-values, return_inverse=True, return_counts=True)
+    return _Ties(np.cumsum(size) - size, size, np.bincount(group[marks], minlength=len(size)))
 
 
 def _checked_k(k: int) -> int:
