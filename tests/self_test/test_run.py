@@ -5,18 +5,31 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from tiny import CHAT_TEMPLATE, tiny_tokenizer
+from whence.cli.selftest import _show
 from whence.data.encoding import Encoder
 from whence.data.examples import Example, Json, Turn
 from whence.data.readers import read_examples
 from whence.errors import InputError
 from whence.metrics.rates import Rate
 from whence.self_test.plant import CLEAN, ENDING, FAULTS, OPENER, choose_faults, plant_faults, usable_rows
-from whence.self_test.result import FAILS, WORKS, WORKS_WITH, FaultResult, MethodResult, judged, warnings_of
-from whence.self_test.run import _write, selftest
+from whence.self_test.result import (
+    FAILS,
+    WORKS,
+    WORKS_WITH,
+    FaultResult,
+    FlaggedShares,
+    MethodResult,
+    SelfTest,
+    judged,
+    warnings_of,
+)
+from whence.self_test.run import _flagged_shares, _write, selftest
 from whence.train.finetuning import FinetuneSettings
 from worlds import save_model, write_jsonl
 
@@ -108,6 +121,41 @@ def test_warnings_name_what_to_change() -> None:
     said = " ".join(warnings_of([leaky], "fallback", 0.4))
     assert all(flag in said for flag in ("--template", "--max-length", "--epochs"))
     assert warnings_of([result(OPENER, 0.9, 0.1, {DEFAULT: 0.9})], "tokenizer", 0.0) == ()
+
+
+def flagged_shares(*verdicts: list[str] | None):
+    """Of verdicts on four faulty rows f0 to f3; None stands for one that could not be calibrated."""
+    traced = [
+        SimpleNamespace(
+            verdict=None if ids is None else SimpleNamespace(flagged=ids),
+            hits=[SimpleNamespace(p_value=None if ids is None else 0.1)],
+        )
+        for ids in verdicts
+    ]
+    tracer = SimpleNamespace(
+        index=SimpleNamespace(examples=lambda rows: [SimpleNamespace(id=f"f{row}") for row in rows]),
+        trace_many=lambda *_, **__: SimpleNamespace(queries=traced),
+    )
+    return _flagged_shares(tracer, [], np.ones(4, bool), lambda *_: None)  # type: ignore[arg-type]
+
+
+def test_wrong_flags_are_a_share_of_what_is_flagged() -> None:
+    wrong = [f"c{row}" for row in range(10)]
+    assert flagged_shares(*[[]] * 19, wrong) == FlaggedShares(0.0, 1.0)
+    assert flagged_shares([], []) == FlaggedShares(0.0, None)
+    assert flagged_shares(["f0", "f1", "c0", "c1"], ["f0", "f1"], []) == FlaggedShares(pytest.approx(1 / 3), 0.25)
+
+
+def test_a_verdict_that_could_not_be_calibrated_is_left_out_alone() -> None:
+    assert flagged_shares(None, ["f0", "f1", "f2", "f3"]) == FlaggedShares(1.0, 0.0)
+    assert flagged_shares(None, None) is None
+
+
+def test_no_flagged_row_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    fault = replace(result(OPENER, 0.9, 0.0, {DEFAULT: 0.9}), flagged=FlaggedShares(0.0, None))
+    test = SelfTest("m", None, "d", 60, 8, 12, "given", 0.0, 1, "", 2.0, 1.0, (fault,), WORKS, "works", (), ())
+    _show(test)
+    assert "verdicts flag 0% of the faulty rows; no row is flagged" in capsys.readouterr().out
 
 
 def planted(rows: list[Example], **changes: int):

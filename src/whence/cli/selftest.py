@@ -130,9 +130,9 @@ def _show(found: SelfTest) -> None:
             table.add_row(one.method, one.flag, one.layer or "text", interval, f"{one.precision:.2f}")
         console.print(table)
         if fault.flagged is not None:
-            shares = fault.flagged
-            wrong = f"{shares.false_discovery_rate:.0%} of the flagged rows are not faulty"
-            console.print(f"  verdicts flag {shares.recall:.0%} of the faulty rows; {wrong}")
+            recall, wrong = fault.flagged.recall, fault.flagged.false_discovery_rate
+            said = "no row is flagged" if wrong is None else f"{wrong:.0%} of the flagged rows are not faulty"
+            console.print(f"  verdicts flag {recall:.0%} of the faulty rows; {said}")
     console.print(f"\nTracing {found.text}.", markup=False)
     for change in found.changes:
         console.print(f"  {change}", markup=False)

@@ -38,10 +38,12 @@ class MethodResult:
 
 @dataclass(frozen=True, slots=True)
 class FlaggedShares:
-    """Means over the default method's verdicts: share of faulty rows flagged, share of flagged rows not faulty."""
+    """Means over the default method's verdicts that could be calibrated."""
 
     recall: float
-    false_discovery_rate: float
+    """Share of the faulty rows that are flagged."""
+    false_discovery_rate: float | None
+    """Share of the flagged rows that are not faulty, over the verdicts that flag some; None where none does."""
 
 
 @dataclass(frozen=True, slots=True)

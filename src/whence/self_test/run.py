@@ -290,12 +290,13 @@ def _flagged_shares(
     """What the verdicts flag; None where nothing could be calibrated."""
     ids = {example.id for example in tracer.index.examples(np.flatnonzero(faulty).tolist())}
     traced = tracer.trace_many(queries, k=1, progress=tell).queries
-    if any(one.verdict is None or one.hits[0].p_value is None for one in traced):
+    calibrated = [one for one in traced if one.hits and one.hits[0].p_value is not None]
+    flagged = [set(one.verdict.flagged) for one in calibrated if one.verdict is not None]
+    if not flagged:
         return None
-    flagged = [set(one.verdict.flagged) for one in traced if one.verdict is not None]
     recalls = [len(one & ids) / len(ids) for one in flagged]
-    false_shares = [len(one - ids) / len(one) if one else 0.0 for one in flagged]
-    return FlaggedShares(float(np.mean(recalls)), float(np.mean(false_shares)))
+    false_shares = [len(one - ids) / len(one) for one in flagged if one]
+    return FlaggedShares(float(np.mean(recalls)), float(np.mean(false_shares)) if false_shares else None)
 
 
 def _result(
