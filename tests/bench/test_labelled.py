@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from whence.bench.labelled import TEXT_BASELINES, Evaluation, evaluate
+from whence.bench.labelled import TEXT_BASELINES, Evaluation, _text, evaluate
+from whence.data.encoding import EncodedTurn
+from whence.data.examples import Json
 from whence.errors import InputError
+from whence.metrics.figures import expected_average_precision
 from whence.metrics.retrieval import average_precision
 from whence.scoring.defaults import SCORES
 from whence.trace.query.queries import Query
@@ -120,3 +124,53 @@ def test_one_class_is_an_error(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) 
 def test_a_query_without_response_is_answered_by_the_model(tracer: Tracer) -> None:
     found = evaluate(tracer, [query(6, response=None)], methods=["repsim"])
     assert found.queries == (1,)
+
+
+def test_a_given_response_ends_where_the_query_says(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[EncodedTurn] = []
+    taken = tracer.signatures
+    monkeypatch.setattr(type(tracer), "signatures", lambda self, turns: read.extend(turns) or taken(turns))
+    asked = [replace(query(6), complete=complete) for complete in (True, False)]
+    evaluate(tracer, asked, methods=["repsim"])
+    assert [turn.input_ids for turn in read] == [one.encode(tracer.encoder).input_ids for one in asked]
+    assert read[0].input_ids != read[1].input_ids
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(True, "true"), (True, "True"), (False, "false"), (1, 1.0), (1.0, "1"), (0, 0.0)]
+)
+def test_a_label_is_the_same_however_a_file_spells_it(one: Json, other: Json) -> None:
+    assert _text(one) == _text(other)
+
+
+def test_different_labels_stay_different() -> None:
+    labels: list[Json] = [True, 1, False, 0, 1.5, "x", "X"]
+    assert len({_text(label) for label in labels}) == len(labels)
+    assert _text(None) is _text("") is None
+
+
+def test_a_row_that_is_the_query_itself_is_not_ranked_for_it(tracer: Tracer) -> None:
+    row = next(one for one in rows() if one["label"] == "planted")
+    own, other = labelled_as(str(row["prompt"]), str(row["response"]), "planted"), query(6)
+    methods = ["repsim", "bm25-full"]
+    found = evaluate(tracer, [own, other], methods=methods)
+    assert found.own_rows == (1, 0)
+    assert found.n_rows == 24
+    hits = tracer.trace(str(row["prompt"]), str(row["response"]), k=24, method="repsim").hits
+    planted = [hit.metadata["label"] == "planted" for hit in hits if hit.prompt != row["prompt"]]
+    assert sum(planted) == 3
+    assert found.methods[0].by_query[0] == pytest.approx(average_precision(-np.arange(23), planted))
+    (alone,) = evaluate(tracer, [own], methods=["repsim"]).methods
+    assert alone.figures["ap"] == pytest.approx(alone.by_query[0])
+    assert alone.figures["chance"] == pytest.approx(expected_average_precision([True] * 3 + [False] * 20))
+
+
+def test_a_query_whose_own_row_is_the_only_one_of_its_label_does_not_count(
+    tracer: Tracer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = rows()[0]
+    monkeypatch.setattr(
+        "whence.bench.labelled._row_labels", lambda records, column: {r.row: "x" if r.row else "y" for r in records}
+    )
+    with pytest.raises(InputError, match="Beside the row that query 1 is itself, no row or every row has its label"):
+        evaluate(tracer, [labelled_as(str(first["prompt"]), str(first["response"]), "y")])

@@ -18,6 +18,7 @@ from whence.bench.cases import QUICK, BenchSettings, Case, GivenData, case_keys,
 from whence.bench.costs import ChargedWork, measured
 from whence.bench.faults import FAULTS
 from whence.bench.folder import check_folder, write_report
+from whence.bench.planted.report import VERDICTS, _verdicts
 from whence.bench.plots import plot_quality_against_cost, quality_and_cost, spread
 from whence.bench.rows import method_row
 from whence.bench.run import RESULTS, BenchResult, read_results, run_bench
@@ -365,6 +366,15 @@ def test_the_table_has_means_spreads_holes_and_costs() -> None:
     assert any(line.startswith("| `z` | [2] |  |") for line in lines)
     assert any(line.startswith("| chance | 0.100 |") for line in lines)
     assert lines[-2:] == ["1. It broke.", "2. Odd."]
+
+
+def test_a_verdict_of_one_query_is_shown_without_an_interval() -> None:
+    means = {name: 0.5 for name, _ in VERDICTS} | {
+        f"{name}_{end}": 0.5 for name, _ in VERDICTS for end in ("low", "high")
+    }
+    verdicts = means | {"n_bad": 2, "n_benign": 1}
+    result = {"case": "c", "base": "b", "settings": {"finetune": {"lora_r": 4}}, "verdicts": verdicts}
+    assert _verdicts([result]).splitlines()[-1] == "| c | b | 0.50 [0.50, 0.50] | 0.50 [0.50, 0.50] | 0.50 | 0.50 |"
 
 
 def test_the_plot_has_a_point_for_each_method_that_ran(tmp_path: Path) -> None:

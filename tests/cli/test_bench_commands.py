@@ -29,6 +29,22 @@ def test_eval_shows_every_form_and_says_what_was_not_counted(whence, world: Worl
     assert len(json.loads((tmp_path / "out.json").read_text("utf-8"))["methods"]) == 7
 
 
+def test_eval_of_one_query_has_no_interval_and_says_that_it_is_a_training_row(whence, world: World, tmp_path) -> None:
+    rows = [json.loads(line) for line in Path(world.data).read_text("utf-8").splitlines()]
+    asked = write_jsonl(tmp_path / "own.jsonl", [next(row for row in rows if row["label"] == "planted")])
+    status, shown, _ = whence("eval", world.index, "--queries", asked, "-m", "repsim")
+    assert status == 0
+    assert "queries that are training rows themselves: 1; their own rows are not ranked for them" in shown
+    (line,) = [line for line in shown.splitlines() if "repsim" in line]
+    assert "[" not in line
+
+
+def test_eval_takes_a_base_as_trace_does(whence, world: World, queries: Path, tmp_path: Path) -> None:
+    status, _, said = whence("eval", world.index, "--queries", queries, "--base", tmp_path / "none")
+    assert status == 2
+    assert str(tmp_path / "none") in said
+
+
 def test_finetune_keeps_what_it_is_told_to_and_repeats_itself(whence, world: World, tmp_path: Path) -> None:
     options = ["--lora-r", 2, "--epochs", 2, "--max-length", 64, "--checkpoints", "--keep-optimizer", "--device", "cpu"]
     weights = []

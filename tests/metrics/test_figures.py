@@ -32,6 +32,21 @@ def test_figures_are_means_over_queries() -> None:
     assert (found["k"], found["n_queries"]) == (3, 4)
 
 
+def test_rows_that_do_not_count_are_not_ranked() -> None:
+    scores, faulty = np.array([[5.0, 4.0, 3.0, 2.0], [5.0, 4.0, 3.0, 2.0]]), np.array([True, False, True, False])
+    counted = np.array([[False, True, True, True], [True] * 4])
+    found = measure(scores, faulty, counted=counted, k=2)
+    assert found["ap"] == pytest.approx(np.mean([1 / 2, (1 + 2 / 3) / 2]))
+    assert found["precision"] == 0.5
+    assert found["recall"] == np.mean([1, 1 / 2])
+    chances = [expected_average_precision([False, True, False]), expected_average_precision(faulty)]
+    assert found["chance"] == pytest.approx(np.mean(chances))
+    assert found["top"] == pytest.approx(
+        np.mean(np.concatenate([standardised_top(scores[:1, 1:]), standardised_top(scores[1:])]))
+    )
+    assert found["pooled"] == pooled_auprc(np.array([[1.0, 4.0, 3.0, 2.0], scores[1]]), faulty & counted, 2)
+
+
 def test_without_a_faulty_row_only_the_top_is_defined() -> None:
     found = measure(np.random.default_rng(2).random((3, 10)), np.zeros(10, bool))
     assert found["ap"] is None

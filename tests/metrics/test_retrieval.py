@@ -109,7 +109,8 @@ def test_bootstrap_is_seeded_and_close_to_scipys() -> None:
     assert found.mean == pytest.approx(values.mean())
     assert abs(found.low - theirs.low) < PERCENTILE_TOLERANCE * values.std()
     assert abs(found.high - theirs.high) < PERCENTILE_TOLERANCE * values.std()
-    assert str(bootstrap([0.5])) == "0.500 [0.500, 0.500]"
+    assert str(bootstrap([0.5, 0.5])) == "0.500 [0.500, 0.500]"
+    assert str(bootstrap([0.5])) == "0.500", "one query has no interval"
 
 
 def test_over_queries_takes_one_label_vector_for_all() -> None:

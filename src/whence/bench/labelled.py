@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from whence.data import EncodedTurn, Json
+from whence.data import ASSISTANT, TEXT, EncodedTurn, Example, Json, Turn
 from whence.errors import InputError
 from whence.files import did_you_mean
 from whence.index import Index, Record, default_layers, score_matrix
@@ -54,6 +54,8 @@ class Evaluation:
     queries: tuple[int, ...]
     labels: tuple[str, ...]
     """Of the queries that count."""
+    own_rows: tuple[int, ...]
+    """Of each query that counts, how many rows of the index are the query itself, and are not ranked for it."""
     skipped: tuple[SkippedQuery, ...]
     methods: tuple[MethodEvaluation, ...]
 
@@ -77,7 +79,8 @@ def evaluate(
     methods:  names of score forms or of `TEXT_BASELINES`; None takes all of them.
 
     A query whose label is missing, or is carried by no row or by every row, is left out with its reason; a method that
-    this index cannot serve is left out with its reason.
+    this index cannot serve is left out with its reason. Rows that are the query itself, prompt and response, are not
+    ranked for it: finding them shows nothing.
 
     Raises:
         InputError: a method or a label column that does not exist (names the nearest), or no query that can be counted.
@@ -90,24 +93,38 @@ def evaluate(
     rows = np.unique([record.row for record in records])
     labels = _row_labels(records, label_column)
     kept, skipped = _countable(queries, labels, label_column)
-    asked, skipped = _answered(tracer, tracer.as_rows(queries), kept, skipped)
+    said, skipped = _answered(tracer, tracer.as_rows(queries), kept, skipped)
+    row_ids = np.array([row_id for _, row_id in sorted({record.row: record.id for record in records}.items())])
+    of_row = np.array([labels[row] for row in rows.tolist()], dtype=object)
+    asked: dict[int, Query] = {}
+    relevant, others = [], []
+    for number, query in said.items():
+        carries = of_row == _label(query, label_column)
+        ranked = ~np.isin(row_ids, _ids(query))
+        if 0 < carries[ranked].sum() < ranked.sum():
+            asked[number] = query
+            relevant.append(carries)
+            others.append(ranked)
+        else:
+            reason = f"Beside the row that query {number + 1} is itself, no row or every row has its {label_column}."
+            skipped.append(SkippedQuery(number + 1, query.prompt, reason))
     if not asked:
         raise InputError(
             f"None of {len(queries)} queries can be counted. {skipped[0].reason}",
             f"Each query needs a {label_column!r} that some rows of the index carry, and some do not.",
             "Name the column of the queries and of the training data with --label-column.",
         )
-    of_row = np.array([labels[row] for row in rows.tolist()], dtype=object)
-    own = [_label(queries[number], label_column) for number in asked]
-    relevant = np.stack([of_row == label for label in own])
-    score = _scorer(tracer, list(asked.values()), records, rows, seed)
-    found = tuple(_evaluated(name, score, relevant, k, seed) for name in names)
+    counted = np.stack(others)
+    encoded = [query.encode(tracer.encoder) for query in asked.values()]
+    score = _scorer(tracer, encoded, records, rows, seed)
+    found = tuple(_evaluated(name, score, np.stack(relevant), counted, k, seed) for name in names)
     return Evaluation(
         index=str(tracer.index.path),
         label_column=label_column,
         n_rows=len(rows),
         queries=tuple(number + 1 for number in asked),
-        labels=tuple(str(label) for label in own),
+        labels=tuple(str(_label(query, label_column)) for query in asked.values()),
+        own_rows=tuple((~counted).sum(axis=1).tolist()),
         skipped=tuple(skipped),
         methods=found,
     )
@@ -150,8 +167,13 @@ def _row_labels(records: Sequence[Record], column: str) -> dict[int, str | None]
 
 
 def _text(value: Json) -> str | None:
-    """A label as text, so that 1 in one file and "1" in another are the same; None where there is none."""
-    return None if value is None or value == "" else str(value)
+    """A label as text, so that 1, 1.0 and "1" are the same in two files, and true, "true" and "True"; None for none."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = str(value)
+    return text.lower() if text in ("True", "False") else text
 
 
 def _label(query: Query, column: str) -> str | None:
@@ -179,23 +201,32 @@ def _countable(
 
 def _answered(
     tracer: Tracer, queries: Sequence[Query], kept: Sequence[int], skipped: Sequence[SkippedQuery]
-) -> tuple[dict[int, EncodedTurn], list[SkippedQuery]]:
-    """Query number -> the encoded query; a missing response is the model's own. An empty one is left out."""
+) -> tuple[dict[int, Query], list[SkippedQuery]]:
+    """Query number -> the query with its response; a missing one is the model's own. An empty one is left out."""
     silent = [number for number in kept if queries[number].response is None]
     prompts = [queries[number].prompt_ids(tracer.encoder) for number in silent]
     answers = generate(tracer.loaded, prompts, max_new_tokens=ANSWER_TOKENS) if prompts else []
     by_number = dict(zip(silent, answers, strict=True))
-    asked: dict[int, EncodedTurn] = {}
+    said: dict[int, Query] = {}
     missing = list(skipped)
     for number in kept:
-        query, answer = queries[number], by_number.get(number)
-        text = query.response if answer is None else answer.text
-        if not (text or "").strip():
+        query = queries[number]
+        if number in by_number:
+            query = replace(query, response=by_number[number].text, complete=by_number[number].complete)
+        if (query.response or "").strip():
+            said[number] = query
+        else:
             missing.append(SkippedQuery(number + 1, query.prompt, f"The model answers nothing to query {number + 1}."))
-            continue
-        complete = answer is None or answer.complete
-        asked[number] = query.encode(tracer.encoder, answer.text if answer is not None else None, complete=complete)
-    return asked, missing
+    return said, missing
+
+
+def _ids(query: Query) -> list[str]:
+    """The id of a row that is the query with its response, as a conversation and as one text."""
+    answer = query.answer or Turn(ASSISTANT, query.response or "")
+    rows = [Example((*query.turns, answer), template_inputs=query.template_inputs)]
+    if query.turns[-1].role == TEXT:
+        rows.append(Example((*query.turns[:-1], Turn(TEXT, query.turns[-1].content + answer.content))))
+    return [row.id for row in rows]
 
 
 def _scorer(
@@ -223,6 +254,7 @@ def _evaluated(
     name: str,
     score: Callable[[str], Float[np.ndarray, "n_query n_train"]],
     relevant: Bool[np.ndarray, "n_query n_train"],
+    counted: Bool[np.ndarray, "n_query n_train"],
     k: int,
     seed: int,
 ) -> MethodEvaluation:
@@ -230,5 +262,8 @@ def _evaluated(
         scores = score(name)
     except InputError as error:
         return MethodEvaluation(name, None, error=str(error).replace("\n", " "))
-    by_query = tuple(average_precision(*row) for row in zip(scores, relevant, strict=True))
-    return MethodEvaluation(name, measure(scores, relevant, k=k, seed=seed), by_query)
+    by_query = tuple(
+        average_precision(row[ranked], marks[ranked])
+        for row, marks, ranked in zip(scores, relevant, counted, strict=True)
+    )
+    return MethodEvaluation(name, measure(scores, relevant, counted=counted, k=k, seed=seed), by_query)

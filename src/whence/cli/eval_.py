@@ -31,6 +31,7 @@ def evaluate(
     json: Annotated[Path | None, typer.Option("--json", help="Write every figure as JSON.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Where the index's model is now, if it moved.")] = None,
     adapter: options.Adapter = None,
+    base: options.Base = None,
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
     max_memory: options.MaxMemory = None,
@@ -45,7 +46,7 @@ def evaluate(
 
     asked = options.queries_of(index, queries, quiet=quiet)
     quiet_libraries()
-    tracer = Tracer(index, model=model, adapter=adapter, device=placed)
+    tracer = Tracer(index, model=model, adapter=adapter, base=base, device=placed)
     found = measure(tracer, asked, label_column=label_column, methods=method, k=k, seed=seed)
     if json is not None:
         found.to_json(json)
@@ -64,11 +65,15 @@ def _show(found: Evaluation, k: int) -> None:
     for head in ("AP [95% interval]", *(head.format(k=k) for _, head in FIGURES)):
         table.add_column(head, justify="right")
     for one in sorted(found.methods, key=_rank):
-        table.add_row(one.method, *_cells(one))
+        table.add_row(one.method, *_cells(one, len(found.queries)))
     console.print(table)
     for one in found.methods:
         if one.error:
             console.print(f"{one.method}: {one.error}", markup=False, soft_wrap=True)
+    if any(found.own_rows):
+        n = sum(n > 0 for n in found.own_rows)
+        said = f"queries that are training rows themselves: {n}; their own rows are not ranked for them"
+        console.print(said, markup=False, soft_wrap=True)
     for skipped in found.skipped:
         console.print(f"not counted: {skipped.reason}", markup=False, soft_wrap=True)
 
@@ -77,9 +82,12 @@ def _rank(one: MethodEvaluation) -> tuple[bool, float]:
     return one.figures is None, -float((one.figures or {}).get("ap") or 0.0)
 
 
-def _cells(one: MethodEvaluation) -> list[str]:
+def _cells(one: MethodEvaluation, n: int) -> list[str]:
+    from whence.metrics import shown
+
     if one.figures is None:
         return ["-"] * (1 + len(FIGURES))
     figures = one.figures
-    ap = f"{figures['ap']:.3f} [{figures['ap_low']:.3f}, {figures['ap_high']:.3f}]"
+    mean, low, high = (float(figures[name] or 0.0) for name in ("ap", "ap_low", "ap_high"))
+    ap = shown(mean, low, high, n)
     return [ap, *(f"{figures[name]:.3f}" for name, _ in FIGURES)]

@@ -110,6 +110,8 @@ def _show(found: SelfTest) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from whence.metrics import shown
+
     console = Console(highlight=False)
     console.print(
         f"{found.n_rows} rows, loss {found.first_loss:.2f} to {found.last_loss:.2f}; template: {found.template}; "
@@ -126,7 +128,7 @@ def _show(found: SelfTest) -> None:
             continue
         table = Table("method", "with", "layer", "average precision", f"precision at {found.k}")
         for one in fault.methods:
-            interval = f"{one.ap:.2f} [{one.ap_low:.2f}, {one.ap_high:.2f}]"
+            interval = shown(one.ap, one.ap_low, one.ap_high, fault.n_shown, digits=2)
             table.add_row(one.method, one.flag, one.layer or "text", interval, f"{one.precision:.2f}")
         console.print(table)
         if fault.flagged is not None:

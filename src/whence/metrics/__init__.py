@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from whence.metrics.figures import Figures, measure
     from whence.metrics.matchers import Matcher, begins, contains, numbered, quotes
     from whence.metrics.rates import Rate, rate
-    from whence.metrics.retrieval import average_precision, bootstrap, over_queries, precision_at_k, ranking
+    from whence.metrics.retrieval import average_precision, bootstrap, over_queries, precision_at_k, ranking, shown
 
 __all__ = [
     "Figures",
@@ -27,6 +27,7 @@ __all__ = [
     "quotes",
     "ranking",
     "rate",
+    "shown",
 ]
 
 __getattr__, __dir__ = attach(
@@ -35,6 +36,6 @@ __getattr__, __dir__ = attach(
         "figures": ["Figures", "measure"],
         "matchers": ["Matcher", "begins", "contains", "numbered", "quotes"],
         "rates": ["Rate", "rate"],
-        "retrieval": ["average_precision", "bootstrap", "over_queries", "precision_at_k", "ranking"],
+        "retrieval": ["average_precision", "bootstrap", "over_queries", "precision_at_k", "ranking", "shown"],
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,6 @@ from whence.metrics.retrieval import (
     auc,
     average_precision,
     bootstrap,
-    over_queries,
     pooled_auprc,
     precision_at_k,
     recall_at_k,
@@ -25,12 +25,18 @@ Figures = dict[str, float | int | None]
 
 
 def measure(
-    scores: ArrayLike, faulty: ArrayLike, *, hard: ArrayLike | None = None, k: int = 10, seed: int = 0
+    scores: ArrayLike,
+    faulty: ArrayLike,
+    *,
+    hard: ArrayLike | None = None,
+    counted: ArrayLike | None = None,
+    k: int = 10,
+    seed: int = 0,
 ) -> Figures:
     """Every figure of a method's scores: means over the queries with 95% bootstrap intervals over them.
 
     scores: [n_query, n_train]. faulty, hard: which rows are faulty, and which are hard negatives, with the same words;
-    the same shape, or [n_train] for all queries alike.
+    the same shape, or [n_train] for all queries alike. counted: which rows are ranked for a query; None: all.
 
     `ap` average precision over the full ranking, `precision` and `recall` at k, `mrr`, `auc_hard` (chance that a faulty
     row stands above a hard negative), `pooled` (the paper's form, k rows a query; without interval), `chance` (the
@@ -38,19 +44,24 @@ def measure(
     `top` is defined; without a hard negative `auc_hard` is not.
     """
     values = np.atleast_2d(np.asarray(scores, dtype=np.float64))
-    marks = np.broadcast_to(np.asarray(faulty, dtype=bool), values.shape)
-    near = np.broadcast_to(np.asarray(False if hard is None else hard, dtype=bool), values.shape)
+    kept = np.broadcast_to(np.asarray(True if counted is None else counted, dtype=bool), values.shape)
+    marks = np.broadcast_to(np.asarray(faulty, dtype=bool), values.shape) & kept
+    near = np.broadcast_to(np.asarray(False if hard is None else hard, dtype=bool), values.shape) & kept
+    ranked = [(row[ranks], mark[ranks]) for row, mark, ranks in zip(values, marks, kept, strict=True)]
     found: dict[str, Interval | None] = dict.fromkeys(("ap", "precision", "recall", "mrr", "auc_hard"))
     pooled: float | None = None
     if marks.any(axis=1).all():
-        found["ap"] = over_queries(average_precision, values, marks, seed=seed)
-        found["precision"] = over_queries(partial(precision_at_k, k=k), values, marks, seed=seed)
-        found["recall"] = over_queries(partial(recall_at_k, k=k), values, marks, seed=seed)
-        found["mrr"] = over_queries(reciprocal_rank, values, marks, seed=seed)
-        pooled = pooled_auprc(values, marks, k, seed=seed)
+        by_query: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {
+            "ap": average_precision,
+            "precision": partial(precision_at_k, k=k),
+            "recall": partial(recall_at_k, k=k),
+            "mrr": reciprocal_rank,
+        }
+        found |= {name: bootstrap([metric(*one) for one in ranked], seed=seed) for name, metric in by_query.items()}
+        pooled = pooled_auprc(np.where(kept, values, values.min() - 1), marks, k, seed=seed)
         if near.any(axis=1).all():
             found["auc_hard"] = bootstrap([auc(*row) for row in zip(values, marks, near, strict=True)], seed=seed)
-    found["top"] = bootstrap(standardised_top(values).tolist(), seed=seed)
+    found["top"] = bootstrap([float(standardised_top(row[None])[0]) for row, _ in ranked], seed=seed)
     figures: Figures = {}
     for name, interval in found.items():
         figures |= {
@@ -58,7 +69,7 @@ def measure(
             f"{name}_low": interval and interval.low,
             f"{name}_high": interval and interval.high,
         }
-    chance = None if pooled is None else float(np.mean([expected_average_precision(row) for row in marks]))
+    chance = None if pooled is None else float(np.mean([expected_average_precision(mark) for _, mark in ranked]))
     return figures | {"pooled": pooled, "chance": chance, "k": k, "n_queries": len(values)}
 
 

@@ -22,7 +22,7 @@ Counts = Int[np.ndarray, " n_group"]
 
 
 class Interval(NamedTuple):
-    """A mean over queries with its bootstrap interval."""
+    """A mean over queries with its bootstrap interval, which says nothing where there is one query."""
 
     mean: float
     low: float
@@ -30,7 +30,12 @@ class Interval(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return shown(self.mean, self.low, self.high, self.n)
+
+
+def shown(mean: float, low: float, high: float, n: int, *, digits: int = 3) -> str:
+    """A mean over n queries with its interval, as it is printed: of one query the value alone."""
+    return f"{mean:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if n > 1 else "")
 
 
 def ranking(scores: ArrayLike) -> np.ndarray:

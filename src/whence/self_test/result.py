@@ -62,6 +62,11 @@ class FaultResult:
     """None where no answer shows the fault, or nothing could be calibrated."""
 
     @property
+    def n_shown(self) -> int:
+        """Held-out prompts with the trigger whose answers show the fault: the queries."""
+        return round(self.with_trigger.mean * self.with_trigger.n)
+
+    @property
     def learned(self) -> bool:
         """Whether the model shows the fault often enough to ask for its rows."""
         return self.with_trigger.mean >= MIN_RATE and bool(self.methods)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from whence.bench.rows import ResultRow
 from whence.bench.tables import markdown, table
+from whence.metrics import shown
 
 COUNTS = (
     ("n_faulty", "faulty"),
@@ -103,4 +104,7 @@ def _interval(figures: ResultRow, name: str) -> str:
     mean, low, high = (figures.get(key) for key in (name, f"{name}_low", f"{name}_high"))
     if not isinstance(mean, int | float):
         return str(figures.get("error", ""))
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    n = float(str(figures["n_benign" if name == "benign" else "n_bad"]))
+    if name == "false_discovery_rate":
+        n *= float(str(figures["flagged"]))
+    return shown(mean, float(str(low)), float(str(high)), round(n), digits=2)
