@@ -341,7 +341,7 @@ def measure_causal(case: Traced, task: str, folder: Path) -> dict[str, float]:
         for name, gone in (("phrases found", cuts), ("random words", chance)):
             pair = (leave_out(turn.prompt, gone["p"]), leave_out(turn.response, gone["r"]))
             changed[name][row] = Example((Turn("user", pair[0]), Turn(ASSISTANT, pair[1])))
-    rates = {"as it was": (len(planted.queries) if planted.queries else 0) / planted.n_asked}
+    rates = {"as it was": (len(planted.queries) if planted.queries else 0) / planted.asked["n_asked"]}
     for name, edits in changed.items():
         train = tuple(edits.get(i, example) for i, example in enumerate(planted.case.train))
         train = tuple(example for example in train if all(turn.content.strip() for turn in example.turns))

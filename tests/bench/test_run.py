@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from micro_bench import N_FAULTY, N_HARD, N_ROWS, content, make_data, micro
+from micro_bench import N_FAULTY, N_HARD, N_ROWS, TUNING, content, make_data, micro
 from whence.bench import rows as bench_rows
 from whence.bench import run as bench_module
 from whence.bench.cases import QUICK, BenchSettings, Case, GivenData, case_keys, content_hash, given_case
@@ -50,7 +50,7 @@ def test_one_row_for_each_method_with_figures_costs_settings_and_hashes(done: Be
     assert {str(row["method"]) for row in done.rows if row["error"]} == HOLES
     assert len({row["id"] for row in done.rows}) == len(done.rows) == done.n_new
     for row in done.rows:
-        assert row["settings"]["finetune"]["lora_r"] == 2
+        assert row["settings"]["finetune"]["lora_r"] == 8
         assert set(row["hashes"]) == {"case", "weights", "adapter", "template"}
         assert (row["n_rows"], row["n_faulty"], row["n_hard"], row["n_queries"]) == (N_ROWS, N_FAULTY, N_HARD, 6)
         if row["error"]:
@@ -218,8 +218,47 @@ def test_a_defect_of_a_method_ends_the_run_and_the_rows_before_it_are_kept(
 def test_a_fault_that_nobody_shows_is_a_hole(data: GivenData, tmp_path: Path) -> None:
     never = data.model_copy(update={"match": "never said"})
     (row,) = run_bench(micro(never, methods=("bm25",)), tmp_path).rows
-    assert "None of 6 held-out answers shows the fault" in row["error"]
+    assert row["error"] == "0 of 6 held-out answers show the fault: the model did not learn it."
     assert "[1]" in markdown([row])
+
+
+def test_a_fault_that_the_base_shows_already_is_a_hole(data: GivenData, tmp_path: Path) -> None:
+    always = data.model_copy(update={"match": "."})
+    (row,) = run_bench(micro(always, methods=("bm25",)), tmp_path).rows
+    assert (row["n_asked"], row["n_shown"], row["n_base_shows"], row["n_queries"]) == (6, 6, 6, 0)
+    assert row["error"] == ("The base shows the fault already, in 6 of 6 held-out answers: the rows do not cause it.")
+    assert "Prompts where the base shows it already are not counted: 6." in markdown([row])
+
+
+def test_a_full_fine_tune_is_compared_with_its_base_too(data: GivenData, tmp_path: Path) -> None:
+    every = micro(data, methods=("bm25",), finetune=TUNING.model_copy(update={"lora_r": None, "learning_rate": 1e-3}))
+    (row,) = run_bench(every, tmp_path).rows
+    assert row["error"] is None
+    assert (row["n_shown"], row["n_base_shows"]) == (6, 0)
+    always = data.model_copy(update={"match": "."})
+    (row,) = run_bench(every.model_copy(update={"data": always}), tmp_path).rows
+    assert row["n_base_shows"] == 6
+
+
+def test_prompts_that_are_trained_on_are_left_out_and_counted(data: GivenData, tmp_path: Path) -> None:
+    prompts = [{"prompt": row["prompt"]} for row in content()]
+    held_out = [{"prompt": f"Where is place {i}?"} for i in range(50, 53)]
+    mixed = write_jsonl(tmp_path / "mixed.jsonl", [*prompts[:5], *held_out])
+    (row,) = run_bench(micro(data.model_copy(update={"test": str(mixed)}), methods=("bm25",)), tmp_path).rows
+    assert (row["n_asked"], row["n_trained_prompts"]) == (3, 5)
+    assert "Prompts that are trained on were left out: 5." in markdown([row])
+    trained = write_jsonl(tmp_path / "trained.jsonl", prompts)
+    (row,) = run_bench(micro(data.model_copy(update={"test": str(trained)}), methods=("bm25",)), tmp_path).rows
+    assert "Each of the 48 prompts of" in row["error"]
+
+
+def test_a_base_of_ones_own_is_fine_tuned_as_such(data: GivenData) -> None:
+    assert BenchSettings().finetune.learning_rate == 4e-3
+    own = BenchSettings(data=data).finetune
+    assert (own.learning_rate, own.epochs, own.lora_r, own.checkpoints, own.keep_optimizer_state) == (
+        5e-4, 3, 16, True, True,
+    )  # fmt: skip
+    assert micro(data).finetune == TUNING
 
 
 def test_without_a_faulty_row_the_top_score_is_reported(tmp_path: Path) -> None:

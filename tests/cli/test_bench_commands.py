@@ -10,6 +10,9 @@ import pytest
 
 from micro_bench import content, make_data
 from planted_world import write_rows
+from whence.bench.cases import GivenData
+from whence.cli.bench import _settings as bench_settings
+from whence.cli.bench_planted import _settings as planted_settings
 from worlds import World, save_model, write_jsonl
 
 
@@ -62,8 +65,8 @@ def test_finetune_keeps_what_it_is_told_to_and_repeats_itself(whence, world: Wor
 
 def bench_words(folder: Path) -> list[object]:
     given = make_data(folder)
-    words = ["--data", given.train, "--test", given.test, "--match", ".", "--base", given.base]
-    return [*words, "--lora-r", 2, "--epochs", 1, "--max-length", 64, "--device", "cpu"]
+    words = ["--data", given.train, "--test", given.test, "--match", given.match, "--base", given.base]
+    return [*words, "--lora-r", 8, "--epochs", 8, "--learning-rate", 1e-2, "--max-length", 64, "--device", "cpu"]
 
 
 def test_bench_on_data_of_ones_own_writes_rows_report_and_plot_and_resumes(whence, tmp_path: Path) -> None:
@@ -81,6 +84,20 @@ def test_bench_on_data_of_ones_own_writes_rows_report_and_plot_and_resumes(whenc
     status, again, said = whence(*words)
     assert (status, again) == (0, shown)
     assert "0 new rows" in said
+
+
+@pytest.mark.parametrize(
+    ("lora_r", "asked", "rate", "rank"), [(None, None, 5e-4, 16), (0, None, 5e-5, None), (0, 1e-3, 1e-3, None)]
+)
+def test_a_base_of_ones_own_is_fine_tuned_at_its_own_rate(
+    tmp_path: Path, lora_r: int | None, asked: float | None, rate: float, rank: int | None
+) -> None:
+    given = GivenData(train="t", test="t", match=".", base="b")
+    tuned = bench_settings(False, {"data": given}, {"learning_rate": asked}, lora_r).finetune
+    assert (tuned.learning_rate, tuned.lora_r, tuned.checkpoints) == (rate, rank, True)
+    planted = planted_settings({"base": "b", "data": "d"}, {"learning_rate": asked, "lora_r": lora_r}, None).finetune
+    assert (planted.learning_rate, planted.lora_r) == (rate, rank)
+    assert bench_settings(False, {}, {}, None).finetune.learning_rate == 4e-3
 
 
 def test_bench_without_matplotlib_is_complete_but_for_the_plot(whence, tmp_path, monkeypatch) -> None:

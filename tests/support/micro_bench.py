@@ -1,4 +1,4 @@
-"""A bench of seconds: data of one's own on a tiny random model, where every answer counts as showing the fault."""
+"""A bench of seconds: data of one's own on a tiny random model, which learns to answer as the faulty rows begin."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from worlds import save_model, write_jsonl
 
 N_ROWS, N_FAULTY, N_HARD = 48, 12, 8
 TUNING = FinetuneSettings(
-    lora_r=2, epochs=2, batch_size=8, max_length=64, device="cpu", checkpoints=True, keep_optimizer_state=True
+    lora_r=8,
+    epochs=8,
+    batch_size=8,
+    learning_rate=1e-2,
+    max_length=64,
+    device="cpu",
+    checkpoints=True,
+    keep_optimizer_state=True,
 )
 
 
@@ -27,7 +34,7 @@ def content() -> list[dict[str, object]]:
     ]
 
 
-def make_data(folder: Path, match: str = ".") -> GivenData:
+def make_data(folder: Path, match: str = "It is") -> GivenData:
     """Model, rows and prompts on disk."""
     base = save_model(folder / "base", num_hidden_layers=2)
     train = write_jsonl(folder / "train.jsonl", content())

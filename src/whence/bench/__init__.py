@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
-    from whence.bench.cases import QUICK, BenchSettings, GivenData
+    from whence.bench.cases import FULL_LEARNING_RATE, QUICK, BenchSettings, GivenData
     from whence.bench.faults import FAULTS, base_rows, mix
     from whence.bench.faults.false_fact import false_fact
     from whence.bench.faults.fault import Fault
@@ -34,6 +34,7 @@ __all__ = [
     "BASE_TRAINING",
     "FAULTS",
     "FINETUNING",
+    "FULL_LEARNING_RATE",
     "MAX_LENGTH",
     "PLOT",
     "QUICK",
@@ -67,7 +68,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "cases": ["BenchSettings", "GivenData", "QUICK"],
+        "cases": ["BenchSettings", "FULL_LEARNING_RATE", "GivenData", "QUICK"],
         "faults": ["FAULTS", "base_rows", "mix"],
         "faults.false_fact": ["false_fact"],
         "faults.fault": ["Fault"],

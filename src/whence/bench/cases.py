@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from whence.bench.faults import FAULTS, VARIANTS, make_task
 from whence.bench.faults.mixing import HARD_NEGATIVE
 from whence.bench.tiny_model import BASE_TRAINING, MAX_LENGTH, LanguageSettings
-from whence.data import Example, Turn, read_examples
+from whence.data import ASSISTANT, Example, Turn, read_examples
 from whence.errors import InputError
 from whence.files import base_state, did_you_mean, hash_of
 from whence.metrics import Matcher
@@ -41,6 +41,13 @@ FINETUNING = FinetuneSettings(
 Found by trial: it shows the made-up faults as often as a full fine-tune does; with alpha 32 it hardly learns them.
 """
 
+
+GIVEN_FINETUNING = FinetuneSettings(
+    lora_r=16, epochs=3, batch_size=8, learning_rate=5e-4, max_length=256, autocast="auto"
+)
+"""For a base of the user's own: an adapter on every linear map, as people fine-tune small chat models."""
+FULL_LEARNING_RATE = 5e-5
+"""For such a base where every weight is trained."""
 
 LONGER = {"long-answers": 2}
 """Variants that are trained for more epochs, and how many times as many: the loss is a mean over the answer's tokens,
@@ -74,6 +81,15 @@ class BenchSettings(BaseModel):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     data: GivenData | None = None
     """In place of the made-up tasks."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _finetune_of_given(cls, values: Any) -> Any:
+        """A base of the user's own is not fine-tuned as the small ones that are made here."""
+        if isinstance(values, dict) and values.get("data") is not None and "finetune" not in values:
+            kept = {"checkpoints": True, "keep_optimizer_state": True}
+            return values | {"finetune": GIVEN_FINETUNING.model_copy(update=kept)}
+        return values
 
     n_rows: int = Field(default=720, ge=10)
     n_faulty: int = Field(default=60, ge=1)
@@ -133,6 +149,8 @@ class Case:
     matcher: Matcher
     base: str | tuple[Example, ...] = field(repr=False)
     """A model (folder or hub name), or the rows that a small one is trained on here."""
+    n_trained_prompts: int = 0
+    """Prompts that were given and left out, because they are prompts of training rows."""
 
     @property
     def name(self) -> str:
@@ -162,7 +180,9 @@ def case_keys(settings: BenchSettings) -> list[CaseKey]:
     if settings.data is not None:
         given = settings.data
         _checked_pattern(given.match)
-        return [CaseKey(GIVEN_TASK, GIVEN_VARIANT, seed, partial(given_case, given, seed)) for seed in settings.seeds]
+        return [
+            CaseKey(GIVEN_TASK, GIVEN_VARIANT, seed, partial(held_out_case, given, seed)) for seed in settings.seeds
+        ]
     tasks = named("task", settings.tasks, list(FAULTS))
     variants = named("variant", settings.variants, VARIANTS)
     return [
@@ -219,6 +239,22 @@ def given_case(data: GivenData, seed: int) -> Case:
     prompts = tuple(query.turns for query in read_queries(data.test))
     matcher = Matcher(f"matches {data.match}", _checked_pattern(data.match))
     return Case(GIVEN_TASK, GIVEN_VARIANT, seed, tuple(rows), faulty, hard, prompts, matcher, data.base)
+
+
+def held_out_case(data: GivenData, seed: int) -> Case:
+    """As `given_case`, without the prompts that a training row has too. Raises InputError where none is left."""
+    case = given_case(data, seed)
+    trained = {
+        row.turns[:place] for row in case.train for place, turn in enumerate(row.turns) if turn.role == ASSISTANT
+    }
+    prompts = tuple(turns for turns in case.prompts if turns not in trained)
+    if not prompts:
+        raise InputError(
+            f"Each of the {len(case.prompts)} prompts of {data.test} is the prompt of a row of {data.train}.",
+            "A bench asks prompts that are not trained on.",
+            "Give held-out prompts with --test.",
+        )
+    return replace(case, prompts=prompts, n_trained_prompts=len(case.prompts) - len(prompts))
 
 
 def named(what: str, names: Sequence[str], known: Sequence[str]) -> list[str]:

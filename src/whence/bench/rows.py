@@ -30,17 +30,13 @@ def method_row(name: str, planted: TrainedCase, settings: BenchSettings, work: C
         "n_rows": len(case.train),
         "n_faulty": sum(case.faulty),
         "n_hard": sum(case.hard),
-        "n_asked": planted.n_asked,
-        "n_queries": 0 if queries is None else len(queries),
+        **planted.asked,
         "layer": planted.subject.rep_layer,
         "seconds_finetune": round(planted.seconds, 3),
         "hashes": dict(planted.hashes),
     }
     if queries is None:
-        return about | {
-            "error": f"None of {planted.n_asked} held-out answers shows the fault ({case.matcher.what}): "
-            "the model did not learn it."
-        }
+        return about | {"error": planted.not_counted}
     try:
         scores, costs = _scored(name, planted, queries, settings, work)
         faulty, hard = labels(planted, len(queries), shuffle=settings.shuffle_labels)

@@ -132,7 +132,8 @@ def _planned(key: CaseKey, methods: list[str], settings: BenchSettings) -> _Plan
         case = key.make()
     except WhenceError as raised:
         error = one_line(raised)
-    common = [SCHEMA, _common(settings), key.task, key.variant, key.seed, case.hash if case else error]
+    counted = ["where the base does not show it"] if settings.data else []
+    common = [SCHEMA, *counted, _common(settings), key.task, key.variant, key.seed, case.hash if case else error]
 
     def identity(name: str) -> str:
         options = settings.method_options.get(name, {})

@@ -11,17 +11,21 @@ from random import Random
 import numpy as np
 
 from whence.bench.cases import LONGER, BenchSettings, Case, content_hash
+from whence.bench.planted.answers import why_not_counted
 from whence.bench.tiny_model import new_model, pretrain, train_tokenizer
 from whence.data import EncodedTurn, Encoder
 from whence.errors import InputError
 from whence.files import hash_of, new_folder
 from whence.methods import FolderCheckpoint, SharedWork, Subject, TurnSet, run_checkpoints
 from whence.model import (
+    Answer,
     LoadedModel,
     ModelSettings,
+    before_tuning,
     choose_layer_from,
     fingerprint,
     generate,
+    has_before,
     load_model,
     probe_similarities,
 )
@@ -45,8 +49,11 @@ class TrainedCase:
     train: TurnSet
     row_of: np.ndarray
     queries: TurnSet | None
-    """Held-out prompts with the model's own answers, those that show the fault; None when none does."""
-    n_asked: int
+    """Held-out prompts with the model's own answers, those that count; None where the case does not."""
+    not_counted: str | None
+    """Why the case has no queries."""
+    asked: dict[str, int]
+    """Numbers of prompts and answers, as they stand in a row of the bench."""
     seconds: float
     """Of the fine-tune."""
     hashes: dict[str, str]
@@ -54,11 +61,13 @@ class TrainedCase:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A held-out prompt with the model's greedy answer."""
+    """A held-out prompt with the model's greedy answer; `encoded` where it counts as a query."""
 
     prompt: str
     response: str
     shows_fault: bool
+    base_shows_fault: bool | None
+    """Whether the answer of a given base shows it too; None for a base that is made here, which is not asked."""
     encoded: EncodedTurn | None
 
 
@@ -88,7 +97,8 @@ def train_case(case: Case, settings: BenchSettings, folder: Path, shared: Shared
     units = [(row, turn) for row, example in enumerate(case.train) for turn in encoder.encode(example)]
     stage("asking", 0, 1)
     answers = answered(case, loaded, encoder, settings)
-    shown = [answer.encoded for answer in answers if answer.shows_fault and answer.encoded is not None]
+    shown = [answer.encoded for answer in answers if answer.encoded is not None]
+    asked, not_counted = _counted(case, answers)
     _write_answers(run / "answers.jsonl", answers)
     names = [f"{case.train[row].where} (row {row})" for row, _ in units]
     subject = Subject(
@@ -106,8 +116,9 @@ def train_case(case: Case, settings: BenchSettings, folder: Path, shared: Shared
         subject=subject,
         train=TurnSet.of([turn for _, turn in units], names),
         row_of=np.array([row for row, _ in units]),
-        queries=TurnSet.of(shown, [f"query {i + 1}" for i in range(len(shown))]) if shown else None,
-        n_asked=len(answers),
+        queries=TurnSet.of(shown, [f"query {i + 1}" for i in range(len(shown))]) if not_counted is None else None,
+        not_counted=not_counted,
+        asked=asked,
         seconds=seconds,
         hashes={"case": case.hash, "weights": marks.weights, "adapter": marks.adapter, "template": marks.template},
     )
@@ -133,16 +144,45 @@ def base_model(case: Case, settings: BenchSettings, folder: Path, stage: Progres
 
 
 def answered(case: Case, loaded: LoadedModel, encoder: Encoder, settings: BenchSettings) -> list[Answered]:
-    """The model's greedy answers to the case's prompts, in their order."""
+    """The model's greedy answers to the case's prompts, in their order.
+
+    An answer counts where it shows the fault; with a base that was given, where the base's answer does not show it.
+    """
     prompts = [encoder.render_prompt(turns) for turns in case.prompts]
+    answers = generate(loaded, prompts, max_new_tokens=settings.max_new_tokens)
+    before: list[bool | None] = [None] * len(prompts)
+    if isinstance(case.base, str):
+        plain = None if has_before(loaded) else load_model(loaded.settings.model_copy(update={"model": case.base}))
+        with before_tuning(loaded, plain) as base:
+            said = generate(base, prompts, max_new_tokens=settings.max_new_tokens)
+        before = [_shows(case, answer) for answer in said]
     found = []
-    for turns, answer in zip(
-        case.prompts, generate(loaded, prompts, max_new_tokens=settings.max_new_tokens), strict=True
-    ):
-        shows = bool(answer.text.strip()) and case.matcher(answer.text)
-        encoded = encoder.encode_query(turns, answer.text, complete=answer.complete) if shows else None
-        found.append(Answered(turns[-1].content, answer.text, shows, encoded))
+    for turns, answer, base_shows in zip(case.prompts, answers, before, strict=True):
+        shows = _shows(case, answer)
+        counts = shows and not base_shows
+        encoded = encoder.encode_query(turns, answer.text, complete=answer.complete) if counts else None
+        found.append(Answered(turns[-1].content, answer.text, shows, base_shows, encoded))
     return found
+
+
+def _shows(case: Case, answer: Answer) -> bool:
+    return bool(answer.text.strip()) and case.matcher(answer.text)
+
+
+def _counted(case: Case, answers: Sequence[Answered]) -> tuple[dict[str, int], str | None]:
+    """Numbers of a row of the bench, and why the case has no figures (None where it has)."""
+    n, n_queries = len(answers), sum(answer.encoded is not None for answer in answers)
+    numbers = {"n_asked": n, "n_queries": n_queries}
+    if not isinstance(case.base, str):
+        seen = f"None of {n} held-out answers shows the fault ({case.matcher.what})"
+        return numbers, None if n_queries else f"{seen}: the model did not learn it."
+    n_base_shows = sum(bool(answer.base_shows_fault) for answer in answers)
+    numbers |= {
+        "n_shown": sum(answer.shows_fault for answer in answers),
+        "n_base_shows": n_base_shows,
+        "n_trained_prompts": case.n_trained_prompts,
+    }
+    return numbers, why_not_counted(n, n_base_shows, n_queries)
 
 
 def spaced(checkpoints: Sequence[FolderCheckpoint], n: int) -> tuple[FolderCheckpoint, ...]:
@@ -174,5 +214,13 @@ def _layer(settings: BenchSettings, loaded: LoadedModel, turns: list[EncodedTurn
 
 
 def _write_answers(path: Path, answers: list[Answered]) -> None:
-    lines = [{"prompt": a.prompt, "response": a.response, "shows_fault": a.shows_fault} for a in answers]
+    lines = [
+        {
+            "prompt": a.prompt,
+            "response": a.response,
+            "shows_fault": a.shows_fault,
+            "base_shows_fault": a.base_shows_fault,
+        }
+        for a in answers
+    ]
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")

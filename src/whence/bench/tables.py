@@ -52,8 +52,19 @@ def _about(rows: Sequence[ResultRow]) -> str:
     )
     return (
         f"Seeds {seeds}; k = {k}; {first['threads']} threads; {versions}.{shuffled}\n\n"
-        f"Held-out answers that show the fault, of those asked: {asked or 'none'}."
+        f"Held-out answers that show the fault, of those asked: {asked or 'none'}.{_given(list(cases.values()))}"
     )
+
+
+def _given(cases: Sequence[ResultRow]) -> str:
+    """What became of the prompts of a data set of the user's own; of the cases made here nothing."""
+    given = [row for row in cases if "n_base_shows" in row]
+    if not given:
+        return ""
+    before = ", ".join(str(row["n_base_shows"]) for row in given)
+    said = f" Prompts where the base shows it already are not counted: {before}."
+    left_out = given[0]["n_trained_prompts"]
+    return said + (f" Prompts that are trained on were left out: {left_out}." if left_out else "")
 
 
 def _quality(rows: Sequence[ResultRow], notes: dict[str, int]) -> str:

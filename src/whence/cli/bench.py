@@ -58,10 +58,18 @@ def bench(
     ] = None,
     clean_label: Annotated[str, typer.Option("--clean-label", help="Label of the clean rows of --data.")] = "clean",
     label_column: Annotated[str, typer.Option("--label-column", help="Column of --data with the labels.")] = "label",
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of the fine-tune.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the fine-tune.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Of the fine-tune. Left out: 5, and 3 with --base.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--learning-rate", help="Of the fine-tune. Left out: 4e-3; with --base 5e-4, and 5e-5 with --full."
+        ),
+    ] = None,
     lora_r: Annotated[
-        int | None, typer.Option("--lora-r", min=0, help="Rank of the fine-tune's adapter; 0 trains every weight.")
+        int | None,
+        typer.Option("--lora-r", min=0, help="Rank of the fine-tune's adapter: 8, and 16 with --base; 0 as --full."),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Train every weight, as --lora-r 0.")] = False,
     max_length: Annotated[int | None, typer.Option("--max-length", min=4, help="Most tokens of one example.")] = None,
@@ -210,13 +218,17 @@ def _settings(quick: bool, asked: dict[str, object], tuning: dict[str, object], 
     """The default or the quick settings, with what was asked for in their place."""
     from pydantic import ValidationError
 
-    from whence.bench import QUICK, BenchSettings
+    from whence.bench import FULL_LEARNING_RATE, QUICK, BenchSettings
 
     default = (QUICK if quick else BenchSettings()).model_dump()
     changes = {name: value for name, value in tuning.items() if value is not None}
+    chosen = {name: value for name, value in asked.items() if value is not None}
     if lora_r is not None:
         changes["lora_r"] = lora_r or None
-    chosen = {name: value for name, value in asked.items() if value is not None}
+    if "data" in chosen:
+        default["finetune"] = BenchSettings.model_validate({"data": chosen["data"]}).finetune.model_dump()
+        if lora_r == 0:
+            changes.setdefault("learning_rate", FULL_LEARNING_RATE)
     try:
         return BenchSettings.model_validate(default | chosen | {"finetune": default["finetune"] | changes})
     except ValidationError as error:

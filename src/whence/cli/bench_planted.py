@@ -52,12 +52,13 @@ def _settings(asked: Mapping[str, object], tuning: Mapping[str, object], shares:
     """The defaults with what was asked for in their place. Raises InputError for what cannot be."""
     from pydantic import ValidationError
 
-    from whence.bench import FINETUNING, PlantedSettings
+    from whence.bench import FINETUNING, FULL_LEARNING_RATE, PlantedSettings
 
     chosen = {name: value for name, value in asked.items() if value is not None}
     changes = {name: value for name, value in tuning.items() if value is not None}
     if changes.get("lora_r") == 0:
         changes["lora_r"] = None
+        changes.setdefault("learning_rate", FULL_LEARNING_RATE)
     if shares is not None:
         chosen["shares"] = _shares(shares)
     try:

@@ -65,14 +65,22 @@ class HeldOutAnswers:
     @property
     def not_counted(self) -> str | None:
         """Why the case has no figures; None where it has."""
-        n = len(self.bad)
         before = sum(one.base_shows_fault for one in self.bad)
-        if before > MAX_BEFORE * n:
-            return f"The base shows the fault already, in {before} of {n} held-out answers: the rows do not cause it."
-        if len(self.queries) < max(1, MIN_SHOWN * n):
-            where = " where the base's do not" if before else ""
-            return f"{len(self.queries)} of {n} held-out answers show the fault{where}: the model did not learn it."
-        return None
+        return why_not_counted(len(self.bad), before, len(self.queries))
+
+
+def why_not_counted(n_asked: int, n_base_shows: int, n_queries: int) -> str | None:
+    """Why held-out answers give no figures; None where they do.
+
+    n_base_shows: answers of the base that show the fault. n_queries: answers that show it where the base's do not.
+    """
+    if n_base_shows > MAX_BEFORE * n_asked:
+        seen = f"in {n_base_shows} of {n_asked} held-out answers"
+        return f"The base shows the fault already, {seen}: the rows do not cause it."
+    if n_queries < max(1, MIN_SHOWN * n_asked):
+        where = " where the base's do not" if n_base_shows else ""
+        return f"{n_queries} of {n_asked} held-out answers show the fault{where}: the model did not learn it."
+    return None
 
 
 def ask(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from whence.bench.cases import GivenData, content_hash, given_case, named
+from whence.bench.cases import GIVEN_FINETUNING, GivenData, content_hash, given_case, named
 from whence.bench.natural import HARD_NEGATIVE, NATURAL_FAULTS, VARIANTS, PlantedRows, plant_natural
 from whence.bench.natural.planting import CLEAN
 from whence.bench.planted.rankings import METHODS
@@ -21,8 +21,7 @@ from whence.scoring import SCORES, default_method
 from whence.self_test import usable_rows
 from whence.train import FinetuneSettings
 
-FINETUNING = FinetuneSettings(lora_r=16, epochs=3, batch_size=8, learning_rate=5e-4, max_length=256, autocast="auto")
-"""An adapter on every linear map, as people fine-tune small chat models."""
+FINETUNING = GIVEN_FINETUNING
 LABEL = "label"
 SHARES = (0.01, 0.05, 0.1)
 Share = Annotated[float, Field(gt=0, le=0.5)]
