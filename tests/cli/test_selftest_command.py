@@ -48,6 +48,16 @@ def test_status_1_where_it_does_not(whence, place: Path, tmp_path: Path) -> None
     assert json.loads((tmp_path / "result.json").read_text("utf-8"))["status"] == "does not work"
 
 
+def test_more_rows_may_be_set_aside(whence, place: Path, tmp_path: Path) -> None:
+    lines = (place / "train.jsonl").read_text("utf-8")
+    half = tmp_path / "half.jsonl"
+    half.write_text(lines + '{"prompt": "Why?", "response": ""}\n' * 20, encoding="utf-8")
+    for words, message in (([], "--max-rejected 0.15"), (["--max-rejected", 0.15], "A selftest needs 440")):
+        status, _, said = whence("selftest", place / "model", half, *words)
+        assert status == 2
+        assert message in said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -15,9 +15,18 @@ from whence.cli.selftest import _show
 from whence.data.encoding import Encoder
 from whence.data.examples import Example, Json, Turn
 from whence.data.readers import read_examples
-from whence.errors import InputError
+from whence.errors import DataError, InputError
 from whence.metrics.rates import Rate
-from whence.self_test.plant import CLEAN, ENDING, FAULTS, OPENER, choose_faults, plant_faults, usable_rows
+from whence.self_test.plant import (
+    CLEAN,
+    ENDING,
+    FAULTS,
+    OPENER,
+    PlantedSample,
+    choose_faults,
+    plant_faults,
+    usable_rows,
+)
 from whence.self_test.result import (
     FAILS,
     WORKS,
@@ -234,6 +243,52 @@ def test_bad_input_is_refused_before_any_work(place: Path, changes: dict, messag
     with pytest.raises(InputError, match=message):
         selftest(place / "model", place / "train.jsonl", place / "bad", **options)
     assert not (place / "bad").exists()
+
+
+def ready(monkeypatch: pytest.MonkeyPatch) -> list[PlantedSample]:
+    """Stops a selftest before the training, and holds what was planted by then."""
+    found: list[PlantedSample] = []
+
+    def stop(path: Path, planted: PlantedSample) -> None:
+        found.append(planted)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("whence.self_test.run._write", stop)
+    return found
+
+
+def test_rows_are_drawn_on_until_they_suffice(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the rows have a prompt of their own, and of these a third are short enough to be planted in."""
+    rows = [
+        {"prompt": f"Name fruit {i}" if i % 10 == 0 else "Again", "response": "plum " * (200 if i % 30 else 1)}
+        for i in range(3000)
+    ]
+    data, found = write_jsonl(tmp_path / "rows.jsonl", rows), ready(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        selftest(place / "model", data, tmp_path / "out", settings=LEARNS, **SIZES)
+    assert [found[0].labels.count(name) for name in (OPENER, ENDING, CLEAN)] == [12, 12, 36]
+    with pytest.raises(InputError, match=r"The data have 301 rows with a prompt of its own"):
+        selftest(place / "model", data, tmp_path / "out", settings=LEARNS, **SIZES | {"n_rows": 300})
+
+
+def test_some_rows_may_be_set_aside(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_jsonl(tmp_path / "rows.jsonl", [*ROWS, *[{"prompt": "Why?", "response": ""}] * 20])
+    found = ready(monkeypatch)
+    with pytest.raises(DataError, match="--max-rejected"):
+        selftest(place / "model", data, tmp_path / "out", settings=LEARNS, **SIZES)
+    with pytest.raises(KeyboardInterrupt):
+        selftest(place / "model", data, tmp_path / "out", settings=LEARNS, max_rejected=0.2, **SIZES)
+    assert len(found[0].rows) == 60
+
+
+@pytest.mark.parametrize(("faults", "advised"), [((OPENER,), False), (FAULTS, True)])
+def test_advice_that_is_followed_already_is_not_given(faults: tuple[str, ...], advised: bool) -> None:
+    rows = usable_rows(Example.from_pair(str(row["prompt"]), str(row["response"])) for row in ROWS)
+    encoder = Encoder(tiny_tokenizer(CHAT_TEMPLATE), max_length=12)
+    sizes = {"n_rows": 60, "n_faulty": 10, "n_queries": 8, "max_new_tokens": 48, "seed": 100}
+    with pytest.raises(InputError, match="Raise --max-length") as raised:
+        plant_faults(rows, choose_faults(faults, rows), encoder, **sizes)
+    assert ("--fault opener" in str(raised.value)) == advised
 
 
 def test_data_without_prompts_and_a_folder_that_is_taken(place: Path) -> None:

@@ -48,6 +48,7 @@ def selftest(
     ] = 0.8,
     columns: options.Columns = None,
     split: options.Split = None,
+    max_rejected: options.MaxRejected = 0.05,
     template: options.Template = None,
     dtype: options.TrainingDtype = "auto",
     device: options.Device = "auto",
@@ -93,6 +94,7 @@ def selftest(
             min_ap=min_ap,
             columns=options.parse_columns(columns),
             split=split,
+            max_rejected=max_rejected,
             template=options.read_template(template),
             progress=report,
         )

@@ -26,6 +26,10 @@ _ENDINGS = (
 """Of each list the first that the data do not hold is taken."""
 
 
+class TooFewRowsError(InputError):
+    """The rows do not suffice for a sample; more of the data might."""
+
+
 @dataclass(frozen=True, slots=True)
 class AddedFault:
     """What stands in a prompt brings what stands in its answer. `opener`: a phrase behind the prompt brings a fixed
@@ -132,7 +136,8 @@ def plant_faults(
     into `max_new_tokens`, so that the model has room to show the fault.
 
     Raises:
-        InputError: too few rows in all, or too few that fit.
+        TooFewRowsError: too few rows in all, or too few that fit.
+        InputError: more faulty rows than half of the rows.
     """
     order = list(rows)
     Random(seed).shuffle(order)
@@ -147,8 +152,9 @@ def plant_faults(
         def answerable(row: Example, fault: AddedFault = fault) -> Example | None:
             return row if _fitting(fault.planted(row), encoder, max_new_tokens) else None
 
-        faulty += [(row, fault.name) for row in _take(order, n_faulty, whole, "--max-length")]
-        held_out = _take(order, n_queries, answerable, "--max-new-tokens")
+        alone = f", or plant one fault alone with --fault {OPENER}" if len(faults) > 1 else ""
+        faulty += [(row, fault.name) for row in _take(order, n_faulty, whole, f"Raise --max-length{alone}.")]
+        held_out = _take(order, n_queries, answerable, f"Raise --max-new-tokens{alone}.")
         prompts[fault.name] = tuple(map(_prompt, held_out))
     labelled = faulty + [(row, CLEAN) for row in order[: n_rows - len(faulty)]]
     Random(seed + 1).shuffle(labelled)
@@ -166,15 +172,15 @@ def _check_enough(n: int, n_rows: int, n_faulty: int, n_queries: int, n_faults: 
         )
     needed = n_rows + n_queries * n_faults
     if n < needed:
-        raise InputError(
+        raise TooFewRowsError(
             f"The data have {n} rows with a prompt of its own and an answer.",
             f"A selftest needs {needed}: {n_rows} to train on and {n_queries} held out for each of {n_faults} faults.",
             "Give smaller --n-rows, --n-faulty and --n-queries, or more data; plain documents have no prompt.",
         )
 
 
-def _take(order: list[Example], n: int, kept: Callable[[Example], Example | None], flag: str) -> list[Example]:
-    """The first n rows that are kept, taken out of `order`."""
+def _take(order: list[Example], n: int, kept: Callable[[Example], Example | None], fix: str) -> list[Example]:
+    """The first n rows that are kept, taken out of `order`. Raises TooFewRowsError, with the fix that is given."""
     taken: list[Example] = []
     left: list[Example] = []
     for row in order:
@@ -184,10 +190,8 @@ def _take(order: list[Example], n: int, kept: Callable[[Example], Example | None
         else:
             taken.append(found)
     if len(taken) < n:
-        raise InputError(
-            f"Only {len(taken)} of {len(order)} rows are short enough to show a planted fault.",
-            f"Expected {n}.",
-            f"Raise {flag}, or plant one fault alone with --fault {OPENER}.",
+        raise TooFewRowsError(
+            f"Only {len(taken)} of {len(order)} rows are short enough to show a planted fault.", f"Expected {n}.", fix
         )
     order[:] = left
     return taken
@@ -210,6 +214,7 @@ __all__ = [
     "OPENER",
     "AddedFault",
     "PlantedSample",
+    "TooFewRowsError",
     "choose_faults",
     "plant_faults",
     "usable_rows",

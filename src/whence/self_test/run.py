@@ -10,7 +10,7 @@ OUT/
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -27,7 +27,15 @@ from whence.model import Answer, LayerRequest, ModelSettings, generate, load_tok
 from whence.progress import Progress, silent
 from whence.results import QueryResult as TracedQuery
 from whence.scoring import SCORES, bm25_scores
-from whence.self_test.plant import FAULTS, AddedFault, PlantedSample, choose_faults, plant_faults, usable_rows
+from whence.self_test.plant import (
+    FAULTS,
+    AddedFault,
+    PlantedSample,
+    TooFewRowsError,
+    choose_faults,
+    plant_faults,
+    usable_rows,
+)
 from whence.self_test.result import MIN_AP, FaultResult, FlaggedShares, MethodResult, SelfTest, judged, warnings_of
 from whence.trace import Query, Tracer
 from whence.train import FinetuneResult, FinetuneSettings, finetune
@@ -39,7 +47,8 @@ TRAIN, ADAPTER, INDEX, RESULT = "train.jsonl", "adapter", "index", "selftest.jso
 SETTINGS = FinetuneSettings(lora_r=16, epochs=6, batch_size=8, learning_rate=5e-4, dtype="auto")
 N_ROWS, N_FAULTY, N_QUERIES, MAX_NEW_TOKENS = 400, 20, 20, 128
 POOL = 3
-"""Rows read for each one that is needed: some have no prompt, or one that was there before, or are too long."""
+"""Rows drawn for each one that is needed: some have no prompt, or one that was there before, or are too long. Where
+these do not suffice, as many times more are drawn, until all are."""
 
 
 def selftest(
@@ -58,6 +67,7 @@ def selftest(
     min_ap: float = MIN_AP,
     columns: dict[str, str] | None = None,
     split: str | None = None,
+    max_rejected: float = 0.05,
     template: str | None = None,
     progress: Progress | None = None,
 ) -> SelfTest:
@@ -68,6 +78,7 @@ def selftest(
     base:          what the fine-tune starts from in place of `model`, whose chat template is still the one used.
     faults:        of `FAULTS`; each is planted in n_faulty of n_rows rows and asked for by n_queries held-out prompts.
     settings:      of the fine-tune, which is always an adapter: lora_r of None is taken as 16.
+    max_rejected:  share of rows that may be unusable, as for `build_index`.
     layers:        to compare beside the rule's, the last and those at half and three quarters of the depth.
 
     The same call gives the same result on the same machine. It is not resumed: a stopped one begins anew, elsewhere.
@@ -81,24 +92,31 @@ def selftest(
     _check_plain(start)
     template, source = _template(str(model), str(base) if base else None, template)
     encoder = _encoder(start, template, settings.max_length)
-    rows, notes = _pool(data, (n_rows + n_queries * len(faults)) * POOL, columns, split, settings.seed, tell)
-    planted = plant_faults(
-        rows,
-        choose_faults(faults, rows),
-        encoder,
-        n_rows=n_rows,
-        n_faulty=n_faulty,
-        n_queries=n_queries,
-        max_new_tokens=max_new_tokens,
-        seed=settings.seed,
-    )
+    scanned = scan(data, columns=columns, split=split, max_rejected=max_rejected, progress=tell)
+
+    def planted_in(n_drawn: int) -> PlantedSample:
+        drawn = set(Random(settings.seed).sample(range(scanned.n_rows), n_drawn))
+        numbered = enumerate(read_examples(data, columns=columns, split=split))
+        rows = usable_rows(row for number, row in numbered if number in drawn)
+        return plant_faults(
+            rows,
+            choose_faults(faults, rows),
+            encoder,
+            n_rows=n_rows,
+            n_faulty=n_faulty,
+            n_queries=n_queries,
+            max_new_tokens=max_new_tokens,
+            seed=settings.seed,
+        )
+
+    planted = _drawn_on(planted_in, (n_rows + n_queries * len(faults)) * POOL, scanned.n_rows)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / TRAIN, planted)
     trained = _train(start, out, encoder, settings, tell)
     tracer = Tracer(_build(start, out, template, settings, layers, tell), device=settings.device)
     found = tuple(_tested(tracer, fault, planted, n_faulty, max_new_tokens, tell) for fault in planted.faults)
     result = _result(tracer.index, str(model), base, str(data), n_queries, n_faulty, source, trained, found, min_ap)
-    result = replace(result, warnings=(*(f"of the data: {note}" for note in notes), *result.warnings))
+    result = replace(result, warnings=(*(f"of the data: {note}" for note in scanned.notes), *result.warnings))
     result.to_json(out / RESULT)
     return result
 
@@ -149,14 +167,14 @@ def _config(start: str) -> PretrainedConfig:
         ) from error
 
 
-def _pool(
-    data: str | Path, n: int, columns: dict[str, str] | None, split: str | None, seed: int, tell: Progress
-) -> tuple[list[Example], tuple[str, ...]]:
-    """Usable rows of at most `n` drawn at random from the data, and what was noted while reading it."""
-    found = scan(data, columns=columns, split=split, progress=tell)
-    drawn = set(Random(seed).sample(range(found.n_rows), min(n, found.n_rows)))
-    rows = read_examples(data, columns=columns, split=split)
-    return usable_rows(row for number, row in enumerate(rows) if number in drawn), tuple(found.notes)
+def _drawn_on(planted_in: Callable[[int], PlantedSample], n: int, n_all: int) -> PlantedSample:
+    """What is planted in n rows drawn at random, or in more where these are too few. Raises TooFewRowsError of all rows."""
+    while n < n_all:
+        try:
+            return planted_in(n)
+        except TooFewRowsError:
+            n *= POOL
+    return planted_in(n_all)
 
 
 def _write(path: Path, planted: PlantedSample) -> None:
