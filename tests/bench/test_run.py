@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from whence.bench.cases import QUICK, BenchSettings, Case, GivenData, case_keys,
 from whence.bench.costs import ChargedWork, measured
 from whence.bench.faults import FAULTS
 from whence.bench.folder import check_folder, write_report
-from whence.bench.planted.report import VERDICTS, _verdicts
+from whence.bench.planted.report import COUNTS, VERDICTS, _verdicts, planted_markdown
 from whence.bench.plots import plot_quality_against_cost, quality_and_cost, spread
 from whence.bench.rows import method_row
 from whence.bench.run import RESULTS, BenchResult, read_results, run_bench
@@ -385,7 +386,8 @@ def test_checkpoints_are_spaced_back_from_the_last() -> None:
 def row(method: str, ap: float | None, *, task: str = "a", seed: int = 0, error: str | None = None) -> dict:
     return {
         "method": method, "task": task, "variant": "plain", "seed": seed, "shuffled": False, "threads": 1,
-        "versions": {"torch": "2"}, "k": 10, "n_queries": 4, "n_asked": 8, "ap": ap, "chance": 0.1, "error": error,
+        "versions": {"whence": version("whence"), "torch": "2"},
+        "k": 10, "n_queries": 4, "n_asked": 8, "ap": ap, "chance": 0.1, "error": error,
         "seconds_fit": 2.0, "seconds_score": 1.0, "bytes_per_row": 1024.0, "peak_bytes": 3_000_000,
     }  # fmt: skip
 
@@ -405,6 +407,24 @@ def test_the_table_has_means_spreads_holes_and_costs() -> None:
     assert any(line.startswith("| `z` | [2] |  |") for line in lines)
     assert any(line.startswith("| chance | 0.100 |") for line in lines)
     assert lines[-2:] == ["1. It broke.", "2. Odd."]
+
+
+def test_a_report_names_what_another_version_of_whence_measured() -> None:
+    rows = [row("x", 0.5), row("y", 0.5)]
+    assert "Measured by" not in markdown(rows)
+    rows[1]["versions"] = {"whence": "0.0.9", "torch": "2"}
+    assert f"**Measured by whence 0.0.9, not by {version('whence')}, which runs now" in markdown(rows)
+    assert "otherwise: a plain seed 0, `y`.**" in markdown(rows)
+    assert f"whence {version('whence')} and 0.0.9, torch 2." in markdown(rows)
+
+
+def test_a_report_of_planted_faults_names_the_cases_that_another_version_measured() -> None:
+    counts = {name: 1 for name, _ in COUNTS} | {"n_lessons": 0, "error": "not learned", "fault": "f", "table": "t"}
+    kept = counts | {"case": "old", "base": "some/base", "versions": {"whence": "0.0.9"}}
+    made = counts | {"case": "new", "base": "some/base", "versions": {"whence": version("whence")}}
+    (said,) = [line for line in planted_markdown([kept, made]).splitlines() if "Measured by" in line]
+    assert said.endswith("otherwise: old on base.**")
+    assert "Measured by" not in planted_markdown([made])
 
 
 def test_a_verdict_of_one_query_is_shown_without_an_interval() -> None:

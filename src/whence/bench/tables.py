@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from statistics import fmean, stdev
 
 from whence.bench.rows import ResultRow
@@ -27,10 +28,16 @@ a random order gets on average. [n]: a hole; its reason is in the list at the en
 """
 
 
-def markdown(rows: Sequence[ResultRow], title: str = "Report of whence bench") -> str:
-    """The report: for each variant a table of average precision by task with costs beside, and one of all figures."""
+def markdown(rows: Sequence[ResultRow], title: str = "Report of whence bench", *, is_part: bool = False) -> str:
+    """The report: for each variant a table of average precision by task with costs beside, and one of all figures.
+
+    is_part: whether it stands in a report that says itself which rows another version of whence measured.
+    """
     notes: dict[str, int] = {}
-    parts = [f"# {title}", _about(rows), LEGEND]
+    measured = {
+        f"{row['task']} {row['variant']} seed {row['seed']}, `{row['method']}`": row.get("versions") for row in rows
+    }
+    parts = [f"# {title}", _about(rows), *([] if is_part else other_versions(measured)), LEGEND]
     for variant in _values(rows, "variant"):
         mine = [row for row in rows if row["variant"] == variant]
         parts += [f"## {variant}", _quality(mine, notes), "Means over tasks and seeds:", _means(mine)]
@@ -44,7 +51,11 @@ def _about(rows: Sequence[ResultRow]) -> str:
     seeds = ", ".join(_values(rows, "seed"))
     k = next((row["k"] for row in rows if row.get("k")), "k")
     shuffled = " **Labels were shuffled: every method must be at chance.**" if first["shuffled"] else ""
-    versions = ", ".join(f"{name} {number}" for name, number in _mapping(first["versions"]).items())
+    kinds = {
+        name: {str(_mapping(row.get("versions")).get(name)): None for row in rows}
+        for name in _mapping(first["versions"])
+    }
+    versions = ", ".join(f"{name} {' and '.join(numbers)}" for name, numbers in kinds.items())
     cases = {(row["task"], row["variant"], row["seed"]): row for row in rows if "n_queries" in row}
     asked = "; ".join(
         f"{task} {variant} {row['n_queries']}/{row['n_asked']}" + (f" (seed {seed})" if "," in seeds else "")
@@ -54,6 +65,21 @@ def _about(rows: Sequence[ResultRow]) -> str:
         f"Seeds {seeds}; k = {k}; {first['threads']} threads; {versions}.{shuffled}\n\n"
         f"Held-out answers that show the fault, of those asked: {asked or 'none'}.{_given(list(cases.values()))}"
     )
+
+
+def other_versions(measured: Mapping[str, object]) -> list[str]:
+    """A paragraph for each other version of whence than the one that runs, which measured something; often none.
+
+    measured: what was measured, by name, and the versions that stand in its row.
+    """
+    running, found = version("whence"), dict[str, list[str]]()
+    for name, versions in measured.items():
+        found.setdefault(str(_mapping(versions).get("whence", "of an unknown version")), []).append(name)
+    return [
+        f"**Measured by whence {other}, not by {running}, which runs now and may count otherwise: {'; '.join(names)}.**"
+        for other, names in found.items()
+        if other != running
+    ]
 
 
 def _given(cases: Sequence[ResultRow]) -> str:

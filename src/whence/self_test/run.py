@@ -168,7 +168,7 @@ def _config(start: str) -> PretrainedConfig:
 
 
 def _drawn_on(planted_in: Callable[[int], PlantedSample], n: int, n_all: int) -> PlantedSample:
-    """What is planted in n rows drawn at random, or in more where these are too few. Raises TooFewRowsError of all rows."""
+    """What is planted in n rows drawn at random, or in more where these are too few. Raises as `planted_in` of all."""
     while n < n_all:
         try:
             return planted_in(n)

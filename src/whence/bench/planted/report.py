@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from whence.bench.rows import ResultRow
-from whence.bench.tables import markdown, table
+from whence.bench.tables import markdown, other_versions, table
 from whence.metrics import shown
 
 COUNTS = (
@@ -36,6 +36,7 @@ def planted_markdown(results: Sequence[ResultRow], title: str = "Report of whenc
     parts = [
         f"# {title}",
         _about(results),
+        *other_versions({f"{result['case']} on {_subject(result)}": result.get("versions") for result in results}),
         LEGEND.strip(),
         "## Cases",
         _cases(results),
@@ -45,7 +46,9 @@ def planted_markdown(results: Sequence[ResultRow], title: str = "Report of whenc
     several = len({_subject(result) for result in results}) > 1
     rows = [row for result in results for row in method_rows(result, by_subject=several)]
     if rows:
-        parts.append(markdown(rows, "Rankings").replace("\n## ", "\n### ").replace("# Rankings", "## Rankings", 1))
+        parts.append(
+            markdown(rows, "Rankings", is_part=True).replace("\n## ", "\n### ").replace("# Rankings", "## Rankings", 1)
+        )
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
