@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
+from whence.cli.outputs import check_outputs, data_of
 from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
@@ -96,7 +97,7 @@ def audit(
 
     outputs = {"--json": json, "--html": html, "--markdown": markdown}
     inputs = {"OUTPUTS": queries, "--against": against, "--references": references, "--query-prompts": query_prompts}
-    options.check_outputs(outputs, quiet=quiet, inputs=inputs | {"the index's data": data_of(index)})
+    check_outputs(outputs, quiet=quiet, inputs=inputs | {"the index's data": data_of(index)})
     if scan:
         given: dict[str, object] = {
             "OUTPUTS": queries,
@@ -143,13 +144,6 @@ def audit(
         else:
             result = run_audit(tracer, asked, settings, work=work, progress=report)
     show(result, outputs, quiet=quiet, no_text=no_text)
-
-
-def data_of(index: Path) -> Path:
-    """The data that the index was made from."""
-    from whence.index import require_manifest
-
-    return Path(require_manifest(index).data.source)
 
 
 def _scan(index: Path, where: str | None, given: dict[str, object], *, quiet: bool) -> AuditResult:

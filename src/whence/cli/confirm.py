@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
+from whence.cli.outputs import check_outputs, data_of
 from whence.cli.progress import quiet_libraries, stages
 from whence.cli.tracing import audit_group, group_outputs, moved, read_trace_of, trace_now
 from whence.errors import DataError, InputError
@@ -102,7 +103,8 @@ def confirm(
         "seed": seed,
     }
     outputs = {"--html": html, "--json": json}
-    options.check_outputs(outputs, quiet=False, standard_output=False)
+    inputs = {"--queries": queries, "--trace": trace, "--audit": audit, "the index's data": data_of(index)}
+    check_outputs(outputs, quiet=False, standard_output=False, inputs=inputs)
     made_from = require_manifest(index)
     base = base if base is not None or trainer is not None else _recorded_base(made_from)
     settings = _settings(made_from, {k: v for k, v in changes.items() if v is not None}, device)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
+from whence.cli.outputs import check_outputs
 
 if TYPE_CHECKING:
     from whence.index import IndexContents, Manifest
@@ -18,7 +19,7 @@ def info(
     json: Annotated[Path | None, typer.Option("--json", help="Write it as JSON; - for standard output.")] = None,
 ) -> None:
     """Say what an index was made from, how its vectors are stored, and what each column takes on disk."""
-    options.check_outputs({"--json": json}, quiet=False)
+    check_outputs({"--json": json}, quiet=False)
     from whence.index import index_contents
     from whence.results import json_text
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
+from whence.cli.outputs import check_outputs
 from whence.cli.progress import quiet_libraries, stages
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def layers(
     if plot is not None:
         from whence.report import check_plot
 
-        options.check_outputs({"--plot": plot}, quiet=False, standard_output=False)
+        check_outputs({"--plot": plot}, quiet=False, standard_output=False)
         check_plot(plot)
     from whence.index import choose_layer
 

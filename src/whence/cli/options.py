@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
@@ -205,41 +205,6 @@ def _validated(kind: type[Settings], values: dict[str, object]) -> Settings:
         raise InputError(
             f"--{name} {first['input']!r} cannot be used.", f"{first['msg']}.", "See --help for what it takes."
         ) from None
-
-
-def check_outputs(
-    outputs: Mapping[str, Path | None],
-    *,
-    quiet: bool,
-    standard_output: bool = True,
-    inputs: Mapping[str, Path | None] | None = None,
-) -> None:
-    """Places that cannot be written to, by their options, are named before the work, not after it.
-
-    standard_output: whether `-` may stand for it. inputs: files that are read, which no output may replace.
-    """
-    taken = {path.resolve(): name for name, path in (inputs or {}).items() if path is not None}
-    if quiet and not any(outputs.values()):
-        raise InputError("--quiet without --json shows nothing.", "A result needs a place.", "Add --json out.json.")
-    for name, path in outputs.items():
-        if path is None or (str(path) == "-" and standard_output):
-            continue
-        if str(path) == "-":
-            raise InputError(f"{name} - is not possible here.", "It writes a file.", f"Give {name} FILE.")
-        if not path.absolute().parent.is_dir():
-            raise InputError(
-                f"There is no folder {path.absolute().parent}.", f"{name} writes into a folder that exists.", ""
-            )
-        if path.is_dir():
-            raise InputError(
-                f"{path} is a folder.", f"{name} writes a file.", f"Give {path / 'report'}{_SUFFIX[name]}."
-            )
-        other = taken.setdefault(path.resolve(), name) if path.is_file() or not path.exists() else name
-        if other != name:
-            raise InputError(f"{name} {path} is the file of {other} too.", "One replaces the other.", "Rename one.")
-
-
-_SUFFIX = {"--json": ".json", "--html": ".html", "--markdown": ".md", "--summary": ".md", "--plot": ".svg"}
 
 
 def parse_layers(texts: Iterable[str]) -> list[LayerRequest]:

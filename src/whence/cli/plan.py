@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from whence.cli import options
+from whence.cli.outputs import check_outputs
 from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
@@ -59,7 +60,7 @@ def plan(
     quiet: options.Quiet = False,
 ) -> None:
     """Predict time, memory and disk of `whence index` with the same options, from half a minute's work."""
-    options.check_outputs({"--json": json}, quiet=quiet, inputs={"DATA": Path(data)})
+    check_outputs({"--json": json}, quiet=quiet, inputs={"DATA": Path(data)})
     placed = options.placement(device, device_map, max_memory)
     settings = options.model_settings(model, adapter, dtype, placed, quantization, revision, blocks, trust_remote_code)
     from whence.cli.plan_arithmetic import show_arithmetic

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
+from whence.cli.outputs import check_outputs
 from whence.cli.progress import quiet_libraries, stages
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def selftest(
 
     Exit status: 0 it works, 1 it does not, 2 something given cannot be used. A stopped run begins anew.
     """
-    options.check_outputs({"--json": json}, quiet=False)
+    check_outputs({"--json": json}, quiet=False)
     settings = options.finetune_settings(
         lora_r=lora_r,
         epochs=epochs,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from whence.cli import options
+from whence.cli.outputs import check_outputs, data_of
 from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
@@ -104,10 +105,11 @@ def trace(
     chosen = _Chosen(failed, query_where, query_prompts)
     asked = _queries(index, prompt, response, queries, system, tools, chosen, quiet=quiet)
     outputs = {"--json": json, "--html": html, "--markdown": markdown, "--summary": summary, "--plot": plot}
-    options.check_outputs(outputs, quiet=quiet and log is None)
+    inputs = {"--queries": queries, "--references": references, "--query-prompts": query_prompts, "--tools": tools}
+    check_outputs(outputs, quiet=quiet and log is None, inputs=inputs | {"the index's data": data_of(index)})
     # Standard output takes the JSON alone.
     others = {name: path for name, path in outputs.items() if name != "--json"}
-    options.check_outputs(others, quiet=False, standard_output=False)
+    check_outputs(others, quiet=False, standard_output=False)
     _check_tools(log, plot)
     wishes: TraceOptions = {
         "k": k,

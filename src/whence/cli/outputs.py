@@ -1,0 +1,53 @@
+"""Files that commands write results to: places that will not do are named before the work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from whence.errors import InputError
+
+
+def check_outputs(
+    outputs: Mapping[str, Path | None],
+    *,
+    quiet: bool,
+    standard_output: bool = True,
+    inputs: Mapping[str, Path | None] | None = None,
+) -> None:
+    """Places that cannot be written to, by their options, are named before the work, not after it.
+
+    standard_output: whether `-` may stand for it. inputs: files that are read, which no output may replace.
+    """
+    taken = {path.resolve(): name for name, path in (inputs or {}).items() if path is not None}
+    if quiet and not any(outputs.values()):
+        raise InputError("--quiet without --json shows nothing.", "A result needs a place.", "Add --json out.json.")
+    for name, path in outputs.items():
+        if path is None or (str(path) == "-" and standard_output):
+            continue
+        if str(path) == "-":
+            raise InputError(f"{name} - is not possible here.", "It writes a file.", f"Give {name} FILE.")
+        if not path.absolute().parent.is_dir():
+            raise InputError(
+                f"There is no folder {path.absolute().parent}.", f"{name} writes into a folder that exists.", ""
+            )
+        if path.is_dir():
+            raise InputError(
+                f"{path} is a folder.", f"{name} writes a file.", f"Give {path / 'report'}{_SUFFIX[name]}."
+            )
+        other = taken.setdefault(path.resolve(), name) if path.is_file() or not path.exists() else name
+        if other != name:
+            raise InputError(f"{name} {path} is the file of {other} too.", "One replaces the other.", "Rename one.")
+
+
+_SUFFIX = {"--json": ".json", "--html": ".html", "--markdown": ".md", "--summary": ".md", "--plot": ".svg"}
+
+
+def data_of(index: Path) -> Path:
+    """The data that the index was made from."""
+    from whence.index import require_manifest
+
+    return Path(require_manifest(index).data.source)
+
+
+__all__ = ["check_outputs", "data_of"]
