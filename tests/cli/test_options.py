@@ -35,10 +35,12 @@ STORED = ("precision", "dimensions")
 RECORDED = ("max_length", "truncation", "append_eos", "loss_on", "loss")
 NOT_THE_SAME = {
     ("selftest", "max_length"),
+    ("finetune", "lora_alpha"),
+    ("finetune", "lora_dropout"),
     *(("index", name) for name in RECORDED),
     *((command, name) for command in ("index", "plan") for name in STORED),
 }
-"""The self-test's own sizes; what an index takes from the training record, where there is one; and how vectors are
+"""The self-test's own sizes; what an adapter alone has, which is refused without one; what an index takes from the training record, where there is one; and how vectors are
 stored, which --add takes from the index."""
 
 

@@ -246,3 +246,12 @@ def test_a_summary_and_a_picture(whence, full: TracedWorld, tmp_path: Path) -> N
     text = plot.read_text("utf-8")
     assert "this answer" in text
     assert "not flagged" in text
+
+
+def test_no_output_replaces_the_queries(whence, full: TracedWorld, tmp_path: Path) -> None:
+    queries = write_jsonl(tmp_path / "bad.jsonl", [{"prompt": PROMPT, "response": RESPONSE}])
+    before = queries.read_bytes()
+    status, _, error = whence("trace", full.index, "--queries", queries, "--json", queries)
+    assert status == 2
+    assert "is the file of --queries too" in error
+    assert queries.read_bytes() == before
