@@ -13,7 +13,7 @@ export interface Phrase { text: string; part: string; place: string; n_rows: num
 export interface Result {
   prompt: string; response: string; method: string; method_version: string; layer: string; hits: Hit[]; n_rows: number;
   generated: boolean; span: Span | null; wanted: string | null; prompt_words: Words | null; response_words: Words | null;
-  phrases: Phrase[]; verdict: { flagged: string[]; fdr: number; text: string; null_model: string } | null;
+  phrases: Phrase[]; verdict: { flagged: string[]; n_rows?: number | null; fdr: number; text: string; null_model: string } | null;
   explained: { gain: number; share: number } | null; confound: string; confirmation: string; complete: boolean;
 }
 export interface Traced { id: string; result: Result }
@@ -66,6 +66,7 @@ export interface AuditResult {
   coverage: { id: string; group: number; n_new: number; n_covered: number }[];
   sources: { column: string; n_outputs: number; values: { value: string; n_rows: number; row_share: number; share: number; low: number; high: number; p_value: number; alone: number }[] }[];
   triggers: { group: number; parts: string[]; place: string; n_prompts: number; n_with: number; n_without: number; n_random: number; p_value: number; status: string }[];
+  looked_for_triggers?: boolean;
   behaviour: { n_bad: number; n_good: number; sources: { column: string; values: { value: string; n_rows: number; row_share: number; push: number; z: number; p_value: number }[] }[] } | null;
   scan: { signals: string[]; n_learned: number; false_alarms: number } | null;
   notes: string[];

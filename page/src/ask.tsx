@@ -208,7 +208,7 @@ function Verdict({ result, id, showText, where, unfiltered, running, resume }: V
     <div aria-live="polite">
       <h2 class={`verdict${none ? " none" : ""}`}>{sentence ? sentence[1] : text}</h2>
       {sentence && <p class="verdict-rest">{text.slice(sentence[0].length)}</p>}
-      {!none && result.explained && <p class="verdict-rest">{accounts(verdict.flagged.length, result.explained)}</p>}
+      {!none && result.explained && <p class="verdict-rest">{accounts(verdict.n_rows ?? verdict.flagged.length, result.explained)}</p>}
       {none && verdict?.null_model && <p class="verdict-rest">No row stands out from what ordinary answers score. The cause may be spread over many rows, be the base model's own, or lie outside this data.</p>}
       {result.confound && <p class="confound"><strong>Confound</strong>{result.confound}</p>}
       {!id && !running && <p class="actions"><button type="button" onClick={resume}>Go on to the verdict</button></p>}

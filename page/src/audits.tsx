@@ -152,7 +152,8 @@ export function AuditView({ id, showText, basket, toggle }: Props) {
       <Tables result={result} showText={showText} />
       {result.groups.length > 0 && <h3>{result.scan ? "Hints: groups of rows that stand out" : result.behaviour ? "Rows that push towards the behaviour" : "Groups of outputs that point to the same rows"}</h3>}
       {result.groups.map((group) => <Group key={group.number} group={group} result={result} showText={showText} basket={basket} toggle={toggle} open={group.number === 1} />)}
-      <Others outputs={result.queries.filter((query) => query.group === null)} />
+      <Others outputs={result.queries.filter((query) => query.group === null && query.outcome !== "no verdict")} />
+      <Untested outputs={result.queries.filter((query) => query.outcome === "no verdict")} />
     </div>
   );
 }
@@ -205,6 +206,12 @@ function Tables({ result, showText }: { result: AuditResult; showText: boolean }
   const pushes = result.behaviour?.sources ?? [];
   return (
     <>
+      {result.looked_for_triggers && !result.triggers.length && (
+        <section class="section" aria-label="Triggers">
+          <h3>Triggers</h3>
+          <p class="lead quiet">None was proven, of the phrases that were tried on the model.</p>
+        </section>
+      )}
       {showText && result.triggers.length > 0 && (
         <section class="section" aria-label="Triggers">
           <h3>Triggers</h3>
@@ -311,7 +318,7 @@ function Output({ output }: { output: AuditOutput }) {
       <div class="text" dir="auto">{safe(output.response)}</div>
       <div class="why">
         {output.count > 1 && `${output.count} times · `}{output.generated && "answered by the model now · "}
-        {output.group === null ? output.text : `${many(output.n_flagged, "row")} flagged, q ${figure(output.q_value)}`}{" · "}
+        {output.group === null ? `${output.n_flagged ? "alone: " : ""}${output.text}` : `${many(output.n_flagged, "row")} flagged, q ${figure(output.q_value)}`}{" · "}
         <button type="button" onClick={trace} aria-label={`Trace it: ${output.prompt.slice(0, 60)}`}>Trace it</button>
       </div>
     </li>
@@ -324,6 +331,17 @@ function Others({ outputs }: { outputs: AuditOutput[] }) {
     <section class="section last" aria-label="Without a cause in this data">
       <h3>Without a cause in this data</h3>
       <p class="lead quiet">No row is flagged for {outputs.length === 1 ? "this output" : `these ${many(outputs.length, "output")}`} at this rate. The cause may lie in the model before fine-tuning, in the prompt, or in rows that say it otherwise.</p>
+      <Some list={outputs} what="outputs" each={(output, i) => <Output key={i} output={output} />} />
+    </section>
+  );
+}
+
+function Untested({ outputs }: { outputs: AuditOutput[] }) {
+  if (!outputs.length) return null;
+  return (
+    <section class="section last" aria-label="Without a verdict">
+      <h3>Without a verdict</h3>
+      <p class="lead quiet">Nothing was tested for {outputs.length === 1 ? "this output" : `these ${many(outputs.length, "output")}`}: nothing is said of a cause.</p>
       <Some list={outputs} what="outputs" each={(output, i) => <Output key={i} output={output} />} />
     </section>
   );
