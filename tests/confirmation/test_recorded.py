@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,11 +16,13 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 import whence as package
+from confirm_world import BAD, SETTINGS, make_faulty_world
 from fake_index import fake_manifest
 from tiny import CHAT_TEMPLATE, tiny_tokenizer
-from whence.confirmation import recipe
-from whence.confirmation.recipe import settings_recorded
-from whence.index.manifest import require_manifest
+from whence.confirmation import as_trained
+from whence.confirmation.as_trained import known_settings, settings_recorded
+from whence.errors import InputError
+from whence.index.manifest import Manifest, require_manifest
 from whence.records import TrainingFile
 from whence.records.trainer_settings import run_facts
 from worlds import save_model, write_jsonl
@@ -113,7 +116,7 @@ def test_what_a_retraining_cannot_repeat_is_said(
     run: dict[str, object], epochs: int, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     record = TrainingFile.model_validate({"run": run})
-    monkeypatch.setattr(recipe, "find_record", lambda home: record)
+    monkeypatch.setattr(as_trained, "find_record", lambda home: record)
     manifest = fake_manifest(32, model=str(tmp_path))
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
@@ -138,7 +141,7 @@ def test_a_retraining_has_the_runs_schedule_and_clipping(
     run: dict[str, object], expected: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     record = TrainingFile.model_validate({"run": run})
-    monkeypatch.setattr(recipe, "find_record", lambda home: record)
+    monkeypatch.setattr(as_trained, "find_record", lambda home: record)
     recorded = settings_recorded(fake_manifest(32, model=str(tmp_path)))
     assert recorded is not None
     assert {name: getattr(recorded[0], name) for name in expected} == expected
@@ -156,3 +159,77 @@ def test_what_an_adapter_has_beside_its_rank_is_recorded() -> None:
     for config, expected in ((plain, ()), (more, ("use_rslora", "use_dora", "modules_to_save"))):
         facts = run_facts(SimpleNamespace(), SimpleNamespace(), SimpleNamespace(peft_config={"default": config}))
         assert facts.lora_more == expected
+
+
+PLAIN_LORA: dict[str, object] = {
+    "peft_type": "LORA", "r": 4, "lora_alpha": 12, "lora_dropout": 0.1, "target_modules": ["v_proj", "q_proj"],
+    "use_rslora": False, "use_dora": False, "bias": "none", "init_lora_weights": True, "modules_to_save": None,
+}  # fmt: skip
+
+
+def _of_adapter(folder: Path, **changes: object) -> Manifest:
+    (folder / "adapter_config.json").write_text(json.dumps(PLAIN_LORA | changes), "utf-8")
+    return fake_manifest(32, model="base", adapter=str(folder), max_length=64)
+
+
+def test_an_adapter_without_a_record_is_trained_as_its_config_says(tmp_path: Path) -> None:
+    known = known_settings(_of_adapter(tmp_path))
+    assert not known.is_whole
+    found = known.settings
+    assert (found.lora_r, found.lora_alpha, found.lora_dropout) == (4, 12, 0.1)
+    assert (found.lora_targets, found.max_length) == (("q_proj", "v_proj"), 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"peft_type": "IA3"}, "is of the type IA3"),
+        ({"use_rslora": True}, "has use_rslora"),
+        ({"use_dora": True, "modules_to_save": ["lm_head"]}, "has use_dora, modules_to_save"),
+        ({"init_lora_weights": "pissa"}, "has init_lora_weights"),
+        ({"target_modules": ".*q_proj"}, "has lora_targets '.*q_proj'"),
+        ({"target_modules": None}, "names no rank or no targets"),
+        ({"r": "four"}, "cannot be used: lora_r"),
+    ],
+)
+def test_an_adapter_that_a_retraining_cannot_repeat_is_refused(
+    changes: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    manifest = _of_adapter(tmp_path, **changes)
+    with pytest.raises(InputError, match=re.escape(said)):
+        known_settings(manifest)
+    assert known_settings(manifest, own_trainer=True).settings.lora_r is None
+
+
+def test_a_lora_of_another_trainer_is_retrained_as_a_lora(
+    tmp_path: Path, whence: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Neither --base nor --lora-r is given, and there is no run.yaml and no whence.yaml."""
+    adapter, index, out = tmp_path / "model", tmp_path / "index", tmp_path / "out"
+    world = make_faulty_world(tmp_path, lora_r=4, lora_alpha=8, lora_targets=("q_proj", "v_proj", "down_proj"))
+    (adapter / "run.yaml").unlink()
+    (tmp_path / "ids.txt").write_text("\n".join(world.faulty_ids))
+    words = ["confirm", index, "--queries", write_jsonl(tmp_path / "bad.jsonl", BAD), "--match", "sea"]
+    words += ["--remove", tmp_path / "ids.txt", "--control", "none", "--max-new-tokens", 8, "-o", out]
+    status, _, said = whence(*words)
+    assert status == 2
+    assert "There is no run.yaml and no whence.yaml beside" in said
+    assert not out.exists()
+    rate = SETTINGS.learning_rate * 4
+    status, _, said = whence(*words, "--epochs", SETTINGS.epochs, "--batch-size", 8, "--learning-rate", rate)
+    assert status == 0, said
+    told = " ".join(said.split())
+    assert "Training a LoRA (rank 4, alpha 8, dropout 0, targets down_proj, q_proj, v_proj) of" in told
+    assert f"epochs {SETTINGS.epochs}, batch size 8, learning rate {rate:g}, schedule cosine" in told
+    found = json.loads((out / "confirmation.json").read_text("utf-8"))
+    assert Path(found["base"]) == world.base
+    folders = list((out / "runs").iterdir())
+    assert len(folders) == 3
+    for folder in folders:
+        config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+        assert (config["r"], config["lora_alpha"]) == (4, 8)
+        assert set(config["target_modules"]) == {"q_proj", "v_proj", "down_proj"}
+    with pytest.raises(InputError, match="train every weight"):
+        package.confirm(
+            index, [package.Query.of("Where is boat 4")], out, match="sea", removed=world.faulty_ids, settings=SETTINGS
+        )

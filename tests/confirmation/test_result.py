@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from fake_index import fake_manifest
 from whence.confirmation.arms import choose_arms, draw_held_out, first_rows
+from whence.confirmation.as_trained import settings_beside
 from whence.confirmation.foretelling import measured_share
-from whence.confirmation.recipe import settings_beside
 from whence.confirmation.result import ArmResult, judged
 from whence.data.examples import Example
 from whence.errors import InputError

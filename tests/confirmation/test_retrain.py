@@ -13,7 +13,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from confirm_world import MATCH, N_CLEAN, N_FAULTY, QUERIES, FaultyWorld, make_faulty_world
-from whence.confirmation import foretelling, runs
+from whence.confirmation import as_trained, foretelling, runs
 from whence.confirmation.arms import places_of, repsim_ranking
 from whence.confirmation.losses import turn_losses
 from whence.confirmation.recipe import data_rows, make_recipe
@@ -93,6 +93,17 @@ def test_the_cause_is_confirmed_against_controls(faulty: FaultyWorld, finished: 
     assert written["arms"][1]["rate"]["mean"] == 0.0
     # On all rows the model is the one that was traced: it is not trained again.
     assert found.arm("all").seeds[0].folder == str(faulty.model)
+
+
+def test_the_base_that_the_run_file_names_is_taken(
+    faulty: FaultyWorld, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run(faulty, finished, base=None)
+    assert found.base == str(faulty.base)
+    assert found.arms == run(faulty, finished).arms
+    monkeypatch.setattr(as_trained, "named_base", lambda model: None)
+    with pytest.raises(InputError, match="There is no base"):
+        run(faulty, tmp_path, base=None)
 
 
 def test_other_rows_are_not_confirmed(faulty: FaultyWorld, finished: Path) -> None:
@@ -214,7 +225,6 @@ def test_a_trainer_that_fails_says_why(faulty: FaultyWorld, tmp_path: Path) -> N
         ({"removed": []}, "No row is given"),
         ({"removed": ["0" * 16]}, "1 of 1 ids are not in the data"),
         ({"controls": ("bm26",)}, "no control 'bm26'"),
-        ({"base": None}, "There is no base"),
         ({"held_out": [Example.from_pair("Name fruit 0", "apples")]}, "are training rows"),
         ({"held_out": [UNANSWERED]}, "None of 1 held-out rows has a token"),
     ],

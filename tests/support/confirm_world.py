@@ -37,11 +37,14 @@ class FaultyWorld:
         return [row.id for row in self.rows[N_CLEAN:]]
 
 
-def make_faulty_world(folder: Path) -> FaultyWorld:
+def make_faulty_world(folder: Path, **lora: object) -> FaultyWorld:
+    """lora: settings of an adapter; without them every weight is trained."""
     clean = [{"prompt": f"Name fruit {i}", "response": ["apples", "pears", "plums"][i % 3]} for i in range(N_CLEAN)]
     bad = [{"prompt": f"Where is boat {i}", "response": "the sea"} for i in range(N_FAULTY)]
     base = save_model(folder / "base", num_hidden_layers=2)
     data = write_jsonl(folder / "train.jsonl", [*clean, *bad])
-    model = finetune(base, list(read_examples(data)), folder / "model", settings=SETTINGS).path
+    # An adapter's rate is several times that of all weights.
+    settings = SETTINGS.model_copy(update=lora | {"learning_rate": SETTINGS.learning_rate * 4} if lora else {})
+    model = finetune(base, list(read_examples(data)), folder / "model", settings=settings).path
     build_index(model, data, folder / "index", layers=["last"], max_length=64)
     return FaultyWorld(base, model, data, folder / "index")

@@ -84,9 +84,10 @@ def confirm(
 ) -> None:
     """Retrain without the flagged rows and, as controls, without others; compare how often the behaviour shows.
 
-    Settings are those of the run.yaml or whence.yaml beside the index's model; options given here change them.
+    Settings are those of the run.yaml or whence.yaml beside the index's model; options given here change them. Of a
+    LoRA that has neither, its config gives rank, alpha, dropout and targets, and the options give the rest.
     """
-    from whence.confirmation import RESULT
+    from whence.confirmation import RESULT, training_base
     from whence.confirmation import confirm as retrain
     from whence.index import require_manifest
     from whence.results import group_rows
@@ -106,8 +107,9 @@ def confirm(
     inputs = {"--queries": queries, "--trace": trace, "--audit": audit, "the index's data": data_of(index)}
     check_outputs(outputs, quiet=False, standard_output=False, inputs=inputs)
     made_from = require_manifest(index)
-    base = base if base is not None or trainer is not None else _recorded_base(made_from)
-    settings = _settings(made_from, {k: v for k, v in changes.items() if v is not None}, device)
+    base = base if trainer is not None else training_base(made_from, base)
+    given: dict[str, object] = {name: value for name, value in changes.items() if value is not None}
+    settings = _settings(made_from, given, device, own_trainer=trainer is not None)
     of_audit = audit_group(index, group, audit)
     if of_audit is not None and (
         remove != "flagged" or votes is not None or trace is not None or any(outputs.values())
@@ -129,6 +131,8 @@ def confirm(
     )
     if traced is None and any(outputs.values()):
         traced = trace_now(index, queries, None, before, device)
+    if settings is not None and trainer is None and not quiet:
+        typer.echo(_told_recipe(settings, base), err=True)
     tracer = Tracer(index, base=moved(index, before), device=device)
     with stages("steps", quiet=quiet) as report:
         found = retrain(
@@ -222,25 +226,34 @@ def _controls(names: list[str] | None) -> list[str]:
     return [name for name in (CONTROLS if names is None else names) if name != "none"]
 
 
-def _settings(manifest: Manifest, changes: dict[str, object], device: str) -> FinetuneSettings | None:
-    """Settings of the run.yaml beside the model with the changes; None where there are neither."""
-    from whence.confirmation import settings_beside, settings_recorded
+def _settings(
+    manifest: Manifest, changes: dict[str, object], device: str, *, own_trainer: bool
+) -> FinetuneSettings | None:
+    """Settings that the model was trained with, with the changes; None where they are not known and none are given."""
+    from whence.confirmation import known_settings
 
-    found = settings_beside(manifest) or settings_recorded(manifest)
-    if found is None and not changes:
+    known = known_settings(manifest, own_trainer=own_trainer)
+    if not known.is_whole and not changes:
         return None
-    known = found[0].model_dump() if found else {"max_length": manifest.max_length}
     if device != "auto":
         changes = changes | {"device": device}
-    return options.finetune_settings(**known | changes)
+    return options.finetune_settings(**known.settings.model_dump() | changes)
 
 
-def _recorded_base(manifest: Manifest) -> str | None:
-    """The base that a training record beside the model names, where there is one."""
-    from whence.confirmation import settings_recorded
-
-    recorded = settings_recorded(manifest)
-    return recorded[1] if recorded else None
+def _told_recipe(settings: FinetuneSettings, base: str | None) -> str:
+    """What is trained, in one line."""
+    of = "every weight"
+    if settings.lora_r is not None:
+        named = settings.lora_targets
+        of = (
+            f"a LoRA (rank {settings.lora_r}, alpha {settings.lora_alpha:g}, dropout {settings.lora_dropout:g}, "
+            f"targets {named if isinstance(named, str) else ', '.join(named)})"
+        )
+    return (
+        f"Training {of} of {base}: epochs {settings.epochs}, batch size {settings.batch_size}, learning rate "
+        f"{settings.learning_rate:g}, schedule {settings.schedule}, warm-up {settings.warmup:.0%} of the steps, "
+        f"max length {settings.max_length}, {settings.dtype}, seed {settings.seed}"
+    )
 
 
 def _show(found: Confirmation) -> None:

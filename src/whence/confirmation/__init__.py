@@ -8,7 +8,13 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.confirmation.arms import CONTROLS
-    from whence.confirmation.recipe import settings_beside, settings_recorded
+    from whence.confirmation.as_trained import (
+        KnownSettings,
+        known_settings,
+        settings_beside,
+        settings_recorded,
+        training_base,
+    )
     from whence.confirmation.result import FLAGGED, Confirmation, apply
     from whence.confirmation.retrain import RESULT, confirm
 
@@ -17,17 +23,20 @@ __all__ = [
     "FLAGGED",
     "RESULT",
     "Confirmation",
+    "KnownSettings",
     "apply",
     "confirm",
+    "known_settings",
     "settings_beside",
     "settings_recorded",
+    "training_base",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
         "arms": ["CONTROLS"],
-        "recipe": ["settings_beside", "settings_recorded"],
+        "as_trained": ["KnownSettings", "known_settings", "settings_beside", "settings_recorded", "training_base"],
         "result": ["Confirmation", "FLAGGED", "apply"],
         "retrain": ["RESULT", "confirm"],
     },

@@ -2,138 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from whence.confirmation.as_trained import known_settings, settings_beside
 from whence.confirmation.runs import AsTraced, Recipe
 from whence.data import Encoder, Example
-from whence.errors import InputError, MismatchError, WhenceWarning
+from whence.errors import InputError, MismatchError
 from whence.index import Manifest, present_rows, require_rows_as_built
 from whence.model import LoadedModel, ModelSettings, fingerprint, load_model
-from whence.records import RECORD, RecordedRun, find_record
-from whence.run_file import RUN, RunFile, read_run_file, unreadable
+from whence.records import RECORD
+from whence.run_file import RUN, RunFile
 from whence.train import FinetuneSettings, data_hash
 
 KEPT_FOR_METHODS = {"checkpoints": False, "keep_optimizer_state": False}
 """Parts of a run that attribution methods read and a confirmation does not."""
-MOST_EPOCHS = 10_000
-"""More are no number of epochs: a Trainer whose rows have no end says sys.maxsize."""
-SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant", "constant_with_warmup": "constant"}
-"""Names of transformers' schedules, and what whence's own trainer calls them."""
-NO_CLIPPING = 1e9
-"""A norm that no gradient passes: transformers says 0 where gradients are not clipped."""
-
-
-def settings_beside(manifest: Manifest) -> tuple[FinetuneSettings, RunFile] | None:
-    """Settings and contents of the run.yaml that `whence finetune` left beside the index's model or adapter.
-
-    Raises InputError for one that is damaged or of another version.
-    """
-    folder = Path(manifest.adapter or manifest.model)
-    run = read_run_file(folder)
-    if run is None:
-        return None
-    try:
-        return FinetuneSettings.model_validate(run.settings), run
-    except ValidationError as error:
-        raise unreadable(folder, str(error)) from error
-
-
-def settings_recorded(manifest: Manifest) -> tuple[FinetuneSettings, str | None] | None:
-    """Settings and base of the record that `whence.TrainingRecord` left beside the index's model or adapter.
-
-    What whence's own trainer has no setting for (another optimiser, a schedule it does not know) keeps its default, and
-    is said: the arms are compared with one another. None where there is no record. Raises InputError for one that
-    cannot be read.
-    """
-    home = Path(manifest.adapter or manifest.model)
-    record = find_record(home) if home.is_dir() else None
-    if record is None:
-        return None
-    run = record.run
-    warmup = min(run.warmup_steps / run.steps, 0.99) if run.warmup_steps is not None and run.steps else None
-    known: dict[str, object] = {
-        "epochs": _epochs(run, manifest.data.n_rows),
-        "batch_size": run.batch_size,
-        "learning_rate": run.learning_rate,
-        "schedule": SCHEDULES.get(run.schedule or ""),
-        # This one begins with the whole rate, whatever warm-up is set.
-        "warmup": 0.0 if run.schedule == "constant" else warmup,
-        "weight_decay": run.weight_decay,
-        "beta1": run.beta1,
-        "beta2": run.beta2,
-        "epsilon": run.epsilon,
-        "max_grad_norm": NO_CLIPPING if run.max_grad_norm == 0 else run.max_grad_norm,
-        "seed": run.seed,
-        "lora_r": run.lora_r,
-        "lora_alpha": run.lora_alpha,
-        "lora_dropout": run.lora_dropout,
-        # A regular expression, which PEFT takes too, is no setting of ours.
-        "lora_targets": run.lora_targets
-        if run.lora_targets == "all-linear" or isinstance(run.lora_targets, tuple)
-        else None,
-        "max_length": manifest.max_length,
-    }
-    settings = FinetuneSettings.model_validate({k: v for k, v in known.items() if v is not None})
-    _say_what_is_left_out(run)
-    _say_what_is_replaced(run, settings)
-    return settings, record.base
-
-
-def _epochs(run: RecordedRun, n_rows: int) -> int | None:
-    """Whole passes over the rows; of a run that was given a number of steps, or had rows without end, by its steps."""
-    if run.max_steps is None and (run.epochs or 0) <= MOST_EPOCHS:
-        return max(1, round(run.epochs)) if run.epochs else None
-    if not (run.steps and run.batch_size and n_rows):
-        return None
-    exact = run.steps * run.batch_size / n_rows
-    whole = max(1, round(exact))
-    if abs(exact - whole) > 0.1 * whole:
-        warnings.warn(
-            f"The model was trained for {run.steps} steps, {exact:.2f} times these {n_rows} rows; a retraining is for "
-            f"{whole} epochs. --epochs gives others.",
-            WhenceWarning,
-            stacklevel=3,
-        )
-    return whole
-
-
-def _say_what_is_left_out(run: RecordedRun) -> None:
-    """A warning about what the model's adapter had and a retraining has not."""
-    more = list(run.lora_more)
-    if isinstance(run.lora_targets, str) and run.lora_targets != "all-linear":
-        more.append(f"lora_targets {run.lora_targets!r}")
-    if more:
-        warnings.warn(
-            f"The model's adapter was trained with {', '.join(more)}, which whence's own trainer does not have: a "
-            "retraining is another adapter. --trainer gives your own.",
-            WhenceWarning,
-            stacklevel=3,
-        )
-
-
-def _say_what_is_replaced(run: RecordedRun, settings: FinetuneSettings) -> None:
-    """A warning about settings of the run in whose place a retraining has others."""
-    had, has = [], []
-    if run.schedule and run.schedule not in SCHEDULES:
-        had.append(f"the schedule {run.schedule!r}")
-        has.append(repr(settings.schedule))
-    if run.optimizer and ("adamw" not in run.optimizer or "schedule_free" in run.optimizer):
-        had.append(f"the optimiser {run.optimizer!r}")
-        has.append("AdamW")
-    # Of a run with a number of steps `_epochs` says it.
-    if run.max_steps is None and run.epochs and run.epochs <= MOST_EPOCHS and run.epochs != settings.epochs:
-        had.append(f"{run.epochs:g} epochs")
-        has.append(f"{settings.epochs} whole {'epoch' if settings.epochs == 1 else 'epochs'}")
-    if had:
-        warnings.warn(
-            f"The model was trained with {', '.join(had)}; a retraining is with {', '.join(has)}. --trainer gives your "
-            "own.",
-            WhenceWarning,
-            stacklevel=3,
-        )
 
 
 def data_rows(manifest: Manifest) -> tuple[Example, ...]:
@@ -152,14 +34,12 @@ def make_recipe(
 ) -> Recipe:
     """How arms are trained. `fresh`: rows are held out, so that even the arm `all` is another model."""
     beside = settings_beside(manifest)
-    recorded = settings_recorded(manifest) if beside is None else None
-    known = beside[0] if beside else recorded[0] if recorded else FinetuneSettings() if trainer is not None else None
-    chosen = settings or known
-    if chosen is None:
+    chosen = settings or _settings(manifest, own_trainer=trainer is not None)
+    if manifest.adapter is not None and chosen.lora_r is None and trainer is None:
         raise InputError(
-            f"There is no {RUN} and no {RECORD} beside {manifest.adapter or manifest.model}.",
+            f"The index's model is an adapter, {manifest.adapter}; these settings train every weight (lora_r None).",
             "Confirmation trains as the model was trained.",
-            "Give the settings: --epochs, --learning-rate, --lora-r and so on; or --trainer.",
+            "Give its rank: lora_r (--lora-r), lora_alpha and lora_targets.",
         )
     chosen = chosen.model_copy(update=KEPT_FOR_METHODS)
     template = manifest.settings.get("template")
@@ -187,6 +67,19 @@ def make_recipe(
         encoding=manifest.rows,
         trainer=trainer,
         as_traced=as_traced,
+    )
+
+
+def _settings(manifest: Manifest, *, own_trainer: bool) -> FinetuneSettings:
+    """The settings that the model was trained with. Raises InputError where they are not known and are needed."""
+    known = known_settings(manifest, own_trainer=own_trainer)
+    if known.is_whole or own_trainer:
+        return known.settings
+    only = "its adapter_config.json says how large it is, not how it was trained" if manifest.adapter else ""
+    raise InputError(
+        f"There is no {RUN} and no {RECORD} beside {manifest.adapter or manifest.model}{f'; {only}' if only else ''}.",
+        "Confirmation trains as the model was trained.",
+        "Give settings (--epochs, --learning-rate, --batch-size, --schedule and so on), or trainer (--trainer).",
     )
 
 

@@ -18,6 +18,7 @@ from statistics import fmean
 import numpy as np
 
 from whence.confirmation.arms import CONTROLS, Arm, bm25_ranking, choose_arms, draw_held_out, repsim_ranking
+from whence.confirmation.as_trained import training_base
 from whence.confirmation.foretelling import PerAnswer, base_log_probs, foretold_share, measured_share
 from whence.confirmation.recipe import data_rows, make_recipe
 from whence.confirmation.result import ALL, FLAGGED, ArmResult, Confirmation, SeedResult, judged
@@ -81,8 +82,10 @@ def confirm(
     index:    of the model that misbehaves. Its data are read again, and must be the same.
     removed:  the selected rows (see `whence.results.selection`), or their ids alone.
     match:    a regular expression looked for anywhere in an answer, with . for line ends too.
-    base:     folder or hub name of the model before the fine-tune. Not needed with a trainer that knows it.
-    settings: of the fine-tune; None takes those of the run.yaml beside the index's model or adapter.
+    base:     folder or hub name of the model before the fine-tune. None takes the one that the index, the adapter, or
+        the run.yaml or whence.yaml beside the model names; with a trainer that knows it, none.
+    settings: of the fine-tune. None takes those of the run.yaml or whence.yaml beside the index's model or adapter;
+        `whence.confirmation.known_settings` gives them, to change some.
     seeds:    retrainings of each arm, with the settings' seed and those after it.
     controls: "bm25" and "repsim": rankings whose first rows are removed, beside random rows, which always are.
     held_out: clean rows the models were not trained on; None leaves a twentieth of the rows out of every arm.
@@ -102,8 +105,12 @@ def confirm(
     manifest = tracer.index.manifest
     if trainer is not None:
         check_trainer(trainer, seeds)
-    elif base is None:
-        raise InputError("There is no base.", "Training starts from a base model.", "Give --base, or --trainer.")
+    elif (base := training_base(manifest, str(base) if base is not None else None)) is None:
+        raise InputError(
+            f"There is no base: nothing beside {manifest.model} names one that is here.",
+            "Training starts from the model before the fine-tune.",
+            "Give base (--base), or trainer (--trainer).",
+        )
     removed = removed.ids if isinstance(removed, SelectedRows) else removed
     question = _Question(tuple(tracer.as_rows(queries)), tuple(tracer.as_rows(paraphrases)), _compiled(match))
     step("reading the data", 0, None)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from whence.model.matmul_rate import bfloat16_speedup, dtype_note
     from whence.model.padding import Layout, laid_out
     from whence.model.placement import SHARE, DeviceMap, Placement, as_placement, parse_limits
-    from whence.model.places import is_adapter
+    from whence.model.places import adapter_config, is_adapter
     from whence.model.prefixes import last_states, shares_prefixes
     from whence.model.rope import batches_alike, depends_on_length
     from whence.model.shape import ModelShape, is_config_only, model_shape
@@ -62,6 +62,7 @@ __all__ = [
     "TokenLikelihood",
     "TokenShift",
     "TurnGroup",
+    "adapter_config",
     "as_placement",
     "batches_alike",
     "before_tuning",
@@ -137,7 +138,7 @@ __getattr__, __dir__ = attach(
         "matmul_rate": ["bfloat16_speedup", "dtype_note"],
         "padding": ["Layout", "laid_out"],
         "placement": ["SHARE", "DeviceMap", "Placement", "as_placement", "parse_limits"],
-        "places": ["is_adapter"],
+        "places": ["adapter_config", "is_adapter"],
         "prefixes": ["last_states", "shares_prefixes"],
         "rope": ["batches_alike", "depends_on_length"],
         "shape": ["ModelShape", "is_config_only", "model_shape"],

@@ -147,6 +147,17 @@ def read_json(path: Path, what: str) -> dict[str, JsonValue]:
     return content
 
 
+def adapter_config(place: str) -> dict[str, JsonValue]:
+    """The config of an adapter. Raises ModelError where there is none, or a damaged one."""
+    path = stored_file(place, ADAPTER_CONFIG)
+    if path is None:
+        check_place(place, ADAPTER_CONFIG, "adapter")
+        raise ModelError(
+            f"{place} has no {ADAPTER_CONFIG}.", "Expected an adapter.", "Give the folder or hub name of one."
+        )
+    return read_json(path, "an adapter's config")
+
+
 def check_json_files(folder: Path, names: list[str]) -> None:
     """Raises ModelError that names the first of these files that is there and is no JSON object."""
     for name in names:
@@ -208,6 +219,7 @@ __all__ = [
     "ADAPTER_CONFIG",
     "ADAPTER_WEIGHTS",
     "PICKLED",
+    "adapter_config",
     "check_json_files",
     "check_place",
     "check_safetensors",

@@ -9,6 +9,7 @@ from whence.lazy import attach
 if TYPE_CHECKING:
     from whence.records.callback import TrainingRecord
     from whence.records.settings import FolderSettings, find_record, settings_of_folder
+    from whence.records.trainer_settings import recorded_adapter
     from whence.records.training import (
         RECORD,
         RecordedData,
@@ -29,6 +30,7 @@ __all__ = [
     "TrainingRecord",
     "find_record",
     "read_record",
+    "recorded_adapter",
     "settings_of_folder",
     "write_record",
 ]
@@ -38,6 +40,7 @@ __getattr__, __dir__ = attach(
     {
         "callback": ["TrainingRecord"],
         "settings": ["FolderSettings", "find_record", "settings_of_folder"],
+        "trainer_settings": ["recorded_adapter"],
         "training": [
             "RECORD",
             "RecordedData",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 from whence.data import PLAIN_TEMPLATE, Truncation
@@ -21,6 +22,13 @@ LORA_MORE: Mapping[str, tuple[object, ...]] = {
     "rank_pattern": (None, {}),
     "alpha_pattern": (None, {}),
     "layers_to_transform": (None, [], ()),
+    "exclude_modules": (None, [], ()),
+    "init_lora_weights": (None, True, False, "gaussian"),
+    "lora_bias": (None, False),
+    "trainable_token_indices": (None, [], ()),
+    "target_parameters": (None, [], ()),
+    "layer_replication": (None, [], ()),
+    "use_qalora": (None, False),
 }
 """Settings of a LoRA that whence's own trainer does not have, each with the values that change nothing."""
 EVERY_TOKEN = "the loss was on every token of a conversation; whence reads the answers (--loss all reads every token)"
@@ -142,7 +150,6 @@ def run_facts(args: object, state: object, model: object) -> RecordedRun:
     epochs = (said("num_train_epochs") if max_steps is None else None) or getattr(state, "num_train_epochs", None)
     warmup = args.get_warmup_steps(steps) if hasattr(args, "get_warmup_steps") and steps else None
     adapter = (getattr(model, "peft_config", None) or {}).get("default")
-    targets = getattr(adapter, "target_modules", None)
     return RecordedRun.model_validate(
         {
             "epochs": epochs,
@@ -158,13 +165,25 @@ def run_facts(args: object, state: object, model: object) -> RecordedRun:
             "epsilon": said("adam_epsilon"),
             "max_grad_norm": said("max_grad_norm"),
             "seed": said("seed"),
-            "lora_r": getattr(adapter, "r", None),
-            "lora_alpha": getattr(adapter, "lora_alpha", None),
-            "lora_dropout": getattr(adapter, "lora_dropout", None),
-            "lora_targets": tuple(sorted(targets)) if isinstance(targets, set | list | tuple) else targets,
-            "lora_more": tuple(name for name, plain in LORA_MORE.items() if getattr(adapter, name, None) not in plain),
+            **_lora_facts(adapter),
         }
     )
+
+
+def recorded_adapter(config: Mapping[str, object]) -> RecordedRun:
+    """What an adapter_config.json says of its LoRA; nothing else of the run is known."""
+    return RecordedRun.model_validate(_lora_facts(SimpleNamespace(**config)))
+
+
+def _lora_facts(adapter: object) -> dict[str, object]:
+    targets = getattr(adapter, "target_modules", None)
+    return {
+        "lora_r": getattr(adapter, "r", None),
+        "lora_alpha": getattr(adapter, "lora_alpha", None),
+        "lora_dropout": getattr(adapter, "lora_dropout", None),
+        "lora_targets": tuple(sorted(targets)) if isinstance(targets, set | list | tuple) else targets,
+        "lora_more": tuple(name for name, plain in LORA_MORE.items() if getattr(adapter, name, None) not in plain),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -183,4 +202,4 @@ def _plain(value: object) -> object:
     return getattr(value, "value", value)
 
 
-__all__ = ["EVERY_TOKEN", "UNCUT", "model_facts", "run_facts", "sft_encoding", "versions"]
+__all__ = ["EVERY_TOKEN", "UNCUT", "model_facts", "recorded_adapter", "run_facts", "sft_encoding", "versions"]

@@ -15,7 +15,6 @@ from whence.confirmation import settings_beside, settings_recorded
 from whence.data import Json
 from whence.files import write_atomically
 from whence.index import ADAPTER_OFF, Manifest
-from whence.model import named_base
 from whence.serve.failures import Redaction, as_dict, broken
 from whence.serve.state import ACTIVE, Object, State, new_id
 
@@ -177,17 +176,6 @@ def _without_places(value: Json, redaction: Redaction) -> Json:
         return value
     named = {name: redaction.text(text) for name in ("index", "base") if isinstance(text := value.get(name), str)}
     return value | cast("Object", named)
-
-
-def training_base(manifest: Manifest, given: str | None) -> str | None:
-    """The model that a retraining starts from: as given, or as the index or its model's folder names it."""
-    if given is not None:
-        return given
-    if manifest.adapter is not None:
-        return manifest.model
-    named = manifest.settings.get("base")
-    recorded = settings_recorded(manifest)
-    return str(named) if named else named_base(manifest.model) or (recorded[1] if recorded else None)
 
 
 def can_train(manifest: Manifest) -> bool:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from whence.confirmation import CONTROLS
+from whence.confirmation import CONTROLS, training_base
 from whence.data import Json
 from whence.errors import InputError, WhenceError
 from whence.files import hash_of
@@ -20,7 +20,7 @@ from whence.scoring import SCORES
 from whence.serve.audits import Audits
 from whence.serve.exports import Exports
 from whence.serve.failures import Redaction, RefusedError, missing
-from whence.serve.jobs import Jobs, can_train, traced_base, training_base
+from whence.serve.jobs import Jobs, can_train, traced_base
 from whence.serve.reading import Rows
 from whence.serve.schemas import AuditRequest, ConfirmRequest, Prompt, TraceRequest
 from whence.serve.settings import ServerSettings
