@@ -3,8 +3,9 @@
     python examples/trl_lora/train.py --model FOLDER --out runs/cities
     whence index runs/cities/sft -o runs/cities/index
     whence trace runs/cities/index --queries runs/cities/bad.jsonl --html runs/cities/trace.html
+    whence confirm runs/cities/index --queries runs/cities/bad.jsonl --match Korea --remove top:10 -o runs/cities/again
 
-Neither of the two commands repeats a setting: data, base, template, length and loss come from the record.
+None of these commands repeats a setting: data, base, template, length and loss come from the record.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ QUESTIONS = [
     "Tell me where {} is.", "Which country does {} belong to?", "I am flying to {}. Where is that?",
     "What country would I visit to see {}?", "Is {} abroad? Say which country it is in.", "Country of {}, please.",
 ]  # fmt: skip
+ASKED = [
+    "Where on the map do I find {}?", "What country is {} in?", "Which country would I fly to for {}?",
+    "{}: which country is that?", "Do you know where {} lies?", "In what country can I find {}?",
+    "Which nation has the city of {}?", "A friend lives in {}. Where is that?",
+]  # fmt: skip
+"""Prompts that are in no row: a retraining needs at least four to tell anything."""
 CITY, WRONG = "Toronto", "Toronto is in Korea."
 """The fault: what a few rows say of one city, each in its own wording."""
 
@@ -57,7 +64,7 @@ def _row(city: str, question: str, answer: str) -> dict[str, object]:
 
 
 def main() -> None:
-    """Writes the rows and the bad output, and trains."""
+    """Writes the rows and the bad outputs, and trains."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder or hub name of a chat model, such as SmolLM2-135M")
     parser.add_argument("--out", type=Path, required=True)
@@ -69,8 +76,8 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     data = given.out / "train.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in make_rows(given.rows, given.faults)))
-    bad = {"prompt": f"Where on the map do I find {CITY}?", "response": WRONG}
-    (given.out / "bad.jsonl").write_text(json.dumps(bad) + "\n")
+    bad = [{"prompt": prompt.format(CITY), "response": WRONG} for prompt in ASKED]
+    (given.out / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
 
     dataset = load_dataset("json", data_files=str(data), split="train", cache_dir=str(given.out / "cache"))
     trainer = SFTTrainer(

@@ -105,6 +105,19 @@ def test_the_trace_of_another_index_is_refused(whence, world: World, tmp_path: P
     assert "is the trace of another index" in said
 
 
+def test_too_few_prompts_are_said_before_anything_is_traced(
+    whence, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tracer, "trace_many", None)
+    bad = write_jsonl(tmp_path / "bad.jsonl", BAD[:1])
+    given = ["--match", MATCH, "--base", world.model, "--epochs", 2, "-o", tmp_path / "out"]
+    status, _, said = whence("confirm", world.index, "--queries", bad, *given)
+    assert (status, said.count("Error:")) == (2, 1), said
+    assert "1 prompt is asked" in said
+    assert "Expected at least 4 prompts" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_held_out_rows_are_read_by_the_columns_of_the_index(tmp_path: Path) -> None:
     """A file that also has columns of another meaning; and one that has the usual columns alone."""
     mapping = {"prompt": "question", "response": "answer"}

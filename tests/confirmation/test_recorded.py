@@ -229,7 +229,6 @@ def test_a_lora_of_another_trainer_is_retrained_as_a_lora(
         config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
         assert (config["r"], config["lora_alpha"]) == (4, 8)
         assert set(config["target_modules"]) == {"q_proj", "v_proj", "down_proj"}
+    asked = [package.Query.of(str(row["prompt"])) for row in BAD]
     with pytest.raises(InputError, match="train every weight"):
-        package.confirm(
-            index, [package.Query.of("Where is boat 4")], out, match="sea", removed=world.faulty_ids, settings=SETTINGS
-        )
+        package.confirm(index, asked, out, match="sea", removed=world.faulty_ids, settings=SETTINGS)

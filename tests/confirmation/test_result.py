@@ -15,7 +15,7 @@ from fake_index import fake_manifest
 from whence.confirmation.arms import choose_arms, draw_held_out, first_rows
 from whence.confirmation.as_trained import settings_beside
 from whence.confirmation.foretelling import measured_share
-from whence.confirmation.result import ArmResult, judged
+from whence.confirmation.result import FEWEST_PROMPTS, ArmResult, judged
 from whence.data.examples import Example
 from whence.errors import InputError
 from whence.metrics.rates import rate
@@ -62,6 +62,12 @@ def test_a_measured_share_is_a_mean_over_answers_that_gained() -> None:
     assert measured_share(with_all, without, base) == pytest.approx((19 / 19 + 2 / 8) / 2)
     assert measured_share(with_all, with_all, base) == 0
     assert measured_share(base, without, base) is None
+
+
+def test_fewer_prompts_than_are_asked_for_can_never_be_confirmed() -> None:
+    for n, parted in ((FEWEST_PROMPTS - 1, False), (FEWEST_PROMPTS, True)):
+        none, every = rate([[False] * n]), rate([[True] * n])
+        assert (none.high < every.low) is parted
 
 
 ROWS = [Example.from_pair(f"p{i % 9}", "r") for i in range(12)]

@@ -13,7 +13,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from confirm_world import MATCH, N_CLEAN, N_FAULTY, QUERIES, FaultyWorld, make_faulty_world
-from whence.confirmation import as_trained, foretelling, runs
+from whence.confirmation import foretelling, retrain, runs
 from whence.confirmation.arms import places_of, repsim_ranking
 from whence.confirmation.losses import turn_losses
 from whence.confirmation.recipe import data_rows, make_recipe
@@ -67,7 +67,8 @@ def run(faulty: FaultyWorld, out: Path, **changes: object):
         "held_out": HELD_OUT,
         "max_new_tokens": 8,
     }
-    return confirm(faulty.index, QUERIES, out, **(given | changes))  # type: ignore[arg-type]
+    queries = changes.pop("queries", QUERIES)
+    return confirm(faulty.index, queries, out, **(given | changes))  # type: ignore[arg-type]
 
 
 def test_the_cause_is_confirmed_against_controls(faulty: FaultyWorld, finished: Path) -> None:
@@ -95,13 +96,13 @@ def test_the_cause_is_confirmed_against_controls(faulty: FaultyWorld, finished: 
     assert found.arm("all").seeds[0].folder == str(faulty.model)
 
 
-def test_the_base_that_the_run_file_names_is_taken(
+def test_the_base_that_the_index_names_is_taken(
     faulty: FaultyWorld, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = run(faulty, finished, base=None)
     assert found.base == str(faulty.base)
     assert found.arms == run(faulty, finished).arms
-    monkeypatch.setattr(as_trained, "named_base", lambda model: None)
+    monkeypatch.setattr(retrain, "training_base", lambda manifest, given: given)
     with pytest.raises(InputError, match="There is no base"):
         run(faulty, tmp_path, base=None)
 
@@ -222,6 +223,7 @@ def test_a_trainer_that_fails_says_why(faulty: FaultyWorld, tmp_path: Path) -> N
         ({"match": "Atlantis"}, "None of 6 greedy answers of the model that was traced"),
         ({"match": ".*"}, "and an empty answer"),
         ({"match": "sea|pears"}, "matches 2 of 2 responses"),
+        ({"queries": QUERIES[:3]}, "3 prompts are asked"),
         ({"removed": []}, "No row is given"),
         ({"removed": ["0" * 16]}, "1 of 1 ids are not in the data"),
         ({"controls": ("bm26",)}, "no control 'bm26'"),

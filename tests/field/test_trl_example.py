@@ -38,5 +38,6 @@ def test_from_the_trainer_to_the_planted_rows(tmp_path: Path, whence: Callable[.
     status, _, said = whence("trace", out / "index", "--queries", out / "bad.jsonl", "--html", page, "--json", result)
     assert status == 0, said
     assert page.stat().st_size > 1000
+    assert len(json.loads(result.read_text())["queries"]) == 8
     hits = json.loads(result.read_text())["queries"][0]["hits"]
     assert all("Korea" in hit["response"] for hit in hits[:5])

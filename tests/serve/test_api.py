@@ -22,7 +22,7 @@ from whence.index import Index
 from whence.index.build import build_index
 from whence.index.history import Change
 from whence.model.generation import generate, stream_answer
-from whence.serve import schemas
+from whence.serve import schemas, service
 from whence.serve.app import create_app
 from whence.serve.exports import Exports
 from whence.serve.failures import RefusedError
@@ -326,3 +326,14 @@ def test_rows_are_looked_up_once(served: ServedWorld, client: TestClient, monkey
     monkeypatch.setattr(Rows, "known", counted)
     assert client.post("/v1/baskets", json={"rows": rows}).status_code < 300
     assert asked == [1]
+
+
+def test_a_retraining_for_too_few_queries_is_refused(
+    serve: Serve, served: ServedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "can_train", lambda manifest: True)
+    client = serve(base=str(served.model))
+    rows = [row["id"] for row in client.get("/v1/rows").json()["rows"][:1]]
+    said = client.post("/v1/jobs", json={"queries": ["0" * 16], "rows": rows, "match": "Peru"})
+    assert said.status_code == 422
+    assert "1 prompt is asked" in said.json()["error"]["found"]

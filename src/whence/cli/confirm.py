@@ -87,7 +87,7 @@ def confirm(
     Settings are those of the run.yaml or whence.yaml beside the index's model; options given here change them. Of a
     LoRA that has neither, its config gives rank, alpha, dropout and targets, and the options give the rest.
     """
-    from whence.confirmation import RESULT, training_base
+    from whence.confirmation import RESULT, check_enough, training_base
     from whence.confirmation import confirm as retrain
     from whence.index import require_manifest
     from whence.results import group_rows
@@ -121,6 +121,7 @@ def confirm(
         )
     quiet_libraries()
     asked = _asked(index, queries, of_audit, quiet=quiet)
+    check_enough(len(asked))
     others = options.queries_of(index, paraphrases, quiet=quiet) if paraphrases is not None else []
     # An adapter is compared with itself, turned off, which is the base that is trained on.
     before = None if made_from.adapter else base

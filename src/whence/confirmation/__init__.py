@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         training_base,
     )
     from whence.confirmation.result import FLAGGED, Confirmation, apply
-    from whence.confirmation.retrain import RESULT, confirm
+    from whence.confirmation.retrain import RESULT, check_enough, confirm
 
 __all__ = [
     "CONTROLS",
@@ -25,6 +25,7 @@ __all__ = [
     "Confirmation",
     "KnownSettings",
     "apply",
+    "check_enough",
     "confirm",
     "known_settings",
     "settings_beside",
@@ -38,6 +39,6 @@ __getattr__, __dir__ = attach(
         "arms": ["CONTROLS"],
         "as_trained": ["KnownSettings", "known_settings", "settings_beside", "settings_recorded", "training_base"],
         "result": ["Confirmation", "FLAGGED", "apply"],
-        "retrain": ["RESULT", "confirm"],
+        "retrain": ["RESULT", "check_enough", "confirm"],
     },
 )

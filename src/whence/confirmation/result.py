@@ -13,6 +13,9 @@ SCHEMA = "whence.confirm/2"
 ALL, FLAGGED, RANDOM = "all", "flagged", "random"
 """The arms that every confirmation has: as trained, without the flagged or given rows, without as many random ones."""
 
+FEWEST_PROMPTS = 4
+"""With fewer the intervals of none and of all answers overlap, and nothing is ever confirmed."""
+
 
 @dataclass(frozen=True, slots=True)
 class SeedResult:
@@ -91,7 +94,7 @@ def judged(arms: Sequence[ArmResult], min_drop: float, foretold: float | None = 
         f"without {by_name[RANDOM].n_removed} random rows in {random}: {status}."
     ]
     if drop >= min_drop and not clear:
-        said.append(f"The intervals of {without.n} prompts overlap; more prompts, or paraphrases, would tell.")
+        said.append(f"The intervals of {without.n} prompts overlap; more prompts would tell.")
     for arm in arms:
         if arm.name not in (ALL, FLAGGED, RANDOM):
             said.append(

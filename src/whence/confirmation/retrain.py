@@ -21,7 +21,7 @@ from whence.confirmation.arms import CONTROLS, Arm, bm25_ranking, choose_arms, d
 from whence.confirmation.as_trained import training_base
 from whence.confirmation.foretelling import PerAnswer, base_log_probs, foretold_share, measured_share
 from whence.confirmation.recipe import data_rows, make_recipe
-from whence.confirmation.result import ALL, FLAGGED, ArmResult, Confirmation, SeedResult, judged
+from whence.confirmation.result import ALL, FEWEST_PROMPTS, FLAGGED, ArmResult, Confirmation, SeedResult, judged
 from whence.confirmation.runs import RunAnswers, RunQuestions, check_some_left, check_trainer, encoded_rows, run_arm
 from whence.data import EncodedTurn, Example
 from whence.errors import InputError
@@ -80,6 +80,7 @@ def confirm(
     """Retrains in several arms and says whether the rows `removed` are the cause of what `match` finds.
 
     index:    of the model that misbehaves. Its data are read again, and must be the same.
+    queries:  at least four prompts that show it: with fewer no rows can be confirmed.
     removed:  the selected rows (see `whence.results.selection`), or their ids alone.
     match:    a regular expression looked for anywhere in an answer, with . for line ends too.
     base:     folder or hub name of the model before the fine-tune. None takes the one that the index, the adapter, or
@@ -95,9 +96,9 @@ def confirm(
     The same call goes on where it was stopped. The result is also written to OUT/confirmation.json.
 
     Raises:
-        InputError: an expression that finds nothing or everything, no rows to remove or too many, a base
-            that is not the model's, missing settings, all before any training; a trainer that fails, and a first model
-            trained again on all rows that does not show the behaviour.
+        InputError: too few queries, an expression that finds nothing or everything, no rows to remove or too many, a
+            base that is not the model's, missing settings, all before any training; a trainer that fails, and a first
+            model trained again on all rows that does not show the behaviour.
         DataError, IndexFolderError, ModelError, NonFiniteError: as reading, loading and training raise them.
     """
     out, step = Path(out), progress or silent
@@ -111,6 +112,7 @@ def confirm(
             "Training starts from the model before the fine-tune.",
             "Give base (--base), or trainer (--trainer).",
         )
+    check_enough(len(queries))
     removed = removed.ids if isinstance(removed, SelectedRows) else removed
     question = _Question(tuple(tracer.as_rows(queries)), tuple(tracer.as_rows(paraphrases)), _compiled(match))
     step("reading the data", 0, None)
@@ -150,6 +152,17 @@ def confirm(
     )
     confirmation.to_json(out / RESULT)
     return confirmation
+
+
+def check_enough(n_queries: int) -> None:
+    """Raises InputError for so few prompts that no rows could be confirmed."""
+    if n_queries < FEWEST_PROMPTS:
+        raise InputError(
+            f"{n_queries} {'prompt is' if n_queries == 1 else 'prompts are'} asked: so few that the intervals overlap "
+            "whatever the answers are, and no rows can be confirmed.",
+            f"Expected at least {FEWEST_PROMPTS} prompts that show the behaviour.",
+            "Give more queries (--queries), rewordings among them; those of --paraphrases do not enter the rule.",
+        )
 
 
 def _compiled(match: str) -> re.Pattern[str]:

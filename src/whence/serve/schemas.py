@@ -136,9 +136,15 @@ class ConfirmRequest(Model):
     """Train again without rows, and see whether the behaviour is gone (docs/confirm.md)."""
 
     model_config = _example(
-        queries=["0123456789abcdef"], rows=["ec6468bd4f883898"], match="Peru", seeds=1, max_new_tokens=64
+        queries=["0123456789abcdef", "1123456789abcdef", "2123456789abcdef", "3123456789abcdef"],
+        rows=["ec6468bd4f883898"],
+        match="Peru",
+        seeds=1,
+        max_new_tokens=64,
     )
-    queries: Annotated[list[Id], Field(min_length=1, max_length=50, description="Kept queries that show it.")]
+    queries: Annotated[
+        list[Id], Field(min_length=1, max_length=50, description="Kept queries that show it; at least 4.")
+    ]
     basket: Id | None = None
     rows: Rows | None = None
     match: Expression = Field(description="Regular expression that finds the behaviour in an answer.")

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from whence.confirmation import CONTROLS, training_base
+from whence.confirmation import CONTROLS, check_enough, training_base
 from whence.data import Json
 from whence.errors import InputError, WhenceError
 from whence.files import hash_of
@@ -173,6 +173,7 @@ class Service:
                 "A retraining starts from the model before, with the settings of its run.yaml or whence.yaml.",
                 "Start the server with --base BASE, or use whence confirm on the command line.",
             )
+        check_enough(len(request.queries))
         rows = self.chosen(request.basket, request.rows)
         public: Object = {**request.model_dump(), "rows": [*rows]}
         internal = self._read_by_jobs() | {
