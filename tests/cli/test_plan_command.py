@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from whence.data import scan
+from whence.records import RecordedData, RecordedEncoding, TrainingFile, write_record
 from worlds import World
 
 
@@ -36,6 +38,39 @@ def test_what_is_noted_of_the_rows_is_said_as_by_an_index(whence, world: World, 
     notes = json.loads(whence(*words, "--json", "-")[1])["notes"]
     assert notes == list(scan(str(noted)).notes) != []
     assert f"Note: {notes[0]}" in " ".join(whence(*words[:-1])[1].split())
+
+
+def test_settings_and_data_come_from_the_record_as_for_an_index(whence, world: World, tmp_path: Path) -> None:
+    """A run folder that holds a record and checkpoints alone."""
+    run = tmp_path / "run"
+    shutil.copytree(world.model, run / "checkpoint-8")
+    encoding = RecordedEncoding(max_length=48, truncation="keep_end", append_eos=True)
+    write_record(run, TrainingFile(data=RecordedData(source=str(world.data)), encoding=encoding))
+    words = ("plan", run, "--json", "-")
+    status, shown, said = whence(*words)
+    assert status == 0, said
+    assert "Settings of whence.yaml in" in said
+    assert "its last checkpoint is read, checkpoint-8" in said
+    plan = json.loads(shown)
+    assert plan["model"] == str(run / "checkpoint-8")
+    assert (plan["data"], plan["max_length"]) == (str(world.data), 48)
+    for more, message in (
+        (["--max-length", 32], "--max-length '32' was given"),
+        (["--truncation", "keep-start"], "--truncation 'keep_start' was given"),
+        (["--no-append-eos"], "--append-eos 'False' was given"),
+        (["--loss", "some"], "'some'"),
+        (["--no-record"], "No DATA was given"),
+    ):
+        status, _, said = whence(*words, *more)
+        assert status == 2
+        assert message in said
+    status, shown, said = whence(
+        "plan", run / "checkpoint-8", world.data, "--no-record", "--max-length", 32, "--json", "-"
+    )
+    assert status == 0, said
+    assert json.loads(shown)["max_length"] == 32
+    reckoned = whence("plan", run, "--gpu-memory", "8GiB", "--json", "-")
+    assert reckoned[0] == 0, reckoned[2]
 
 
 @pytest.mark.parametrize(

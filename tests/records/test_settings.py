@@ -660,3 +660,8 @@ def test_what_axolotl_trained_on_otherwise_is_said(
     said = settings_of_folder(axolotl(tmp_path, CHAT | entry, [], **changes), None, {}).notes
     assert any(re.search(words, note) for note in said)
     assert not any(re.search(words, note) for note in usual)
+
+
+def test_all_dimensions_are_not_taken_for_no_option() -> None:
+    found = settings_of_folder("model", "data.jsonl", {"dimensions": None, "split": None, "precision": "int8"})
+    assert found.options == {"dimensions": None, "precision": "int8"}

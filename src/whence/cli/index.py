@@ -85,7 +85,7 @@ def index(
     """
     placed = options.placement(device, device_map, max_memory)
     settings = options.model_settings(model, adapter, dtype, placed, quantization, revision, blocks, trust_remote_code)
-    from whence.data import find_sources, is_remote, loss_named, truncation_named
+    from whence.data import find_sources, is_remote
 
     if data is not None and not is_remote(data) and not Path(data).exists():
         find_sources(data, split)  # names a misspelt file before the libraries that take seconds to load
@@ -93,14 +93,7 @@ def index(
 
     quiet_libraries()
     shape = settings.model_dump(exclude={"model"})
-    told = {
-        "max_length": max_length,
-        "truncation": truncation_named(truncation) if truncation is not None else None,
-        "append_eos": append_eos,
-        "loss": loss_named(loss) if loss is not None else None,
-        "date": date,
-    }
-    shape |= {name: value for name, value in told.items() if value is not None}
+    shape |= options.row_encoding(max_length, truncation, append_eos, loss, date)
     if layer:
         shape["layers"] = options.parse_layers(layer)
     if methods:

@@ -237,6 +237,18 @@ def stored_as(precision: str | None, dimensions: str | None) -> dict[str, object
     return found
 
 
+def row_encoding(
+    max_length: int | None, truncation: str | None, append_eos: bool | None, loss: str | None, date: str | None
+) -> dict[str, object]:
+    """How the trainer read its rows, as options of `build_index`; what was not given is left out."""
+    from whence.data import loss_named, truncation_named
+
+    told: dict[str, object] = {"max_length": max_length, "append_eos": append_eos, "date": date}
+    told["truncation"] = None if truncation is None else truncation_named(truncation)
+    told["loss"] = None if loss is None else loss_named(loss)
+    return {name: value for name, value in told.items() if value is not None}
+
+
 LEAST_DIMENSIONS = 16
 """Of `BuildSettings.dimensions`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 def plan(
     model: options.Model,
-    data: options.Data,
+    data: options.DataIfTold = None,
+    *,
     adapter: options.Adapter = None,
     base: options.Base = None,
     contrast: options.Contrast = True,
@@ -43,7 +45,11 @@ def plan(
     columns: options.Columns = None,
     split: options.Split = None,
     template: options.Template = None,
-    max_length: options.MaxLength = 1024,
+    max_length: options.MaxLengthIfTold = None,
+    truncation: options.Truncation = None,
+    append_eos: options.AppendEos = None,
+    loss: options.LossOn = None,
+    no_record: options.NoRecord = False,
     max_rejected: options.MaxRejected = 0.05,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -53,14 +59,18 @@ def plan(
     revision: options.Revision = None,
     blocks: options.BlocksPath = None,
     trust_remote_code: options.TrustRemoteCode = False,
+    date: options.Date = None,
     shard_rows: options.ShardRows = 1024,
     max_tokens: options.MaxTokens = 2048,
     json: Annotated[Path | None, typer.Option("--json", help="Write the plan as JSON; - for standard output.")] = None,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Predict time, memory and disk of `whence index` with the same options, from half a minute's work."""
-    check_outputs({"--json": json}, quiet=quiet, inputs={"DATA": Path(data)})
+    """Predict time, memory and disk of `whence index` with the same options, from half a minute's work.
+
+    As there, a folder with a record of its training needs no DATA and no options.
+    """
+    check_outputs({"--json": json}, quiet=quiet, inputs={"DATA": None if data is None else Path(data)})
     placed = options.placement(device, device_map, max_memory)
     settings = options.model_settings(model, adapter, dtype, placed, quantization, revision, blocks, trust_remote_code)
     from whence.cli.plan_arithmetic import show_arithmetic
@@ -80,7 +90,7 @@ def plan(
         "base": base,
         "contrast": contrast,
         "template": options.read_template(template),
-        "max_length": max_length,
+        **options.row_encoding(max_length, truncation, append_eos, loss, date),
         "max_rejected": max_rejected,
         "shard_rows": shard_rows,
         "max_tokens": max_tokens,
@@ -88,13 +98,16 @@ def plan(
     }
     seconds = parse_budget(budget) if budget is not None else None
     quiet_libraries()
-    if gpu_memory is not None or rate is not None or is_config_only(settings):
+    say = None if quiet else partial(typer.echo, err=True)
+    planned = plan_settings(settings.model, data, shape, use_record=not no_record, notify=say)
+    if gpu_memory is not None or rate is not None or is_config_only(planned.model_settings):
         _check_arithmetic(budget)
         size = None if gpu_memory is None else _bytes(gpu_memory)
-        reckoned = reckon(plan_settings(settings.model, data, shape), gpu_memory=size, rate=rate)
+        reckoned = reckon(planned, gpu_memory=size, rate=rate)
         return _write(reckoned, json, quiet=quiet, show=show_arithmetic)
     with stages(quiet=quiet) as report:
-        found = predict(settings.model, data, budget=seconds, progress=report, **shape)
+        given = planned.model_dump(exclude={"model", "data", "out"})
+        found = predict(planned.model, planned.data, budget=seconds, use_record=False, progress=report, **given)
     _write(found, json, quiet=quiet, show=_show)
 
 

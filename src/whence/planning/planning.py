@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
@@ -32,6 +32,7 @@ from whence.planning.probe import time_batches as timed
 from whence.planning.result import Budgeted, Plan, Seconds
 from whence.planning.storing import Storing, measure_storing
 from whence.progress import Progress, silent
+from whence.records import settings_of_folder
 from whence.scoring import Depths
 from whence.signatures import Place
 
@@ -68,16 +69,19 @@ class _Probed:
 
 def plan(
     model: str | Path,
-    data: str | Path,
+    data: str | Path | None,
     *,
     budget: float | None = None,
+    use_record: bool = True,
+    notify: Callable[[str], None] | None = None,
     progress: Progress | None = None,
     **options: Unpack[IndexOptions],
 ) -> Plan:
     """Predicts what `build_index(model, data, out, **options)` takes, by running a little of it.
 
-    options: see `whence.index.BuildSettings`. budget: seconds; the fastest of a few batch sizes (and bfloat16
-    where float32 is too slow) is then chosen, or it is said what would have to change.
+    model, data, options, use_record, notify: as `build_index` takes them; what is not given is taken from what the
+    model's folder says of its training. budget: seconds; the fastest of a few batch sizes (and bfloat16 where float32
+    is too slow) is then chosen, or it is said what would have to change.
 
     The prediction holds for this machine as busy as it is now, and for `n_rows` rows like the sampled ones.
 
@@ -88,7 +92,7 @@ def plan(
     started, tell = time.perf_counter(), progress or silent
     if budget is not None and not 0 < budget < float("inf"):
         raise InputError(f"A budget of {budget} seconds.", "It is a time above 0.", "Give --budget 2h.")
-    probed = _probe(plan_settings(model, data, options), tell)
+    probed = _probe(plan_settings(model, data, options, use_record=use_record, notify=notify), tell)
     tried: dict[int, tuple[Timings, Peak]] = {}
     shared = Timings()
     asked = probed.settings.max_tokens
@@ -113,11 +117,26 @@ def plan(
     return replace(told, budget=budgeted, probe_seconds=time.perf_counter() - started)
 
 
-def plan_settings(model: str | Path, data: str | Path, options: Mapping[str, object]) -> BuildSettings:
-    """The settings of a build that writes nothing. Raises InputError that names what cannot be used."""
+def plan_settings(
+    model: str | Path,
+    data: str | Path | None,
+    options: Mapping[str, object],
+    *,
+    use_record: bool = True,
+    notify: Callable[[str], None] | None = None,
+) -> BuildSettings:
+    """The settings of a build that writes nothing, taken from the model's folder as `build_index` takes them.
+
+    Raises InputError, DataError and MismatchError as `settings_of_folder`; InputError that names what cannot be used.
+    """
+    taken = settings_of_folder(model, data, options, use_record=use_record)
+    if notify is not None:
+        for note in taken.notes:
+            notify(note)
+    options = taken.options
     try:
-        base = options.get("base") or (None if options.get("adapter") else named_base(str(model)))
-        places = {"model": str(model), "data": str(data), "out": "", "base": base}
+        base = options.get("base") or (None if options.get("adapter") else named_base(taken.model))
+        places = {"model": taken.model, "data": taken.data, "out": "", "base": base}
         return BuildSettings.model_validate({**options, **places})
     except ValidationError as error:
         first = error.errors()[0]

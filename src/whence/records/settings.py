@@ -36,14 +36,15 @@ class FolderSettings:
 def settings_of_folder(
     model: str | Path, data: str | Path | None, given: Mapping[str, object], *, use_record: bool = True
 ) -> FolderSettings:
-    """The settings of a folder that a trainer left. given: options that were named; None counts as not named.
+    """The settings of a folder that a trainer left. given: options that were named; None counts as not named, but
+    for `dimensions`, of which it means all.
 
     Raises:
         InputError: no data is given and the folder names none, or an option contradicts the record.
         MismatchError: the record contradicts what lies beside it.
         DataError: the data are not those that were trained on; names the rows that are new or gone.
     """
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in given.items() if value is not None or name == "dimensions"}
     home = Path(str(options.get("adapter") or model)).expanduser()
     record, told_by = (find_record(home), RECORD) if use_record and home.is_dir() else (None, "")
     rows = run_rows(home) if use_record and record is None and data is not None and home.is_dir() else None
