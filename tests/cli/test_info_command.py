@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest, write_index
 from whence.cli.main import app
 from whence.errors import IndexFolderError, InputError
-from whence.index import Index, delete_rows
+from whence.index import Index, default_form, delete_rows, require_manifest
 from whence.index.history import who
 
 
@@ -39,6 +39,9 @@ def test_json_adds_up(index: Path, tmp_path: Path) -> None:
     assert (found["n_rows"], found["n_records"]) == (20, 39)
     assert sum(column["bytes"] for column in found["columns"].values()) < found["record_bytes"]
     assert found["bytes_per_row"] == pytest.approx(found["record_bytes"] / 20, abs=0.1)
+    manifest = require_manifest(index)
+    assert found["data"] == manifest.data.model_dump()
+    assert (found["default_method"], found["methods"]) == (default_form(manifest).name, list(manifest.methods))
     written = CliRunner().invoke(app, ["info", str(index), "--json", "-"])
     assert json.loads(written.output) == found
 
@@ -66,3 +69,4 @@ def test_what_happened_to_the_rows_when_and_by_whom(index: Path, tmp_path: Path)
         ("build", 20, who()),
         ("delete", 2, who()),
     ]
+    assert [one["data"] and one["data"]["source"] for one in history] == ["train.jsonl", None]

@@ -9,6 +9,7 @@ import lance
 from pydantic import JsonValue
 
 from whence.errors import IndexFolderError
+from whence.index.held import default_form
 from whence.index.manifest import RECORDS, REFERENCES, Manifest, require_manifest
 from whence.index.reading import first_line
 from whence.index.records import FIELDS, STATE_SUM, open_records
@@ -56,6 +57,8 @@ class IndexContents:
             "model": manifest.model,
             "adapter": manifest.adapter,
             "base": manifest.base,
+            "data": manifest.data.model_dump(),
+            "default_method": default_form(manifest).name,
             "methods": list(manifest.methods),
             "precision": manifest.precision,
             "dimensions": manifest.dimensions,
@@ -69,7 +72,7 @@ class IndexContents:
             "record_bytes": self.record_bytes,
             "reference_bytes": self.reference_bytes,
             "other_bytes": self.other_bytes,
-            "history": [one.model_dump(exclude={"data"}) for one in manifest.history],
+            "history": [one.model_dump() for one in manifest.history],
             "ann": None if manifest.ann is None else manifest.ann.model_dump(),
         }
 
