@@ -103,7 +103,7 @@ def test_the_base_that_the_index_names_is_taken(
     assert found.base == str(faulty.base)
     assert found.arms == run(faulty, finished).arms
     monkeypatch.setattr(retrain, "training_base", lambda manifest, given: given)
-    with pytest.raises(InputError, match="There is no base"):
+    with pytest.raises(InputError, match=r"(?s)There is no base.*Give base \(--base\)"):
         run(faulty, tmp_path, base=None)
 
 

@@ -48,17 +48,25 @@ PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers")
 
 
 class FinetuneSettings(TrainingSettings):
-    """How a fine-tune runs and what it keeps. Without `lora_r` every weight is trained."""
+    """How a fine-tune runs and what it keeps.
+
+    Raises pydantic's ValidationError, a ValueError, for a value outside its range and for a name that is no setting.
+    """
 
     lora_r: int | None = Field(default=None, ge=1)
+    """Rank of a LoRA adapter; None trains every weight, and the other LoRA settings are not used."""
     lora_alpha: float = Field(default=32.0, gt=0)
+    """The adapter's scale is alpha / rank."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapter's inputs that is set to 0 in training."""
     lora_targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     """Names of the modules that get an adapter, or every linear map of the decoder layers."""
     max_length: int = Field(default=512, ge=4)
+    """Most tokens of a prompt and its response together; longer ones are cut."""
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     """How the base is loaded, and saved when it is trained itself; its updates are always made in float32."""
     device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda, cuda:N or mps."""
     checkpoints: bool = False
     """Keep the weights after every epoch."""
     keep_optimizer_state: bool = False

@@ -33,19 +33,29 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=3, ge=1)
+    """Passes over the rows, each in an order of its own."""
     batch_size: int = Field(default=16, ge=1)
+    """Turns of one step."""
     learning_rate: float = Field(default=1e-4, gt=0)
+    """The highest, which the warm-up ends at."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate goes on behind the warm-up: down to 0 at the last step, or as it is."""
     warmup: float = Field(default=0.03, ge=0, lt=1)
-    """Share of the steps over which the learning rate rises from 0."""
+    """Share of all steps over which the learning rate rises linearly from 0."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Of AdamW, on every trained parameter."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
+    """AdamW's decay of the mean gradient."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
+    """AdamW's decay of the mean squared gradient."""
     epsilon: float = Field(default=1e-8, gt=0)
+    """AdamW's addition to the root of the mean squared gradient."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """Length that longer gradients of a step are scaled down to."""
     autocast: Literal["off", "bfloat16", "auto"] = "off"
     """Compute in bfloat16 while weights and their updates keep their own type; "auto": where that is faster here."""
     seed: int = 0
+    """Of the order of the rows, of dropout and of an adapter's first weights."""
 
 
 @dataclass(frozen=True, slots=True)

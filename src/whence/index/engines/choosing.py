@@ -19,8 +19,15 @@ ENGINES = ("local", "ray")
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """engine: "local" or "ray". devices: one process of this machine each, as ("0", "1") or ("cpu", "cpu"); none for
-    this process alone. address, n: of a Ray cluster, and how many actors."""
+    """Who computes the shards of a build: this process, processes of this machine, or actors of a Ray cluster.
+
+    engine:  "local", or "ray", which needs whence[ray].
+    devices: of "local": one process each, as in ("0", "1") for two GPUs or ("cpu", "cpu"); () computes in this process.
+    address: of "ray": the cluster, "auto" or "host:port"; None starts one here.
+    n:       of "ray": how many actors; None is one for each GPU, or core where there is none.
+
+    Raises InputError for another engine, and for settings of one engine given to the other.
+    """
 
     engine: str = "local"
     devices: tuple[str, ...] = ()
