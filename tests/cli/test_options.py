@@ -37,11 +37,10 @@ NOT_THE_SAME = {
     ("selftest", "max_length"),
     ("finetune", "lora_alpha"),
     ("finetune", "lora_dropout"),
-    *(("index", name) for name in RECORDED),
-    *((command, name) for command in ("index", "plan") for name in STORED),
+    *((command, name) for command in ("index", "plan") for name in (*RECORDED, *STORED)),
 }
-"""The self-test's own sizes; what an adapter alone has, which is refused without one; what an index takes from the training record, where there is one; and how vectors are
-stored, which --add takes from the index."""
+"""The self-test's own sizes; what an adapter alone has, and is refused without one; what an index and its plan take
+from the training record, where there is one; and how vectors are stored, which --add takes from the index."""
 
 
 @pytest.mark.parametrize("command", DEFAULTS)
