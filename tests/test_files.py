@@ -28,8 +28,10 @@ def test_a_result_is_written_whole_behind_a_link_and_into_a_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "real.json").write_text("old")
+    (tmp_path / "real.json").chmod(0o600)
     (tmp_path / "link.json").symlink_to("real.json")
     write_result(tmp_path / "link.json", "new")
+    assert (tmp_path / "real.json").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "link.json").is_symlink()
     assert (tmp_path / "real.json").read_text() == "new"
     write_result(os.devnull, "text")

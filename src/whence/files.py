@@ -53,6 +53,8 @@ def write_atomically(path: Path, content: str | bytes, *, temporary: str = "") -
         return
     partial = path.with_name(temporary) if temporary else _beside(path)
     with partial.open("wb") as file:
+        if path.exists():
+            partial.chmod(path.stat().st_mode)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -69,20 +69,29 @@ def test_rows_that_two_verdicts_name(whence, world: World, trace: Path, tmp_path
 
 @pytest.mark.parametrize("option", ["--trace", "--audit"])
 def test_the_result_of_another_index_is_refused(whence, world: World, trace: Path, tmp_path: Path, option: str) -> None:
-    """By the hash of model and data; where a file has none, by the names of model and adapter."""
+    """By the hash of model and data; where a file has none, by its folder, or the names of model and adapter."""
     manifest = require_manifest(world.index)
     made, wanted = (read_trace(trace), "trace") if option == "--trace" else (audit_of(1), "audit")
     other = tmp_path / "other.json"
     words = ["clean", world.index, option, other, *(["--group", 1] if option == "--audit" else ["--top", 2])]
-    for changes in ({"index_hash": "0" * 16}, {"model": "runs/another"}, {"model": "model", "adapter": "runs/lora"}):
+    of_old = {"index": "runs/index", "index_hash": ""}
+    for changes in (
+        {"index_hash": "0" * 16},
+        of_old | {"model": "runs/another"},
+        of_old | {"model": "model", "adapter": "runs/lora"},
+    ):
         replace(made, **changes).to_json(other)
         status, _, said = whence(*words, "-o", tmp_path / "cleaned.jsonl")
         assert (status, said.count("Error:")) == (2, 1)
         assert f"is the {wanted} of another index" in said
         assert not (tmp_path / "cleaned.jsonl").exists()
-    for changes in ({"index_hash": index_hash(manifest), "model": "moved"}, {"model": "elsewhere/model"}):
+    for changes in (
+        {"index_hash": index_hash(manifest), "model": "moved"},
+        of_old | {"model": "elsewhere/model"},
+        of_old | {"model": "moved", "index": str(world.index)},
+    ):
         replace(made, **changes).to_json(other)
-        _, _, said = whence(*words, "-o", tmp_path / f"{len(changes)}.jsonl")
+        _, _, said = whence(*words, "-o", tmp_path / "again.jsonl")
         assert "another index" not in said
 
 

@@ -251,7 +251,8 @@ def test_a_summary_and_a_picture(whence, full: TracedWorld, tmp_path: Path) -> N
 def test_no_output_replaces_the_queries(whence, full: TracedWorld, tmp_path: Path) -> None:
     queries = write_jsonl(tmp_path / "bad.jsonl", [{"prompt": PROMPT, "response": RESPONSE}])
     before = queries.read_bytes()
-    status, _, error = whence("trace", full.index, "--queries", queries, "--json", queries)
-    assert status == 2
-    assert "is the file of --queries too" in error
+    for command in (["trace", full.index], ["eval", full.index, "--label-column", "label"]):
+        status, _, error = whence(*command, "--queries", queries, "--json", queries)
+        assert status == 2
+        assert "is the file of --queries too" in error
     assert queries.read_bytes() == before

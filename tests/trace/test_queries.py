@@ -120,3 +120,10 @@ def test_a_prompt_that_is_the_text_of_messages_stays_a_text(tmp_path: Path) -> N
     (tmp_path / "q.csv").write_text('prompt,response\n"' + prompt.replace('"', '""') + '",a\n')
     (cell,) = read_queries(tmp_path / "q.csv")
     assert cell.turns == (Turn("text", "Go on"),)
+
+
+def test_a_condition_on_the_prompt_is_of_the_prompt_beside_columns_of_the_same_name(tmp_path: Path) -> None:
+    rows = [{"Prompt": "other", "prompt": f"q{n}", "response": "r"} for n in range(2)]
+    path = tmp_path / "bad.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert [query.prompt for query in read_queries(path, where="prompt = 'q1'")] == ["q1"]

@@ -104,7 +104,7 @@ def confirm(
         "seed": seed,
     }
     outputs = {"--html": html, "--json": json}
-    inputs = {"--queries": queries, "--trace": trace, "--audit": audit, "the index's data": data_of(index)}
+    inputs = {"--queries": queries, "--held-out": held_out, "--audit": audit, "the index's data": data_of(index)}
     check_outputs(outputs, quiet=False, standard_output=False, inputs=inputs)
     made_from = require_manifest(index)
     base = base if trainer is not None else training_base(made_from, base)

@@ -17,7 +17,7 @@ def check_outputs(
 ) -> None:
     """Places that cannot be written to, by their options, are named before the work, not after it.
 
-    standard_output: whether `-` may stand for it. inputs: files that are read, which no output may replace.
+    standard_output: whether `-` may stand for it. inputs: files that are read, and folders of such files, which no output may replace.
     """
     taken = {path.resolve(): name for name, path in (inputs or {}).items() if path is not None}
     if quiet and not any(outputs.values()):
@@ -35,9 +35,18 @@ def check_outputs(
             raise InputError(
                 f"{path} is a folder.", f"{name} writes a file.", f"Give {path / 'report'}{_SUFFIX[name]}."
             )
-        other = taken.setdefault(path.resolve(), name) if path.is_file() or not path.exists() else name
-        if other != name:
-            raise InputError(f"{name} {path} is the file of {other} too.", "One replaces the other.", "Rename one.")
+        if path.is_file() or not path.exists():
+            _take(name, path, taken)
+
+
+def _take(name: str, path: Path, taken: dict[Path, str]) -> None:
+    """Adds an output to the files that are taken. Raises InputError where it is one, or lies in a folder of them."""
+    folder = next((folder for folder in path.resolve().parents if folder in taken), None)
+    if folder is not None and path.is_file():
+        raise InputError(f"{name} {path} is a file of {taken[folder]}.", "It would be replaced.", "Rename it.")
+    other = taken.setdefault(path.resolve(), name)
+    if other != name:
+        raise InputError(f"{name} {path} is the file of {other} too.", "One replaces the other.", "Rename one.")
 
 
 _SUFFIX = {"--json": ".json", "--html": ".html", "--markdown": ".md", "--summary": ".md", "--plot": ".svg"}

@@ -63,7 +63,7 @@ def selftest(
 
     Exit status: 0 it works, 1 it does not, 2 something given cannot be used. A stopped run begins anew.
     """
-    check_outputs({"--json": json}, quiet=False)
+    check_outputs({"--json": json}, quiet=False, inputs={"DATA": Path(data)})
     settings = options.finetune_settings(
         lora_r=lora_r,
         epochs=epochs,

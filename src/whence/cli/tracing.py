@@ -65,7 +65,7 @@ def audit_group(index: Path, group: int | None, audit: Path | None) -> tuple[Aud
 def _require_same(index: Path, file: Path, found: TraceResult | AuditResult, command: str) -> None:
     """Raises InputError where the file was made with another model, or of other data, than the index.
 
-    A file without the hash is held to the names of its model and adapter, since folders move.
+    A file without the hash is one of this index where it names this folder or the same model and adapter: folders move.
     """
     from whence.index import index_hash, require_manifest
 
@@ -73,7 +73,8 @@ def _require_same(index: Path, file: Path, found: TraceResult | AuditResult, com
     if found.index_hash:
         same = found.index_hash == index_hash(manifest)
     else:
-        same = [_name(found.model), _name(found.adapter)] == [_name(manifest.model), _name(manifest.adapter)]
+        of = [_name(found.model), _name(found.adapter)]
+        same = Path(found.index).resolve() == index.resolve() or of == [_name(manifest.model), _name(manifest.adapter)]
     if not same:
         raise InputError(
             f"{file} is the {command} of another index: {found.index}, of {_of(found.model, found.adapter)}.",

@@ -28,7 +28,7 @@ def tokenizer_with_template(
     turns, of = next(prompts, ((), None))
     if of is None:
         return changed
-    own = Encoder(changed).render_prompt(turns, of.template_inputs)
+    own = Encoder(changed, rows=encoder.rows).render_prompt(turns, of.template_inputs)
     if own != encoder.render_prompt(turns, of.template_inputs):
         changed.chat_template = "{{- bos_token }}" + encoder.template
     return changed

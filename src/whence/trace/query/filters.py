@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from whence.trace.query.logs.entry import EvaluationLog, LogEntry
 
 NUMBER = "_number"
+OWN = ("prompt", "response")
+"""Columns of every query, which keep their names beside others that SQL takes for the same."""
 SHOWN = 12
 EXACT = 2**53
 """Up to it a 64-bit float has every whole number."""
@@ -41,7 +43,8 @@ def where_holds(
     """
     import lance
 
-    names = _sql_names(dict.fromkeys(name for row in rows for name in row))
+    given = dict.fromkeys(name for row in rows for name in row)
+    names = _sql_names(sorted(given, key=lambda name: name not in OWN))
     renamed = [f"{name!r} is {column}" for name, column in names.items() if name != column]
     if renamed and notify is not None:
         more = f", and {len(renamed) - SHOWN} more" if len(renamed) > SHOWN else ""
