@@ -17,7 +17,7 @@ def check_outputs(
 ) -> None:
     """Places that cannot be written to, by their options, are named before the work, not after it.
 
-    standard_output: whether `-` may stand for it. inputs: files that are read, and folders of such files, which no output
+    standard_output: whether `-` may stand for it. inputs: files that are read, and folders of them, which no output
     may replace.
     """
     taken = {path.resolve(): name for name, path in (inputs or {}).items() if path is not None}
