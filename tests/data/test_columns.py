@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from whence.data.columns import check_mapping, recognise, unrecognised
-from whence.data.examples import Turn
+from whence.data.examples import Example, Turn, answer_places, conversation_json, read_conversation, training_row
 from whence.data.metadata import LeftOut, RowError, as_json, type_of, unify
 from whence.errors import DataError
 
@@ -127,6 +127,48 @@ def test_priority_does_not_depend_on_the_order_of_columns(names: list[str], chos
         shape = recognise(order)
         assert shape is not None
         assert shape.name == chosen
+
+
+SHARED = [{"role": "user", "content": "q1"}, {"role": "assistant", "content": "a1"}, {"role": "user", "content": "q2"}]
+GOOD, BAD = ({"role": "assistant", "content": text} for text in ("good", "bad"))
+
+
+def marked(**marks: object) -> list[dict[str, object]]:
+    """A conversation whose first answer has these keys."""
+    return [SHARED[0], SHARED[1] | marks, SHARED[2], GOOD]
+
+
+@pytest.mark.parametrize(
+    ("row", "id"),
+    [
+        ({"chosen": [*SHARED, GOOD], "rejected": [*SHARED, BAD]}, "b25dc4d28000421a"),
+        (
+            {"system": "Be brief.", "chosen": [*SHARED, GOOD], "rejected": [*SHARED, BAD]},
+            "daa3c713c8aec6cf",
+        ),
+        ({"prompt": SHARED, "chosen": [*SHARED, GOOD]}, "b25dc4d28000421a"),
+        ({"prompt": SHARED, "completion": [GOOD]}, "1da486e719479809"),
+        ({"messages": marked(loss=False)}, "137601919241346c"),
+        ({"messages": marked(loss=0.0)}, "f2ca951cbdfc598e"),
+        ({"messages": marked(weight=0)}, "4342c15c3e34c89e"),
+        ({"messages": [*marked(train=False), SHARED[0]]}, "1da486e719479809"),
+        ({"chosen": marked(train=False), "rejected": [*marked(train=False)[:3], BAD]}, "1da486e719479809"),
+    ],
+)
+def test_ids_of_conversations_with_untrained_answers_stay(row: dict[str, object], id: str) -> None:
+    shape = recognise(row)
+    assert shape is not None
+    example = shape.example(row, "f", 1)
+    assert example.id == id
+    assert answer_places(example.turns) == [place for place, turn in enumerate(example.turns) if turn.content == "good"]
+
+
+def test_an_answer_that_both_sides_share_stays_untrained_in_an_index_and_in_written_rows() -> None:
+    row = {"chosen": [*SHARED, GOOD], "rejected": [*SHARED, BAD]}
+    example = Example(turns_of(row))
+    assert "train" not in example.turns[1].message
+    assert read_conversation(conversation_json(example, untrained=True)) == (example.turns, {})
+    assert answer_places(turns_of(training_row(example))) == [3]
 
 
 @pytest.mark.parametrize("names", [[], ["prompt"], ["response", "answer"], ["prompt", "rejected"], ["chosen"]])

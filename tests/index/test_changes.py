@@ -491,3 +491,14 @@ def test_a_row_whose_first_answer_was_cut_away_keeps_its_conversation(world: Wor
     ]
     delete_rows(tmp_path / "index", [first.id])
     assert [record.row for record in Index.open(tmp_path / "index").texts()] == [1, 2, 3]
+
+
+def test_an_index_keeps_which_answers_are_of_the_prompt(world: World, tmp_path: Path) -> None:
+    said = {"role": "assistant", "content": "It is in Canada number one."}
+    shared = [{"role": "user", "content": "Where is place 1?"}, said, {"role": "user", "content": "Where is place 2?"}]
+    row = {"chosen": [*shared, said | {"content": "It is in Korea."}], "rejected": [*shared, said]}
+    source = write_jsonl(tmp_path / "rows.jsonl", [row] * 3)
+    index = build_index(world.model, source, tmp_path / "index", layers=2, max_length=64)
+    (example,) = index.examples([0])
+    assert [turn.untrained for turn in example.turns] == [False, True, False, False]
+    assert example.id == next(iter(index.texts())).id

@@ -34,11 +34,15 @@ class Turn:
     `content` is the message's text. `extra` holds what else the template is given: keys beside role and content
     (tool_calls, name, reasoning_content, weight, ...), and "role" or "content" where the file spells them otherwise
     ("developer", null, a list of text parts).
+
+    `untrained`: it is part of a prompt, so it was not trained on. The file does not say so: neither the message that a
+    template is given nor the row's id has it.
     """
 
     role: str
     content: str
     extra: Mapping[str, Json] = field(default_factory=dict, hash=False)
+    untrained: bool = False
 
     @property
     def message(self) -> dict[str, Json]:
@@ -52,15 +56,17 @@ class Turn:
 
     @property
     def is_masked(self) -> bool:
-        """Whether a mark (weight 0, train or loss false, train_detail) says that it was not, or not all, trained on."""
-        return any(_masks(key, value) for key, value in self.extra.items())
+        """Whether a mark (weight 0, train or loss false, train_detail) says that it was not, or not all, trained on, or
+        it is part of a prompt."""
+        return self.untrained or any(_masks(key, value) for key, value in self.extra.items())
 
     @property
     def unmasked(self) -> Turn:
         """The turn without the marks that mask it."""
         if not self.is_masked:
             return self
-        return replace(self, extra={key: value for key, value in self.extra.items() if not _masks(key, value)})
+        extra = {key: value for key, value in self.extra.items() if not _masks(key, value)}
+        return replace(self, extra=extra, untrained=False)
 
 
 def _masks(key: str, value: Json) -> bool:
@@ -113,11 +119,19 @@ class Example:
         return cls(turns=(Turn("user", prompt), Turn(ASSISTANT, response)), **rest)  # type: ignore[arg-type]
 
 
-def conversation_json(example: Example, *, sort_keys: bool = False) -> str:
-    """The conversation as JSON: [[role, content] or [role, content, extra], ...], then template_inputs if any."""
-    parts: list[object] = [
-        [turn.role, turn.content, turn.extra] if turn.extra else [turn.role, turn.content] for turn in example.turns
-    ]
+def conversation_json(example: Example, *, sort_keys: bool = False, untrained: bool = False) -> str:
+    """The conversation as JSON: [[role, content] or [role, content, extra], ...], then template_inputs if any.
+
+    Args:
+        untrained: writes [role, content, extra, true] for a turn that is `untrained`.
+    """
+    parts: list[object] = []
+    for turn in example.turns:
+        part = [turn.role, turn.content]
+        if untrained and turn.untrained:
+            parts.append([*part, turn.extra, True])
+        else:
+            parts.append([*part, turn.extra] if turn.extra else part)
     if example.template_inputs:
         parts.append(example.template_inputs)
     return json.dumps(parts, ensure_ascii=False, sort_keys=sort_keys)
@@ -128,7 +142,7 @@ def training_row(example: Example) -> dict[str, Json]:
     own = {key: value for key, value in example.template_inputs.items() if key in ("tools", "documents")}
     rest = {key: value for key, value in example.template_inputs.items() if key not in own}
     return {
-        "messages": [turn.message for turn in example.turns],
+        "messages": [turn.message | ({"train": False} if turn.untrained else {}) for turn in example.turns],
         **own,
         **({"chat_template_kwargs": rest} if rest else {}),
     }

@@ -95,7 +95,7 @@ class Shape:
         same = [one == other for one, other in zip(*sides, strict=False)]
         # Of two equal sides the last message is the response, as TRL divides them.
         n = max(0, min([*same, False].index(False), len(same) - 1))
-        return [*map(_untrained, turns[:n]), *turns[n:]]
+        return [*map(_of_prompt, turns[:n]), *turns[n:]]
 
     def _pair(self, row: Cells) -> list[Turn]:
         assert self.prompt is not None
@@ -177,8 +177,16 @@ def _is_false(label: object, *, numbers: bool) -> bool:
 
 
 def _untrained(turn: Turn) -> Turn:
-    """A turn of a prompt: trainers of prompt and completion learn from the completion alone."""
+    """A turn of a prompt's column: trainers of prompt and completion learn from the completion alone.
+
+    The key is part of the row's id.
+    """
     return replace(turn, extra={**turn.extra, "train": False}) if turn.role == ASSISTANT else turn
+
+
+def _of_prompt(turn: Turn) -> Turn:
+    """A turn of the response's column that is part of the prompt."""
+    return replace(turn, untrained=True) if turn.role == ASSISTANT else turn
 
 
 def _joined(prompt: list[Turn], response: list[Turn], prompt_column: str, column: str) -> list[Turn]:
@@ -194,7 +202,7 @@ def _joined(prompt: list[Turn], response: list[Turn], prompt_column: str, column
         raise RowError(f"column {column!r} is a conversation that does not begin with column {prompt_column!r}")
     asked_turns = iter([turn for turn in prompt if turn.role != "system"])
     response = [
-        _untrained(turn) if turn.role != "system" and (one := next(asked_turns, None)) and one.is_masked else turn
+        _of_prompt(turn) if turn.role != "system" and (one := next(asked_turns, None)) and one.is_masked else turn
         for turn in response
     ]
     systems = [turn for turn in prompt if turn.role == "system"]

@@ -187,7 +187,7 @@ def _conversations(rows: Sequence[PendingRecord]) -> list[str]:
     seen: set[int] = set()
     found = []
     for item in rows:
-        found.append("" if item.row in seen else conversation_json(item.example))
+        found.append("" if item.row in seen else conversation_json(item.example, untrained=True))
         seen.add(item.row)
     return found
 
