@@ -171,6 +171,22 @@ def test_an_answer_that_both_sides_share_stays_untrained_in_an_index_and_in_writ
     assert answer_places(turns_of(training_row(example))) == [3]
 
 
+@pytest.mark.parametrize("rejected", [BAD, float("nan"), "bad", "", [], ["bad"], [{"role": "assistant"}], 3])
+def test_a_rejected_side_that_is_no_conversation_tells_no_prompt(rejected: object) -> None:
+    row = {"chosen": [*SHARED, GOOD], "rejected": rejected}
+    assert answer_places(turns_of(row)) == [1, 3]
+    shape = recognise(row, answered=False)
+    assert shape is not None
+    assert shape.turns(row) == turns_of(row)
+
+
+def test_queries_do_not_read_the_rejected_side() -> None:
+    row = {"chosen": [*SHARED, GOOD], "rejected": [*SHARED, BAD]}
+    shape = recognise(row, answered=False)
+    assert shape is not None
+    assert answer_places(shape.turns(row)) == [1, 3]
+
+
 @pytest.mark.parametrize("names", [[], ["prompt"], ["response", "answer"], ["prompt", "rejected"], ["chosen"]])
 def test_other_columns_are_not_recognised(names: list[str]) -> None:
     assert recognise(names) is None

@@ -89,13 +89,25 @@ class Shape:
 
     def _messages(self, row: Cells) -> list[Turn]:
         turns = self._read(_cell(row, self.main), self.main)
-        if self.rejected is None or row.get(self.rejected) is None:
+        other = self._rejected(row)
+        if not other:
             return turns
-        sides = (self._read(without_nulls(row[name]), name) for name in (self.main, self.rejected))
-        same = [one == other for one, other in zip(*sides, strict=False)]
+        chosen = self._read(without_nulls(row[self.main]), self.main)
+        same = [one == two for one, two in zip(chosen, other, strict=False)]
         # Of two equal sides the last message is the response, as TRL divides them.
         n = max(0, min([*same, False].index(False), len(same) - 1))
         return [*map(_of_prompt, turns[:n]), *turns[n:]]
+
+    def _rejected(self, row: Cells) -> list[Turn]:
+        """The rejected side, which says no more than what the prompt is; no turns for a query, and of what is no list
+        of messages (one message has no prompt)."""
+        value = row.get(self.rejected) if self.rejected is not None and self.answered else None
+        if self.rejected is None or value is None:
+            return []
+        try:
+            return self._read(without_nulls(value), self.rejected)
+        except RowError:
+            return []
 
     def _pair(self, row: Cells) -> list[Turn]:
         assert self.prompt is not None
