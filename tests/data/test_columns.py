@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from whence.data.columns import check_mapping, recognise, unrecognised
 from whence.data.examples import Example, Turn, answer_places, conversation_json, read_conversation, training_row
 from whence.data.metadata import LeftOut, RowError, as_json, type_of, unify
+from whence.data.readers import read_examples
 from whence.errors import DataError
 
 USER, ANSWER, SYSTEM, TOOL = (
@@ -282,6 +285,35 @@ def test_rows_with_a_false_label_of_any_name_are_left_out(row: dict[str, object]
     with pytest.raises(LeftOut, match="'good' is false"):
         shape.example({**row, "good": False}, "f", 1)
     assert "good" in str(unrecognised("f.jsonl", row, mapping))
+
+
+@pytest.mark.parametrize("label", [True, 1, 1.0, "1", "1.0", " TRUE ", None, "", float("nan")])
+def test_rows_with_a_true_label_or_none_are_read(label: object) -> None:
+    row = {"prompt": Q, "response": A, "cls": label}
+    shape = recognise(row, {"label": "cls"})
+    assert shape is not None
+    assert shape.example(row, "f", 1).turns == (USER, ANSWER)
+
+
+@pytest.mark.parametrize("label", [False, 0, 0.0, "0", "0.0", "False "])
+def test_rows_with_a_named_label_of_0_are_left_out(label: object) -> None:
+    row = {"prompt": Q, "response": A, "cls": label}
+    shape = recognise(row, {"label": "cls"})
+    assert shape is not None
+    with pytest.raises(LeftOut):
+        shape.example(row, "f", 1)
+
+
+@pytest.mark.parametrize("label", [2, -1, 0.5, "2", "good", [0]])
+def test_a_named_label_of_other_values_is_refused(tmp_path: Path, label: object) -> None:
+    rows = [{"prompt": Q, "response": A, "cls": value} for value in (0, 1, label)]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError) as caught:
+        list(read_examples(source, columns={"label": "cls"}))
+    assert not isinstance(caught.value, RowError)
+    assert f"{source}:3: column 'cls', named as the label, holds {label!r}" in str(caught.value)
+    assert len(list(read_examples(source))) == 3
 
 
 @pytest.mark.parametrize(

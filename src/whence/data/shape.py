@@ -9,11 +9,16 @@ from typing import Literal
 from whence.data.conversation import answered, history, json_cell, messages, without_nulls
 from whence.data.examples import ASSISTANT, TEXT, Example, Json, Turn
 from whence.data.metadata import LeftOut, RowError, as_json, checked_text, kind
+from whence.errors import DataError
 
 Cells = Mapping[str, object]
 
 TAKEN_INPUTS = frozenset({"conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt"})
 """What `chat_template_kwargs` may not hold: the trainer sets it itself."""
+
+FALSE_LABELS: tuple[object, ...] = (0, "0", "0.0")
+TRUE_LABELS: tuple[object, ...] = (1, "1", "1.0")
+"""What false and true are written as where they are numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class Shape:
     `input` stands behind the prompt after an empty line, `query` on the next line (LLaMA-Factory). `rejected` is set
     for preferences without a prompt alone: what both sides begin with is the prompt.
 
-    `names_label`: the user named the label, so that 0 is false; else a number may name a class.
+    `names_label`: the user named the label, so that 0 is false and 1 true; else a number may name a class.
 
     `marks` False reads answers that are marked as not trained on (weight 0, train false) as any other.
 
@@ -58,14 +63,15 @@ class Shape:
         Raises:
             RowError: the row cannot be used, with the reason.
             LeftOut: it was not trained on.
+            DataError: a column that the user named as the label holds other values than true and false.
         """
         conversation = (self.prompt, self.main, self.history, self.tools, self.documents, self.template_kwargs)
         if table:
             row = {name: without_nulls(value) if name in conversation else value for name, value in row.items()}
         optional = {self.input, self.query, self.system, *conversation} - {self.prompt, self.main}
         row = {name: None if name in optional and _is_nan(value) else value for name, value in row.items()}
-        if self.label is not None and _is_false(row.get(self.label), numbers=self.names_label):
-            raise LeftOut(f"column {self.label!r} is false: an answer that training led away from")
+        if self.label is not None:
+            self._check_label(row.get(self.label), f"{file}:{line}")
         turns = self.turns(row)
         inputs = self._template_inputs(row)
         used = {self.prompt, self.main, self.input, self.query}
@@ -86,6 +92,18 @@ class Shape:
             return (Turn(TEXT, text),)
         turns = self._system(row, self._messages(row) if self.kind == "messages" else self._pair(row))
         return answered(turns, self.main) if self.answered else tuple(turns)
+
+    def _check_label(self, value: object, where: str) -> None:
+        """Raises LeftOut where a label of unpaired preferences is false, as a CSV file spells it too."""
+        label = value.strip().casefold() if isinstance(value, str) else value
+        if label is False or label == "false" or (self.names_label and label in FALSE_LABELS):
+            raise LeftOut(f"column {self.label!r} is false: an answer that training led away from")
+        if self.names_label and label not in (None, "", "true", *TRUE_LABELS) and not _is_nan(label):
+            raise DataError(
+                f"{where}: column {self.label!r}, named as the label, holds {value!r}",
+                "expected true and false, or 1 and 0: rows with false are left out",
+                "leave label out of --columns where the column names classes: all rows are then read",
+            )
 
     def _messages(self, row: Cells) -> list[Turn]:
         turns = self._read(_cell(row, self.main), self.main)
@@ -179,13 +197,6 @@ class Shape:
 def _is_nan(value: object) -> bool:
     """Whether a cell is the number that tables write where a text is missing."""
     return isinstance(value, float) and value != value
-
-
-def _is_false(label: object, *, numbers: bool) -> bool:
-    """Whether a label of unpaired preferences is false, as a CSV file spells it too; numbers: 0 is false."""
-    if isinstance(label, str):
-        return label.strip().casefold() in (("false", "0") if numbers else ("false",))
-    return label is False or (numbers and label == 0)
 
 
 def _untrained(turn: Turn) -> Turn:
