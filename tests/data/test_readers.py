@@ -9,7 +9,7 @@ import os
 import tracemalloc
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import datasets
@@ -24,7 +24,7 @@ from whence.data.columns import Shape
 from whence.data.examples import Example, Turn
 from whence.data.formats import Rejected, json_reason
 from whence.data.readers import PROBE_ROWS, read_examples
-from whence.data.sources import absolute_source
+from whence.data.sources import absolute_source, find_sources
 from whence.errors import DataError
 
 Rows = list[dict[str, Any]]
@@ -415,6 +415,23 @@ def test_a_folder_gives_its_files_in_order(tmp_path: Path) -> None:
     assert [shape.name for shape in shapes] == ["question/answer", "prompt/response"]
     matched = read(str(tmp_path / "**" / "[ac].jsonl"))[0]
     assert [Path(example.file).name for example in matched] == ["a.jsonl", "c.jsonl"]
+
+
+def test_many_files_of_a_folder_are_each_compared_with_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_files = 100
+    for number in range(n_files):
+        (tmp_path / f"{number:03}.jsonl").touch()
+    n_compared = 0
+    equal = PurePath.__eq__
+
+    def counted(one: PurePath, other: object) -> bool:
+        nonlocal n_compared
+        n_compared += 1
+        return equal(one, other)
+
+    monkeypatch.setattr(PurePath, "__eq__", counted)
+    assert len(find_sources(tmp_path)) == n_files
+    assert n_compared < 5 * n_files
 
 
 def test_a_folder_of_json_files_is_read_and_one_empty_file_in_it_refused(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def _folder(folder: Path, split: str | None) -> list[Source]:
     if not usable:
         return _inner_folders(folder, split)
     found = _files(_of_split(usable, split, folder))
-    unread = _unread(folder, usable)
+    unread = _unread(folder, set(usable))
     notes = [f"not read in {folder.name}: {', '.join(unread)}"] if unread else []
     names = [name for name in SPLIT_NAMES if any(_has_word(path.name, name) for path in usable)]
     if split is None and len(names) > 1:
@@ -142,7 +142,7 @@ def _folder(folder: Path, split: str | None) -> list[Source]:
     return [replace(found[0], note="; ".join(notes)), *found[1:]]
 
 
-def _unread(folder: Path, usable: list[Path]) -> list[str]:
+def _unread(folder: Path, usable: set[Path]) -> list[str]:
     """Names of a folder's other data files, and of the folders in it that hold some; at most SHOWN of them."""
     names = []
     for path in sorted(folder.iterdir()):
