@@ -425,6 +425,23 @@ def test_an_earlier_answer_ends_where_it_ends(name: str, answers: list[str]) -> 
         assert start == found - len(header)
 
 
+@pytest.mark.parametrize("name", ENDINGS)
+@pytest.mark.parametrize("answer", ["end", "final", "e", "yes"])
+def test_an_earlier_answer_is_shown_without_its_own_end_of_turn_marker(name: str, answer: str) -> None:
+    template, header, end, _ = ENDINGS[name]
+    tokenizer = tiny_tokenizer(template)
+    tokenizer.eos_token = "<|pad|>"
+    later = (Turn("user", "Why?"), Turn("assistant", "No."))
+    first, _ = Encoder(tokenizer).encode(Example((Turn("user", "Where?"), Turn("assistant", answer), *later)))
+    assert first.answer_at is not None
+    assert first.text[first.answer_at :] == answer + end
+    if name == "qwen":
+        return  # its template reads no lists
+    parts = {"content": [{"type": "text", "text": answer}]}
+    first, _ = Encoder(tokenizer).encode(Example((Turn("user", "Where?"), Turn("assistant", answer, parts), *later)))
+    assert first.response == header + answer
+
+
 def test_the_answer_of_a_tool_call_is_shown_as_it_was_rendered(tmp_path: Path, encoder: Encoder) -> None:
     (example,) = read(tmp_path / "rows.jsonl", [{"messages": [Q, CALL, FOUND, A]}])
     first, second = encoder.encode(example)

@@ -28,11 +28,13 @@ class Rendered:
     """A conversation as text; the answer is the characters `text[prompt_end:response_end]`.
 
     The end-of-turn marker is part of it (where generation blocks do not say otherwise), whitespace after it is not.
+    `marker` is that of an answer which ends in another way than as the last turn; None is the last turn's.
     """
 
     text: str
     prompt_end: int
     response_end: int
+    marker: str | None = None
 
 
 def render_prompt(renderer: Renderer, turns: Sequence[Turn], inputs: Inputs) -> str:
@@ -81,7 +83,7 @@ def answer_text(renderer: Renderer, turns: Sequence[Turn], inputs: Inputs, found
     shown = found.text[found.prompt_end : found.response_end]
     if not turn.extra.keys() & {"content", *PAYLOAD_KEYS} and turn.content.strip() in shown:
         return turn.content
-    return shown.removesuffix((_end_of_turn(renderer, turns, inputs) or "").rstrip())
+    return shown.removesuffix(_marker(renderer, turns, inputs, found))
 
 
 def answer_start(
@@ -96,10 +98,15 @@ def answer_start(
     place = found.text.find(core, found.prompt_end, found.response_end) if core else -1
     end = found.response_end
     if 0 <= place < found.text.rfind(core, found.prompt_end, end):
-        marker = (_end_of_turn(renderer, turns, inputs) or "").rstrip()
+        marker = _marker(renderer, turns, inputs, found)
         end -= len(marker) if found.text.endswith(marker, found.prompt_end, end) else 0
         place = found.text.rfind(core, found.prompt_end, end)
     return place if place >= 0 else None
+
+
+def _marker(renderer: Renderer, turns: Sequence[Turn], inputs: Inputs, found: Rendered) -> str:
+    """The end-of-turn marker behind the last turn's answer, without whitespace after it."""
+    return (_end_of_turn(renderer, turns, inputs) or "").rstrip() if found.marker is None else found.marker
 
 
 def _marked(renderer: Renderer, turns: Sequence[Turn], places: Sequence[int], inputs: Inputs) -> list[Rendered]:
@@ -123,16 +130,16 @@ def _unmarked(renderer: Renderer, turns: Sequence[Turn], place: int, inputs: Inp
     part = renderer.text(turns[: place + 1], inputs).rstrip()
     if whole.startswith(part):
         return Rendered(whole, len(prompt), len(part))
-    end = _end_of_finished(renderer, turns, place, inputs, whole, len(prompt))
-    if end is None:
+    found = _finished(renderer, turns, place, inputs, whole, len(prompt))
+    if found is None:
         raise _unstable(renderer, part, whole)
-    return Rendered(whole, len(prompt), end)
+    return found
 
 
-def _end_of_finished(
+def _finished(
     renderer: Renderer, turns: Sequence[Turn], place: int, inputs: Inputs, whole: str, start: int
-) -> int | None:
-    """Where the answer at `place`, rendered in another way than as the last turn, ends; None where nothing says it.
+) -> Rendered | None:
+    """The answer at `place`, rendered in another way than as the last turn; None where nothing says where it ends.
 
     Either with the marker of a last turn (Qwen3, which leaves out an earlier thought), or with what the template writes
     between an answer and the next prompt (Phi-3 and gpt-oss end the last turn in a way of its own).
@@ -144,9 +151,9 @@ def _end_of_finished(
         end = at + len(marker)
         following = turns[place + 1].content.strip()
         if following and whole.find(following, start) >= end:
-            return end
+            return Rendered(whole, start, end, marker)
         if end <= _next_text(renderer, turns, place, inputs, whole):
-            return end
+            return Rendered(whole, start, end, marker)
     probed = [*turns[:place], Turn(ASSISTANT, _PROBE)]
     try:
         asked, bare = render_prompt(renderer, turns[:place], inputs), renderer.text(turns[:place], inputs)
@@ -159,7 +166,8 @@ def _end_of_finished(
     behind = text[start:].partition(_PROBE)[2]
     if not (finished.endswith(header) and behind.startswith(marker) and behind and whole.endswith(behind)):
         return None
-    return start + len(whole[start : len(whole) - len(behind) + len(marker)].rstrip())
+    end = start + len(whole[start : len(whole) - len(behind) + len(marker)].rstrip())
+    return Rendered(whole, start, end, marker)
 
 
 def _next_text(renderer: Renderer, turns: Sequence[Turn], place: int, inputs: Inputs, whole: str) -> int:
