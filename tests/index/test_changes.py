@@ -19,7 +19,8 @@ from whence.index.data_parts import present_rows
 from whence.index.deleting import delete_rows, read_ids
 from whence.index.engines.local import LocalEngine
 from whence.index.history import described_numbers, read_numbers
-from whence.index.manifest import MANIFEST, RECORDS, REFERENCES, REJECTED, Manifest
+from whence.index.jobs import finish_index
+from whence.index.manifest import MANIFEST, RECORDS, REFERENCES, REJECTED, Manifest, require_manifest
 from whence.index.publishing import read_table
 from whence.index.repairing import repair
 from whence.index.store import Index
@@ -72,6 +73,45 @@ def test_appended_rows_obey_marks_as_the_rows_of_the_index(world: World, tmp_pat
     index = append_rows(tmp_path / "index", write_jsonl(tmp_path / "new.jsonl", talk(4, 6)))
     assert index.n_rows == 6
     assert index.manifest.parts()[1].data.columns == {"marks": ""}
+
+
+def of_an_earlier_version(index: Path) -> None:
+    require_manifest(index).model_copy(update={"reading": 1}).write(index)
+
+
+def test_records_of_two_readings_do_not_join(parts: Path, world: World, tmp_path: Path, whence) -> None:
+    """An index of a version that read rows otherwise is asked, verified and deleted from, and nothing is added."""
+    shutil.copytree(parts / "old", tmp_path / "index")
+    of_an_earlier_version(tmp_path / "index")
+    with pytest.raises(IndexFolderError, match=r"another version of whence(.|\n)*--overwrite"):
+        append_rows(tmp_path / "index", parts / "new.jsonl")
+    settings = {"layers": 2, "max_length": 64, "shard_rows": SHARD}
+    with pytest.raises(IndexFolderError, match="another version of whence"):
+        build_index(world.model, parts / "old.jsonl", tmp_path / "index", add=["repsim"], **settings)
+    told: list[str] = []
+    build_index(world.model, parts / "old.jsonl", tmp_path / "index", methods=["rept"], notify=told.append, **settings)
+    assert told[-1].endswith("was already complete: 20 rows, 20 records")
+    assert sum("another version" in note for note in told) == 1
+    for command in (
+        ("verify", tmp_path / "index", "--sample", "1"),
+        ("trace", tmp_path / "index", "--prompt", "a", "--response", "b", "--no-verdict"),
+    ):
+        assert whence(*command, "--device", "cpu")[2].count("read some rows otherwise") == 1
+    assert delete_rows(tmp_path / "index", [id_of(tmp_path / "index", 3)]).manifest.reading == 1
+    damaged = next((tmp_path / "index" / RECORDS / "data").iterdir())
+    damaged.write_bytes(b"")
+    with pytest.raises(IndexFolderError, match="another version of whence"):
+        repair(tmp_path / "index")
+
+
+def test_a_build_of_another_reading_is_not_continued(world: World, tmp_path: Path) -> None:
+    source, out = data(tmp_path, "old.jsonl", 0, 12), tmp_path / "index"
+    build(world, source, out)
+    require_manifest(out).model_copy(update={"status": "building", "reading": 1}).write(out)
+    with pytest.raises(IndexFolderError, match=r"another version of whence(.|\n)*--overwrite"):
+        build(world, source, out)
+    with pytest.raises(IndexFolderError, match="another version of whence"):
+        finish_index(out, max_rejected=0.0)
 
 
 def test_an_index_keeps_the_day_that_its_template_writes(world: World, tmp_path: Path) -> None:

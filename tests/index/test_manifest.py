@@ -11,8 +11,9 @@ import yaml
 from fake_index import HASHES, FakeEncoder, FakeExtractor, fake_examples, fake_manifest, write_index
 from whence.errors import IndexFolderError, MismatchError
 from whence.index.changes import changed_manifest, new_change
-from whence.index.manifest import MANIFEST, RUN, Counts, Manifest, read_manifest, write_run
-from whence.index.sameness import check_model, index_hash
+from whence.index.manifest import MANIFEST, RUN, Counts, Manifest, read_manifest
+from whence.index.run_yaml import write_run
+from whence.index.sameness import check_model, index_hash, reading_note
 from whence.index.store import Index
 
 
@@ -22,6 +23,17 @@ def test_manifest_survives_the_disk(tmp_path: Path) -> None:
     assert read_manifest(tmp_path) == manifest
     assert json.loads((tmp_path / MANIFEST).read_text())["schema"] == "whence.index/8"
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
+
+
+def test_an_index_from_before_readings_were_numbered_has_the_first(tmp_path: Path) -> None:
+    content = json.loads(fake_manifest(7).text())
+    del content["reading"], content["digest"]
+    (tmp_path / MANIFEST).write_text(json.dumps(content))
+    found = read_manifest(tmp_path)
+    assert found is not None
+    assert found.reading == 1 != fake_manifest(7).reading
+    assert "build it again" in reading_note(found)
+    assert reading_note(fake_manifest(7)) == ""
 
 
 def test_run_yaml_holds_the_settings(tmp_path: Path) -> None:
@@ -63,6 +75,7 @@ def changed(**changes: object) -> Manifest:
         {"shard_rows": 17},
         {"max_tokens": 17},
         {"signature": "h at the moon/1"},
+        {"reading": 1},
         {"filters": ()},
         {"precision": "int8"},
         {"dimensions": 512},

@@ -136,7 +136,7 @@ def audit(
     good = options.queries_of(index, against, quiet=quiet, keep_silent=True) if against is not None else None
     placed = options.placement(device, device_map, max_memory)
     quiet_libraries()
-    options.tell_cache(index, quiet=quiet)
+    options.tell_index(index, quiet=quiet)
     tracer = Tracer(index, model=model, adapter=adapter, base=options.base_of(index, base, adapter), device=placed)
     with stages("outputs", quiet=quiet) as report:
         if against is not None or split:

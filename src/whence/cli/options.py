@@ -261,13 +261,13 @@ def _layer(text: str) -> LayerRequest:
     return int(text)
 
 
-def tell_cache(index: Path, *, quiet: bool) -> None:
-    """Says where the vectors of an index in an object store are kept on this machine."""
-    from whence.index import cache_note
+def tell_index(index: Path, *, quiet: bool) -> None:
+    """Says where the vectors of an index in an object store are kept, and whether another version read its rows."""
+    from whence.index import cache_note, reading_note, require_manifest
 
-    note = cache_note(index)
-    if note and not quiet:
-        typer.echo(note, err=True)
+    for note in (cache_note(index), reading_note(require_manifest(index))):
+        if note and not quiet:
+            typer.echo(note, err=True)
 
 
 def base_of(index: Path, base: str | None, adapter: str | None = None) -> str | None:

@@ -136,7 +136,7 @@ def trace(
     placed = options.placement(device, device_map, max_memory)
     quiet_libraries()
     found_base = base if no_verdict else options.base_of(index, base, adapter)
-    options.tell_cache(index, quiet=quiet)
+    options.tell_index(index, quiet=quiet)
     tracer = Tracer(index, model=model, adapter=adapter, base=found_base, device=placed)
     with stages("queries", quiet=quiet) as report:
         result = tracer.trace_many(asked, progress=report, **wishes)

@@ -85,7 +85,7 @@ def triggers(
     )
     placed = options.placement(device, device_map, max_memory)
     quiet_libraries()
-    options.tell_cache(index, quiet=quiet)
+    options.tell_index(index, quiet=quiet)
     tracer = Tracer(index, model=model, adapter=adapter, base=options.base_of(index, base, adapter), device=placed)
     with stages("outputs", quiet=quiet) as report:
         audit = run_audit(tracer, asked, settings, work=work, progress=report)

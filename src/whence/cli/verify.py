@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
-from whence.errors import ModelError
+from whence.errors import IndexFolderError, ModelError
 
 if TYPE_CHECKING:
     from whence.index import Manifest, Workbench
@@ -54,6 +55,8 @@ def verify(
         if repair:
             for line in mend(index, workbench=workbench, notify=say):
                 typer.echo(line)
+        with suppress(IndexFolderError):
+            options.tell_index(index, quiet=quiet)
         try:
             problems = check(index, sample=sample, seed=seed, workbench=workbench, progress=report)
         except ModelError as error:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from whence.index.remote_cache import cache_note
     from whence.index.reopening import Workbench, reopen
     from whence.index.repairing import repair
-    from whence.index.sameness import check_model, index_hash
+    from whence.index.sameness import check_model, index_hash, reading_note
     from whence.index.scanning import ScoreMatrix, ScoreRequest, scan
     from whence.index.searching import score_matrix, search
     from whence.index.settings import BuildSettings, IndexOptions, build_settings
@@ -113,6 +113,7 @@ __all__ = [
     "queries_in_form",
     "read_centres",
     "read_ids",
+    "reading_note",
     "record_table",
     "reopen",
     "repair",
@@ -171,7 +172,7 @@ __getattr__, __dir__ = attach(
         "reopening": ["Workbench", "reopen"],
         "remote_cache": ["cache_note"],
         "repairing": ["repair"],
-        "sameness": ["check_model", "index_hash"],
+        "sameness": ["check_model", "index_hash", "reading_note"],
         "scanning": ["ScoreMatrix", "ScoreRequest", "scan"],
         "searching": ["score_matrix", "search"],
         "settings": ["BuildSettings", "IndexOptions", "build_settings"],

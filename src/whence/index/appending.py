@@ -31,6 +31,7 @@ from whence.index.publishing import clear, commit_all, commit_more, current_reco
 from whence.index.records import ARROW_TYPES, filter_columns, filter_value, record_schema
 from whence.index.rejects import Rejects
 from whence.index.reopening import OpenWorkbench, reopen
+from whence.index.sameness import check_reading
 from whence.index.saving import saving
 from whence.index.shard_commits import ShardNote, notes_of, write_fragment
 from whence.index.shards import check_shards, compute_shards
@@ -81,12 +82,14 @@ def append_rows(
 
     Raises:
         DataError: the data cannot be used.
-        IndexFolderError: the index cannot be changed, another run is changing it, or another append is unfinished.
+        IndexFolderError: the index cannot be changed, its version read rows otherwise, another run is changing it, or
+            another append is unfinished.
         InputError: the model cannot be loaded, or is another one.
     """
     folder, tell = place(index), notify or (lambda sentence: None)
     with locked(folder):
         before = require_changeable(folder)
+        check_reading(folder, before.manifest)
         source = absolute_source(data)
         if "marks" in (before.manifest.data.columns or {}):
             columns = {**(columns or {}), "marks": ""}

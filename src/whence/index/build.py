@@ -38,6 +38,7 @@ from whence.index.manifest import (
     refuse_others,
 )
 from whence.index.reopening import make_extractor
+from whence.index.sameness import check_reading, reading_note
 from whence.index.settings import BuildSettings, IndexOptions, build_settings
 from whence.index.shards import check_same, write_index_with
 from whence.index.store import Index
@@ -96,6 +97,7 @@ def build_index(
     existing = _existing(folder, overwrite)
     if add:
         _check_complete(folder, existing)
+    _check_reading(folder, existing, tell, add=bool(add))
     settings = _of_the_same_day(settings, existing)
     found, seconds = _scanned(settings, existing, overwrite, progress, tell)
     prepared = _loaded(settings, tell)
@@ -138,6 +140,7 @@ def build_part(
     existing = _existing(place(settings.out), False)
     if existing is not None:
         check_versions(existing)
+    _check_reading(place(settings.out), existing, tell)
     settings = _of_the_same_day(settings, existing)
     known = known_scan(existing, settings) if existing is not None else None
     found, seconds = (known, 0.0) if known is not None else _scanned(settings, existing, False, progress, tell)
@@ -322,6 +325,16 @@ def _check_complete(folder: Path, existing: Manifest | None) -> None:
             "Vectors are added to an index that is complete.",
             "Build it with --methods in place of --add.",
         )
+
+
+def _check_reading(folder: Path, existing: Manifest | None, tell: Callable[[str], None], *, add: bool = False) -> None:
+    """Raises IndexFolderError where records would join others that were read otherwise; of a complete index says so."""
+    if existing is None:
+        return
+    if add or existing.status != "complete":
+        check_reading(folder, existing)
+    elif note := reading_note(existing):
+        tell(note)
 
 
 def _existing(folder: Path, overwrite: bool) -> Manifest | None:

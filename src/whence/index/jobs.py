@@ -23,6 +23,7 @@ from whence.index.locking import finishing, joined
 from whence.index.manifest import Manifest, require_manifest
 from whence.index.rejects import Rejects
 from whence.index.reopening import reopen
+from whence.index.sameness import check_reading
 from whence.index.settings import BuildSettings
 from whence.index.shard_commits import committed_notes, notes_of
 from whence.index.shards import begin, compute_shards, contents, make_folder, seal
@@ -138,7 +139,8 @@ def finish_index(out: Path, *, max_rejected: float, given: BuildSettings | None 
     was begun with, where they are not the defaults.
 
     Raises:
-        IndexFolderError: there is no index, shards are missing, or another run is finishing or building it.
+        IndexFolderError: there is no index, its version read rows otherwise, shards are missing, or another
+            run is finishing or building it.
         MismatchError: the index was begun with other settings.
         DataError: the data have changed, or too many rows were set aside.
     """
@@ -150,6 +152,7 @@ def finish_index(out: Path, *, max_rejected: float, given: BuildSettings | None 
             _check_given(out, manifest, given)
         if manifest.status == "complete":
             return Index.open(out)
+        check_reading(out, manifest)
         data = manifest.data if given is None else manifest.data.model_copy(update={"source": given.data})
         part = DataPart(data, 0, 0)
         content = contents(examples_of(part), manifest, part)

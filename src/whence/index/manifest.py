@@ -1,9 +1,9 @@
-"""What an index says about itself: manifest.json, and run.yaml that replays the build.
+"""What an index says about itself: manifest.json.
 
 An index folder holds
 
     manifest.json      this file's `Manifest`: what the index was made from, and whether it is complete
-    run.yaml           the settings of the build: `build_index(**settings)` makes the same index
+    run.yaml           the settings of the build: `build_index(**settings)` makes the same index (whence.index.run_yaml)
     rejected.jsonl     the rows that could not be used, each with its reason
     signatures.lance   one record per (row, turn), see whence.index.store
     centres.safetensors  the mean of each vector over all records, as it was extracted and as it is stored
@@ -38,6 +38,8 @@ from whence.object_path import ObjectPath, is_remote
 SCHEMA = "whence.index/8"
 SIGNATURE = "whence.signatures/2"
 """What a record's vectors mean (whence.signatures.types). It changes with it, and then no old index is asked."""
+READING = 2
+"""How rows become tokens (whence.data.Encoder). It changes when equal rows and settings give other records."""
 
 ADAPTER_OFF = "adapter off"
 """The base of a model with an adapter: itself, with the adapter turned off."""
@@ -148,6 +150,8 @@ class Manifest(BaseModel):
     schema_version: str = Field(default=SCHEMA, alias="schema")
     status: Literal["building", "complete"] = "building"
     signature: str = SIGNATURE
+    reading: int = READING
+    """Of the version that built it; 1 in indexes that were built before it was kept."""
     hashes: Fingerprint
     model: str
     adapter: str | None = None
@@ -249,6 +253,7 @@ class Manifest(BaseModel):
             "shard_rows": self.shard_rows,
             "max_tokens": self.max_tokens,
             "signature": self.signature,
+            "reading": self.reading,
         }
 
     def write(self, folder: Path) -> None:
@@ -259,27 +264,6 @@ class Manifest(BaseModel):
         """manifest.json: the fields, and behind them the SHA-256 of all that stands before it."""
         body = self.model_dump_json(by_alias=True, indent=2).removesuffix("\n}")
         return body + _sealed(body.encode("utf-8")).decode()
-
-
-def write_run(folder: Path, manifest: Manifest) -> None:
-    """Writes run.yaml: the settings that replay the build, and what they led to."""
-    import yaml
-
-    content = {
-        "command": "build_index",
-        "settings": manifest.settings,
-        "resolved": {
-            "layer": manifest.layer,
-            "vectors": [vector.column for vector in manifest.vectors],
-            "dtype": manifest.dtype,
-            "precision": manifest.precision,
-            "dimensions": manifest.dimensions,
-        },
-        "hashes": manifest.hashes.model_dump(),
-        "data": manifest.data.model_dump(),
-        "versions": manifest.versions,
-    }
-    write_atomically(folder / RUN, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -315,10 +299,10 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise IndexFolderError(
             f"The index {folder} has the schema {schema}.",
             f"This version of whence reads {SCHEMA}.",
-            f"Build it again: {_rebuild_command(folder, content)}",
+            f"Build it again: {rebuild_command(folder, content)}",
         )
     try:
-        return Manifest.model_validate(content)
+        return Manifest.model_validate({"reading": 1} | content)
     except ValidationError as error:
         first = error.errors()[0]
         raise IndexFolderError(
@@ -343,8 +327,8 @@ def _mend(folder: Path) -> str:
     return f"Restore it from its copy: whence verify {folder} --repair. Or build the index anew with --overwrite."
 
 
-def _rebuild_command(folder: Path, content: Mapping[str, JsonValue]) -> str:
-    """The command that builds an index of another schema anew, as far as its manifest says."""
+def rebuild_command(folder: Path, content: Mapping[str, JsonValue]) -> str:
+    """The command that builds an index of an earlier version anew, as far as its manifest says."""
     data = content.get("data")
     source = data.get("source") if isinstance(data, dict) else None
     adapter = f" --adapter {content['adapter']}" if content.get("adapter") else ""

@@ -35,10 +35,10 @@ from whence.index.manifest import (
     SHARDS,
     Manifest,
     is_of_a_generation,
-    write_run,
 )
 from whence.index.records import open_dataset, opened
 from whence.index.remote_cache import cache_folder
+from whence.index.run_yaml import write_run
 from whence.object_path import is_remote, remove_tree, storage_options, tree_bytes
 
 _TEN_YEARS = timedelta(days=3650)

@@ -22,6 +22,7 @@ from whence.index.manifest import RECORDS, Manifest
 from whence.index.publishing import commit_all, fragments_now
 from whence.index.records import record_schema, record_table
 from whence.index.reopening import OpenWorkbench
+from whence.index.sameness import check_reading
 from whence.index.shard_commits import write_fragment
 from whence.object_path import remove_tree
 
@@ -48,11 +49,11 @@ def remade_records(
 
     Raises:
         DataError: the data that the rows came from have changed.
-        IndexFolderError: the data gave other records than before.
+        IndexFolderError: the data gave other records than before, or the index's version read rows otherwise.
     """
     lost = [one for one in table.fragments if _is_damaged(one, damaged)]
     # What is to be computed is checked before anything is touched.
-    computed = _computed(manifest, lost, workbench, notify) if lost else {}
+    computed = _computed(folder, manifest, lost, workbench, notify) if lost else {}
     for name in ("_versions", "_transactions"):
         remove_tree(folder / RECORDS / name)
     schema = pa.schema([record_schema(manifest).field(name) for name in table.columns])
@@ -85,12 +86,14 @@ def without_rows(table: pa.Table, deleted: np.ndarray) -> pa.Table:
 
 
 def _computed(
+    folder: Path,
     manifest: Manifest,
     lost: Sequence[Fragment],
     workbench: OpenWorkbench,
     notify: Callable[[str], None] | None,
 ) -> dict[int, pa.Table]:
     """The records of each lost fragment, deleted rows included, by its first shard."""
+    check_reading(folder, manifest)
     parts = manifest.parts()
     wanted = {rows.shard: rows for one in lost for rows in one.shards}
     for part in {id(part): part for part in (part_of(parts, shard) for shard in wanted)}.values():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from pydantic import JsonValue
 
-from whence.errors import MismatchError
+from whence.errors import IndexFolderError, MismatchError
 from whence.files import hash_of
-from whence.index.manifest import Manifest
+from whence.index.manifest import READING, Manifest, rebuild_command
 from whence.model import Fingerprint
 
 
@@ -34,6 +35,27 @@ def check_model(manifest: Manifest, found: Fingerprint) -> None:
         )
 
 
+def check_reading(folder: Path, manifest: Manifest) -> None:
+    """Raises IndexFolderError where this version reads some rows otherwise than the one that built the index: records
+    of both would stand beside each other."""
+    if manifest.reading != READING:
+        raise IndexFolderError(
+            f"The index {folder} was built by another version of whence, which reads some rows otherwise.",
+            f"Expected reading {READING}; the index has {manifest.reading}. All rows are read in one way.",
+            f"Build it again: {rebuild_command(folder, manifest.model_dump())}",
+        )
+
+
+def reading_note(manifest: Manifest) -> str:
+    """A sentence on an index whose version read some rows otherwise than this one; "" of others."""
+    if manifest.reading == READING:
+        return ""
+    return (
+        "The index was built by another version of whence, which read some rows otherwise (conversations "
+        "with several answers, lists of parts, preferences); build it again for the tokens of this one"
+    )
+
+
 def index_hash(manifest: Manifest) -> str:
     """Hash of the model and of the data that the index was built from; another index's ids and rankings mean nothing.
 
@@ -47,4 +69,4 @@ def _short(value: JsonValue) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-__all__ = ["check_model", "differences", "index_hash"]
+__all__ = ["check_model", "check_reading", "differences", "index_hash", "reading_note"]

@@ -22,10 +22,11 @@ from whence.index.engines.in_process import Engine, Task
 from whence.index.file_table import ShardRows
 from whence.index.history import Change, DataPart, described_numbers, now, who
 from whence.index.locking import locked
-from whence.index.manifest import REJECTED, Counts, Manifest, read_manifest, write_run
+from whence.index.manifest import READING, REJECTED, Counts, Manifest, read_manifest
 from whence.index.publishing import clear, commit_all, fragments_now, publish
 from whence.index.records import record_schema
 from whence.index.rejects import Rejects
+from whence.index.run_yaml import write_run
 from whence.index.sameness import differences
 from whence.index.saving import saving
 from whence.index.shard_commits import ShardNote, committed_note, committed_notes, made_of, notes_of
@@ -280,7 +281,8 @@ def committed_shards(dataset: lance.LanceDataset | None) -> set[int]:
 def check_same(out: Path, existing: Manifest, manifest: Manifest, *, change_ok: bool = False) -> None:
     """Raises IndexFolderError, with what differs, unless both describe the same records.
 
-    A complete index may hold more vectors than are asked for: they were added. change_ok: its rows may have changed.
+    A complete index may hold more vectors than are asked for: they were added. One of an earlier version is complete as
+    that version read its rows. change_ok: its rows may have changed.
     """
     if existing.rows_changed and not change_ok:
         raise IndexFolderError(
@@ -291,6 +293,8 @@ def check_same(out: Path, existing: Manifest, manifest: Manifest, *, change_ok: 
     ours, theirs = existing.identity(), manifest.identity()
     if existing.status == "complete" and set(manifest.vectors) <= set(existing.vectors):
         theirs["vectors"] = ours["vectors"]
+    if existing.status == "complete" and existing.reading != READING:
+        theirs["reading"] = ours["reading"]
     lines = differences(ours, theirs)
     if lines:
         raise IndexFolderError(
