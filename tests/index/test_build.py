@@ -132,6 +132,23 @@ def test_run_yaml_replays_the_build(tmp_path: Path, model_folder: Path, data: Pa
     assert "was already complete" in said[-1]
 
 
+@pytest.mark.parametrize("status", ["building", "complete"])
+def test_an_index_goes_on_with_the_length_that_it_was_begun_with(status: str, tmp_path: Path, data: Path) -> None:
+    """Of a run.yaml whose length earlier versions did not take over; a length that is named counts."""
+    model = save_model(tmp_path / "model", tiny_model("llama", num_hidden_layers=3))
+    begun = build_index(model, data, tmp_path / "index", layers=1, max_length=40).manifest
+    begun.model_copy(update={"status": status}).write(tmp_path / "index")
+    (model / RUN).write_text("command: whence finetune\nsettings: {max_length: 20}\n")
+    said: list[str] = []
+    again = build_index(model, data, tmp_path / "index", layers=1, notify=said.append)
+    assert again.manifest.max_length == 40
+    assert said[0] == "Rows are read to 40 tokens; the model was trained on 20"
+    with pytest.raises(IndexFolderError, match="max_length: the index has 40, this command gives 20"):
+        build_index(model, data, tmp_path / "index", layers=1, max_length=20)
+    anew = build_index(model, data, tmp_path / "index", layers=1, overwrite=True)
+    assert anew.manifest.max_length == 20
+
+
 def test_another_model_or_other_data_is_refused_and_overwrite_replaces(
     tmp_path: Path, model_folder: Path, data: Path
 ) -> None:

@@ -92,9 +92,9 @@ def build_index(
         NonFiniteError: a signature is NaN or infinite.
     """
     tell = notify or (lambda sentence: None)
-    settings = _settings(model, data, out, options, use_record, tell)
-    folder = place(settings.out)
+    folder = place(out).expanduser().absolute()
     existing = _existing(folder, overwrite)
+    settings = _settings(model, data, out, options, use_record, existing, tell)
     if add:
         _check_complete(folder, existing)
     _check_reading(folder, existing, tell, add=bool(add))
@@ -136,8 +136,8 @@ def build_part(
     `finish_index` seals the index when all jobs are done.
     """
     tell = notify or (lambda sentence: None)
-    settings = _settings(model, data, out, options, use_record, tell)
-    existing = _existing(place(settings.out), False)
+    existing = _existing(place(out).expanduser().absolute(), False)
+    settings = _settings(model, data, out, options, use_record, existing, tell)
     if existing is not None:
         check_versions(existing)
     _check_reading(place(settings.out), existing, tell)
@@ -181,9 +181,11 @@ def _settings(
     out: str | Path,
     options: IndexOptions,
     use_record: bool,
+    existing: Manifest | None,
     tell: Callable[[str], None],
 ) -> BuildSettings:
-    taken = settings_of_folder(model, data, options, use_record=use_record)
+    begun = existing.settings | {"date": existing.rows.date} if existing is not None else None
+    taken = settings_of_folder(model, data, options, use_record=use_record, begun=begun)
     for note in taken.notes:
         tell(note)
     return build_settings(taken.model, taken.data, out, taken.options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
@@ -30,10 +31,15 @@ def run_rows(home: Path) -> RunRows | None:
 
 
 def with_run_rows(
-    rows: RunRows, home: Path, data: str | Path, options: Mapping[str, object]
+    rows: RunRows,
+    home: Path,
+    data: str | Path,
+    options: Mapping[str, object],
+    begun: Mapping[str, object] = MappingProxyType({}),
 ) -> tuple[dict[str, object], tuple[str, ...]]:
     """The options with those that the run had and that are not given, and a sentence about them.
 
+    begun: settings of an index that is there, which go before the run's.
     Columns count where the data have them, a split where the data are those that were trained on.
     """
     same = rows.source == absolute_source(data)
@@ -44,6 +50,8 @@ def with_run_rows(
         "columns": rows.columns if same or recognise(row, rows.columns) is not None else None,
         "split": rows.split if same else None,
     }
+    kept = {name: begun[name] for name in known if begun.get(name) is not None}
+    options = {**kept, **options}
     taken = {name: value for name, value in known.items() if value is not None and name not in options}
     notes = [f"Rows are read as {home / RUN} says: {', '.join(map(_said, taken, taken.values()))}"] if taken else []
     length = options.get("max_length")

@@ -34,10 +34,16 @@ class FolderSettings:
 
 
 def settings_of_folder(
-    model: str | Path, data: str | Path | None, given: Mapping[str, object], *, use_record: bool = True
+    model: str | Path,
+    data: str | Path | None,
+    given: Mapping[str, object],
+    *,
+    use_record: bool = True,
+    begun: Mapping[str, object] | None = None,
 ) -> FolderSettings:
     """The settings of a folder that a trainer left. given: options that were named; None counts as not named, but
-    for `dimensions`, of which it means all.
+    for `dimensions`, of which it means all. begun: settings that an index which is there was begun with; they go before
+    those of a run.yaml, which earlier versions did not take over.
 
     Raises:
         InputError: no data is given and the folder names none, or an option contradicts the record.
@@ -49,7 +55,7 @@ def settings_of_folder(
     record, told_by = (find_record(home), RECORD) if use_record and home.is_dir() else (None, "")
     rows = run_rows(home) if use_record and record is None and data is not None and home.is_dir() else None
     if rows is not None and data is not None:
-        options, said = with_run_rows(rows, home, data, options)
+        options, said = with_run_rows(rows, home, data, options, begun or {})
         return FolderSettings(str(model), str(data), options, said)
     if use_record and record is None and home.is_dir():
         found = told_by_files(home)
