@@ -56,6 +56,8 @@ class RunFile(BaseModel):
 
     command: Literal["whence finetune"] = FINETUNE
     base: str
+    base_on_hub: bool = False
+    """Whether `base` is a name on the hub; it is not known in files of earlier versions."""
     settings: dict[str, JsonValue]
     hashes: RunHashes
     rows: RunRows = RunRows()

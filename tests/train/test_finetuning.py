@@ -185,6 +185,26 @@ def test_a_base_on_the_hub_is_named_where_it_can_be_had(tmp_path: Path, monkeypa
     assert named_base(str(run)) is None
 
 
+def test_the_hub_is_not_asked_for_a_path_of_an_earlier_version(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`runs/base`, which is gone, may be a stranger's model on the hub."""
+    run = finetune(base, EXAMPLES, tmp_path / "out", settings=FULL.model_copy(update={"epochs": 1})).path
+    rename_base(run, "runs/base")
+    asked: list[str] = []
+    monkeypatch.setattr(before, "stored_file", lambda place, name: asked.append(place))
+    assert named_base(str(run)) is None
+    assert not asked
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    snapshot = tmp_path / "cache" / "models--runs--base" / "snapshots" / "a1"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("a1")
+    assert named_base(str(run)) == "runs/base", "what is in the cache was asked for before"
+    assert not asked
+
+
 def test_a_base_with_other_weights_than_the_runs_is_refused(base: Path, tmp_path: Path) -> None:
     run = finetune(base, EXAMPLES, tmp_path / "out", settings=FULL.model_copy(update={"epochs": 1})).path
     tuned = load_model(ModelSettings(model=str(run), dtype="float32", device="cpu"))

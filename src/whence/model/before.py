@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from whence.errors import InputError, MismatchError, ModelError
 from whence.model.fingerprints import fingerprint
 from whence.model.loading import LoadedModel
-from whence.model.places import stored_file
+from whence.model.places import is_cached, stored_file
 from whence.run_file import run_values
 
 
@@ -94,15 +94,18 @@ def named_base(model: str) -> str | None:
     """The base that the run.yaml in a model's folder names, where it is there: an absolute path, or a name on the hub.
 
     A relative path, as earlier versions wrote it, is looked for from the model's folder, from the one around it, and
-    from here.
+    from here. As it may look like a name on the hub, the hub is asked only for what the run.yaml says is there.
     """
-    named, folder = recorded_base(model), Path(model).resolve()
+    run, folder = _run_of(model) or {}, Path(model).resolve()
+    named = str(run.get("base") or "")
     if not named:
         return None
     for start in (folder, folder.parent, Path()):
         found = (start / Path(named).expanduser()).resolve()
         if found.is_dir() and found != folder:
             return str(found)
+    if not run.get("base_on_hub"):
+        return named if is_cached(named, "config.json") else None
     try:
         return named if stored_file(named, "config.json") is not None else None
     except ModelError:

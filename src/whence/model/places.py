@@ -71,6 +71,13 @@ def stored_file(place: str, name: str, revision: str | None = None) -> Path | No
     return Path(cached) if isinstance(cached, str) else None
 
 
+def is_cached(place: str, name: str) -> bool:
+    """Whether the file `name` of a hub model is in the cache; the hub is not asked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return is_hub_name(place) and isinstance(try_to_load_from_cache(place, name), str)
+
+
 def _folders_beside(place: Path) -> list[str]:
     """Folders beside a path that is not there, as that path would name them."""
     around = place.parent
@@ -227,6 +234,7 @@ __all__ = [
     "first_line",
     "has_weights",
     "is_adapter",
+    "is_cached",
     "is_hub_name",
     "local_folder",
     "read_json",

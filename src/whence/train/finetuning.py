@@ -293,8 +293,10 @@ def _run_file(
     kept: Sequence[KeptCheckpoint],
     n_examples: int,
 ) -> RunFile:
+    base = _base_place(loaded)
     return RunFile(
-        base=_base_place(loaded),
+        base=base,
+        base_on_hub=bool(base) and not Path(base).is_dir(),
         settings=settings.model_dump(mode="json"),
         hashes=hashes,
         rows=(rows or RunRows()).model_copy(
