@@ -10,10 +10,12 @@ import torch
 import yaml
 from transformers import PreTrainedModel
 
+from adapters import make_adapter
 from oracles import signature_oracle
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.readers import read_examples
+from whence.data.templates import FALLBACK_TEMPLATE
 from whence.errors import DataError, IndexFolderError, InputError, MismatchError, ModelError
 from whence.index.build import build_index, probe_turns
 from whence.index.manifest import ADDED, REFERENCES, REJECTED, RUN
@@ -25,6 +27,7 @@ from whence.model.fingerprints import fingerprint
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.scoring.defaults import SCORES
 from whence.signatures.extract import Extractor
+from whence.trace.tracer import Tracer
 
 N_ROWS = 30
 STORED_TOLERANCE = 2e-3
@@ -130,6 +133,27 @@ def test_run_yaml_replays_the_build(tmp_path: Path, model_folder: Path, data: Pa
     said: list[str] = []
     build_index(**settings, notify=said.append)
     assert "was already complete" in said[-1]
+
+
+def test_an_index_keeps_the_template_that_is_used_where_there_is_none(tmp_path: Path, data: Path) -> None:
+    """Earlier versions used it for an adapter's tokenizer without a template, though the base had one."""
+    base = save_model(tmp_path / "base", tiny_model("llama"))
+    adapter = str(tmp_path / "lora")
+    make_adapter(base, tmp_path / "lora", "LORA")
+    tiny_tokenizer(None).save_pretrained(adapter)
+    (base / "chat_template.jinja").rename(tmp_path / "chat.jinja")
+    settings = {"layers": 1, "adapter": adapter, "dtype": "float32", "device": "cpu"}
+    index = build_index(base, data, tmp_path / "index", **settings)
+    (tmp_path / "chat.jinja").rename(base / "chat_template.jinja")
+    assert Tracer(index, device="cpu").encoder.template == FALLBACK_TEMPLATE
+    assert verify(index, sample=2) == []
+    said: list[str] = []
+    build_index(base, data, tmp_path / "index", notify=said.append, **settings)
+    assert "was already complete" in said[-1]
+    assert (
+        build_index(base, data, tmp_path / "anew", **settings).manifest.hashes.template
+        != index.manifest.hashes.template
+    )
 
 
 @pytest.mark.parametrize("status", ["building", "complete"])

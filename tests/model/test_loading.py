@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from chat_templates import family_tokenizer
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.errors import ModelError
-from whence.model.loading import LoadedModel, ModelSettings, load_model
+from whence.model.loading import LoadedModel, ModelSettings, load_model, load_tokenizer
 
 
 def save_model(folder: Path, family: str = "llama", **changes: object) -> Path:
@@ -112,6 +112,9 @@ def test_files_of_another_tokenizer_beside_an_adapter_are_refused(tmp_path: Path
     settings = ModelSettings(model=str(adapter))
     with pytest.raises(ModelError, match=r"lora brings a tokenizer without a chat template, and the model .*base"):
         load_model(settings)
+    assert load_tokenizer(settings, template_given=True).chat_template is None, (
+        "with a template of its own it needs none of the base"
+    )
     (adapter / "tokenizer_config.json").unlink()
     with pytest.raises(ModelError, match=r"lora has a tokenizer.json of other tokens than .*base"):
         load_model(settings)

@@ -54,10 +54,11 @@ if TYPE_CHECKING:
     from whence.data.scanning import MAX_REJECTED, ContentHash, Scan, scan
     from whence.data.shape import Shape
     from whence.data.sources import absolute_source, find_sources, folder_files
-    from whence.data.templates import TemplateSource
+    from whence.data.templates import FALLBACK_TEMPLATE, TemplateSource
 
 __all__ = [
     "ASSISTANT",
+    "FALLBACK_TEMPLATE",
     "FORMATS",
     "MASK_KEYS",
     "MAX_REJECTED",
@@ -171,6 +172,6 @@ __getattr__, __dir__ = attach(
         "scanning": ["MAX_REJECTED", "ContentHash", "Scan", "scan"],
         "shape": ["Shape"],
         "sources": ["absolute_source", "find_sources", "folder_files"],
-        "templates": ["TemplateSource"],
+        "templates": ["FALLBACK_TEMPLATE", "TemplateSource"],
     },
 )

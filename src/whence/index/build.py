@@ -38,7 +38,7 @@ from whence.index.manifest import (
     refuse_others,
 )
 from whence.index.reopening import make_extractor
-from whence.index.sameness import check_reading, reading_note
+from whence.index.sameness import built_template, check_reading, reading_note
 from whence.index.settings import BuildSettings, IndexOptions, build_settings
 from whence.index.shards import check_same, write_index_with
 from whence.index.store import Index
@@ -98,7 +98,7 @@ def build_index(
     if add:
         _check_complete(folder, existing)
     _check_reading(folder, existing, tell, add=bool(add))
-    settings = _of_the_same_day(settings, existing)
+    settings = _as_the_index(settings, existing)
     found, seconds = _scanned(settings, existing, overwrite, progress, tell)
     prepared = _loaded(settings, tell)
     if add and existing is not None:
@@ -141,7 +141,7 @@ def build_part(
     if existing is not None:
         check_versions(existing)
     _check_reading(place(settings.out), existing, tell)
-    settings = _of_the_same_day(settings, existing)
+    settings = _as_the_index(settings, existing)
     known = known_scan(existing, settings) if existing is not None else None
     found, seconds = (known, 0.0) if known is not None else _scanned(settings, existing, False, progress, tell)
     prepared = _loaded(settings, tell)
@@ -191,11 +191,15 @@ def _settings(
     return build_settings(taken.model, taken.data, out, taken.options)
 
 
-def _of_the_same_day(settings: BuildSettings, existing: Manifest | None) -> BuildSettings:
-    """The settings with the day that the index was begun on, where its template writes today's date."""
-    if existing is None or settings.date is not None:
+def _as_the_index(settings: BuildSettings, existing: Manifest | None) -> BuildSettings:
+    """The settings with what an index that is there is known by: the day that its template writes, and of a complete
+    one the template."""
+    if existing is None:
         return settings
-    return settings.model_copy(update={"date": existing.rows.date})
+    update = {"date": settings.date or existing.rows.date}
+    if settings.template is None and existing.status == "complete":
+        update["template"] = built_template(existing)
+    return settings.model_copy(update=update)
 
 
 def _scanned(

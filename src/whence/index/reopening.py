@@ -8,7 +8,7 @@ from typing import NamedTuple
 from whence.errors import InputError, MismatchError
 from whence.index.engines.local import EncodesExamples, ExtractsSignatures
 from whence.index.manifest import Manifest, StoredVector
-from whence.index.sameness import check_model
+from whence.index.sameness import built_template, check_model
 from whence.index.settings import BuildSettings, build_settings
 from whence.index.subject import Subject, open_subject
 from whence.model import Placement, as_placement, fingerprint
@@ -73,7 +73,7 @@ def reopened_settings(
     known |= {name: place for name, place in places.items() if place is not None}
     # The values depend on the number format, which "auto" takes by the device.
     known |= {"dtype": manifest.dtype, **as_placement(device)._asdict(), "max_length": manifest.max_length}
-    known["date"] = manifest.rows.date
+    known |= {"date": manifest.rows.date, "template": built_template(manifest)}
     return build_settings(str(known.pop("model")), str(known.pop("data")), str(known.pop("out")), known)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from whence.data import FALLBACK_TEMPLATE
 from whence.errors import IndexFolderError, MismatchError
 from whence.files import hash_of
 from whence.index.manifest import READING, Manifest, rebuild_command
-from whence.model import Fingerprint
+from whence.model import Fingerprint, hash_template
 
 
 def differences(index: Mapping[str, JsonValue], command: Mapping[str, JsonValue]) -> list[str]:
@@ -33,6 +34,17 @@ def check_model(manifest: Manifest, found: Fingerprint) -> None:
             f"The index belongs to {manifest.model}{adapter} in {manifest.dtype}.",
             "Ask with that model, or index the data with this one into another folder (whence index ... -o OTHER).",
         )
+
+
+def built_template(manifest: Manifest) -> str | None:
+    """The chat template that was given when the index was built; None where it was the tokenizer's own.
+
+    Where neither was there it is whence's plain one, which is then kept: this version may find a template elsewhere.
+    """
+    given = manifest.settings.get("template")
+    if isinstance(given, str):
+        return given
+    return FALLBACK_TEMPLATE if manifest.hashes.template == hash_template(FALLBACK_TEMPLATE) else None
 
 
 def check_reading(folder: Path, manifest: Manifest) -> None:
@@ -69,4 +81,4 @@ def _short(value: JsonValue) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-__all__ = ["check_model", "check_reading", "differences", "index_hash", "reading_note"]
+__all__ = ["built_template", "check_model", "check_reading", "differences", "index_hash", "reading_note"]

@@ -51,7 +51,7 @@ def open_subject(settings: BuildSettings, *, notify: Callable[[str], None] | Non
 
     notify: called with a sentence where the model was not read as it is stored.
     """
-    loaded = load_model(settings.model_settings, notify=notify)
+    loaded = load_model(settings.model_settings, template_given=settings.template is not None, notify=notify)
     encoder = Encoder(
         loaded.tokenizer,
         template=settings.template,

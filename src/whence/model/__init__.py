@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from whence.model.blocks import Head, captured
     from whence.model.changed_turns import TurnGroup, turn_groups
     from whence.model.checkpoint import quiet
-    from whence.model.fingerprints import Fingerprint, fingerprint
+    from whence.model.fingerprints import Fingerprint, fingerprint, hash_template
     from whence.model.generation import Answer, generate, stream_answer
     from whence.model.layer_choice import (
         LayerChoice,
@@ -76,6 +76,7 @@ __all__ = [
     "fingerprint",
     "generate",
     "has_before",
+    "hash_template",
     "head_likelihood",
     "is_adapter",
     "is_config_only",
@@ -111,7 +112,7 @@ __getattr__, __dir__ = attach(
         "blocks": ["Head", "captured"],
         "changed_turns": ["TurnGroup", "turn_groups"],
         "checkpoint": ["quiet"],
-        "fingerprints": ["Fingerprint", "fingerprint"],
+        "fingerprints": ["Fingerprint", "fingerprint", "hash_template"],
         "generation": ["Answer", "generate", "stream_answer"],
         "layer_choice": [
             "LayerChoice",

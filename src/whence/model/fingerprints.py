@@ -39,8 +39,13 @@ def fingerprint(loaded: LoadedModel, template: str) -> Fingerprint:
         weights=_hash_tensors(weights),
         adapter=_hash_tensors(adapter) if adapter else "",
         tokenizer=hash_tokenizer(loaded.tokenizer),
-        template=_hash_text(template),
+        template=hash_template(template),
     )
+
+
+def hash_template(template: str) -> str:
+    """Hash of a chat template."""
+    return _hash_text(template)
 
 
 def hash_tokenizer(tokenizer: object) -> str:

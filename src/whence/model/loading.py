@@ -158,8 +158,12 @@ class LoadedModel:
         return own if own < self.model.get_input_embeddings().weight.shape[0] else 0
 
 
-def load_model(settings: ModelSettings, *, notify: Callable[[str], None] | None = None) -> LoadedModel:
+def load_model(
+    settings: ModelSettings, *, template_given: bool = False, notify: Callable[[str], None] | None = None
+) -> LoadedModel:
     """Loads model, adapter and tokenizer; notify is called with a sentence on what was not as usual.
+
+    template_given: see `load_tokenizer`.
 
     Raises ModelError, with what was found and what to do, unless what is loaded is what was trained: every weight in
     its place, an adapter that acts where whence reads, and an embedding for every token.
@@ -170,7 +174,7 @@ def load_model(settings: ModelSettings, *, notify: Callable[[str], None] | None 
     options = _options(settings, _device(settings.device))
     adapter = None if settings.adapter is None else read_adapter(settings.adapter)
     # Before the weights, which take longer.
-    tokenizer = load_tokenizer(settings, notify=notify)
+    tokenizer = load_tokenizer(settings, template_given=template_given, notify=notify)
     model = _whole_model(place, settings, options, notify or (lambda sentence: None))
     off_is_base = True
     if adapter is not None:
@@ -245,13 +249,18 @@ def _options(settings: ModelSettings, device: torch.device) -> dict[str, object]
     return options
 
 
-def load_tokenizer(settings: ModelSettings, *, notify: Callable[[str], None] | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    settings: ModelSettings, *, template_given: bool = False, notify: Callable[[str], None] | None = None
+) -> PreTrainedTokenizerBase:
     """The adapter's tokenizer and chat template where it has them, else the model's.
 
+    template_given: another template will be used, so that an adapter's tokenizer needs none of the model's.
     notify is called with a sentence where one is the adapter's and the other the model's. Raises ModelError where there
     is no tokenizer, or where the adapter's files do not go with the model's.
     """
-    place = TokenizerPlace(settings.model, settings.adapter, settings.revision, settings.trust_remote_code)
+    place = TokenizerPlace(
+        settings.model, settings.adapter, settings.revision, settings.trust_remote_code, template_given
+    )
     return choose_tokenizer(place, notify or (lambda sentence: None))
 
 

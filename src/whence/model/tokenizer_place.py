@@ -25,6 +25,8 @@ class TokenizerPlace:
     adapter: str | None
     revision: str | None
     trust_remote_code: bool
+    template_given: bool = False
+    """Whether a template is given, so that none is looked for."""
 
 
 def choose_tokenizer(place: TokenizerPlace, tell: Callable[[str], None]) -> PreTrainedTokenizerBase:
@@ -39,7 +41,7 @@ def choose_tokenizer(place: TokenizerPlace, tell: Callable[[str], None]) -> PreT
     adapter = place.adapter
     if adapter is not None and brings_tokenizer(adapter):
         tokenizer = _load(place, adapter)
-        if not tokenizer.chat_template:
+        if not tokenizer.chat_template and not place.template_given:
             _take_template_of_model(tokenizer, place, adapter, tell)
         return tokenizer
     tokenizer = _load(place, place.model)

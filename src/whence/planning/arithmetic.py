@@ -182,7 +182,7 @@ def _rows(settings: BuildSettings) -> tuple[float, float, float | None, float]:
     answers = sum(sum(turn.role == "assistant" for turn in example.turns) for example in examples) / len(examples)
     try:
         encoder = Encoder(
-            load_tokenizer(settings.model_settings),
+            load_tokenizer(settings.model_settings, template_given=settings.template is not None),
             template=settings.template,
             max_length=settings.max_length,
             rows=settings.row_encoding,

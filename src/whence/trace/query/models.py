@@ -8,7 +8,7 @@ from pathlib import Path
 
 from whence.data import EncodedTurn, Encoder
 from whence.errors import MismatchError, ModelError
-from whence.index import ADAPTER_OFF, Index, Manifest, check_model
+from whence.index import ADAPTER_OFF, Index, Manifest, built_template, check_model
 from whence.model import (
     LoadedModel,
     ModelSettings,
@@ -81,11 +81,14 @@ def open_models(
         MismatchError: the model is not the one that the index was built with, or the base cannot be its base.
     """
     manifest = index.manifest
-    loaded = model if isinstance(model, LoadedModel) else load_model(_settings(manifest, model, adapter, device))
-    template = manifest.settings.get("template")
+    template = built_template(manifest)
+    if isinstance(model, LoadedModel):
+        loaded = model
+    else:
+        loaded = load_model(_settings(manifest, model, adapter, device), template_given=template is not None)
     encoder = Encoder(
         loaded.tokenizer,
-        template=template if isinstance(template, str) else None,
+        template=template,
         max_length=manifest.max_length,
         rows=manifest.rows,
         n_embeddings=loaded.n_embeddings,
