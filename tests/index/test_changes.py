@@ -21,7 +21,7 @@ from whence.index.engines.local import LocalEngine
 from whence.index.history import described_numbers, read_numbers
 from whence.index.jobs import finish_index
 from whence.index.manifest import MANIFEST, RECORDS, REFERENCES, REJECTED, Manifest, require_manifest
-from whence.index.publishing import read_table
+from whence.index.publishing import back_up, read_table
 from whence.index.repairing import repair
 from whence.index.store import Index
 from whence.index.verification import verify
@@ -129,6 +129,21 @@ def test_an_index_keeps_the_day_that_its_template_writes(world: World, tmp_path:
     assert lengths[4] == turn.n_prompt
     with pytest.raises(InputError, match=r"date: .*Invalid isoformat"):
         build_index(world.model, source, tmp_path / "other", date="yesterday", **settings)
+
+
+def test_an_index_from_before_the_day_was_kept_has_that_of_its_build(world: World, tmp_path: Path) -> None:
+    settings = {"layers": 2, "max_length": 64, "shard_rows": SHARD, "template": DATED}
+    source, out = data(tmp_path, "old.jsonl", 0, 3), tmp_path / "index"
+    manifest = build_index(world.model, source, out, date="2024-07-26", **settings).manifest
+    built = manifest.history[0].model_copy(update={"when": "2024-07-26T12:00:00Z"})
+    no_day = {"reading": 1, "rows": manifest.rows.model_copy(update={"date": None}), "history": (built,)}
+    manifest.model_copy(update=no_day).write(out)
+    back_up(out, require_manifest(out))
+    index = Index.open(out)
+    (turn,) = Tracer(index).models.encoder.encode(index.examples([1])[0])
+    assert turn.text.startswith("<|user|>26 Jul 2024")
+    assert verify(out, sample=3) == []
+    assert build_index(world.model, source, out, **settings).manifest == index.manifest, "it is complete"
 
 
 def answers(index: Path) -> list[list[tuple[str, float]]]:

@@ -112,9 +112,10 @@ def test_files_of_another_tokenizer_beside_an_adapter_are_refused(tmp_path: Path
     settings = ModelSettings(model=str(adapter))
     with pytest.raises(ModelError, match=r"lora brings a tokenizer without a chat template, and the model .*base"):
         load_model(settings)
-    assert load_tokenizer(settings, template_given=True).chat_template is None, (
-        "with a template of its own it needs none of the base"
-    )
+    both = ModelSettings(model=str(base), adapter=str(adapter))
+    with pytest.raises(ModelError, match="template for other tokens"):
+        load_tokenizer(both)
+    assert load_tokenizer(both, template_given=True).chat_template is None
     (adapter / "tokenizer_config.json").unlink()
     with pytest.raises(ModelError, match=r"lora has a tokenizer.json of other tokens than .*base"):
         load_model(settings)

@@ -184,7 +184,7 @@ def _settings(
     existing: Manifest | None,
     tell: Callable[[str], None],
 ) -> BuildSettings:
-    begun = existing.settings | {"date": existing.rows.date} if existing is not None else None
+    begun = existing.settings | {"date": existing.read_as.date} if existing is not None else None
     taken = settings_of_folder(model, data, options, use_record=use_record, begun=begun)
     for note in taken.notes:
         tell(note)
@@ -196,7 +196,7 @@ def _as_the_index(settings: BuildSettings, existing: Manifest | None) -> BuildSe
     one the template."""
     if existing is None:
         return settings
-    update = {"date": settings.date or existing.rows.date}
+    update = {"date": settings.date or existing.read_as.date}
     if settings.template is None and existing.status == "complete":
         update["template"] = built_template(existing)
     return settings.model_copy(update=update)

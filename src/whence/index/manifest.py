@@ -229,6 +229,12 @@ class Manifest(BaseModel):
         """Whether rows came or went since the index was built."""
         return any(one.change in ("append", "delete") for one in self.history)
 
+    @property
+    def read_as(self) -> RowEncoding:
+        """How rows and queries are read: of an index from before the day was kept, the one on which it was built."""
+        built = self.history[0].when[:10] if self.reading == 1 and self.history else ""
+        return self.rows.model_copy(update={"date": self.rows.date or built or None})
+
     def identity(self) -> dict[str, JsonValue]:
         """Everything that decides the records, by the name a person knows it under. Paths and speed are not in it."""
         return {

@@ -73,7 +73,7 @@ def reopened_settings(
     known |= {name: place for name, place in places.items() if place is not None}
     # The values depend on the number format, which "auto" takes by the device.
     known |= {"dtype": manifest.dtype, **as_placement(device)._asdict(), "max_length": manifest.max_length}
-    known |= {"date": manifest.rows.date, "template": built_template(manifest)}
+    known |= {"date": manifest.read_as.date, "template": built_template(manifest)}
     return build_settings(str(known.pop("model")), str(known.pop("data")), str(known.pop("out")), known)
 
 

@@ -295,6 +295,8 @@ def check_same(out: Path, existing: Manifest, manifest: Manifest, *, change_ok: 
         theirs["vectors"] = ours["vectors"]
     if existing.status == "complete" and existing.reading != READING:
         theirs["reading"] = ours["reading"]
+        # The day that a template writes was not kept.
+        theirs["date"] = theirs["date"] if ours["date"] else None
     lines = differences(ours, theirs)
     if lines:
         raise IndexFolderError(

@@ -90,7 +90,7 @@ def open_models(
         loaded.tokenizer,
         template=template,
         max_length=manifest.max_length,
-        rows=manifest.rows,
+        rows=manifest.read_as,
         n_embeddings=loaded.n_embeddings,
     )
     check_model(manifest, fingerprint(loaded, encoder.template))
