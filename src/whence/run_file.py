@@ -43,6 +43,8 @@ class RunRows(BaseModel):
     split: str | None = None
     template: str | None = None
     """Jinja text in place of the tokenizer's template, where one was given."""
+    date: str | None = None
+    """The day that the template wrote, as in 2026-11-30, where it writes today's."""
     max_length: int | None = None
     """Most tokens of one example."""
     n_cut: int | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from field_templates import DATED
 from whence.errors import DataError, IndexFolderError, InputError
@@ -20,7 +21,7 @@ from whence.index.deleting import delete_rows, read_ids
 from whence.index.engines.local import LocalEngine
 from whence.index.history import described_numbers, read_numbers
 from whence.index.jobs import finish_index
-from whence.index.manifest import MANIFEST, RECORDS, REFERENCES, REJECTED, Manifest, require_manifest
+from whence.index.manifest import MANIFEST, RECORDS, REFERENCES, REJECTED, RUN, Manifest, require_manifest
 from whence.index.publishing import back_up, read_table
 from whence.index.repairing import repair
 from whence.index.store import Index
@@ -120,6 +121,10 @@ def test_an_index_keeps_the_day_that_its_template_writes(world: World, tmp_path:
     build_index(world.model, source, tmp_path / "index", date="2024-07-26", **settings)
     index = build_index(world.model, source, tmp_path / "index", **settings)
     assert index.manifest.rows.date == "2024-07-26"
+    today = build_index(world.model, source, tmp_path / "today", **settings).manifest
+    replayed = yaml.safe_load((tmp_path / "today" / RUN).read_text("utf-8"))
+    assert today.settings["date"] is None
+    assert replayed["settings"]["date"] == replayed["resolved"]["date"] == today.rows.date is not None
     with pytest.raises(IndexFolderError, match="date: the index has 2024-07-26, this command gives 2025-01-01"):
         build_index(world.model, source, tmp_path / "index", date="2025-01-01", **settings)
     index = append_rows(tmp_path / "index", data(tmp_path, "new.jsonl", 3, 5))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ import yaml
 from safetensors.torch import load_file
 from tokenizers.processors import TemplateProcessing
 
+from field_templates import DATED
 from tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 from whence.data.encoding import Encoder
 from whence.data.examples import Example
@@ -263,6 +266,31 @@ def test_an_index_reads_the_rows_as_the_run_did(whence, base: Path, tmp_path: Pa
     assert "Rows are read to 30 tokens; the model was trained on 24" in said
     other = write_jsonl(tmp_path / "other.jsonl", rows())
     assert whence("index", base, other, "--adapter", run, "-o", tmp_path / "others")[0] == 0, "it has other columns"
+
+
+def test_an_index_has_the_day_that_the_run_was_trained_with(
+    whence, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_jsonl(tmp_path / "train.jsonl", rows()[:4])
+    (tmp_path / "dated.jinja").write_text(DATED, "utf-8")
+    run, dated = tmp_path / "run", ("--template", tmp_path / "dated.jinja")
+
+    class Earlier(datetime.date):
+        @classmethod
+        def today(cls) -> datetime.date:
+            return cls(2024, 7, 26)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("whence.data.encoding.datetime", SimpleNamespace(date=Earlier))
+        said = whence("finetune", base, data, "-o", run, "--lora-r", 2, "--epochs", 1, *dated)[2]
+    assert "--date 2024-07-26" in said
+    status, _, said = whence("index", base, data, "--adapter", run, "-o", tmp_path / "index")
+    assert (status, "its template, --date 2024-07-26" in said) == (0, True)
+    assert Index.open(tmp_path / "index").manifest.rows.date == "2024-07-26"
+    replayed = yaml.safe_load((tmp_path / "index" / "run.yaml").read_text("utf-8"))
+    assert replayed["settings"]["date"] == replayed["resolved"]["date"] == "2024-07-26"
+    said = whence("finetune", base, data, "-o", tmp_path / "plain", "--lora-r", 2, "--epochs", 1)[2]
+    assert "--date" not in said, "its template writes no day"
 
 
 def test_a_run_of_an_earlier_version_says_the_length(base: Path, tmp_path: Path) -> None:

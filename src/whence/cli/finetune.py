@@ -121,7 +121,7 @@ def finetune(
         typer.echo(f"{share} were cut to {encoder.max_length} tokens (--max-length)", err=True)
     subject = [base, data, "--adapter", out] if result.is_adapter else [out, data]
     read: dict[str, object] = {"--columns": columns, "--split": split, "--template": template}
-    read["--max-length"] = encoder.max_length
+    read |= {"--date": encoder.date, "--max-length": encoder.max_length}
     options_given = [part for name, value in read.items() if value is not None for part in (name, value)]
     command = [*subject, "-o", out.parent / f"{out.name}-index", *options_given]
     typer.echo(f"Index it: whence index {shlex.join(map(str, command))}", err=True)

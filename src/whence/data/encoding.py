@@ -94,6 +94,11 @@ class Encoder:
         """Where the chat template came from: "given", "tokenizer" or "fallback"."""
         return self._template.source
 
+    @property
+    def date(self) -> str | None:
+        """The day that the template writes, as in 2026-11-30; None where it writes none."""
+        return self.rows.date if self._writes_today else None
+
     def about(self, examples: Iterable[Example]) -> tuple[str, ...]:
         """Sentences on how the template is handed what rows like these hold, where that is not as it stands there."""
         for example in examples:

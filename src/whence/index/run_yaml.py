@@ -14,13 +14,14 @@ def write_run(folder: Path, manifest: Manifest) -> None:
 
     content = {
         "command": "build_index",
-        "settings": manifest.settings,
+        "settings": manifest.settings | ({"date": manifest.rows.date} if manifest.rows.date else {}),
         "resolved": {
             "layer": manifest.layer,
             "vectors": [vector.column for vector in manifest.vectors],
             "dtype": manifest.dtype,
             "precision": manifest.precision,
             "dimensions": manifest.dimensions,
+            "date": manifest.rows.date,
         },
         "hashes": manifest.hashes.model_dump(),
         "data": manifest.data.model_dump(),

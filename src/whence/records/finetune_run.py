@@ -47,6 +47,7 @@ def with_run_rows(
     known: dict[str, object] = {
         "max_length": rows.max_length,
         "template": rows.template,
+        "date": rows.date,
         "columns": rows.columns if same or recognise(row, rows.columns) is not None else None,
         "split": rows.split if same else None,
     }

@@ -113,7 +113,7 @@ def finetune(
     weights, bit for bit, on one machine. A base given in memory is copied, not changed.
 
     rows: source, columns and split of the examples, for run.yaml, from which `whence index` takes them over. A template
-        that the encoder was given is saved there too, and with the tokenizer.
+        that the encoder was given is saved there too, and with the tokenizer; and the day that a template wrote.
     on_reject: called with each example that cannot be encoded, which is then left out; None: such a one is an error.
 
     Raises:
@@ -302,6 +302,7 @@ def _run_file(
         rows=(rows or RunRows()).model_copy(
             update={
                 "template": encoder.template if encoder.template_source == "given" else None,
+                "date": encoder.date,
                 "max_length": encoder.max_length,
                 "n_cut": result.n_cut,
             }
