@@ -331,6 +331,16 @@ def test_a_retraining_by_the_users_trainer_is_not_taken_for_one_of_other_data_fi
         known |= new
 
 
+def test_a_run_of_an_encoding_without_a_day_has_the_name_of_earlier_versions(faulty: FaultyWorld) -> None:
+    manifest = require_manifest(faulty.index)
+    recipe = make_recipe(manifest, data_rows(manifest), faulty.base, None, None, fresh=True)
+    plain = runs.made_of(recipe, [], recipe.settings)
+    read = {"truncation": "keep_start", "append_eos": False, "loss": "all"}
+    for more in ({}, {"date": "2024-07-26"}):
+        recipe = replace(recipe, encoding=RowEncoding(**read, **more))
+        assert runs.made_of(recipe, [], recipe.settings) == [*plain[:4], read | more, *plain[4:]]
+
+
 def test_held_out_rows_are_read_as_the_rows_that_were_trained_on(faulty: FaultyWorld) -> None:
     manifest = require_manifest(faulty.index)
     recipe = make_recipe(manifest, data_rows(manifest), faulty.base, None, None, fresh=True)

@@ -115,10 +115,7 @@ def run_arm(
     """
     kept = [row for row in recipe.rows if row.id not in removed]
     settings = recipe.settings.model_copy(update={"seed": seed})
-    made_of: list[object] = [[row.id for row in kept], recipe.base_hash, recipe.template, recipe.trainer]
-    made_of += [recipe.encoding.model_dump()] if recipe.encoding != PLAIN_ENCODING else []
-    made_of += [seed, _outside(recipe)] if recipe.trainer else [settings.model_dump(mode="json")]
-    label = f"seed-{seed}-{hash_of(made_of)}"
+    label = f"seed-{seed}-{hash_of(made_of(recipe, kept, settings))}"
     known = recipe.as_traced
     if known is not None and (known.seed != seed or len(kept) < len(recipe.rows)):
         known = None
@@ -139,6 +136,14 @@ def run_arm(
     place.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(place, json.dumps(asdict(found_now), ensure_ascii=False) + "\n")
     return found_now
+
+
+def made_of(recipe: Recipe, kept: Sequence[Example], settings: FinetuneSettings) -> list[object]:
+    """All that decides what training on these rows gives, as it is part of a run's name."""
+    made: list[object] = [[row.id for row in kept], recipe.base_hash, recipe.template, recipe.trainer]
+    # Without a day the name is that of earlier versions, which knew none.
+    made += [recipe.encoding.model_dump(exclude_none=True)] if recipe.encoding != PLAIN_ENCODING else []
+    return made + ([settings.seed, _outside(recipe)] if recipe.trainer else [settings.model_dump(mode="json")])
 
 
 def _outside(recipe: Recipe) -> list[object]:
