@@ -128,6 +128,23 @@ def test_a_cause_of_many_rows_does_not_fall_apart() -> None:
     assert len(grouped([spread(rows) for rows in drawn])[0]) <= 3
 
 
+@pytest.mark.parametrize(
+    ("n_outputs", "n_causes", "n_rows", "n_flagged", "n_stray"), [(200, 3, 160, 10, 1), (600, 15, 200, 8, 2)]
+)
+def test_diffuse_causes_are_one_group_each(
+    n_outputs: int, n_causes: int, n_rows: int, n_flagged: int, n_stray: int
+) -> None:
+    """Each output flags a few of its cause's rows and stray ones, so hardly any row has the votes to be listed."""
+    rng = np.random.default_rng(0)
+    weights = []
+    for number in range(n_outputs):
+        own = number % n_causes * n_rows + rng.choice(n_rows, n_flagged, replace=False)
+        rows = {*own.tolist(), *rng.integers(0, n_causes * n_rows, n_stray).tolist()}
+        given = rng.random(len(rows)) + 0.1
+        weights.append(dict(zip(rows, (given / given.sum()).tolist(), strict=True)))
+    assert len(grouped(weights)[0]) == n_causes
+
+
 def test_outputs_whose_rows_are_not_listed_are_counted() -> None:
     members = GroupMembers((0, 1), (5, 6), 1.0)
     flagged = FlaggedRows({}, {5: 5, 7: 7}, [{5: 0.5, 7: 0.5}, {7: 1.0}], [{5: 0.5, 7: 0.5}, {7: 1.0}])

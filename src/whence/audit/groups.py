@@ -19,8 +19,10 @@ hundreds of outputs would bring hundreds."""
 POORLY = 0.25
 """An output is grouped again where the rows that its group lists have no more than this of its rows' weight."""
 OWN = 0.8
-"""Such outputs become a group where they cast this share of the votes for their rows. Below it, a cause of many rows,
-each flagged for few outputs, falls apart."""
+"""Such outputs become a group where they cast this share of the group's votes for their rows. Below it, a cause of many
+rows, each flagged for few outputs, falls apart."""
+LEAST_APART = 5
+"""Different outputs that such a group has at least: a few can share stray rows by chance."""
 NAMED = 0.5
 """Share of the group's rows that a phrase of its name stands in."""
 NAME_LIFT = 10.0
@@ -84,7 +86,8 @@ def _members(parts: Sequence[Sequence[int]], outputs: Sequence[Output], flagged:
 def _parts(group: GroupMembers, outputs: Sequence[Output], flagged: FlaggedRows, seed: int) -> list[list[int]]:
     """The group's outputs, ascending, and apart from them communities of poorly listed ones with rows of their own.
 
-    The rows of a community are its own by sum_t W[t] votes[t] / (votes[t] + votes of the well listed outputs).
+    The rows of a community are its own by sum_t W[t] votes[t] / (votes[t] of the whole group): outputs of one cause can
+    be poorly listed in several communities, and each of these has votes from the others.
     """
     numbers, rows = sorted(group.outputs), frozenset(group.rows)
     poor = [
@@ -94,12 +97,14 @@ def _parts(group: GroupMembers, outputs: Sequence[Output], flagged: FlaggedRows,
     ]
     if not poor or len(poor) == len(numbers):
         return [numbers]
-    others = votes_of(sorted({*numbers} - {*poor}), outputs, flagged)
+    whole = votes_of(numbers, outputs, flagged)
     apart = []
     for part in _communities(poor, flagged, seed):
+        if len(part) < LEAST_APART:
+            continue
         votes = votes_of(part, outputs, flagged)
         mean = mean_weights(part, flagged.weights)
-        if sum(weight * votes[row] / (votes[row] + others.get(row, 0)) for row, weight in mean.items()) >= OWN:
+        if sum(weight * votes[row] / whole[row] for row, weight in mean.items()) >= OWN:
             apart.append(part)
     moved = {number for part in apart for number in part}
     return [[number for number in numbers if number not in moved], *apart]
