@@ -158,6 +158,68 @@ def test_a_comparison_that_was_cut_goes_on_block_by_block(
     assert list(tmp_path.iterdir()) == []
 
 
+def compared(traced: TracedWorld, work: Path | None, **settings: object) -> list[str]:
+    """The rows of one comparison of ten outputs with ten, in blocks of 7."""
+    prompts = [f"Where is boat {i}" for i in range(14, 24)]
+    bad, good = ([Query.of(prompt, said) for prompt in prompts] for said in (RESPONSE, "apples"))
+    found = compare_behaviour(Tracer(traced.index), bad, good, AuditSettings(block=7, **settings), work=work)
+    return [row.id for row in found.groups[0].rows]
+
+
+def test_two_comparisons_of_the_same_outputs_do_not_touch_each_others_files(
+    traced: TracedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, other = (compared(traced, tmp_path, fdr=fdr) for fdr in (0.05, 0.2))
+    seen: list[list[str]] = []
+    signatures = Tracer.signatures
+    n_begun = 0
+
+    def with_another_run(self: Tracer, turns: list[EncodedTurn]) -> object:
+        nonlocal n_begun
+        n_begun += 1
+        if n_begun == 2:
+            seen.append(compared(traced, tmp_path, fdr=0.2))
+        return signatures(self, turns)
+
+    monkeypatch.setattr(Tracer, "signatures", with_another_run)
+    assert compared(traced, tmp_path, fdr=0.05) == whole
+    assert seen == [other]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["", "x", "99"])
+def test_a_damaged_number_of_finished_blocks_has_all_of_them_scored_again(
+    traced: TracedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    whole = compared(traced, tmp_path)
+    scored: list[int] = []
+    signatures = Tracer.signatures
+
+    def cut(self: Tracer, turns: list[EncodedTurn]) -> object:
+        scored.append(len(turns))
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return signatures(self, turns)
+
+    monkeypatch.setattr(Tracer, "signatures", cut)
+    with pytest.raises(KeyboardInterrupt):
+        compared(traced, tmp_path)
+    (finished,) = tmp_path.glob("*/finished")
+    finished.write_text(damage, encoding="utf-8")
+    assert compared(traced, tmp_path) == whole
+    assert scored == [7, 7, 7, 7, 6]
+
+
+def test_an_index_that_cannot_be_written_is_compared_in_a_temporary_folder(traced: TracedWorld, tmp_path: Path) -> None:
+    whole = compared(traced, tmp_path)
+    in_the_way = traced.index / "audits"
+    in_the_way.write_text("", encoding="utf-8")
+    try:
+        assert compared(traced, None) == whole
+    finally:
+        in_the_way.unlink()
+
+
 def test_what_a_comparison_leaves_out_or_refuses_is_said(
     traced: TracedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,6 @@ exchanged within a prompt alone, so that prompts of other topics in the two file
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,8 +30,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from whence.audit.blocks import BLOCK, VERSION, WORK, WorkFolder
+from whence.audit.blocks import BLOCK, VERSION, WORK
 from whence.audit.outputs import Output, content_of
+from whence.audit.scores_folder import scores_folder
 from whence.audit.sources import ColumnValues
 from whence.data import Json
 from whence.errors import InputError
@@ -255,8 +255,8 @@ def output_scores(
 ) -> Iterator[tuple[Int[np.ndarray, " n_train"], np.ndarray, tuple[str, str, str]]]:
     """The rows, the file of all scores [n_output, n_rows of the data], and what scored them.
 
-    The file and the number of its finished blocks stay in the work folder when this is cut, and are removed at its end.
-    Raises InputError where the folder cannot be made.
+    The file and the number of its finished blocks stay in the folder when this is cut; see `scores_folder`, whose
+    errors it raises.
     """
     manifest = tracer.index.manifest
     form = score_form(settings.method) if settings.method else default_form(manifest, settings.layer)
@@ -269,28 +269,38 @@ def output_scores(
         "outputs": [content_of(output.query) for output in outputs],
         "difference": [form.name, form.version, form.described(layers), settings.where, block],
     }
-    folder = WorkFolder(work or tracer.index.beside / WORK, asked).folder
-    finished, known, file = folder / "finished", folder / "rows.npy", folder / "scores"
-    n_done = int(finished.read_text("utf-8")) if finished.is_file() and known.is_file() and file.is_file() else 0
-    reader = BlockReader(tracer.index, settings.where)
-    table = np.memmap(file, np.float32, "r+" if n_done else "w+", shape=(len(outputs), manifest.data.n_rows))
-    for number, start in enumerate(range(0, len(outputs), block)):
-        progress("scoring", start, len(outputs))
-        if number < n_done:
-            continue
-        piece = outputs[start : start + block]
-        queries = tracer.as_rows([output.query for output in piece])
-        answers = tracer.answer(queries, settings, first=start)
-        signatures = tracer.signatures(answers.turns)
-        (scored,) = scan(reader, signatures, [ScoreRequest(linear, layers, every_row=True)])
-        assert scored.matrix is not None, "every row was asked for"
-        table[start : start + len(piece), scored.matrix.rows] = scored.matrix.scores
-        table.flush()
-        np.save(known, scored.matrix.rows)
-        write_atomically(finished, str(number + 1))
-    yield np.load(known), table, (form.name, f"{form.version}+difference", form.described(layers))
-    del table
-    shutil.rmtree(folder)
+    with scores_folder(work, tracer.index.beside / WORK, asked) as folder:
+        finished, known, file = folder / "finished", folder / "rows.npy", folder / "scores"
+        starts, shape = range(0, len(outputs), block), (len(outputs), manifest.data.n_rows)
+        is_whole = known.is_file() and file.is_file() and file.stat().st_size == 4 * shape[0] * shape[1]
+        n_done = _n_finished(finished, len(starts)) if is_whole else 0
+        reader = BlockReader(tracer.index, settings.where)
+        table = np.memmap(file, np.float32, "r+" if n_done else "w+", shape=shape)
+        for number, start in enumerate(starts):
+            progress("scoring", start, len(outputs))
+            if number < n_done:
+                continue
+            piece = outputs[start : start + block]
+            queries = tracer.as_rows([output.query for output in piece])
+            answers = tracer.answer(queries, settings, first=start)
+            signatures = tracer.signatures(answers.turns)
+            (scored,) = scan(reader, signatures, [ScoreRequest(linear, layers, every_row=True)])
+            assert scored.matrix is not None, "every row was asked for"
+            table[start : start + len(piece), scored.matrix.rows] = scored.matrix.scores
+            table.flush()
+            np.save(known, scored.matrix.rows)
+            write_atomically(finished, str(number + 1))
+        yield np.load(known), table, (form.name, f"{form.version}+difference", form.described(layers))
+        del table
+
+
+def _n_finished(path: Path, n_blocks: int) -> int:
+    """The number of finished blocks that the file says; 0 where it says none, or none that can be."""
+    try:
+        number = int(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return 0
+    return number if 0 <= number <= n_blocks else 0
 
 
 __all__ = [

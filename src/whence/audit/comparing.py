@@ -53,9 +53,9 @@ def compare_behaviour(
         )
     tracer.index.check_where(settings.where)
     columns = column_values(tracer.index, settings.by, settings.where)
-    place = Path(work) if work is not None else tracer.index.beside / WORK
-    of_bad, of_good, n_silent = _split(tracer, bad, good, settings, tell, place)
-    found = pushes(tracer, of_bad, of_good, settings.traced(), columns, work=place, progress=tell, block=settings.block)
+    given = Path(work) if work is not None else None
+    of_bad, of_good, n_silent = _split(tracer, bad, good, settings, tell, given or tracer.index.beside / WORK)
+    found = pushes(tracer, of_bad, of_good, settings.traced(), columns, work=given, progress=tell, block=settings.block)
     n_flagged = int((found.q <= settings.fdr).sum())
     group = _group(tracer.index, found, of_bad, settings)
     notes = [silent_note(n_silent)] if n_silent else []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -105,12 +107,14 @@ def _answers(tracer: Tracer, queries: Sequence[Query], settings: TraceSettings, 
 
 
 def made_folder(folder: Path) -> Path:
-    """The work folder of an audit, made where it is not there. Raises InputError where it cannot be."""
+    """The work folder of an audit, made where it is not there. Raises InputError where it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise InputError(
-            f"The folder {folder} cannot be made: {error.strerror}.",
+            f"The folder {folder} cannot be written: {error.strerror}.",
             "An audit keeps its finished blocks there, to go on after a cut.",
             "Give a folder that can be written with --work.",
         ) from error
