@@ -218,6 +218,15 @@ def test_the_report_has_the_case_and_the_tables_of_every_bench(
     assert "benign answers with flagged rows" in text
 
 
+def test_the_report_names_cases_whose_figures_another_version_counted(
+    run: tuple[PlantedSettings, Path, PlantedResult],
+) -> None:
+    _, _, result = run
+    assert "another version of whence counted" not in planted_markdown(result.results)
+    kept = {name: value for name, value in result.results[0].items() if name != "figures_version"}
+    assert "equal scores otherwise: backdoor-plain-0.25-seed0 on base. Remove" in planted_markdown([kept])
+
+
 def test_results_on_two_bases_stand_in_tables_of_their_own(run: tuple[PlantedSettings, Path, PlantedResult]) -> None:
     _, _, result = run
     other = {**result.results[0], "base": "elsewhere/other"}

@@ -120,6 +120,20 @@ def test_what_decides_a_row_makes_it_anew_and_nothing_else_does(data: GivenData,
     assert run_bench(two.model_copy(update={"seeds": (0, 1)}), tmp_path).n_new == 2
 
 
+def test_rows_of_another_version_of_the_figures_are_measured_again_on_the_same_model(
+    data: GivenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = micro(data, methods=("bm25", "length"))
+    with monkeypatch.context() as patch:
+        patch.setattr(bench_module, "FIGURES", bench_module.FIGURES - 1)
+        assert run_bench(settings, tmp_path).n_new == 2
+    calls: list[str] = []
+    result = run_bench(settings, tmp_path, stage=lambda what, n, total: calls.append(what))
+    assert result.n_new == 2
+    assert "fine-tuning" not in calls
+    assert [row["figures_version"] for row in result.rows] == [bench_module.FIGURES] * 2
+
+
 def test_with_labels_at_random_every_method_is_at_chance(data: GivenData, done: BenchResult) -> None:
     result = run_bench(micro(data, shuffle_labels=True), done.folder)
     assert result.n_new == len(result.rows)

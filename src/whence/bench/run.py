@@ -22,7 +22,7 @@ import torch
 
 from whence.bench.cases import BenchSettings, Case, CaseKey, case_keys
 from whence.bench.costs import ChargedWork
-from whence.bench.rows import ResultRow, method_row, one_line
+from whence.bench.rows import FIGURES, ResultRow, method_row, one_line
 from whence.bench.subject import train_case
 from whence.errors import InputError, WhenceError
 from whence.files import hash_of, write_atomically
@@ -132,8 +132,7 @@ def _planned(key: CaseKey, methods: list[str], settings: BenchSettings) -> _Plan
         case = key.make()
     except WhenceError as raised:
         error = one_line(raised)
-    counted = ["where the base does not show it"] if settings.data else []
-    common = [SCHEMA, *counted, _common(settings), key.task, key.variant, key.seed, case.hash if case else error]
+    common = [SCHEMA, FIGURES, _common(settings), key.task, key.variant, key.seed, case.hash if case else error]
 
     def identity(name: str) -> str:
         options = settings.method_options.get(name, {})
@@ -177,6 +176,7 @@ def _identity(plan: _Plan, name: str, settings: BenchSettings) -> ResultRow:
         "id": plan.ids[name],
         "method": name,
         "method_version": method_class(name).version,
+        "figures_version": FIGURES,
         "task": plan.key.task,
         "variant": plan.key.variant,
         "seed": plan.key.seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from whence.bench.rows import ResultRow
+from whence.bench.rows import FIGURES, ResultRow
 from whence.bench.tables import markdown, other_versions, table
 from whence.metrics import shown
 
@@ -37,6 +37,7 @@ def planted_markdown(results: Sequence[ResultRow], title: str = "Report of whenc
         f"# {title}",
         _about(results),
         *other_versions({f"{result['case']} on {_subject(result)}": result.get("versions") for result in results}),
+        *_other_figures(results),
         LEGEND.strip(),
         "## Cases",
         _cases(results),
@@ -65,6 +66,19 @@ def method_rows(result: ResultRow, *, by_subject: bool = False) -> list[ResultRo
     }
     methods = result.get("methods")
     return [common | row for row in methods if isinstance(row, dict)] if isinstance(methods, list) else []
+
+
+def _other_figures(results: Sequence[ResultRow]) -> list[str]:
+    """A paragraph with the kept cases whose figures another version counted; often none."""
+    names = [
+        f"{result['case']} on {_subject(result)}" for result in results if result.get("figures_version") != FIGURES
+    ]
+    if not names:
+        return []
+    return [
+        f"**Figures that another version of whence counted, which may take rows with equal scores otherwise: "
+        f"{'; '.join(names)}. Remove their `result.json` to have them counted again, without training.**"
+    ]
 
 
 def _subject(result: ResultRow) -> str:

@@ -30,7 +30,7 @@ from whence.bench.planted.answers import HeldOutAnswers, ask
 from whence.bench.planted.rankings import METHODS, compared_layers, rankings, verdict_figures
 from whence.bench.planted.settings import PlantedCase, PlantedSettings, planted_cases
 from whence.bench.planted.training import ADAPTER, MODEL, base_of, encoder_of, fine_tuned
-from whence.bench.rows import ResultRow, one_line
+from whence.bench.rows import FIGURES, ResultRow, one_line
 from whence.bench.run import PACKAGES
 from whence.errors import InputError, ModelError, WhenceError
 from whence.files import write_atomically
@@ -149,6 +149,7 @@ def _about(case: PlantedCase, settings: PlantedSettings) -> ResultRow:
     return {
         "schema": SCHEMA,
         "id": case.hash(settings),
+        "figures_version": FIGURES,
         "case": case.name,
         "fault": case.fault,
         "variant": case.variant,
