@@ -329,19 +329,24 @@ def test_a_last_row_that_lacks_its_line_end_alone_is_kept(tmp_path: Path) -> Non
     assert (tmp_path / RESULTS).read_text("utf-8") == f"{row}\n{row}\n"
 
 
-def test_a_bench_writes_into_a_folder_of_its_own_alone(tmp_path: Path) -> None:
+def test_a_bench_writes_over_and_among_nothing_but_its_own(tmp_path: Path) -> None:
     check_folder(tmp_path)
     check_folder(tmp_path / "new")
-    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match=r"holds other files \(notes.txt\)"):
-        check_folder(tmp_path)
-    with pytest.raises(InputError, match=r"notes.txt is a file"):
-        check_folder(tmp_path / "notes.txt")
+    (tmp_path / "log.txt").write_text("mine", encoding="utf-8")
+    check_folder(tmp_path)
+    with pytest.raises(InputError, match=r"log.txt is a file"):
+        check_folder(tmp_path / "log.txt")
     for made in ("models", "cases", "bases"):
-        (tmp_path / made).mkdir()
+        (tmp_path / made / "base-0-0123456789abcdef").mkdir(parents=True)
         check_folder(tmp_path)
-        (tmp_path / made).rmdir()
-    (tmp_path / "models").mkdir()
+        (tmp_path / made / "llama").mkdir()
+        with pytest.raises(InputError, match=rf"{made} holds other files \(llama\)"):
+            check_folder(tmp_path)
+        (tmp_path / made / "llama").rmdir()
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file" / "models").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="models is a file"):
+        check_folder(tmp_path / "file")
     (tmp_path / "quality-cost.png").write_bytes(b"mine")
     with pytest.raises(InputError, match=r"quality-cost.png is there"):
         check_folder(tmp_path)

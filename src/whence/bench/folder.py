@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from whence.bench.planted.run import BASES, CASES
@@ -17,12 +18,14 @@ BEGINNINGS = (
     "# Bench on a given base\n\nBase: ",
 )
 """Of a report, the last two as earlier versions wrote it."""
+HASHED = re.compile("-[0-9a-f]{16}$")
+"""Ends the name of every model, base and case."""
 
 
 def check_folder(folder: Path) -> None:
-    """Raises InputError where a bench would write among files that are not a bench's, or over one of them.
+    """Raises InputError where a file or folder that a bench writes is there and is not a bench's.
 
-    A folder is a bench's where it is empty, or has results, a report or one of the folders that a bench makes.
+    Files of other names, such as a log, are left as they are.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file.", "A bench writes into a folder.", "Give another one with -o.")
@@ -36,13 +39,8 @@ def check_folder(folder: Path) -> None:
             "A run writes that file again.",
             "Move it, or give another folder with -o.",
         )
-    others = sorted(path.name for path in folder.glob("*") if not path.name.startswith("."))
-    if others and not any((folder / name).is_dir() for name in (MODELS, BASES, CASES)):
-        raise InputError(
-            f"{folder} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}).",
-            "A bench writes into a new folder, or goes on in its own.",
-            "Give another folder with -o.",
-        )
+    for name in (MODELS, BASES, CASES):
+        _check_hashed(folder / name)
 
 
 def write_report(folder: Path, text: str) -> Path:
@@ -51,6 +49,20 @@ def write_report(folder: Path, text: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / REPORT, text)
     return folder / REPORT
+
+
+def _check_hashed(folder: Path) -> None:
+    """Raises InputError where something in the folder has no name that a bench gives there."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file.", "A bench makes a folder there.", "Give another folder with -o.")
+    others = sorted(path.name for path in folder.glob("*") if not path.name.startswith("."))
+    others = [name for name in others if not HASHED.search(name)]
+    if others:
+        raise InputError(
+            f"{folder} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}).",
+            "What a bench writes there has names that end in a hash.",
+            "Give another folder with -o.",
+        )
 
 
 def _check_report(folder: Path) -> None:
