@@ -217,7 +217,7 @@ def test_the_audit_is_written_before_triggers_are_looked_for(
 
 
 def test_triggers_take_references_and_a_method(whence: Run, traced: TracedWorld, log: Path, tmp_path: Path) -> None:
-    few = write_jsonl(tmp_path / "few.jsonl", [{"prompt": "Name fruit 1", "response": "pears"}] * 3)
+    few = write_jsonl(tmp_path / "few.jsonl", [{"prompt": "Name fruit 1"}] * 3)
     for words, said in (
         (["--references", few], "None of 26 outputs has a verdict"),
         (["--method", "nothing"], "'nothing'"),

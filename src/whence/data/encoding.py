@@ -103,7 +103,7 @@ class Encoder:
         """Sentences on how the template is handed what rows like these hold, where that is not as it stands there."""
         for example in examples:
             with suppress(EncodingError):
-                self.encode(example)
+                self._encode(example)
         said = []
         if self._writes_today:
             said.append(f"The chat template writes today's date: {self.rows.date} in all rows and queries (--date)")
