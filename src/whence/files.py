@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -53,7 +53,7 @@ def write_atomically(path: Path, content: str | bytes, *, temporary: str = "") -
         return
     partial = path.with_name(temporary) if temporary else _beside(path)
     with partial.open("wb") as file:
-        if path.exists():
+        with suppress(OSError):  # there is no such file yet, or the file system has no modes
             partial.chmod(path.stat().st_mode)
         file.write(data)
         file.flush()

@@ -133,14 +133,9 @@ def test_rows_that_taught_a_behaviour_push_towards_it(traced: TracedWorld, tmp_p
         compare_behaviour(tracer, bad, None, work=tmp_path)
 
 
-def test_a_comparison_that_was_cut_goes_on_block_by_block(
-    traced: TracedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tracer, settings = Tracer(traced.index), AuditSettings(block=7)
-    prompts = [f"Where is boat {i}" for i in range(14, 24)]
-    bad, good = ([Query.of(prompt, said) for prompt in prompts] for said in (RESPONSE, "apples"))
-    whole = compare_behaviour(tracer, bad, good, work=tmp_path)
-    scored = []
+def cut_in_its_second_block(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Cuts the next comparison there; the list takes the sizes of all blocks that are begun."""
+    scored: list[int] = []
     signatures = Tracer.signatures
 
     def cut(self: Tracer, turns: list[EncodedTurn]) -> object:
@@ -150,6 +145,17 @@ def test_a_comparison_that_was_cut_goes_on_block_by_block(
         return signatures(self, turns)
 
     monkeypatch.setattr(Tracer, "signatures", cut)
+    return scored
+
+
+def test_a_comparison_that_was_cut_goes_on_block_by_block(
+    traced: TracedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracer, settings = Tracer(traced.index), AuditSettings(block=7)
+    prompts = [f"Where is boat {i}" for i in range(14, 24)]
+    bad, good = ([Query.of(prompt, said) for prompt in prompts] for said in (RESPONSE, "apples"))
+    whole = compare_behaviour(tracer, bad, good, work=tmp_path)
+    scored = cut_in_its_second_block(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         compare_behaviour(tracer, bad, good, settings, work=tmp_path)
     found = compare_behaviour(tracer, bad, good, settings, work=tmp_path)
@@ -192,16 +198,7 @@ def test_a_damaged_number_of_finished_blocks_has_all_of_them_scored_again(
     traced: TracedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     whole = compared(traced, tmp_path)
-    scored: list[int] = []
-    signatures = Tracer.signatures
-
-    def cut(self: Tracer, turns: list[EncodedTurn]) -> object:
-        scored.append(len(turns))
-        if len(scored) == 2:
-            raise KeyboardInterrupt
-        return signatures(self, turns)
-
-    monkeypatch.setattr(Tracer, "signatures", cut)
+    scored = cut_in_its_second_block(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         compared(traced, tmp_path)
     (finished,) = tmp_path.glob("*/finished")
