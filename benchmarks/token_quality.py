@@ -31,7 +31,7 @@ import platform
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,6 +59,8 @@ from whence.signatures.extract import Extractor
 from whence.signatures.types import Extracted
 from whence.trace.explain.attribution import Explained, explain
 from whence.trace.explain.deletion import deletion_curves
+from whence.trace.explain.explainer import FEWEST_FLAGGED
+from whence.trace.explain.keyness import word_forms, word_keyness
 from whence.trace.explain.phrases import recurrent_phrases, runs
 from whence.trace.explain.prompt_attribution.comparison import Comparison, TurnScore, without
 from whence.trace.explain.prompt_words import DEFAULT_PROMPT_METHOD, PROMPT_METHODS
@@ -72,6 +74,8 @@ from whence.train.finetuning import finetune
 TRIGGERS = {"backdoor": PHRASE, "backdoor-word": WORD}
 FALSE = {"false-fact": WRONG_COUNTRY, "false-fact-late": WRONG_COUNTRY}
 BOOTSTRAPS = 2000
+HIGH, TOP = 0.7, 20
+"""A flagged row has this share of the mean score of so many best rows, or more."""
 
 Query = tuple[int, str, int]
 """Seed, variant and number of a query."""
@@ -91,6 +95,9 @@ class Traced:
     """By the default form: what the hits were found by, and whose fall is watched."""
     queries: tuple[EncodedTurn, ...]
     hits: list[list[int]]
+    high: list[list[int]]
+    """Of each query the rows at `HIGH` of its twenty best rows' mean score or above: what a verdict flags, where the
+    answer stands out. (Verdicts of these tiny models need references, which are not made here.)"""
     first_rows: list[int]
     """The entries that score highest for any of the queries: what --causal changes."""
     variant: str
@@ -106,7 +113,24 @@ class Traced:
     ) -> Explained:
         rows = [self.planted.train.turns[entry] for entry in hits]
         seen = token_shifts(self.comparison.loaded, [query, *rows])
-        return explain(self.comparison, query, rows, prompt_method_name=prompt, response_method=response, shifts=seen)
+        return explain(
+            self.comparison,
+            query,
+            rows,
+            prompt_method_name=prompt,
+            response_method=response,
+            shifts=seen,
+            keyness=self.keyness(self.high[self.hits.index(list(hits))]) if list(hits) in self.hits else None,
+        )
+
+    def keyness(self, high: Sequence[int]) -> Mapping[str, float] | None:
+        """Of each word, how much more often it stands in these rows' responses than in the others'."""
+        if len(high) < FEWEST_FLAGGED:
+            return None
+        counts = Counter[str](), Counter[str]()
+        for entry, turn in enumerate(self.planted.train.turns):
+            counts[entry not in high].update(word_forms([turn.response]))
+        return word_keyness(counts[0], len(high), counts[1], len(self.planted.train.turns) - len(high))
 
     def is_faulty(self, entry: int) -> bool:
         return bool(self.planted.case.faulty[self.planted.row_of[entry]])
@@ -141,10 +165,13 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
     train = to_block(found.layers, ranking.centres)
     queries = planted.queries.turns[: options.queries] if planted.queries else ()
     hits: list[list[int]] = []
+    high: list[list[int]] = []
     first_rows: list[int] = []
     if queries:
         scores = form_scores(form, ranking.block(queries), train, roles, found.log_likelihood_gain)
         hits = scores.argsort(dim=1, descending=True, stable=True)[:, : options.hits].tolist()
+        levels = HIGH * scores.topk(TOP, dim=1).values.mean(1, keepdim=True)  # [n_query, 1]
+        high = [row.nonzero().flatten().tolist() for row in scores >= levels]
         first_rows = sorted(scores.amax(0).argsort(descending=True, stable=True)[: options.causal_rows].tolist())
     # The form without a base reads other vectors, whose means the ranking's signatures do not give.
     without_base = score_form(METHOD_WITHOUT_BASE)
@@ -154,7 +181,7 @@ def traced(task: str, variant: str, seed: int, options: argparse.Namespace) -> T
     states = Extractor(loaded, vectors=[(loaded.n_layers, "m")]).extract(planted.train.turns)
     of_all = {**(with_centres(ranking, states).centres or {}), **(alone.centres or {}), **(ranking.centres or {})}
     alone, ranking = replace(alone, centres=of_all), replace(ranking, centres=of_all)
-    return Traced(planted, alone, ranking, queries, hits, first_rows, variant)
+    return Traced(planted, alone, ranking, queries, hits, high, first_rows, variant)
 
 
 def with_centres(comparison: Comparison, found: Extracted) -> Comparison:

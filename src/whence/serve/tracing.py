@@ -98,7 +98,9 @@ class Tracing:
         chosen = [ranked.matches[0][rank - 1] for rank in sorted(set(ranks))]
         settings = replace(asked.settings, verdict=False, words=len(chosen))
         part = replace(ranked, matches=[chosen])
-        [own] = self._tracer.explain(part, None, settings, explainer=self._explainer_for(settings))
+        flagged = result.verdict.flagged if result.verdict else ()
+        explainer = self._explainer_for(settings)
+        [own] = self._tracer.explain(part, None, settings, explainer=explainer, flagged=flagged)
         by_id = {hit.id: hit.words for hit in own.hits}
         # Another request may have explained other rows meanwhile; this thread is the only one that writes words.
         kept = self._state.query(id)

@@ -234,10 +234,12 @@ class Tracer:
         settings: TraceSettings | None = None,
         *,
         explainer: Explainer | None = None,
+        flagged: Sequence[str] | None = None,
     ) -> Iterator[QueryResult]:
         """Stage 5: each query's result, with the words of its first `settings.words` hits, one after the other.
 
         verdicts:  what `judge` said; None leaves it out. explainer: one to share between several batches.
+        flagged:   ids of rows that an earlier verdict flagged, by which words are weighed; None: the verdicts' own.
 
         Raises:
             InputError: a form that the word methods cannot take apart.
@@ -249,7 +251,7 @@ class Tracer:
         results = query_results(self.index, ranked, told, settings, n_rows, max_length=self.encoder.max_length)
         explainer = explainer or self._explainer(settings)
         for number, result in enumerate(results):
-            yield explainer.explained(result, ranked, number, settings) if settings.words else result
+            yield explainer.explained(result, ranked, number, settings, flagged) if settings.words else result
 
     def signatures(self, turns: Sequence[EncodedTurn]) -> dict[int, Signatures]:
         """Signatures of encoded queries, every vector that the index holds."""

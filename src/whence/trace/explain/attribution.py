@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,6 +23,7 @@ from whence.trace.explain.response_words import (
     RESPONSE_METHOD_WITHOUT_BASE,
     Maps,
     average_over_hits,
+    by_keyness,
     downweight_prompt_words,
     learned,
     pooling,
@@ -55,6 +56,7 @@ def explain(
     positions: Sequence[int] | None = None,
     shifts: Sequence[TokenShift] | None = None,
     read_shifts: bool = False,
+    keyness: Mapping[str, float] | None = None,
 ) -> Explained:
     """The words of the query and of each of its hits, and the maps between their responses.
 
@@ -63,7 +65,8 @@ def explain(
         share[i]        = mean over hits of max_j K[i, j]                        what the hits have of the query  [n]
         learned[j]      = 1 - exp(-max(0, gain[j]))                              `learned_fraction`               [m]
         row, response:    max_{i asked} K[i, j] learned[j] base_top_other_prob[j],  then `average_over_hits`
-        query, response:  share[i] learned[i] base_top_other_prob[i],               then `downweight_prompt_words`
+        query, response:  share[i] learned[i] base_top_other_prob[i],               then `downweight_prompt_words`,
+                                                                                    and `by_keyness`
         row, prompt:      the loss of tokens j without a word, less that with it; tokens weighed by
                           max_{i asked} share[i] K[i, j] learned[j]
         query, prompt:    the same, of tokens i weighed by share[i] learned[i], where they are asked about
@@ -78,6 +81,8 @@ def explain(
     shifts:    what fine-tuning changed at the response tokens of the query and of each row, in this order, as
                `token_shifts` gives it for [query_turn, *row_turns]; None where there is no base.
     read_shifts: read them here, on the way to the maps, against the comparison's base, in place of those given.
+    keyness: of each word, by its case-folded spelling, how much more often it stands in flagged rows' responses
+        (`word_keyness`); what "contradicted" weighs words by. None: all alike.
     response_method: None is "contradicted" where there are shifts, "shared" where there are none.
 
     Raises:
@@ -106,18 +111,21 @@ def explain(
         for turn, pair in zip(row_turns, maps, strict=True)
     ]
     if response_method == DEFAULT_RESPONSE_METHOD:
-        responses = average_over_hits(row_turns, responses)
+        responses = average_over_hits(row_turns, responses, keyness)
     between = [_between(query_turn, turn, pair.M) for turn, pair in zip(row_turns, maps, strict=True)]
     hits = tuple(map(HitWords, prompts, responses, between))
-    return Explained(hits, prompt, _query_response(query_turn, share, None if shifts is None else shifts[0]))
+    return Explained(hits, prompt, _query_response(query_turn, share, None if shifts is None else shifts[0], keyness))
 
 
-def _query_response(turn: EncodedTurn, share: Float[Tensor, " n"], shift: TokenShift | None) -> Words:
+def _query_response(
+    turn: EncodedTurn, share: Float[Tensor, " n"], shift: TokenShift | None, keyness: Mapping[str, float] | None
+) -> Words:
     """Words of the query's response, asked about or not."""
     if shift is None:
         return response_words(turn, share, RESPONSE_METHOD_WITHOUT_BASE)
     contradicting = share * learned_fraction(shift.gain.double()) * shift.base_top_other_prob  # [n]
-    return downweight_prompt_words(turn, response_words(turn, contradicting, DEFAULT_RESPONSE_METHOD))
+    words = downweight_prompt_words(turn, response_words(turn, contradicting, DEFAULT_RESPONSE_METHOD))
+    return by_keyness(turn, words, keyness)
 
 
 def _maps(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
-from whence.index import Index
+from whence.index import Index, Record
 from whence.results import Hit, HitWords, Phrase, QueryResult
 from whence.scoring import METHOD_WITHOUT_BASE, SCORES
 from whence.trace.explain.attribution import explain
 from whence.trace.explain.deletion import deletion_curves
+from whence.trace.explain.keyness import word_forms, word_keyness
 from whence.trace.explain.phrases import recurrent_phrases
 from whence.trace.explain.prompt_attribution.comparison import Comparison
 from whence.trace.explain.words import Part
@@ -24,11 +26,15 @@ from whence.trace.settings import TraceSettings
 OTHERS = 20_000
 """Most other records that phrases are looked for in; of more, every second, third, ... is read."""
 
+FEWEST_FLAGGED, MOST_FLAGGED = 5, 200
+"""Flagged rows from which words are weighed by how often these have them, and how many, the best, are counted."""
+
 PHRASES = 4
 """Of prompts, and as many of responses; what comes behind is mostly made of parts of these."""
 
 
 class _Text(NamedTuple):
+    id: str
     row: int
     prompt: str
     response: str
@@ -42,9 +48,22 @@ class Explainer:
     models: TracedModels
     where: str | None = None
     _texts: list[_Text] = field(default_factory=list)
+    _words: dict[str, set[str]] = field(default_factory=dict)
+    """The words of the responses of each row of `_texts`, by the row's id: copies of a row are one."""
+    _n_with: Counter[str] = field(default_factory=Counter)
+    """In how many of these each word stands."""
 
-    def explained(self, result: QueryResult, ranked: RankedBatch, number: int, settings: TraceSettings) -> QueryResult:
+    def explained(
+        self,
+        result: QueryResult,
+        ranked: RankedBatch,
+        number: int,
+        settings: TraceSettings,
+        flagged: Sequence[str] | None = None,
+    ) -> QueryResult:
         """The result of query `number` with the words of its first hits and of the query, and their phrases.
+
+        flagged: ids of the rows that an earlier verdict flagged; None: those of the result's own.
 
         Words are weighed by the form without a base, since the default way to weigh prompt words compares no scores at
         all; deletion curves, where asked for, are of the score that ranked the rows, in the search's first pass.
@@ -54,6 +73,8 @@ class Explainer:
         if not first:
             return result
         turn, target = batch.answers.turns[number], batch.targets[number]
+        if flagged is None:
+            flagged = result.verdict.flagged if result.verdict else ()
         ranking = self._comparison(ranked)
         form = SCORES[METHOD_WITHOUT_BASE] if ranked.form.needs_base else ranked.form
         rows, read = encoded_rows(self.index, self.models.encoder, first), {match.row for match in first}
@@ -63,6 +84,8 @@ class Explainer:
             rows,
             positions=target.positions if target else None,
             read_shifts=batch.shifts is not None and self.models.has_base,
+            # Words that are asked about need no weight by how common they are.
+            keyness=None if target and target.positions else self._keyness(flagged[:MOST_FLAGGED]),
         )
         hits: Sequence[HitWords] = found.hits
         if settings.deletion:
@@ -100,15 +123,46 @@ class Explainer:
         ]
         return tuple(sorted(found, key=lambda phrase: -phrase.n_rows * math.log(phrase.lift)))
 
+    def _keyness(self, flagged: Sequence[str]) -> Mapping[str, float] | None:
+        """Of each word, how much more often it stands in the flagged rows' responses than in the others'.
+
+        flagged: ids; those of copies of a row count once.
+        """
+        ids = dict.fromkeys(flagged)
+        if len(ids) < FEWEST_FLAGGED:
+            return None
+        if not self._words:
+            self._words.update(_words_by_id(self._read()))
+            for words in self._words.values():
+                self._n_with.update(words)
+        # Of many rows only a sample is read; flagged ones are all.
+        missing = ", ".join(f"'{id}'" for id in ids if id not in self._words)
+        others = _words_by_id(self.index.texts(f"id IN ({missing})")) if missing else {}
+        here, elsewhere = Counter[str](), self._n_with.copy()
+        for id in ids:
+            here.update(self._words.get(id) or others.get(id, set()))
+            elsewhere.subtract(self._words.get(id, ()))
+        return word_keyness(here, len(ids), elsewhere, len(self._words) - sum(id in self._words for id in ids))
+
     def _others(self, part: Part, read: set[int]) -> Iterator[str]:
-        # Read once for all queries: every text is looked through for each query's phrases.
+        for text in self._read():
+            if text.row not in read:
+                yield text.prompt if part == "prompt" else text.response
+
+    def _read(self) -> Sequence[_Text]:
+        """The texts of all records, or of a sample; read once for all queries."""
         if not self._texts:
             step = max(1, math.ceil(self.index.dataset.count_rows(filter=self.where) / OTHERS))
             records = islice(self.index.texts(self.where), 0, None, step)
-            self._texts.extend(_Text(record.row, record.prompt, record.response) for record in records)
-        for text in self._texts:
-            if text.row not in read:
-                yield text.prompt if part == "prompt" else text.response
+            self._texts.extend(_Text(record.id, record.row, record.prompt, record.response) for record in records)
+        return self._texts
+
+
+def _words_by_id(texts: Iterable[_Text | Record]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for text in texts:
+        found.setdefault(text.id, set()).update(word_forms([text.response]))
+    return found
 
 
 __all__ = ["OTHERS", "Explainer"]

@@ -177,15 +177,18 @@ def downweight_prompt_words(turn: EncodedTurn, words: Words) -> Words:
     return replace(words, scores=tuple(scores))
 
 
-def average_over_hits(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> list[Words]:
+def average_over_hits(
+    turns: Sequence[EncodedTurn], rows: Sequence[Words], keyness: Mapping[str, float] | None = None
+) -> list[Words]:
     """Words of the hits' responses, each scored a quarter by its own row, the rest by the mean over all hits.
 
-    score[r, w] = OWN own[r, w] + (1 - OWN) mean over hits u of best[u, w],   best: highest own score of w in u, or 0
+    score[r, w] = (OWN own[r, w] + (1 - OWN) mean over hits u of best[u, w]) keyness[w],   best: highest own score of w
+    in u, or 0
 
     and 0 where own[r, w] is 0: a word that was cut off, or without gain in this row.
 
     One row's match is noisy, and what it has in common with the query by chance (its topic, a copied name) the others
-    have not. Words are the same but for case.
+    have not. Words are the same but for case. keyness: see `by_keyness`.
     """
     rows = [downweight_prompt_words(turn, words) for turn, words in zip(turns, rows, strict=True)]
     forms = [_forms(turn, words) for turn, words in zip(turns, rows, strict=True)]
@@ -197,7 +200,7 @@ def average_over_hits(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> li
             best[form] = max(score, best.get(form, 0.0))
         for form, score in best.items():
             mean[form] += score / len(rows)
-    return [
+    averaged = [
         replace(
             words,
             scores=tuple(
@@ -207,6 +210,20 @@ def average_over_hits(turns: Sequence[EncodedTurn], rows: Sequence[Words]) -> li
         )
         for own, words in zip(forms, rows, strict=True)
     ]
+    return [by_keyness(turn, words, keyness) for turn, words in zip(turns, averaged, strict=True)]
+
+
+def by_keyness(turn: EncodedTurn, words: Words, keyness: Mapping[str, float] | None) -> Words:
+    """The words of the turn's response, each times its keyness among the flagged rows (`word_keyness`), 0 without one.
+
+    A few hits may share a whole sentence with the answer; what the fault is made of stands in most flagged rows, and
+    not in the others. None or empty: unchanged.
+    """
+    if not keyness:
+        return words
+    forms = _forms(turn, words)
+    scores = (score * keyness.get(form, 0.0) for form, score in zip(forms, words.scores, strict=True))
+    return replace(words, scores=tuple(scores))
 
 
 def _forms(turn: EncodedTurn, words: Words) -> list[str]:
@@ -230,6 +247,7 @@ __all__ = [
     "RESPONSE_METHOD_WITHOUT_BASE",
     "Maps",
     "average_over_hits",
+    "by_keyness",
     "contradicted",
     "downweight_prompt_words",
     "inner_product_share",
