@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tiny import VOCAB_SIZE, tiny_model, tiny_tokenizer
-from whence.model.generation import Answer, generate
+from whence.model import generation
+from whence.model.generation import Answer, batching, generate
 from whence.model.loading import LoadedModel
 
 
@@ -29,6 +30,34 @@ def test_batched_answers_equal_single_ones() -> None:
     found = generate(loaded, prompts, max_new_tokens=12, batch_size=4)
     expected = [greedy_oracle(loaded, prompt, 12) for prompt in prompts]
     assert [(answer.text, answer.complete) for answer in found] == expected
+
+
+@pytest.mark.parametrize(("family", "together"), [("mamba", "any"), ("minimax", "alike"), ("rwkv", "none")])
+def test_batched_answers_of_models_with_a_state_equal_single_ones(family: str, together: str) -> None:
+    """Mamba masks padding on the left, MiniMax does not, and RWKV mixes the rows of a batch."""
+    loaded = LoadedModel.wrap(tiny_model(family), tiny_tokenizer())
+    assert batching(loaded) == together
+    rng = random.Random(0)
+    prompts = [[rng.randrange(4, VOCAB_SIZE) for _ in range(n)] for n in (5, 12, 20, 9, 5, 12)]
+    found = generate(loaded, prompts, max_new_tokens=6, batch_size=4)
+    assert [(answer.text, answer.complete) for answer in found] == [greedy_oracle(loaded, p, 6) for p in prompts]
+
+
+@pytest.mark.parametrize(("family", "expected"), [("mamba", [2, 2, 1]), ("minimax", [2, 2, 1]), ("rwkv", [1] * 5)])
+def test_how_many_prompts_are_answered_together(
+    family: str, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = LoadedModel.wrap(tiny_model(family), tiny_tokenizer())
+    sizes = []
+    batch = generation._batch
+
+    def counted(loaded: LoadedModel, prompts: list[list[int]], *rest: object) -> list[Answer]:
+        sizes.append(len(prompts))
+        return batch(loaded, prompts, *rest)
+
+    monkeypatch.setattr(generation, "_batch", counted)
+    generate(loaded, [[5, 6], [7], [8, 9], [5], [4, 4]], max_new_tokens=2, batch_size=2)
+    assert sizes == expected
 
 
 def test_every_end_token_of_the_generation_config_ends_an_answer() -> None:

@@ -55,6 +55,64 @@ CONFIGS: dict[str, dict[str, object]] = {
     },
 }
 
+# Families whose layers are not all attention, or whose head is not a plain map; only some tests run on them.
+_STATE = {"vocab_size": VOCAB_SIZE, "hidden_size": 32, "num_hidden_layers": 4, "state_size": 8}
+_MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_chunk_size": 8}
+_HALF_LINEAR = {"layer_types": ["linear_attention", "full_attention"] * 2}
+MORE_CONFIGS: dict[str, dict[str, object]] = {
+    "rwkv": {"vocab_size": VOCAB_SIZE, "hidden_size": 32, "num_hidden_layers": 4, "attention_hidden_size": 32},
+    "minimax": _GQA | _HALF_LINEAR | {"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "block_size": 8},
+    "mamba": _STATE,
+    "mamba2": _STATE | {"head_dim": 8, "num_heads": 8, "n_groups": 1, "chunk_size": 8},
+    "falcon_mamba": _STATE,
+    "jamba": _GQA
+    | {
+        "num_experts": 4,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "expert_layer_period": 2,
+        "mamba_d_state": 8,
+        "use_mamba_kernels": False,
+    },
+    "falcon_h1": _GQA
+    | _MAMBA
+    | {"head_dim": 8, "mamba_d_ssm": 64, "lm_head_multiplier": 0.5, "embedding_multiplier": 2.0},
+    "recurrent_gemma": _GQA
+    | {"lru_width": 32, "attention_window_size": 8, "block_types": ["recurrent", "attention"], "logits_soft_cap": 2.0},
+    "xlstm": {
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_blocks": 4,
+        "num_heads": 4,
+        "chunk_size": 8,
+        "output_logit_soft_cap": 2.0,
+    },
+    "llama4_text": _GQA
+    | {
+        "head_dim": 8,
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+        "intermediate_size_mlp": 48,
+        "attention_chunk_size": 8,
+        "no_rope_layers": [1, 0, 1, 0],
+        "interleave_moe_layer_step": 2,
+    },
+    "gemma3n_text": _GQA
+    | {
+        "head_dim": 8,
+        "vocab_size_per_layer_input": VOCAB_SIZE,
+        "hidden_size_per_layer_input": 8,
+        "num_kv_shared_layers": 2,
+        "altup_num_inputs": 2,
+        "laurel_rank": 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "sliding_window": 8,
+        "activation_sparsity_pattern": [0.0] * 4,
+        "intermediate_size": [48] * 4,
+    },
+}
+
 
 def tiny_model(
     family: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: object
@@ -62,7 +120,8 @@ def tiny_model(
     """A random model of the family, in eval mode. Weights are scaled up so that no part is near the identity."""
     torch.manual_seed(seed)
     config = AutoConfig.for_model(
-        family, **(CONFIGS[family] | {"bos_token_id": None, "eos_token_id": 3, "pad_token_id": 0} | changes)
+        family,
+        **((CONFIGS | MORE_CONFIGS)[family] | {"bos_token_id": None, "eos_token_id": 3, "pad_token_id": 0} | changes),
     )
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():

@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor, nn
 from transformers.generation.streamers import BaseStreamer
 
 from whence.model.loading import LoadedModel
@@ -45,6 +49,13 @@ PLAIN: dict[str, object] = {
 }
 """What `generate` is told in the place of the model's own generation config, so that the likeliest token comes next."""
 
+Batching = Literal["any", "alike", "none"]
+
+PROBE_LENGTHS = (4, 12)
+PROBE_STEPS = 3
+PROBE_TOLERANCE = 1e-3
+"""Relative to the largest logit; both ways are the same arithmetic, so only the order of additions differs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -71,6 +82,10 @@ def generate(
     # A prompt with little room behind it is answered alone: it would shorten its neighbours' answers.
     roomy = [i for i in order if _room(read[i], loaded.max_length) >= max_new_tokens]
     groups = [roomy[start : start + batch_size] for start in range(0, len(roomy), batch_size)]
+    if any(len(group) > 1 for group in groups) and (together := batching(loaded)) != "any":
+        alike = [list(same) for _, same in groupby(roomy, key=lambda i: len(read[i]))]
+        most = batch_size if together == "alike" else 1
+        groups = [same[start : start + most] for same in alike for start in range(0, len(same), most)]
     groups += [[i] for i in order[len(roomy) :]]
     for indices in groups:
         room = min(max_new_tokens, *(_room(read[i], loaded.max_length) for i in indices))
@@ -140,31 +155,73 @@ def _room(prompt: Sequence[int], most: int | None) -> int:
     return sys.maxsize if most is None else most - len(prompt)
 
 
+def batching(loaded: LoadedModel) -> Batching:
+    """Which prompts this model answers together as it does alone; found out once by trying it on a few tokens.
+
+    "any": of any lengths. "alike": of one length, because padding on the left enters the state of a layer that knows no
+    mask, as MiniMax's. "none", as of RWKV, which mixes the rows of a batch in transformers 5.24.
+    """
+    decoder = loaded.blocks.decoder
+    if decoder not in _BATCHING:
+        short, long = PROBE_LENGTHS
+        if _agrees(loaded, short, long):
+            _BATCHING[decoder] = "any"
+        else:
+            _BATCHING[decoder] = "alike" if _agrees(loaded, short, short) else "none"
+    return _BATCHING[decoder]
+
+
+_BATCHING: WeakKeyDictionary[nn.Module, Batching] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _agrees(loaded: LoadedModel, length: int, of_other: int) -> bool:
+    """Whether a prompt beside another one has the logits that it has alone, step by step."""
+    one = [i % loaded.n_embeddings for i in range(length)]
+    other = [(2 * i + 1) % loaded.n_embeddings for i in range(of_other)]
+    for alone, beside in zip(_logits(loaded, [one]), _logits(loaded, [one, other]), strict=False):
+        gap, size = (alone[0] - beside[0]).abs().max().item(), alone[0].abs().max().item()
+        if not gap <= max(PROBE_TOLERANCE, 8 * torch.finfo(loaded.dtype).eps) * size:
+            return False
+        if alone[0].argmax() != beside[0].argmax():  # from here on the texts differ
+            break
+    return True
+
+
+def _logits(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> Sequence[Tensor]:
+    """The model's own logits at each step of an answer, [batch, vocab] each."""
+    told = _told(loaded, prompts) | {"return_dict_in_generate": True, "output_logits": True}
+    return loaded.model.generate(**told, max_new_tokens=PROBE_STEPS).logits  # type: ignore[no-any-return]
+
+
 def _batch(
     loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, streamer: BaseStreamer | None = None
 ) -> list[Answer]:
     width = max(len(ids) for ids in prompts)
-    ids = torch.full((len(prompts), width), loaded.pad_id, dtype=torch.long)
-    mask = torch.zeros((len(prompts), width), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
-        mask[row, width - len(prompt) :] = 1
     ends = _end_ids(loaded)
-    output = loaded.model.generate(
-        input_ids=ids.to(loaded.device),
-        attention_mask=mask.to(loaded.device),
-        max_new_tokens=max_new_tokens,
-        **_plain(loaded),
-        eos_token_id=ends or None,
-        pad_token_id=loaded.pad_id,
-        streamer=streamer,
-    )
+    output = loaded.model.generate(**_told(loaded, prompts), max_new_tokens=max_new_tokens, streamer=streamer)
     answers = []
     for tokens in output[:, width:].tolist():
         end = next((i for i, token in enumerate(tokens) if token in ends), None)
         text = loaded.tokenizer.decode(tokens[:end], skip_special_tokens=True)
         answers.append(Answer(str(text), complete=end is not None))
     return answers
+
+
+def _told(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> dict[str, object]:
+    """The arguments of the model's own `generate`: the prompts, padded on the left, and how to choose tokens."""
+    width = max(len(ids) for ids in prompts)
+    ids = torch.full((len(prompts), width), loaded.pad_id, dtype=torch.long)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
+        mask[row, width - len(prompt) :] = 1
+    return _plain(loaded) | {
+        "input_ids": ids.to(loaded.device),
+        "attention_mask": mask.to(loaded.device),
+        "eos_token_id": _end_ids(loaded) or None,
+        "pad_token_id": loaded.pad_id,
+    }
 
 
 def _plain(loaded: LoadedModel) -> dict[str, object]:
