@@ -14,8 +14,10 @@ import oracles_methods as plain
 from adapters import make_adapter
 from tiny import tiny_model, tiny_tokenizer
 from whence.data.examples import EncodedTurn
-from whence.errors import ModelError, NonFiniteError
+from whence.errors import ModelError, NonFiniteError, WhenceWarning
+from whence.methods import ekfac
 from whence.methods.base import Subject, TurnSet
+from whence.methods.ekfac import EKFAC
 from whence.methods.gradients import kronecker, per_example
 from whence.methods.gradients.checkpoints import FolderCheckpoint
 from whence.methods.gradients.kronecker import kronecker_bases
@@ -257,6 +259,24 @@ def test_a_row_that_is_not_finite_is_named(some_turns) -> None:
     train = TurnSet.of(turns, [f"train.jsonl:{i + 1}" for i in range(6)])
     with pytest.raises(NonFiniteError, match=r"The gradient of train\.jsonl:4 holds"):
         dot_scores(Gradients(Subject(loaded), queries), Gradients(Subject(loaded), train))
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_ekfac_leaves_out_the_maps_that_no_row_runs_and_says_so(some_turns) -> None:
+    """Mamba's layers take the weight of dt_proj by itself."""
+    loaded = LoadedModel.wrap(tiny_model("mamba"), tiny_tokenizer())
+    rows = TurnSet.of(some_turns(4))
+    method = EKFAC(Subject(loaded, parameters="linear"))
+    with pytest.warns(WhenceWarning, match=r"leaves out 4 linear maps, the first .*layers\.0\.mixer\.dt_proj"):
+        method.fit(rows)
+    assert {name for name in linear_modules(loaded) if "dt_proj" not in name} == set(method._layout.names)
+    assert method.score(rows).isfinite().all()
+
+
+def test_ekfac_without_any_map_that_is_run_is_refused(problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ekfac, "kronecker_bases", lambda *_, **__: {})
+    with pytest.raises(ModelError, match="found no curvature"):
+        EKFAC(problem.subject).fit(problem.train)
 
 
 def test_unit_vectors(problem) -> None:

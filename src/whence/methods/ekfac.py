@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.errors import InputError, ModelError
+from whence.errors import InputError, ModelError, WhenceWarning
 from whence.methods.base import Method, Subject, TurnSet
 from whence.methods.gradients.kronecker import fisher_scale, kronecker_bases, rotated, sampled_targets
 from whence.methods.gradients.parameters import choose_parameters, layout_of, linear_modules
@@ -30,7 +32,8 @@ class EKFAC(Method):
     Source: Grosse et al. 2023 (arXiv 2308.03296, section 3.1; damping 0.1 times the mean eigenvalue as there). They
     take MLP weights of a model trained in full; ours takes every chosen weight that is a linear map inside the decoder
     layers (an adapter's or the model's, without biases), and the mean loss of a row instead of the sum. Embeddings,
-    norms, the output head and experts stored as one tensor are left out. Sign: higher means more responsible.
+    norms, the output head, experts stored as one tensor and maps that no row runs as a module are left out. Sign:
+    higher means more responsible.
     """
 
     name = "ekfac"
@@ -64,6 +67,8 @@ class EKFAC(Method):
             sampled = sampled_targets(loaded, train, seed=subject.seed, max_tokens=subject.max_tokens)
         targets = None if sampled is None else sampled.__getitem__
         self._bases = kronecker_bases(loaded, train, modules, targets, max_tokens=subject.max_tokens)
+        if len(self._bases) < len(modules):
+            self._layout = layout_of(loaded, self._measured(modules))
         total = torch.zeros(self._layout.size, dtype=torch.float64, device=loaded.device)
         for places, block in per_example_gradients(
             loaded,
@@ -90,6 +95,19 @@ class EKFAC(Method):
         """(F + lambda I)^-1 gradient, flat."""
         turned = rotated(gradients, self._layout, self._bases)
         return rotated(turned * self._inverse.to(gradients.dtype), self._layout, self._bases, back=True)
+
+    def _measured(self, names: Iterable[str]) -> list[str]:
+        """The names of the maps that have a basis; says which have none. Raises ModelError if none has one."""
+        left_out = [name.removesuffix(".weight") for name in names if name not in self._bases]
+        found = f"{len(left_out)} linear maps, the first {left_out[0]}, were not run as modules in any row"
+        if not self._bases:
+            raise ModelError(
+                f"EK-FAC found no curvature: all {found}.",
+                "It needs maps that the layers call; a fused kernel takes their weights by themselves.",
+                "Choose another method, such as tracin.",
+            )
+        warnings.warn(f"EK-FAC leaves out {found}.", WhenceWarning, stacklevel=3)
+        return [name for name in names if name in self._bases]
 
     def _damped_inverse(self, eigenvalues: Float[Tensor, " n_params"]) -> Float[Tensor, " n_params"]:
         """1 / (e + lambda_p); 0 for a weight whose gradient is zero in every row, up to rounding."""

@@ -65,6 +65,8 @@ def kronecker_bases(
 ) -> dict[str, Basis]:
     """The eigenvectors of E[a a^T] and E[s s^T] of each module, over all real positions of all rows.
 
+    A module that no row runs has none: an expert that none is sent to, or one whose weight the layer takes by itself.
+
     modules: linear maps (nn.Linear, Conv1D) by the name of their weight.
     targets: tokens sampled from the model in place of the rows' own; the loss is then a sum / sqrt(n) (fisher_scale).
     """
@@ -117,7 +119,7 @@ def kronecker_bases(
             of_block.clear()
     for name, (_, S) in factors.items():
         _check_finite(S, name)
-    return {name: _basis(modules[name], *factors[name], dtype) for name in modules}
+    return {name: _basis(modules[name], *factors[name], dtype) for name in modules if name in factors}
 
 
 def _add(sums: dict[str, tuple[Tensor, Tensor]], name: str, A: Tensor, S: Tensor) -> None:
