@@ -28,6 +28,19 @@ def test_layers_and_head_of_every_family(family: str) -> None:
     torch.testing.assert_close(blocks.head(last), output.logits)
 
 
+@pytest.mark.parametrize(
+    ("family", "scale", "softcap"),
+    [("falcon_h1", 0.5, None), ("recurrent_gemma", 1.0, 2.0), ("xlstm", 1.0, 2.0), ("llama4_text", 1.0, None)],
+)
+def test_heads_that_are_scaled_or_capped(family: str, scale: float, softcap: float | None) -> None:
+    model = tiny_model(family)
+    blocks = find_blocks(model)
+    assert (blocks.head.scale, blocks.head.softcap) == (scale, softcap)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    last = blocks.decoder(input_ids=ids, use_cache=False).last_hidden_state
+    torch.testing.assert_close(blocks.head(last), model(input_ids=ids, use_cache=False).logits)
+
+
 def test_the_layers_inside_an_adapter_are_found() -> None:
     from peft import LoraConfig, get_peft_model
 

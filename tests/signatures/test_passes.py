@@ -76,3 +76,7 @@ def test_models_with_attention_alone_run_their_prompts_apart(family: str) -> Non
 def test_other_models_do_not() -> None:
     for model in (mamba(), tiny_model("llama", rope_parameters=LONGROPE)):
         assert not splits_prompts(LoadedModel.wrap(model, tiny_tokenizer()))
+
+
+def test_a_model_that_takes_another_kind_of_cache_is_read_whole() -> None:
+    assert not splits_prompts(LoadedModel.wrap(tiny_model("xlstm"), tiny_tokenizer()))

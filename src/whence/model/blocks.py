@@ -91,8 +91,8 @@ def find_blocks(model: nn.Module, path: str | None = None) -> Blocks:
     (as in "model.layers") settles it by hand. Raises ModelError that lists what was found.
     """
     causal_lm = _unwrap(model)
-    decoder = getattr(causal_lm, "base_model", None)
-    if decoder is None or decoder is causal_lm or causal_lm.get_output_embeddings() is None:  # type: ignore[operator]
+    decoder = _find_decoder(causal_lm)
+    if decoder is None or causal_lm.get_output_embeddings() is None:  # type: ignore[operator]
         raise ModelError(
             f"{type(causal_lm).__name__} has no decoder with an output head.",
             "whence needs a causal language model of transformers, such as LlamaForCausalLM.",
@@ -101,7 +101,7 @@ def find_blocks(model: nn.Module, path: str | None = None) -> Blocks:
     path, layers = _find_layers(causal_lm, path)
     accepts = inspect.signature(decoder.forward).parameters
     cache_argument = "cache" if "cache" in accepts else "past_key_values"
-    return Blocks(decoder, layers, _find_head(causal_lm), path, "position_ids" in accepts, cache_argument)
+    return Blocks(decoder, layers, _find_head(causal_lm, decoder), path, "position_ids" in accepts, cache_argument)
 
 
 def decoder_layers(model: nn.Module, path: str | None = None) -> Sequence[nn.Module]:
@@ -118,6 +118,12 @@ def _unwrap(model: nn.Module) -> nn.Module:
     """The causal LM inside a PEFT model; any other model as it is."""
     unwrap = getattr(model, "get_base_model", None)
     return unwrap() if callable(unwrap) else model
+
+
+def _find_decoder(causal_lm: nn.Module) -> nn.Module | None:
+    """The base model; where transformers has no attribute of its name, as in Llama 4, what `model` holds."""
+    decoder = getattr(causal_lm, "base_model", None)
+    return getattr(causal_lm, "model", None) if decoder is causal_lm else decoder
 
 
 def _find_layers(causal_lm: nn.Module, path: str | None) -> tuple[str, Sequence[nn.Module]]:
@@ -148,31 +154,41 @@ def _inside_any(name: str, lists: dict[str, nn.ModuleList]) -> bool:
     return any(name.startswith(other + ".") for other in lists if other != name)
 
 
-def _find_head(causal_lm: nn.Module) -> Head:
+SCALES = ("logit_scale", "lm_head_multiplier")
+DIVISOR = "logits_scaling"
+SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+"""What configs call the numbers of `Head`."""
+
+
+def _find_head(causal_lm: nn.Module, decoder: nn.Module) -> Head:
     """The output head with its scalings, proven against the model's own logits."""
     config = causal_lm.config.get_text_config()  # type: ignore[operator,union-attr]
-    scale = getattr(config, "logit_scale", None) or 1.0
-    divisor = getattr(config, "logits_scaling", None) or 1.0
-    softcap = getattr(config, "final_logit_softcapping", None)
-    head = Head(causal_lm.get_output_embeddings(), scale / divisor, softcap)  # type: ignore[operator]
-    _prove_head(causal_lm, head)
+    scale = _first(config, SCALES) or 1.0
+    divisor = _first(config, (DIVISOR,)) or 1.0
+    head = Head(causal_lm.get_output_embeddings(), scale / divisor, _first(config, SOFTCAPS))  # type: ignore[operator]
+    _prove_head(causal_lm, decoder, head)
     return head
 
 
+def _first(config: object, names: Sequence[str]) -> float | None:
+    """The first of these that the config has and that is no zero."""
+    return next((float(value) for name in names if (value := getattr(config, name, None))), None)
+
+
 @torch.no_grad()
-def _prove_head(causal_lm: nn.Module, head: Head) -> None:
+def _prove_head(causal_lm: nn.Module, decoder: nn.Module, head: Head) -> None:
     device = run_device(causal_lm.get_input_embeddings())  # type: ignore[operator]
     vocab = causal_lm.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     ids = torch.arange(HEAD_PROBE_TOKENS, device=device)[None] % vocab
     own = causal_lm(input_ids=ids, use_cache=False).logits.float().cpu()
-    last = causal_lm.base_model(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[operator]
+    last = decoder(input_ids=ids, use_cache=False).last_hidden_state
     ours = head(last).float().cpu()
     gap = (own - ours).abs().max().item()
     if not gap <= HEAD_TOLERANCE * max(1.0, own.abs().max().item()):
         raise ModelError(
             f"The output head of {type(causal_lm).__name__} does more than a linear map with a known scaling: its "
             f"logits differ from ours by {gap:.3g} (largest logit {own.abs().max().item():.3g}).",
-            "whence knows final_logit_softcapping, logit_scale and logits_scaling.",
+            f"whence knows {', '.join([*SOFTCAPS, *SCALES])} and {DIVISOR}.",
             "Open an issue with the model's config; its head has to be added to whence/model/blocks.py.",
         )
 

@@ -149,7 +149,13 @@ def _agrees(model: LoadedModel) -> bool:
     try:
         run, real = _behind_prompts(model, turns)
         found = _picked(run(), real)
-    except (RuntimeError, ValueError, TypeError, IndexError):  # a cache of another kind, in the model's own code
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        IndexError,
+        AttributeError,
+    ):  # a cache of another kind, in the model's own code
         return False
     gap, size = (found - expected).abs().max().item(), expected.abs().max().item()
     return gap <= max(PROBE_TOLERANCE, 8 * torch.finfo(expected.dtype).eps) * size
