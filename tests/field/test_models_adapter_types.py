@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,68 @@ def test_the_proof_refuses_without_knowing_the_name(
         LoadedModel.wrap(model, tiny_tokenizer(CHAT_TEMPLATE))
     if kind != "SHADOW":  # PEFT itself cannot run this one here
         assert f"({kind}) acts outside the model's layers" in str(caught.value)
+
+
+STATEFUL = {
+    "mamba": ["in_proj", "x_proj"],
+    "mamba2": ["in_proj"],
+    "falcon_mamba": ["in_proj", "x_proj"],
+    "jamba": ["q_proj", "v_proj"],
+    "minimax": ["q_proj", "v_proj"],
+    "rwkv": ["key", "value"],
+    "xlstm": ["q", "v"],
+    "gemma3n_text": ["q_proj", "v_proj"],
+}
+"""Families that are never read on top of a cache, and targets of LoRA in them."""
+
+
+@pytest.fixture(scope="module")
+def lora_on(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    def made(family: str) -> Path:
+        root = tmp_path_factory.mktemp(family)
+        model = tiny_model(family)
+        model.save_pretrained(root / "base")
+        tiny_tokenizer(CHAT_TEMPLATE).save_pretrained(root / "base")
+        model.name_or_path = str(root / "base")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tuned = get_peft_model(model, LoraConfig(r=4, target_modules=STATEFUL[family], task_type="CAUSAL_LM"))
+            shake(tuned)
+            tuned.save_pretrained(root / "adapter")
+        return root / "adapter"
+
+    return made
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize("family", STATEFUL)
+def test_lora_on_families_that_keep_more_than_keys(family: str, lora_on: Callable[[str], Path]) -> None:
+    folder = lora_on(family)
+    loaded = load_model(ModelSettings(model=str(folder)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    expected = theirs(input_ids=IDS, use_cache=False).logits[0]
+    ours = decoder_reading(loaded.blocks, IDS, loaded.text_config, layers=())
+    torch.testing.assert_close(ours.logits, expected, rtol=1e-3, atol=1e-3)
+    with loaded.model.disable_adapter():
+        assert (loaded.model(input_ids=IDS, use_cache=False).logits[0] - expected).abs().max() > 1e-2
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize("family", ["mamba", "gemma3n_text"])
+def test_the_proof_sees_what_acts_around_the_decoder_of_such_families(
+    family: str, lora_on: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = lora_on(family)
+    own = PeftModelForCausalLM.forward
+
+    def forward(self: PeftModel, input_ids: torch.Tensor, **kwargs: object) -> object:
+        return own(self, input_ids=(input_ids + 1) % 400, **kwargs)
+
+    monkeypatch.setattr(PeftModelForCausalLM, "forward", forward)
+    with pytest.raises(ModelError, match=r"\(LORA\) acts outside the model's layers.* differ from PEFT's by"):
+        load_model(ModelSettings(model=str(folder)))
 
 
 def test_a_type_of_tomorrow_that_acts_in_peft_s_forward(

@@ -8,7 +8,7 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.model.before import before_tuning, check_base, has_before, named_base, recorded_base, weights_hash
-    from whence.model.blocks import Head, captured
+    from whence.model.blocks import Head, captured, keeps_keys
     from whence.model.changed_turns import TurnGroup, turn_groups
     from whence.model.checkpoint import quiet
     from whence.model.fingerprints import Fingerprint, fingerprint, hash_template
@@ -80,6 +80,7 @@ __all__ = [
     "head_likelihood",
     "is_adapter",
     "is_config_only",
+    "keeps_keys",
     "laid_out",
     "last_states",
     "learned_fraction",
@@ -109,7 +110,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "before": ["before_tuning", "check_base", "has_before", "named_base", "recorded_base", "weights_hash"],
-        "blocks": ["Head", "captured"],
+        "blocks": ["Head", "captured", "keeps_keys"],
         "changed_turns": ["TurnGroup", "turn_groups"],
         "checkpoint": ["quiet"],
         "fingerprints": ["Fingerprint", "fingerprint", "hash_template"],

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from whence.errors import ModelError
-from whence.model.blocks import Blocks, cache_argument, captured
+from whence.model.blocks import Blocks, cache_argument, captured, keeps_keys
 from whence.model.placement import run_device
 from whence.model.places import first_line
 
@@ -35,7 +35,7 @@ HALF_TOLERANCE = 3e-2
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a model makes of the probe. states[l] is H(l), for l = 0 .. n_layers."""
+    """What a model makes of the probe. states[l] is H(l), for l = 0 .. n_layers, or those of them that can be read."""
 
     states: tuple[Float[Tensor, "seq hidden"], ...]
     logits: Float[Tensor, "seq vocab"]
@@ -67,11 +67,35 @@ def own_reading(model: nn.Module, ids: Int[Tensor, "1 seq"]) -> Reading:
 
 
 @torch.no_grad()
-def decoder_reading(blocks: Blocks, ids: Int[Tensor, "1 seq"], config: object, *, cached: bool = False) -> Reading:
-    """By the decoder alone, as whence reads; with `cached`, the first tokens first and the rest on top of them."""
+def _hooked_reading(model: nn.Module, blocks: Blocks, ids: Int[Tensor, "1 seq"], layers: Sequence[int]) -> Reading:
+    """By PEFT's forward pass, with the states where whence reads them; Mamba's own list of them begins at H(1)."""
+    last: list[Tensor] = []
+    handle = blocks.decoder.register_forward_hook(lambda _, __, output: last.append(output.last_hidden_state[0]))
+    try:
+        with captured(blocks, layers, leaf=False) as seen:
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+    finally:
+        handle.remove()
+    states = [*(seen[layer][0] for layer in layers), *last]
+    return Reading(tuple(state.float().cpu() for state in states), logits.float().cpu())
+
+
+@torch.no_grad()
+def decoder_reading(
+    blocks: Blocks,
+    ids: Int[Tensor, "1 seq"],
+    config: object,
+    *,
+    layers: Sequence[int] | None = None,
+    cached: bool = False,
+) -> Reading:
+    """By the decoder alone, as whence reads; with `cached`, the first tokens first and the rest on top of them.
+
+    layers: whose H(l) to read beside the last; None for all.
+    """
     from transformers import DynamicCache
 
-    layers = range(len(blocks.layers))
+    layers = range(len(blocks.layers)) if layers is None else layers
     extra: dict[str, object] = {"use_cache": False}
     pieces = [ids]
     if cached:
@@ -96,17 +120,25 @@ def tolerance(model: PreTrainedModel) -> float:
     return HALF_TOLERANCE if model.get_input_embeddings().weight.dtype.itemsize < 4 else TOLERANCE
 
 
-def prove_states(model: PreTrainedModel, blocks: Blocks, ids: Int[Tensor, "1 seq"], name: str) -> Reading:
-    """The probe as PEFT reads it. Raises ModelError unless the decoder alone gives the same states and logits.
+def prove_states(model: PreTrainedModel, blocks: Blocks, ids: Int[Tensor, "1 seq"], name: str) -> None:
+    """Raises ModelError unless the decoder alone gives the states and logits of the probe that PEFT gives.
 
-    In half precision the pass through a cache is left out: rounding alone can send a token to other experts.
+    A model whose states between layers cannot be read, as Gemma 3n, is held to the last ones. The pass through a cache
+    is made where the model is read through one, and left out in half precision: rounding alone can send a token to
+    other experts.
     """
-    own = own_reading(model, ids)
+    layers: Sequence[int] = range(len(blocks.layers))
+    try:
+        own = _hooked_reading(model, blocks, ids, layers)
+    except ModelError:
+        layers = ()
+        own = _hooked_reading(model, blocks, ids, layers)
     half = model.get_input_embeddings().weight.dtype.itemsize < 4
     config = model.config.get_text_config()
-    for cached in (False,) if half else (False, True):
+    through_cache = not half and keeps_keys(config) and not getattr(model.get_base_model(), "_is_stateful", False)
+    for cached in (False, True) if through_cache else (False,):
         try:
-            gap = own.gap(decoder_reading(blocks, ids, config, cached=cached))
+            gap = own.gap(decoder_reading(blocks, ids, config, layers=layers, cached=cached))
             found = f"differ from PEFT's by {gap:.3g} of their largest value"
         except Exception as error:  # the decoder now holds the adapter's own code
             gap, found = float("inf"), f"cannot be had without PEFT's own forward pass ({first_line(error)})"
@@ -117,7 +149,6 @@ def prove_states(model: PreTrainedModel, blocks: Blocks, ids: Int[Tensor, "1 seq
                 "whence reads adapters whose weights act inside the layers, token by token; see docs/compatibility.md.",
                 "Where PEFT can merge it (model.merge_and_unload()), save the merged model and index that with --base.",
             )
-    return own
 
 
 __all__ = ["Reading", "decoder_reading", "own_reading", "probe_ids", "prove_states", "tolerance"]

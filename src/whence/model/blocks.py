@@ -114,6 +114,14 @@ def cache_argument(decoder: nn.Module) -> str:
     return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
 
 
+def keeps_keys(config: object) -> bool:
+    """Whether each layer, by a text model's config, keeps keys and values; what a recurrent layer keeps cannot be cut."""
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in DynamicCache(config=config).layers)
+
+
 def _unwrap(model: nn.Module) -> nn.Module:
     """The causal LM inside a PEFT model; any other model as it is."""
     unwrap = getattr(model, "get_base_model", None)

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from whence.data import EncodedTurn
-from whence.model import Layout, LoadedModel, captured, depends_on_length, laid_out, last_states, wide
+from whence.model import Layout, LoadedModel, captured, depends_on_length, keeps_keys, laid_out, last_states, wide
 from whence.signatures.head import FLOAT16_SCALE
 from whence.signatures.padding import PaddedBatch, padded, tail_positions
 
@@ -118,21 +118,12 @@ def splits_prompts(model: LoadedModel) -> bool:
     """Whether a prompt's keys and values are all that is needed of it; found out once by trying it on a few tokens."""
     decoder = model.blocks.decoder
     if decoder not in _SPLITS:
-        _SPLITS[decoder] = _keeps_keys(model) and _agrees(model)
+        config = model.text_config
+        _SPLITS[decoder] = not depends_on_length(config) and keeps_keys(config) and _agrees(model)
     return _SPLITS[decoder]
 
 
 _SPLITS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
-
-
-def _keeps_keys(model: LoadedModel) -> bool:
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
-    layers = DynamicCache(config=model.text_config).layers
-    return not depends_on_length(model.text_config) and all(
-        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers
-    )
 
 
 @torch.no_grad()
