@@ -164,6 +164,35 @@ def test_the_proof_sees_what_acts_around_the_decoder_of_such_families(
         load_model(ModelSettings(model=str(folder)))
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_lora_trained_on_the_class_with_images(tmp_path: Path) -> None:
+    """Its weights are named by that class; whence loads the class of text alone."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    text = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4}
+    text |= {"num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 48, "max_position_embeddings": 256}
+    text |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8}
+    text |= {"linear_value_head_dim": 8, "layer_types": ["linear_attention", "full_attention"] * 2}
+    sight = {"depth": 2, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("qwen3_5", text_config=text, vision_config=sight | {"patch_size": 14})
+    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
+    model.save_pretrained(tmp_path / "base")
+    tiny_tokenizer(CHAT_TEMPLATE).save_pretrained(tmp_path / "base")
+    model.name_or_path = str(tmp_path / "base")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuned = get_peft_model(
+            model, LoraConfig(r=4, target_modules=["q_proj", "v_proj", "in_proj_qkv"], task_type="CAUSAL_LM")
+        )
+        shake(tuned)
+        tuned.save_pretrained(tmp_path / "adapter")
+    loaded = load_model(ModelSettings(model=str(tmp_path / "adapter")))
+    assert type(loaded.model.get_base_model()).__name__ == "Qwen3_5ForCausalLM"
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(input_ids=IDS).logits, tuned(input_ids=IDS).logits, **SAME)
+
+
 def test_a_type_of_tomorrow_that_acts_in_peft_s_forward(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

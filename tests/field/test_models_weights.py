@@ -37,6 +37,12 @@ def refused(folder: Path, words: str, **settings: str) -> None:
         load_model(ModelSettings(model=str(folder), **settings))
 
 
+def test_a_model_type_without_a_class_of_text_is_named(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"model_type": "mistral3", "text_config": {}}))
+    refused(model, "transformers has none for the model type 'mistral3'")
+
+
 @pytest.mark.parametrize(
     ("rename", "wrapper"),
     [

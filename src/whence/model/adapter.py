@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -306,9 +307,12 @@ def _wrapped(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
     if hasattr(adapter.config, "progressbar"):
         adapter.config.progressbar = False
     try:
-        wrapped = PeftModel.from_pretrained(model, str(adapter.folder), is_trainable=False, config=adapter.config)
+        names = _of_text_class(model, adapter)
+        wrapped = PeftModel.from_pretrained(
+            model, str(adapter.folder), is_trainable=False, config=adapter.config, **names
+        )
         # Loaded once more, because only this call says which weights found no place.
-        result = wrapped.load_adapter(str(adapter.folder), "default", is_trainable=False)
+        result = wrapped.load_adapter(str(adapter.folder), "default", is_trainable=False, **names)
     except Exception as error:  # a weight in a wrong place or shape can raise anything from peft
         raise ModelError(
             f"The adapter {adapter.name} does not fit {kind}: {first_line(error)}",
@@ -324,6 +328,15 @@ def _wrapped(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
             *_fitting(model, adapter),
         )
     return wrapped
+
+
+def _of_text_class(model: PreTrainedModel, adapter: Adapter) -> dict[str, object]:
+    """PEFT's key_mapping for an adapter of a class with images, where this model is the class of text alone."""
+    inside = "language_model."
+    if not all(f".{inside}" in key for key in adapter.weights) or any(inside in key for key in model.state_dict()):
+        return {}
+    own = getattr(model, "_checkpoint_conversion_mapping", None) or {}
+    return {"key_mapping": {**own, rf"(?<![^.]){re.escape(inside)}": ""}}
 
 
 def _not_shared(wrapped: PeftModel, missing: Sequence[str]) -> list[str]:

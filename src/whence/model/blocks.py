@@ -115,7 +115,7 @@ def cache_argument(decoder: nn.Module) -> str:
 
 
 def keeps_keys(config: object) -> bool:
-    """Whether each layer, by a text model's config, keeps keys and values; what a recurrent layer keeps cannot be cut."""
+    """Whether each layer, by a text config, keeps keys and values; what a recurrent layer keeps cannot be cut."""
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 

@@ -40,6 +40,9 @@ READ_QUANTISED = ("bitsandbytes_4bit", "bitsandbytes_8bit")
 
 NAMED = 3
 
+NO_CLASS = "Unrecognized configuration class"
+"""How transformers begins when a model type has no class of the kind asked for."""
+
 
 def load_checkpoint(place: str, options: Mapping[str, object], tell: Callable[[str], None]) -> PreTrainedModel:
     """The causal language model at `place`, a folder or a hub name; `options` are those of from_pretrained.
@@ -97,6 +100,8 @@ def _from_pretrained(place: str, options: Mapping[str, object]) -> tuple[PreTrai
         config = stored_file(place, "config.json", _text(options.get("revision")))
         if config is not None:
             check_weight_files(config.parent)
+            if NO_CLASS in str(error):
+                raise _without_class(place, config) from error
         raise ModelError(
             f"No causal language model could be loaded from {place!r}: {first_line(error)}",
             "Expected a folder saved by save_pretrained (config.json, model.safetensors) or a hub name.",
@@ -105,6 +110,16 @@ def _from_pretrained(place: str, options: Mapping[str, object]) -> tuple[PreTrai
     shapes = [f"{name} {tuple(stored)} instead of {tuple(own)}" for name, stored, own in info["mismatched_keys"]]
     names = {kind: sorted(info[kind]) for kind in ("missing_keys", "unexpected_keys")}
     return model, {**names, "mismatched_keys": sorted(shapes), "error_msgs": list(info.get("error_msgs", ()))}
+
+
+def _without_class(place: str, config: Path) -> ModelError:
+    kind = read_json(config, "a model's config").get("model_type")
+    return ModelError(
+        f"No causal language model could be loaded from {place!r}: transformers has none for the model type {kind!r}.",
+        "Expected a model type that AutoModelForCausalLM knows; some that take images as well have only a class of "
+        "their own.",
+        "Give a text model, or save this one's language model and its head as a causal language model of text.",
+    )
 
 
 def _refuse_strange(place: str, kind: str, info: Mapping[str, list[str]]) -> None:
