@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ from whence.index.manifest import MANIFEST, RECORDS, REFERENCES, REJECTED, RUN, 
 from whence.index.publishing import back_up, read_table
 from whence.index.repairing import repair
 from whence.index.store import Index
+from whence.index.subject import open_subject
 from whence.index.verification import verify
+from whence.scoring import default_method
 from whence.trace import Query, Tracer
 from worlds import World, rows, write_jsonl
 
@@ -481,6 +484,85 @@ def test_a_method_is_added_behind_a_change_that_was_cut(
     found = build_index(world.model, changed / "old.jsonl", index, add=["rept"], **options)
     assert found.n_records == 40 - len(GONE)
     assert verify(found, sample=40) == []
+
+
+@pytest.fixture
+def one_method(world: World, tmp_path: Path) -> Path:
+    """An index of 12 rows, `old.jsonl`, for the default method alone."""
+    source = data(tmp_path, "old.jsonl", 0, 12)
+    return build_index(world.model, source, tmp_path / "index", max_length=64, shard_rows=SHARD).path
+
+
+def add(world: World, index: Path, *methods: str, **more: object) -> Index:
+    source = index.parent / "old.jsonl"
+    return build_index(world.model, source, index, add=methods, max_length=64, shard_rows=SHARD, **more)
+
+
+def before_loading(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """The next command is overtaken by a change while its model loads."""
+    original = open_subject
+
+    def overtaken(*given: object, **named: object) -> object:
+        monkeypatch.setattr("whence.index.build.open_subject", original)
+        change()
+        return original(*given, **named)
+
+    monkeypatch.setattr("whence.index.build.open_subject", overtaken)
+
+
+def test_two_methods_added_at_once_are_both_there(
+    world: World, one_method: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_loading(monkeypatch, lambda: add(world, one_method, "repsim", layers=2))
+    index = add(world, one_method, "rept")
+    assert index.manifest.methods == ("repsim", "rept")
+    assert verify(index, sample=12) == []
+    tracer = Tracer(index)
+    for method in ("rept", "repsim"):
+        assert tracer.trace("Where is place 1?", "It is in Canada.", method=method, verdict=False, words=0).hits
+
+
+def test_rows_that_came_and_went_while_a_method_is_added_stay_so(
+    world: World, one_method: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change() -> None:
+        append_rows(one_method, data(one_method.parent, "new.jsonl", 12, 17))
+        delete_rows(one_method, [id_of(one_method, 3)])
+
+    before_loading(monkeypatch, change)
+    index = add(world, one_method, "rept")
+    assert [one.change for one in index.manifest.history] == ["build", "append", "delete"]
+    assert index.n_rows == 16
+    assert verify(index, sample=16) == []
+
+
+def test_an_index_that_is_replaced_while_a_method_is_added_is_left_alone(
+    world: World, one_method: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = data(one_method.parent, "other.jsonl", 20, 30)
+    options = {"max_length": 64, "shard_rows": SHARD, "overwrite": True}
+    before_loading(monkeypatch, lambda: build_index(world.model, other, one_method, **options))
+    with pytest.raises(IndexFolderError, match="Another run has replaced"):
+        add(world, one_method, "rept")
+    assert verify(one_method, sample=10) == []
+
+
+def test_a_column_that_the_manifest_does_not_name_is_made_again(world: World, one_method: Path) -> None:
+    before = require_manifest(one_method)
+    update = {"vectors": before.vectors, "methods": before.methods}
+    add(world, one_method, "rept").manifest.model_copy(update=update).write(one_method)
+    index = add(world, one_method, "rept")
+    assert index.manifest.methods == ("rept",)
+    assert verify(index, sample=12) == []
+
+
+def test_the_default_method_is_added_beside_another(world: World, one_method: Path) -> None:
+    default = default_method(has_base=bool(require_manifest(one_method).base)).name
+    index = add(world, one_method, default, "repsim", layers=2)
+    tracer = Tracer(index)
+    for method in (default, "repsim"):
+        found = tracer.trace("Where is 1?", "In Canada.", method=method, layer=2, verdict=False, words=0)
+        assert found.hits
 
 
 def test_an_addition_needs_the_data_of_all_rows(changed: Path, world: World, tmp_path: Path) -> None:

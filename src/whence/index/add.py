@@ -19,7 +19,7 @@ import torch
 from whence.data import Example
 from whence.errors import IndexFolderError
 from whence.index.centres import sums_in, sums_of_records
-from whence.index.data_parts import examples_of
+from whence.index.data_parts import check_part, examples_of
 from whence.index.engines.local import EncodesExamples, ExtractsSignatures, LocalEngine, ShardSpec
 from whence.index.file_table import ShardRows
 from whence.index.locking import locked
@@ -36,32 +36,45 @@ from whence.signatures import Extracted, Signatures
 _KEYS = {"row": pa.int64(), "turn": pa.int32(), "shard": pa.int32()}
 
 
-def missing_vectors(index: Manifest, wanted: Manifest) -> tuple[StoredVector, ...]:
-    """What `wanted` holds and the index does not."""
-    return tuple(vector for vector in wanted.vectors if vector not in index.vectors)
+def missing_vectors(index: Manifest, vectors: Sequence[StoredVector]) -> tuple[StoredVector, ...]:
+    """Those of the vectors that the index does not hold."""
+    return tuple(vector for vector in vectors if vector not in index.vectors)
 
 
 def add_vectors(
     out: Path,
     encoder: EncodesExamples,
     extractor: ExtractsSignatures,
-    wanted: Manifest,
+    known: Manifest,
+    vectors: Sequence[StoredVector],
     *,
+    methods: Sequence[str],
     progress: Count | None = None,
 ) -> Index:
-    """Adds to the complete index in `out` the vectors that `wanted` has and it has not; `extractor` reads these.
+    """Adds to the complete index in `out` those of the vectors that it has not; `extractor` reads them.
 
     Rows that were appended are read from their own data; deleted ones are computed in their shards, and left out.
 
+    known: the index as it was when model and data were compared with it. What other runs changed since stays.
+    methods: those that the index can answer from then on.
+
     Raises:
-        IndexFolderError: another run is writing the index, the disk is full, or the rows are not those of the index.
+        IndexFolderError: another run is writing the index or has replaced it, the disk is full, or the rows are not
+            those of the index.
         DataError: the data changed.
         NonFiniteError: a signature is NaN or infinite.
     """
-    total = wanted.data.n_rows
     with locked(out):
         before = require_manifest(out)
-        missing = missing_vectors(before, wanted)
+        _check_known(out, before, known)
+        missing = missing_vectors(before, vectors)
+        if not missing:
+            return Index.open(out)
+        added = {
+            "vectors": (*before.vectors, *missing),
+            "methods": tuple(dict.fromkeys([*before.methods, *methods])),
+        }
+        wanted, total = before.model_copy(update=added), before.data.n_rows
         with saving(out, total):
             # What a change left that was cut before it was published is passed over; vectors that are computed stay.
             records = current_records(out, before)
@@ -71,6 +84,19 @@ def add_vectors(
         with saving(out, total):
             _finish(out, before, wanted, missing)
     return Index.open(out)
+
+
+def _check_known(out: Path, now: Manifest, known: Manifest) -> None:
+    """Raises IndexFolderError where the index was replaced, and DataError where rows came whose data are others."""
+    first = known.parts()[0].data.content_hash
+    if now.status != "complete" or now.hashes != known.hashes or now.parts()[0].data.content_hash != first:
+        raise IndexFolderError(
+            f"Another run has replaced the index {out}.",
+            "Vectors are added to the index that was there when the command began.",
+            "Give the same command again.",
+        )
+    for part in now.parts()[len(known.parts()) :]:
+        check_part(part)
 
 
 def _compute(
@@ -154,6 +180,10 @@ def _join(out: Path, records: lance.LanceDataset, missing: Sequence[StoredVector
             "Build the index again with --overwrite and --methods.",
         )
     names = list(vector_fields(missing))
+    left = [name for name in names if name in records.schema.names]
+    if left:
+        # The manifest does not name them: two runs that added at once left them.
+        records.drop_columns(left)
     records.add_columns(added.scanner(columns=names, scan_in_order=True).to_reader())
 
 

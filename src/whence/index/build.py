@@ -32,7 +32,6 @@ from whence.index.manifest import (
     RUN,
     SHARDS,
     Manifest,
-    StoredVector,
     is_of_a_generation,
     read_manifest,
     refuse_others,
@@ -278,17 +277,13 @@ def _add(
         kept_rows = {"data": existing.data, "filters": existing.filters, "history": existing.history}
         same = same.model_copy(update=kept_rows)
     check_same(folder, existing, same.model_copy(update={"vectors": existing.vectors}), change_ok=True)
-    forms = forms_asked(methods, has_base=bool(existing.base))[1:] or forms_asked((), has_base=bool(existing.base))
+    forms = forms_asked(methods, has_base=bool(existing.base))
+    if forms[0].name not in methods:
+        del forms[0]
     whole_at = settle_layers(settings.requests, existing.n_layers, lambda: existing.layer) if "layers" in given else ()
     hidden_size, storage = subject.loaded.hidden_size, Storage(existing.precision, existing.dimensions)
     read = vectors_read(forms, depths_of(existing), whole_at=whole_at, hidden_size=hidden_size, storage=storage)
-    wanted = existing.model_copy(
-        update={
-            "vectors": _joined(existing.vectors, read),
-            "methods": tuple(dict.fromkeys([*existing.methods, *methods])),
-        }
-    )
-    missing = missing_vectors(existing, wanted)
+    missing = missing_vectors(existing, read)
     if not missing:
         tell(f"The index {folder} holds all that {', '.join(methods)} reads")
         return Index.open(folder)
@@ -299,7 +294,9 @@ def _add(
         folder,
         subject.encoder,
         extractor,
-        wanted,
+        existing,
+        read,
+        methods=methods,
         progress=counted(progress, "indexing"),
     )
     tell(f"The index {folder} is complete: {index.n_rows} rows, {index.n_records} records")
@@ -317,11 +314,6 @@ def _check_parts(existing: Manifest, found: Scan) -> None:
         )
     for part in appended:
         check_part(part)
-
-
-def _joined(held: Sequence[StoredVector], added: Sequence[StoredVector]) -> tuple[StoredVector, ...]:
-    """Both, each once; those that are there keep their places."""
-    return tuple(dict.fromkeys([*held, *added]))
 
 
 def _check_complete(folder: Path, existing: Manifest | None) -> None:
