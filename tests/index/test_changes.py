@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 import yaml
 
 from field_templates import DATED
-from whence.errors import DataError, IndexFolderError, InputError
+from whence.errors import DataError, IndexFolderError, InputError, WhenceWarning
 from whence.index.appending import append_rows
 from whence.index.build import build_index
 from whence.index.changes import require_rows_as_built
@@ -225,6 +226,8 @@ def test_deleted_rows_are_gone_and_compact_takes_their_text(parts: Path, world: 
     fetched = [changed.fetch(block.record.tolist()) for block in changed.blocks()]
     assert [record.row for some in fetched for record in some] == left
     assert held(index, "zebra009")
+    (index / REFERENCES).mkdir(exist_ok=True)
+    (index / REFERENCES / "answered-2.safetensors").write_text("zebra009 of a trace that ran meanwhile")
     compacted = compact_index(index)
     for row in gone:
         assert held(index, f"zebra{row:03d}") == []
@@ -298,10 +301,10 @@ def test_an_append_that_was_cut_has_not_happened_and_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(f"whence.index.appending.{step}", dying)
         with pytest.raises(KeyboardInterrupt):
-            append_rows(index, new)
+            append_rows(index, new, columns={"prompt": "prompt", "response": "response"})
     assert verify(index) == []
     assert Index.open(index).n_rows == 20
-    with pytest.raises(IndexFolderError, match=r"Another append(.|\n)*Finish it"):
+    with pytest.raises(IndexFolderError, match=r"Another append(.|\n)*Finish it \(whence append .* --columns prompt="):
         append_rows(index, data(tmp_path, "other.jsonl", 31, 40))
     computed = []
     with monkeypatch.context() as patch:
@@ -329,7 +332,89 @@ def test_an_append_whose_clearing_was_cut_has_happened(
             append_rows(index, data(tmp_path, "new.jsonl", 20, 31))
     assert verify(index) == []
     assert Index.open(index).n_rows == 31
+    assert append_rows(index, tmp_path / "new.jsonl").n_rows == 31, "the same command again"
     assert append_rows(index, data(tmp_path, "other.jsonl", 31, 40)).n_rows == 40
+    assert verify(index) == []
+
+
+def test_rows_are_appended_again_only_on_purpose(parts: Path, tmp_path: Path, whence) -> None:
+    index, new = tmp_path / "index", data(tmp_path, "new.jsonl", 20, 25)
+    shutil.copytree(parts / "old", index)
+    append_rows(index, new)
+    before = (index / MANIFEST).read_bytes()
+    status, _, said = whence("append", index, new)
+    assert status == 0
+    assert "already appended" in said
+    assert "were appended;" not in said
+    assert (index / MANIFEST).read_bytes() == before
+    append_rows(index, data(tmp_path, "other.jsonl", 20, 25))
+    assert append_rows(index, tmp_path / "other.jsonl", again=True).n_rows == 35
+    assert verify(index) == []
+
+
+def test_appended_rows_are_read_by_the_columns_of_the_build(world: World, tmp_path: Path) -> None:
+    content = [row | {"response": "a draft", "final": f"{row['response']} at last"} for row in rows(12)]
+    source = write_jsonl(tmp_path / "old.jsonl", content[:8])
+    options = {"layers": 2, "max_length": 64, "shard_rows": SHARD}
+    build_index(world.model, source, tmp_path / "index", columns={"response": "final"}, **options)
+    told: list[str] = []
+    index = append_rows(tmp_path / "index", write_jsonl(tmp_path / "new.jsonl", content[8:]), notify=told.append)
+    assert [row.response for row in index.fetch([9, 11])] == [content[i]["final"] for i in (9, 11)]
+    assert "Columns as the index was built: response=final" in told
+    lacking = write_jsonl(tmp_path / "lacking.jsonl", rows(4))
+    with pytest.raises(DataError, match="response=final names a column that is not there"):
+        append_rows(index.path, lacking)
+    assert append_rows(index.path, lacking, columns={"response": "response"}).n_rows == 16
+
+
+@pytest.mark.parametrize("name", ["new.jsonl", "corrected.jsonl"])
+def test_an_append_that_was_refused_makes_way_for_corrected_data(world: World, tmp_path: Path, name: str) -> None:
+    options = {"layers": 2, "max_length": 64, "shard_rows": 4, "truncation": "keep_start"}
+    index = build_index(world.model, data(tmp_path, "old.jsonl", 0, 4), tmp_path / "index", **options).path
+    long = [row | {"prompt": "long " * 200} for row in rows(4)]
+    with pytest.raises(DataError, match="set aside"):
+        append_rows(index, write_jsonl(tmp_path / "new.jsonl", [*rows(12)[4:8], *long]))
+    changed = append_rows(index, write_jsonl(tmp_path / name, rows(12)[4:10]))
+    assert changed.n_rows == 10
+    assert verify(index, sample=10) == []
+
+
+def test_an_append_that_was_cut_goes_on_with_changed_data(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(parts / "old", index)
+
+    def dying(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("whence.index.appending.publish", dying)
+        with pytest.raises(KeyboardInterrupt):
+            append_rows(index, data(tmp_path, "new.jsonl", 20, 31))
+    told: list[str] = []
+    changed = append_rows(index, data(tmp_path, "new.jsonl", 22, 31), notify=told.append)
+    assert any("its data have changed" in sentence for sentence in told)
+    assert changed.n_rows == 29
+    assert verify(index, sample=29) == []
+
+
+@pytest.mark.parametrize("change", ["delete", "compact"])
+def test_a_change_says_that_it_discards_an_append_that_was_cut(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(parts / "old", index)
+
+    def dying(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("whence.index.appending.publish", dying)
+        with pytest.raises(KeyboardInterrupt):
+            append_rows(index, data(tmp_path, "new.jsonl", 20, 31))
+    with pytest.warns(WhenceWarning, match=r"whence append .*new\.jsonl"):
+        _ = compact_index(index) if change == "compact" else delete_rows(index, [id_of(index, 3)])
     assert verify(index) == []
 
 
@@ -481,7 +566,9 @@ def test_a_method_is_added_behind_a_change_that_was_cut(
         patch.setattr(f"whence.index.{room}.publish", dying)
         with pytest.raises(KeyboardInterrupt):
             begin()
-    found = build_index(world.model, changed / "old.jsonl", index, add=["rept"], **options)
+    said = pytest.warns(WhenceWarning, match="shards that it computed are discarded(.|\n)*whence append .*more.jsonl")
+    with said if change == "append" else nullcontext():
+        found = build_index(world.model, changed / "old.jsonl", index, add=["rept"], **options)
     assert found.n_records == 40 - len(GONE)
     assert verify(found, sample=40) == []
 

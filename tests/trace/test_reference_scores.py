@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 from fake_index import fake_manifest
 from oracles_calibration import column
+from whence.data import EncodedTurn
 from whence.errors import InputError, NonFiniteError
+from whence.index import REFERENCES
 from whence.trace.verdict import reference_scores
 from whence.trace.verdict.reference_cache import ReferenceCache
 from whence.trace.verdict.reference_scores import MAD_TO_SD, ReferenceScores, best_rows
+from whence.trace.verdict.references import ReferenceSet
 
 TOLERANCE = 1e-9
 
@@ -111,3 +114,18 @@ def test_a_summary_that_was_kept_says_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.best_rows, whole.best_rows)
     np.testing.assert_array_equal(again.best_means, whole.best_means)
     np.testing.assert_array_equal(again.related(table[0]), whole.related(table[0]))
+
+
+def test_references_are_not_kept_once_rows_came_or_went(tmp_path: Path) -> None:
+    manifest = fake_manifest(30)
+    manifest.write(tmp_path)
+    turn = EncodedTurn(0, (1, 2), 1, "a deleted text", ((0, 1), (1, 14)), "a", "deleted text")
+    found = ReferenceSet((turn,), np.array([3]), {}, None, None)
+    cache = ReferenceCache(tmp_path, manifest, "")
+    data = manifest.data.model_copy(update={"content_hash": "others"})
+    manifest.model_copy(update={"data": data, "generation": 1}).write(tmp_path)
+    cache.write("asked", found)
+    assert not (tmp_path / REFERENCES).exists()
+    manifest.write(tmp_path)
+    cache.write("asked", found)
+    assert cache.read("asked") is not None

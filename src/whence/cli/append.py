@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ def append(
     columns: options.Columns = None,
     split: options.Split = None,
     max_rejected: options.MaxRejected = 0.05,
+    again: Annotated[
+        bool, typer.Option("--again", help="Append the rows also where the last append brought the same ones.")
+    ] = False,
     model: options.MovedModel = None,
     adapter: options.Adapter = None,
     base: options.Base = None,
@@ -27,7 +30,8 @@ def append(
     max_memory: options.MaxMemory = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Append rows to a complete index. The same command again continues where it stopped."""
+    """Append rows to a complete index. The same command again continues where it stopped, and adds nothing
+    where it was done."""
     from whence.index import append_rows, reopen
 
     placed = options.placement(device, device_map, max_memory)
@@ -41,15 +45,14 @@ def append(
 
     quiet_libraries()
     with stages(quiet=quiet) as report:
-        changed = append_rows(
+        append_rows(
             index,
             data,
             columns=options.parse_columns(columns),
             split=split,
             max_rejected=max_rejected,
+            again=again,
             workbench=workbench,
             progress=report,
             notify=say,
         )
-    last = changed.manifest.history[-1]
-    say(f"{last.n_rows} rows were appended; the index {index} has {changed.n_rows} rows, {changed.n_records} records")

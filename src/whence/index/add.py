@@ -18,6 +18,7 @@ import torch
 
 from whence.data import Example
 from whence.errors import IndexFolderError
+from whence.index.append_plan import warn_of_plan
 from whence.index.centres import sums_in, sums_of_records
 from whence.index.data_parts import check_part, examples_of
 from whence.index.engines.local import EncodesExamples, ExtractsSignatures, LocalEngine, ShardSpec
@@ -74,6 +75,7 @@ def add_vectors(
             "vectors": (*before.vectors, *missing),
             "methods": tuple(dict.fromkeys([*before.methods, *methods])),
         }
+        warn_of_plan(out, before)
         wanted, total = before.model_copy(update=added), before.data.n_rows
         with saving(out, total):
             # What a change left that was cut before it was published is passed over; vectors that are computed stay.

@@ -15,18 +15,17 @@ from typing import NamedTuple
 
 import lance
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 
 from whence.data import MAX_REJECTED, ColumnType, Scan, absolute_source, read_examples, scan, unify_types
-from whence.errors import IndexFolderError, InputError
-from whence.files import write_atomically
+from whence.errors import DataError, InputError
+from whence.index.append_plan import AppendPlan, check_no_other, open_plan
 from whence.index.centres import Sums, added, sums_in
 from whence.index.changes import Changing, changed_manifest, new_change, require_changeable
 from whence.index.engines.in_process import InProcess, ShardWriter
 from whence.index.file_table import Fragment, IndexFile
 from whence.index.history import DataPart, DataSummary
 from whence.index.locking import locked
-from whence.index.manifest import SHARDS, Counts, FilterColumn, Manifest
+from whence.index.manifest import Counts, FilterColumn, Manifest
 from whence.index.publishing import clear, commit_all, commit_more, current_records, fragments_now, publish
 from whence.index.records import ARROW_TYPES, filter_columns, filter_value, record_schema
 from whence.index.rejects import Rejects
@@ -38,16 +37,6 @@ from whence.index.shards import check_shards, compute_shards
 from whence.index.store import Index
 from whence.object_path import place
 from whence.progress import Progress, counted
-
-PLAN = "append.json"
-"""Which append the committed shards belong to."""
-
-
-class _Plan(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    generation: int
-    data: DataSummary
 
 
 class _New(NamedTuple):
@@ -67,6 +56,7 @@ def append_rows(
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
     max_rejected: float = MAX_REJECTED,
+    again: bool = False,
     workbench: OpenWorkbench | None = None,
     progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
@@ -76,8 +66,9 @@ def append_rows(
     The index then answers as one that was built from the old rows and, behind them, the new ones: layers, vectors and
     settings stay, centres and filter columns follow, and what verdicts rest on is made again by the next one.
 
-    columns, split: as `build_index` takes them; left out, columns are recognised in these data. Marks in messages are
-        obeyed or not as in the rows that are there.
+    columns, split: as `build_index` takes them; columns that are left out are those that the build was given. Marks in
+        messages are obeyed or not as in the rows that are there.
+    again: append the rows also where they are those that the last append brought, so that the index has them twice.
     workbench: opens what computes rows; left out, the model that the manifest names is loaded.
 
     Raises:
@@ -91,13 +82,16 @@ def append_rows(
         before = require_changeable(folder)
         check_reading(folder, before.manifest)
         source = absolute_source(data)
-        if "marks" in (before.manifest.data.columns or {}):
-            columns = {**(columns or {}), "marks": ""}
+        columns = _columns(before.manifest, columns, tell)
         tell(f"Reading {source}")
         new, found = _read(before, source, columns, split, max_rejected, progress)
         tell(f"{found.n_rows} rows ({found.shape})")
+        if not again and _is_last_append(before.manifest, new.part.data):
+            (folder / new.rejected).unlink(missing_ok=True)
+            tell(f"These rows were already appended; the index {folder} stays as it is (again: --again)")
+            return Index.open(folder)
         with saving(folder, found.n_rows):
-            _plan(before, new.part.data)
+            plan = _plan(before, new.part.data, tell)
         encoder, extractor = (workbench or reopen)(before.manifest)
         dataset = current_records(folder, before.manifest)
         rejects = Rejects(
@@ -107,18 +101,48 @@ def append_rows(
             name=new.rejected,
             shards=new.part.shards(new.manifest.shard_rows),
         )
-        content = compute_shards(
-            folder,
-            read_examples(source, columns=columns, split=split),
-            InProcess(ShardWriter(folder, new.manifest, encoder, extractor, dataset if new.same_columns else None)),
-            new.manifest,
-            rejects,
-            part=new.part,
-            progress=counted(progress, "indexing"),
-        )
+        try:
+            content = compute_shards(
+                folder,
+                read_examples(source, columns=columns, split=split),
+                InProcess(ShardWriter(folder, new.manifest, encoder, extractor, dataset if new.same_columns else None)),
+                new.manifest,
+                rejects,
+                part=new.part,
+                progress=counted(progress, "indexing"),
+            )
+        except DataError:
+            # Other data may take their place.
+            plan.model_copy(update={"refused": True}).write(folder)
+            raise
         with saving(folder, found.n_rows):
             _publish(before, new, dataset, rejects, content)
-    return Index.open(folder)
+    index_now = Index.open(folder)
+    n_rows = index_now.manifest.history[-1].n_rows
+    tell(f"{n_rows} rows were appended; the index {folder} has {index_now.n_rows} rows, {index_now.n_records} records")
+    return index_now
+
+
+def _columns(
+    manifest: Manifest, given: Mapping[str, str] | None, tell: Callable[[str], None]
+) -> Mapping[str, str] | None:
+    """The columns to read: the given ones, else those of the build; marks as in the build."""
+    built = manifest.data.columns or {}
+    if given is None and built:
+        tell(f"Columns as the index was built: {', '.join(f'{role}={name}' for role, name in built.items())}")
+        return built
+    return {**(given or {}), "marks": ""} if "marks" in built else given
+
+
+def _is_last_append(manifest: Manifest, data: DataSummary) -> bool:
+    """Whether the last change of the rows appended these data."""
+    last = next((one for one in reversed(manifest.history) if one.change != "compact"), None)
+    return (
+        last is not None
+        and last.change == "append"
+        and last.data is not None
+        and (last.data.source, last.data.content_hash) == (data.source, data.content_hash)
+    )
 
 
 def _read(
@@ -173,24 +197,20 @@ def _joined_filters(manifest: Manifest, types: Mapping[str, ColumnType]) -> tupl
     return filter_columns(joined, manifest.n_layers)
 
 
-def _plan(before: Changing, data: DataSummary) -> None:
+def _plan(before: Changing, data: DataSummary, tell: Callable[[str], None]) -> AppendPlan:
     """Keeps what is being appended, so that shards of it are not taken for those of something else."""
-    plan, place = _Plan(generation=before.manifest.generation, data=data), before.folder / SHARDS / PLAN
-    try:
-        kept = _Plan.model_validate_json(place.read_bytes())
-    except (OSError, ValueError):
-        kept = None
-    if kept is not None and kept.generation == plan.generation:
-        if kept.data.content_hash == data.content_hash:
-            return
-        raise IndexFolderError(
-            f"Another append to {before.folder} is not finished: that of {kept.data.source}.",
-            "One after the other.",
-            f"Finish it (whence append {before.folder} {kept.data.source}), or remove {before.folder / SHARDS}.",
-        )
-    clear(before.folder, before.manifest, keep=(f"rejected-{plan.generation + 1}.jsonl",))
-    place.parent.mkdir(exist_ok=True)
-    write_atomically(place, plan.model_dump_json())
+    folder, manifest = before.folder, before.manifest
+    plan, kept = AppendPlan(generation=manifest.generation, data=data), open_plan(folder, manifest)
+    if kept is not None and kept.data.content_hash == data.content_hash:
+        plan.write(folder)
+        return plan
+    if kept is not None:
+        check_no_other(folder, kept, data)
+        what = "was refused" if kept.refused else "was not finished, and its data have changed"
+        tell(f"The append of {kept.data.source} {what}: its shards are discarded")
+    clear(folder, manifest, keep=(f"rejected-{plan.generation + 1}.jsonl",))
+    plan.write(folder)
+    return plan
 
 
 def _publish(

@@ -8,15 +8,17 @@ from pathlib import Path
 import lance
 import pyarrow as pa
 
+from whence.index.append_plan import warn_of_plan
 from whence.index.changes import new_change, require_changeable
 from whence.index.file_table import Fragment, IndexFile, ShardRows
 from whence.index.history import Change
 from whence.index.locking import locked
+from whence.index.manifest import REFERENCES
 from whence.index.publishing import clear, commit_all, current_records, fragments_now, next_generation, publish
 from whence.index.saving import saving
 from whence.index.shard_commits import write_fragment
 from whence.index.store import Index
-from whence.object_path import place
+from whence.object_path import place, remove_tree
 
 
 def compact_index(index: str | Path) -> Index:
@@ -30,6 +32,7 @@ def compact_index(index: str | Path) -> Index:
     with locked(folder):
         before = require_changeable(folder)
         manifest = before.manifest
+        warn_of_plan(folder, manifest)
         dataset = current_records(folder, manifest)
         with saving(folder, manifest.data.n_rows):
             known = dict(before.table.by_path())
@@ -44,6 +47,9 @@ def compact_index(index: str | Path) -> Index:
             else:
                 changed = manifest
             clear(folder, changed)
+            if len(manifest.deleted_rows()):
+                # A trace that was running while rows were deleted may have written their text here afterwards.
+                remove_tree(folder / REFERENCES)
     return Index.open(folder)
 
 

@@ -13,6 +13,7 @@ import lance
 import numpy as np
 
 from whence.errors import InputError
+from whence.index.append_plan import warn_of_plan
 from whence.index.centres import Sums, kept_sums, sum_columns, sums_in, sums_of
 from whence.index.changes import changed_manifest, new_change, require_changeable
 from whence.index.history import described_numbers
@@ -50,6 +51,7 @@ def delete_rows(index: str | Path, ids: Iterable[str], *, missing_ok: bool = Fal
         _check_found(folder, wanted - found, before.counts.n_rows - len(rows), missing_ok)
         if not len(rows):
             return Index.open(folder)
+        warn_of_plan(folder, manifest)
         with saving(folder, manifest.data.n_rows):
             gone = _counts_of(dataset, rows)
             left = Counts(

@@ -49,7 +49,7 @@ class CalibrationData:
         # The index measured each row against the same base already.
         own_base = models.base and not models.loaded.settings.adapter
         self._measured = index.manifest.base == (models.base_hash if own_base else ADAPTER_OFF)
-        self._cache = ReferenceCache(index.beside, index.manifest, models.base_hash)
+        self._cache = ReferenceCache(index.path, index.manifest, models.base_hash, beside=index.beside)
         self._gains: Float[np.ndarray, " n_train"] | None = None
         self._texts: UInt64[np.ndarray, " n_train"] | None = None
 

@@ -26,8 +26,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from whence.data import EncodedTurn, Json
+from whence.errors import IndexFolderError
 from whence.files import write_atomically
-from whence.index import REFERENCES, Manifest, vector_column
+from whence.index import REFERENCES, Manifest, require_manifest, vector_column
 from whence.signatures import Signatures
 from whence.trace.verdict.reference_scores import ReferenceSummary, RowStatistics
 from whence.trace.verdict.references import ReferenceSet
@@ -43,11 +44,13 @@ _DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 class ReferenceCache:
     """The files of one index for one base.
 
-    base: hash of the base model's weights; "" where it is the model with its adapter turned off.
+    base: hash of the base model's weights; "" where it is the model with its adapter turned off. beside: folder of the
+    files; left out, the index's own.
     """
 
-    def __init__(self, index: Path, manifest: Manifest, base: str) -> None:
-        self.folder = index / REFERENCES
+    def __init__(self, index: Path, manifest: Manifest, base: str, *, beside: Path | None = None) -> None:
+        self.folder = (index if beside is None else beside) / REFERENCES
+        self._index, self._content = index, manifest.data.content_hash
         self._n_rows = manifest.data.n_rows
         self._of = {"version": VERSION, "index": manifest.identity(), "base": base}
 
@@ -71,7 +74,9 @@ class ReferenceCache:
             return None
 
     def write(self, asked: Json, found: ReferenceSet) -> None:
-        """Keeps the references."""
+        """Keeps the references, unless rows of the index came or went since: their text may be of a deleted row."""
+        if not self._is_current():
+            return
         tensors = {"rows": torch.from_numpy(found.rows)}
         for name, values in (("gains", found.gains), ("peaks", found.peaks)):
             if values is not None:
@@ -132,6 +137,13 @@ class ReferenceCache:
         """Keeps the summary of a table of scores."""
         values = summary.statistics._asdict() | {"best_rows": summary.best_rows, "best_means": summary.best_means}
         _write(self._path("summary", asked), {name: torch.from_numpy(value) for name, value in values.items()}, {})
+
+    def _is_current(self) -> bool:
+        """Whether the index still has the rows that it was opened with."""
+        try:
+            return require_manifest(self._index).data.content_hash == self._content
+        except (OSError, IndexFolderError):
+            return False
 
     def _path(self, what: str, asked: Json) -> Path:
         content = json.dumps(self._of | {"asked": asked}, sort_keys=True, ensure_ascii=True)
