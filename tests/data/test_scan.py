@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whence.data import scanning as scan_module
-from whence.data.examples import Example
+from whence.data.examples import Example, Turn
 from whence.data.readers import read_examples
-from whence.data.scanning import DuplicateGroup, Scan, scan
+from whence.data.scanning import ContentHash, DuplicateGroup, Scan, scan
 from whence.errors import DataError
 from whence.index.manifest import read_manifest
 
@@ -52,6 +53,24 @@ def test_a_clean_file(tmp_path: Path) -> None:
         shape="prompt/response",
     )
     assert leftovers(tmp_path) == ["a.jsonl"]
+
+
+def test_what_the_ids_leave_out_has_a_hash_of_its_own() -> None:
+    said, other = (Turn("user", "a"), Turn("assistant", "b")), Example((Turn("user", "e"), Turn("assistant", "f")))
+
+    def found(*turns: Turn) -> ContentHash:
+        content = ContentHash()
+        for example in (Example(turns), other):
+            content.take(example)
+        return content
+
+    again = (Turn("user", "c"), Turn("assistant", "d"))
+    plain = found(*said, *again)
+    behind, edited = (found(*said, *again, Turn("user", last)) for last in ("more", "else"))
+    prompt = found(said[0], replace(said[1], untrained=True), *again)
+    assert plain.beside_ids() == ""
+    assert {one.hexdigest() for one in (behind, edited, prompt)} == {plain.hexdigest()}
+    assert len({one.beside_ids() for one in (plain, behind, edited, prompt)}) == 4
 
 
 def plain_hash(examples: list[Example]) -> str:

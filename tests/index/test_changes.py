@@ -418,6 +418,35 @@ def test_a_change_says_that_it_discards_an_append_that_was_cut(
     assert verify(index) == []
 
 
+def test_data_that_changed_behind_the_last_answer_are_noticed(world: World, tmp_path: Path) -> None:
+    def talk(place: Path, start: int, stop: int, last: str) -> Path:
+        answered = [
+            [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
+            for row in rows(stop)[start:]
+        ]
+        return write_jsonl(place, [{"messages": [*one, {"role": "user", "content": last}]} for one in answered])
+
+    index, old, new = tmp_path / "index", tmp_path / "old.jsonl", tmp_path / "new.jsonl"
+    options = {"layers": 2, "max_length": 64, "shard_rows": SHARD, "loss": "all"}
+    build_index(world.model, talk(old, 0, 4, "thanks"), index, **options)
+    build_index(world.model, old, index, **options)
+    talk(old, 0, 4, "no, that is wrong")
+    with pytest.raises(IndexFolderError, match="data behind last answers: the index has"):
+        build_index(world.model, old, index, **options)
+    whole = require_manifest(index)
+    unknown = whole.data.model_copy(update={"beside_ids": None})
+    whole.model_copy(update={"data": unknown}).write(index)
+    build_index(world.model, old, index, **options)
+    whole.write(index)
+    talk(old, 0, 4, "thanks")
+    append_rows(index, talk(new, 4, 6, "thanks"))
+    assert len(list(present_rows(require_manifest(index)))) == 6
+    talk(new, 4, 6, "no")
+    with pytest.raises(DataError, match="behind last answers"):
+        list(present_rows(require_manifest(index)))
+    assert append_rows(index, new).n_rows == 8, "these are other rows"
+
+
 def test_a_delete_that_was_cut_has_not_happened(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = tmp_path / "index"
     shutil.copytree(parts / "old", index)

@@ -104,9 +104,21 @@ class Example:
     def id(self) -> str:
         """Content hash of the turns up to the last answer: 16 hexadecimal digits, the same in any file, order or
         format."""
-        last = max((place for place, turn in enumerate(self.turns) if turn.role == ASSISTANT), default=len(self.turns))
-        content = conversation_json(replace(self, turns=self.turns[: last + 1]), sort_keys=True)
+        content = conversation_json(replace(self, turns=self.turns[: self._n_turns_in_id]), sort_keys=True)
         return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+    @property
+    def beside_id(self) -> str:
+        """The whole conversation as JSON where the id leaves out a part of it (turns behind the last answer, and which
+        turns are `untrained`); "" where it does not."""
+        if len(self.turns) <= self._n_turns_in_id and not any(turn.untrained for turn in self.turns):
+            return ""
+        return conversation_json(self, sort_keys=True, untrained=True)
+
+    @property
+    def _n_turns_in_id(self) -> int:
+        last = max((place for place, turn in enumerate(self.turns) if turn.role == ASSISTANT), default=len(self.turns))
+        return last + 1
 
     @property
     def where(self) -> str:

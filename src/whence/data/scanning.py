@@ -63,6 +63,8 @@ class Scan:
     """The columns the turns came from, such as "prompt/response"; several where files differ."""
     notes: tuple[str, ...] = ()
     """What a reader of the data should know, a clause each: turns that give no signature, columns that are not used."""
+    beside_ids: str | None = ""
+    """Hash of what the ids of the rows leave out (`Example.beside_id`), "" for nothing; None where it is not known."""
 
 
 def scan(
@@ -118,6 +120,7 @@ def scan(
         metadata_types={name: type or "str" for name, type in tally.types.items()},
         shape=", ".join(tally.shapes),
         notes=tally.notes.clauses(),
+        beside_ids=tally.hash.beside_ids(),
     )
 
 
@@ -126,16 +129,26 @@ class ContentHash:
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
+        self._beside_ids = hashlib.blake2b(digest_size=16)
+        self._n_rows = self._n_beside = 0
 
     def take(self, example: Example) -> None:
         """Adds a row."""
         metadata = json.dumps(example.metadata, ensure_ascii=False, sort_keys=True, allow_nan=False)
         # A newline ends an entry: JSON has none, so no two lists of rows give the same bytes.
         self._hash.update(f"{example.id} {metadata}\n".encode())
+        if beside := example.beside_id:
+            self._beside_ids.update(f"{self._n_rows} {beside}\n".encode("utf-8", "surrogatepass"))
+            self._n_beside += 1
+        self._n_rows += 1
 
     def hexdigest(self) -> str:
         """Of the rows so far."""
         return self._hash.hexdigest()
+
+    def beside_ids(self) -> str:
+        """Of what the ids of the rows so far leave out (`Example.beside_id`); "" where they leave out nothing."""
+        return self._beside_ids.hexdigest() if self._n_beside else ""
 
 
 class _Tally:

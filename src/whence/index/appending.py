@@ -141,7 +141,8 @@ def _is_last_append(manifest: Manifest, data: DataSummary) -> bool:
         last is not None
         and last.change == "append"
         and last.data is not None
-        and (last.data.source, last.data.content_hash) == (data.source, data.content_hash)
+        and last.data.source == data.source
+        and last.data.has_content(data.content_hash, data.beside_ids)
     )
 
 
@@ -173,6 +174,7 @@ def _read(
         n_rows=found.n_rows,
         n_unreadable=found.n_rejected,
         n_duplicates=found.n_duplicates,
+        beside_ids=found.beside_ids,
     )
     _check_kind(manifest, summary)
     last = manifest.parts()[-1]
@@ -201,7 +203,7 @@ def _plan(before: Changing, data: DataSummary, tell: Callable[[str], None]) -> A
     """Keeps what is being appended, so that shards of it are not taken for those of something else."""
     folder, manifest = before.folder, before.manifest
     plan, kept = AppendPlan(generation=manifest.generation, data=data), open_plan(folder, manifest)
-    if kept is not None and kept.data.content_hash == data.content_hash:
+    if kept is not None and kept.data.has_content(data.content_hash, data.beside_ids):
         plan.write(folder)
         return plan
     if kept is not None:

@@ -306,7 +306,7 @@ def _add(
 def _check_parts(existing: Manifest, found: Scan) -> None:
     """Raises DataError unless DATA are those of the build, and those of every append are still there."""
     first, *appended = existing.parts()
-    if found.content_hash != first.data.content_hash:
+    if not first.data.has_content(found.content_hash, found.beside_ids):
         raise DataError(
             f"These data are not those that the index was built from: {found.content_hash}.",
             f"Expected the content of {first.data.source}, {first.data.content_hash}.",

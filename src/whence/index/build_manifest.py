@@ -57,6 +57,7 @@ def build_manifest(
             n_rows=found.n_rows,
             n_unreadable=found.n_rejected,
             n_duplicates=found.n_duplicates,
+            beside_ids=found.beside_ids,
         ),
         shard_rows=settings.shard_rows,
         max_tokens=settings.max_tokens,
@@ -81,6 +82,7 @@ def known_scan(begun: Manifest, settings: BuildSettings) -> Scan | None:
         content_hash=data.content_hash,
         metadata_types={column.name: column.type for column in begun.filters},
         shape=data.shape,
+        beside_ids=data.beside_ids,
     )
 
 

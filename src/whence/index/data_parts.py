@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from whence.data import Example, read_examples, scan
 from whence.errors import DataError
-from whence.index.history import DataPart
+from whence.index.history import DataPart, described_content
 from whence.index.manifest import Manifest
 
 
@@ -18,11 +18,12 @@ def examples_of(part: DataPart) -> Iterator[Example]:
 def check_part(part: DataPart) -> None:
     """Raises DataError where the data of a part are not those that its rows came from."""
     data = part.data
-    found = scan(data.source, columns=data.columns, split=data.split, max_rejected=1.0).content_hash
-    if found != data.content_hash:
+    found = scan(data.source, columns=data.columns, split=data.split, max_rejected=1.0)
+    if not data.has_content(found.content_hash, found.beside_ids):
         raise DataError(
-            f"The data at {data.source} are not those that the index was built from: {found}.",
-            f"Expected content {data.content_hash}.",
+            f"The data at {data.source} are not those that the index was built from: "
+            f"{described_content(found.content_hash, found.beside_ids)}.",
+            f"Expected content {described_content(data.content_hash, data.beside_ids)}.",
             "Bring them back, or build the index again with --overwrite.",
         )
 

@@ -27,6 +27,13 @@ class DataSummary(BaseModel):
     n_unreadable: int = 0
     """Rows that could not be read; they have no number."""
     n_duplicates: int = 0
+    beside_ids: str | None = None
+    """Hash of what the rows' ids leave out, "" for nothing; None in indexes that were built before it was kept."""
+
+    def has_content(self, content_hash: str, beside_ids: str | None) -> bool:
+        """Whether these are the hashes of its rows. What was not kept is not compared."""
+        kept = None not in (self.beside_ids, beside_ids)
+        return self.content_hash == content_hash and (not kept or self.beside_ids == beside_ids)
 
     @property
     def is_plain_text(self) -> bool:
@@ -35,6 +42,11 @@ class DataSummary(BaseModel):
         if "messages" in columns or "prompt" in columns:
             return False
         return self.shape.strip().casefold() == columns.get("text", "text").strip().casefold()
+
+
+def described_content(content_hash: str, beside_ids: str | None) -> str:
+    """The hashes of rows, for a message."""
+    return f"{content_hash} (behind last answers: {beside_ids})" if beside_ids else content_hash
 
 
 class Change(BaseModel):
@@ -108,4 +120,4 @@ def read_numbers(text: str) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype=np.int64), *pieces])
 
 
-__all__ = ["Change", "DataPart", "DataSummary", "described_numbers", "now", "read_numbers", "who"]
+__all__ = ["Change", "DataPart", "DataSummary", "described_content", "described_numbers", "now", "read_numbers", "who"]

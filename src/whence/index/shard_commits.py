@@ -85,7 +85,8 @@ def made_of(manifest: Manifest, examples: Sequence[Example]) -> str:
     content = ContentHash()
     for example in examples:
         content.take(example)
-    return hash_of([manifest.identity(), manifest.generation, content.hexdigest()])
+    beside = [content.beside_ids()] if content.beside_ids() else []
+    return hash_of([manifest.identity(), manifest.generation, content.hexdigest(), *beside])
 
 
 def commit_shard(

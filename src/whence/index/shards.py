@@ -20,7 +20,7 @@ from whence.errors import DataError, IndexFolderError
 from whence.index.centres import Sums, added
 from whence.index.engines.in_process import Engine, Task
 from whence.index.file_table import ShardRows
-from whence.index.history import Change, DataPart, described_numbers, now, who
+from whence.index.history import Change, DataPart, described_content, described_numbers, now, who
 from whence.index.locking import locked
 from whence.index.manifest import READING, REJECTED, Counts, Manifest, read_manifest
 from whence.index.publishing import clear, commit_all, fragments_now, publish
@@ -181,10 +181,11 @@ def shard_groups(
             "The data must not change while it is indexed.",
             "Run the same command again; if the data is meant to be another now, add --overwrite.",
         )
-    if check and content.hexdigest() != part.data.content_hash:
+    if check and not part.data.has_content(content.hexdigest(), content.beside_ids()):
         raise DataError(
             f"The rows of {part.data.source} are not those that were scanned: their content is now "
-            f"{content.hexdigest()}, and was {part.data.content_hash}.",
+            f"{described_content(content.hexdigest(), content.beside_ids())}, and was "
+            f"{described_content(part.data.content_hash, part.data.beside_ids)}.",
             "The data must not change while it is indexed.",
             "Bring them back and run the same command again; if the data is meant to be another now, add --overwrite.",
         )
@@ -297,6 +298,9 @@ def check_same(out: Path, existing: Manifest, manifest: Manifest, *, change_ok: 
         theirs["reading"] = ours["reading"]
         # The day that a template writes was not kept.
         theirs["date"] = theirs["date"] if ours["date"] else None
+    if None not in (existing.data.beside_ids, manifest.data.beside_ids):
+        ours["data behind last answers"] = existing.data.beside_ids
+        theirs["data behind last answers"] = manifest.data.beside_ids
     lines = differences(ours, theirs)
     if lines:
         raise IndexFolderError(
