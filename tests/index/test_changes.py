@@ -246,6 +246,20 @@ def test_deleted_rows_are_gone_and_compact_takes_their_text(parts: Path, world: 
     assert compact_index(index).manifest == compacted.manifest, "nothing is left to do"
 
 
+def test_damage_names_every_source_of_a_file(parts: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(parts / "old", index)
+    append_rows(index, data(tmp_path, "first.jsonl", 20, 22))
+    append_rows(index, data(tmp_path, "second.jsonl", 22, 24))
+    compact_index(index)
+    for file in (index / RECORDS / "data").iterdir():
+        file.write_bytes(file.read_bytes()[:-1])
+    assert any(
+        line.endswith("rows 16 to 19 (old.jsonl), 20 to 21 (first.jsonl), 22 to 23 (second.jsonl)")
+        for line in verify(index)
+    )
+
+
 def test_damage_is_repaired_in_an_index_whose_rows_changed(parts: Path, tmp_path: Path) -> None:
     index = tmp_path / "index"
     shutil.copytree(parts / "grown", index)
@@ -681,6 +695,18 @@ def test_the_default_method_is_added_beside_another(world: World, one_method: Pa
         assert found.hits
 
 
+@pytest.mark.parametrize(("method", "layers"), [("rept", {}), ("repsim", {"layers": 2})])
+def test_run_yaml_replays_what_was_added(
+    world: World, one_method: Path, tmp_path: Path, method: str, layers: dict[str, int]
+) -> None:
+    index = add(world, one_method, method, **layers)
+    settings = yaml.safe_load((one_method / RUN).read_text("utf-8"))["settings"]
+    again = build_index(**(settings | {"out": tmp_path / "again"}))
+    assert set(index.manifest.places()) <= set(again.manifest.places())
+    assert again.manifest.methods == index.manifest.methods == (method,)
+    assert again.manifest.layer == index.manifest.layer
+
+
 def test_an_addition_needs_the_data_of_all_rows(changed: Path, world: World, tmp_path: Path) -> None:
     index, options = tmp_path / "index", {"max_length": 64, "shard_rows": SHARD}
     shutil.copytree(changed / "plain", index)
@@ -720,6 +746,7 @@ def test_the_commands(whence, parts: Path, tmp_path: Path) -> None:
     assert "1 rows were deleted" in said
     assert whence("delete", index, tmp_path / "ids.txt")[0] == 2
     assert whence("compact", index)[0] == 0
+    assert ": compacted, model " in whence("info", index)[1]
     history = Index.open(index).manifest.history
     assert [one.change for one in history] == ["build", "append", "delete", "compact"]
     assert len({one.model for one in history}) == 1

@@ -27,6 +27,7 @@ from whence.index.jobs import Job, JobState, check_versions, finish_index, run_j
 from whence.index.locking import finishing, joined, locked
 from whence.index.manifest import MANIFEST, RECORDS, SHARDS, require_manifest
 from whence.index.rejects import Rejects
+from whence.index.settings import build_settings
 from whence.index.shard_commits import committed_notes, made_of
 from whence.index.shards import compute_shards, contents, seal, shard_groups, write_index_with
 from whence.index.store import Index
@@ -215,6 +216,17 @@ def test_jobs_of_a_model_and_what_the_last_step_checks(world: World, tmp_path: P
     alone = build_index(world.model, data, tmp_path / "alone", **SETTINGS)
     assert index.dataset.to_table().equals(alone.dataset.to_table())
     assert finish_index(out, max_rejected=0.05).manifest == index.manifest
+
+
+def test_the_last_step_refuses_the_hub_name_of_another_model(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "index"
+    build_part(world.model, world.data, out, Job(1, 1), **SETTINGS)
+    begun = require_manifest(out)
+    begun.model_copy(update={"settings": begun.settings | {"model": "org/one"}}).write(out)
+    with pytest.raises(MismatchError, match="model: begun with 'org/one', given 'org/two'"):
+        finish_index(out, max_rejected=0.05, given=build_settings("org/two", str(world.data), out, SETTINGS))
+    given = build_settings("org/one", str(world.data), out, SETTINGS)
+    assert finish_index(out, max_rejected=0.05, given=given).manifest.status == "complete"
 
 
 @pytest.mark.usefixtures("one_thread")

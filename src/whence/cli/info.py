@@ -66,8 +66,9 @@ def _told_changes(manifest: Manifest) -> list[str]:
     """What happened to the rows, oldest first, and whether an approximate search is there."""
     lines = []
     for one in manifest.history if len(manifest.history) > 1 else ():
-        what = {"build": "built of", "append": "appended", "delete": "deleted", "compact": "compacted, without"}
-        line = f"{one.when or 'before'}{f' by {one.who}' if one.who else ''}: {what[one.change]} {one.n_rows} rows"
+        what = {"build": "built of", "append": "appended", "delete": "deleted", "compact": "compacted"}
+        line = f"{one.when or 'before'}{f' by {one.who}' if one.who else ''}: {what[one.change]}"
+        line += "" if one.change == "compact" else f" {one.n_rows} rows"
         line += f" of {one.data.source}, from row {one.first_row} on" if one.data is not None else ""
         line += f" ({one.rows})" if one.rows else ""
         lines.append(f"{line}, model {one.model[:12]}")

@@ -50,6 +50,7 @@ def add_vectors(
     vectors: Sequence[StoredVector],
     *,
     methods: Sequence[str],
+    layers: Sequence[int] = (),
     progress: Count | None = None,
 ) -> Index:
     """Adds to the complete index in `out` those of the vectors that it has not; `extractor` reads them.
@@ -57,7 +58,7 @@ def add_vectors(
     Rows that were appended are read from their own data; deleted ones are computed in their shards, and left out.
 
     known: the index as it was when model and data were compared with it. What other runs changed since stays.
-    methods: those that the index can answer from then on.
+    methods: those that the index can answer from then on. layers: layers at which all their vectors are read.
 
     Raises:
         IndexFolderError: another run is writing the index or has replaced it, the disk is full, or the rows are not
@@ -71,12 +72,8 @@ def add_vectors(
         missing = missing_vectors(before, vectors)
         if not missing:
             return Index.open(out)
-        added = {
-            "vectors": (*before.vectors, *missing),
-            "methods": tuple(dict.fromkeys([*before.methods, *methods])),
-        }
         warn_of_plan(out, before)
-        wanted, total = before.model_copy(update=added), before.data.n_rows
+        wanted, total = _with(before, missing, methods, layers), before.data.n_rows
         with saving(out, total):
             # What a change left that was cut before it was published is passed over; vectors that are computed stay.
             records = current_records(out, before)
@@ -86,6 +83,17 @@ def add_vectors(
         with saving(out, total):
             _finish(out, before, wanted, missing)
     return Index.open(out)
+
+
+def _with(before: Manifest, missing: Sequence[StoredVector], methods: Sequence[str], layers: Sequence[int]) -> Manifest:
+    """The manifest with the vectors and methods; its settings build an index that holds at least the same."""
+    every = list(dict.fromkeys([*before.methods, *methods]))
+    settings = before.settings | {"methods": list(every)}
+    if layers:
+        asked = before.settings.get("layers", "last")
+        settings["layers"] = list(dict.fromkeys([*(asked if isinstance(asked, list) else [asked]), *layers]))
+    added = {"vectors": (*before.vectors, *missing), "methods": tuple(every), "settings": settings}
+    return before.model_copy(update=added)
 
 
 def _check_known(out: Path, now: Manifest, known: Manifest) -> None:

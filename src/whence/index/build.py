@@ -297,6 +297,7 @@ def _add(
         existing,
         read,
         methods=methods,
+        layers=whole_at,
         progress=counted(progress, "indexing"),
     )
     tell(f"The index {folder} is complete: {index.n_rows} rows, {index.n_records} records")

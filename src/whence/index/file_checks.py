@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from whence.errors import IndexFolderError
-from whence.index.file_table import FileTable, difference, sha256
+from whence.index.file_table import FileTable, ShardRows, difference, sha256
 from whence.index.history import DataPart
 from whence.index.manifest import BACKUP, MANIFEST, RECORDS, Manifest, read_manifest, require_manifest
 from whence.index.publishing import small_files
@@ -87,16 +88,19 @@ def copied_manifest(folder: Path) -> Manifest | None:
 
 
 def rows_in_files(manifest: Manifest, table: FileTable) -> dict[str, str]:
-    """Which rows lie in each data file, as "rows 16 to 31 (train.jsonl)"."""
+    """Which rows lie in each data file, as "rows 16 to 31 (train.jsonl)"; of a file of several sources each."""
     parts = manifest.parts()
-    found = {}
+    found: dict[str, str] = {}
     for fragment in table.fragments:
-        first, last = fragment.shards[0], fragment.shards[-1]
-        source = part_of(parts, first.shard).data.source
-        for name in fragment.data_files:
-            end = last.first_row + last.n_rows - 1
-            found[f"{RECORDS}/data/{name}"] = f"rows {first.first_row} to {end} ({Path(source).name})"
+        by_source = groupby(fragment.shards, lambda rows: part_of(parts, rows.shard).data.source)
+        said = ", ".join(_described(list(shards), source) for source, shards in by_source)
+        found |= {f"{RECORDS}/data/{name}": f"rows {said}" for name in fragment.data_files}
     return found
+
+
+def _described(shards: list[ShardRows], source: str) -> str:
+    first, last = shards[0], shards[-1]
+    return f"{first.first_row} to {last.first_row + last.n_rows - 1} ({Path(source).name})"
 
 
 def part_of(parts: list[DataPart], shard: int) -> DataPart:

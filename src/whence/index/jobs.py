@@ -167,14 +167,16 @@ def finish_index(out: Path, *, max_rejected: float, given: BuildSettings | None 
 def _check_given(out: Path, manifest: Manifest, given: BuildSettings) -> None:
     """Raises MismatchError where the index was begun with another model or other settings than these.
 
-    A model or base that is not there under the path it was begun with may lie elsewhere on this machine.
+    A model or base that is not there under the path it was begun with may lie elsewhere on this machine; of two hub
+    names both are known.
     """
     lines = []
     for name, ours in given.model_dump(mode="json").items():
         theirs = manifest.settings.get(name, ours)
         if ours == theirs or name in _MAY_DIFFER or ours == BuildSettings.model_fields[name].get_default():
             continue
-        if name in ("model", "adapter", "base") and not Path(str(theirs)).exists():
+        moved = Path(str(theirs)).is_absolute() or Path(str(ours)).is_absolute()
+        if name in ("model", "adapter", "base") and not Path(str(theirs)).exists() and moved:
             continue
         if name == "model" and Path(str(theirs)).parent == Path(str(ours)):
             continue  # the last checkpoint of a trainer's folder
