@@ -744,6 +744,7 @@ def test_the_commands(whence, parts: Path, tmp_path: Path) -> None:
     status, _, said = whence("delete", index, tmp_path / "ids.txt")
     assert status == 0, said
     assert "1 rows were deleted" in said
+    assert "still centred by means with these rows" in said
     assert whence("delete", index, tmp_path / "ids.txt")[0] == 2
     assert whence("compact", index)[0] == 0
     assert ": compacted, model " in whence("info", index)[1]

@@ -23,4 +23,8 @@ def delete(index: options.IndexFolder, ids: Ids, missing_ok: MissingOk = False, 
         typer.echo(
             f"{n_before - changed.n_rows} rows were deleted; the index {index} has {changed.n_rows} rows", err=True
         )
+        typer.echo(
+            "Turns that are read anew (--span, words, the second stage) are still centred by means with these rows",
+            err=True,
+        )
         typer.echo(f"Take their text off the disk too: whence compact {index}", err=True)

@@ -4,8 +4,8 @@ Hidden states of one model share a large common part (a few coordinates with hug
 their plain cosines are all close to 1 and rank by what all rows share.
 
 Means are made of sums, one of each vector for each shard, which whoever computes the shard leaves with it. They are
-added in the order of the shards, so the centres do not depend on who computed what. Rows that are appended or deleted
-later add or take away theirs. There are two of each: of the vectors as they are stored, which is what rows and queries
+added in the order of the shards, so the centres do not depend on who computed what. Rows that are appended later add
+theirs; rows that are deleted take theirs away from the means of stored vectors alone. There are two of each: of the vectors as they are stored, which is what rows and queries
 are compared in, and of the vectors as they were extracted, for comparisons of turns that are read from the model anew.
 """
 
