@@ -5,8 +5,9 @@ their plain cosines are all close to 1 and rank by what all rows share.
 
 Means are made of sums, one of each vector for each shard, which whoever computes the shard leaves with it. They are
 added in the order of the shards, so the centres do not depend on who computed what. Rows that are appended later add
-theirs; rows that are deleted take theirs away from the means of stored vectors alone. There are two of each: of the vectors as they are stored, which is what rows and queries
-are compared in, and of the vectors as they were extracted, for comparisons of turns that are read from the model anew.
+theirs; rows that are deleted take theirs away from the means of stored vectors alone. There are two of each: of the
+vectors as they are stored, which is what rows and queries are compared in, and of the vectors as they were extracted,
+for comparisons of turns that are read from the model anew.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ def delete_rows(index: str | Path, ids: Iterable[str], *, missing_ok: bool = Fal
     """Deletes the rows of these ids from a complete index; all rows of an id, where several have it.
 
     The index then answers as one that was built from the rows that are left. Centres of stored vectors follow. Means of
-    vectors as they were extracted, by which turns that are read anew are centred (a part of an answer, words, the second
-    stage), stay those of the rows before: what a deleted row added to them is not kept.
+    vectors as they were extracted stay those of the rows before, as what a deleted row added to them is not kept; turns
+    that are read anew are centred by them (a part of an answer, words, the second stage).
 
     ids: 16 hexadecimal digits each, as a trace shows them. missing_ok: pass over ids that no row has.
 
