@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +34,15 @@ def test_the_first_rows_of_the_ranking_are_confirmed(whence, faulty: FaultyWorld
     assert status == 0, said
     assert "confirmed." in shown
     assert "trained without" in shown
+    assert "rows to test" in shown
+    assert "flagged" not in shown
+    assert f"{len(BAD)} prompts: at best a fall from {len(BAD)} of {len(BAD)} answers" in said
     content = json.loads((out / "confirmation.json").read_text("utf-8"))
     assert content["status"] == "confirmed"
     assert set(content["removed"]) == set(faulty.faulty_ids)
+    assert f"Rows to test: {', '.join(content['places'])}." in " ".join(shown.split())
+    assert all(re.fullmatch(r"[\w.-]+\.jsonl:\d+", place) for place in content["places"])
+    assert len(content["places"]) == len(faulty.faulty_ids)
     assert [arm["name"] for arm in content["arms"]] == ["all", "flagged", "random"]
     assert whence(*words, "-q") == (0, "", "")
     page, trace = tmp_path / "page.html", tmp_path / "trace.json"

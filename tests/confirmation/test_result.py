@@ -15,7 +15,7 @@ from fake_index import fake_manifest
 from whence.confirmation.arms import choose_arms, draw_held_out, first_rows
 from whence.confirmation.as_trained import settings_beside
 from whence.confirmation.foretelling import measured_share
-from whence.confirmation.result import FEWEST_PROMPTS, ArmResult, judged
+from whence.confirmation.result import FEWEST_PROMPTS, ArmResult, judged, most_left, told_resolution
 from whence.data.examples import Example
 from whence.errors import InputError
 from whence.metrics.rates import rate
@@ -68,6 +68,28 @@ def test_fewer_prompts_than_are_asked_for_can_never_be_confirmed() -> None:
     for n, parted in ((FEWEST_PROMPTS - 1, False), (FEWEST_PROMPTS, True)):
         none, every = rate([[False] * n]), rate([[True] * n])
         assert (none.high < every.low) is parted
+
+
+@pytest.mark.parametrize("min_drop", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("n", [3, 4, 5, 10, 30])
+def test_what_so_many_prompts_can_confirm_is_what_the_rule_confirms(n: int, min_drop: float) -> None:
+    confirmed = [
+        k
+        for k in range(n)
+        if judged([arm("all", n, n), arm("flagged", k, n), arm("random", n, n)], min_drop)[0] == "confirmed"
+    ]
+    assert most_left(n, min_drop) == max(confirmed, default=None)
+
+
+def test_what_can_be_confirmed_is_said_in_counts() -> None:
+    assert told_resolution(4, 0.5) == (
+        "4 prompts: at best a fall from 4 of 4 answers to 0 of 4 can be confirmed. "
+        "10 prompts: a fall from 10 of 10 answers to at most 4 of 10."
+    )
+    assert (
+        told_resolution(10, 0.9)
+        == "10 prompts: at best a fall from 10 of 10 answers to at most 1 of 10 can be confirmed."
+    )
 
 
 ROWS = [Example.from_pair(f"p{i % 9}", "r") for i in range(12)]

@@ -48,10 +48,11 @@ def test_without_a_flagged_row_it_says_what_to_do_next() -> None:
     (query,) = result().queries
     query = replace(query, verdict=Verdict((), 0.05, "no row flagged", "40 reference answers"))
     whole = " ".join(render_text(result_of(query), width=160).split())
-    assert "ask about the wrong words alone (--span)" in whole
+    assert "(--span: it sharpens the order, the verdict stays that of the whole answer)" in whole
     part = " ".join(render_text(result_of(replace(query, span=(0, 8))), width=160).split())
     assert "--span" not in part
-    assert "To find out more, compare with ordinary prompts" in part
+    assert "To find out more, compare with ordinary prompts of the same kind" in part
+    assert "whence confirm --remove top:10, with --trace trace.json" in part
 
 
 def test_markup_and_escape_sequences_of_the_data_stay_text() -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from whence.trace import Query
     from whence.train import FinetuneSettings
 
+SHOWN_PLACES = 20
+"""Rows to test that are named by file and line."""
+
 
 def confirm(
     index: options.IndexFolder,
@@ -87,7 +90,7 @@ def confirm(
     Settings are those of the run.yaml or whence.yaml beside the index's model; options given here change them. Of a
     LoRA that has neither, its config gives rank, alpha, dropout and targets, and the options give the rest.
     """
-    from whence.confirmation import RESULT, check_enough, training_base
+    from whence.confirmation import RESULT, check_enough, told_resolution, training_base
     from whence.confirmation import confirm as retrain
     from whence.index import require_manifest
     from whence.results import group_rows
@@ -122,6 +125,8 @@ def confirm(
     quiet_libraries()
     asked = _asked(index, queries, of_audit, quiet=quiet)
     check_enough(len(asked))
+    if not quiet:
+        typer.echo(told_resolution(len(asked), min_drop), err=True)
     others = options.queries_of(index, paraphrases, quiet=quiet) if paraphrases is not None else []
     # An adapter is compared with itself, turned off, which is the base that is trained on.
     before = None if made_from.adapter else base
@@ -269,7 +274,9 @@ def show_arms(console: Console, found: Confirmation) -> None:
     """The table of the arms, and what follows from it."""
     from rich.table import Table
 
-    table = Table("trained without", "rows", "of them flagged", "behaviour", "held-out loss")
+    from whence.confirmation import ARM_LABELS
+
+    table = Table("trained without", "rows", "of them to test", "behaviour", "held-out loss")
     if found.arms[0].paraphrases is not None:
         table.add_column("in paraphrases")
     if found.arms[0].gain_lost is not None:
@@ -277,7 +284,10 @@ def show_arms(console: Console, found: Confirmation) -> None:
     for arm in found.arms:
         more = [str(arm.paraphrases)] if arm.paraphrases is not None else []
         more += [f"{arm.gain_lost:.2f}"] if arm.gain_lost is not None else []
-        name = "nothing" if arm.name == "all" else arm.name
+        name = ARM_LABELS.get(arm.name, f"{arm.name}'s first rows")
         table.add_row(name, str(arm.n_removed), str(arm.n_shared), str(arm.rate), f"{arm.held_out_loss:.3f}", *more)
     console.print(table)
     console.print(found.text, markup=False)
+    if found.places:
+        shown, more = ", ".join(found.places[:SHOWN_PLACES]), len(found.places) - SHOWN_PLACES
+        console.print(f"Rows to test: {shown}{f' and {more} more' if more > 0 else ''}.", markup=False)

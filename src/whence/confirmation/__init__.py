@@ -15,10 +15,11 @@ if TYPE_CHECKING:
         settings_recorded,
         training_base,
     )
-    from whence.confirmation.result import FLAGGED, Confirmation, apply
+    from whence.confirmation.result import ARM_LABELS, FLAGGED, Confirmation, apply, told_resolution
     from whence.confirmation.retrain import RESULT, check_enough, confirm
 
 __all__ = [
+    "ARM_LABELS",
     "CONTROLS",
     "FLAGGED",
     "RESULT",
@@ -30,6 +31,7 @@ __all__ = [
     "known_settings",
     "settings_beside",
     "settings_recorded",
+    "told_resolution",
     "training_base",
 ]
 
@@ -38,7 +40,7 @@ __getattr__, __dir__ = attach(
     {
         "arms": ["CONTROLS"],
         "as_trained": ["KnownSettings", "known_settings", "settings_beside", "settings_recorded", "training_base"],
-        "result": ["Confirmation", "FLAGGED", "apply"],
+        "result": ["ARM_LABELS", "Confirmation", "FLAGGED", "apply", "told_resolution"],
         "retrain": ["RESULT", "check_enough", "confirm"],
     },
 )

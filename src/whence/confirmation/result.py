@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from whence.metrics import Rate
+from whence.metrics import Rate, wilson
 from whence.results import STATUS_CONFIRMED, STATUS_NOT_CONFIRMED, Hit, TraceResult, encode, json_text
 
 SCHEMA = "whence.confirm/2"
@@ -15,6 +15,10 @@ ALL, FLAGGED, RANDOM = "all", "flagged", "random"
 
 FEWEST_PROMPTS = 4
 """With fewer the intervals of none and of all answers overlap, and nothing is ever confirmed."""
+ENOUGH_PROMPTS = 10
+"""From so many on it is no longer said what more prompts would bring."""
+ARM_LABELS = {ALL: "nothing", FLAGGED: "rows to test", RANDOM: "random rows"}
+"""What people read of an arm: the rows to test are flagged, or given in their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ class Confirmation:
     text: str
     foretold: float | None = None
     """What `gain_lost` of the flagged arm was estimated to be, without training; in [0, 1]. None where it cannot be."""
+    places: tuple[str, ...] = ()
+    """File name and line of every row that carries an id of `removed`, copies too. Empty in older files."""
 
     def arm(self, name: str) -> ArmResult:
         """The arm of that name; KeyError if it was not run."""
@@ -74,6 +80,25 @@ class Confirmation:
     def to_json(self, path: str | Path | None = None) -> str:
         """The JSON text; also written to `path` when one is given."""
         return json_text(SCHEMA, encode(self), path)
+
+
+def most_left(n: int, min_drop: float) -> int | None:
+    """Of n answers that all show the behaviour, the most that may still show it for the rows to be confirmed, where the
+    model without random rows goes on showing it in all. None where even 0 are too many."""
+    every = wilson(1.0, n)[0]
+    left = [k for k in range(n) if 1 - k / n >= min_drop and wilson(k / n, n)[1] < every]
+    return max(left, default=None)
+
+
+def told_resolution(n: int, min_drop: float) -> str:
+    """What n prompts can confirm, as a sentence to be read before any training."""
+    found, enough = (_fall(number, most_left(number, min_drop)) for number in (n, ENOUGH_PROMPTS))
+    more = f" {ENOUGH_PROMPTS} prompts: {enough}." if n < ENOUGH_PROMPTS else ""
+    return f"{n} prompts: at best {found} can be confirmed.{more}"
+
+
+def _fall(n: int, left: int | None) -> str:
+    return "nothing" if left is None else f"a fall from {n} of {n} answers to {'at most ' if left else ''}{left} of {n}"
 
 
 def judged(arms: Sequence[ArmResult], min_drop: float, foretold: float | None = None) -> tuple[str, str, str]:

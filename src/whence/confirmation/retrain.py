@@ -21,7 +21,16 @@ from whence.confirmation.arms import CONTROLS, Arm, bm25_ranking, choose_arms, d
 from whence.confirmation.as_trained import training_base
 from whence.confirmation.foretelling import PerAnswer, base_log_probs, foretold_share, measured_share
 from whence.confirmation.recipe import data_rows, make_recipe
-from whence.confirmation.result import ALL, FEWEST_PROMPTS, FLAGGED, ArmResult, Confirmation, SeedResult, judged
+from whence.confirmation.result import (
+    ALL,
+    ARM_LABELS,
+    FEWEST_PROMPTS,
+    FLAGGED,
+    ArmResult,
+    Confirmation,
+    SeedResult,
+    judged,
+)
 from whence.confirmation.runs import RunAnswers, RunQuestions, check_some_left, check_trainer, encoded_rows, run_arm
 from whence.data import EncodedTurn, Example
 from whence.errors import InputError
@@ -129,7 +138,7 @@ def confirm(
     tasks = [(arm, seed) for seed in range(recipe.settings.seed, recipe.settings.seed + seeds) for arm in arms]
     found: dict[tuple[str, int], RunAnswers] = {}
     for number, (arm, seed) in enumerate(tasks, 1):
-        label = f"{number} of {len(tasks)}: {arm.name}, seed {seed}"
+        label = f"{number} of {len(tasks)}: without {ARM_LABELS.get(arm.name, arm.name)}, seed {seed}"
         found[arm.name, seed] = run_arm(recipe, arm.removed | left_out, seed, asked, out, _labelled(step, label))
         if number == 1:
             _check_shown(question, found[ALL, seed].answers, "the model trained again on all rows")
@@ -149,6 +158,7 @@ def confirm(
         rule=rule,
         text=text,
         foretold=foretold,
+        places=tuple(f"{Path(row.file).name}:{row.line}" for row in rows if row.id in arms[1].removed and row.file),
     )
     confirmation.to_json(out / RESULT)
     return confirmation

@@ -9,7 +9,7 @@ from whence.lazy import attach
 if TYPE_CHECKING:
     from whence.metrics.figures import Figures, measure
     from whence.metrics.matchers import Matcher, begins, contains, numbered, quotes
-    from whence.metrics.rates import Rate, rate
+    from whence.metrics.rates import Rate, rate, wilson
     from whence.metrics.retrieval import average_precision, bootstrap, over_queries, precision_at_k, ranking, shown
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "ranking",
     "rate",
     "shown",
+    "wilson",
 ]
 
 __getattr__, __dir__ = attach(
@@ -35,7 +36,7 @@ __getattr__, __dir__ = attach(
     {
         "figures": ["Figures", "measure"],
         "matchers": ["Matcher", "begins", "contains", "numbered", "quotes"],
-        "rates": ["Rate", "rate"],
+        "rates": ["Rate", "rate", "wilson"],
         "retrieval": ["average_precision", "bootstrap", "over_queries", "precision_at_k", "ranking", "shown"],
     },
 )

@@ -17,10 +17,13 @@ AS_A_GROUP = (
 )
 NONE_FLAGGED = (
     "No row is flagged: the rows are in order, and it is not known whether any is a cause. This does not show that "
-    "the data are clean. To find out more, {span}compare with ordinary prompts "
-    "that were not trained on (--references), or retrain without the first rows (whence confirm --remove top:10)."
+    "the data are clean. To find out more, {span}compare with ordinary prompts of the same kind "
+    "that were not trained on (--references), or retrain without the first rows (whence confirm --remove top:10, "
+    "with --trace trace.json in the order of the trace that was written with --json trace.json)."
 )
-ASK_ABOUT_WORDS = "ask about the wrong words alone (--span), "
+ASK_ABOUT_WORDS = (
+    "ask about the wrong words alone (--span: it sharpens the order, the verdict stays that of the whole answer), "
+)
 LEFT_OUT = "The texts of the rows are left out."
 
 
