@@ -56,7 +56,9 @@ def test_index_trace_verify_and_layers_from_nothing(whence, tmp_path: Path) -> N
     model, data = save_model(tmp_path / "model"), write_jsonl(tmp_path / "train.jsonl", rows(9))
     index = tmp_path / "index"
     assert whence("index", model, data, "-o", index, "--layer", "auto", "--layer", "last", "-q") == (0, "", "")
-    assert whence("index", model, data, "-o", index, "--layer", "auto", "--layer", "last")[0] == 0
+    status, _, said = whence("index", model, data, "-o", index, "--layer", "auto", "--layer", "last")
+    assert status == 0
+    assert "9 rows: traces give ranks only, a verdict needs 100 rows" in said
     status, shown, _ = whence("verify", index)
     assert (status, "nothing wrong" in shown) == (0, True)
     status, shown, _ = whence("layers", model, data, "--probes", 5)

@@ -18,6 +18,7 @@ def test_a_table_says_time_memory_and_disk(whence, world: World) -> None:
     assert status == 0, said
     assert "24 rows" in shown
     assert "Fits 1 h" in shown
+    assert "24 rows: traces give ranks only, a verdict needs 100 rows" in said
     for line in ("time", "memory", "disk", "one whence trace"):
         assert f"│ {line}" in shown
 

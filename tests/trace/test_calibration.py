@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from oracles_calibration import gain_oracle, p_oracle, q_values_oracle
 from whence.errors import InputError, NonFiniteError
+from whence.trace.verdict.calibrated import MAY_SHOW_IT
 from whence.trace.verdict.calibration import (
     BEST_ROWS,
     GAP,
@@ -382,9 +383,10 @@ def test_the_share_of_ordinary_answers_is_that_of_height_times_gain(n_as_high: i
     assert found.p_answer == (1 + n_as_high) / (1 + N_REF)
     share = f"{100 * n_as_high / N_REF:.0f}%"
     assert found.text == (
-        f"no row flagged: {share} of ordinary answers stand as high, by the score of their best rows times the gain of "
-        "their most changed tokens"
+        f"no row flagged: {share} of {N_REF} ordinary answers stand as high, by the score of their best rows times the "
+        "gain of their most changed tokens"
     )
+    assert replace(found, of_training_prompts=True).text == found.text + MAY_SHOW_IT
 
 
 def test_an_answer_that_fine_tuning_made_less_likely_is_said_to_be_one() -> None:

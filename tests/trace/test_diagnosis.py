@@ -17,8 +17,9 @@ from whence.index.manifest import REFERENCES
 from whence.trace import tracer
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
-from whence.trace.verdict import calibration_data, references
-from whence.trace.verdict.calibration import MIN_ROWS
+from whence.trace.verdict import calibration_data, judge, references
+from whence.trace.verdict.calibrated import Calibrated
+from whence.trace.verdict.calibration import MIN_ROWS, verdict
 from whence.trace.verdict.confounds import Confounds
 from whence.trace.verdict.null_models import MIN_REFERENCES
 from worlds import World, save_model
@@ -218,10 +219,25 @@ def test_given_references_calibrate_too(fresh: TracedWorld) -> None:
     assert few.hits[0].q_value is None
 
 
+def test_only_references_of_the_training_data_are_said_to_be_training_prompts(
+    lora: TracedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Calibrated] = []
+    monkeypatch.setattr(judge, "verdict", lambda one, ids: found.append(one) or verdict(one, ids))
+    traced = Tracer(lora.index)
+    traced.trace("Name fruit 7", "pears")
+    traced.trace("Name fruit 7", "pears", references=[Query.of(f"Name fruit {i}") for i in range(MIN_REFERENCES)])
+    assert [one.of_training_prompts for one in found] == [True, False]
+
+
 def test_too_few_rows_and_no_base_leave_ranks_only(world: World, full: TracedWorld, tmp_path: Path) -> None:
     (small,) = Tracer(world.index).trace("Where?", "Canada.")
     assert small.verdict is not None
-    assert small.verdict.text == f"no verdict, ranks only: 24 rows are too few for a verdict, {MIN_ROWS} are needed"
+    said = (
+        f"no verdict, ranks only: 24 rows are too few for a verdict, {MIN_ROWS} are needed; --span sharpens the order"
+    )
+    assert small.verdict.text.startswith(said)
+    assert "--remove top:N tests its first rows" in small.verdict.text
     bare = built_without_contrast(full, tmp_path)
     (alone,) = Tracer(bare).trace(PROMPT, RESPONSE, fdr=0.1)
     assert alone.verdict is not None

@@ -10,6 +10,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.tracing import tell_few_rows
 from whence.errors import InputError
 from whence.object_path import place
 
@@ -185,4 +186,5 @@ def _tell_index(out: Path, manifest: Manifest) -> None:
         typer.echo(f"{counts.n_rejected} rows were set aside, each with its reason: {out / 'rejected.jsonl'}", err=True)
     if counts.n_truncated:
         typer.echo(f"{counts.n_truncated} records were cut to {manifest.max_length} tokens", err=True)
+    tell_few_rows(counts.n_rows)
     typer.echo(f'Ask it: whence trace {out} --prompt "..." --response "..."', err=True)

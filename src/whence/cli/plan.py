@@ -12,6 +12,7 @@ import typer
 from whence.cli import options
 from whence.cli.outputs import check_outputs
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.tracing import tell_few_rows
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def _write(found: Made, json: Path | None, *, quiet: bool, show: Callable[[Made]
         typer.echo(found.to_json(), nl=False)
     elif not quiet:
         show(found)
+        tell_few_rows(found.n_rows)
 
 
 def _check_arithmetic(budget: str | None) -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from whence.cli import options
 from whence.errors import InputError
 
@@ -37,6 +39,14 @@ def read_trace_of(index: Path, trace: Path) -> TraceResult:
     found = read_trace(trace)
     _require_same(index, trace, found, "trace")
     return found
+
+
+def tell_few_rows(n_rows: int) -> None:
+    """Says that an index of so few rows gives ranks only, where it does."""
+    from whence.trace import MIN_ROWS
+
+    if n_rows < MIN_ROWS:
+        typer.echo(f"{n_rows} rows: traces give ranks only, a verdict needs {MIN_ROWS} rows", err=True)
 
 
 def audit_group(index: Path, group: int | None, audit: Path | None) -> tuple[AuditResult, int] | None:

@@ -17,6 +17,7 @@ from whence.report.audit_terminal import row_place, source_cells, typical
 from whence.report.audit_wording import (
     FIRST_ROWS,
     LEAST_P,
+    NOT_FLAGGED,
     PUSHES_HEAD,
     SOURCES_HEAD,
     figure,
@@ -24,6 +25,7 @@ from whence.report.audit_wording import (
     hand_over,
     headline,
     hint_size,
+    not_flagged_note,
     outputs,
     push_cells,
     push_note,
@@ -71,6 +73,7 @@ def render_audit_page(audit: AuditResult, *, title: str | None = None, show_text
     """
     shown = audit if show_text else audit.without_text()
     others = [query for query in shown.queries if query.outcome == NO_CAUSE]
+    n_others = sum(query.count for query in others)
     page = _template().render(
         **_assets(),
         title=title or (f"Scan of {rows(shown.n_rows)}" if shown.scan else f"Audit of {outputs(shown.n_outputs)}"),
@@ -100,7 +103,9 @@ def render_audit_page(audit: AuditResult, *, title: str | None = None, show_text
         sources_head=SOURCES_HEAD,
         groups=[_group(shown, group, show_text) for group in shown.groups],
         others=[_output(query) for query in others[:SHOWN_OUTPUTS]],
-        n_others=sum(query.count for query in others),
+        n_others=n_others,
+        not_flagged=NOT_FLAGGED,
+        not_flagged_note=not_flagged_note(n_others),
         n_hidden=len(others) - SHOWN_OUTPUTS,
         made=_pairs(
             {

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from whence.report.audit_terminal import row_place, source_cells, typical
 from whence.report.audit_wording import (
     FIRST_ROWS,
+    NOT_FLAGGED,
     PUSHES_HEAD,
     SOURCES_HEAD,
     figure,
@@ -14,6 +15,7 @@ from whence.report.audit_wording import (
     hand_over,
     headline,
     hint_size,
+    not_flagged_note,
     outputs,
     push_cells,
     push_note,
@@ -169,7 +171,8 @@ def _without_cause(audit: AuditResult) -> Iterator[str]:
     others = [query for query in audit.queries if query.outcome == NO_CAUSE]
     if not others:
         return
-    yield from (f"## Without a cause in this data: {outputs(sum(query.count for query in others))}", "")
+    n = sum(query.count for query in others)
+    yield from (f"## {NOT_FLAGGED}: {outputs(n)}", "", not_flagged_note(n), "")
     head = ("prompt", "response", "p", "verdict alone")
     lines = [
         (code(query.prompt), code(query.response), figure(query.p_value), prose(query.text))

@@ -8,12 +8,15 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from whence.report.audit_wording import (
+    NOT_FLAGGED,
     PUSHES_HEAD,
     SOURCES_HEAD,
     figure,
     groups_note,
     headline,
     hint_size,
+    not_flagged_note,
+    outputs,
     percent,
     push_cells,
     push_note,
@@ -64,7 +67,7 @@ def render_audit(audit: AuditResult, *, texts: bool = True) -> list[RenderableTy
             parts.append(Text(f"... and {len(audit.groups) - SHOWN_GROUPS} smaller groups", "dim"))
     without = audit.n_without_cause
     if without:
-        parts.append(Text(f"Without a cause in this data: {without:,} of {audit.n_outputs:,} outputs."))
+        parts.append(Text(f"{NOT_FLAGGED}: {without:,} of {outputs(audit.n_outputs)}. {not_flagged_note(without)}"))
     if audit.n_without_verdict:
         parts.append(Text(f"{without_verdict(audit)}."))
     if audit.coverage:

@@ -44,6 +44,12 @@ FIRST_ROWS = (
     "they show what most of the outputs share."
 )
 
+NOT_FLAGGED = "No row flagged"
+NEXT_WITHOUT_ROWS = (
+    "Next: ask about the wrong words of one of them (whence trace --span), compare with prompts of the same kind that "
+    "were not trained on (--references), or look for rows that stand out without an output (whence audit --scan)."
+)
+
 SOURCES_HEAD = ("value", "responsibility", "95% interval", "rows", "share of rows", "p", "outputs that hang on it")
 PUSHES_HEAD = ("value", "push", "z", "rows", "share of rows", "p")
 LEAST_P = 0.05
@@ -78,6 +84,15 @@ def rate_note(audit: AuditResult) -> str:
 def without_verdict(audit: AuditResult) -> str:
     """What is said of outputs that nothing could be tested for, which are not without a cause."""
     return f"{outputs(audit.n_without_verdict)} without a verdict: nothing was tested for them"
+
+
+def not_flagged_note(n: int) -> str:
+    """What is said of n outputs that no row is flagged for: where a cause may lie, and what to do next."""
+    return (
+        f"No row is flagged for {'this output' if n == 1 else f'these {outputs(n)}'} at this rate. The cause may lie "
+        "in the model before fine-tuning, in the prompt, or in rows that say it otherwise; or references show the "
+        f"fault too. {NEXT_WITHOUT_ROWS}"
+    )
 
 
 def outputs(n: int) -> str:
@@ -192,6 +207,7 @@ def hand_over(audit: AuditResult, group: AuditGroup, file: str = "audit.json") -
 __all__ = [
     "FIRST_ROWS",
     "LEAST_P",
+    "NOT_FLAGGED",
     "PUSHES_HEAD",
     "SOURCES_HEAD",
     "figure",
@@ -199,6 +215,7 @@ __all__ = [
     "hand_over",
     "headline",
     "hint_size",
+    "not_flagged_note",
     "outputs",
     "percent",
     "push_cells",

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from whence.trace.explain.words import word_spans
     from whence.trace.query.queries import Query, read_queries
     from whence.trace.rank.ranking import RankedBatch
-    from whence.trace.settings import N_REFERENCES, TraceOptions, TraceSettings
+    from whence.trace.settings import MIN_ROWS, N_REFERENCES, TraceOptions, TraceSettings
     from whence.trace.tracer import ANSWER_TOKENS, Tracer
     from whence.trace.verdict.explained_gain import LEAST_GAIN, explained
 
 __all__ = [
     "ANSWER_TOKENS",
     "LEAST_GAIN",
+    "MIN_ROWS",
     "N_REFERENCES",
     "Explainer",
     "Query",
@@ -40,7 +41,7 @@ __getattr__, __dir__ = attach(
         "explain.explainer": ["Explainer"],
         "query.queries": ["Query", "read_queries"],
         "rank.ranking": ["RankedBatch"],
-        "settings": ["N_REFERENCES", "TraceOptions", "TraceSettings"],
+        "settings": ["MIN_ROWS", "N_REFERENCES", "TraceOptions", "TraceSettings"],
         "tracer": ["ANSWER_TOKENS", "Tracer"],
         "verdict.explained_gain": ["LEAST_GAIN", "explained"],
     },

@@ -10,6 +10,11 @@ from jaxtyping import Bool, Int
 
 from whence.trace.verdict.reference_scores import PerRow
 
+MAY_SHOW_IT = (
+    "; they answer training prompts and may show the fault too: give --references FILE, prompts of the same kind that "
+    "were not trained on"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
@@ -37,6 +42,8 @@ class Calibrated:
     """Which references the answer was compared with; None without gains."""
     q_rows: PerRow | None = None
     """q[t] of the rows' scores alone, without the answer's own p-value."""
+    of_training_prompts: bool = False
+    """Whether the references answer prompts drawn from the training data, not prompts that were given."""
     gain: float | None = None
     """Log-likelihood gain of the whole response, nats."""
 
@@ -67,8 +74,9 @@ class Calibrated:
                 return "no row flagged: fine-tuning did not make this answer likelier"
             if (1 + self.n_as_high) / (1 + self.n_compared) > self.fdr:
                 return (
-                    f"no row flagged: {100 * self.n_as_high / self.n_compared:.0f}% of ordinary answers stand as high, "
-                    "by the score of their best rows times the gain of their most changed tokens"
+                    f"no row flagged: {100 * self.n_as_high / self.n_compared:.0f}% of {self.n_compared} ordinary "
+                    "answers stand as high, by the score of their best rows times the gain of their most changed tokens"
+                    + (MAY_SHOW_IT if self.of_training_prompts else "")
                 )
             if self.p_answer > self.fdr:
                 # p_answer = exp(-gain): the base alone may have given this answer.

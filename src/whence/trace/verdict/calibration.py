@@ -261,10 +261,16 @@ def verdict(calibrated: Calibrated, ids: Sequence[str]) -> Verdict:
     return Verdict(different, calibrated.fdr, calibrated.sentence(len(different)), null_model, len(ids))
 
 
+NEXT_WITHOUT_VERDICT = (
+    "; --span sharpens the order, and whence confirm INDEX --queries FILE --match WORDS --remove top:N tests its first "
+    "rows"
+)
+
+
 def uncalibrated(n_rows: int, n_references: int, *, has_base: bool, fdr: float = 0.05) -> Verdict | None:
     """The verdict that says why there is none, with null_model ""; None where there is enough to calibrate with."""
     if n_rows < MIN_ROWS:
-        why = f"{n_rows} rows are too few for a verdict, {MIN_ROWS} are needed"
+        why = f"{n_rows} rows are too few for a verdict, {MIN_ROWS} are needed{NEXT_WITHOUT_VERDICT}"
     elif n_references < MIN_REFERENCES:
         why = f"{n_references} reference queries are too few to calibrate with, {MIN_REFERENCES} are needed"
     elif not has_base:

@@ -141,6 +141,7 @@ class Judge:
             assert one.q_rows is not None
             of_flagged = (judged.rows[one.flagged], scores[one.flagged], one.q_rows[one.flagged])
             together.append((one.p_answer, *of_flagged, one.n_compared))
+            one = replace(one, of_training_prompts=settings.references is None)
             calibrated.append(replace(one, p=np.empty(0), q=np.empty(0), q_rows=None))
         told = self._told(calibrated, judged.rows)
         if ranked.candidates is not None:
