@@ -11,7 +11,7 @@ work      rows a second from then on to the last shard but the number of workers
 whole     seconds of the build
 
 and Ray's overhead at work: the rate of processes over the rate of actors, less 1. With more workers than cores both
-share them. Needs `pip install 'whence[ray]'`.
+share them. Needs `pip install -e ".[ray]"`.
 """
 
 from __future__ import annotations

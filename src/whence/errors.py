@@ -26,6 +26,11 @@ class WhenceError(Exception):
         super().__init__("\n".join(part for part in (found, expected, fix) if part))
 
 
+def install_extra(name: str) -> str:
+    """How the packages of an extra are installed: the package of that name on PyPI is another project's."""
+    return f'In the clone of whence: pip install -e ".[{name}]"'
+
+
 class InputError(WhenceError):
     """What the user gave cannot be used."""
 

@@ -22,7 +22,7 @@ from stat import S_IFREG
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from whence.errors import IndexFolderError, InputError
+from whence.errors import IndexFolderError, InputError, install_extra
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -278,7 +278,7 @@ def _failed(address: str, done: str, error: Exception) -> IndexFolderError:
             said = said.replace(value, f"({name})")
     if isinstance(error, ImportError):
         scheme = address.partition(":")[0]
-        extra = "pip install 'whence[s3]'" if scheme == "s3" else f"Install fsspec's library for {scheme}."
+        extra = install_extra("s3") if scheme == "s3" else f"Install fsspec's library for {scheme}."
         return IndexFolderError(
             f"{address} cannot be {done}: {said}", f"{scheme}:// needs a library of its own.", extra
         )

@@ -193,6 +193,17 @@ def test_clean_and_undo_is_the_identity(file: tuple[bytes, frozenset[int]]) -> N
         assert back.read_bytes() == content
 
 
+def test_a_second_output_in_a_folder_has_a_manifest_of_its_own(tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(f"{json.dumps(row)}\n" for row in ROWS), encoding="utf-8")
+    first = clean(source, tmp_path / "one.jsonl", [ids(source)[0]])
+    second = clean(source, tmp_path / "two.jsonl", [ids(source)[1]])
+    assert (first.path.name, second.path.name) == ("manifest.json", "two.manifest.json")
+    for done in (first, second):
+        undo_clean(done.path, tmp_path / f"{done.path.stem}.back.jsonl")
+        assert (tmp_path / f"{done.path.stem}.back.jsonl").read_bytes() == source.read_bytes()
+
+
 def test_the_manifest_and_the_quarantine_say_what_went_and_why(tmp_path: Path) -> None:
     source, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     content = [json.dumps(row) for row in (ROWS[0], ROWS[1], ROWS[0])]

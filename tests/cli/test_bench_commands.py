@@ -105,7 +105,7 @@ def test_bench_without_matplotlib_is_complete_but_for_the_plot(whence, tmp_path,
     status, shown, said = whence("bench", *bench_words(tmp_path), "--methods", "length", "-o", tmp_path / "bench")
     assert status == 0
     assert "| `length` |" in shown
-    assert "whence[plots]" in said
+    assert 'pip install -e ".[plots]"' in said
 
 
 def test_bench_plants_faults_in_rows_of_ones_own_and_resumes(whence, tmp_path: Path) -> None:

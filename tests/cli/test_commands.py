@@ -72,6 +72,7 @@ BAD = [
     (["trace", "{index}", "-p", "a", "--queries", "x"], "Both --prompt and --queries"),
     (["trace", "{index}", "-p", "a", "-r", " "], "The response is empty"),
     (["trace", "{index}", "-p", " "], "The prompt is empty"),
+    (["trace", "{index}", "-p", "{data}"], "Did you mean --queries "),
     (["trace", "{index}", "-p", "a", "-r", "b", "--quiet"], "--quiet without --json"),
     (["trace", "{index}", "-p", "a", "-r", "b", "--json", "{tmp}/none/out.json"], "There is no folder"),
     (["trace", "{index}", "-p", "a", "-r", "b", "--method", "repp"], "Did you mean rept"),

@@ -22,6 +22,7 @@ def test_rate_counts_from_a_stages_first_report(
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     with stages() as report:
         report("reading", 0, None)
         now[0] = 100.0
@@ -32,6 +33,39 @@ def test_rate_counts_from_a_stages_first_report(
     assert "indexing" in shown
     assert "90/90" in shown
     assert "4.0 rows/s" in shown
+    assert "elapsed" in shown
+    assert " left" in shown
+
+
+def test_of_an_unknown_total_no_time_left_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "SHOW_AFTER_SECONDS", -1.0)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with stages() as report:
+        report("asking", 0, None)
+    shown = capsys.readouterr().err
+    assert "elapsed" in shown
+    assert "left" not in shown
+
+
+def test_without_a_terminal_each_stage_is_a_line_when_it_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    with stages() as report:
+        report("reading", 0, None)
+        now[0] = 1.0
+        report("indexing", 0, 9)
+        assert capsys.readouterr().err == "", "quick work shows nothing"
+        now[0] = 3.0
+        report("indexing", 4, 9)
+        report("indexing", 5, 9)
+        now[0] = 70.0
+        report("asking", 0, None)
+        assert capsys.readouterr().err == "indexing (4 of 9), 3 s elapsed\nasking, 70 s elapsed\n"
 
 
 def test_quiet_shows_nothing_however_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

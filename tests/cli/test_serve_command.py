@@ -88,7 +88,7 @@ def test_the_package_is_asked_for_by_name(whence: Whence, world: World, monkeypa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find(name))
     status, _, said = whence("serve", world.index)
     assert status == 2
-    assert 'pip install "whence[serve]"' in said
+    assert 'pip install -e ".[serve]"' in said
 
 
 def test_the_demo_is_served_where_it_is(whence: Whence, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

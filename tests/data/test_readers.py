@@ -398,6 +398,9 @@ def test_a_missing_file_names_its_nearest_neighbour(tmp_path: Path) -> None:
     assert f"did you mean {tmp_path / 'train.jsonl'}?" in str(caught.value)
     assert f"the path ends at {tmp_path})" in refusal(tmp_path / "gone" / "train.jsonl")
     assert "did you mean" not in refusal(tmp_path / "qqq.csv")
+    (tmp_path / "trainer.py").write_text("")
+    assert f"did you mean {tmp_path / 'train.jsonl'}?" in refusal(tmp_path / "trainer.jsonl")
+    assert "trainer.py" not in refusal(tmp_path / "trainer.csv")
 
 
 def test_a_folder_gives_its_files_in_order(tmp_path: Path) -> None:

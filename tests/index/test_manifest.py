@@ -113,6 +113,13 @@ def test_missing_index_names_the_nearest(tmp_path: Path) -> None:
         Index.open(tmp_path / "zzz")
 
 
+def test_an_adapter_given_as_an_index_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "adapter_config.json").write_text("{}")
+    with pytest.raises(IndexFolderError, match=r"is an adapter(.|\n)*Build one of it first: whence index .*lora DATA"):
+        Index.open(tmp_path / "lora")
+
+
 def test_another_schema_is_refused_with_the_command_that_rebuilds(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text('{"schema": "whence.index/9"}')
     with pytest.raises(IndexFolderError, match=r"has the schema whence\.index/9(.|\n)*reads whence\.index/8"):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from whence.bench.rows import ResultRow
-from whence.errors import InputError
+from whence.errors import InputError, install_extra
 
 PANEL = (6.4, 4.8)
 """Width and height of a panel, inches."""
@@ -29,7 +29,7 @@ def plot_quality_against_cost(rows: Sequence[ResultRow], path: str | Path) -> bo
         raise InputError(
             "The plots were not drawn: matplotlib is not installed.",
             "Tables and results are complete without it.",
-            'Install it with pip install "whence[plots]" and give the same command again.',
+            f"{install_extra('plots')}. Then give the same command again.",
         ) from error
     points = {variant: found for variant in _variants(rows) if (found := quality_and_cost(rows, variant))}
     if not points:

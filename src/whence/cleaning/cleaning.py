@@ -71,7 +71,7 @@ def clean(
     source, columns, split: as `read_examples` takes them; a data set on the hub has no file to write like.
     remove: the selected rows (see `whence.results.selection`), or their ids alone.
     out: a file for a file, a folder for a folder, a glob or a saved data set.
-    manifest: where it goes; None: manifest.json beside `out`.
+    manifest: where it goes; None: manifest.json beside `out`, or, where that is there, OUT.manifest.json.
     quarantine: a new JSONL file for the rows that were taken, with their reasons.
     other_splits: whether files of a folder that are not read, and its README.md, are copied.
 
@@ -81,7 +81,7 @@ def clean(
     _check_local(source)
     # The manifest may be read from another folder.
     source, out = os.path.abspath(source), Path(out).absolute()
-    place = Path(manifest) if manifest is not None else out.parent / "manifest.json"
+    place = Path(manifest) if manifest is not None else _own_place(out)
     refuse_existing(out, place, *([Path(quarantine)] if quarantine is not None else []))
     tell = progress or silent
     selected = remove if isinstance(remove, SelectedRows) else SelectedRows.given(remove)
@@ -114,6 +114,12 @@ def clean(
         write_new(Path(quarantine), _quarantined(files, record))
     write_new(place, record.to_json())
     return Cleaning(record, place)
+
+
+def _own_place(out: Path) -> Path:
+    """manifest.json beside the output; of a further output in the same folder by its name, cleaned.manifest.json."""
+    place = out.parent / "manifest.json"
+    return out.with_name(f"{out.stem}.manifest.json") if place.exists() else place
 
 
 def copy_data(source: str | Path, out: str | Path, *, split: str | None = None) -> None:

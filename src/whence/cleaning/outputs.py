@@ -27,7 +27,7 @@ def refuse_existing(*places: Path) -> None:
             raise InputError(
                 f"{place} is named for two of what is written.",
                 "The data, the manifest and the rows taken are files of their own.",
-                "Give other names; without --manifest it is manifest.json beside the data.",
+                "Give other names; without --manifest it is manifest.json beside the data (or OUT.manifest.json).",
             )
         named.add(whole)
         if place.exists():

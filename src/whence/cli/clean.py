@@ -43,7 +43,8 @@ def clean(
         typer.Option("--relabel", help="Command that reads each row as JSON and writes its replacement, or nothing."),
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option("--manifest", help="Where the manifest goes; manifest.json beside the output.")
+        Path | None,
+        typer.Option("--manifest", help="Where it goes; manifest.json beside the output, or OUT.manifest.json."),
     ] = None,
     export: Annotated[
         str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,19 +28,35 @@ def quiet_libraries() -> None:
 
 @contextmanager
 def stages(unit: str = "rows", *, quiet: bool = False) -> Iterator[Progress]:
-    """Shows a bar on standard error once a stage has taken two seconds; nothing with `quiet`. One stage at a time."""
+    """Shows a bar on standard error once a stage has taken two seconds; nothing with `quiet`. One stage at a time.
+
+    Where standard error is no terminal, a line says which stage begins, once two seconds have passed in all.
+    """
     if quiet:
         yield silent
         return
     from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
+        return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
     from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class TimeLeft(TimeRemainingColumn):
+        """The time left; nothing where the total is not known."""
+
+        def render(self, task: Task) -> Text:
+            return Text("") if task.total is None else Text.assemble(super().render(task), " left")
 
     bar = Bar(
         TextColumn("{task.description}"),
@@ -47,9 +64,9 @@ def stages(unit: str = "rows", *, quiet: bool = False) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
+        TextColumn("elapsed"),
+        TimeLeft(),
+        console=console,
     )
     clock = _StageClock()
 
@@ -68,6 +85,22 @@ def stages(unit: str = "rows", *, quiet: bool = False) -> Iterator[Progress]:
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+def _lines() -> Progress:
+    """A line on standard error for each stage that begins, or goes on, once the time to show has passed."""
+    started, shown = time.monotonic(), ""
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        nonlocal shown
+        elapsed = time.monotonic() - started
+        if stage == shown or elapsed <= SHOW_AFTER_SECONDS:
+            return
+        shown = stage
+        of = "" if total is None else f" ({done:,} of {total:,})"
+        print(f"{stage}{of}, {elapsed:.0f} s elapsed", file=sys.stderr, flush=True)
+
+    return report
 
 
 class _StageClock:

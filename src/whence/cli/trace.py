@@ -191,7 +191,22 @@ def _queries(
             "--failed, --query-where or --query-prompts with --prompt.", "They choose among the rows of --queries.", ""
         )
     assert prompt is not None
+    _check_no_file(prompt)
     return [options.query_of(index, prompt, response, system, tools, quiet=quiet)]
+
+
+def _check_no_file(prompt: str) -> None:
+    """Raises InputError for a prompt that is the path of a file here."""
+    try:
+        is_file = bool(Path(prompt).suffix) and Path(prompt).is_file()
+    except (OSError, ValueError):  # longer than a path can be
+        return
+    if is_file:
+        raise InputError(
+            f"--prompt is the prompt's text, and {prompt} is a file.",
+            "Expected what the model was asked.",
+            f"Did you mean --queries {prompt}?",
+        )
 
 
 def _token_range(text: str | None) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from whence.data.formats import FORMATS, Rejected, Rows, read_rows, suffix_of
-from whence.errors import DataError
+from whence.errors import DataError, install_extra
 from whence.object_path import is_address, refuse_credentials
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _failed(address: str, error: Exception) -> DataError:
     said = " ".join(str(error).split())[:200] or type(error).__name__
     if isinstance(error, ImportError):
         scheme = address.partition(":")[0]
-        extra = "pip install 'whence[s3]'" if scheme == "s3" else f"install fsspec's library for {scheme}"
+        extra = install_extra("s3") if scheme == "s3" else f"install fsspec's library for {scheme}"
         return DataError(f"{address} cannot be read: {said}", f"{scheme} needs a library of its own", extra)
     return DataError(
         f"{address} cannot be read: {type(error).__name__}: {said}",

@@ -315,7 +315,7 @@ def _looks_local(path: Path) -> bool:
 def _nearest(path: Path) -> str | None:
     if not path.parent.is_dir():
         return None
-    names = sorted(neighbour.name for neighbour in path.parent.iterdir())
+    names = sorted(one.name for one in path.parent.iterdir() if one.is_dir() or suffix_of(one) in FORMATS)
     close = nearest(path.name, names)
     return str(path.parent / close[0]) if close else None
 

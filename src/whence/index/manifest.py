@@ -344,6 +344,8 @@ def rebuild_command(folder: Path, content: Mapping[str, JsonValue]) -> str:
 
 def require_manifest(folder: Path) -> Manifest:
     """The manifest of an index that must be there, complete or not. Raises IndexFolderError if it is not."""
+    if not is_remote(folder) and not (folder / MANIFEST).exists():
+        _refuse_model(folder)
     manifest = read_manifest(folder)
     if manifest is None:
         near = None if is_remote(folder) else _nearest_index(folder)
@@ -353,6 +355,14 @@ def require_manifest(folder: Path) -> Manifest:
             f"Did you mean {near}?" if near else f"Build one: whence index MODEL DATA -o {folder}",
         )
     return manifest
+
+
+def _refuse_model(folder: Path) -> None:
+    """Raises IndexFolderError for the folder of a model or an adapter given in an index's place."""
+    for name, what in (("adapter_config.json", "an adapter"), ("config.json", "a model")):
+        if (folder / name).is_file():
+            fix = f"Build one of it first: whence index {folder} DATA -o INDEX"
+            raise IndexFolderError(f"{folder} is {what}, and no index.", "Expected what `whence index` wrote.", fix)
 
 
 def _refuse_foreign(folder: Path) -> None:

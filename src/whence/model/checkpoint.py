@@ -18,7 +18,7 @@ import torch
 from pydantic import JsonValue
 from torch import nn
 
-from whence.errors import ModelError
+from whence.errors import ModelError, install_extra
 from whence.model.placement import is_offloaded, weights_of
 from whence.model.places import check_weight_files, first_line, has_weights, read_json, stored_file
 
@@ -227,7 +227,7 @@ def check_quantisation(place: str, method: str, device: torch.device, adapter: s
         raise ModelError(
             f"{found}, which needs {missing}; it is not here.",
             "4 and 8 bit run on CUDA with bitsandbytes.",
-            f"{give} Or install whence[quantized] on a machine with a GPU.",
+            f"{give} Or go to a machine with a GPU. {install_extra('quantized')}",
         )
     if asked is not None:
         raise ModelError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from whence.errors import InputError, ModelError
+from whence.errors import InputError, ModelError, install_extra
 from whence.model.adapter import fit, read_adapter, refuse_type, triggers
 from whence.model.adapter_place import Place, settle, with_named_base
 from whence.model.adapter_proof import probe_ids, prove_states
@@ -295,7 +295,7 @@ def _quantization(settings: ModelSettings, device: torch.device) -> object:
         raise ModelError(
             f"Loading in {settings.quantization} needs {missing}, which is not here.",
             "4 and 8 bit run on CUDA with bitsandbytes.",
-            "Install whence[quantized] on a machine with a GPU, or leave --quantization out.",
+            f"Leave --quantization out, or go to a machine with a GPU. {install_extra('quantized')}",
         )
     from transformers import BitsAndBytesConfig
 

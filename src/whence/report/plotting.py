@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from whence.errors import InputError
+from whence.errors import InputError, install_extra
 from whence.report.figures import Figure, Series, layers_figure, query_figures
 from whence.report.svg import sheet_svg
 from whence.report.terminal import shorten
@@ -28,9 +28,7 @@ def check_plot(path: str | Path) -> None:
     if suffix not in KINDS:
         raise InputError(f"--plot {path} ends in {suffix or 'nothing'}.", "A picture is .svg or .png.", "Rename it.")
     if suffix == ".png" and find_spec("matplotlib") is None:
-        raise InputError(
-            "matplotlib is not installed.", "A PNG needs it, an SVG does not.", 'pip install "whence[plots]"'
-        )
+        raise InputError("matplotlib is not installed.", "A PNG needs it, an SVG does not.", install_extra("plots"))
 
 
 def plot_trace(result: TraceResult, path: str | Path) -> None:

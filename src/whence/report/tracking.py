@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
-from whence.errors import InputError
+from whence.errors import InputError, install_extra
 from whence.report.html import render_page
 from whence.report.summary import render_summary
 from whence.results import QueryResult, TraceResult
@@ -27,7 +27,7 @@ def check_tool(tool: str) -> None:
     if tool not in TOOLS:
         raise InputError(f"--log {tool!r} is unknown.", f"Expected {', '.join(TOOLS)}.", "Give one of these.")
     if find_spec(tool) is None:
-        raise InputError(f"{tool} is not installed.", f"--log {tool} needs it.", f'pip install "whence[{tool}]"')
+        raise InputError(f"{tool} is not installed.", f"--log {tool} needs it.", install_extra(tool))
 
 
 def log_result(result: TraceResult, tool: str, *, show_text: bool = True) -> str:

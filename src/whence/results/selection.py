@@ -96,10 +96,12 @@ def top_rows(result: TraceResult, n: int) -> SelectedRows:
         for hit in query.hits:
             best[hit.id] = min((-hit.score, hit.rank), best.get(hit.id, (-hit.score, hit.rank)))
     if len(best) < n:
+        most = max((len(query.hits) for query in result), default=0)
         raise InputError(
-            f"The trace has {len(best)} rows; the first {n} were asked for.",
+            f"The trace has {len(best)} different rows (copies count once), from -k {most}; the first {n} were "
+            "asked for.",
             f"Expected at least {n}.",
-            f"Trace with -k {n} or more.",
+            f"Trace with a larger -k than {most}, or ask for {len(best)} or fewer.",
         )
     reason = f"among the {n} rows that score highest for any of {len(result.queries)} queries"
     rows = [

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from whence.data import Json
-from whence.errors import InputError
+from whence.errors import InputError, install_extra
 from whence.files import write_result
 from whence.results.labels import labels_of
 from whence.results.serialise import SchemaError, decode, encode, json_text
@@ -87,7 +87,7 @@ class TraceResult:
             import pandas as pd
         except ImportError as error:
             raise InputError(
-                "pandas is not installed.", "to_pandas makes a data frame.", 'Install it: pip install "whence[tables]".'
+                "pandas is not installed.", "to_pandas makes a data frame.", install_extra("tables")
             ) from error
         return pd.DataFrame(hit_rows(self.queries))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whence.errors import InputError
+from whence.errors import InputError, install_extra
 from whence.serve.port_owner import listener_of
 from whence.serve.settings import ServerSettings
 
@@ -72,9 +72,7 @@ def _check_installed() -> None:
 
     missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]
     if missing:
-        raise InputError(
-            f"{', '.join(missing)} is not installed.", "The server needs it.", 'Run: pip install "whence[serve]"'
-        )
+        raise InputError(f"{', '.join(missing)} is not installed.", "The server needs it.", install_extra("serve"))
 
 
 def _listening(settings: ServerSettings) -> socket.socket:

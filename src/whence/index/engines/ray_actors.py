@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from whence.data import Example
-from whence.errors import IndexFolderError, InputError, WhenceError
+from whence.errors import IndexFolderError, InputError, WhenceError, install_extra
 from whence.index.engines.in_process import ShardWriter, Task
 from whence.index.engines.processes import MAX_TRIES, OpenWriter
 from whence.index.file_table import ShardRows
@@ -104,7 +104,7 @@ def _connected(address: str | None) -> ModuleType:
     try:
         ray: ModuleType = import_module("ray")
     except ImportError as error:
-        raise InputError("Ray is not installed.", "--engine ray needs it.", "pip install 'whence[ray]'") from error
+        raise InputError("Ray is not installed.", "--engine ray needs it.", install_extra("ray")) from error
     try:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
         ray.init(address=address, include_dashboard=False if address is None else None, **quiet)

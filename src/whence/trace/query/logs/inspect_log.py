@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from whence.data import ASSISTANT
-from whence.errors import DataError, InputError
+from whence.errors import DataError, InputError, install_extra
 from whence.trace.query.logs.entry import (
     CUT_OFF,
     EvaluationLog,
@@ -38,7 +38,7 @@ def read_eval(path: Path) -> EvaluationLog:
         raise InputError(
             f"{path} is an Inspect log, and inspect_ai is not installed.",
             "An .eval file is read by Inspect's own reader.",
-            "Install it: pip install 'whence[eval]'. Or write the log as JSON: inspect log convert --to json.",
+            f"{install_extra('eval')}. Or write the log as JSON: inspect log convert --to json.",
         ) from None
     try:
         log = read_eval_log(str(path))
