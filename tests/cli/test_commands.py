@@ -11,9 +11,11 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from whence.cli.index import _tell_gains
 from worlds import World, rows, save_model, write_jsonl
 
 HELP_SECONDS = 0.5
@@ -50,6 +52,15 @@ def test_trace_hides_the_rows_text_on_request(whence, world: World) -> None:
     assert status == 0
     assert "train.jsonl" in shown
     assert "place" not in shown
+
+
+@pytest.mark.parametrize(("n", "asked"), [(None, False), (5, False), (6, True)])
+def test_rows_that_mostly_gained_nothing_are_asked_about(
+    n: int | None, asked: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _tell_gains(SimpleNamespace(n_rows=10, n_rows_without_gain=lambda: n))  # type: ignore[arg-type]
+    said = "6 of 10 rows gained nothing in fine-tuning: are these the rows it was trained on?\n"
+    assert capsys.readouterr().err == (said if asked else "")
 
 
 def test_index_trace_verify_and_layers_from_nothing(whence, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,7 +65,8 @@ def train(out: Path, record: whence.TrainingRecord, *, keep_text: bool = True) -
 
 def test_the_record_of_a_trainer_that_is_handed_tokens(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.warns(WhenceWarning, match="handed tokens"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", WhenceWarning)  # every row is read as it was trained on
         train(out, whence.TrainingRecord())
     record = read_record(out)
     assert record is not None
@@ -84,7 +86,10 @@ def test_the_record_of_a_trainer_that_is_handed_tokens(tmp_path: Path) -> None:
 
 def test_rows_that_are_read_in_other_tokens_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "N_TOKENS", 12)
-    with pytest.warns(WhenceWarning, match="8 of 8 rows were trained on in other tokens"):
+    with (
+        pytest.warns(WhenceWarning, match="8 of 8 rows were trained on in other tokens"),
+        pytest.warns(WhenceWarning, match=r"handed tokens.* --max-length"),
+    ):
         train(tmp_path / "out", whence.TrainingRecord())
 
 
@@ -97,8 +102,7 @@ def test_rows_without_text_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_data_that_is_given(tmp_path: Path) -> None:
-    with pytest.warns(WhenceWarning, match="handed tokens"):
-        train(tmp_path / "out", whence.TrainingRecord(Dataset.from_list(ROWS)), keep_text=False)
+    train(tmp_path / "out", whence.TrainingRecord(Dataset.from_list(ROWS)), keep_text=False)
     record = read_record(tmp_path / "out")
     assert record is not None
     assert record.data.n_rows == 8

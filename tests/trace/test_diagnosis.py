@@ -14,6 +14,7 @@ from traced_world import N_CLEAN, N_FAULTY, PROMPT, RESPONSE, TracedWorld, Trace
 from whence.errors import EncodingError, InputError, MismatchError, ModelError, WhenceWarning
 from whence.index.build import build_index
 from whence.index.manifest import REFERENCES
+from whence.index.store import Index
 from whence.trace import tracer
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
@@ -69,6 +70,15 @@ def test_an_ordinary_answer_has_no_confident_cause(kind: str, request: pytest.Fi
     assert result.verdict is not None
     assert result.verdict.flagged == ()
     assert result.verdict.text.startswith("no row flagged")
+
+
+def test_rows_without_a_gain_are_counted(lora: TracedWorld, world: World) -> None:
+    index = Index.open(lora.index)
+    numbers = index.dataset.to_table(columns=["row", "log_likelihood_gain"]).to_pylist()
+    gained = {one["row"] for one in numbers if one["log_likelihood_gain"] > 0}
+    assert 0 < len(gained) < index.n_rows
+    assert index.n_rows_without_gain() == index.n_rows - len(gained)
+    assert Index.open(world.index).n_rows_without_gain() is None
 
 
 def test_the_base_given_beside_an_adapter_says_the_same(lora: TracedWorld) -> None:

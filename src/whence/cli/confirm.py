@@ -289,5 +289,6 @@ def show_arms(console: Console, found: Confirmation) -> None:
     console.print(table)
     console.print(found.text, markup=False)
     if found.places:
-        shown, more = ", ".join(found.places[:SHOWN_PLACES]), len(found.places) - SHOWN_PLACES
-        console.print(f"Rows to test: {shown}{f' and {more} more' if more > 0 else ''}.", markup=False)
+        n_more = len(found.places) - SHOWN_PLACES
+        named = ", ".join(found.places[:SHOWN_PLACES]) + (f" and {n_more} more" if n_more > 0 else "")
+        console.print(f"Rows to test: {named}.", markup=False)

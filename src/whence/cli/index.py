@@ -15,7 +15,7 @@ from whence.errors import InputError
 from whence.object_path import place
 
 if TYPE_CHECKING:
-    from whence.index import Job, JobState, Manifest
+    from whence.index import Index, Job, JobState, Manifest
 
 
 def index(
@@ -147,6 +147,8 @@ def index(
     if job is not None:
         _tell_job(out, job, state)
     else:
+        if data is not None:
+            _tell_gains(built)
         _tell_index(out, built.manifest)
 
 
@@ -176,6 +178,15 @@ def _tell_job(out: Path, job: Job, state: JobState) -> None:
         typer.echo("The index is sealed already", err=True)
     elif state.n_committed >= state.n_shards:
         typer.echo("Seal the index: the same command with --finish in place of --shard", err=True)
+
+
+def _tell_gains(built: Index) -> None:
+    """Asks about rows of which more than half gained nothing, where it is known."""
+    n = built.n_rows_without_gain()
+    if n is not None and n > built.n_rows / 2:
+        typer.echo(
+            f"{n} of {built.n_rows} rows gained nothing in fine-tuning: are these the rows it was trained on?", err=True
+        )
 
 
 def _tell_index(out: Path, manifest: Manifest) -> None:

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from whence.errors import WhenceError, WhenceWarning
 from whence.records.trained_rows import read_data
-from whence.records.trainer_settings import model_facts, run_facts, sft_encoding, versions
+from whence.records.trainer_settings import HANDED_TOKENS, model_facts, run_facts, sft_encoding, versions
 from whence.records.training import RECORD, ROW_IDS, TrainingFile, write_record
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ class TrainingRecord(TrainerCallback):  # type: ignore[misc]
             from whence.records.comparison import compared
 
             encoding = compared(encoding, data, folder, tokenizer, dataset, in_order=in_order)
+            if encoding.n_compared and encoding.n_alike == encoding.n_compared:
+                more = [note for note in more if note != HANDED_TOKENS]
             if encoding.n_compared and encoding.n_alike < encoding.n_compared:
                 more.append(
                     f"{encoding.n_compared - encoding.n_alike} of {encoding.n_compared} rows were trained on in other "

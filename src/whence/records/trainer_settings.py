@@ -47,6 +47,11 @@ CUT_BY_PACKING: dict[str, tuple[Truncation, str]] = {
         "row by itself",
     ),
 }
+HANDED_TOKENS = (
+    "this trainer is handed tokens, so how they were made is not known: tell `whence index` what was done otherwise "
+    "than its own trainer does (--template, --max-length, --truncation, --append-eos, --loss)"
+)
+"""Left unsaid where every compared row is read as it was trained on."""
 
 
 def sft_encoding(
@@ -54,10 +59,7 @@ def sft_encoding(
 ) -> tuple[RecordedEncoding, list[str]]:
     """How the trainer reads rows like `first`, and what there is to say about it. Knows TRL's SFT and DPO trainers."""
     if not hasattr(args, "max_length"):
-        return RecordedEncoding(loss_on=_by_labels(dataset)), [
-            "this trainer is handed tokens, so how they were made is not known: what `whence index` is not told is as "
-            "its own trainer does"
-        ]
+        return RecordedEncoding(loss_on=_by_labels(dataset)), [HANDED_TOKENS]
     notes: list[str] = []
     packing = str(getattr(args, "packing_strategy", "bfd")) if getattr(args, "packing", False) else None
     truncation: Truncation = "keep_end" if getattr(args, "truncation_mode", "") == "keep_end" else "keep_start"
