@@ -328,9 +328,9 @@ function Output({ output }: { output: AuditOutput }) {
 function Others({ outputs }: { outputs: AuditOutput[] }) {
   if (!outputs.length) return null;
   return (
-    <section class="section last" aria-label="Without a cause in this data">
-      <h3>Without a cause in this data</h3>
-      <p class="lead quiet">No row is flagged for {outputs.length === 1 ? "this output" : `these ${many(outputs.length, "output")}`} at this rate. The cause may lie in the model before fine-tuning, in the prompt, or in rows that say it otherwise.</p>
+    <section class="section last" aria-label="No row flagged">
+      <h3>No row flagged</h3>
+      <p class="lead quiet">No row is flagged for {outputs.length === 1 ? "this output" : `these ${many(outputs.length, "output")}`} at this rate. The cause may lie in the model before fine-tuning, in the prompt, or in rows that say it otherwise; or references show the fault too. Next: ask about the wrong words of one of them (whence trace --span), compare with prompts of the same kind that were not trained on (--references), or look for rows that stand out without an output (whence audit --scan).</p>
       <Some list={outputs} what="outputs" each={(output, i) => <Output key={i} output={output} />} />
     </section>
   );

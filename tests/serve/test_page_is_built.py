@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import whence
+from whence.report.audit_wording import NOT_FLAGGED, not_flagged_note
 
 STATIC = Path(whence.__file__).parent / "serve" / "static"
 ROOT = STATIC.parents[3]
@@ -41,3 +42,9 @@ def test_the_page_is_small_and_asks_no_other_site() -> None:
         assert "http://" not in path.read_text("utf-8").replace("http://www.w3.org/", "")
     for source in (PAGE / "src").iterdir():
         assert "innerhtml" not in source.read_text("utf-8").lower(), source.name
+
+
+def test_the_page_says_of_outputs_without_a_flagged_row_what_an_audit_says() -> None:
+    script = (STATIC / "page.js").read_text("utf-8")
+    assert f'children:"{NOT_FLAGGED}"' in script
+    assert not_flagged_note(1).partition(" at this rate. ")[2] in script
