@@ -466,7 +466,7 @@ def test_the_plot_has_a_point_for_each_method_that_ran(tmp_path: Path) -> None:
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(InputError, match=r"whence\[plots\]"):
+    with pytest.raises(InputError, match=r'pip install -e "\.\[plots\]"'):
         plot_quality_against_cost([row("x", 0.5)], tmp_path / "p.png")
 
 

@@ -213,7 +213,7 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPa
 
 def test_quantisation_without_its_needs_says_so(tmp_path: Path) -> None:
     folder = str(save_model(tmp_path / "m"))
-    with pytest.raises(ModelError, match=r"Loading in 4bit needs a CUDA device[\s\S]*whence\[quantized\]"):
+    with pytest.raises(ModelError, match=r'Loading in 4bit needs a CUDA device[\s\S]*pip install -e "\.\[quantized\]"'):
         load_model(ModelSettings(model=folder, device="cpu", quantization="4bit"))
 
 

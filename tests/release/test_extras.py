@@ -14,7 +14,7 @@ from extras import user_extras
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = user_extras(ROOT / "pyproject.toml")
-NAMED = re.compile(r"whence\[([\w,-]+)\]")
+NAMED = re.compile(r"(?:whence\[|install_extra\(['\"])([\w,-]+)")
 SPOKEN_OF = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
 
 

@@ -133,7 +133,7 @@ def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         check_plot(tmp_path / "plot.pdf")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(plotting, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"matplotlib is not installed[\s\S]*whence\[plots\]"):
+    with pytest.raises(InputError, match=r'matplotlib is not installed[\s\S]*pip install -e "\.\[plots\]"'):
         check_plot("plot.png")
     with pytest.raises(InputError, match="No row was scored"):
         plot_trace(result_of(replace(bare(toronto()), hits=())), tmp_path / "plot.svg")

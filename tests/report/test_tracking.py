@@ -28,7 +28,7 @@ def test_an_unknown_tool_and_one_that_is_not_there(monkeypatch: pytest.MonkeyPat
     with pytest.raises(InputError, match=r"'comet' is unknown[\s\S]*wandb, mlflow, tensorboard"):
         check_tool("comet")
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"mlflow is not installed[\s\S]*whence\[mlflow\]"):
+    with pytest.raises(InputError, match=r'mlflow is not installed[\s\S]*pip install -e "\.\[mlflow\]"'):
         log_result(RESULT, "mlflow")
 
 

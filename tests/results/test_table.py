@@ -56,5 +56,5 @@ def test_columns_have_their_types_without_any_hit() -> None:
 
 def test_without_pandas_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(InputError, match=r"pandas is not installed[\s\S]*whence\[tables\]"):
+    with pytest.raises(InputError, match=r'pandas is not installed[\s\S]*pip install -e "\.\[tables\]"'):
         result_of(toronto()).to_pandas()

@@ -217,7 +217,7 @@ def test_eval_files_are_read_by_inspect_itself() -> None:
     try:
         import inspect_ai  # noqa: F401
     except ImportError:
-        with pytest.raises(InputError, match=r"pip install 'whence\[eval\]'"):
+        with pytest.raises(InputError, match=r'pip install -e "\.\[eval\]"'):
             read_queries(LOGS / "inspect.eval")
         return
     by_reader, by_json = read_queries(LOGS / "inspect.eval"), read_queries(LOGS / "inspect.json")
