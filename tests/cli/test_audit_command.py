@@ -111,6 +111,7 @@ def test_no_output_replaces_an_input_or_another_output(
         (["--markdown", tmp_path / "link"], "is the file of OUTPUTS too"),
         (["--references", log, "--html", log], "is the file of --references too"),
         (["--html", traced.data], "is the file of the index's data too"),
+        (["--json", traced.index / "manifest.json"], "is a file of the index."),
         (["--json", both, "--html", both], "is the file of --json too"),
     ):
         status, _, error = whence(command, traced.index, copy, *words, "--work", tmp_path / "work")

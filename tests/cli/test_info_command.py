@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from fake_index import FakeEncoder, FakeExtractor, fake_examples, fake_manifest, write_index
 from whence.cli.main import app
 from whence.errors import IndexFolderError, InputError
-from whence.index import Index, default_form, delete_rows, require_manifest
+from whence.index import Index, default_form, delete_rows, index_contents, require_manifest
 from whence.index.history import who
 
 
@@ -52,6 +53,34 @@ def test_no_index_and_no_place_are_refused(index: Path, tmp_path: Path) -> None:
     assert "Did you mean" in str(wrong.exception)
     nowhere = CliRunner().invoke(app, ["info", str(index), "--json", str(tmp_path / "no" / "x.json")])
     assert isinstance(nowhere.exception, InputError)
+
+
+def test_no_output_replaces_a_file_of_the_index_or_of_its_data(index: Path, tmp_path: Path) -> None:
+    """Data may be named by a pattern, and rows may have been appended from elsewhere."""
+    (tmp_path / "data").mkdir()
+    files = [tmp_path / "data" / "a.jsonl", tmp_path / "data" / "b.jsonl", tmp_path / "extra.jsonl"]
+    for file in files:
+        file.write_text("kept")
+    manifest = json.loads((index / "manifest.json").read_text("utf-8"))
+    built = manifest["history"][0]
+    built["data"]["source"] = str(tmp_path / "data" / "*.jsonl")
+    appended = {**built, "change": "append", "first_row": 20, "data": {**built["data"], "source": str(files[2])}}
+    manifest["history"].append(appended)
+    (index / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    for place in (*files, index / "manifest.json"):
+        before = place.read_bytes()
+        refused = CliRunner().invoke(app, ["info", str(index), "--json", str(place)])
+        assert isinstance(refused.exception, InputError), place
+        assert place.read_bytes() == before
+
+
+def test_a_columns_name_is_no_markup(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = index_contents(index)
+    odd = replace(found, columns=(replace(found.columns[0], name="a[/b]"), *found.columns[1:]))
+    monkeypatch.setattr("whence.index.index_contents", lambda path: odd)
+    shown = CliRunner().invoke(app, ["info", str(index)], env={"COLUMNS": "120"})
+    assert shown.exit_code == 0
+    assert "a[/b]" in shown.output
 
 
 def test_what_happened_to_the_rows_when_and_by_whom(index: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from whence.results.audit_types import (
     AuditRow,
     ContrastPhrase,
     CoverageStep,
+    SourcePushes,
     SourceShare,
     SourceTable,
     Trigger,
@@ -145,9 +146,18 @@ def test_it_comes_back_from_its_json(audit: AuditResult) -> None:
     assert AuditResult.from_dict(json.loads(audit.to_json())) == audit
 
 
+def _pushes(audit: AuditResult) -> tuple[SourcePushes, ...]:
+    return () if audit.behaviour is None else audit.behaviour.sources
+
+
 @given(AUDITS)
 def test_without_text_no_row_says_anything(audit: AuditResult) -> None:
     bare = audit.without_text()
+    tables = zip((*audit.sources, *_pushes(audit)), (*bare.sources, *_pushes(bare)), strict=True)
+    for before, after in tables:
+        for old, new in zip(before.values, after.values, strict=True):
+            word = len(old.value.split()) == 1 and len(old.value) <= 80
+            assert new.value == (old.value if word else f"({len(old.value):,} characters)")
     assert all(not row.prompt and not row.response for group in bare.groups for row in group.rows)
     assert all(not group.phrases and group.example is None for group in bare.groups)
     assert [group.name for group in bare.groups] == [f"Group {group.number}" for group in audit.groups]

@@ -113,7 +113,9 @@ def find_triggers(
         shows = compiled(match).search
         shown[group.number] = match, sum(shows(answer) is not None for answer in plain)
         if shown[group.number][1] > TURNS * len(plain):
-            common = f"{shown[group.number][1]} of {len(plain)} innocent prompts show {match!r} as they are."
+            # An expression that was made of the outputs repeats their text, which a note must not.
+            looked = "what its outputs share" if settings.match is None else repr(match)
+            common = f"{shown[group.number][1]} of {len(plain)} innocent prompts show {looked} as they are."
             why = "A trigger cannot be seen where most answers show the behaviour anyway."
             fix = "Give other prompts with --prompts, or a narrower expression with --match."
             if settings.match is not None:

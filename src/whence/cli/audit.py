@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs, data_of
+from whence.cli.outputs import check_outputs, files_of
 from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
@@ -97,7 +97,7 @@ def audit(
 
     outputs = {"--json": json, "--html": html, "--markdown": markdown}
     inputs = {"OUTPUTS": queries, "--against": against, "--references": references, "--query-prompts": query_prompts}
-    check_outputs(outputs, quiet=quiet, inputs=inputs | {"the index's data": data_of(index)})
+    check_outputs(outputs, quiet=quiet, inputs=inputs | files_of(index))
     if scan:
         given: dict[str, object] = {
             "OUTPUTS": queries,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs, data_of
+from whence.cli.outputs import check_outputs, files_of
 from whence.cli.progress import quiet_libraries, stages
 from whence.cli.tracing import audit_group, group_outputs, moved, read_trace_of, trace_now
 from whence.errors import DataError, InputError
@@ -107,8 +107,9 @@ def confirm(
         "seed": seed,
     }
     outputs = {"--html": html, "--json": json}
-    inputs = {"--queries": queries, "--held-out": held_out, "--audit": audit, "the index's data": data_of(index)}
-    check_outputs(outputs, quiet=False, standard_output=False, inputs=inputs)
+    inputs = {"--queries": queries, "--held-out": held_out, "--audit": audit, "--trace": trace}
+    inputs |= {"--paraphrases": paraphrases, "--remove": Path(remove)}
+    check_outputs(outputs, quiet=False, standard_output=False, inputs=inputs | files_of(index))
     made_from = require_manifest(index)
     base = base if trainer is not None else training_base(made_from, base)
     given: dict[str, object] = {name: value for name, value in changes.items() if value is not None}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs, data_of
+from whence.cli.outputs import check_outputs, files_of
 from whence.cli.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def evaluate(
     quiet: options.Quiet = False,
 ) -> None:
     """Measure how well each score form ranks the rows that carry the query's label."""
-    check_outputs({"--json": json}, quiet=quiet, inputs={"--queries": queries, "the index's data": data_of(index)})
+    check_outputs({"--json": json}, quiet=quiet, inputs={"--queries": queries} | files_of(index))
     placed = options.placement(device, device_map, max_memory)
     from whence.bench import evaluate as measure
     from whence.trace import Tracer

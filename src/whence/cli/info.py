@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs
+from whence.cli.outputs import check_outputs, files_of
 
 if TYPE_CHECKING:
     from whence.index import IndexContents, Manifest
@@ -19,7 +19,7 @@ def info(
     json: Annotated[Path | None, typer.Option("--json", help="Write it as JSON; - for standard output.")] = None,
 ) -> None:
     """Say what an index was made from, how its vectors are stored, and what each column takes on disk."""
-    check_outputs({"--json": json}, quiet=False)
+    check_outputs({"--json": json}, quiet=False, inputs=files_of(index))
     from whence.index import index_contents
     from whence.results import json_text
 
@@ -39,6 +39,9 @@ SCHEMA = "whence.info/1"
 def _show(found: IndexContents) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from whence.report.printable import printable
 
     manifest, console = found.manifest, Console(highlight=False)
     stored = "all dimensions" if manifest.dimensions is None else f"at most {manifest.dimensions} dimensions"
@@ -55,7 +58,7 @@ def _show(found: IndexContents) -> None:
     table = Table("column", "holds")
     table.add_column("bytes a row", justify="right")
     for column in found.columns:
-        table.add_row(column.name, column.holds, f"{column.n_bytes / max(1, found.n_rows):,.1f}")
+        table.add_row(Text(printable(column.name)), column.holds, f"{column.n_bytes / max(1, found.n_rows):,.1f}")
     table.add_section()
     table.add_row("all", "records, with Lance's own files", f"{found.bytes_per_row:,.1f}")
     console.print(table)

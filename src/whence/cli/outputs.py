@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from glob import glob
 from pathlib import Path
 
 from whence.errors import InputError
@@ -53,11 +54,16 @@ def _take(name: str, path: Path, taken: dict[Path, str]) -> None:
 _SUFFIX = {"--json": ".json", "--html": ".html", "--markdown": ".md", "--summary": ".md", "--plot": ".svg"}
 
 
-def data_of(index: Path) -> Path:
-    """The data that the index was made from."""
+def files_of(index: Path) -> dict[str, Path]:
+    """The folder of an index and the data that its rows came from, appended ones too: what no output may replace."""
     from whence.index import require_manifest
 
-    return Path(require_manifest(index).data.source)
+    paths: list[Path] = []
+    for part in require_manifest(index).parts():
+        source = part.data.source
+        paths += [Path(source)] if Path(source).exists() else [Path(path) for path in glob(source, recursive=True)]
+    numbers = (f" ({n})" if n > 1 else "" for n in range(1, len(paths) + 1))
+    return {"the index": index} | {f"the index's data{n}": path for n, path in zip(numbers, paths, strict=True)}
 
 
-__all__ = ["check_outputs", "data_of"]
+__all__ = ["check_outputs", "files_of"]

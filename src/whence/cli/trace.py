@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs, data_of
+from whence.cli.outputs import check_outputs, files_of
 from whence.cli.progress import quiet_libraries, stages
 from whence.errors import InputError
 
@@ -106,7 +106,7 @@ def trace(
     asked = _queries(index, prompt, response, queries, system, tools, chosen, quiet=quiet)
     outputs = {"--json": json, "--html": html, "--markdown": markdown, "--summary": summary, "--plot": plot}
     inputs = {"--queries": queries, "--references": references, "--query-prompts": query_prompts, "--tools": tools}
-    check_outputs(outputs, quiet=quiet and log is None, inputs=inputs | {"the index's data": data_of(index)})
+    check_outputs(outputs, quiet=quiet and log is None, inputs=inputs | files_of(index))
     # Standard output takes the JSON alone.
     others = {name: path for name, path in outputs.items() if name != "--json"}
     check_outputs(others, quiet=False, standard_output=False)

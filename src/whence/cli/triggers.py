@@ -9,7 +9,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.audit import References, WithoutText, show, write
-from whence.cli.outputs import check_outputs, data_of
+from whence.cli.outputs import check_outputs, files_of
 from whence.cli.progress import quiet_libraries, stages
 
 
@@ -65,7 +65,7 @@ def triggers(
 
     outputs = {"--json": json, "--html": html, "--markdown": markdown}
     inputs = {"OUTPUTS": queries, "--prompts": prompts, "--references": references, "--query-prompts": query_prompts}
-    check_outputs(outputs, quiet=quiet, inputs=inputs | {"the index's data": data_of(index)})
+    check_outputs(outputs, quiet=quiet, inputs=inputs | files_of(index))
     asked = options.queries_of(
         index, queries, quiet=quiet, failed=failed, where=query_where, prompts=query_prompts, keep_silent=True
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from whence.data import Json
 from whence.errors import InputError
@@ -19,10 +19,12 @@ from whence.results.audit_types import (
     Behaviour,
     CoverageStep,
     Scan,
+    SourcePush,
+    SourceShare,
     SourceTable,
     Trigger,
 )
-from whence.results.labels import labels_of
+from whence.results.labels import LONGEST_LABEL, labels_of
 from whence.results.serialise import SchemaError, decode, encode, json_text
 
 AUDIT_SCHEMA = "whence.audit/1"
@@ -129,14 +131,25 @@ class AuditResult:
         return decode(cls, {name: value for name, value in content.items() if name != "schema"})
 
     def without_text(self) -> AuditResult:
-        """The result without what comes from the text of training rows: texts, phrases, names, triggers and metadata
-        that are texts (`labels_of`)."""
+        """The result without what comes from the text of training rows: texts, phrases, names, triggers,
+        metadata that are texts (`labels_of`) and values of columns that are more than one word."""
 
         def bare(group: AuditGroup) -> AuditGroup:
             rows = tuple(replace(row, prompt="", response="", metadata=labels_of(row.metadata)) for row in group.rows)
             return replace(group, name=f"Group {group.number}", rows=rows, phrases=(), example=None)
 
-        return replace(self, groups=tuple(map(bare, self.groups)), triggers=(), looked_for_triggers=False)
+        behaviour = self.behaviour
+        if behaviour is not None:
+            pushes = (replace(one, values=tuple(map(_without_text, one.values))) for one in behaviour.sources)
+            behaviour = replace(behaviour, sources=tuple(pushes))
+        return replace(
+            self,
+            groups=tuple(map(bare, self.groups)),
+            sources=tuple(replace(one, values=tuple(map(_without_text, one.values))) for one in self.sources),
+            behaviour=behaviour,
+            triggers=(),
+            looked_for_triggers=False,
+        )
 
     def to_json(self, path: str | Path | None = None, *, show_text: bool = True) -> str:
         """The JSON text; also written to `path` when one is given. show_text: as for `without_text`."""
@@ -158,6 +171,19 @@ class AuditResult:
         from whence.report import render_audit_text
 
         return render_audit_text(self)
+
+
+_Value = TypeVar("_Value", SourceShare, SourcePush)
+
+
+def _without_text(one: _Value) -> _Value:
+    """A value of a column that is a word or a number as it is; of a text its number of characters."""
+    value = one.value
+    return (
+        one
+        if len(value.split()) == 1 and len(value) <= LONGEST_LABEL
+        else replace(one, value=f"({len(value):,} characters)")
+    )
 
 
 def _written(text: str, path: str | Path | None) -> str:
