@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ import torch
 
 from adapters import make_adapter
 from whence.errors import ModelError
+from whence.index import subject
 from whence.index.build import build_index
-from whence.model.loading import ModelSettings, load_model
+from whence.index.settings import BuildSettings
+from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.trace.tracer import Tracer
 from worlds import rows, save_model, write_jsonl
 
@@ -57,6 +60,38 @@ def test_merged_weights_with_the_adapter_beside_them(base: Path, lora: Path, tmp
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (merged / name).unlink()
     torch.testing.assert_close(logits(model=merged), expected)
+
+
+def test_what_fsdp_writes_beside_an_adapter_is_no_whole_model(lora: Path) -> None:
+    expected = logits(model=lora)
+    (lora / "pytorch_model_fsdp.bin").write_bytes(b"of the adapter alone")
+    assert torch.equal(logits(model=lora), expected)
+
+
+def test_a_base_that_peft_changes_by_chance_is_refused(lora: Path) -> None:
+    record(lora, init_lora_weights="pissa_niter_4")
+    with pytest.raises(ModelError, match=r"cannot be made again[\s\S]*at random[\s\S]*plain LoRA"):
+        logits(model=lora)
+
+
+@pytest.mark.parametrize(("given", "revision"), [(None, "v1"), ("elsewhere", None)])
+def test_the_base_that_is_compared_with_has_the_adapters_revision(
+    base: Path, lora: Path, given: str | None, revision: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With biases of its own an adapter that is turned off is not its base, which is loaded by itself."""
+    loaded = load_model(ModelSettings(model=str(base), adapter=str(lora)))
+    at_v1 = loaded.settings.model_copy(update={"revision": "v1"})
+    loaded = replace(loaded, settings=at_v1, adapter_off_is_base=False)
+    asked: list[ModelSettings] = []
+
+    def noted(settings: ModelSettings) -> LoadedModel:
+        asked.append(settings)
+        return loaded
+
+    monkeypatch.setattr(subject, "load_model", noted)
+    monkeypatch.setattr(subject, "check_base", lambda *parts: None)
+    subject._load_base(BuildSettings(model=str(base), data="d", out="o", base=given), loaded)
+    assert [(one.model, one.revision) for one in asked] == [(given or str(base), revision)]
 
 
 def test_an_adapter_beside_a_config_without_weights(base: Path, lora: Path) -> None:
@@ -153,7 +188,7 @@ def in_cache(cache: Path, name: str, folder: Path) -> None:
 HUB_PROGRAM = """
 import sys, torch
 from whence.errors import ModelError
-from whence.model.loading import ModelSettings, load_model
+from whence.model.loading import LoadedModel, ModelSettings, load_model
 for model, adapter in (("org/base", None), ("org/base", "org/lora"), ("org/lora", None), ("org/broken", None)):
     try:
         loaded = load_model(ModelSettings(model=model, adapter=adapter))

@@ -68,7 +68,9 @@ def _load_base(settings: BuildSettings, loaded: LoadedModel) -> LoadedModel | No
     if not settings.contrast or (settings.base is None and loaded.adapter_off_is_base):
         return None
     # An adapter that brings biases or embeddings of the base with it is compared with the base by itself.
-    other = {"model": settings.base or loaded.settings.model, "adapter": None, "revision": None}
+    # The model that it was loaded on, at its revision; one that is given has none.
+    on, revision = loaded.settings.model, loaded.settings.revision
+    other = {"model": settings.base or on, "adapter": None, "revision": None if settings.base else revision}
     base = load_model(settings.model_settings.model_copy(update=other))
     check_base(loaded, base)
     # An adapter turned off is the same model, and needs no second one in memory.

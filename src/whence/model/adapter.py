@@ -304,6 +304,7 @@ def _wrapped(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
     from peft import PeftModel
 
     kind = type(model).__name__
+    _refuse_drawn(adapter)
     if hasattr(adapter.config, "progressbar"):
         adapter.config.progressbar = False
     try:
@@ -328,6 +329,18 @@ def _wrapped(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
             *_fitting(model, adapter),
         )
     return wrapped
+
+
+def _refuse_drawn(adapter: Adapter) -> None:
+    """Raises ModelError where PEFT, when it loads the adapter, takes away from the base what it draws at random."""
+    begun = getattr(adapter.config, "init_lora_weights", True)
+    if isinstance(begun, str) and begun.startswith("pissa_niter"):
+        raise ModelError(
+            f"The adapter {adapter.name} sits on a base that cannot be made again (init_lora_weights={begun!r}).",
+            "PEFT takes a part of the base's weights away that it approximates at random, each time another.",
+            "Save it as plain LoRA where it was trained: save_pretrained(..., path_initial_model_for_weight_conversion="
+            "...), or merge it and give the merged model with --base.",
+        )
 
 
 def _of_text_class(model: PreTrainedModel, adapter: Adapter) -> dict[str, object]:

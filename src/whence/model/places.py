@@ -16,6 +16,14 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+WHOLE_WEIGHTS = (
+    "model*.safetensors",
+    WEIGHTS_INDEX,
+    "pytorch_model.bin",
+    "pytorch_model-*-of-*.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Weights of a whole model. Others, such as FSDP's `pytorch_model_fsdp.bin`, may be of an adapter alone."""
 PICKLED = ("pytorch_model*.bin", "adapter_model.bin")
 
 
@@ -117,7 +125,7 @@ def local_folder(place: str, patterns: list[str]) -> Path:
 def has_weights(place: str, revision: str | None = None) -> bool:
     """Whether the weights of a whole model are there, beside those of an adapter perhaps."""
     if Path(place).is_dir():
-        return any(any(Path(place).glob(pattern)) for pattern in ("model*.safetensors*", "pytorch_model*.bin*"))
+        return any(any(Path(place).glob(pattern)) for pattern in WHOLE_WEIGHTS)
     from huggingface_hub import file_exists, try_to_load_from_cache
 
     for name in (WEIGHTS, WEIGHTS_INDEX):
