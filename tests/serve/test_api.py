@@ -18,8 +18,10 @@ from traced_world import N_CLEAN, N_FAULTY, PROMPT, RESPONSE
 from whence.cleaning.undoing import undo_clean
 from whence.data.readers import read_examples
 from whence.errors import IndexFolderError
+from whence.files import hash_of
 from whence.index import Index
 from whence.index.build import build_index
+from whence.index.deleting import delete_rows
 from whence.index.history import Change
 from whence.model.generation import generate, stream_answer
 from whence.serve import schemas, service
@@ -27,6 +29,7 @@ from whence.serve.app import create_app
 from whence.serve.exports import Exports
 from whence.serve.failures import RefusedError
 from whence.serve.reading import Rows
+from whence.serve.settings import ServerSettings
 from whence.serve.state import MOST_ROWS, State
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
@@ -182,6 +185,25 @@ def test_two_who_change_one_basket_lose_nothing(client: TestClient, served: Serv
     assert client.get(address).json()["rows"] == rows[:0:-1]
     assert client.patch("/v1/baskets/0123456789abcdef", json={"add": rows}).status_code == 404
     assert 'method="PATCH"' in client.get("/metrics").text
+
+
+def test_what_was_kept_stays_when_rows_go(tracer: Tracer, tmp_path: Path) -> None:
+    index = shutil.copytree(tracer.index.path, tmp_path / "index")
+    own = Tracer(index)
+    before = hash_of(own.index.manifest.identity())
+    whole = own.trace(PROMPT, RESPONSE, k=3, verdict=False).to_dict()
+    earlier = State(service.state_folder(index), before)
+    old = earlier.add_query({}, whole)
+    earlier.close()
+    served = service.Service(own, ServerSettings())
+    new, basket = served.state.add_query({}, whole), served.state.latest_basket("Basket")
+    served.close()
+    delete_rows(index, [next(iter(own.index.texts())).id])
+    served = service.Service(Tracer(index), ServerSettings())
+    assert served.state.queries(0, 9)[1] == 2, "that of an earlier version too"
+    assert all(served.state.query(id) is not None for id in (old, new))
+    assert served.state.latest_basket("Basket") == basket
+    served.close()
 
 
 def test_a_basket_has_an_end(tmp_path: Path) -> None:

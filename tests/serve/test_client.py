@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,40 @@ def test_what_goes_wrong_has_three_parts(address: str) -> None:
         whence.Client("http://127.0.0.1:9").index()
     with pytest.raises(InputError, match="no address"):
         whence.Client("file:///etc/passwd")
+
+
+class _Cut(BaseHTTPRequestHandler):
+    """A server that dies in the middle of every answer."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        events = self.path.endswith("/events")
+        self.send_header("Content-Length", "1500")
+        self.end_headers()
+        self.wfile.write(b'event: job\ndata: {"state": "running"}\n\n' if events else b"a part")
+
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'event: text\ndata: {"text": "half an"}\n\n')
+
+    def log_message(self, *said: object) -> None:
+        pass
+
+
+def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Cut)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    client = whence.Client(f"http://127.0.0.1:{server.server_port}")
+    (tmp_path / "cleaned.jsonl").write_text("of before")
+    try:
+        with pytest.raises(ServerError, match="6 of 1,500 bytes"):
+            client.download("x", tmp_path / "cleaned.jsonl")
+        assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("cleaned.jsonl", "of before")]
+        with pytest.raises(ServerError, match="no end"):
+            list(client.generate("Where?"))
+        with pytest.raises(ServerError, match="running last"):
+            list(client.follow("x"))
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -76,6 +76,7 @@ def _run(index: Path, settings: ServerSettings, *, placed: Placement, quiet: boo
     from whence.serve import run_server
 
     quiet_libraries()
+    options.tell_index(index, quiet=quiet)
 
     def ready(url: str) -> None:
         if not quiet:

@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 
 from whence.data import Json
 from whence.errors import InputError, WhenceError
+from whence.files import appears_whole
 from whence.results import AuditResult, QueryResult, TraceResult
 from whence.serve.settings import PORT
 
@@ -64,9 +65,12 @@ class Client:
     def generate(self, prompt: Prompt, *, system: str | None = None, max_new_tokens: int = 128) -> Iterator[str]:
         """The model's greedy answer, piece by piece."""
         body: Object = {"prompt": _prompt(prompt), "system": system, "max_new_tokens": max_new_tokens}
+        name = ""
         for name, data in self._events("POST", "/v1/generate", body):
             if name == "text":
                 yield str(cast("Object", data)["text"])
+        if name != "result":
+            raise _cut("the request was taken back" if name == "cancelled" else "the answer has no end")
 
     def trace(self, prompt: Prompt, response: str | None = None, **options: Json) -> tuple[str, QueryResult]:
         """The query's id, under which it is kept, and its result. options: k, span, wanted, where, and so on."""
@@ -134,8 +138,13 @@ class Client:
 
     def follow(self, id: str) -> Iterator[Object]:
         """The job whenever it changes, until it has ended."""
+        state: Json = None
         for _, data in self._events("GET", f"/v1/jobs/{_part(id)}/events"):
-            yield cast("Object", data)
+            job = cast("Object", data)
+            state = job.get("state")
+            yield job
+        if state in (None, "waiting", "running"):
+            raise _cut(f"the job was {state or 'not told'} last")
 
     def cancel(self, id: str) -> Object:
         """Ends a job."""
@@ -160,9 +169,13 @@ class Client:
 
     def _download(self, path: str, place: str | Path) -> Path:
         place = Path(place)
-        with self._open("GET", path) as answer, place.open("wb") as file:
-            while piece := answer.read(1 << 20):
-                file.write(piece)
+        with self._open("GET", path) as answer, appears_whole(place) as partial:
+            n_read, n_whole = 0, answer.headers.get("Content-Length")
+            with partial.open("wb") as file:
+                while piece := answer.read(1 << 20):
+                    n_read += file.write(piece)
+            if n_whole is not None and n_read != int(n_whole):
+                raise _cut(f"{n_read:,} of {int(n_whole):,} bytes came")
         return place
 
     def _open(self, method: str, path: str, body: Object | None = None, accept: str = "*/*"):  # type: ignore[no-untyped-def]
@@ -183,6 +196,10 @@ class Client:
                 "Expected a server that whence serve runs.",
                 "Start one: whence serve INDEX.",
             ) from None
+
+
+def _cut(what: str) -> ServerError:
+    return ServerError(200, f"The server's answer was cut off: {what}.", "An answer comes whole.", "Ask again.")
 
 
 def _refusal(error: HTTPError) -> ServerError:

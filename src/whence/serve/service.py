@@ -13,7 +13,7 @@ from whence.confirmation import CONTROLS, check_enough, training_base
 from whence.data import Json
 from whence.errors import InputError, WhenceError
 from whence.files import hash_of
-from whence.index import default_form, default_layers, holds
+from whence.index import default_form, default_layers, holds, index_hash
 from whence.object_path import is_remote
 from whence.results import TraceResult
 from whence.scoring import SCORES
@@ -52,7 +52,8 @@ class Service:
         folder = state_folder(index.path)
         places = (index.path.absolute(), manifest.model, manifest.adapter, manifest.data.source, folder, settings.base)
         self.redaction = Redaction(places)
-        self.state = State(folder, hash_of(manifest.identity()))
+        # Rows that came or went are the same index: what was asked before stays.
+        self.state = State(folder, index_hash(manifest), hash_of(manifest.identity()))
         self.rows = Rows(index, show_text=settings.show_text)
         self.tracing = Tracing(tracer, self.state, show_text=settings.show_text)
         self.worker = Worker(self.redaction, settings.queue)

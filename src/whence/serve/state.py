@@ -56,12 +56,13 @@ ACTIVE = ("waiting", "running")
 class State:
     """The database of one index. Its methods may be called from any thread.
 
-    index_hash: of what decides the index's records: what was remembered of another index under this name is not shown.
+    index_hash: of the model and of the data that the index was built from (`whence.index.index_hash`): what was
+        remembered of another index under this name is not shown. before: what earlier versions had in its place.
 
     Raises InputError where the folder cannot be written, or the file is of a later version or damaged.
     """
 
-    def __init__(self, folder: Path, index_hash: str) -> None:
+    def __init__(self, folder: Path, index_hash: str, before: str | None = None) -> None:
         self.folder, self._hash = folder, index_hash
         self._lock = threading.RLock()
         try:
@@ -72,6 +73,8 @@ class State:
             for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "busy_timeout = 5000"):
                 self._db.execute(f"PRAGMA {pragma}")
             self._migrate()
+            for table in ("queries", "baskets", "jobs") if before is not None else ():
+                self._db.execute(f"UPDATE {table} SET index_hash = ? WHERE index_hash = ?", (index_hash, before))
         except (OSError, sqlite3.Error) as error:
             raise InputError(
                 f"{folder} cannot hold the server's state: {error}.",

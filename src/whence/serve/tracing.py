@@ -101,6 +101,13 @@ class Tracing:
         flagged = result.verdict.flagged if result.verdict else ()
         explainer = self._explainer_for(settings)
         [own] = self._tracer.explain(part, None, settings, explainer=explainer, flagged=flagged)
+        expected = [result.hits[rank - 1].id for rank in sorted(set(ranks))]
+        if [hit.id for hit in own.hits] != expected:
+            raise InputError(
+                "The index's rows have changed since this query was asked, and other rows rank there now.",
+                "Words are of the rows that the query was answered with.",
+                "Ask the query again.",
+            )
         by_id = {hit.id: hit.words for hit in own.hits}
         # Another request may have explained other rows meanwhile; this thread is the only one that writes words.
         kept = self._state.query(id)
