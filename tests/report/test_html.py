@@ -138,7 +138,17 @@ def test_a_lone_surrogate_becomes_a_replacement_character(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "0%"), (0.00001, "<0.01%"), (0.002, "0.2%"), (0.05, "5%"), (0.9, "90%"), (1.0, "100%")]
+    ("value", "text"),
+    [
+        (0.0, "0%"),
+        (0.00001, "<0.01%"),
+        (0.002, "0.2%"),
+        (0.05, "5%"),
+        (0.9, "90%"),
+        (0.9975, "99.7%"),
+        (0.9999, ">99.9%"),
+        (1.0, "100%"),
+    ],
 )
 def test_share(value: float, text: str) -> None:
     assert share(value) == text

@@ -84,3 +84,12 @@ def test_without_texts_nothing_of_a_row_is_told() -> None:
 def test_several_queries_are_numbered() -> None:
     text = render_markdown(result_of(toronto(), toronto()))
     assert "# Query 2 of 2" in text
+
+
+def test_words_that_work_against_the_match_are_not_what_drove_it() -> None:
+    query = toronto()
+    assert query.response_words is not None
+    lowered = replace(query.response_words, scores=tuple(-1.0 for _ in query.response_words.scores))
+    assert "Words that drove the match most: none" in render_markdown(result_of(replace(query, response_words=lowered)))
+    first = replace(query.hits[0], p_value=0.0)
+    assert "| <0.001 |" in render_markdown(result_of(replace(query, hits=(first, *query.hits[1:]))))

@@ -26,6 +26,7 @@ from whence.report.audit_wording import (
     without_verdict,
 )
 from whence.report.terminal import NARROWEST, shorten
+from whence.report.wording import share
 from whence.results import AuditGroup, AuditResult, AuditRow, SourceShare
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _coverage(audit: AuditResult, texts: bool) -> RenderableType:
     for number, step in enumerate(audit.coverage[:SHOWN_STEPS], 1):
         row = rows[step.group, step.id]
         text = [f"{shorten(row.prompt, 100)} -> {shorten(row.response, 100)}"] if texts else []
-        cells = [str(number), f"{step.n_covered / audit.n_outputs:.0%}", str(step.group), row_place(row), *text]
+        cells = [str(number), share(step.n_covered / audit.n_outputs), str(step.group), row_place(row), *text]
         table.add_row(*map(Text, cells))
     return table
 

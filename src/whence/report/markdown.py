@@ -65,7 +65,7 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
     about = f", asked about: {code(query.response[slice(*query.span)])}" if query.span else ""
     yield from ("", said + about, "", *fence(query.response))
     if query.response_words:
-        yield from ("", f"Words that drove the match most: {_top(query.response, query.response_words)}")
+        yield from ("", _top("Words that drove the match most", query.response, query.response_words))
     if query.wanted is not None:
         yield from ("", "**Wanted**", "", *fence(query.wanted))
     if cut := cut_note(query):
@@ -128,7 +128,7 @@ def _texts(hit: Hit) -> Iterator[str]:
             ("response", hit.response, hit.words.response),
         ):
             if words.spans:
-                yield from ("", f"Words of the {name} that drove it most: {_top(text, words)}")
+                yield from ("", _top(f"Words of the {name} that drove it most", text, words))
             if words.deletion is not None:
                 yield from (
                     "",
@@ -136,9 +136,10 @@ def _texts(hit: Hit) -> Iterator[str]:
                 )
 
 
-def _top(text: str, words: Words) -> str:
+def _top(what: str, text: str, words: Words) -> str:
     order = sorted(range(len(words.spans)), key=lambda i: (-words.scores[i], i))[:TOP_WORDS]
-    return ", ".join(f"{code(text[slice(*words.spans[i])])} {words.scores[i]:.3f}" for i in order)
+    drove = [f"{code(text[slice(*words.spans[i])])} {words.scores[i]:.3f}" for i in order if words.scores[i] > 0]
+    return f"{what}: {', '.join(drove) or 'none'}"
 
 
 def _without(text: str, words: Words, deletion: DeletionCurve) -> str:
@@ -168,7 +169,8 @@ def _pairs(values: Mapping[str, Json]) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.2g}"
+    # A p-value too small for its numbers is not a chance of nothing.
+    return "" if value is None else "<0.001" if value == 0 else f"{value:.2g}"
 
 
 def code(text: str, longest: int = 200) -> str:

@@ -11,7 +11,7 @@ from whence.report.notebook_shading import row_scale, shaded, text_scale
 from whence.report.printable import printable
 from whence.report.svg import sheet_svg
 from whence.report.terminal import SHOWN_METADATA, shorten
-from whence.report.wording import cut_note, departure_note, explained_note, headline, scored_note
+from whence.report.wording import about_rows, cut_note, departure_note, explained_note, headline, scored_note
 from whence.results import Hit, QueryResult, TraceResult
 
 HEIGHT = 720
@@ -46,7 +46,7 @@ def _query(query: QueryResult) -> str:
         f"<p><b>{escape(printable(headline(query.verdict)[0]))}</b></p>\n{_explained(query)}"
         f"<p><b>asked</b> {asked}<br>\n<b>answered</b> {answered}<br>\n"
         f"{_cut(query)}{escape(query.method)} {escape(query.method_version)}, layer {escape(query.layer)}, "
-        f"{escape(scored_note(query))}; each row is a candidate</p>\n{_pictures(query)}"
+        f"{escape(scored_note(query))}. {escape(about_rows(query))}</p>\n{_pictures(query)}"
         f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>"
     )
 

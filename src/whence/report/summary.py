@@ -23,7 +23,12 @@ def render_summary(result: TraceResult, *, show_text: bool = True) -> str:
     # The verdicts of several queries share rows by id, so copies of a text count once.
     copies = any(query.verdict and query.verdict.n_flagged > len(query.verdict.flagged) for query in result)
     what = "different training row" if copies else "training row"
-    lines = [f"### whence: {_counted(len(flagged), what)} flagged for {n_found} of {outputs}", ""]
+    untested = sum(not _tested(query) for query in result)
+    heading = f"{_counted(len(flagged), what)} flagged for {n_found} of {outputs}"
+    if untested:
+        none = f"no verdict for {untested} of {outputs}"
+        heading = none if untested == len(result.queries) else f"{heading}; {none}"
+    lines = [f"### whence: {heading}", ""]
     shown = result.queries[:MOST_QUERIES]
     lines += table(("output", "verdict", "flagged"), [_output(query) for query in shown])
     if left := len(result.queries) - len(shown):
@@ -48,8 +53,12 @@ def _flagged(result: TraceResult) -> dict[str, int]:
 
 def _output(query: QueryResult) -> tuple[str, str, str]:
     verdict = headline(query.verdict)[0] if query.verdict else NO_VERDICT.partition(":")[0] + "."
-    n = str(query.verdict.n_flagged) if query.verdict else ""
+    n = str(query.verdict.n_flagged) if query.verdict and _tested(query) else ""
     return f"{code(query.prompt, 80)} {code(query.response, 80)}", prose(verdict), n
+
+
+def _tested(query: QueryResult) -> bool:
+    return query.verdict is not None and bool(query.verdict.null_model)
 
 
 def _rows(result: TraceResult, flagged: dict[str, int], show_text: bool) -> Iterator[str]:

@@ -44,7 +44,8 @@ def log_result(result: TraceResult, tool: str, *, show_text: bool = True) -> str
 
 def query_figures(query: QueryResult) -> dict[str, float]:
     """name -> value of what is logged of a query: `flagged` (without a verdict left out), `top_score`, `n_rows`."""
-    figures = {"flagged": float(query.verdict.n_flagged)} if query.verdict else {}
+    said = query.verdict
+    figures = {"flagged": float(said.n_flagged)} if said is not None and said.null_model else {}
     if query.hits:
         figures["top_score"] = query.hits[0].score
     return figures | {"n_rows": float(query.n_rows)}

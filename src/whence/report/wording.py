@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -63,7 +64,7 @@ def explained_note(query: QueryResult) -> str:
     n, found = query.verdict.n_flagged, query.explained
     rows, them = ("This row accounts", "it") if n == 1 else (f"These {n:,} rows account", "them")
     return (
-        f"{rows} for about {found.share:.0%} of what fine-tuning added to this answer ({found.gain:.1f} nats). "
+        f"{rows} for about {share(found.share)} of what fine-tuning added to this answer ({found.gain:.1f} nats). "
         f"This is an estimate; a retraining without {them} measures it (whence confirm)."
     )
 
@@ -105,7 +106,7 @@ def departure_note(query: QueryResult) -> str:
     at, likely = printable(query.departure.text), share(query.departure.probability)
     return (
         "The model as it is now does not answer so: decoding greedily it goes on otherwise at "
-        f"\N{LEFT DOUBLE QUOTATION MARK}{at}\N{RIGHT DOUBLE QUOTATION MARK}, which it gives {likely}. "
+        f"\N{LEFT DOUBLE QUOTATION MARK}{at}\N{RIGHT DOUBLE QUOTATION MARK}, whose first token it gives {likely}. "
         "Without a response its own answer is traced."
     )
 
@@ -124,9 +125,11 @@ def _sentences(said: Sequence[str]) -> str:
 
 
 def share(value: float) -> str:
-    """A share as percent in two significant digits: "0.2%", "5%", "90%", "<0.01%"."""
+    """A share as percent in two significant digits: "0.2%", "5%", "90%", "<0.01%", ">99.9%"."""
     if 0 < value < 0.0001:
         return "<0.01%"
+    if 0.995 <= value < 1:
+        return f"{math.floor(1000 * value) / 10}%" if value < 0.999 else ">99.9%"
     percent = 100 * value
     return f"{percent:.0f}%" if percent >= 10 else f"{percent:.2g}%"
 

@@ -24,7 +24,9 @@ def hit_rows(queries: Sequence[QueryResult]) -> list[dict[str, Json]]:
     """
     rows: list[dict[str, Json]] = []
     for number, query in enumerate(queries):
-        flagged = None if query.verdict is None else frozenset(query.verdict.flagged)
+        said = query.verdict
+        # A verdict that was not calibrated tested no row.
+        flagged = frozenset(said.flagged) if said is not None and said.null_model else None
         for hit in query.hits:
             row: dict[str, Json] = {"query": number, "flagged": None if flagged is None else hit.id in flagged}
             row |= {name: getattr(hit, name) for name in COLUMNS}
