@@ -344,13 +344,16 @@ def test_bad_input_leaves_everything_as_it_was(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     source, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     write_jsonl(source)
-    for place in (out, tmp_path / "manifest.json", tmp_path / "bad.jsonl"):
+    (tmp_path / "manifest.json").write_text("mine")
+    for place in (out, tmp_path / "out.manifest.json", tmp_path / "bad.jsonl"):
         place.write_text("mine")
         with pytest.raises(InputError, match=f"{place.name} is there already"):
             clean(source, out, reasons(source), quarantine=tmp_path / "bad.jsonl")
         assert place.read_text() == "mine"
         place.unlink()
     done = clean(source, out, reasons(source))
+    assert done.path == tmp_path / "out.manifest.json"
+    assert (tmp_path / "manifest.json").read_text() == "mine"
     with pytest.raises(InputError, match=r"rows\.jsonl is there already"):
         undo_clean(done.path)
     content = source.read_bytes()

@@ -115,7 +115,7 @@ BAD = [
     (["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{data}"], "is no trace"),
     (["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{tmp}/none"], "no trace at"),
     (["{index}", "-o", "{trace}", "--trace", "{trace}"], "is there already"),
-    (["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{trace}", "--top", "9"], "Trace with -k 9"),
+    (["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{trace}", "--top", "9"], "Trace with a larger -k than 3"),
     (["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{trace}", "--top", "9", "--votes", "2"], "--votes with --top"),
     (["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{trace}", "--votes", "3"], "3 votes of 2 queries"),
     (["{index}", "-o", "{tmp}/out.jsonl", "--trace", "{trace}", "--relabel", "no-such-command"], "cannot be run"),
