@@ -58,8 +58,8 @@ def test_trace_hides_the_rows_text_on_request(whence, world: World) -> None:
 def test_rows_that_mostly_gained_nothing_are_asked_about(
     n: int | None, asked: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _tell_gains(SimpleNamespace(n_rows=10, n_rows_without_gain=lambda: n))  # type: ignore[arg-type]
-    said = "6 of 10 rows gained nothing in fine-tuning: are these the rows it was trained on?\n"
+    _tell_gains(SimpleNamespace(n_records=10, n_records_without_gain=lambda: n))  # type: ignore[arg-type]
+    said = "6 of 10 answers gained nothing in fine-tuning: are these the rows it was trained on?\n"
     assert capsys.readouterr().err == (said if asked else "")
 
 

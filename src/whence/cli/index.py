@@ -181,12 +181,11 @@ def _tell_job(out: Path, job: Job, state: JobState) -> None:
 
 
 def _tell_gains(built: Index) -> None:
-    """Asks about rows of which more than half gained nothing, where it is known."""
-    n = built.n_rows_without_gain()
-    if n is not None and n > built.n_rows / 2:
-        typer.echo(
-            f"{n} of {built.n_rows} rows gained nothing in fine-tuning: are these the rows it was trained on?", err=True
-        )
+    """Asks about rows of which more than half of the answers gained nothing, where it is known."""
+    n = built.n_records_without_gain()
+    if n is not None and n > built.n_records / 2:
+        said = f"{n:,} of {built.n_records:,} answers gained nothing in fine-tuning"
+        typer.echo(f"{said}: are these the rows it was trained on?", err=True)
 
 
 def _tell_index(out: Path, manifest: Manifest) -> None:

@@ -111,12 +111,12 @@ class Index:
         assert self.manifest.counts is not None
         return self.manifest.counts.n_rows
 
-    def n_rows_without_gain(self) -> int | None:
-        """Rows that fine-tuning made no answer of likelier; None in an index without the model before."""
+    def n_records_without_gain(self) -> int | None:
+        """Records whose answer fine-tuning made no likelier; None in an index without the model before."""
         if not self.manifest.base:
             return None
-        numbers = number_columns(self.dataset, ["row", "log_likelihood_gain"])
-        return self.n_rows - len(np.unique(numbers["row"][numbers["log_likelihood_gain"] > 0]))
+        # Counted by Lance, block by block: memory does not grow with the rows.
+        return self.n_records - int(self.dataset.count_rows(filter="log_likelihood_gain > 0"))
 
     @property
     def n_records(self) -> int:
