@@ -48,8 +48,8 @@ class Explainer:
     models: TracedModels
     where: str | None = None
     _texts: list[_Text] = field(default_factory=list)
-    _words: dict[str, set[str]] = field(default_factory=dict)
-    """The words of the responses of each row of `_texts`, by the row's id: copies of a row are one."""
+    _responses: dict[str, set[str]] = field(default_factory=dict)
+    """The responses of each row of `_texts`, by the row's id: copies of a row are one."""
     _n_with: Counter[str] = field(default_factory=Counter)
     """In how many of these each word stands."""
 
@@ -131,18 +131,21 @@ class Explainer:
         ids = dict.fromkeys(flagged)
         if len(ids) < FEWEST_FLAGGED:
             return None
-        if not self._words:
-            self._words.update(_words_by_id(self._read()))
-            for words in self._words.values():
-                self._n_with.update(words)
+        if not self._responses:
+            self._responses.update(_responses_by_id(self._read()))
+            for responses in self._responses.values():
+                self._n_with.update(word_forms(responses))
         # Of many rows only a sample is read; flagged ones are all.
-        missing = ", ".join(f"'{id}'" for id in ids if id not in self._words)
-        others = _words_by_id(self.index.texts(f"id IN ({missing})")) if missing else {}
-        here, elsewhere = Counter[str](), self._n_with.copy()
+        missing = ", ".join(f"'{id}'" for id in ids if id not in self._responses)
+        others = _responses_by_id(self.index.texts(f"id IN ({missing})")) if missing else {}
+        here, elsewhere, n_read = Counter[str](), self._n_with.copy(), 0
         for id in ids:
-            here.update(self._words.get(id) or others.get(id, set()))
-            elsewhere.subtract(self._words.get(id, ()))
-        return word_keyness(here, len(ids), elsewhere, len(self._words) - sum(id in self._words for id in ids))
+            words = word_forms(self._responses.get(id) or others.get(id, ()))
+            here.update(words)
+            if id in self._responses:
+                elsewhere.subtract(words)
+                n_read += 1
+        return word_keyness(here, len(ids), elsewhere, len(self._responses) - n_read)
 
     def _others(self, part: Part, read: set[int]) -> Iterator[str]:
         for text in self._read():
@@ -158,10 +161,10 @@ class Explainer:
         return self._texts
 
 
-def _words_by_id(texts: Iterable[_Text | Record]) -> dict[str, set[str]]:
+def _responses_by_id(texts: Iterable[_Text | Record]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for text in texts:
-        found.setdefault(text.id, set()).update(word_forms([text.response]))
+        found.setdefault(text.id, set()).add(text.response)
     return found
 
 
