@@ -140,7 +140,7 @@ class Explainer:
         others = _responses_by_id(self.index.texts(f"id IN ({missing})")) if missing else {}
         here, elsewhere, n_read = Counter[str](), self._n_with.copy(), 0
         for id in ids:
-            words = word_forms(self._responses.get(id) or others.get(id, ()))
+            words = word_forms(self._responses.get(id) or others.get(id, set()))
             here.update(words)
             if id in self._responses:
                 elsewhere.subtract(words)
