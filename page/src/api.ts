@@ -31,7 +31,7 @@ export interface Row {
 /** A message of a row; answer: the `turn` that it has in results. */
 export interface RowMessage extends Message { answer: number | null }
 export interface RowDetail { row: Row; turns: RowMessage[]; before: Row[]; after: Row[]; copies: number }
-export interface QuerySummary { id: string; created: number; prompt: string; response: string; n_flagged: number }
+export interface QuerySummary { id: string; created: number; prompt: string; response: string; n_flagged: number | null }
 export interface Basket { id: string; name: string; created: number; rows: string[] }
 export interface Job {
   id: string; kind: "confirm" | "audit"; created: number; state: "waiting" | "running" | "done" | "failed" | "cancelled";

@@ -27,7 +27,7 @@ export function Past() {
         {value?.queries.map((query) => (
           <li key={query.id} class="past">
             <a href={`#/query/${query.id}`}><bdi>{safe(query.prompt.slice(0, 200))}</bdi> <span class="quiet"><bdi>{safe(query.response.slice(0, 200))}</bdi></span></a>
-            <span class="quiet">{query.n_flagged ? `${query.n_flagged} flagged` : "none flagged"} · {when(query.created)}</span>
+            <span class="quiet">{query.n_flagged === null ? "no verdict" : query.n_flagged ? `${query.n_flagged} flagged` : "none flagged"} · {when(query.created)}</span>
             <button type="button" onClick={() => forget(query)} aria-label={`Forget: ${query.prompt.slice(0, 60)}`}>Forget</button>
           </li>
         ))}

@@ -87,7 +87,9 @@ export function Ranking({ id, result: start, info, showText, basket, toggle, ans
       <Query result={result} lit={lit} setLit={setLit} links={answerLinks} />
       <h3>Rows</h3>
       <p class="quiet">
-        Each row is a candidate: it ranks high. Only a retraining without it shows whether it is a cause.
+        {result.verdict?.null_model && !flagged.size
+          ? "No row is flagged: the rows are in order, and it is not known whether any is a cause. This does not show that the data are clean."
+          : "Each row is a candidate: it ranks high. Only a retraining without it shows whether it is a cause."}
         {showText ? " Drag over a phrase in a row to ask again with it." : " The texts of the rows are left out."}
       </p>
       {failed !== null && <Problem error={failed} />}

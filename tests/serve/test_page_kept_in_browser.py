@@ -324,3 +324,20 @@ def test_a_query_that_is_not_forgotten_is_said(opened: Open, url: str) -> None:
     forget.click()
     expect(page.get_by_role("alert")).to_contain_text("There is no query")
     expect(forget).to_have_count(0)
+
+
+def test_what_was_not_tested_and_what_was_not_found_are_no_candidates_and_no_none(opened: Open, url: str) -> None:
+    page = opened(url)
+    ordinary = posted(page, "/v1/trace", {"prompt": FRUIT, "response": "apples", "k": 5})
+    page.goto(f"{url}/#/query/{ordinary['id']}")
+    expect(
+        page.get_by_text("it is not known whether any is a cause. This does not show that the data are clean")
+    ).to_be_visible()
+    expect(page.get_by_text("Each row is a candidate")).to_have_count(0)
+    untested = kept_query(page, PROMPT, RESPONSE)
+    page.goto(f"{url}/#/query/{untested}")
+    expect(page.get_by_text("Each row is a candidate")).to_be_visible()
+    page.goto(f"{url}/#/past")
+    line = page.locator(f"li.past:has(a[href='#/query/{untested}'])")
+    expect(line).to_contain_text("no verdict")
+    expect(page.locator(f"li.past:has(a[href='#/query/{ordinary['id']}'])")).to_contain_text("none flagged")

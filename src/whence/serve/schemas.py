@@ -306,7 +306,7 @@ class QuerySummary(Model):
     created: float
     prompt: str
     response: str
-    n_flagged: int
+    n_flagged: int | None
 
 
 class QueryPage(Model):

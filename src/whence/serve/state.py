@@ -48,6 +48,8 @@ MIGRATIONS = (
 """One script a version of the file; PRAGMA user_version says how many of them it has seen."""
 MOST_QUERIES = 2000
 """The oldest ones go."""
+NO_VERDICT = -1
+"""Kept in place of a number of flagged rows where none was tested."""
 MOST_ROWS = 10_000
 """Of a basket, and of one request."""
 ACTIVE = ("waiting", "running")
@@ -118,7 +120,9 @@ class State:
         verdict = first.get("verdict")
         flagged = verdict.get("flagged") if isinstance(verdict, dict) else None
         n_flagged = len(flagged) if isinstance(flagged, list) else 0
-        if isinstance(verdict, dict) and isinstance(n_rows := verdict.get("n_rows"), int):
+        if not isinstance(verdict, dict) or not verdict.get("null_model"):
+            n_flagged = NO_VERDICT
+        elif isinstance(n_rows := verdict.get("n_rows"), int):
             n_flagged = n_rows
         id = new_id()
         with self._writing() as db:
@@ -149,7 +153,10 @@ class State:
             *(self._hash, limit, offset),
         )
         total = self._read("SELECT count(*) FROM queries WHERE index_hash = ?", self._hash)[0][0]
-        return [dict(row) for row in rows], int(total)
+        known = [dict(row) for row in rows]
+        for row in known:
+            row["n_flagged"] = None if row["n_flagged"] == NO_VERDICT else row["n_flagged"]
+        return known, int(total)
 
     def query(self, id: str) -> tuple[Object, Object] | None:
         """A query's request and result."""
