@@ -8,9 +8,11 @@ import pytest
 from torch.distributions import Bernoulli, kl_divergence
 
 from traced_world import PROMPT, RESPONSE, TracedWorld, TracedWorlds
-from whence.results import QueryResult
+from whence.results import QueryResult, Words
 from whence.trace.explain import explainer
 from whence.trace.explain.keyness import word_forms, word_keyness
+from whence.trace.explain.phrases import recurrent_phrases
+from whence.trace.explain.words import word_spans
 from whence.trace.query.queries import Query
 from whence.trace.settings import TraceSettings
 from whence.trace.tracer import Tracer
@@ -57,6 +59,21 @@ def words(world: TracedWorld, flagged: list[str]) -> QueryResult:
     ranked = tracer.rank(tracer.encode(tracer.answer([Query.of(PROMPT, RESPONSE)], SETTINGS), SETTINGS), SETTINGS)
     [result] = tracer.explain(ranked, None, SETTINGS, flagged=flagged)
     return result
+
+
+def test_a_conversation_counts_once_among_the_other_rows(world: TracedWorld) -> None:
+    """Each of three conversations opens with "Dear helper", which its later turns do not say."""
+    tracer = Tracer(world.index)
+    one = explainer.Explainer(tracer.index, tracer.models)
+    for row in range(3):
+        one._texts.extend(
+            explainer._Text(str(row), row, "Dear helper" if turn == 0 else "Go on", "Yes") for turn in range(6)
+        )
+    prompts = list(one._others("prompt", {2}))
+    assert len(prompts) == 2
+    assert all(word_forms([text]) >= {"dear", "helper", "go", "on"} for text in prompts)
+    hits = [("Dear helper", Words(word_spans("Dear helper"), (1.0, 1.0), "m"))] * 2
+    assert recurrent_phrases("prompt", hits, prompts) == (), "every row has it"
 
 
 @pytest.mark.parametrize("sample", [20_000, 7])

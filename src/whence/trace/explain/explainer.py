@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import groupby
 from typing import NamedTuple
 
 from whence.index import Index, Record
@@ -24,7 +24,10 @@ from whence.trace.rank.ranking import RankedBatch
 from whence.trace.settings import TraceSettings
 
 OTHERS = 20_000
-"""Most other records that phrases are looked for in; of more, every second, third, ... is read."""
+"""About how many records phrases are looked for in at most; of more, those of every second, third, ... row."""
+
+BETWEEN_TURNS = "\n\0\n"
+"""A word of its own that no phrase has."""
 
 FEWEST_FLAGGED, MOST_FLAGGED = 5, 200
 """Flagged rows from which words are weighed by how often these have them, and how many, the best, are counted."""
@@ -148,15 +151,16 @@ class Explainer:
         return word_keyness(here, len(ids), elsewhere, len(self._responses) - n_read)
 
     def _others(self, part: Part, read: set[int]) -> Iterator[str]:
-        for text in self._read():
-            if text.row not in read:
-                yield text.prompt if part == "prompt" else text.response
+        """That part of each other row, all turns of a conversation in one text: a row counts once."""
+        for row, turns in groupby(self._read(), key=lambda text: text.row):
+            if row not in read:
+                yield BETWEEN_TURNS.join(text.prompt if part == "prompt" else text.response for text in turns)
 
     def _read(self) -> Sequence[_Text]:
-        """The texts of all records, or of a sample; read once for all queries."""
+        """The texts of all rows, or of a sample of them with all their turns; read once for all queries."""
         if not self._texts:
             step = max(1, math.ceil(self.index.dataset.count_rows(filter=self.where) / OTHERS))
-            records = islice(self.index.texts(self.where), 0, None, step)
+            records = (record for record in self.index.texts(self.where) if record.row % step == 0)
             self._texts.extend(_Text(record.id, record.row, record.prompt, record.response) for record in records)
         return self._texts
 
