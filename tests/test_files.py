@@ -72,6 +72,7 @@ def test_a_file_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="No space"):
         write_atomically(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_text("utf-8") == "old ä"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"], "a full disk stays as full as it was"
     monkeypatch.undo()
     write_atomically(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new"

@@ -43,7 +43,8 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes, *, temporary: str = "") -> None:
-    """Writes beside the file, forces it to disk, and renames; a crash leaves the old file. An object store replaces it.
+    """Writes beside the file, forces it to disk, and renames; a crash leaves the old file, and what cannot be written
+    whole (a full disk) leaves nothing else. An object store replaces it.
 
     temporary: name of what is written first, for folders that know what a crash may leave in them.
     """
@@ -52,20 +53,24 @@ def write_atomically(path: Path, content: str | bytes, *, temporary: str = "") -
         path.write_bytes(data)
         return
     partial = path.with_name(temporary) if temporary else _beside(path)
-    with partial.open("wb") as file:
-        with suppress(OSError):  # there is no such file yet, or the file system has no modes
-            partial.chmod(path.stat().st_mode)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:
+            with suppress(OSError):  # there is no such file yet, or the file system has no modes
+                partial.chmod(path.stat().st_mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
-def write_result(path: str | Path, content: str) -> None:
+def write_result(path: str | Path, content: str | bytes) -> None:
     """Writes a file that a user named, whole or not at all, behind a link too; into a pipe or device as it is there."""
     path = Path(path)
     if path.exists() and not path.is_file():
-        path.write_text(content, encoding="utf-8", newline="\n")
+        path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     else:
         write_atomically(path.resolve(), content)
 

@@ -256,3 +256,18 @@ def test_no_output_replaces_the_queries(whence, full: TracedWorld, tmp_path: Pat
         assert status == 2
         assert "is the file of --queries too" in error
     assert queries.read_bytes() == before
+
+
+def test_a_trace_that_cannot_be_written_is_shown(
+    whence, full: TracedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(self: TraceResult, *args: object, **options: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded", str(tmp_path / "t.html"))
+
+    monkeypatch.setattr(TraceResult, "to_html", no_room)
+    page = tmp_path / "t.html"
+    status, out, error = whence("trace", full.index, *ASK, "--no-verdict", "--html", page)
+    assert status == 2
+    assert "Disk quota exceeded" in error
+    assert "Make room" in error
+    assert "score" in out

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -137,3 +139,24 @@ def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         check_plot("plot.png")
     with pytest.raises(InputError, match="No row was scored"):
         plot_trace(result_of(replace(bare(toronto()), hits=())), tmp_path / "plot.svg")
+
+
+def test_a_picture_and_a_table_that_cannot_be_written_leave_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    result = result_of(toronto())
+    writers = {
+        "plot.svg": lambda path: plot_trace(result, path),
+        "plot.png": lambda path: plot_trace(result, path),
+        "rows.parquet": result.to_parquet,
+    }
+    monkeypatch.setattr(os, "fsync", full)
+    for name, write in writers.items():
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(OSError, match="quota"):
+            write(tmp_path / name)
+        assert (tmp_path / name).read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == set(writers)

@@ -110,7 +110,11 @@ def main() -> None:
 
 
 _PLAIN = {
-    errno.ENOSPC: "What was written before is kept. Make room and give the same command again.",
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        "What was written before is kept. Make room and give the same command again.",
+    ),
+    errno.EIO: "The disk failed. What was written before is kept; give another place, or the same command again.",
     errno.EACCES: "whence needs to read its inputs and to write its outputs. Check the permissions.",
     errno.EROFS: "The place to write to is read-only. Give another one with -o.",
     errno.ENOENT: "Check the path.",

@@ -140,7 +140,13 @@ def trace(
     tracer = Tracer(index, model=model, adapter=adapter, base=found_base, device=placed)
     with stages("queries", quiet=quiet) as report:
         result = tracer.trace_many(asked, progress=report, **wishes)
-    _write(result, outputs, show_text=not no_text)
+    try:
+        _write(result, outputs, show_text=not no_text)
+    except OSError:
+        # The trace is not lost with its file.
+        if not quiet and str(json) != "-":
+            _show(result, [], texts=not no_text)
+        raise
     places: list[Path | str] = [place for place in outputs.values() if place is not None]
     if log is not None:
         from whence.report import log_result

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 from whence.errors import InputError, install_extra
+from whence.files import write_result
 from whence.report.figures import Figure, Series, layers_figure, query_figures
 from whence.report.svg import sheet_svg
 from whence.report.terminal import shorten
@@ -57,12 +59,12 @@ def _write(rows: Rows, path: str | Path) -> None:
     if Path(path).suffix.lower() == ".svg":
         # A lone surrogate, which JSON may carry, has no UTF-8 form.
         text = sheet_svg(rows).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        Path(path).write_text(text, encoding="utf-8", newline="\n")
+        write_result(path, text)
     else:
-        _write_png(rows, Path(path))
+        write_result(path, _png(rows))
 
 
-def _write_png(rows: Rows, path: Path) -> None:
+def _png(rows: Rows) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Sheet
 
@@ -82,7 +84,9 @@ def _write_png(rows: Rows, path: Path) -> None:
             # Dollars in a title would be read as mathematics.
             axes.set_title(title if number == 0 else "", loc="left", fontsize=9, parse_math=False)
             axes.legend(fontsize=8)
-    sheet.savefig(path, dpi=150)
+    picture = BytesIO()
+    sheet.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()
 
 
 def _style(series: Series, joined: bool) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -104,7 +105,9 @@ class TraceResult:
         """Writes the rows of `to_dataset` to a Parquet file."""
         import pyarrow.parquet as pq
 
-        pq.write_table(hit_table(self.queries), Path(path))
+        content = BytesIO()
+        pq.write_table(hit_table(self.queries), content)
+        write_result(path, content.getvalue())
 
     def to_html(self, path: str | Path | None = None, *, title: str | None = None, show_text: bool = True) -> str:
         """The self-contained page, see `whence.report.html.render_page`; also written to `path` when one is given."""
