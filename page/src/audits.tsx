@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { api, type Audit, type AuditGroup, type AuditOutput, type AuditResult, type AuditRow, Failure, type HitWords, type IndexInfo, type Job, type NewAudit as Asked } from "./api";
 import { JobState, useJobs } from "./jobs";
-import { Busy, handOver, many, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
+import { Busy, handOver, many, metadataOf, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
 
 const { safe, plain } = shading;
 const FIRST = 10;
@@ -303,7 +303,7 @@ function RowOf({ row, words, showText, inBasket }: { row: AuditRow; words?: HitW
       <div class="why">
         <a class="place" href={`#/row/${row.id}`}>{safe(placeOf(row))}</a>{row.n_outputs > 0 && ` · for ${many(row.n_outputs, "output")}`} · score {row.score.toFixed(4)}
         {row.copies.length > 0 && ` · ${row.copies.length + 1} near-duplicates`}
-        {Object.entries(row.metadata).map(([name, value]) => <> · <bdi>{safe(name)}: {safe(plain(value))}</bdi></>)}
+        {Object.entries(metadataOf(row.metadata, showText)).map(([name, value]) => <> · <bdi>{safe(name)}: {safe(plain(value))}</bdi></>)}
         {inBasket && <> · <span class="chip confirmed">in the basket</span></>}
       </div>
     </li>

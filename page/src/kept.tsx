@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { AskAgain, useMarks } from "./again";
 import { api, type Basket, type IndexInfo, type Job, type QuerySummary, type Row, type RowDetail } from "./api";
 import { JobState, useJobs } from "./jobs";
-import { Busy, capital, handOver, many, placeOf, Problem, questionOf, Shaded, shading, Title, useLoaded, when } from "./parts";
+import { Busy, capital, handOver, many, metadataOf, placeOf, Problem, questionOf, Shaded, shading, Title, useLoaded, when } from "./parts";
 import { Chips } from "./rows";
 
 const { safe } = shading;
@@ -181,7 +181,7 @@ export function RowView({ id, showText, basket, toggle }: RowProps) {
       {value.before.map((other) => <Neighbour key={other.row} row={other} showText={showText} />)}
       <div class="here" aria-current="true">
         {showText && <Turns row={value} />}
-        <Chips label="Row" values={{ id: row.id, ...row.metadata }} />
+        <Chips label="Row" values={{ id: row.id, ...metadataOf(row.metadata, showText) }} />
       </div>
       {value.after.map((other) => <Neighbour key={other.row} row={other} showText={showText} />)}
     </div>

@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import shading from "../../src/whence/report/templates/shading.js";
-import { Failure, type Message, type Progress, type Span, type Words } from "./api";
+import { Failure, type Json, type Message, type Progress, type Span, type Words } from "./api";
 import { useMarking, wordsOf } from "./mark";
 
 const { level, safe, toUnits, number, visible, RTL } = shading;
@@ -36,6 +36,13 @@ export const many = (n: number, what: string) => `${n.toLocaleString("en")} ${wh
 export const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 export const when = (seconds: number) => new Date(seconds * 1000).toLocaleString();
 export const placeOf = (row: { file: string; line: number }) => `${row.file.split(/[\\/]/).pop()}:${row.line}`;
+
+const LABELS = ["label", "source"], LONGEST_LABEL = 80;
+/** What is shown of a row's metadata: where texts are hidden, labels, sources, numbers and truth values, as in reports (`labels_of`). */
+export const metadataOf = (metadata: Record<string, Json>, showText: boolean): Record<string, Json> =>
+  showText ? metadata : Object.fromEntries(Object.entries(metadata).filter(([name, value]) => (typeof value === "string"
+    ? LABELS.includes(name.trim().toLowerCase()) && value.length <= LONGEST_LABEL
+    : value === null || typeof value !== "object")));
 
 /** A heading that takes the focus when its view opens, so that a screen reader says where one is. */
 export function Title({ children }: { children: ComponentChildren }) {

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { AskAgain, useMarks } from "./again";
 import { api, Failure, type Hit, type IndexInfo, type Result, type Span } from "./api";
 import { placeIn } from "./mark";
-import { handOver, many, placeOf, Problem, questionOf, Shaded, shading } from "./parts";
+import { handOver, many, metadataOf, placeOf, Problem, questionOf, Shaded, shading } from "./parts";
 
 const { safe, plain, largest } = shading;
 const FIRST_WORDS = 5;
@@ -72,7 +72,7 @@ export function Ranking({ id, result: start, info, showText, basket, toggle, ans
   const top = result.hits[0]?.score ?? 0;
   useEffect(() => { if (id) want(result.hits.slice(0, FIRST_WORDS).map((hit) => hit.rank)); }, [id, showText]);
 
-  const columns = info.facets.filter((facet) => facet.values && facet.values.length > 1 && facet.column !== "file" && result.hits.some((hit) => facet.name in hit.metadata));
+  const columns = info.facets.filter((facet) => facet.values && facet.values.length > 1 && facet.column !== "file" && result.hits.some((hit) => facet.name in metadataOf(hit.metadata, showText)));
   const shown = result.hits.filter((hit) =>
     (!only || flagged.has(hit.id))
     && Object.entries(facets).every(([name, value]) => !value || plain(hit.metadata[name]) === value)
@@ -192,7 +192,7 @@ function RowOf({ hit, top, out, open, inBasket, toggle, opened, showText, lit, s
                 taught={marked.part === 1 ? () => askWith(hit, marked.span).catch(setFailed) : undefined} />
             )}
             {failed !== null && <Problem error={failed} />}
-            <Chips label="Row" values={{ id: hit.id, ...hit.metadata }} />
+            <Chips label="Row" values={{ id: hit.id, ...metadataOf(hit.metadata, showText) }} />
             <Chips label="Confounds" values={hit.confounds} />
             <p class="actions">
               <button type="button" aria-pressed={inBasket} onClick={toggle}>{inBasket ? "Take out of the basket" : "Put into the basket"}</button>

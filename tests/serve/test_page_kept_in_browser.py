@@ -341,3 +341,22 @@ def test_what_was_not_tested_and_what_was_not_found_are_no_candidates_and_no_non
     line = page.locator(f"li.past:has(a[href='#/query/{untested}'])")
     expect(line).to_contain_text("no verdict")
     expect(page.locator(f"li.past:has(a[href='#/query/{ordinary['id']}'])")).to_contain_text("none flagged")
+
+
+def test_hidden_texts_are_hidden_in_columns_too(opened: Open, url: str) -> None:
+    page = opened(url)
+    id = kept_query(page, PROMPT, RESPONSE)
+
+    def with_note(route: Route) -> None:
+        answer = route.fetch()
+        content = answer.json()
+        for hit in content["result"]["hits"]:
+            hit["metadata"] |= {"note": "what the row says", "year": 1999}
+        route.fulfill(response=answer, json=content)
+
+    page.route(re.compile(r"/v1/queries/[0-9a-f]{16}$"), with_note)
+    page.goto(f"{url}/#/query/{id}")
+    expect(page.get_by_text("what the row says").first).to_be_attached()
+    page.get_by_role("button", name="Hide texts").click()
+    expect(page.get_by_text("what the row says")).to_have_count(0)
+    expect(page.get_by_text("1999").first).to_be_attached()
