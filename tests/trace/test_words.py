@@ -101,6 +101,14 @@ def test_a_response_that_stands_in_the_templates_thought_too(response: str) -> N
     assert turn.offsets[token][0] == at
 
 
+@pytest.mark.parametrize("family", ["mistral", "mistral-v0.3", "qwen3", "llama3"])
+@pytest.mark.parametrize("first", [Turn("user", "continue"), Turn("user", "What?")])
+def test_a_prompt_that_an_earlier_message_has_too(family: str, first: Turn) -> None:
+    turns = (first, Turn(ASSISTANT, "continue"), Turn("user", "continue"), Turn(ASSISTANT, "Second part."))
+    turn = Encoder(family_tokenizer(family), max_length=256).encode(Example(turns))[-1]
+    assert part_offset(turn, "prompt") == turn.text.rindex("continue")
+
+
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
