@@ -41,8 +41,6 @@ def _show(found: IndexContents) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from whence.report.printable import printable
-
     manifest, console = found.manifest, Console(highlight=False)
     stored = "all dimensions" if manifest.dimensions is None else f"at most {manifest.dimensions} dimensions"
     state = "" if manifest.status == "complete" else f", not finished: of {manifest.data.n_rows} rows"
@@ -58,7 +56,9 @@ def _show(found: IndexContents) -> None:
     table = Table("column", "holds")
     table.add_column("bytes a row", justify="right")
     for column in found.columns:
-        table.add_row(Text(printable(column.name)), column.holds, f"{column.n_bytes / max(1, found.n_rows):,.1f}")
+        # A name of the user's: no markup, and nothing that steers a terminal.
+        name = Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in column.name))
+        table.add_row(name, column.holds, f"{column.n_bytes / max(1, found.n_rows):,.1f}")
     table.add_section()
     table.add_row("all", "records, with Lance's own files", f"{found.bytes_per_row:,.1f}")
     console.print(table)
