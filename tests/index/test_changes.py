@@ -393,9 +393,8 @@ def test_an_append_that_was_refused_makes_way_for_corrected_data(world: World, t
     assert verify(index, sample=10) == []
 
 
-def test_an_append_that_was_cut_goes_on_with_changed_data(
-    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def cut_in_append(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An index to which rows 20 to 30 were being appended: all shards are there, and were not published."""
     index = tmp_path / "index"
     shutil.copytree(parts / "old", index)
 
@@ -406,6 +405,13 @@ def test_an_append_that_was_cut_goes_on_with_changed_data(
         patch.setattr("whence.index.appending.publish", dying)
         with pytest.raises(KeyboardInterrupt):
             append_rows(index, data(tmp_path, "new.jsonl", 20, 31))
+    return index
+
+
+def test_an_append_that_was_cut_goes_on_with_changed_data(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = cut_in_append(parts, tmp_path, monkeypatch)
     told: list[str] = []
     changed = append_rows(index, data(tmp_path, "new.jsonl", 22, 31), notify=told.append)
     assert any("its data have changed" in sentence for sentence in told)
@@ -417,16 +423,7 @@ def test_an_append_that_was_cut_goes_on_with_changed_data(
 def test_a_change_says_that_it_discards_an_append_that_was_cut(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    index = tmp_path / "index"
-    shutil.copytree(parts / "old", index)
-
-    def dying(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("whence.index.appending.publish", dying)
-        with pytest.raises(KeyboardInterrupt):
-            append_rows(index, data(tmp_path, "new.jsonl", 20, 31))
+    index = cut_in_append(parts, tmp_path, monkeypatch)
     with pytest.warns(WhenceWarning, match=r"whence append .*new\.jsonl"):
         _ = compact_index(index) if change == "compact" else delete_rows(index, [id_of(index, 3)])
     assert verify(index) == []
