@@ -25,8 +25,9 @@ ROOMS = [
 """In the order in which they may know each other: a room knows the rooms before it."""
 LATE = {("results", "report")}
 """Plain data that knows how to be shown: rendering is imported when it is asked for."""
-REPORT_KNOWS = {"lazy", "errors", "data", "results", "report"}
-"""A report is a function of results alone; it must know neither model nor index."""
+REPORT_KNOWS = {"lazy", "errors", "files", "data", "results", "report"}
+"""A report is a function of results alone, and a picture a file that appears whole; it must know neither model nor
+index."""
 PRODUCT_KNOWS_NOT = {"bench", "demo"}
 """What measures whence is no part of what it does."""
 FILES = sorted(path for path in ROOT.rglob("*.py"))
