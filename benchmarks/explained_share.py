@@ -18,8 +18,9 @@ is compared with what `whence.trace.explained` foretells, and with simpler estim
 measured shares); the share of the flagged rows that are in the group; the share of all positive scores ("mass"); the
 same saturating, 1 - (1 - share of their cubes)^(1/3); and ridge regressions of the rows' gains on the scores, fitted
 again without the group. With --base the retrained model also answers the prompts, and the share of answers that show
-the fault stands beside. Rank correlations are Spearman's; intervals are 95% bootstrap intervals over groups. Work is
-kept in --out; the same command goes on.
+the fault stands beside. --retrainings 3 trains three times without each group, with another seed each time;
+a group's figures are their means. Rank correlations are Spearman's; intervals are 95% bootstrap intervals over groups.
+Work is kept in --out; the same command goes on.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class World:
     max_new_tokens: int
     folder: Path
     groups: Sequence[str]
+    n_retrainings: int
     answers: bool
     """Whether each retrained model answers the prompts."""
 
@@ -115,6 +117,7 @@ def main() -> None:
     parser.add_argument("--faulty", type=int, default=30, help="and as many hard negatives")
     parser.add_argument("--queries", type=int, default=40, help="held-out prompts, with --base")
     parser.add_argument("--groups", nargs="+", choices=(*GROUPS, FAULTY), default=GROUPS)
+    parser.add_argument("--retrainings", type=int, default=1, help="without each group, each with a seed of its own")
     parser.add_argument("--base", help="a real model, in place of one that is made here")
     parser.add_argument("--data", help="rows to plant the faults in, with --base")
     options = parser.parse_args()
@@ -173,6 +176,7 @@ def small_world(task: str, seed: int, settings: BenchSettings, options: argparse
         settings.max_new_tokens,
         out / name,
         options.groups,
+        options.retrainings,
         answers=False,
     )
 
@@ -194,6 +198,7 @@ def real_world(case: PlantedCase, settings: PlantedSettings, options: argparse.N
         settings.max_new_tokens,
         out / case.name,
         options.groups,
+        options.retrainings,
         answers=True,
     )
 
@@ -237,7 +242,10 @@ def run(world: World) -> str:
     )
     begun = world.folder / "begun.json"
     rows = json.loads(begun.read_text("utf-8")) if begun.exists() else []
-    missing = [name for name in world.groups if name not in {row["group"] for row in rows}]
+    done = {(row["group"], row.get("retraining", 0)) for row in rows}
+    missing = [
+        (name, number) for number in range(world.n_retrainings) for name in world.groups if (name, number) not in done
+    ]
     for row in measured(world, tracer, asked, bad[chosen], missing):
         rows.append(row)
         begun.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -271,15 +279,17 @@ def traced(world: World) -> Tracer:
     return Tracer(index)
 
 
-def measured(world: World, tracer: Tracer, asked: Asked, query: Query, missing: Sequence[str]) -> Iterator[Row]:
-    """A row for each group of `missing`: what a retraining without it showed, and what each estimate had said."""
+def measured(
+    world: World, tracer: Tracer, asked: Asked, query: Query, missing: Sequence[tuple[str, int]]
+) -> Iterator[Row]:
+    """A row for each group and number of `missing`: what a retraining showed, and what each estimate had said."""
     base = load_model(ModelSettings(model=world.base, dtype=world.tuning.dtype, device=world.tuning.device))
     turns = [query.encode(tracer.encoder)]
     now, before = (float(log_probabilities(model, turns)[0].sum()) for model in (tracer.loaded, base))
     found = groups(asked, world.faulty, Random(world.name))
-    for name in missing:
+    for name, number in missing:
         rows, started = found[name], time.monotonic()
-        model = retrained(base, world, rows)
+        model = retrained(base, world, rows, number)
         after = float(log_probabilities(model, turns)[0].sum())
         shown = sum(map(world.shown, answered(world, tracer, model))) if world.answers else -1
         print(f"{world.name}: {name}, {len(rows)} rows, {shown} answers show the fault", flush=True)
@@ -288,6 +298,7 @@ def measured(world: World, tracer: Tracer, asked: Asked, query: Query, missing: 
             "task": world.task,
             "seed": world.seed,
             "group": name,
+            "retraining": number,
             "n": len(rows),
             "n_flagged": len(asked.flagged),
             "shown": shown,
@@ -321,12 +332,13 @@ def groups(asked: Asked, faulty: np.ndarray, rng: Random) -> dict[str, Rows]:
     }
 
 
-def retrained(base: LoadedModel, world: World, without: Rows, place: str = "retrained") -> LoadedModel:
-    """The model trained without these rows, copies of them too."""
+def retrained(base: LoadedModel, world: World, without: Rows, number: int = 0, place: str = "retrained") -> LoadedModel:
+    """The model trained without these rows, copies of them too; the first time with the seed that it has."""
     folder = world.folder / place
+    tuning = world.tuning.model_copy(update={"seed": world.tuning.seed + number})
     shutil.rmtree(folder, ignore_errors=True)
     gone = {world.rows[i].id for i in without}
-    finetune(base, [row for row in world.rows if row.id not in gone], folder, settings=world.tuning)
+    finetune(base, [row for row in world.rows if row.id not in gone], folder, settings=tuning)
     return load_model(
         ModelSettings(model=world.base, adapter=str(folder), dtype=world.tuning.dtype, device=world.tuning.device)
     )
@@ -361,8 +373,18 @@ def ridge_share(asked: Asked, rows: Rows, ridge: float) -> float:
 
 
 def read(folder: Path) -> list[Row]:
-    """The groups of all cases in a folder."""
-    return [row for path in sorted(folder.glob("*/shares.json")) for row in json.loads(path.read_text("utf-8"))["rows"]]
+    """The groups of all cases in a folder; of several retrainings without a group the means."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for path in sorted(folder.glob("*/shares.json")):
+        for row in json.loads(path.read_text("utf-8"))["rows"]:
+            found.setdefault((row["case"], row["group"]), []).append(row)
+    return [mean_of(rows) for rows in found.values()]
+
+
+def mean_of(rows: Sequence[Row]) -> Row:
+    """One row for several retrainings without the same rows."""
+    means: Row = {name: float(numbers(rows, name).mean()) for name in ("shown", "measured", "seconds")}
+    return rows[0] | means
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -390,7 +412,7 @@ def tables(rows: Sequence[Row]) -> str:
 def rates(rows: Sequence[Row]) -> list[str]:
     """Answers that show the fault after each retraining, where they were asked for."""
     counted = [row for row in rows if int(row.get("shown", -1)) >= 0]
-    cells = [f"| {row['case']} | {row['group']} | {row['n']} | {row['shown']} |" for row in counted]
+    cells = [f"| {row['case']} | {row['group']} | {row['n']} | {row['shown']:.3g} |" for row in counted]
     return (
         ["", "| case | group left out | rows | answers that show the fault |", "|---|---|---|---|", *cells]
         if cells
