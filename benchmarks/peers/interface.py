@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from whence.data.examples import EncodedTurn
 from whence.methods.base import Subject, TurnSet
-from whence.methods.gradients.parameters import ADAPTER_MARKS
+from whence.methods.gradients.parameters import adapter_parameters
 
 T = TypeVar("T")
 
@@ -60,7 +60,8 @@ def own_model(planted: PeerCase) -> tuple[nn.Module, dict[str, nn.Parameter]]:
     """A copy of the model, for the peer to wrap and hook, and its adapter's weights, which alone want a gradient."""
     model = copy.deepcopy(planted.subject.loaded.model).eval()
     model.requires_grad_(False)
-    weights = {name: p for name, p in model.named_parameters() if any(mark in name for mark in ADAPTER_MARKS)}
+    names = set(adapter_parameters(model))
+    weights = {name: p for name, p in model.named_parameters() if name in names}
     for weight in weights.values():
         weight.requires_grad_(True)
     if not weights:
