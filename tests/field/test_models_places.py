@@ -68,9 +68,12 @@ def test_what_fsdp_writes_beside_an_adapter_is_no_whole_model(lora: Path) -> Non
     assert torch.equal(logits(model=lora), expected)
 
 
-def test_a_base_that_peft_changes_by_chance_is_refused(lora: Path) -> None:
-    record(lora, init_lora_weights="pissa_niter_4")
-    with pytest.raises(ModelError, match=r"cannot be made again[\s\S]*at random[\s\S]*plain LoRA"):
+@pytest.mark.parametrize(
+    ("begun", "why"), [("pissa_niter_4", "at random"), ("corda", "with the data"), ("lora_ga", "from gradients")]
+)
+def test_a_base_that_training_changed_and_loading_does_not_is_refused(lora: Path, begun: str, why: str) -> None:
+    record(lora, init_lora_weights=begun)
+    with pytest.raises(ModelError, match=rf"cannot be made again[\s\S]*{why}[\s\S]*plain LoRA"):
         logits(model=lora)
 
 

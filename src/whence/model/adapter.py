@@ -50,6 +50,13 @@ NEED_BASE_WEIGHTS = (
 )
 """Settings of LoRA with which it reads or replaces weights of the base."""
 
+NOT_AGAIN = {
+    "pissa_niter": "that PEFT approximates at random, each time another",
+    "corda": "that PEFT finds with the data it had then",
+    "lora_ga": "that PEFT finds from gradients on the data it had then",
+}
+"""Initialisations of LoRA (their names begin so) that change the base in a way that loading does not repeat."""
+
 REFUSED: dict[str, str] = {
     "XLORA": "it weighs several adapters by a first pass over the whole prompt",
     "POLY": "it needs to be told the task of each example",
@@ -332,14 +339,16 @@ def _wrapped(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
 
 
 def _refuse_drawn(adapter: Adapter) -> None:
-    """Raises ModelError where PEFT, when it loads the adapter, takes away from the base what it draws at random."""
+    """Raises ModelError where training began by changing the base in a way that loading does not repeat."""
     begun = getattr(adapter.config, "init_lora_weights", True)
-    if isinstance(begun, str) and begun.startswith("pissa_niter"):
+    why = next((why for name, why in NOT_AGAIN.items() if isinstance(begun, str) and begun.startswith(name)), None)
+    if why is not None:
         raise ModelError(
             f"The adapter {adapter.name} sits on a base that cannot be made again (init_lora_weights={begun!r}).",
-            "PEFT takes a part of the base's weights away that it approximates at random, each time another.",
+            f"Training took a part of the base's weights away {why}.",
             "Save it as plain LoRA where it was trained: save_pretrained(..., path_initial_model_for_weight_conversion="
-            "...), or merge it and give the merged model with --base.",
+            "...), or merge it and give the merged model with --base. If MODEL is the base as training changed it, put "
+            '"init_lora_weights": true into adapter_config.json.',
         )
 
 
