@@ -23,6 +23,7 @@ from whence.index.sameness import check_model
 from whence.index.searching import search
 from whence.index.store import Index
 from whence.index.verification import verify
+from whence.model.beside_weights import settings_beside
 from whence.model.fingerprints import fingerprint
 from whence.model.loading import LoadedModel, ModelSettings, load_model
 from whence.scoring.defaults import SCORES
@@ -77,7 +78,7 @@ def test_index_holds_the_oracles_signatures(tmp_path: Path, model_folder: Path, 
     assert "is complete" in said[-1]
 
     loaded = load_model(ModelSettings(model=str(model_folder)))
-    check_model(index.manifest, fingerprint(loaded, Encoder(loaded.tokenizer).template))
+    check_model(index.manifest, fingerprint(loaded, Encoder(loaded.tokenizer).template), settings_beside(loaded))
     encoder = Encoder(loaded.tokenizer)
     turns = [turn for example in read_examples(data) for turn in encoder.encode(example)]
     (block,) = index.blocks([(2, "h"), (2, "g"), (3, "h"), (3, "g")])
@@ -183,7 +184,7 @@ def test_another_model_or_other_data_is_refused_and_overwrite_replaces(
     assert "tokenizer" not in str(caught.value)
     loaded = load_model(ModelSettings(model=str(other)))
     with pytest.raises(MismatchError, match="weights"):
-        check_model(index.manifest, fingerprint(loaded, Encoder(loaded.tokenizer).template))
+        check_model(index.manifest, fingerprint(loaded, Encoder(loaded.tokenizer).template), settings_beside(loaded))
 
     (index.path / REFERENCES).mkdir()
     (index.path / REFERENCES / "gains-0.safetensors").write_bytes(b"of the old index")

@@ -46,9 +46,9 @@ def test_run_yaml_holds_the_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["weights", "adapter", "tokenizer", "template"])
 def test_another_model_is_refused_with_both_hashes(part: str) -> None:
     manifest = fake_manifest(1, adapter="runs/lora")
-    check_model(manifest, HASHES)
+    check_model(manifest, HASHES, {})
     with pytest.raises(MismatchError) as caught:
-        check_model(manifest, HASHES.model_copy(update={part: "0ther"}))
+        check_model(manifest, HASHES.model_copy(update={part: "0ther"}), {})
     message = str(caught.value)
     own = getattr(HASHES, part) or "none"
     assert f"{part}: the index has {own}, this model has 0ther" in message

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from whence.index.remote_cache import cache_note
     from whence.index.reopening import Workbench, reopen
     from whence.index.repairing import repair
-    from whence.index.sameness import built_template, check_model, index_hash, reading_note
+    from whence.index.sameness import built_template, check_base_settings, check_model, index_hash, reading_note
     from whence.index.scanning import ScoreMatrix, ScoreRequest, scan
     from whence.index.searching import score_matrix, search
     from whence.index.settings import BuildSettings, IndexOptions, build_settings
@@ -93,6 +93,7 @@ __all__ = [
     "build_settings",
     "built_template",
     "cache_note",
+    "check_base_settings",
     "check_model",
     "choose_layer",
     "chosen_layers",
@@ -173,7 +174,7 @@ __getattr__, __dir__ = attach(
         "reopening": ["Workbench", "reopen"],
         "remote_cache": ["cache_note"],
         "repairing": ["repair"],
-        "sameness": ["built_template", "check_model", "index_hash", "reading_note"],
+        "sameness": ["built_template", "check_base_settings", "check_model", "index_hash", "reading_note"],
         "scanning": ["ScoreMatrix", "ScoreRequest", "scan"],
         "searching": ["score_matrix", "search"],
         "settings": ["BuildSettings", "IndexOptions", "build_settings"],

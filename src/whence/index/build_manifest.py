@@ -14,7 +14,7 @@ from whence.index.manifest import Manifest, StoredVector
 from whence.index.records import filter_columns
 from whence.index.settings import BuildSettings
 from whence.index.subject import Subject
-from whence.model import fingerprint, recorded_base
+from whence.model import fingerprint, recorded_base, settings_beside
 from whence.scoring import Depths
 
 
@@ -31,6 +31,8 @@ def build_manifest(
     depths = Depths(layers[0], loaded.n_layers)
     return Manifest(
         hashes=fingerprint(loaded, encoder.template),
+        model_settings=settings_beside(loaded),
+        base_settings={} if subject.base is None else settings_beside(subject.base),
         model=loaded.settings.model,
         adapter=loaded.settings.adapter,
         dtype=str(loaded.dtype).removeprefix("torch."),

@@ -1,6 +1,4 @@
-"""What an index says about itself: manifest.json.
-
-An index folder holds
+"""What an index says about itself: manifest.json, one of the files of its folder.
 
     manifest.json      this file's `Manifest`: what the index was made from, and whether it is complete
     run.yaml           the settings of the build: `build_index(**settings)` makes the same index (whence.index.run_yaml)
@@ -153,6 +151,9 @@ class Manifest(BaseModel):
     reading: int = READING
     """Of the version that built it; 1 in indexes that were built before it was kept."""
     hashes: Fingerprint
+    model_settings: dict[str, JsonValue] = {}
+    base_settings: dict[str, JsonValue] = {}
+    """Beside the weights of the model, and of a base of its own (whence.model.settings_beside); {}: not kept then."""
     model: str
     adapter: str | None = None
     dtype: str

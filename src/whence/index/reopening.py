@@ -8,10 +8,10 @@ from typing import NamedTuple
 from whence.errors import InputError, MismatchError
 from whence.index.engines.local import EncodesExamples, ExtractsSignatures
 from whence.index.manifest import Manifest, StoredVector
-from whence.index.sameness import built_template, check_model
+from whence.index.sameness import built_template, check_base_settings, check_model
 from whence.index.settings import BuildSettings, build_settings
 from whence.index.subject import Subject, open_subject
-from whence.model import Placement, as_placement, fingerprint
+from whence.model import Placement, as_placement, fingerprint, settings_beside
 from whence.signatures import Extractor
 
 
@@ -45,13 +45,16 @@ def reopen(
     if notify is not None:
         notify(f"Loading {settings.model}")
     subject = open_subject(settings, notify=notify)
-    check_model(manifest, fingerprint(subject.loaded, subject.encoder.template))
+    loaded = subject.loaded
+    check_model(manifest, fingerprint(loaded, subject.encoder.template), settings_beside(loaded))
     if manifest.base and subject.base_identity() != manifest.base:
         raise MismatchError(
             "The model before fine-tuning is not the one that the index was built with.",
             f"The index has {manifest.base}, this is {subject.base_identity() or 'none'}.",
             "Give its place with --base.",
         )
+    if subject.base is not None:
+        check_base_settings(manifest, subject.base)
     return Workbench(subject.encoder, make_extractor(settings, subject, manifest.vectors, contrast=bool(manifest.base)))
 
 

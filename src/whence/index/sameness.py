@@ -1,4 +1,4 @@
-"""Whether two builds are of the same records, and whether a model is that of an index: by their hashes."""
+"""Whether two builds are of the same records, and whether a model is that of an index: by their hashes and settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from whence.data import FALLBACK_TEMPLATE
 from whence.errors import IndexFolderError, MismatchError
 from whence.files import hash_of
 from whence.index.manifest import READING, Manifest, rebuild_command
-from whence.model import Fingerprint, hash_template
+from whence.model import Fingerprint, LoadedModel, hash_template, other_settings, settings_beside
 
 
 def differences(index: Mapping[str, JsonValue], command: Mapping[str, JsonValue]) -> list[str]:
@@ -23,9 +23,13 @@ def differences(index: Mapping[str, JsonValue], command: Mapping[str, JsonValue]
     ]
 
 
-def check_model(manifest: Manifest, found: Fingerprint) -> None:
-    """Raises MismatchError, with both hashes, unless the model is the one that the index was built with."""
+def check_model(manifest: Manifest, found: Fingerprint, beside: Mapping[str, JsonValue]) -> None:
+    """Raises MismatchError, with what differs, unless the model is the one that the index was built with.
+
+    beside: its settings beside the weights (whence.model.settings_beside).
+    """
     lines = differences(manifest.hashes.model_dump(), found.model_dump())
+    lines += setting_differences(manifest.model_settings, beside)
     if lines:
         adapter = f" --adapter {manifest.adapter}" if manifest.adapter else ""
         raise MismatchError(
@@ -34,6 +38,24 @@ def check_model(manifest: Manifest, found: Fingerprint) -> None:
             f"The index belongs to {manifest.model}{adapter} in {manifest.dtype}.",
             "Ask with that model, or index the data with this one into another folder (whence index ... -o OTHER).",
         )
+
+
+def check_base_settings(manifest: Manifest, base: LoadedModel) -> None:
+    """Raises MismatchError where a base with the index's weights has other settings beside them than it had."""
+    lines = setting_differences(manifest.base_settings, settings_beside(base))
+    if lines:
+        raise MismatchError(
+            f"{base.settings.model} is not as it was when the index was built:\n  "
+            + "\n  ".join(line.replace("this command gives", "it has") for line in lines),
+            "What fine-tuning changed is measured against the base of the index.",
+            "Give that one with --base, or build the index again with this one.",
+        )
+
+
+def setting_differences(index: Mapping[str, JsonValue], command: Mapping[str, JsonValue]) -> list[str]:
+    """A line for each setting beside the weights that both have, with other values."""
+    other = other_settings(index, command)
+    return differences({name: index[name] for name in other}, other)
 
 
 def built_template(manifest: Manifest) -> str | None:
@@ -81,4 +103,13 @@ def _short(value: JsonValue) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-__all__ = ["built_template", "check_model", "check_reading", "differences", "index_hash", "reading_note"]
+__all__ = [
+    "built_template",
+    "check_base_settings",
+    "check_model",
+    "check_reading",
+    "differences",
+    "index_hash",
+    "reading_note",
+    "setting_differences",
+]

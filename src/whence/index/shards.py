@@ -27,7 +27,7 @@ from whence.index.publishing import clear, commit_all, fragments_now, publish
 from whence.index.records import record_schema
 from whence.index.rejects import Rejects
 from whence.index.run_yaml import write_run
-from whence.index.sameness import differences
+from whence.index.sameness import differences, setting_differences
 from whence.index.saving import saving
 from whence.index.shard_commits import ShardNote, committed_note, committed_notes, made_of, notes_of
 from whence.index.store import Index
@@ -302,6 +302,8 @@ def check_same(out: Path, existing: Manifest, manifest: Manifest, *, change_ok: 
         ours["data behind last answers"] = existing.data.beside_ids
         theirs["data behind last answers"] = manifest.data.beside_ids
     lines = differences(ours, theirs)
+    lines += setting_differences(existing.model_settings, manifest.model_settings)
+    lines += [f"base's {line}" for line in setting_differences(existing.base_settings, manifest.base_settings)]
     if lines:
         raise IndexFolderError(
             f"{out} holds another index:\n  " + "\n  ".join(lines),

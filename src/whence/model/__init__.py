@@ -8,6 +8,7 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.model.before import before_tuning, check_base, has_before, named_base, recorded_base, weights_hash
+    from whence.model.beside_weights import other_settings, settings_beside
     from whence.model.blocks import Head, captured, keeps_keys
     from whence.model.changed_turns import TurnGroup, turn_groups
     from whence.model.checkpoint import quiet
@@ -90,12 +91,14 @@ __all__ = [
     "log_probabilities",
     "model_shape",
     "named_base",
+    "other_settings",
     "parse_limits",
     "positions_at_once",
     "probe_similarities",
     "quiet",
     "recorded_base",
     "same_words",
+    "settings_beside",
     "settle_layers",
     "shares_prefixes",
     "shift_between",
@@ -110,6 +113,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "before": ["before_tuning", "check_base", "has_before", "named_base", "recorded_base", "weights_hash"],
+        "beside_weights": ["other_settings", "settings_beside"],
         "blocks": ["Head", "captured", "keeps_keys"],
         "changed_turns": ["TurnGroup", "turn_groups"],
         "checkpoint": ["quiet"],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from whence.data import EncodedTurn, Encoder
 from whence.errors import MismatchError, ModelError
-from whence.index import ADAPTER_OFF, Index, Manifest, built_template, check_model
+from whence.index import ADAPTER_OFF, Index, Manifest, built_template, check_base_settings, check_model
 from whence.model import (
     LoadedModel,
     ModelSettings,
@@ -20,6 +20,7 @@ from whence.model import (
     has_before,
     is_adapter,
     load_model,
+    settings_beside,
     token_shifts,
     weights_hash,
 )
@@ -93,7 +94,7 @@ def open_models(
         rows=manifest.read_as,
         n_embeddings=loaded.n_embeddings,
     )
-    check_model(manifest, fingerprint(loaded, encoder.template))
+    check_model(manifest, fingerprint(loaded, encoder.template), settings_beside(loaded))
     base, base_hash = _checked_base(manifest, loaded, base)
     contrast_base = None if manifest.base == ADAPTER_OFF else base
     extractor = Extractor(
@@ -114,11 +115,16 @@ def _checked_base(
     Raises MismatchError for one that cannot be the base, or is not the index's.
     """
     contrasted = manifest.base not in ("", ADAPTER_OFF)
+    own = False
     if base is None and contrasted:
+        # Without a base of its own it was the model that the adapter sits on.
+        own = not manifest.settings.get("base")
         base = str(manifest.settings.get("base") or manifest.model)
         _check_there("base", base, "--base")
     if isinstance(base, str):
-        base = load_model(loaded.settings.model_copy(update={"model": base, "adapter": None, "revision": None}))
+        # As in a build: the model that the adapter was loaded on, at its revision; one that is given has none.
+        revision = loaded.settings.revision if own else None
+        base = load_model(loaded.settings.model_copy(update={"model": base, "adapter": None, "revision": revision}))
     if base is None:
         return None, ""
     found = weights_hash(base)
@@ -128,6 +134,8 @@ def _checked_base(
             f"Expected weights {manifest.base}; these are {found}.",
             "Leave --base out, or build the index again with this one.",
         )
+    if contrasted:
+        check_base_settings(manifest, base)
     check_base(loaded, base, weights=manifest.hashes.weights, base_weights=found)
     return base, found
 
