@@ -142,7 +142,7 @@ def _json(value: object) -> JsonValue:
     """The value as it comes back out of a JSON file."""
     if isinstance(value, set | frozenset):
         value = sorted(value)
-    text = json.dumps(value, default=str)
+    text = json.dumps(value, default=lambda other: getattr(other, "value", type(other).__name__))
     # JSON has no word for numbers that are not finite.
     return str(value) if "Infinity" in text or "NaN" in text else json.loads(text)
 
