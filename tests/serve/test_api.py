@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -86,6 +87,24 @@ def test_words_come_row_by_row_and_are_kept(client: TestClient, tracer: Tracer) 
     assert [hit["words"] is not None for hit in kept["hits"]] == [True, True, False, False]
     assert kept["verdict"] == found["result"]["verdict"]  # type: ignore[index]
     assert client.post(f"/v1/queries/{found['id']}/words", json={"ranks": [5]}).status_code == 400
+
+
+def test_words_of_later_rows_leave_those_of_the_query(client: TestClient) -> None:
+    id = traced(client, k=7, verdict=False)["id"]
+    own = {name: traced_words(client, id, [1, 2, 3])[name] for name in ("prompt_words", "response_words", "phrases")}
+    for ranks in ([4, 5], [6], [1, 2]):
+        kept = traced_words(client, id, ranks)
+        assert all(kept["hits"][rank - 1]["words"] for rank in ranks)
+        assert {name: kept[name] for name in own} == own
+    assert traced_words(client, id, [1, 2, 3, 4, 5, 6])["response_words"] != own["response_words"]
+
+
+def traced_words(client: TestClient, id: object, ranks: list[int]) -> dict[str, Any]:
+    """The kept query once the words of these rows have been asked for."""
+    assert client.post(f"/v1/queries/{id}/words", json={"ranks": ranks}).status_code == 200
+    found = client.get(f"/v1/queries/{id}").json()["result"]
+    assert isinstance(found, dict)
+    return found
 
 
 def test_words_of_a_query_from_before_a_restart(serve: Serve) -> None:

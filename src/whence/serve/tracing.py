@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from whence.data import Json
 from whence.errors import InputError
@@ -155,9 +156,11 @@ def shown(result: TraceResult, *, show_text: bool) -> Json:
 
 
 def _with_words(result: QueryResult, own: QueryResult, by_id: dict[str, HitWords | None]) -> QueryResult:
-    """The kept result with the words that have been found now. The query's own are those against the most rows."""
+    """The kept result with the words that have been found now. Its own are those against the most first rows."""
     hits = tuple(replace(hit, words=by_id.get(hit.id) or hit.words) for hit in result.hits)
-    if result.response_words is not None and len(own.hits) < 2:
+    explained = sum(1 for _ in takewhile(lambda hit: hit.words, result.hits))
+    first = [hit.id for hit in result.hits[: max(explained, len(own.hits))]]
+    if result.response_words is not None and [hit.id for hit in own.hits] != first:
         return replace(result, hits=hits)
     return replace(
         result,
