@@ -1,6 +1,9 @@
 // The API as the page uses it: src/whence/serve/schemas.py and docs/json.md have the types.
 
-export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+import { parsed, written } from "./json";
+
+/** bigint: an integer that a number does not hold. */
+export type Json = null | boolean | number | bigint | string | Json[] | { [name: string]: Json };
 export type Span = [number, number];
 export interface Words { spans: Span[]; scores: number[]; word_method: string; deletion: unknown }
 export interface HitWords { prompt: Words; response: Words; map: number[][] }
@@ -9,12 +12,15 @@ export interface Hit {
   metadata: Record<string, Json>; status: string; words?: HitWords | null; p_value: number | null; q_value: number | null;
   confounds: Record<string, Json>;
 }
-export interface Phrase { text: string; part: string; place: string; n_rows: number; n_read: number; lift: number }
+export interface Phrase { text: string; part: string; place: string; n_rows: number; n_read: number; share_elsewhere: number; lift: number }
 export interface Result {
   prompt: string; response: string; method: string; method_version: string; layer: string; hits: Hit[]; n_rows: number;
   generated: boolean; span: Span | null; wanted: string | null; prompt_words: Words | null; response_words: Words | null;
   phrases: Phrase[]; verdict: { flagged: string[]; n_rows?: number | null; fdr: number; text: string; null_model: string } | null;
   explained: { gain: number; share: number } | null; confound: string; confirmation: string; complete: boolean;
+  truncated: { prompt: number; response: number; max_length: number; wanted: number } | null;
+  departure: { text: string; probability: number } | null; exact_because: string;
+  approximate: { n_candidates: number; recall: number; n_measured: number } | null;
 }
 export interface Traced { id: string; result: Result }
 /** A value of a column: as text, and the SQL condition of the rows that have it. */
@@ -23,6 +29,8 @@ export interface Facet { column: string; name: string; values: FacetValue[] | nu
 export interface IndexInfo {
   name: string; model: string; adapter: string | null; rows: number; records: number; method: string; base: boolean;
   columns: string[]; facets: Facet[]; show_text: boolean; can_confirm: boolean; plain_text: boolean; max_k: number;
+  /** What is to be known of the index, as sentences; of a server that has none they are absent. */
+  notes?: string[];
 }
 export interface Row {
   row: number; turn: number; id: string; file: string; line: number; metadata: Record<string, Json>;
@@ -31,7 +39,7 @@ export interface Row {
 /** A message of a row; answer: the `turn` that it has in results. */
 export interface RowMessage extends Message { answer: number | null }
 export interface RowDetail { row: Row; turns: RowMessage[]; before: Row[]; after: Row[]; copies: number }
-export interface QuerySummary { id: string; created: number; prompt: string; response: string; n_flagged: number | null }
+export interface QuerySummary { id: string; created: number; prompt: string; response: string; n_flagged: number | null; outdated?: boolean }
 export interface Basket { id: string; name: string; created: number; rows: string[] }
 export interface Job {
   id: string; kind: "confirm" | "audit"; created: number; state: "waiting" | "running" | "done" | "failed" | "cancelled";
@@ -43,6 +51,7 @@ export interface Job {
 export interface Message { role: string; content: string }
 export interface Request_ {
   prompt: string | Message[]; system?: string | null; response?: string | null; complete?: boolean; span?: Span | string | null; wanted?: string | null; where?: string | null; k?: number;
+  method?: string | null; fdr?: number;
 }
 
 export interface AuditSummary {
@@ -61,17 +70,26 @@ export interface AuditGroup {
   phrases: { text: string; part: string; place: string; n_rows: number; n_read: number; n_elsewhere: number; n_others: number; p_value: number }[];
   example: Result | null; hint: { signals: string[]; score: number; text: string } | null;
 }
+export interface SourceTable {
+  column: string; n_outputs: number;
+  values: { value: string; n_rows: number; row_share: number; share: number; low: number; high: number; p_value: number; alone: number }[];
+}
+export interface SourcePushes { column: string; values: { value: string; n_rows: number; row_share: number; push: number; z: number; p_value: number }[] }
 export interface AuditResult {
   method: string; method_version: string; n_rows: number; fdr: number; queries: AuditOutput[]; groups: AuditGroup[];
   coverage: { id: string; group: number; n_new: number; n_covered: number }[];
-  sources: { column: string; n_outputs: number; values: { value: string; n_rows: number; row_share: number; share: number; low: number; high: number; p_value: number; alone: number }[] }[];
-  triggers: { group: number; parts: string[]; place: string; n_prompts: number; n_with: number; n_without: number; n_random: number; p_value: number; status: string }[];
+  sources: SourceTable[];
+  triggers: { group: number; parts: string[]; place: string; n_prompts: number; n_with: number; n_without: number; n_random: number; p_value: number; n_tried: number; status: string }[];
   looked_for_triggers?: boolean;
-  behaviour: { n_bad: number; n_good: number; sources: { column: string; values: { value: string; n_rows: number; row_share: number; push: number; z: number; p_value: number }[] }[] } | null;
+  behaviour: { n_bad: number; n_good: number; sources: SourcePushes[] } | null;
   scan: { signals: string[]; n_learned: number; false_alarms: number } | null;
   notes: string[];
 }
-export interface Audit extends Pick<AuditSummary, "id" | "name" | "created" | "text"> { note: string; rate: string; n_unknown: number; result: AuditResult }
+export interface Audit extends Pick<AuditSummary, "id" | "name" | "created" | "text"> {
+  note: string; rate: string; n_unknown: number; result: AuditResult;
+  /** What the tables show, as sentences; absent where an earlier server answers. */
+  source_notes?: string[]; push_notes?: string[]; trigger_note?: string;
+}
 export interface NewAudit {
   name: string; log?: string; format?: string; queries?: string[]; match: string | null; by: string[];
 }
@@ -96,7 +114,7 @@ async function call(method: string, path: string, body?: unknown, more: { accept
   if (own) headers.Authorization = `Bearer ${own}`;
   let answer: Response;
   try {
-    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: more.signal });
+    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : written(body), signal: more.signal });
   } catch (error) {
     if (more.signal?.aborted) throw error;
     throw new Failure(0, "The server does not answer.", "It runs in a terminal: whence serve INDEX.", "Start it again, then repeat what you did.");
@@ -116,7 +134,7 @@ async function failure(answer: Response) {
 
 const json = async <T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> => {
   const answer = await call(method, path, body, { signal });
-  return (answer.status === 204 ? null : await answer.json()) as T;
+  return (answer.status === 204 ? null : parsed(await answer.text())) as T;
 };
 
 /** Server-sent events of one request, as they come; `on` is told each of them. Returns the result's data. */
@@ -124,7 +142,7 @@ async function events<T>(method: string, path: string, body: unknown, on: (name:
   const streams = typeof ReadableStream !== "undefined" && typeof TextDecoderStream !== "undefined";
   const answer = await call(method, path, body, { accept: streams ? "text/event-stream" : "application/json", signal });
   if (!streams || !answer.body || !answer.headers.get("content-type")?.startsWith("text/event-stream")) {
-    return (await answer.json()) as T; // a browser without streams gets all of it at the end
+    return parsed<T>(await answer.text()); // a browser without streams gets all of it at the end
   }
   const reader = answer.body.pipeThrough(new TextDecoderStream() as unknown as ReadableWritablePair<string, Uint8Array>).getReader();
   let left = "";
@@ -138,7 +156,7 @@ async function events<T>(method: string, path: string, body: unknown, on: (name:
     for (const part of parts) {
       const [first = "", second = ""] = part.split("\n");
       const name = first.slice("event: ".length);
-      const data = JSON.parse(second.slice("data: ".length));
+      const data = parsed<{ found: string; expected: string; fix: string }>(second.slice("data: ".length));
       if (name === "error") throw new Failure(200, data.found, data.expected, data.fix);
       if (name === "cancelled") throw new Failure(200, "The request was taken back.");
       last = data;
@@ -159,18 +177,34 @@ const told = (listener: Listener) => (name: string, data: { place: number; text:
   if (name === "ranked") listener.ranked?.(data.result);
 };
 
+/** A text in an SQL condition. */
+export const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`;
+/** Rows before and after a row, as the server gives them; rows of one request. */
+const NEIGHBOURS = 3, MOST_ROWS = 200;
+
 export const api = {
   index: () => json<IndexInfo>("GET", "/v1/index"),
   rows: (where: string, offset: number, limit: number) =>
     json<{ rows: Row[]; total: number; n_rows: number }>("GET", `/v1/rows?${new URLSearchParams({ ...(where ? { where } : {}), offset: String(offset), limit: String(limit) })}`),
   row: (id: string) => json<RowDetail>("GET", `/v1/rows/${id}`),
+  /** The copy of a row that stands at this line of this file, with its neighbours there; the first copy where none does. */
+  async rowAt(id: string, file: string, line: number): Promise<RowDetail> {
+    const first = await api.row(id);
+    if (first.row.file === file && first.row.line === line) return first;
+    const at = `file = ${quoted(file)}`;
+    const row = (await api.rows(`id = ${quoted(id)} AND line = ${line} AND ${at}`, 0, 1)).rows[0];
+    if (!row) return first;
+    const near = (await api.rows(`row >= ${row.row - NEIGHBOURS} AND row <= ${row.row + NEIGHBOURS} AND ${at}`, 0, MOST_ROWS)).rows;
+    const others = near.filter((other, i) => other.row !== near[i - 1]?.row); // one of each row's turns
+    return { ...first, row, before: others.filter((other) => other.row < row.row), after: others.filter((other) => other.row > row.row) };
+  },
   generate: (prompt: string | Message[], system: string | null, listener: Listener, signal: AbortSignal) =>
     events<{ text: string; complete: boolean }>("POST", "/v1/generate", { prompt, system }, told(listener), signal),
   trace: (request: Request_, listener: Listener, signal: AbortSignal) =>
     events<Traced>("POST", "/v1/trace", request, told(listener), signal),
   words: (id: string, ranks: number[]) => json<{ result: Result }>("POST", `/v1/queries/${id}/words`, { ranks }),
   queries: (offset: number) => json<{ queries: QuerySummary[]; total: number }>("GET", `/v1/queries?offset=${offset}&limit=50`),
-  query: (id: string, signal: AbortSignal) => json<Traced & { request: Request_ }>("GET", `/v1/queries/${id}`, undefined, signal),
+  query: (id: string, signal: AbortSignal) => json<Traced & { request: Request_; /** Rows came into the index or left it since. */ outdated?: boolean }>("GET", `/v1/queries/${id}`, undefined, signal),
   forget: (id: string) => json<null>("DELETE", `/v1/queries/${id}`),
   baskets: () => json<{ baskets: Basket[] }>("GET", "/v1/baskets"),
   latestBasket: () => json<Basket>("POST", "/v1/baskets/latest"),

@@ -1,8 +1,10 @@
 // The conversation: a prompt, the answer, what is wrong with it, and the rows behind it.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { api, type IndexInfo, type Message, type Progress, type Result, type Span } from "./api";
+import { written } from "./json";
 import { Mark, partOf } from "./mark";
-import { Busy, cut, many, Problem, shading, takeHanded, Title } from "./parts";
+import { calibrationNote, explainedNote, scoredNote, share } from "./notes";
+import { Busy, capital, cut, entitle, IndexNotes, many, Problem, shading, takeHanded, Title } from "./parts";
 import { Ranking } from "./rows";
 
 interface Props {
@@ -11,8 +13,13 @@ interface Props {
 type Phase = "idle" | "opening" | "answering" | "answered" | "tracing" | "done";
 /** A prompt. messages: the whole of it, where it is more than one text. system: of a past query that had one. */
 interface Spoken { prompt: string; messages: Message[] | null; system: string | null }
+/** How the rows are ranked and flagged; null: as the index and the server have it. */
+interface Way { method: string | null; fdr: number | null }
+const USUAL: Way = { method: null, fdr: null }, USUAL_K = 20;
+/** Where a request names no rate. */
+const USUAL_FDR = 0.05;
 /** What is asked of the rows. */
-interface Asked extends Spoken { answer: string; complete: boolean; span: Span | null; wanted: string; where: string }
+interface Asked extends Spoken { answer: string; complete: boolean; span: Span | null; wanted: string; where: string; k: number; way: Way }
 
 const NOTHING: Spoken = { prompt: "", messages: null, system: null };
 /** The prompt with another text: the last user message is what is shown of it. */
@@ -20,7 +27,7 @@ const edited = (old: Spoken, prompt: string): Spoken => {
   const at = old.messages?.findLastIndex((message) => message.role === "user") ?? -1;
   return { ...old, prompt, messages: at < 0 ? null : old.messages!.map((message, i) => (i === at ? { ...message, content: prompt } : message)) };
 };
-const isSame = (a: Spoken, b: Spoken) => JSON.stringify([a.prompt, a.messages, a.system]) === JSON.stringify([b.prompt, b.messages, b.system]);
+const isSame = (a: Spoken, b: Spoken) => written([a.prompt, a.messages, a.system]) === written([b.prompt, b.messages, b.system]);
 
 export function Ask({ id, route, info, showText, basket, toggle }: Props) {
   const [draft, setDraft] = useState<Spoken>(NOTHING); // what is in the box
@@ -31,10 +38,11 @@ export function Ask({ id, route, info, showText, basket, toggle }: Props) {
   const [phase, setPhase] = useState<Phase>("idle");
   const [span, setSpan] = useState<Span | null>(null);
   const [wanted, setWanted] = useState("");
-  const [k, setK] = useState(20);
+  const [k, setK] = useState(USUAL_K);
+  const [way, setWay] = useState(USUAL);
   const [facets, setFacets] = useState<Record<string, string>>({});
   const [where, setWhere] = useState("");
-  const [traced, setTraced] = useState<{ id: string | null; result: Result; asked: Asked } | null>(null);
+  const [traced, setTraced] = useState<{ id: string | null; result: Result; asked: Asked; outdated?: boolean } | null>(null);
   const [place, setPlace] = useState<number | null>(null);
   const [progress, setProgress] = useState<Progress | null>(null);
   const [error, setError] = useState<{ error: unknown; retry: () => void } | null>(null);
@@ -42,10 +50,10 @@ export function Ask({ id, route, info, showText, basket, toggle }: Props) {
 
   const stop = () => running.current?.abort();
   useEffect(() => stop, []);
-  useEffect(() => {
+  useLayoutEffect(() => { // at once: what is typed after a change of the address stays
     const handed = takeHanded(), before = idBefore.current;
     idBefore.current = id;
-    if (handed) { begin(); void again({ ...handed, where: "" }); }
+    if (handed) { begin(); void again({ ...handed, where: "", k: USUAL_K, way: USUAL }); }
     else if (id && id !== shownId.current) void reopen(id);
     else if (!id && before) begin();
   }, [id, route]);
@@ -55,20 +63,21 @@ export function Ask({ id, route, info, showText, basket, toggle }: Props) {
     stop();
     running.current = shownId.current = null;
     setDraft(NOTHING); setSpoken(NOTHING); setGiven(""); setComplete(true); setAnswer(""); setSpan(null); setWanted(""); setTraced(null); setError(null); setPhase("idle");
-    setWhere(""); setFacets({});
+    setWhere(""); setFacets({}); setK(USUAL_K); setWay(USUAL);
   }
 
   function reopen(past: string): Promise<void> {
     begin(); // nothing of another query stands under this address
     return run("opening", "idle", () => reopen(past), async (signal) => {
-      const { id: found, request, result } = await api.query(past, signal);
+      const { id: found, request, result, outdated } = await api.query(past, signal);
       const whole = request.prompt, filter = request.where ?? "";
       const own = { prompt: result.prompt, messages: typeof whole === "string" ? null : whole, system: request.system ?? null };
       if (typeof whole === "string") own.prompt = whole;
-      const asked = { ...own, answer: result.response, complete: result.complete, span: result.span, wanted: result.wanted ?? "", where: filter };
+      const way = { method: request.method ?? null, fdr: request.fdr ?? null };
+      const asked = { ...own, answer: result.response, complete: result.complete, span: result.span, wanted: result.wanted ?? "", where: filter, k: request.k ?? USUAL_K, way };
       shownId.current = past;
       show(asked);
-      setTraced({ id: found, result, asked });
+      setTraced({ id: found, result, asked, outdated });
       setPhase("done");
     });
   }
@@ -77,7 +86,7 @@ export function Ask({ id, route, info, showText, basket, toggle }: Props) {
   function show(asked: Asked) {
     const { prompt, messages, system } = asked;
     setDraft({ prompt, messages, system }); setSpoken({ prompt, messages, system }); setGiven("");
-    setAnswer(asked.answer); setComplete(asked.complete); setSpan(asked.span); setWanted(asked.wanted); setWhere(asked.where); setFacets({});
+    setAnswer(asked.answer); setComplete(asked.complete); setSpan(asked.span); setWanted(asked.wanted); setWhere(asked.where); setFacets({}); setK(asked.k); setWay(asked.way);
   }
 
   /** Runs one request that may wait; an abort is the person's own. */
@@ -110,18 +119,19 @@ export function Ask({ id, route, info, showText, basket, toggle }: Props) {
   const filter = [where && (chosen.length ? `(${where})` : where), ...chosen].filter(Boolean).join(" AND ");
   const trace = (asked: Asked) => run("tracing", "answered", () => trace(asked), async (signal) => {
     const wish = asked.wanted.trim() || null;
-    const request = { prompt: asked.messages ?? asked.prompt, system: asked.system, response: asked.answer, complete: asked.complete, k, where: asked.where || null, span: wish ? null : asked.span, wanted: wish };
+    const request = { prompt: asked.messages ?? asked.prompt, system: asked.system, response: asked.answer, complete: asked.complete, k: Math.min(asked.k, info.max_k), method: asked.way.method, ...(asked.way.fdr === null ? {} : { fdr: asked.way.fdr }),
+      where: asked.where || null, span: wish ? null : asked.span, wanted: wish };
     const found = await api.trace(request, { ...listener, ranked: (result) => setTraced({ id: null, result, asked }) }, signal);
     setTraced({ ...found, asked });
     setPhase("done");
     shownId.current = found.id;
     location.hash = `#/query/${found.id}`;
   });
-  const find = () => trace({ ...spoken, answer, complete, span, wanted, where: filter });
+  const find = () => trace({ ...spoken, answer, complete, span, wanted, where: filter, k, way });
   /** The same question with something changed, which the page then shows; or another view's question. */
   const again = (change: Partial<Asked>) => {
     const other = change.prompt === undefined ? {} : { system: null, complete: true };
-    const asked = { ...spoken, answer, complete, span, wanted: "", where: filter, ...other, ...change };
+    const asked = { ...spoken, answer, complete, span, wanted: "", where: filter, k, way, ...other, ...change };
     show(asked);
     window.scrollTo(0, 0);
     return trace(asked);
@@ -132,10 +142,11 @@ export function Ask({ id, route, info, showText, basket, toggle }: Props) {
   const changed = !isSame(draft, spoken);
   const others = (draft.messages?.length ?? 1) - 1;
   const before = [draft.system && "the system prompt", others > 0 && many(others, "other message")].filter(Boolean).join(" and ");
+  const unusual = [way.method !== null && way.method !== info.method && `method ${way.method}`, way.fdr !== null && way.fdr !== USUAL_FDR && `a false discovery rate of ${share(way.fdr)}`].filter(Boolean).join(" and ");
   const empty = !answer && phase !== "answering";
   return (
     <div class="query">
-      {traced ? <Verdict result={traced.result} id={traced.id} showText={showText} running={busy} resume={() => trace(traced.asked)} where={traced.asked.where} unfiltered={() => again({ wanted, where: "" })} /> : <Title>{empty ? "What did the model get wrong?" : "Which words are wrong?"}</Title>}
+      {traced ? <Verdict result={traced.result} id={traced.id} showText={showText} running={busy} resume={() => trace(traced.asked)} where={traced.asked.where} outdated={traced.outdated} unfiltered={() => again({ wanted, where: "" })} /> : <Title>{empty ? "What did the model get wrong?" : "Which words are wrong?"}</Title>}
       <form class="ask" onSubmit={(event) => { event.preventDefault(); if (draft.prompt.trim() && !busy) void ask(); }}>
         <label for="prompt" class="label">Prompt</label>
         <textarea id="prompt" rows={2} value={draft.prompt} maxLength={100000} placeholder="A prompt that the model answers badly" readOnly={phase === "opening"} onInput={(event) => setDraft(edited(draft, event.currentTarget.value))}
@@ -156,6 +167,7 @@ export function Ask({ id, route, info, showText, basket, toggle }: Props) {
             <input class="filter" aria-label="Only rows that meet an SQL condition" placeholder="SQL condition, as in source = 'vendor_b'" value={where} maxLength={1500} onInput={(event) => setWhere(event.currentTarget.value)} />
           </div>
         </details>
+        {unusual && <p class="quiet">Asked with {unusual}. <button type="button" onClick={() => setWay(USUAL)}>Use the defaults</button></p>}
         <button type="submit" class="main" disabled={!draft.prompt.trim() || busy}>{given.trim() ? "Use this answer" : "Ask the model"}</button>
         {info.plain_text && <p class="quiet">The index's rows are plain text: the prompt is continued without a chat template.</p>}
       </form>
@@ -179,40 +191,43 @@ export function Ask({ id, route, info, showText, basket, toggle }: Props) {
           {" "}{info.rows.toLocaleString("en")} rows of {info.name} are searched.
         </p>
       )}
+      {phase !== "opening" && <IndexNotes info={info} open={empty} />}
       {traced && <Ranking key={traced.id ?? "ranked"} id={traced.id} result={traced.result} info={info} showText={showText} basket={basket} toggle={toggle} answer={answer} again={(change) => again({ wanted, ...change })} />}
     </div>
   );
 }
 
-const accounts = (n: number, { gain, share }: { gain: number; share: number }) =>
-  `${n === 1 ? "This row accounts" : `These ${n.toLocaleString("en")} rows account`} for about ${(100 * share).toFixed(0)}% of what fine-tuning added to this answer (${gain.toFixed(1)} nats). This is an estimate; a retraining without ${n === 1 ? "it" : "them"} measures it (whence confirm).`;
-
 interface VerdictProps {
-  result: Result; id: string | null; showText: boolean; where: string; unfiltered: () => void;
+  result: Result; id: string | null; showText: boolean; where: string; outdated?: boolean; unfiltered: () => void;
   /** Whether the verdict may still come, and how to ask for it where it was stopped. */
   running: boolean; resume: () => void;
 }
 
 const UNJUDGED = "Stopped before the verdict. The rows are ranked, and none has been compared with what ordinary answers score.";
 
-function Verdict({ result, id, showText, where, unfiltered, running, resume }: VerdictProps) {
+function Verdict({ result, id, showText, where, outdated, unfiltered, running, resume }: VerdictProps) {
   const { verdict } = result;
   const [failed, setFailed] = useState<unknown>(null);
   const text = verdict ? verdict.text.charAt(0).toUpperCase() + verdict.text.slice(1) : id === null ? (running ? "The rows are ranked; the verdict follows." : UNJUDGED) : "Nothing was calibrated: the rows are ranked, none is flagged, and a ranking always has a first row.";
   const sentence = /^(.+?[.!?])\s+(?=\S)/su.exec(text);
-  const none = !verdict?.flagged.length;
+  const none = !verdict?.flagged.length, accounts = explainedNote(result), calibrated = calibrationNote(result);
+  const heading = sentence?.[1] ?? text;
+  useEffect(() => entitle(heading), [heading]);
   const save = async () => {
     try { setFailed(null); await api.download(`/v1/queries/${id}/report?text=${showText}`, `whence-${id}.html`); } catch (error) { setFailed(error); }
   };
   return (
     <div aria-live="polite">
-      <h2 class={`verdict${none ? " none" : ""}`}>{sentence ? sentence[1] : text}</h2>
+      <h2 class={`verdict${none ? " none" : ""}`}>{heading}</h2>
       {sentence && <p class="verdict-rest">{text.slice(sentence[0].length)}</p>}
-      {!none && result.explained && <p class="verdict-rest">{accounts(verdict.n_rows ?? verdict.flagged.length, result.explained)}</p>}
+      {accounts && <p class="verdict-rest">{accounts}</p>}
       {none && verdict?.null_model && <p class="verdict-rest">No row stands out from what ordinary answers score. The cause may be spread over many rows, be the base model's own, or lie outside this data.</p>}
-      {result.confound && <p class="confound"><strong>Confound</strong>{result.confound}</p>}
+      {calibrated && <p class="quiet">{capital(calibrated)}</p>}
+      {result.confirmation && <p class="confound"><strong>Trained again</strong> {shading.safe(result.confirmation)}</p>}
+      {result.confound && <p class="confound"><strong>What else could explain it</strong> {shading.safe(result.confound)}</p>}
+      {outdated && <p class="confound"><strong>Of the rows of then</strong> Rows came into the index or left it since this was asked. <button type="button" disabled={running} onClick={resume}>Ask again</button></p>}
       {!id && !running && <p class="actions"><button type="button" onClick={resume}>Go on to the verdict</button></p>}
-      {id && <p class="actions"><button type="button" onClick={save}>Download the report</button> <span class="quiet">{result.method} {result.method_version}, {result.n_rows.toLocaleString("en")} rows scored</span></p>}
+      {id && <p class="actions"><button type="button" onClick={save}>Download the report</button> <span class="quiet">{result.method} {result.method_version}, {scoredNote(result)}</span></p>}
       {where && <p class="actions"><span class="quiet">Only rows that meet <code><bdi>{shading.safe(where)}</bdi></code></span> {id && <button type="button" onClick={unfiltered}>Ask among all rows</button>}</p>}
       {failed !== null && <Problem error={failed} />}
     </div>

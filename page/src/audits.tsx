@@ -3,16 +3,19 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { api, type Audit, type AuditGroup, type AuditOutput, type AuditResult, type AuditRow, Failure, type HitWords, type IndexInfo, type Job, type NewAudit as Asked } from "./api";
 import { JobState, useJobs } from "./jobs";
-import { Busy, handOver, many, metadataOf, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
+import { plain, written } from "./json";
+import { metadataOf } from "./labels";
+import { figure, percentOf as percent, placeOfPhrase, pushNote, sourceNote, times, triggerNote } from "./notes";
+import { addressOf, Busy, handOver, many, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
 
-const { safe, plain } = shading;
+const { safe } = shading;
 const FIRST = 10;
 /** Bytes of one request, as the server counts them. */
 const MOST_BYTES = 1 << 20;
 const FORMATS = ["jsonl", "json", "csv"];
 
-const figure = (value: number | null) => (value === null ? "" : value < 0.001 ? "<0.001" : value.toFixed(3));
-const percent = (value: number) => `${(100 * value).toFixed(value < 0.1 ? 1 : 0)}%`;
+/** A push, with its sign. */
+const signed = (value: number) => `${value < 0 ? "" : "+"}${value.toFixed(4)}`;
 
 export function Audits({ info }: { info: IndexInfo }) {
   const { value, error, retry } = useLoaded(() => api.audits(), []);
@@ -121,7 +124,7 @@ const tooLarge = (found: string) => new Failure(0, found, `At most ${MOST_BYTES.
 
 /** A log grows as it is sent: quotes and lines are escaped. */
 function checkSize(asked: Asked) {
-  const bytes = new TextEncoder().encode(JSON.stringify(asked)).length;
+  const bytes = new TextEncoder().encode(written(asked)).length;
   if (bytes > MOST_BYTES) throw tooLarge(`${asked.name} takes ${bytes.toLocaleString("en")} bytes as it is sent.`);
 }
 
@@ -149,7 +152,7 @@ export function AuditView({ id, showText, basket, toggle }: Props) {
       </p>
       {failed !== null && <Problem error={failed} />}
       <FirstRows result={result} showText={showText} />
-      <Tables result={result} showText={showText} />
+      <Tables audit={value} showText={showText} />
       {result.groups.length > 0 && <h3>{result.scan ? "Hints: groups of rows that stand out" : result.behaviour ? "Rows that push towards the behaviour" : "Groups of outputs that point to the same rows"}</h3>}
       {result.groups.map((group) => <Group key={group.number} group={group} result={result} showText={showText} basket={basket} toggle={toggle} open={group.number === 1} />)}
       <Others outputs={result.queries.filter((query) => query.group === null && query.outcome !== "no verdict")} />
@@ -196,42 +199,42 @@ function FirstRows({ result, showText }: { result: AuditResult; showText: boolea
       <Table name="first" label="Rows to look at first, a table" head={["Rows", "Covered", "Group", "Row", ...(showText ? ["Prompt → response"] : [])]} rows={result.coverage.slice(0, FIRST).map((step, i) => {
         const row = rows.get(step.id);
         const text = row && `${row.prompt.slice(0, 160)} → ${row.response.slice(0, 160)}`;
-        return [i + 1, percent(step.n_covered / Math.max(total, 1)), <GroupLink number={step.group} />, <a class="place" href={`#/row/${step.id}`}>{row ? safe(placeOf(row)) : step.id}</a>, ...(showText ? [<bdi>{safe(text ?? "")}</bdi>] : [])];
+        return [i + 1, percent(step.n_covered / Math.max(total, 1)), <GroupLink number={step.group} />, <a class="place" href={row ? addressOf(row) : `#/row/${step.id}`}>{row ? safe(placeOf(row)) : step.id}</a>, ...(showText ? [<bdi>{safe(text ?? "")}</bdi>] : [])];
       })} />
     </section>
   );
 }
 
-function Tables({ result, showText }: { result: AuditResult; showText: boolean }) {
+/** Share of a group's rows with a phrase over the share elsewhere, which counts as at least half a row. */
+const liftOf = (one: AuditGroup["phrases"][number]) => (one.n_rows / one.n_read) / (Math.max(one.n_elsewhere, 0.5) / Math.max(one.n_others, 1));
+
+function Tables({ audit, showText }: { audit: Audit; showText: boolean }) {
+  const { result } = audit;
   const pushes = result.behaviour?.sources ?? [];
   return (
     <>
-      {result.looked_for_triggers && !result.triggers.length && (
+      {(result.looked_for_triggers || result.triggers.length > 0) && (
         <section class="section" aria-label="Triggers">
           <h3>Triggers</h3>
-          <p class="lead quiet">None was proven, of the phrases that were tried on the model.</p>
+          <p class="lead quiet">{audit.trigger_note || triggerNote(result)}</p>
+          {showText && result.triggers.length > 0 && <Table name="figures triggers" label="Triggers, a table" head={["Phrase", "Where in a prompt", "Turn with it", "Without", "With random words", "p, corrected", "Group", "Status"]}
+            rows={result.triggers.map((one) => [<bdi>{safe(one.parts.join(" with "))}</bdi>, one.place, `${one.n_with} of ${one.n_prompts}`, `${one.n_without} of ${one.n_prompts}`, `${one.n_random} of ${one.n_prompts}`, figure(one.p_value), <GroupLink number={one.group} />, one.status])} />}
         </section>
       )}
-      {showText && result.triggers.length > 0 && (
-        <section class="section" aria-label="Triggers">
-          <h3>Triggers</h3>
-          <Table name="figures triggers" label="Triggers, a table" head={["Phrase", "Where in a prompt", "Turn with it", "Without", "With random words", "p, corrected", "Group", "Status"]}
-            rows={result.triggers.map((one) => [<bdi>{safe(one.parts.join(" with "))}</bdi>, one.place, `${one.n_with} of ${one.n_prompts}`, `${one.n_without} of ${one.n_prompts}`, `${one.n_random} of ${one.n_prompts}`, figure(one.p_value), <GroupLink number={one.group} />, one.status])} />
-        </section>
-      )}
-      {pushes.map((table) => (
+      {pushes.map((table, i) => (
         <section class="section" aria-label={`By ${table.column}`} key={table.column}>
           <h3>By <bdi>{safe(table.column)}</bdi></h3>
+          <p class="lead quiet">{audit.push_notes?.[i] ?? pushNote(table)}</p>
           <Table label={`Pushes by ${table.column}`} head={["value", "push", "z", "rows", "share of rows", "p"]}
-            rows={table.values.map((one) => [<bdi>{safe(one.value)}</bdi>, one.push.toFixed(4), one.z.toFixed(1), one.n_rows.toLocaleString("en"), percent(one.row_share), figure(one.p_value)])} />
+            rows={table.values.map((one) => [<bdi>{safe(one.value)}</bdi>, signed(one.push), one.z.toFixed(1), one.n_rows.toLocaleString("en"), percent(one.row_share), figure(one.p_value)])} />
         </section>
       ))}
-      {result.sources.map((table) => (
+      {result.sources.map((table, i) => (
         <section class="section" aria-label={`By ${table.column}`} key={table.column}>
           <h3>By <bdi>{safe(table.column)}</bdi></h3>
-          <p class="lead quiet">Responsibility for {many(table.n_outputs, "output")} with a cause, shared by the scores of their flagged rows.</p>
-          <Table label={`Shares by ${table.column}`} head={["value", "responsibility", "95% interval", "rows", "share of rows", "p", "outputs that hang on it"]}
-            rows={table.values.map((one) => [<bdi>{safe(one.value)}</bdi>, percent(one.share), `${percent(one.low)} to ${percent(one.high)}`, one.n_rows.toLocaleString("en"), percent(one.row_share), figure(one.p_value), percent(one.alone)])} />
+          <p class="lead quiet">Responsibility for {many(table.n_outputs, "output")} with flagged rows, shared by their scores. {audit.source_notes?.[i] ?? sourceNote(table)}</p>
+          {table.values.length > 0 && <Table label={`Shares by ${table.column}`} head={["value", "responsibility", "95% interval", "rows", "share of rows", "p", "outputs that hang on it"]}
+            rows={table.values.map((one) => [<bdi>{safe(one.value)}</bdi>, percent(one.share), `${percent(one.low)} to ${percent(one.high)}`, one.n_rows.toLocaleString("en"), percent(one.row_share), figure(one.p_value), percent(one.alone)])} />}
         </section>
       ))}
     </>
@@ -269,8 +272,8 @@ function Group({ group, result, showText, basket, toggle, open }: GroupProps) {
         {showText && group.phrases.length > 0 && (
           <>
             <h4>Recurrent phrases of its rows</h4>
-            <Table name="phrases contrast" label={`Recurrent phrases of group ${group.number}`} head={["Phrase", "Where", "In the group's rows", "In all other rows", "p, corrected"]}
-              rows={group.phrases.map((one) => [<span class="phrase plain"><bdi>{safe(one.text)}</bdi></span>, `${one.part}, ${one.place}`, `${one.n_rows} of ${one.n_read} rows`, `${one.n_elsewhere} of ${one.n_others} elsewhere`, figure(one.p_value)])} />
+            <Table name="phrases contrast" label={`Recurrent phrases of group ${group.number}`} head={["Phrase", "Where", "In the group's rows", "In all other rows", "Lift", "p, corrected"]}
+              rows={group.phrases.map((one) => [<span class="phrase plain"><bdi>{safe(one.text)}</bdi></span>, placeOfPhrase(one), `${one.n_rows} of ${one.n_read} rows`, `${one.n_elsewhere} of ${one.n_others} elsewhere`, times(liftOf(one)), figure(one.p_value)])} />
           </>
         )}
         <h4>{hint ? "Its rows, the most typical first" : "Training rows, by the outputs that they are flagged for"}</h4>
@@ -301,7 +304,7 @@ function RowOf({ row, words, showText, inBasket }: { row: AuditRow; words?: HitW
       {showText && <Shaded text={row.prompt} words={words?.prompt} label="Prompt of the row" />}
       {showText && <Shaded text={row.response} words={words?.response} label="Response of the row" />}
       <div class="why">
-        <a class="place" href={`#/row/${row.id}`}>{safe(placeOf(row))}</a>{row.n_outputs > 0 && ` · for ${many(row.n_outputs, "output")}`} · score {row.score.toFixed(4)}
+        <a class="place" href={addressOf(row)}>{safe(placeOf(row))}</a>{row.n_outputs > 0 && ` · for ${many(row.n_outputs, "output")}`} · score {row.score.toFixed(4)}
         {row.copies.length > 0 && ` · ${row.copies.length + 1} near-duplicates`}
         {Object.entries(metadataOf(row.metadata, showText)).map(([name, value]) => <> · <bdi>{safe(name)}: {safe(plain(value))}</bdi></>)}
         {inBasket && <> · <span class="chip confirmed">in the basket</span></>}

@@ -3,7 +3,8 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { AskAgain, useMarks } from "./again";
 import { api, type Basket, type IndexInfo, type Job, type QuerySummary, type Row, type RowDetail } from "./api";
 import { JobState, useJobs } from "./jobs";
-import { Busy, capital, handOver, many, metadataOf, placeOf, Problem, questionOf, Shaded, shading, Title, useLoaded, when } from "./parts";
+import { metadataOf } from "./labels";
+import { addressOf, Busy, capital, handOver, IndexNotes, leave, many, placeOf, Problem, questionOf, Shaded, shading, Title, useLoaded, when } from "./parts";
 import { Chips } from "./rows";
 
 const { safe } = shading;
@@ -27,8 +28,8 @@ export function Past() {
         {value?.queries.map((query) => (
           <li key={query.id} class="past">
             <a href={`#/query/${query.id}`}><bdi>{safe(query.prompt.slice(0, 200))}</bdi> <span class="quiet"><bdi>{safe(query.response.slice(0, 200))}</bdi></span></a>
-            <span class="quiet">{query.n_flagged === null ? "no verdict" : query.n_flagged ? `${query.n_flagged} flagged` : "none flagged"} · {when(query.created)}</span>
-            <button type="button" onClick={() => forget(query)} aria-label={`Forget: ${query.prompt.slice(0, 60)}`}>Forget</button>
+            <span class="quiet">{query.n_flagged === null ? "no verdict" : query.n_flagged ? `${query.n_flagged.toLocaleString("en")} flagged` : "none flagged"}{query.outdated && ", of the rows of then"} · {when(query.created)}</span>
+            <button type="button" onClick={(event) => { leave(event.currentTarget); void forget(query); }} aria-label={`Forget: ${query.prompt.slice(0, 60)}`}>Forget</button>
           </li>
         ))}
       </ul>
@@ -42,9 +43,13 @@ export function Past() {
   );
 }
 
+/** Rows of a basket that are shown at first: each is a request of its own. */
+const BASKET_ROWS = 40;
+
 export function BasketView({ basket, info, toggle, showText }: { basket: Basket | null; info: IndexInfo; toggle: (rows: string[], on: boolean) => void; showText: boolean }) {
   const [failed, setFailed] = useState<unknown>(null);
   const [working, setWorking] = useState(false);
+  const [most, setMost] = useState(BASKET_ROWS);
   const save = async (kind: string) => {
     setFailed(null);
     setWorking(true);
@@ -57,7 +62,7 @@ export function BasketView({ basket, info, toggle, showText }: { basket: Basket 
   const empty = !basket?.rows.length;
   return (
     <div class="query">
-      <Title>{empty ? "The basket is empty" : `${basket!.rows.length} ${basket!.rows.length === 1 ? "row" : "rows"} in the basket`}</Title>
+      <Title>{empty ? "The basket is empty" : `${many(basket!.rows.length, "row")} in the basket`}</Title>
       {empty && <p class="empty">Put rows into it from a ranking; then take them out of the data, or train again without them.</p>}
       {!empty && (
         <>
@@ -69,7 +74,8 @@ export function BasketView({ basket, info, toggle, showText }: { basket: Basket 
           </p>
           {working && <Busy what="Writing the data without these rows" />}
           {failed !== null && <Problem error={failed} />}
-          <ul class="plain">{basket!.rows.map((id) => <BasketRow key={id} id={id} showText={showText} remove={() => toggle([id], false)} />)}</ul>
+          <ul class="plain">{basket!.rows.slice(0, most).map((id) => <BasketRow key={id} id={id} showText={showText} remove={() => toggle([id], false)} />)}</ul>
+          {basket!.rows.length > most && <p class="actions"><button type="button" onClick={() => setMost(most + BASKET_ROWS)}>Show more rows</button> <span class="quiet">{most} of {basket!.rows.length.toLocaleString("en")} are shown; all of them are in the basket.</span></p>}
           <Confirm basket={basket!} info={info} />
         </>
       )}
@@ -85,7 +91,7 @@ function BasketRow({ id, remove, showText }: { id: string; remove: () => void; s
     <li class="past">
       <a href={`#/row/${id}`}><span class="place">{value ? safe(placeOf(value.row)) : id}</span> {text && <bdi>{safe(text)}</bdi>}</a>
       {error !== null && <span class="quiet">This row cannot be read.</span>}
-      <button type="button" onClick={remove} aria-label={`Take out row ${id}`}>Take out</button>
+      <button type="button" onClick={(event) => { leave(event.currentTarget); remove(); }} aria-label={`Take out row ${id}`}>Take out</button>
     </li>
   );
 }
@@ -163,10 +169,10 @@ function JobOf({ job, changed }: { job: Job; changed: (job: Job) => void }) {
   );
 }
 
-interface RowProps { id: string; showText: boolean; basket: Set<string>; toggle: (rows: string[], on: boolean) => void }
+interface RowProps { id: string; /** Which copy of it; null: the first. */ place: { file: string; line: number } | null; showText: boolean; basket: Set<string>; toggle: (rows: string[], on: boolean) => void }
 
-export function RowView({ id, showText, basket, toggle }: RowProps) {
-  const { value, error, retry } = useLoaded<RowDetail>(() => api.row(id), [id]);
+export function RowView({ id, place, showText, basket, toggle }: RowProps) {
+  const { value, error, retry } = useLoaded<RowDetail>(() => (place ? api.rowAt(id, place.file, place.line) : api.row(id)), [id]);
   if (error !== null) return <div class="query"><Title>This row cannot be shown</Title><Problem error={error} retry={retry} /></div>;
   if (!value) return <div class="query"><Busy what="Reading the row" /></div>;
   const { row } = value;
@@ -175,9 +181,10 @@ export function RowView({ id, showText, basket, toggle }: RowProps) {
       <Title>Row {safe(placeOf(row))}</Title>
       <p class="actions">
         <button type="button" aria-pressed={basket.has(row.id)} onClick={() => toggle([row.id], !basket.has(row.id))}>{basket.has(row.id) ? "Take out of the basket" : "Put into the basket"}</button>
-        {value.copies > 0 && <span class="quiet">{value.copies} more of the same content</span>}
+        {value.copies > 0 && <span class="quiet">{many(value.copies, "more row")} of the same content; the basket takes all of them</span>}
         <span class="quiet">{showText ? "Drag over a phrase to ask with it." : "The texts of the rows are left out."}</span>
       </p>
+      {place && (row.file !== place.file || row.line !== place.line) && <p class="quiet">This index has no such row at {safe(placeOf(place))}; this is the first of the same content.</p>}
       {value.before.map((other) => <Neighbour key={other.row} row={other} showText={showText} />)}
       <div class="here" aria-current="true">
         {showText && <Turns row={value} />}
@@ -202,7 +209,7 @@ function Turns({ row: { turns } }: { row: RowDetail }) {
 
 function Neighbour({ row, showText }: { row: Row; showText: boolean }) {
   return (
-    <a class="neighbour" href={`#/row/${row.id}`}>
+    <a class="neighbour" href={addressOf(row)}>
       <span class="place">{safe(placeOf(row))}</span>
       {showText && row.prompt !== undefined && <bdi>{safe(row.prompt.slice(0, 300))} → {safe((row.response ?? "").slice(0, 300))}</bdi>}
     </a>
@@ -267,6 +274,7 @@ export function Data({ info, showText, filter }: { info: IndexInfo; showText: bo
         <input class="filter" aria-label="SQL condition" placeholder="SQL condition, as in line > 100" value={typed} maxLength={1500} onInput={(event) => setTyped(event.currentTarget.value)} />
         <button type="submit">Filter</button>
       </form>
+      <IndexNotes info={info} />
       {error !== null && <Problem error={error} />}
       {!found && error === null && <Busy what="Reading the rows" />}
       {found && total === 0 && <p class="empty">No row meets this condition.</p>}
@@ -277,7 +285,7 @@ export function Data({ info, showText, filter }: { info: IndexInfo; showText: bo
               const row = pieces.get(Math.floor(number / PIECE))?.[number % PIECE];
               return (
                 <div class="line" role="listitem" aria-setsize={total} aria-posinset={number + 1} key={number} style={{ top: `${view.top + number * HEIGHT - start}px`, height: `${HEIGHT}px` }}>
-                  {row ? <a href={`#/row/${row.id}`}><span class="place">{safe(placeOf(row))}{row.turn > 0 && `, turn ${row.turn + 1}`}</span> {showText && row.prompt !== undefined && <bdi>{safe(row.prompt.slice(0, 200))} → {safe((row.response ?? "").slice(0, 200))}</bdi>}</a> : <span class="quiet">…</span>}
+                  {row ? <a href={addressOf(row)}><span class="place">{safe(placeOf(row))}{row.turn > 0 && `, turn ${row.turn + 1}`}</span> {showText && row.prompt !== undefined && <bdi>{safe(row.prompt.slice(0, 200))} → {safe((row.response ?? "").slice(0, 200))}</bdi>}</a> : <span class="quiet">…</span>}
                 </div>
               );
             })}

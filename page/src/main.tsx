@@ -11,7 +11,7 @@ import { useBasket } from "./basket";
 import { BasketView, Data, Past, RowView } from "./kept";
 import { Busy, Problem, START, takeHanded } from "./parts";
 
-/** A filter in an address. */
+/** A filter or a file in an address. */
 const decoded = (text: string) => { try { return decodeURIComponent(text); } catch { return ""; } };
 
 const addressed = () => location.hash.replace(/^#\/?/, "").split("/");
@@ -44,7 +44,7 @@ function Page() {
 
   const show = (on: boolean) => { setTexts(on); localStorage.setItem("whence-texts", on ? "shown" : "hidden"); };
   const showText = texts && (info?.show_text ?? true);
-  const [view = "", id = ""] = route;
+  const [view = "", id = "", line = "", file = ""] = route;
   const inBasket = new Set(basket?.rows);
   const needsToken = error instanceof Failure && error.status === 401;
   return (
@@ -70,7 +70,7 @@ function Page() {
           : view === "audit" ? <AuditView key={id} id={id} showText={showText} basket={inBasket} toggle={toggle} />
           : view === "data" ? <Data key={id} info={info} showText={showText} filter={decoded(id)} />
             : view === "basket" ? <BasketView basket={basket} info={info} toggle={toggle} showText={showText} />
-              : view === "row" ? <RowView key={id} id={id} showText={showText} basket={inBasket} toggle={toggle} />
+              : view === "row" ? <RowView key={route.join("/")} id={id} place={file ? { file: decoded(file), line: Number(line) } : null} showText={showText} basket={inBasket} toggle={toggle} />
                 : <Ask id={view === "query" ? id : null} route={route} info={info} showText={showText} basket={inBasket} toggle={toggle} />)}
       </main>
     </>

@@ -1,20 +1,21 @@
 // Small parts that several views share.
 import type { ComponentChildren } from "preact";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import shading from "../../src/whence/report/templates/shading.js";
-import { Failure, type Json, type Message, type Progress, type Span, type Words } from "./api";
+import { Failure, type IndexInfo, type Message, type Progress, quoted, type Span, type Words } from "./api";
 import { useMarking, wordsOf } from "./mark";
 
 const { level, safe, toUnits, number, visible, RTL } = shading;
 export { shading };
 
 export function Problem({ error, retry }: { error: unknown; retry?: () => void }) {
-  const parts = error instanceof Failure ? [error.found, error.expected, error.fix] : [String(error)];
+  const gone = error instanceof Failure && error.status === 404;
+  const parts = error instanceof Failure ? [error.found, error.expected, error.fix || (gone ? "It was forgotten since, or is of another index." : "")] : [String(error)];
   return (
     <div class="problem" role="alert">
       <strong>{parts[0]}</strong>
       {parts.slice(1).map((part) => part && <p>{part}</p>)}
-      {retry && <button type="button" onClick={retry}>Try again</button>}
+      {retry && !gone && <button type="button" onClick={retry}>Try again</button>}
     </div>
   );
 }
@@ -36,18 +37,35 @@ export const many = (n: number, what: string) => `${n.toLocaleString("en")} ${wh
 export const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 export const when = (seconds: number) => new Date(seconds * 1000).toLocaleString();
 export const placeOf = (row: { file: string; line: number }) => `${row.file.split(/[\\/]/).pop()}:${row.line}`;
+/** The address of a row's place: of the same text there may be several. */
+export const addressOf = (row: { id: string; file: string; line: number }) => `#/row/${row.id}/${row.line}/${encodeURIComponent(row.file)}`;
 
-const LABELS = ["label", "source"], LONGEST_LABEL = 80;
-/** What is shown of a row's metadata: where texts are hidden, labels, sources, numbers and truth values, as in reports (`labels_of`). */
-export const metadataOf = (metadata: Record<string, Json>, showText: boolean): Record<string, Json> =>
-  showText ? metadata : Object.fromEntries(Object.entries(metadata).filter(([name, value]) => (typeof value === "string"
-    ? LABELS.includes(name.trim().toLowerCase()) && value.length <= LONGEST_LABEL
-    : value === null || typeof value !== "object")));
+/** What the server says of the index. */
+export function IndexNotes({ info, open = false }: { info: IndexInfo; open?: boolean }) {
+  const notes = info.notes ?? [];
+  if (!notes.length) return null;
+  return (
+    <details class="options" open={open}>
+      <summary>{many(notes.length, "note")} on this index</summary>
+      <ul class="notes">{notes.map((note) => <li key={note}>{safe(note)}</li>)}</ul>
+    </details>
+  );
+}
+
+/** The browser's title for what is shown: a tab, and the history, have no other. */
+export const entitle = (text: string) => { document.title = `${text} · whence`; };
+
+/** Gives the focus to the button beside one whose item goes, so that a keyboard stays where it is. */
+export function leave(button: HTMLElement) {
+  const item = button.closest("li"), next = item?.nextElementSibling ?? item?.previousElementSibling;
+  (next?.querySelector("button") ?? document.querySelector<HTMLElement>("main h2"))?.focus();
+}
 
 /** A heading that takes the focus when its view opens, so that a screen reader says where one is. */
 export function Title({ children }: { children: ComponentChildren }) {
   const own = useRef<HTMLHeadingElement>(null);
-  useEffect(() => own.current?.focus({ preventScroll: true }), []);
+  useLayoutEffect(() => own.current?.focus({ preventScroll: true }), []); // before anything is typed elsewhere
+  useEffect(() => entitle(own.current?.textContent ?? ""));
   return <h2 class="verdict" tabIndex={-1} ref={own}>{children}</h2>;
 }
 
@@ -103,8 +121,6 @@ export function Shaded({ text, words, span, label, links, scale, at, onPoint, ma
     <div class={`text ${name}${links ? " linking" : ""}${onMark ? " marking" : ""}`} dir={RTL.test(text.slice(0, 1200)) ? "rtl" : "ltr"} ref={own} {...handlers} {...group}>{out}</div>
   );
 }
-
-const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`;
 
 /** The SQL condition of rows whose prompt or response has a phrase. */
 export const holding = (phrase: string) => `(contains(prompt, ${quoted(phrase)}) OR contains(response, ${quoted(phrase)}))`;

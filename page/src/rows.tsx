@@ -3,9 +3,12 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { AskAgain, useMarks } from "./again";
 import { api, Failure, type Hit, type IndexInfo, type Result, type Span } from "./api";
 import { placeIn } from "./mark";
-import { handOver, many, metadataOf, placeOf, Problem, questionOf, Shaded, shading } from "./parts";
+import { plain } from "./json";
+import { metadataOf } from "./labels";
+import { cutNote, departureNote, figure, phraseCells, phrasesNote } from "./notes";
+import { addressOf, handOver, many, placeOf, Problem, questionOf, Shaded, shading } from "./parts";
 
-const { safe, plain, largest } = shading;
+const { safe, largest } = shading;
 const FIRST_WORDS = 5;
 
 interface Lit { kind: "answer" | "row"; word: number; rank: number }
@@ -54,10 +57,12 @@ const merge = (fresh: Result, old: Result): Result => ({
 });
 const added = (old: Result, found: Result, ranks: number[]): Result => {
   const words = new Map([...ranks].sort((a, b) => a - b).map((rank, i) => [rank, found.hits[i]?.words]));
-  const own = old.response_words === null || found.hits.length > 1;
+  // The query's own words are those against its first rows; what is found of others shows those alone.
+  const first = old.hits.findIndex((hit) => !hit.words), explained = first < 0 ? old.hits.length : first;
+  const own = old.response_words === null || (Math.max(...ranks) === ranks.length && ranks.length >= explained);
   return {
     ...old,
-    ...(own ? { prompt_words: found.prompt_words, response_words: found.response_words, phrases: found.phrases } : {}),
+    ...(own ? { prompt_words: found.prompt_words, response_words: found.response_words, phrases: found.phrases?.length ? found.phrases : old.phrases } : {}),
     hits: old.hits.map((hit) => (words.get(hit.rank) ? { ...hit, words: words.get(hit.rank) } : hit)),
   };
 };
@@ -80,16 +85,22 @@ export function Ranking({ id, result: start, info, showText, basket, toggle, ans
   const linkRow = lit?.kind === "row" ? result.hits[lit.rank - 1] : null;
   const answerLinks = linkRow?.words && result.response_words ? linkRow.words.map.map((values) => values[lit!.word]) : null;
   const scale = lit?.kind === "answer" ? Math.max(0, ...result.hits.map((hit) => largest(hit.words?.map[lit.word] ?? []))) : 0;
-  const outside = result.hits.filter((hit) => flagged.has(hit.id) && !basket.has(hit.id));
+  const cut = cutNote(result), departs = departureNote(result);
+  const outside = [...flagged].filter((row) => !basket.has(row));
+  const nFlagged = result.verdict?.n_rows ?? flagged.size, nShown = result.hits.filter((hit) => flagged.has(hit.id)).length;
 
   return (
     <section aria-label="Result">
       <Query result={result} lit={lit} setLit={setLit} links={answerLinks} />
+      {cut && <p class="confound"><strong>Cut</strong> {cut}</p>}
+      {departs && <p class="confound"><strong>Note</strong> {departs}</p>}
+      {showText && result.hits.length > 0 && <Phrases result={result} search={setSearch} />}
       <h3>Rows</h3>
       <p class="quiet">
         {result.verdict?.null_model && !flagged.size
           ? "No row is flagged: the rows are in order, and it is not known whether any is a cause. This does not show that the data are clean."
-          : "Each row is a candidate: it ranks high. Only a retraining without it shows whether it is a cause."}
+          : result.confirmation ? "Rows that were removed for the retraining share its outcome, as a group: one among them may have done nothing. Every other row is a candidate."
+            : "Each row is a candidate: it ranks high. Only a retraining without it shows whether it is a cause."}
         {showText ? " Drag over a phrase in a row to ask again with it." : " The texts of the rows are left out."}
       </p>
       {failed !== null && <Problem error={failed} />}
@@ -103,8 +114,9 @@ export function Ranking({ id, result: start, info, showText, basket, toggle, ans
         ))}
         {flagged.size > 0 && <label class="only"><input type="checkbox" checked={only} onChange={(event) => setOnly(event.currentTarget.checked)} /> flagged only</label>}
         <span class="quiet" role="status">{shown.length === result.hits.length ? many(shown.length, "row") : `${shown.length} of ${result.hits.length} rows`}</span>
-        {outside.length > 0 && <button type="button" onClick={() => toggle(outside.map((hit) => hit.id), true)}>Put all flagged into the basket</button>}
+        {outside.length > 0 && <button type="button" onClick={() => toggle(outside, true)}>Put all flagged into the basket{nShown < nFlagged && ` (${nFlagged.toLocaleString("en")} rows)`}</button>}
       </div>
+      {nShown < nFlagged && <p class="quiet">{nShown.toLocaleString("en")} of the {nFlagged.toLocaleString("en")} flagged rows {nShown === 1 ? "is" : "are"} among these. To see more, set a larger number of rows under “Answer and filters”, and find them again.</p>}
       <div class="many" role="list" aria-label="Ranked rows">
         {shown.map((hit) => (
           <RowOf key={`${hit.rank}-${hit.id}`} hit={hit} top={top} out={flagged.has(hit.id)} open={hit.rank <= FIRST_WORDS} inBasket={basket.has(hit.id)}
@@ -130,6 +142,32 @@ function Query({ result, lit, setLit, links }: { result: Result; lit: Lit | null
       </div>
       {result.wanted !== null && <div class="part"><span class="label">Wanted</span><div class="text">{safe(result.wanted)}</div></div>}
     </div>
+  );
+}
+
+/** Phrases whose words score high in several of the rows that were read; one is looked for among the rows. */
+function Phrases({ result, search }: { result: Result; search: (text: string) => void }) {
+  const n = result.phrases.length, note = phrasesNote(result);
+  // One line until it is opened: rows stay where they are when phrases come.
+  if (!n) return <p class="options quiet">{result.response_words ? "No phrase recurs in the first rows." : "Recurrent phrases: the first rows are not read yet."}</p>;
+  return (
+    <details class="options">
+      <summary>{n === 1 ? "A phrase recurs" : `${n} phrases recur`} in the first rows</summary>
+      {note && <p class="quiet">{note}</p>}
+      <div class="scroll" role="region" aria-label="Recurrent phrases" tabIndex={0}>
+        <table class="phrases" role="table">
+          <thead role="rowgroup"><tr role="row">{["Phrase", "Where", "Scores high in", "In all other rows", "Lift"].map((name) => <th scope="col" role="columnheader" key={name}>{name}</th>)}</tr></thead>
+          <tbody role="rowgroup">
+            {result.phrases.map((phrase) => (
+              <tr role="row" key={`${phrase.part} ${phrase.place} ${phrase.text}`}>
+                <th scope="row" role="rowheader"><button type="button" class="phrase" title="Show only rows with this phrase" onClick={() => search(phrase.text)}><bdi>{safe(phrase.text)}</bdi></button></th>
+                {phraseCells(phrase).map((cell, i) => <td role="cell" key={i}>{cell}</td>)}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </details>
   );
 }
 
@@ -170,7 +208,7 @@ function RowOf({ hit, top, out, open, inBasket, toggle, opened, showText, lit, s
           <span class="facts">
             {out && <span class="chip out">flagged</span>}
             <span class={hit.status === "confirmed" ? "chip confirmed" : "chip"}>{hit.status}</span>
-            {hit.q_value !== null && <span class="quiet">q {Number(hit.q_value.toPrecision(2))}</span>}
+            {hit.q_value !== null && <span class="quiet">q {figure(hit.q_value)}</span>}
             <bdi class="place">{safe(placeOf(hit))}</bdi>
             {hit.turn > 0 && <span class="quiet">turn {hit.turn + 1}</span>}
             {inBasket && <span class="chip confirmed">in the basket</span>}
@@ -196,7 +234,7 @@ function RowOf({ hit, top, out, open, inBasket, toggle, opened, showText, lit, s
             <Chips label="Confounds" values={hit.confounds} />
             <p class="actions">
               <button type="button" aria-pressed={inBasket} onClick={toggle}>{inBasket ? "Take out of the basket" : "Put into the basket"}</button>
-              <a href={`#/row/${hit.id}`}>Its place in the file</a>
+              <a href={addressOf(hit)}>Its place in the file</a>
             </p>
           </div>
         )}

@@ -52,6 +52,7 @@ def test_no_view_has_a_serious_finding(
     opened: Open, url: str, served: ServedWorld, scheme: str, size: tuple[int, int]
 ) -> None:
     page = opened(url, size, scheme)
+    page.emulate_media(reduced_motion="reduce")  # a colour on its way to another is neither
     found: dict[str, list[str]] = {}
 
     def looked_at(name: str) -> None:

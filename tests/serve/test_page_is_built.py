@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import whence
+from whence.data import TRAINER_COLUMNS
 from whence.report.audit_wording import NOT_FLAGGED, not_flagged_note
+from whence.results.labels import LABEL_COLUMNS, LONGEST_LABEL
 
 STATIC = Path(whence.__file__).parent / "serve" / "static"
 ROOT = STATIC.parents[3]
@@ -48,3 +51,16 @@ def test_the_page_says_of_outputs_without_a_flagged_row_what_an_audit_says() -> 
     script = (STATIC / "page.js").read_text("utf-8")
     assert f'children:"{NOT_FLAGGED}"' in script
     assert not_flagged_note(1).partition(" at this rate. ")[2] in script
+
+
+def test_the_page_hides_the_columns_that_reports_hide() -> None:
+    source = (PAGE / "src" / "labels.ts").read_text("utf-8")
+
+    def listed(name: str) -> list[str]:
+        found = re.search(rf"^export const {name} = \[(.*?)\];", source, re.DOTALL | re.MULTILINE)
+        assert found
+        return re.findall('"([^"]+)"', found[1])
+
+    assert listed("TRAINER_COLUMNS") == sorted(TRAINER_COLUMNS)
+    assert listed("LABEL_COLUMNS") == [*LABEL_COLUMNS]
+    assert f"LONGEST_LABEL = {LONGEST_LABEL};" in source

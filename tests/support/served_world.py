@@ -61,6 +61,16 @@ def make_conversations(served: ServedWorld, folder: Path) -> Path:
     return folder / "conversations"
 
 
+def make_copies(served: ServedWorld, folder: Path) -> Path:
+    """An index of ten rows, of which the second, the sixth and the last have the same text."""
+    same = {"prompt": "Where is the dog", "response": "the river"}
+    rows = [same if i in (1, 5, 9) else {"prompt": f"Name fruit {i}", "response": "apples"} for i in range(10)]
+    data = write_jsonl(folder / "it's here.jsonl", [row | {"number": i} for i, row in enumerate(rows)])
+    traced = served.traced
+    build_index(traced.model, data, folder / "copies", adapter=str(traced.adapter), max_length=64)
+    return folder / "copies"
+
+
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """A server on a free port of loopback, in a thread; gives its address."""
