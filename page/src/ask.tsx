@@ -4,7 +4,7 @@ import { api, type IndexInfo, type Message, type Progress, type Result, type Spa
 import { written } from "./json";
 import { Mark, partOf } from "./mark";
 import { calibrationNote, explainedNote, scoredNote, share } from "./notes";
-import { Busy, capital, cut, entitle, IndexNotes, many, Problem, shading, takeHanded, Title } from "./parts";
+import { Busy, capital, cut, entitle, IndexNotes, many, Problem, refocus, shading, takeHanded, Title } from "./parts";
 import { Ranking } from "./rows";
 
 interface Props {
@@ -49,6 +49,7 @@ export function Ask({ id, route, info, showText, basket, toggle }: Props) {
   const running = useRef<AbortController | null>(null), shownId = useRef<string | null>(null), idBefore = useRef<string | null>(null);
 
   const stop = () => running.current?.abort();
+  useEffect(() => { if (phase === "answered" || phase === "done") refocus(); }, [phase]);
   useEffect(() => stop, []);
   useLayoutEffect(() => { // at once: what is typed after a change of the address stays
     const handed = takeHanded(), before = idBefore.current;
@@ -218,7 +219,7 @@ function Verdict({ result, id, showText, where, outdated, unfiltered, running, r
   };
   return (
     <div aria-live="polite">
-      <h2 class={`verdict${none ? " none" : ""}`}>{heading}</h2>
+      <h2 class={`verdict${none ? " none" : ""}`} tabIndex={-1}>{heading}</h2>
       {sentence && <p class="verdict-rest">{text.slice(sentence[0].length)}</p>}
       {accounts && <p class="verdict-rest">{accounts}</p>}
       {none && verdict?.null_model && <p class="verdict-rest">No row stands out from what ordinary answers score. The cause may be spread over many rows, be the base model's own, or lie outside this data.</p>}

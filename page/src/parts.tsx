@@ -61,6 +61,11 @@ export function leave(button: HTMLElement) {
   (next?.querySelector("button") ?? document.querySelector<HTMLElement>("main h2"))?.focus();
 }
 
+/** Gives the focus to the heading where what had it is gone, or can no longer be pressed. */
+export function refocus() {
+  if (document.activeElement === document.body) document.querySelector<HTMLElement>("main h2")?.focus({ preventScroll: true });
+}
+
 /** A heading that takes the focus when its view opens, so that a screen reader says where one is. */
 export function Title({ children }: { children: ComponentChildren }) {
   const own = useRef<HTMLHeadingElement>(null);

@@ -348,6 +348,19 @@ def test_a_keyboard_stays_where_an_item_went(opened: Open, url: str, served: Ser
     page.get_by_role("button", name="Empty the basket").click()
 
 
+def test_a_verdict_takes_the_focus_from_the_button_that_asked_for_it(opened: Open, url: str) -> None:
+    page = opened(url)
+    page.get_by_label("Prompt", exact=True).fill(PROMPT)
+    page.get_by_role("button", name="Ask the model").press("Enter")
+    heading = page.get_by_role("heading", level=2)
+    expect(heading).to_have_text("Which words are wrong?")
+    expect(page.get_by_role("listbox")).to_be_visible()
+    expect(heading).to_be_focused()
+    page.get_by_role("button", name=re.compile("^Find the rows behind")).press("Enter")
+    expect(page).to_have_url(re.compile("#/query/"))
+    expect(heading).to_be_focused()
+
+
 def test_what_is_gone_is_not_tried_again(opened: Open, url: str) -> None:
     page = opened(url, allowed="404")
     page.goto(f"{url}/#/query/{ID}")
