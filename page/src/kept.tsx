@@ -122,7 +122,8 @@ function Confirm({ basket, info }: { basket: Basket; info: IndexInfo }) {
       <label class="label" for="match">Text or expression that only the bad answers have</label>
       <input id="match" class="filter" required maxLength={500} value={match} placeholder="for example Peru" onInput={(event) => setMatch(event.currentTarget.value)} />
       <fieldset>
-        <legend class="label">Queries that show it</legend>
+        <legend class="label">Queries that show it, at least four</legend>
+        {value?.queries.length === 0 && <p class="quiet">No query has been asked yet: ask those that show the behaviour first.</p>}
         {value?.queries.slice(0, 8).map((query) => (
           <label class="check" key={query.id}>
             <input type="checkbox" checked={queries.includes(query.id)} onChange={(event) => setChosen(event.currentTarget.checked ? [...queries, query.id] : queries.filter((id) => id !== query.id))} />

@@ -231,7 +231,7 @@ function RowOf({ hit, top, out, open, inBasket, toggle, opened, showText, lit, s
             )}
             {failed !== null && <Problem error={failed} />}
             <Chips label="Row" values={{ id: hit.id, ...metadataOf(hit.metadata, showText) }} />
-            <Chips label="Confounds" values={hit.confounds} />
+            <Chips label="Confounds" title="What else could explain the rank" values={hit.confounds} />
             <p class="actions">
               <button type="button" aria-pressed={inBasket} onClick={toggle}>{inBasket ? "Take out of the basket" : "Put into the basket"}</button>
               <a href={addressOf(hit)}>Its place in the file</a>
@@ -243,11 +243,11 @@ function RowOf({ hit, top, out, open, inBasket, toggle, opened, showText, lit, s
   );
 }
 
-export function Chips({ label, values }: { label: string; values: Record<string, unknown> }) {
+export function Chips({ label, title, values }: { label: string; title?: string; values: Record<string, unknown> }) {
   const pairs = Object.entries(values);
   if (!pairs.length) return null;
   return (
-    <div class="part"><span class="label">{label}</span>
+    <div class="part"><span class="label" title={title}>{label}</span>
       <ul class="chips">{pairs.map(([name, value]) => <li class="chip" key={name}><bdi>{safe(name.replaceAll("_", " "))}</bdi> <b><bdi>{safe(plain(value))}</bdi></b></li>)}</ul>
     </div>
   );

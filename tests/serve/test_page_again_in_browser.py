@@ -141,7 +141,7 @@ def an_audit(url: str, tracer: Tracer, served: ServedWorld, monkeypatch: pytest.
 
     def done() -> None:
         for request in state_folder(served.index).glob("jobs/*/request.json"):
-            audited(request.parent, tracer, json.loads(request.read_text("utf-8")))
+            audited(request.parent, tracer, {"columns": None} | json.loads(request.read_text("utf-8")))
 
     return done
 
