@@ -79,15 +79,14 @@ export interface AuditResult {
   method: string; method_version: string; n_rows: number; fdr: number; queries: AuditOutput[]; groups: AuditGroup[];
   coverage: { id: string; group: number; n_new: number; n_covered: number }[];
   sources: SourceTable[];
-  triggers: { group: number; parts: string[]; place: string; n_prompts: number; n_with: number; n_without: number; n_random: number; p_value: number; n_tried: number; status: string }[];
-  looked_for_triggers?: boolean;
+  triggers: { group: number; parts: string[]; place: string; n_prompts: number; n_with: number; n_without: number; n_random: number; p_value: number; status: string }[];
   behaviour: { n_bad: number; n_good: number; sources: SourcePushes[] } | null;
   scan: { signals: string[]; n_learned: number; false_alarms: number } | null;
   notes: string[];
 }
 export interface Audit extends Pick<AuditSummary, "id" | "name" | "created" | "text"> {
   note: string; rate: string; n_unknown: number; result: AuditResult;
-  /** What the tables show, as sentences; absent where an earlier server answers. */
+  /** What the tables show, as the report's sentences. */
   source_notes?: string[]; push_notes?: string[]; trigger_note?: string;
 }
 export interface NewAudit {

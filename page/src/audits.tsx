@@ -5,7 +5,7 @@ import { api, type Audit, type AuditGroup, type AuditOutput, type AuditResult, t
 import { JobState, useJobs } from "./jobs";
 import { plain, written } from "./json";
 import { metadataOf } from "./labels";
-import { figure, percentOf as percent, placeOfPhrase, pushNote, sourceNote, times, triggerNote } from "./notes";
+import { figure, percentOf as percent, placeOfPhrase, times } from "./notes";
 import { addressOf, Busy, handOver, many, placeOf, Problem, Shaded, shading, Title, useLoaded, when } from "./parts";
 
 const { safe } = shading;
@@ -213,10 +213,10 @@ function Tables({ audit, showText }: { audit: Audit; showText: boolean }) {
   const pushes = result.behaviour?.sources ?? [];
   return (
     <>
-      {(result.looked_for_triggers || result.triggers.length > 0) && (
+      {(audit.trigger_note || result.triggers.length > 0) && (
         <section class="section" aria-label="Triggers">
           <h3>Triggers</h3>
-          <p class="lead quiet">{audit.trigger_note || triggerNote(result)}</p>
+          {audit.trigger_note && <p class="lead quiet">{safe(audit.trigger_note)}</p>}
           {showText && result.triggers.length > 0 && <Table name="figures triggers" label="Triggers, a table" head={["Phrase", "Where in a prompt", "Turn with it", "Without", "With random words", "p, corrected", "Group", "Status"]}
             rows={result.triggers.map((one) => [<bdi>{safe(one.parts.join(" with "))}</bdi>, one.place, `${one.n_with} of ${one.n_prompts}`, `${one.n_without} of ${one.n_prompts}`, `${one.n_random} of ${one.n_prompts}`, figure(one.p_value), <GroupLink number={one.group} />, one.status])} />}
         </section>
@@ -224,7 +224,7 @@ function Tables({ audit, showText }: { audit: Audit; showText: boolean }) {
       {pushes.map((table, i) => (
         <section class="section" aria-label={`By ${table.column}`} key={table.column}>
           <h3>By <bdi>{safe(table.column)}</bdi></h3>
-          <p class="lead quiet">{audit.push_notes?.[i] ?? pushNote(table)}</p>
+          {audit.push_notes?.[i] && <p class="lead quiet">{safe(audit.push_notes[i]!)}</p>}
           <Table label={`Pushes by ${table.column}`} head={["value", "push", "z", "rows", "share of rows", "p"]}
             rows={table.values.map((one) => [<bdi>{safe(one.value)}</bdi>, signed(one.push), one.z.toFixed(1), one.n_rows.toLocaleString("en"), percent(one.row_share), figure(one.p_value)])} />
         </section>
@@ -232,7 +232,7 @@ function Tables({ audit, showText }: { audit: Audit; showText: boolean }) {
       {result.sources.map((table, i) => (
         <section class="section" aria-label={`By ${table.column}`} key={table.column}>
           <h3>By <bdi>{safe(table.column)}</bdi></h3>
-          <p class="lead quiet">Responsibility for {many(table.n_outputs, "output")} with flagged rows, shared by their scores. {audit.source_notes?.[i] ?? sourceNote(table)}</p>
+          <p class="lead quiet">Responsibility for {many(table.n_outputs, "output")} with flagged rows, shared by their scores. {safe(audit.source_notes?.[i] ?? "")}</p>
           {table.values.length > 0 && <Table label={`Shares by ${table.column}`} head={["value", "responsibility", "95% interval", "rows", "share of rows", "p", "outputs that hang on it"]}
             rows={table.values.map((one) => [<bdi>{safe(one.value)}</bdi>, percent(one.share), `${percent(one.low)} to ${percent(one.high)}`, one.n_rows.toLocaleString("en"), percent(one.row_share), figure(one.p_value), percent(one.alone)])} />}
         </section>

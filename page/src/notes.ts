@@ -1,6 +1,6 @@
-// What is said of a result, in the sentences of src/whence/report/wording.py and audit_wording.py.
+// What is said of a query's result, in the sentences of src/whence/report/wording.py; those on an audit come from the server.
 // tests/serve/test_page_notes_in_browser.py compares what the page says with what they say.
-import type { AuditResult, Phrase, Result, SourcePushes, SourceTable } from "./api";
+import type { Phrase, Result } from "./api";
 import { shading } from "./parts";
 
 const { safe } = shading;
@@ -24,8 +24,8 @@ export function share(value: number) {
   return `${Number(fixed(percent, 1 - Math.floor(Math.log10(percent))))}%`;
 }
 
-/** A share, whole percent from 10% on. */
-export const percentOf = (value: number) => `${fixed(100 * value, value >= 0.0995 ? 0 : 1)}%`;
+/** A share, whole percent from 10% on; near none and near all it is rounded to neither. */
+export const percentOf = (value: number) => (value < 0.0005 || value >= 0.995 ? share(value) : `${fixed(100 * value, value >= 0.0995 ? 0 : 1)}%`);
 
 /** A p- or q-value. */
 export const figure = (value: number | null) => (value === null ? "" : value < 0.001 ? "<0.001" : fixed(value, 3));
@@ -87,47 +87,3 @@ export const phrasesNote = ({ span, wanted, phrases, response }: Result) => (spa
 
 /** A phrase's rows, and where it stands elsewhere. */
 export const phraseCells = (phrase: Phrase) => [placeOfPhrase(phrase), `in ${phrase.n_rows} of ${phrase.n_read} rows`, `${share(phrase.share_elsewhere)} elsewhere`, times(phrase.lift)];
-
-/** A corrected p-value above it names no value. */
-const LEAST_P = 0.05;
-const PROVEN = "proven on the model";
-/** A value in quotes, as Python writes it. */
-const quoted = (text: string) => {
-  const own = safe(text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll("\t", "\\t").replaceAll("\r", "\\r"));
-  return own.includes("'") && !own.includes('"') ? `"${own}"` : `'${own.replaceAll("'", "\\'")}'`;
-};
-
-/** What the triggers show: one is named only where the model proved it. */
-export function triggerNote({ triggers, groups }: AuditResult) {
-  const [first] = triggers, proven = triggers.filter((one) => one.status === PROVEN);
-  if (!first) {
-    return groups.some((group) => group.phrases.some((phrase) => phrase.part === "prompt"))
-      ? "None of the phrases that recur in the prompts of the groups' rows was tried on the model: the notes say why, or their groups are not among the largest."
-      : "No phrase recurs in the prompts of a group's rows that could be tried on the model.";
-  }
-  const tried = `${first.n_tried} candidates were tried`;
-  if (!proven.length) return `No trigger is proven: ${tried}, and none surely turns more innocent prompts than random words do, after correction for their number.`;
-  return `${proven.length} of ${triggers.length} groups have a trigger that the model proves; ${tried}.`;
-}
-
-/** What the shares of one column show. */
-export function sourceNote({ column, values }: SourceTable) {
-  const [first, ...rest] = values;
-  if (!first) return "No output has flagged rows, so there is nothing to share.";
-  if (first.p_value > LEAST_P) {
-    return `No value of ${quoted(column)} delivered more of the flagged rows than its share of all rows explains (least p ${figure(first.p_value)}, corrected for ${values.length} values).`;
-  }
-  const others = rest.filter((one) => one.p_value <= LEAST_P).length;
-  const more = others ? `, and ${others} other${others > 1 ? "s" : ""} more than their share too` : "";
-  return `${quoted(first.value)} delivered ${percentOf(first.share)} [${percentOf(first.low)}, ${percentOf(first.high)}] of what is responsible, with ${percentOf(first.row_share)} of the rows `
-    + `(p ${figure(first.p_value)})${more}. A candidate: the share is of flagged rows, not of retrained models.`;
-}
-
-/** What the pushes of one column show. */
-export function pushNote({ column, values }: SourcePushes) {
-  const first = values[0];
-  if (!first) return "";
-  const corrected = `corrected for ${values.length} values`;
-  if (first.p_value > LEAST_P) return `No value of ${quoted(column)} pushes surely towards the behaviour (least p ${figure(first.p_value)}, ${corrected}).`;
-  return `The rows of ${quoted(first.value)} push towards the behaviour more than all others' do (p ${figure(first.p_value)}, ${corrected}). A candidate: only a retraining without them shows what they do.`;
-}
