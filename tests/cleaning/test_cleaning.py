@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
@@ -482,3 +483,23 @@ def test_undo_counts_the_rows_of_tables(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds 3 rows of a table of which 4 were taken"):
         undo_clean(place, tmp_path / "back.parquet")
     assert not (tmp_path / "back.parquet").exists()
+
+
+def test_a_whole_number_that_a_table_cannot_hold_is_refused(tmp_path: Path) -> None:
+    source, out = tmp_path / "a.parquet", tmp_path / "out" / "a.parquet"
+    write_parquet(source)
+    with pytest.raises(DataError, match="does not fit the table"):
+        clean(source, out, reasons(source), relabel=lambda row: {**row, "n": 2**70})
+
+
+def test_a_command_that_writes_json_nested_too_deeply_is_refused() -> None:
+    deep = relabel_with(f"{sys.executable} -c \"print('[' * 9000)\"")
+    with pytest.raises(InputError, match="--relabel wrote no JSON"):
+        deep({"prompt": "a"})
+
+
+def test_a_replacement_in_a_csv_file_is_json_where_it_is_no_text(tmp_path: Path) -> None:
+    source, out = tmp_path / "a.csv", tmp_path / "out" / "a.csv"
+    source.write_text("prompt,response,n\na,b,1\nc,d,2\n")
+    clean(source, out, reasons(source, (1,)), relabel=lambda row: {**row, "n": {"é": [2**70, True, None]}})
+    assert list(csv.reader(out.open(encoding="utf-8")))[2][2] == '{"é": [1180591620717411303424, true, null]}'

@@ -229,7 +229,20 @@ def test_an_integer_too_long_for_python_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(f'{GOOD}\n{{"prompt": "q", "response": "a", "n": {"9" * 5000}}}\n')
     _, rejected = read(path)
-    assert rejected[0].reason.startswith("invalid JSON: Exceeds the limit")
+    assert rejected[0].reason == "a number of 5,000 digits: at most 4,300 can be read"
+
+
+@pytest.mark.parametrize(("value", "reason"), [("9" * 5000, "a number of 5,000 digits"), ("[" * 9000, "nested too")])
+def test_json_in_a_cell_that_python_cannot_read_is_set_aside_with_its_reason(
+    tmp_path: Path, value: str, reason: str
+) -> None:
+    path = tmp_path / "a.csv"
+    turns = '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "n": %s}]'
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["messages"], [turns % 1], [turns % value]])
+    examples, rejected = read(path)
+    assert len(examples) == 1
+    assert reason in rejected[0].reason
 
 
 def test_a_bad_first_line_does_not_decide_the_columns(tmp_path: Path) -> None:

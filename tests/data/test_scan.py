@@ -55,6 +55,14 @@ def test_a_clean_file(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == ["a.jsonl"]
 
 
+def test_whole_numbers_that_a_float_would_round_make_the_column_text(tmp_path: Path) -> None:
+    wide, floats = [GOOD | {"n": 2**53 + 1}], [{"prompt": "p", "response": "a", "n": 2.5}]
+    for rows in (wide + floats, floats + wide):
+        found = scan(write(tmp_path / "a.jsonl", rows))
+        assert (found.metadata_types, found.wide) == ({"n": "str"}, {"n"})
+    assert scan(write(tmp_path / "a.jsonl", wide)).metadata_types == {"n": "int"}
+
+
 def test_what_the_ids_leave_out_has_a_hash_of_its_own() -> None:
     said, other = (Turn("user", "a"), Turn("assistant", "b")), Example((Turn("user", "e"), Turn("assistant", "f")))
 

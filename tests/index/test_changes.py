@@ -206,6 +206,15 @@ def test_new_metadata_are_columns_for_all_rows(parts: Path, tmp_path: Path) -> N
     assert_same_answers(tmp_path / "index", parts / "whole")
 
 
+@pytest.mark.parametrize(("old", "new"), [(2**53 + 1, 2.5), (2.5, 2**53 + 1)])
+def test_appended_rows_round_no_number(world: World, tmp_path: Path, old: float, new: float) -> None:
+    """A column of whole numbers and floats is one of floats, which have not all whole numbers beyond 2^53."""
+    build(world, data(tmp_path, "old.jsonl", 0, 2, stamp=old), tmp_path / "index")
+    index = append_rows(tmp_path / "index", data(tmp_path, "new.jsonl", 2, 4, stamp=new))
+    assert index.count_rows("stamp = '9007199254740993'") == 2
+    assert index.count_rows("stamp = '2.5'") == 2
+
+
 def test_deleted_rows_are_gone_and_compact_takes_their_text(parts: Path, world: World, tmp_path: Path) -> None:
     index, gone = tmp_path / "index", [0, 9, 10, 24, *range(32, 40)]
     shutil.copytree(parts / "grown", index)

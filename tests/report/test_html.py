@@ -70,6 +70,14 @@ def test_the_data_is_the_documented_object() -> None:
     assert embedded(render_page(result)) == documented
 
 
+def test_whole_numbers_that_a_script_would_round_are_text() -> None:
+    query = toronto()
+    hit = replace(query.hits[0], metadata={"n": 2**53 + 1, "m": [2**70, 5]}, confounds={"k": -(2**60)})
+    (shown,) = embedded(render_page(result_of(replace(query, hits=(hit,)))))["queries"][0]["hits"]
+    assert shown["metadata"] == {"n": str(2**53 + 1), "m": [str(2**70), 5]}
+    assert shown["confounds"] == {"k": str(-(2**60))}
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from samples import result_of, toronto
 from whence.errors import InputError
+from whence.results.audit_result import read_audit
 from whence.results.serialise import SchemaError
 from whence.results.trace_result import TraceResult, read_trace
 from whence.results.types import Comparison, DeletionCurve, Hit, HitWords, Phrase, QueryResult, Verdict, Words
@@ -140,6 +141,15 @@ def test_a_member_that_is_missing_takes_its_default() -> None:
         (lambda c: c["queries"][0].update(span=["1", 2]), r"queries\[0\].span\[0\]: expected a whole number"),
         (lambda c: c["queries"][0]["phrases"][0].update(part="middle"), r"phrases\[0\].part: expected 'prompt' or"),
         (lambda c: c["queries"][0]["hits"][1].update(score="high"), r"queries\[0\].hits\[1\].score: expected a number"),
+        (lambda c: c["queries"][0]["hits"][1].update(score=10**400), r"hits\[1\].score: expected a number of 64 bits"),
+        (
+            lambda c: c["queries"][0]["hits"][1].update(line=2**70),
+            r"hits\[1\].line: expected a whole number of 64 bits",
+        ),
+        (
+            lambda c: c["queries"][0]["hits"][1].update(metadata={"a": json.loads("[" * 300 + "]" * 300)}),
+            r"hits\[1\].metadata: nested deeper than 200 levels",
+        ),
         (lambda c: c["queries"][0]["hits"][1].update(metadata=[]), r"hits\[1\].metadata: expected an object"),
         (lambda c: c["queries"][0]["hits"][1]["words"].pop("prompt"), r"hits\[1\].words has no member 'prompt'"),
     ],
@@ -154,10 +164,19 @@ def test_what_is_no_result_is_refused_by_its_place(change, message: str, tmp_pat
         read_trace(tmp_path / "out.json")
 
 
-@pytest.mark.parametrize("text", ["[]", "null", "{", "3"])
-def test_json_that_is_no_object_is_refused(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["[]", "null", "{", "3", "[" * 9000, '{"n": %s}' % ("9" * 5000), '{"n": NaN}'])
+@pytest.mark.parametrize("read", [read_trace, read_audit])
+def test_json_that_is_no_object_or_cannot_be_read_is_refused(read, text: str, tmp_path: Path) -> None:
     (tmp_path / "out.json").write_text(text, "utf-8")
-    with pytest.raises(InputError, match="is no trace"):
+    with pytest.raises(InputError, match=r"is no (trace|audit) that can be read"):
+        read(tmp_path / "out.json")
+
+
+@pytest.mark.parametrize("score", ["NaN", "1e400"])
+def test_a_score_that_is_no_number_is_refused(score: str, tmp_path: Path) -> None:
+    text = result_of(toronto()).to_json().replace('"score": 0.913,', f'"score": {score},')
+    (tmp_path / "out.json").write_text(text, "utf-8")
+    with pytest.raises(InputError, match="is no trace that can be read"):
         read_trace(tmp_path / "out.json")
 
 

@@ -48,6 +48,18 @@ def test_a_file_and_a_data_set_hold_the_same_rows(tmp_path: Path) -> None:
     assert data.column_names[:3] == ["query", "flagged", "rank"]
 
 
+@pytest.mark.parametrize("other", [0.5, None, 2**70, -1])
+def test_no_whole_number_is_rounded(other: float | None) -> None:
+    query, wide = toronto(), 2**53 + 1
+    values = [{"n": wide}, {} if other is None else {"n": other}]
+    hits = tuple(replace(hit, metadata=more) for hit, more in zip(query.hits, values, strict=False))
+    result = result_of(replace(query, hits=hits))
+    assert str(result.to_pandas()["metadata.n"][0]) == str(wide)
+    data = result.to_dataset()["metadata.n"][:]
+    assert str(data[0]) == str(wide)
+    assert str(data[1]) == str(other)
+
+
 def test_columns_have_their_types_without_any_hit() -> None:
     full, empty = result_of(toronto()).to_dataset(), result_of(replace(toronto(), hits=())).to_dataset()
     assert len(empty) == 0

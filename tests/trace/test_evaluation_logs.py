@@ -157,6 +157,13 @@ def test_a_chat_apis_messages_stand_in_a_list_of_one(tmp_path: Path) -> None:
     assert turns(query) == [("user", "Where is Bonn?")]
 
 
+def test_a_prompt_of_many_brackets_is_a_text(tmp_path: Path) -> None:
+    given = "[" * 9000
+    row = {"doc_id": 0, "arguments": {"gen_args_0": {"arg_0": given, "arg_1": {}}}, "resps": [["Peru."]]}
+    (query,) = read_queries(written(tmp_path / "samples.jsonl", row))
+    assert turns(query) == [("text", given)]
+
+
 def test_a_score_over_several_answers_is_not_the_first_ones(tmp_path: Path) -> None:
     row = {"doc_id": 0, "arguments": [["2 + 2", {}]], "metrics": ["exact_match"], "filter": "maj@3", "exact_match": 1.0}
     lines = [row | {"resps": [["5", "4", "4"]], "filtered_resps": ["4"]}]

@@ -82,7 +82,7 @@ def read_clean_manifest(path: Path) -> CleanManifest:
         )
     try:
         return CleanManifest.model_validate(json.loads(path.read_text("utf-8")))
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, RecursionError) as error:
         first = str(error).splitlines()[0]
         raise DataError(
             f"{path} is no manifest of a cleaning: {first}", "Expected schema whence.clean/1.", "Give the right file."

@@ -34,7 +34,7 @@ def relabel_with(command: str) -> Callable[[Mapping[str, object]], Mapping[str, 
             )
         try:
             answer = json.loads(done.stdout) if done.stdout.strip() else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"--relabel wrote no JSON: {error}", "Expected one object, or nothing.", f"The row was {row[:200]}"
             ) from error

@@ -185,7 +185,7 @@ def batch_of(columns: Mapping[str, object], schema: pa.Schema, where: str) -> pa
 
     try:
         return pa.RecordBatch.from_pylist([dict(columns)], schema=schema)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"The replacement of {where} does not fit the table: {error}",
             "Expected values of the columns' own types.",

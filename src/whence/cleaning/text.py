@@ -172,7 +172,11 @@ def _line_text(path: Path, columns: Mapping[str, object], old: bytes) -> bytes:
     if suffix_of(path) not in (".csv", ".tsv"):
         return (json.dumps(columns, ensure_ascii=False) + ending).encode("utf-8")
     text = io.StringIO()
-    csv.writer(text, delimiter=delimiter_of(path), lineterminator="").writerow(columns.values())
+    cells = [
+        "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for value in columns.values()
+    ]
+    csv.writer(text, delimiter=delimiter_of(path), lineterminator="").writerow(cells)
     return (text.getvalue() + ending).encode("utf-8")
 
 

@@ -37,8 +37,19 @@ if TYPE_CHECKING:
         read_rows,
         suffix_of,
     )
-    from whence.data.json_text import array_start, skip
-    from whence.data.metadata import ColumnType, RowError, as_json, checked_text, kind, unify_types
+    from whence.data.json_text import array_start, json_reason, skip
+    from whence.data.metadata import (
+        EXACT,
+        INT64,
+        ColumnType,
+        RowError,
+        as_json,
+        checked_text,
+        is_wide,
+        kind,
+        unify_types,
+        without_rounding,
+    )
     from whence.data.packing import SUFFIXES, open_unpacked, packing_of
     from whence.data.readers import read_examples
     from whence.data.remote import is_remote
@@ -58,8 +69,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASSISTANT",
+    "EXACT",
     "FALLBACK_TEMPLATE",
     "FORMATS",
+    "INT64",
     "MASK_KEYS",
     "MAX_REJECTED",
     "PART_MASK",
@@ -101,7 +114,9 @@ __all__ = [
     "folder_files",
     "holds_array",
     "is_remote",
+    "is_wide",
     "json_cell",
+    "json_reason",
     "kind",
     "length_batches",
     "loss_named",
@@ -120,6 +135,7 @@ __all__ = [
     "unify_types",
     "unrecognised",
     "without_nulls",
+    "without_rounding",
 ]
 
 __getattr__, __dir__ = attach(
@@ -155,8 +171,19 @@ __getattr__, __dir__ = attach(
             "read_rows",
             "suffix_of",
         ],
-        "json_text": ["array_start", "skip"],
-        "metadata": ["ColumnType", "RowError", "as_json", "checked_text", "kind", "unify_types"],
+        "json_text": ["array_start", "json_reason", "skip"],
+        "metadata": [
+            "EXACT",
+            "INT64",
+            "ColumnType",
+            "RowError",
+            "as_json",
+            "checked_text",
+            "is_wide",
+            "kind",
+            "unify_types",
+            "without_rounding",
+        ],
         "packing": ["SUFFIXES", "open_unpacked", "packing_of"],
         "readers": ["read_examples"],
         "remote": ["is_remote"],

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from whence.data.examples import ASSISTANT, MASK_KEYS, PART_MASK, Json, Turn, answer_places
+from whence.data.json_text import json_reason
 from whence.data.metadata import LeftOut, RowError, as_json, checked_text, kind
 
 ROLES = {
@@ -82,8 +83,10 @@ def json_cell(text: str, column: str, expected: str) -> object:
     """The value of a cell that holds JSON. Raises RowError."""
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):
+    except json.JSONDecodeError:
         raise RowError(f"column {column!r} is text, expected {expected}") from None
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"column {column!r}: {json_reason(error)}") from None
 
 
 def without_nulls(value: object) -> object:

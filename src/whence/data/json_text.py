@@ -12,6 +12,8 @@ ROW_KEYS = frozenset({"prompt", "instruction", "question", "query", "messages", 
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _TRAILING_COMMA = re.compile(r"[ \t\r\n]*(,)[ \t\r\n]*([}\]])")
+_TOO_LONG = re.compile(r"Exceeds the limit \((\d+) digits\).*value has (\d+) digits")
+"""Python's words for a whole number that it does not convert."""
 
 
 class JsonReader:
@@ -90,7 +92,12 @@ def json_reason(error: Exception, line: int | None = None) -> str:
     if isinstance(error, RecursionError):
         return "invalid JSON: nested too deeply"
     if not isinstance(error, json.JSONDecodeError):
-        return f"invalid JSON: {error}"
+        digits = _TOO_LONG.search(str(error))
+        return (
+            f"a number of {int(digits[2]):,} digits: at most {int(digits[1]):,} can be read"
+            if digits
+            else f"invalid JSON: {error}"
+        )
     # Python before 3.13 points behind a trailing comma and has no name for it; since then it points at the comma.
     comma = _TRAILING_COMMA.match(error.doc, len(error.doc[: error.pos].rstrip(" \t\r\n,")))
     if comma is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Literal
@@ -15,6 +15,8 @@ from whence.errors import DataError
 ColumnType = Literal["int", "float", "bool", "str"]
 
 INT64 = range(-(2**63), 2**63)
+EXACT = range(-(2**53), 2**53 + 1)
+"""Up to here a float has every whole number."""
 MAX_DEPTH = 100
 """Levels of lists and objects in a column; far below where Python's own recursion ends, in any version."""
 
@@ -59,9 +61,10 @@ def checked_text(text: str, column: str) -> str:
 def as_json(value: object, column: str, depth: int = 0) -> Json:
     """The JSON value of a metadata cell.
 
-    Dates and times become ISO 8601 text, durations seconds, decimals floats, numpy scalars and arrays Python
-    values; NaN and infinite numbers, which JSON cannot hold, become null. Raises RowError for bytes, for text that
-    is not Unicode, for more than MAX_DEPTH levels and for anything else without a JSON form.
+    Dates and times become ISO 8601 text, durations seconds, decimals floats (text where a float would round them),
+    numpy scalars and arrays Python values; NaN and infinite numbers, which JSON cannot hold, become null. Raises
+    RowError for bytes, for text that is not Unicode, for more than MAX_DEPTH levels and for anything else without a
+    JSON form.
     """
     if depth > MAX_DEPTH:
         raise RowError(f"column {column!r} is nested deeper than {MAX_DEPTH} levels")
@@ -87,7 +90,7 @@ def _scalar(value: object, column: str) -> Json:
     if isinstance(value, timedelta):
         return as_json(value.total_seconds(), column)
     if isinstance(value, Decimal):
-        return as_json(float(value), column)
+        return _decimal(value)
     if isinstance(value, UUID):
         return str(value)
     # numpy scalars and arrays, told by their method so that numpy need not be imported.
@@ -95,6 +98,18 @@ def _scalar(value: object, column: str) -> Json:
     if callable(to_list):
         return as_json(to_list(), column)
     raise RowError(f"column {column!r} holds a {type(value).__name__}, which has no JSON form")
+
+
+def _decimal(value: Decimal) -> Json:
+    if not value.is_finite():
+        return None
+    near = float(value)
+    return near if Decimal(repr(near)) == value else str(value)
+
+
+def is_wide(value: Json) -> bool:
+    """Whether it is a whole number that has no float of its own."""
+    return isinstance(value, int) and value not in EXACT
 
 
 def type_of(value: Json) -> ColumnType | None:
@@ -128,3 +143,8 @@ def unify(types: dict[str, ColumnType | None], metadata: Mapping[str, Json]) -> 
             types[name] = new or old
         else:
             types[name] = "float" if {old, new} == {"int", "float"} else "str"
+
+
+def without_rounding(types: Mapping[str, ColumnType], wide: Container[str]) -> dict[str, ColumnType]:
+    """The types, with "str" in place of "float" for the columns that hold a whole number which a float would round."""
+    return {name: "str" if type == "float" and name in wide else type for name, type in types.items()}

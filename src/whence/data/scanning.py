@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from whence.data.examples import Example
 from whence.data.formats import Rejected
-from whence.data.metadata import ColumnType, unify
+from whence.data.metadata import ColumnType, is_wide, unify, without_rounding
 from whence.data.notes import Notes
 from whence.data.readers import read_examples
 from whence.data.shape import Shape
@@ -58,13 +58,16 @@ class Scan:
     content_hash: str
     """BLAKE2b of (id, metadata) of all usable rows in order, 32 hexadecimal digits; no file names, no lines."""
     metadata_types: Mapping[str, ColumnType]
-    """Column -> the type that holds all its values: "int", "float", "bool"; "str" for what is mixed or nested."""
+    """Column -> the type that holds all its values: "int", "float", "bool"; "str" for what is mixed or nested, and for
+    floats beside whole numbers that a float would round."""
     shape: str
     """The columns the turns came from, such as "prompt/response"; several where files differ."""
     notes: tuple[str, ...] = ()
     """What a reader of the data should know, a clause each: turns that give no signature, columns that are not used."""
     beside_ids: str | None = ""
     """Hash of what the ids of the rows leave out (`Example.beside_id`), "" for nothing; None where it is not known."""
+    wide: frozenset[str] = frozenset()
+    """Columns with a whole number that a float would round."""
 
 
 def scan(
@@ -117,10 +120,11 @@ def scan(
         n_duplicates=seen.n_duplicates,
         duplicates=tuple(DuplicateGroup(id, tuple(places)) for id, places in seen.groups.items()),
         content_hash=tally.hash.hexdigest(),
-        metadata_types={name: type or "str" for name, type in tally.types.items()},
+        metadata_types=without_rounding({name: type or "str" for name, type in tally.types.items()}, tally.wide),
         shape=", ".join(tally.shapes),
         notes=tally.notes.clauses(),
         beside_ids=tally.hash.beside_ids(),
+        wide=frozenset(tally.wide),
     )
 
 
@@ -160,6 +164,7 @@ class _Tally:
         self.reasons: list[str] = []
         self.hash = ContentHash()
         self.types: dict[str, ColumnType | None] = {}
+        self.wide: set[str] = set()
         self.shapes: dict[str, None] = {}
         self.notes = Notes()
 
@@ -171,6 +176,7 @@ class _Tally:
         self.n_rows += 1
         self.hash.take(example)
         unify(self.types, example.metadata)
+        self.wide.update(name for name, value in example.metadata.items() if is_wide(value))
         self.notes.take(example)
 
     def reject(self, rejected: Rejected) -> None:

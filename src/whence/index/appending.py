@@ -9,14 +9,25 @@ with each record.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import lance
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from whence.data import MAX_REJECTED, ColumnType, Scan, absolute_source, read_examples, scan, unify_types
+from whence.data import (
+    MAX_REJECTED,
+    ColumnType,
+    Scan,
+    absolute_source,
+    is_wide,
+    read_examples,
+    scan,
+    unify_types,
+    without_rounding,
+)
 from whence.errors import DataError, InputError
 from whence.index.append_plan import AppendPlan, check_no_other, open_plan
 from whence.index.centres import Sums, added, sums_in
@@ -25,9 +36,9 @@ from whence.index.engines.in_process import InProcess, ShardWriter
 from whence.index.file_table import Fragment, IndexFile
 from whence.index.history import DataPart, DataSummary
 from whence.index.locking import locked
-from whence.index.manifest import Counts, FilterColumn, Manifest
+from whence.index.manifest import RECORDS, Counts, FilterColumn, Manifest
 from whence.index.publishing import clear, commit_all, commit_more, current_records, fragments_now, publish
-from whence.index.records import ARROW_TYPES, filter_columns, filter_value, record_schema
+from whence.index.records import ARROW_TYPES, filter_columns, filter_value, opened, record_schema
 from whence.index.rejects import Rejects
 from whence.index.reopening import OpenWorkbench, reopen
 from whence.index.sameness import check_reading
@@ -179,7 +190,9 @@ def _read(
     _check_kind(manifest, summary)
     last = manifest.parts()[-1]
     part = DataPart(summary, manifest.data.n_rows, last.first_shard + last.n_shards(manifest.shard_rows))
-    filters = _joined_filters(manifest, found.metadata_types)
+    filters = _joined_filters(
+        manifest, opened(before.folder / RECORDS, manifest.records_version), found.metadata_types, found.wide
+    )
     return _New(part, manifest.model_copy(update={"filters": filters}), filters == manifest.filters, rejected), found
 
 
@@ -193,10 +206,23 @@ def _check_kind(manifest: Manifest, new: DataSummary) -> None:
         )
 
 
-def _joined_filters(manifest: Manifest, types: Mapping[str, ColumnType]) -> tuple[FilterColumn, ...]:
-    """The filter columns of old and new rows together, each in the type that holds all values."""
+def _joined_filters(
+    manifest: Manifest, dataset: lance.LanceDataset, types: Mapping[str, ColumnType], wide: Container[str]
+) -> tuple[FilterColumn, ...]:
+    """The filter columns of old and new rows together, each in the type that holds all values.
+
+    dataset: the old rows' records. wide: columns of the new rows, as `Scan.wide`.
+    """
     joined = unify_types({column.name: column.type for column in manifest.filters}, types)
-    return filter_columns(joined, manifest.n_layers)
+    widened = [one for one in manifest.filters if one.type == "int" and joined[one.name] == "float"]
+    joined = without_rounding(joined, {one.name for one in widened if _holds_wide(dataset, one.column)})
+    return filter_columns(without_rounding(joined, wide), manifest.n_layers)
+
+
+def _holds_wide(dataset: lance.LanceDataset, column: str) -> bool:
+    """Whether a column of whole numbers has one that a float would round."""
+    ends = [pc.min_max(batch.column(0)).as_py() for batch in dataset.to_batches(columns=[column])]
+    return any(is_wide(end) for found in ends for end in found.values())
 
 
 def _plan(before: Changing, data: DataSummary, tell: Callable[[str], None]) -> AppendPlan:

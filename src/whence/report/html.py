@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whence.data import Json
+from whence.data import Json, is_wide
 from whence.report.figures import query_figures
 from whence.report.printable import printable
 from whence.report.svg import figure_svg
@@ -75,14 +75,27 @@ def write_page(result: TraceResult, path: str | Path, *, title: str | None = Non
 
 
 def page_data(result: TraceResult, *, show_text: bool = True) -> dict[str, Json]:
-    """What the page carries: the documented JSON object, word scores to `DIGITS` decimals, row texts if wanted."""
+    """What the page carries: the documented JSON object, word scores to `DIGITS` decimals, row texts if wanted, whole
+    numbers of the data beyond 2^53 as text."""
     content = _rounded(result if show_text else result.without_text()).to_dict()
+    for query in _objects(content["queries"]):
+        for hit in _objects(query["hits"]):
+            hit |= {name: _exact(hit[name]) for name in ("metadata", "confounds")}
     if not show_text:
         # The page tells a text that is left out from one that is empty.
         for query in _objects(content["queries"]):
             for hit in _objects(query["hits"]):
                 del hit["prompt"], hit["response"], hit["words"]
     return content
+
+
+def _exact(value: Json) -> Json:
+    """The value with whole numbers that a script would round as text."""
+    if isinstance(value, dict):
+        return {name: _exact(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_exact(one) for one in value]
+    return str(value) if is_wide(value) else value
 
 
 def _objects(value: Json) -> Iterator[dict[str, Json]]:

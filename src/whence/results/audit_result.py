@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from whence.results.audit_types import (
     Trigger,
 )
 from whence.results.labels import LONGEST_LABEL, labels_of
-from whence.results.serialise import SchemaError, decode, encode, json_text
+from whence.results.serialise import SchemaError, decode, encode, json_object, json_text
 
 AUDIT_SCHEMA = "whence.audit/1"
 
@@ -200,10 +199,7 @@ def read_audit(path: str | Path) -> AuditResult:
             f"There is no audit at {path}.", "Expected what `whence audit --json` wrote.", "Check the path."
         )
     try:
-        content = json.loads(path.read_text("utf-8"))
-        if not isinstance(content, dict):
-            raise SchemaError("it holds no JSON object")
-        return AuditResult.from_dict(content)
+        return AuditResult.from_dict(json_object(path.read_text("utf-8")))
     except ValueError as error:
         raise InputError(
             f"{path} is no audit that can be read: {error}.", f"Expected schema {AUDIT_SCHEMA!r}.", "Audit again."

@@ -7,6 +7,7 @@ Fields, and the types that a file is held to, are read from the dataclasses: a n
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
@@ -14,12 +15,16 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TypeVar, cast, get_args, get_origin, get_type_hints
 
-from whence.data import Json
+from whence.data import INT64, Json, json_reason
 from whence.files import write_result
 
 T = TypeVar("T")
 
 NUMBERS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+DEEPEST = 200
+"""Levels of lists and objects in what a row carries; rows of data have 100 at most."""
 
 
 class SchemaError(ValueError):
@@ -51,6 +56,23 @@ def json_text(schema: str, content: Json, path: str | Path | None = None) -> str
     return text
 
 
+def json_object(text: str) -> dict[str, Json]:
+    """The JSON object that `json_text` wrote. Raises SchemaError for any other text, and for one with NaN."""
+
+    def refuse(name: str) -> None:
+        raise SchemaError(f"it holds {name}, which is no JSON")
+
+    try:
+        content = json.loads(text, parse_constant=refuse)
+    except SchemaError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise SchemaError(json_reason(error)) from error
+    if not isinstance(content, dict):
+        raise SchemaError("it holds no JSON object")
+    return content
+
+
 def decode(wanted: type[T], found: Json, place: str = "") -> T:
     """The dataclass that `encode` wrote. A member that is missing takes the field's default.
 
@@ -71,6 +93,8 @@ def _decoded(wanted: object, found: object, place: str) -> object:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(found, dict):
             raise _mismatch(place, "an object", found)
+        if _deeper(found, DEEPEST):
+            raise SchemaError(f"{place}: nested deeper than {DEEPEST} levels")
         return found
     if isinstance(wanted, type):
         return _value(wanted, found, place)
@@ -114,16 +138,26 @@ def _items(kinds: tuple[object, ...], found: object, place: str) -> Iterator[obj
 
 
 def _only_floats(values: Sequence[object]) -> bool:
-    return set(map(type, values)) == {float}
+    return set(map(type, values)) == {float} and all(map(math.isfinite, cast("Sequence[float]", values)))
 
 
 def _value(wanted: type, found: object, place: str) -> object:
     """A number, a truth value or text. JSON has one kind of number: 1 where a float is wanted is 1.0."""
-    if wanted is float and isinstance(found, int) and not isinstance(found, bool):
-        return float(found)
+    if isinstance(found, int) and not isinstance(found, bool) and found in INT64:
+        found = float(found) if wanted is float else found
+    elif type(found) is int or (isinstance(found, float) and not math.isfinite(found)):
+        raise _mismatch(place, f"{NUMBERS[wanted]} of 64 bits", found)
     if not isinstance(found, wanted) or (isinstance(found, bool) and wanted is not bool):
         raise _mismatch(place, NUMBERS[wanted], found)
     return found
+
+
+def _deeper(value: object, levels: int) -> bool:
+    """Whether a value has more than so many levels of lists and objects."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(one, levels - 1) for one in inner)
 
 
 @cache

@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from whence.data import Json
+from whence.data import EXACT, INT64, Json, is_wide
 from whence.results.types import QueryResult
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 COLUMNS = ("rank", "score", "id", "file", "line", "turn", "prompt", "response", "status", "p_value", "q_value")
@@ -35,10 +36,28 @@ def hit_rows(queries: Sequence[QueryResult]) -> list[dict[str, Json]]:
     return rows
 
 
+def hit_frame(queries: Sequence[QueryResult]) -> pd.DataFrame:
+    """`hit_rows` as a data frame.
+
+    A column with a whole number that a float would round holds Python's own values: pandas makes floats of all of them
+    beside a float, and where a row lacks the column.
+    """
+    import pandas as pd
+
+    rows = hit_rows(queries)
+    frame = pd.DataFrame(rows)
+    for name in frame.columns:
+        values = [row.get(name) for row in rows]
+        if any(map(is_wide, values)):
+            frame[name] = pd.Series(values, index=frame.index, dtype=object)
+    return frame
+
+
 def hit_table(queries: Sequence[QueryResult]) -> pa.Table:
     """`hit_rows` as an Arrow table: its columns with their types whatever the hits, the data's own after them.
 
-    A column of the data whose values are of several types, or are lists or objects, holds them as JSON text.
+    A column of the data whose values are of several types, or are lists or objects, holds them as JSON text; so does
+    one with whole numbers that neither 64 bits nor the floats beside them hold.
     """
     import pyarrow as pa
 
@@ -50,7 +69,9 @@ def hit_table(queries: Sequence[QueryResult]) -> pa.Table:
             continue
         values = [row.get(name) for row in rows]
         kinds = {type(value) for value in values if value is not None}
-        if kinds <= {int, float} or kinds in ({str}, {bool}):
+        limit = EXACT if float in kinds else INT64
+        exact = all(value in limit for value in values if type(value) is int)
+        if (kinds <= {int, float} and exact) or kinds in ({str}, {bool}):
             table[name] = pa.array(values, pa.float64() if float in kinds else None)
         else:
             texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -13,8 +12,8 @@ from whence.data import Json
 from whence.errors import InputError, install_extra
 from whence.files import write_result
 from whence.results.labels import labels_of
-from whence.results.serialise import SchemaError, decode, encode, json_text
-from whence.results.table import hit_rows, hit_table
+from whence.results.serialise import SchemaError, decode, encode, json_object, json_text
+from whence.results.table import hit_frame, hit_table
 from whence.results.types import Hit, QueryResult
 
 if TYPE_CHECKING:
@@ -85,12 +84,12 @@ class TraceResult:
         Raises InputError where pandas is not installed.
         """
         try:
-            import pandas as pd
+            import pandas as _  # noqa: F401
         except ImportError as error:
             raise InputError(
                 "pandas is not installed.", "to_pandas makes a data frame.", install_extra("tables")
             ) from error
-        return pd.DataFrame(hit_rows(self.queries))
+        return hit_frame(self.queries)
 
     def to_dataset(self) -> datasets.Dataset:
         """The same rows as a Hugging Face data set.
@@ -159,10 +158,7 @@ def read_trace(path: str | Path) -> TraceResult:
     if not path.is_file():
         raise InputError(f"There is no trace at {path}.", "Expected what `whence trace --json` wrote.", "Check it.")
     try:
-        content = json.loads(path.read_text("utf-8"))
-        if not isinstance(content, dict):
-            raise SchemaError("it holds no JSON object")
-        return TraceResult.from_dict(content)
+        return TraceResult.from_dict(json_object(path.read_text("utf-8")))
     except ValueError as error:
         raise InputError(
             f"{path} is no trace that can be read: {error}.", f"Expected schema {SCHEMA!r}.", "Trace again."

@@ -71,7 +71,7 @@ def prompt_text(text: str) -> str | list[dict[str, object]]:
     if text.lstrip().startswith("["):
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
         if isinstance(found, list) and found and all(isinstance(one, dict) and "role" in one for one in found):
             return found

@@ -118,7 +118,7 @@ def _model(path: Path) -> str:
     for place in sorted(path.parent.glob("results_*.json")):
         try:
             found = json.loads(place.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(found, dict) and isinstance(found.get("model_name"), str):
             return str(found["model_name"])
