@@ -96,6 +96,42 @@ def test_mistral_v03_with_system_text_is_unstable() -> None:
         encoder.encode(Example((SYSTEM, *ASK)))
 
 
+@pytest.mark.parametrize("user", ["", "|trim"])
+@pytest.mark.parametrize("assistant", ["|trim", ""])
+@pytest.mark.parametrize("with_tools", [False, True])
+def test_answers_under_mistrals_templates_are_where_generation_blocks_are(
+    user: str, assistant: str, with_tools: bool
+) -> None:
+    """Prompts that are repeated, have lines, and spaces at their ends, which the template may strip; tools stand before
+    each message that equals the last one of the user."""
+    tools = "{% if tools and m == (messages|selectattr('role', 'equalto', 'user')|list)[-1] %}{{ tools }}{% endif %}"
+    said = f"{{{{ ' ' + m['content']{assistant} + eos_token }}}}"
+    template = (
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}"
+        f"{tools}{{{{ '[INST] ' + m['content']{user} + '[/INST]' }}}}{{% else %}}SAID{{% endif %}}{{% endfor %}}"
+    )
+    unmarked, marked = (
+        template.replace("SAID", said),
+        template.replace("SAID", f"{{% generation %}}{said}{{% endgeneration %}}"),
+    )
+    for prompt in ("Where?\n\n", "  Where?\n\nAnswer: ", "\tWhere? [/INST]"):
+        turns = (
+            Turn("user", prompt),
+            Turn("assistant", f" {prompt} "),
+            Turn("user", prompt),
+            Turn("assistant", "Oslo\n"),
+        )
+        example = Example(turns, template_inputs={"tools": [{"name": "f"}]} if with_tools else {})
+        one, other = (
+            Encoder(family_tokenizer("mistral-v0.3"), template=text).encode(example) for text in (unmarked, marked)
+        )
+        assert one == other
+        assert [turn.text[turn.offsets[turn.response_start][0] :] for turn in one] == [
+            " " + (f" {prompt} ".strip() if assistant else f" {prompt} ") + "</s>",
+            " " + ("Oslo" if assistant else "Oslo\n") + "</s>",
+        ]
+
+
 def test_generation_markers_settle_an_unstable_template() -> None:
     tokenizer = family_tokenizer("chatml")
     encoder = Encoder(tokenizer, template=MARKED)

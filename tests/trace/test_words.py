@@ -109,6 +109,17 @@ def test_a_prompt_that_an_earlier_message_has_too(family: str, first: Turn) -> N
     assert part_offset(turn, "prompt") == turn.text.rindex("continue")
 
 
+@pytest.mark.parametrize("family", ["mistral", "mistral-v0.3", "qwen3", "llama3", "gemma"])
+@pytest.mark.parametrize("prompt", ["Go on\n", "Go on\n\n", "\tGo on", " Go on ", "\u2028Go on", "Go\n\non\n"])
+def test_a_repeated_prompt_with_lines_and_spaces_at_its_ends(family: str, prompt: str) -> None:
+    turns = (Turn("user", prompt), Turn(ASSISTANT, f"{prompt}!"), Turn("user", prompt), Turn(ASSISTANT, "Done."))
+    for place, turn in enumerate(Encoder(family_tokenizer(family), max_length=256).encode(Example(turns))):
+        spaces = len(prompt) - len(prompt.lstrip())
+        # The answer says it once more between the two.
+        starts = [i for i in range(len(turn.text)) if turn.text.startswith(prompt.strip(), i)]
+        assert part_offset(turn, "prompt") == starts[2 * place] - spaces
+
+
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -94,9 +94,11 @@ def _placed_like_a_prompt(turn: EncodedTurn, start: int, stop: int, boundary: in
     No token reaches over its ends (2 each, as nothing but a marker's inside fails there); a line or a marker ends
     before it, and one begins behind it; a word, more than one marker, or one that closes ([/INST]), follows.
     """
-    before, behind = turn.text[:start].rstrip(" "), turn.text[stop:].lstrip(" ")
-    ends = not before or before.endswith("\n") or _MARKER_END.search(before[-_LONGEST_MARKER:]) is not None
-    begins = not behind or behind.startswith("\n") or _MARKER.match(behind) is not None
+    before, behind = turn.text[:start].rstrip(), turn.text[stop:].lstrip()
+    # What the prompt itself has of lines at its ends stands between its letters and the template.
+    spaces = turn.text[len(before) : start], turn.text[stop : len(turn.text) - len(behind)]
+    ends = not before or "\n" in spaces[0] or _MARKER_END.search(before[-_LONGEST_MARKER:]) is not None
+    begins = not behind or "\n" in spaces[1] or _MARKER.match(behind) is not None
     whole = sum(not _reaches_over(turn, edge) for edge in (start, stop))
     rest, markers = _MARKER.subn("", turn.text[stop:boundary])
     followed = markers > 1 or behind.startswith("[/") or any(letter.isalnum() for letter in rest)
