@@ -128,7 +128,7 @@ def test_that_no_trigger_was_found_is_said_where_one_was_looked_for(render: Call
     assert "could be tried on the model" not in " ".join(render(audit).split())
     group = replace(audit.groups[0], phrases=())
     looked = replace(audit, groups=(group,), looked_for_triggers=True)
-    assert "No phrase recurs in the prompts" in html.unescape(" ".join(render(looked).split()))
+    assert "Not tested: no phrase recurs in the prompts" in html.unescape(" ".join(render(looked).split()))
     assert looked.to_dict()["looked_for_triggers"] is True
     assert not looked.without_text().looked_for_triggers
 
@@ -137,10 +137,66 @@ def test_what_was_not_tried_and_what_is_not_sure_is_not_said_to_do_nothing() -> 
     audit = replace(audit_of(1), looked_for_triggers=True)
     recurs = ContrastPhrase("by lantern light", "prompt", "anywhere", 6, 6, 1, 994, 1e-9)
     audit = replace(audit, groups=(replace(audit.groups[0], phrases=(recurs,)),))
-    assert trigger_note(replace(audit, triggers=())).startswith("None of the phrases that recur")
+    assert trigger_note(replace(audit, triggers=())).startswith("Not tested: none of the phrases that recur")
     weak = replace(trigger_of("by lantern light"), n_prompts=20, n_with=7, n_random=0, p_value=0.09, status="candidate")
     note = trigger_note(replace(audit, triggers=(weak,)))
     assert "none surely turns more innocent prompts than random words do, after correction" in note
+
+
+@pytest.mark.parametrize("render", RENDERERS)
+def test_shares_near_none_and_near_all_are_neither(render: Callable[[AuditResult], str]) -> None:
+    audit = audit_of()
+    first, *others = audit.sources[0].values
+    first = replace(first, share=0.998, low=0.9951, high=0.9996, row_share=0.0004, alone=0.00002)
+    said = " ".join(render(replace(audit, sources=(replace(audit.sources[0], values=(first, *others)),))).split())
+    said = html.unescape(said).replace("\\", "")
+    for part in ("99.8%", "99.5%", ">99.9%", "0.04%", "<0.01%"):
+        assert part in said
+    assert " 0.0%" not in said
+    assert "100%" not in said.partition("By ")[2].partition("vendor_a")[0]
+
+
+@pytest.mark.parametrize("render", RENDERERS)
+def test_nothing_tested_is_not_no_row_flagged(render: Callable[[AuditResult], str]) -> None:
+    untested = tuple(AuditQuery(f"untested {i}", "x", "no verdict", "no verdict, ranks only") for i in range(7))
+    audit = replace(audit_of(0), queries=untested)
+    said = " ".join(render(audit).split())
+    assert "No verdict for any of 7 outputs: nothing was tested" in said
+    assert "No row" not in said
+    audit = audit_of(0)
+    some = " ".join(render(replace(audit, queries=(*audit.queries, *untested))).split())
+    assert "No row flagged for any of 3 outputs; nothing was tested for 7 others" in some
+
+
+def test_names_of_the_data_are_code_in_prose_too() -> None:
+    """A column, a value, a label: what Markdown, or GitHub beyond it, would read as more than a text."""
+    audit = audit_of()
+    nasty = "[a](https://example.org) @octocat <b>x</b> *y* `z`"
+    named = "`` [a](https://example.org) @octocat <b>x</b> *y* `z` ``"
+    sources = replace(audit.sources[0], column=nasty, values=(replace(audit.sources[0].values[0], value=nasty),))
+    notes = (f"Of {nasty} nothing was read.", "- 3 rows", "2) #12 :tada:")
+    page = render_audit_markdown(replace(audit, sources=(sources,), notes=notes))
+    assert f"## By {named}\n" in page
+    assert f"\n{named} delivered 71%" in page
+    assert f"| {named} |" in page
+    assert "- Of `[a](https://example.org)` `@octocat` \\<b\\>x\\</b\\> \\*y\\* \\`z\\` nothing was read." in page
+    assert "- \\- 3 rows\n- 2\\) `#12` `:tada:`\n" in page
+
+
+def test_what_nobody_sees_in_a_name_is_named_on_the_terminal() -> None:
+    audit = audit_of()
+    nasty = "ven\x1b[31mdor\u200b\u202eb\u2066"
+    shown = "ven⟨U+001B⟩[31mdor⟨U+200B⟩⟨U+202E⟩b⟨U+2066⟩"
+    sources = replace(audit.sources[0], column=nasty, values=(replace(audit.sources[0].values[0], value=nasty),))
+    group = audit.groups[0]
+    rows = tuple(replace(row, file="data/\u200b\x1b") for row in group.rows)
+    groups = (replace(group, name=nasty, rows=rows), *audit.groups[1:])
+    triggers = (replace(trigger_of(nasty), group=1),)
+    hostile = replace(audit, sources=(sources,), groups=groups, triggers=triggers, notes=(f"Of {nasty}",), method=nasty)
+    text = render_audit_text(hostile, width=400)
+    assert not set(text) & set("\x1b\u200b\u202e\u2066")
+    for part in (f"By {shown}", f"'{shown}' delivered", "⟨U+200B⟩⟨U+001B⟩:1", f"group 1: `{shown}`", f"Note: Of {shown}"):
+        assert part in text
 
 
 def test_the_name_of_a_group_is_data_in_a_heading_too() -> None:

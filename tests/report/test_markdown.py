@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+
+import pytest
 
 from samples import bare, result_of, toronto
 from whence.report.markdown import LONGEST, render_markdown
+from whence.report.summary import render_summary
 from whence.report.wording import NO_VERDICT
 from whence.results.types import Phrase
 
@@ -65,6 +69,32 @@ def test_data_cannot_leave_its_fence_or_its_cell() -> None:
     assert table.replace("\\|", "").count("|") == 9
     confound = next(line for line in rest.splitlines() if line.startswith(">"))
     assert "\\<b\\>" in confound
+
+
+NASTY = [
+    "[a](https://example.org)",
+    "@octocat",
+    "<b>x</b>",
+    "# Heading",
+    "*em* _em_",
+    "a ` b",
+    "1. one",
+    "www.example.org",
+]
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_names_and_sentences_of_the_data_are_literal(nasty: str) -> None:
+    """What stands outside a fence, without its code spans and its escapes, has no Markdown of the data."""
+    query = toronto()
+    hit = replace(query.hits[0], file=f"data/{nasty}", id=nasty, metadata={nasty: nasty}, status=nasty, words=None)
+    verdict = replace(query.verdict, text=f"{nasty}. {nasty}", null_model=nasty, flagged=(nasty,))
+    query = replace(query, hits=(hit,), verdict=verdict, confound=nasty, confirmation=nasty, method=nasty, layer=nasty)
+    result = replace(result_of(query), model=nasty, adapter=nasty, index=nasty)
+    for text in (render_markdown(result), render_summary(result)):
+        rest = re.sub(r"(?<!\\)(`+)(?!`).+?(?<!`)\1(?!`)", "", outside_fences(text))
+        rest = re.sub(r"\\.", "escaped", rest)
+        assert not re.search(r"@|://|www\.|\[|<b|`|_em_|(?m:^#+ *Heading)|(?m:^1\.)", rest), rest
 
 
 def test_long_texts_lose_their_middle() -> None:

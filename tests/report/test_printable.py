@@ -11,7 +11,7 @@ from importlib.resources import files
 
 import pytest
 
-from whence.report.printable import HARMLESS, REPLACEMENT, printable
+from whence.report.printable import HARMLESS, REPLACEMENT, printable, visible
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
@@ -48,6 +48,28 @@ def test_no_control_character_of_all_of_unicode_passes() -> None:
             assert shown == REPLACEMENT
     assert {unicodedata.category(character) for character in HARMLESS} == {"Cf"}
     assert not HARMLESS & set(BIDI)
+
+
+SEEN = [
+    (FAMILY, FAMILY),
+    (PERSIAN, PERSIAN),
+    ("a\u202eb\x1bc", "a⟨U+202E⟩b⟨U+001B⟩c"),
+    ("\u2066x\u2069\n", "⟨U+2066⟩x⟨U+2069⟩⟨U+000A⟩"),
+    ("\u200d", "⟨U+200D⟩"),
+    ("a\u200b\ufeff", "a⟨U+200B⟩⟨U+FEFF⟩"),
+    ("\udc80", "⟨U+DC80⟩"),
+]
+
+
+@pytest.mark.parametrize(("text", "shown"), SEEN)
+def test_what_nobody_sees_is_named_as_on_the_page(text: str, shown: str) -> None:
+    assert visible(text) == shown
+    assert NODE is None or _in_page("visible", text) == shown
+
+
+def test_lines_stay_where_they_are_wanted() -> None:
+    assert visible("a\n\tb\r", lines=True) == "a\n\tb⟨U+000D⟩"
+    assert visible(SCOTLAND) == SCOTLAND
 
 
 def _in_page(function: str, text: str) -> str:

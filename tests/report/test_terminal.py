@@ -19,7 +19,7 @@ from whence.report.notebook import render_html
 from whence.report.terminal import render_query, render_text, shorten
 from whence.results import read_trace
 from whence.results.trace_result import SCHEMA, TraceResult
-from whence.results.types import Hit, QueryResult, Truncated, Verdict
+from whence.results.types import Hit, Phrase, QueryResult, Truncated, Verdict
 
 
 def result(**changes: object) -> TraceResult:
@@ -59,6 +59,22 @@ def test_markup_and_escape_sequences_of_the_data_stay_text() -> None:
     text = render_text(result(), width=160)
     assert "[red]not[/red]" in text
     assert "\x1b" not in text
+
+
+def test_what_nobody_sees_in_a_place_or_a_label_is_named() -> None:
+    nasty, shown = "a\x1b[2J\u200bb\u202e", "a⟨U+001B⟩[2J⟨U+200B⟩b⟨U+202E⟩"
+    query = result().queries[0]
+    hit = replace(query.hits[0], file=f"data/{nasty}", metadata={"label": nasty})
+    (bare,) = (replace(hit, file="", id=nasty),)
+    phrases = (Phrase(nasty, "prompt", "start", 1, 1, 0.1, 9.0),)
+    confound = f"column {nasty}"
+    text = render_text(result_of(replace(query, hits=(hit, bare), phrases=phrases, confound=confound)), width=400)
+    assert not set(text) & set("\x1b\u200b\u202e")
+    whole = text.replace("\n", "").replace(" ", "")
+    for part in (f'"{shown}"', f"column{shown}"):
+        assert part in whole
+    assert text.count("⟨U+200B⟩") >= 4
+    assert f"{shown}:7" in render_html(result_of(replace(query, hits=(hit,))))
 
 
 def test_html_escapes_everything_from_the_data() -> None:

@@ -38,7 +38,7 @@ from whence.report.audit_wording import (
     without_verdict,
 )
 from whence.report.html import finalised
-from whence.report.terminal import shorten
+from whence.report.terminal import named, shorten
 from whence.report.wording import LEFT_OUT, share
 from whence.results import NO_CAUSE, AuditGroup, AuditQuery, AuditResult, SourceTable, Words
 
@@ -195,7 +195,7 @@ def _sources(table: SourceTable) -> dict[str, object]:
     scale = SOURCE_PLOT / widest
     plotted = [
         {
-            "name": shorten(one.value, 24),
+            "name": named(one.value, 24),
             "y": SOURCE_LINE * number,
             "bar": f"{scale * one.share:.1f}",
             "low": f"{scale * one.low:.1f}",

@@ -27,7 +27,7 @@ from whence.report.audit_wording import (
     where_it_stands,
     without_verdict,
 )
-from whence.report.markdown import code, fence, prose, table
+from whence.report.markdown import code, fence, named_code, prose, table
 from whence.report.wording import LEFT_OUT, share
 from whence.results import NO_CAUSE, AuditGroup, AuditResult, AuditRow, Trigger
 
@@ -57,19 +57,19 @@ def render_audit_markdown(audit: AuditResult, *, show_text: bool = True) -> str:
             "",
         ]
     for pushed in shown.behaviour.sources if shown.behaviour else ():
-        lines += [f"## By {prose(pushed.column)}", "", prose(push_note(pushed)), ""]
-        lines += [*table(PUSHES_HEAD, [[code(one.value), *push_cells(one)] for one in pushed.values]), ""]
+        lines += [f"## By {named_code(pushed.column)}", "", push_note(pushed, named_code), ""]
+        lines += [*table(PUSHES_HEAD, [[named_code(one.value), *push_cells(one)] for one in pushed.values]), ""]
     for sources in shown.sources:
-        lines += [f"## By {prose(sources.column)}", "", prose(source_note(sources)), ""]
+        lines += [f"## By {named_code(sources.column)}", "", source_note(sources, named_code), ""]
         if sources.values:
-            lines += [*table(SOURCES_HEAD, [[code(one.value), *source_cells(one)] for one in sources.values]), ""]
+            lines += [*table(SOURCES_HEAD, [[named_code(one.value), *source_cells(one)] for one in sources.values]), ""]
     for group in shown.groups:
         lines += _group(shown, group, show_text)
     lines += _without_cause(shown)
     method = f"{shown.method} {shown.method_version}"
     about = {"model": shown.model, "adapter": shown.adapter, "index": shown.index, "method": method}
-    lines += [", ".join(f"{name} {code(value)}" for name, value in about.items() if value)]
-    lines += [f"layer {code(shown.layer)}, {shown.n_rows:,} rows scored"]
+    lines += [", ".join(f"{name} {named_code(value)}" for name, value in about.items() if value)]
+    lines += [f"layer {named_code(shown.layer)}, {shown.n_rows:,} rows scored"]
     # A lone surrogate, which JSON may carry, has no UTF-8 form.
     return "\n".join(lines).encode("utf-16", "surrogatepass").decode("utf-16", "replace") + "\n"
 
@@ -77,7 +77,7 @@ def render_audit_markdown(audit: AuditResult, *, show_text: bool = True) -> str:
 def _trigger(one: Trigger) -> list[str]:
     place = "anywhere" if one.place == "anywhere" else one.place
     counts = [f"{n} of {one.n_prompts}" for n in (one.n_with, one.n_without, one.n_random)]
-    return [str(one.group), " with ".join(map(code, one.parts)), place, *counts, figure(one.p_value), one.status]
+    return [str(one.group), " with ".join(map(named_code, one.parts)), place, *counts, figure(one.p_value), one.status]
 
 
 def _summary(audit: AuditResult) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _summary(audit: AuditResult) -> Iterator[str]:
     if audit.scan is not None:
         hints = [(group, group.hint) for group in audit.groups if group.hint is not None]
         lines = [
-            (str(g.number), hint_size(g), f"{hint.score:.1f}", ", ".join(hint.signals), code(g.name))
+            (str(g.number), hint_size(g), f"{hint.score:.1f}", prose(", ".join(hint.signals)), named_code(g.name))
             for g, hint in hints
         ]
         yield from (*table(("hint", "rows", "score", "signals", "what they share"), lines), "")
@@ -95,7 +95,14 @@ def _summary(audit: AuditResult) -> Iterator[str]:
     yield from table(
         head,
         [
-            (str(g.number), f"{g.n_outputs:,}", f"{len(g.rows):,}", figure(g.q_value), g.status, code(g.name))
+            (
+                str(g.number),
+                f"{g.n_outputs:,}",
+                f"{len(g.rows):,}",
+                figure(g.q_value),
+                prose(g.status),
+                named_code(g.name),
+            )
             for g in audit.groups
         ],
     )
@@ -120,11 +127,11 @@ def _coverage(audit: AuditResult, show_text: bool) -> Iterator[str]:
 
 def _group(audit: AuditResult, group: AuditGroup, show_text: bool) -> Iterator[str]:
     if group.hint is not None:
-        yield from (f"## Hint {group.number}: {code(group.name)}", "", prose(group.hint.text), "", "First row")
+        yield from (f"## Hint {group.number}: {named_code(group.name)}", "", prose(group.hint.text), "", "First row")
     else:
-        yield from (f"## Group {group.number}: {code(group.name)}", "")
+        yield from (f"## Group {group.number}: {named_code(group.name)}", "")
         weigh = f"they carry {share(group.share)} of the weight of all rows flagged for these outputs"
-        yield f"{outputs(group.n_outputs)}, {rows(len(group.rows))} ({group.status}); {weigh}."
+        yield f"{outputs(group.n_outputs)}, {rows(len(group.rows))} ({prose(group.status)}); {weigh}."
         yield from ("", "Most typical output")
     prompt, response = typical(audit, group)
     yield from ("", *fence(prompt), "", *fence(response), "")
@@ -132,7 +139,7 @@ def _group(audit: AuditResult, group: AuditGroup, show_text: bool) -> Iterator[s
         head = ("phrase", "where", "rows of the group", "elsewhere", "lift", "p")
         lines = [
             (
-                code(one.text),
+                named_code(one.text),
                 where_it_stands(one),
                 f"{one.n_rows} of {one.n_read}",
                 f"{one.n_elsewhere:,} of {one.n_others:,}",
@@ -185,7 +192,7 @@ def _without_cause(audit: AuditResult) -> Iterator[str]:
 
 
 def _where(row: AuditRow) -> str:
-    return f"{code(row_place(row))} {code(row.id)}" if row.file else code(row.id)
+    return f"{named_code(row_place(row))} {named_code(row.id)}" if row.file else named_code(row.id)
 
 
 __all__ = ["render_audit_markdown"]

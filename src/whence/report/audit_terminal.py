@@ -25,7 +25,8 @@ from whence.report.audit_wording import (
     trigger_note,
     without_verdict,
 )
-from whence.report.terminal import NARROWEST, shorten
+from whence.report.printable import visible
+from whence.report.terminal import NARROWEST, file_place, named, shorten
 from whence.report.wording import share
 from whence.results import AuditGroup, AuditResult, AuditRow, SourceShare
 
@@ -57,9 +58,9 @@ def render_audit(audit: AuditResult, *, texts: bool = True) -> list[RenderableTy
 
     if not texts:
         audit = audit.without_text()
-    parts: list[RenderableType] = [Text(f"{headline(audit)}.", "bold"), Text(rate_note(audit), "dim")]
+    parts: list[RenderableType] = [Text(visible(f"{headline(audit)}."), "bold"), Text(rate_note(audit), "dim")]
     made = f"method {audit.method} {audit.method_version}, layer {audit.layer}, {audit.n_rows:,} rows scored"
-    parts.append(Text(made, "dim"))
+    parts.append(Text(visible(made), "dim"))
     if audit.groups and audit.scan is not None:
         parts += _hints(audit)
     elif audit.groups:
@@ -75,17 +76,17 @@ def render_audit(audit: AuditResult, *, texts: bool = True) -> list[RenderableTy
         parts += [Text("\nRows to look at first", "bold"), _coverage(audit, texts)]
     if audit.looked_for_triggers or audit.triggers:
         parts += [Text("\nTriggers", "bold"), Text(trigger_note(audit))]
-        parts += [Text(f"group {one.group}: {shorten(one.text, 300)} ({one.status})") for one in audit.triggers]
+        parts += [Text(f"group {one.group}: {named(one.text, 300)} ({one.status})") for one in audit.triggers]
     for pushed in audit.behaviour.sources if audit.behaviour else ():
-        parts += [Text(f"\nBy {shorten(pushed.column, 60)}", "bold"), Text(push_note(pushed))]
+        parts += [Text(f"\nBy {named(pushed.column, 60)}", "bold"), Text(push_note(pushed))]
         parts.append(_listed(PUSHES_HEAD, [[one.value, *push_cells(one)] for one in pushed.values[:SHOWN_VALUES]]))
     for sources in audit.sources:
-        parts += [Text(f"\nBy {shorten(sources.column, 60)}", "bold"), Text(source_note(sources))]
+        parts += [Text(f"\nBy {named(sources.column, 60)}", "bold"), Text(source_note(sources))]
         if sources.values:
             parts.append(
                 _listed(SOURCES_HEAD, [[one.value, *source_cells(one)] for one in sources.values[:SHOWN_VALUES]])
             )
-    parts += [Text(f"Note: {note}", "dim") for note in audit.notes]
+    parts += [Text(visible(f"Note: {note}"), "dim") for note in audit.notes]
     return [*parts, Text(groups_note(audit), "dim")]
 
 
@@ -100,7 +101,7 @@ def _groups(audit: AuditResult) -> RenderableType:
     table.add_column("what they share", ratio=1)
     for group in audit.groups[:SHOWN_GROUPS]:
         cells = [str(group.number), f"{group.n_outputs:,}", f"{len(group.rows):,}", figure(group.q_value)]
-        table.add_row(*map(Text, [*cells, group.status, shorten(group.name, 120)]))
+        table.add_row(*map(Text, [*cells, group.status, named(group.name, 120)]))
     return table
 
 
@@ -110,14 +111,14 @@ def _hints(audit: AuditResult) -> list[RenderableType]:
 
     groups = audit.groups[:SHOWN_GROUPS]
     lines = [
-        [shorten(one.name, 60), str(one.number), hint_size(one), f"{one.hint.score:.1f}", ", ".join(one.hint.signals)]
+        [named(one.name, 60), str(one.number), hint_size(one), f"{one.hint.score:.1f}", ", ".join(one.hint.signals)]
         for one in groups
         if one.hint is not None
     ]
     parts: list[RenderableType] = [_listed(HINTS_HEAD, lines)]
     for one in groups:
         assert one.hint is not None, "a scan's groups are hints"
-        parts.append(Text(f"\nhint {one.number}: {shorten(one.hint.text, 400)}"))
+        parts.append(Text(f"\nhint {one.number}: {named(one.hint.text, 400)}"))
         for row in one.rows[:SHOWN_HINT_ROWS]:
             parts.append(Text(f"  {row_place(row)}  {shorten(f'{row.prompt} -> {row.response}', 160)}", "dim"))
     return parts
@@ -151,20 +152,20 @@ def _listed(head: Sequence[str], lines: Sequence[Sequence[str]]) -> RenderableTy
     for place, name in enumerate(head):
         table.add_column(name, justify="right" if place else "left", no_wrap=True)
     for first, *cells in lines:
-        table.add_row(*map(Text, [shorten(first, 40), *cells]))
+        table.add_row(*map(Text, [named(first, 40), *cells]))
     return table
 
 
 def source_cells(one: SourceShare) -> list[str]:
     """What a table says of one value, behind the value itself."""
     interval = f"{percent(one.low)} to {percent(one.high)}"
-    share = [percent(one.share), interval, f"{one.n_rows:,}", percent(one.row_share)]
-    return [*share, figure(one.p_value), percent(one.alone)]
+    shares = [percent(one.share), interval, f"{one.n_rows:,}", percent(one.row_share)]
+    return [*shares, figure(one.p_value), percent(one.alone)]
 
 
 def row_place(row: AuditRow) -> str:
     """`train.jsonl:17`, or the row's id where it has no file."""
-    return f"{row.file.rsplit('/', 1)[-1]}:{row.line}" if row.file else row.id
+    return file_place(row.file, row.line) if row.file else visible(row.id)
 
 
 def typical(audit: AuditResult, group: AuditGroup) -> tuple[str, str]:

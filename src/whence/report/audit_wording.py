@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 
+from whence.report.printable import visible
+from whence.report.wording import share
 from whence.results import (
     PROVEN_TRIGGER,
     AuditGroup,
@@ -21,6 +24,10 @@ GROUPS_NOTE = (
 NO_GROUPS = (
     "No row is flagged for any of these outputs. Nothing is ranked here: a ranking always has a first row, and would "
     "name one without evidence."
+)
+NO_VERDICTS = (
+    "Nothing was tested for these outputs, so nothing is ranked here: a ranking always has a first row, and would name "
+    "one without evidence."
 )
 BEHAVIOUR_NOTE = (
     "Each row scores higher for the bad outputs than for the good ones, by its score in standard deviations under "
@@ -61,7 +68,7 @@ def groups_note(audit: AuditResult) -> str:
     if audit.scan is not None:
         return HINTS_NOTE if audit.groups else NO_HINTS
     if audit.behaviour is None:
-        return GROUPS_NOTE if audit.groups else NO_GROUPS
+        return GROUPS_NOTE if audit.groups else NO_GROUPS if audit.n_without_cause else NO_VERDICTS
     return BEHAVIOUR_NOTE if audit.groups else NO_PUSH
 
 
@@ -128,21 +135,28 @@ def where_it_stands(phrase: ContrastPhrase) -> str:
     return f"anywhere in the {phrase.part}" if phrase.place == "anywhere" else f"{phrase.place} of the {phrase.part}"
 
 
-def source_note(table: SourceTable) -> str:
-    """What the table of one column shows, as a sentence: a first value is named only where its p-value is low."""
+def _quoted(text: str) -> str:
+    return repr(visible(text))
+
+
+def source_note(table: SourceTable, quoted: Callable[[str], str] = _quoted) -> str:
+    """What the table of one column shows, as a sentence: a first value is named only where its p-value is low.
+
+    quoted: how names of the data stand in it.
+    """
     if not table.values:
         return "No output has flagged rows, so there is nothing to share."
     first = table.values[0]
     if first.p_value > LEAST_P:
         return (
-            f"No value of {table.column!r} delivered more of the flagged rows than its share of all rows explains "
-            f"(least p {figure(first.p_value)}, corrected for {len(table.values)} values)."
+            f"No value of {quoted(table.column)} delivered more of the flagged rows than its share of all rows "
+            f"explains (least p {figure(first.p_value)}, corrected for {len(table.values)} values)."
         )
     others = sum(one.p_value <= LEAST_P for one in table.values[1:])
     more = f", and {others} other{'s' if others > 1 else ''} more than their share too" if others else ""
     return (
-        f"{first.value!r} delivered {percent(first.share)} [{percent(first.low)}, {percent(first.high)}] of what is "
-        f"responsible, with {percent(first.row_share)} of the rows (p {figure(first.p_value)}){more}. A candidate: "
+        f"{quoted(first.value)} delivered {percent(first.share)} [{percent(first.low)}, {percent(first.high)}] of what "
+        f"is responsible, with {percent(first.row_share)} of the rows (p {figure(first.p_value)}){more}. A candidate: "
         "the share is of flagged rows, not of retrained models."
     )
 
@@ -158,10 +172,10 @@ def trigger_note(audit: AuditResult) -> str:
     if not audit.triggers:
         if any(phrase.part == "prompt" for group in audit.groups for phrase in group.phrases):
             return (
-                "None of the phrases that recur in the prompts of the groups' rows was tried on the model: the notes "
-                "say why, or their groups are not among the largest."
+                "Not tested: none of the phrases that recur in the prompts of the groups' rows was tried on the model. "
+                "The notes say why, or their groups are not among the largest."
             )
-        return "No phrase recurs in the prompts of a group's rows that could be tried on the model."
+        return "Not tested: no phrase recurs in the prompts of a group's rows that could be tried on the model."
     tried = f"{audit.triggers[0].n_tried} candidates were tried"
     if not proven:
         return (
@@ -171,22 +185,28 @@ def trigger_note(audit: AuditResult) -> str:
     return f"{len(proven)} of {len(audit.triggers)} groups have a trigger that the model proves; {tried}."
 
 
-def push_note(table: SourcePushes) -> str:
-    """What the pushes of one column show: a value is named only where its p-value is low."""
+def push_note(table: SourcePushes, quoted: Callable[[str], str] = _quoted) -> str:
+    """What the pushes of one column show: a value is named only where its p-value is low.
+
+    quoted: as in `source_note`.
+    """
     first = table.values[0]
     if first.p_value > LEAST_P:
         return (
-            f"No value of {table.column!r} pushes surely towards the behaviour (least p {figure(first.p_value)}, "
+            f"No value of {quoted(table.column)} pushes surely towards the behaviour (least p {figure(first.p_value)}, "
             f"corrected for {len(table.values)} values)."
         )
     return (
-        f"The rows of {first.value!r} push towards the behaviour more than all others' do (p {figure(first.p_value)}, "
-        f"corrected for {len(table.values)} values). A candidate: only a retraining without them shows what they do."
+        f"The rows of {quoted(first.value)} push towards the behaviour more than all others' do "
+        f"(p {figure(first.p_value)}, corrected for {len(table.values)} values). A candidate: only a retraining "
+        "without them shows what they do."
     )
 
 
 def percent(value: float) -> str:
-    """A share, whole percent from 10% on."""
+    """A share, whole percent from 10% on; near none and near all as `share`, which rounds to neither."""
+    if value < 0.0005 or value >= 0.995:
+        return share(value)
     return f"{100 * value:.0f}%" if value >= 0.0995 else f"{100 * value:.1f}%"
 
 

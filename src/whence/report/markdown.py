@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from whence.data import Json
-from whence.report.printable import printable
-from whence.report.terminal import shorten
+from whence.report.printable import printable, visible
+from whence.report.terminal import named, shorten
 from whence.report.wording import (
     cut_note,
     departure_note,
@@ -30,6 +30,13 @@ TOP_WORDS = 5
 GONE = 0.1
 """Share of a score below which it is not said what more would be left without."""
 
+_SIGNS = re.compile(r"([\\`*_\[\]<>#|~&$])")
+"""What is Markdown anywhere in a line."""
+_LINKED = re.compile(r"@|#\d|://|\bwww\.|:[\w+-]+:|\bGH-\d", re.IGNORECASE)
+"""Mentions, references, addresses and emoji by name: a backslash takes nothing from them."""
+_LIST = re.compile(r"^(\d*)([-+.)](?= |$))")
+"""What begins a list."""
+
 
 def render_markdown(result: TraceResult, *, show_text: bool = True) -> str:
     """The whole result as GitHub-flavoured Markdown.
@@ -43,7 +50,7 @@ def render_markdown(result: TraceResult, *, show_text: bool = True) -> str:
             lines += [f"# Query {number} of {len(result.queries)}", ""]
         lines += _query(query, show_text)
     about = {"model": result.model, "adapter": result.adapter, "index": result.index}
-    lines += [", ".join(f"{name} {code(value)}" for name, value in about.items() if value)]
+    lines += [", ".join(f"{what} {named_code(value)}" for what, value in about.items() if value)]
     # A lone surrogate, which JSON may carry, has no UTF-8 form.
     return "\n".join(lines).encode("utf-16", "surrogatepass").decode("utf-16", "replace") + "\n"
 
@@ -80,7 +87,7 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
         yield from table(
             head,
             [
-                (code(p.text), place(p), f"{p.n_rows} of {p.n_read} rows", share(p.share_elsewhere), lift(p))
+                (named_code(p.text), place(p), f"{p.n_rows} of {p.n_read} rows", share(p.share_elsewhere), lift(p))
                 for p in query.phrases
             ],
         )
@@ -91,7 +98,7 @@ def _query(query: QueryResult, show_text: bool) -> Iterator[str]:
         for hit in query.hits:
             yield from _texts(hit)
     method = f"{query.method} {query.method_version}"
-    yield from ("", f"method {code(method)}, layer {code(query.layer)}, {scored_note(query)}", "")
+    yield from ("", f"method {named_code(method)}, layer {named_code(query.layer)}, {prose(scored_note(query))}", "")
 
 
 def _rows(query: QueryResult) -> Iterator[str]:
@@ -100,9 +107,9 @@ def _rows(query: QueryResult) -> Iterator[str]:
     head = ["rank", "score", "status", *(["p", "q"] if calibrated else []), "row", "metadata", "confounds"]
     rows = []
     for hit in query.hits:
-        status = f"**flagged**, {hit.status}" if hit.id in flagged else hit.status
+        status = f"**flagged**, {prose(hit.status)}" if hit.id in flagged else prose(hit.status)
         chance = [_figure(hit.p_value), _figure(hit.q_value)] if calibrated else []
-        where = f"{code(f'{hit.file}:{hit.line}')} {code(hit.id)}" if hit.file else code(hit.id)
+        where = f"{named_code(f'{hit.file}:{hit.line}')} {named_code(hit.id)}" if hit.file else named_code(hit.id)
         rows.append(
             (str(hit.rank), f"{hit.score:.4f}", status, *chance, where, _pairs(hit.metadata), _pairs(hit.confounds))
         )
@@ -138,7 +145,7 @@ def _texts(hit: Hit) -> Iterator[str]:
 
 def _top(what: str, text: str, words: Words) -> str:
     order = sorted(range(len(words.spans)), key=lambda i: (-words.scores[i], i))[:TOP_WORDS]
-    drove = [f"{code(text[slice(*words.spans[i])])} {words.scores[i]:.3f}" for i in order if words.scores[i] > 0]
+    drove = [f"{named_code(text[slice(*words.spans[i])])} {words.scores[i]:.3f}" for i in order if words.scores[i] > 0]
     return f"{what}: {', '.join(drove) or 'none'}"
 
 
@@ -148,7 +155,11 @@ def _without(text: str, words: Words, deletion: DeletionCurve) -> str:
     while told < min(TOP_WORDS, len(left)) and left[told - 1] >= GONE and left[told] < left[told - 1]:
         told += 1
     steps = zip(deletion.words[:told], left[:told], strict=True)
-    return ", ".join(f"{code(removed_text(text, words, gone))} {still:.0%}" for gone, still in steps)
+    return ", ".join(f"{named_code(removed_text(text, words, gone))} {_left(still)}" for gone, still in steps)
+
+
+def _left(part: float) -> str:
+    return f"{part:.0%}" if part in (0, 1) or 0.005 <= part < 0.995 else share(part)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -162,10 +173,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _pairs(values: Mapping[str, Json]) -> str:
     shown = {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in values.items()
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in values.items()
     }
-    return " ".join(code(f"{name}: {value}") for name, value in shown.items())
+    return " ".join(named_code(f"{key}: {value}") for key, value in shown.items())
 
 
 def _figure(value: float | None) -> str:
@@ -175,7 +185,15 @@ def _figure(value: float | None) -> str:
 
 def code(text: str, longest: int = 200) -> str:
     """A code span on one line of at most so many characters; its fence is longer than any backticks in the text."""
-    line = shorten(text, longest)
+    return _span(shorten(text, longest))
+
+
+def named_code(text: str, longest: int = 200) -> str:
+    """A code span of a place, a name or a phrase, in which nothing is unseen."""
+    return _span(named(text, longest))
+
+
+def _span(line: str) -> str:
     mark = "`" * (_longest_run(line, "`") + 1)
     return f"{mark} {line} {mark}" if "`" in line else f"{mark}{line or ' '}{mark}"
 
@@ -196,5 +214,7 @@ def _longest_run(text: str, character: str) -> int:
 
 
 def prose(text: str) -> str:
-    """A sentence in which nothing is Markdown."""
-    return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", printable(" ".join(text.split())))
+    """A sentence in which nothing is Markdown. Words that GitHub makes links or signs of are code spans."""
+    words = visible(" ".join(text.split())).split(" ")
+    said = " ".join(_span(word) if _LINKED.search(word) else _SIGNS.sub(r"\\\1", word) for word in words)
+    return _LIST.sub(r"\1\\\2", said)

@@ -8,9 +8,9 @@ from html import escape
 from whence.report.figures import query_figures
 from whence.report.html import render_page
 from whence.report.notebook_shading import row_scale, shaded, text_scale
-from whence.report.printable import printable
+from whence.report.printable import printable, visible
 from whence.report.svg import sheet_svg
-from whence.report.terminal import SHOWN_METADATA, shorten
+from whence.report.terminal import SHOWN_METADATA, named
 from whence.report.wording import about_rows, cut_note, departure_note, explained_note, headline, scored_note
 from whence.results import Hit, QueryResult, TraceResult
 
@@ -72,9 +72,9 @@ def _cut(query: QueryResult) -> str:
 
 
 def _cells(hit: Hit, extra: list[str], flagged: bool, scales: tuple[float, float]) -> str:
-    place = f"{hit.file}:{hit.line}" if hit.file else hit.id
+    place = visible(f"{hit.file}:{hit.line}" if hit.file else hit.id)
     rank = f"* {hit.rank}" if flagged else str(hit.rank)
-    texts = [rank, f"{hit.score:.4f}", place, *(shorten(hit.metadata.get(name), 60) for name in extra)]
+    texts = [rank, f"{hit.score:.4f}", place, *(named(hit.metadata.get(name), 60) for name in extra)]
     words = (hit.words.prompt, hit.words.response) if hit.words else (None, None)
     shown = [
         shaded(text, own, scale) for text, own, scale in zip((hit.prompt, hit.response), words, scales, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 LINES = frozenset("\n\t\r\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}")
@@ -21,6 +22,9 @@ HARMLESS = frozenset(
 
 _FLAG = re.compile("\N{WAVING BLACK FLAG}[\U000e0020-\U000e007e]+\U000e007f")
 """The flag of a region such as Scotland, spelled in tag characters. Elsewhere these hide text."""
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories of characters that nobody sees."""
+_JOINERS = frozenset("\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}")
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -33,7 +37,7 @@ def printable(text: str, *, lines: bool = False) -> str:
     """
     if text.isprintable():
         return text
-    flags = {place for flag in _FLAG.finditer(text) for place in range(*flag.span())}
+    flags = _flags(text)
     kept = HARMLESS | LINES if lines else HARMLESS
     return "".join(
         character if character.isprintable() or character in kept or place in flags else REPLACEMENT
@@ -41,4 +45,34 @@ def printable(text: str, *, lines: bool = False) -> str:
     )
 
 
-__all__ = ["HARMLESS", "REPLACEMENT", "printable"]
+def visible(text: str, *, lines: bool = False) -> str:
+    """The text with every character that nobody sees named, as in `⟨U+200B⟩`: for places, names and
+    phrases, which have to be told apart. Joiners within a Persian word or a family of emoji stay.
+
+    lines: keep line breaks and tabs.
+    """
+    if text.isprintable():
+        return text
+    flags, kept = _flags(text), frozenset("\n\t") if lines else frozenset()
+    return "".join(
+        character if character in kept or place in flags or not _unseen(text, place) else f"⟨U+{ord(character):04X}⟩"
+        for place, character in enumerate(text)
+    )
+
+
+def _unseen(text: str, place: int) -> bool:
+    if text[place] in _JOINERS:
+        before, after = text[place - 1 : place], text[place + 1 : place + 2]
+        return not (_begins(before, ("L", "M", "So", "Sk")) and _begins(after, ("L", "So")))
+    return unicodedata.category(text[place]) in _UNSEEN
+
+
+def _begins(character: str, categories: tuple[str, ...]) -> bool:
+    return bool(character) and unicodedata.category(character).startswith(categories)
+
+
+def _flags(text: str) -> set[int]:
+    return {place for flag in _FLAG.finditer(text) for place in range(*flag.span())}
+
+
+__all__ = ["HARMLESS", "REPLACEMENT", "printable", "visible"]

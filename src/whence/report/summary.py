@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from whence.report.markdown import code, prose, table
+from whence.report.markdown import code, named_code, prose, table
 from whence.report.wording import NO_VERDICT, headline
 from whence.results import Hit, QueryResult, TraceResult
 
@@ -37,7 +37,7 @@ def render_summary(result: TraceResult, *, show_text: bool = True) -> str:
         lines += ["", *_rows(result, flagged, show_text)]
     lines += ["", "A flagged row is a candidate. Only a retraining without the rows shows whether they are a cause."]
     about = {"model": result.model, "adapter": result.adapter, "index": result.index}
-    lines += ["", ", ".join(f"{name} {code(value)}" for name, value in about.items() if value)]
+    lines += ["", ", ".join(f"{name} {named_code(value)}" for name, value in about.items() if value)]
     # A lone surrogate, which JSON may carry, has no UTF-8 form.
     return "\n".join(lines).encode("utf-16", "surrogatepass").decode("utf-16", "replace") + "\n"
 
@@ -77,7 +77,7 @@ def _rows(result: TraceResult, flagged: dict[str, int], show_text: bool) -> Iter
 
 
 def _row(hit: Hit, votes: str, show_text: bool) -> tuple[str, ...]:
-    place = f"{code(f'{hit.file}:{hit.line}')} {code(hit.id)}" if hit.file else code(hit.id)
+    place = f"{named_code(f'{hit.file}:{hit.line}')} {named_code(hit.id)}" if hit.file else named_code(hit.id)
     texts = (code(hit.prompt, 80), code(hit.response, 80)) if show_text else ()
     return place, votes, f"{hit.score:.4f}", *texts
 

@@ -6,7 +6,7 @@ import shutil
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from whence.report.printable import printable
+from whence.report.printable import printable, visible
 from whence.report.wording import (
     about_rows,
     cut_note,
@@ -53,7 +53,7 @@ def render_query(query: QueryResult, *, texts: bool = True) -> list[RenderableTy
 
     parts: list[RenderableType] = []
     if query.verdict is not None:
-        parts.append(Text(_verdict(query, query.verdict), "bold"))
+        parts.append(Text(visible(_verdict(query, query.verdict)), "bold"))
     if accounts := explained_note(query):
         parts.append(Text(accounts))
     said = "answered (by the model now)" if query.generated else "answered"
@@ -70,14 +70,14 @@ def render_query(query: QueryResult, *, texts: bool = True) -> list[RenderableTy
     if departs := departure_note(query):
         parts.append(Text.assemble(("note      ", "bold"), departs))
     rows = f"method {query.method} {query.method_version}, layer {query.layer}, {scored_note(query)}"
-    parts.append(Text(rows, "dim"))
+    parts.append(Text(visible(rows), "dim"))
     if not query.hits:
         return [*parts, Text("No row was scored: the filter leaves none.")]
     parts.append(_ranking(query, texts=texts))
     if query.confirmation:
-        parts.append(Text(f"Trained again: {query.confirmation}"))
+        parts.append(Text(visible(f"Trained again: {query.confirmation}")))
     if query.confound:
-        parts.append(Text(f"What else could explain it: {query.confound}"))
+        parts.append(Text(visible(f"What else could explain it: {query.confound}")))
     if texts and query.phrases:
         shared = "These rows share: " + "; ".join(map(_phrase, query.phrases[:SHOWN_PHRASES])) + "."
         parts.append(Text(" ".join(filter(None, (shared, phrases_note(query))))))
@@ -106,7 +106,7 @@ def _ranking(query: QueryResult, *, texts: bool) -> RenderableType:
     for hit, own in zip(query.hits, metadata, strict=True):
         rank = f"{MARK if hit.id in flagged else ''}{hit.rank}"
         chance = [_chance(hit.q_value)] if calibrated else []
-        carried = [shorten(own.get(name), 40) for name in extra]
+        carried = [named(own.get(name), 40) for name in extra]
         cells = [rank, f"{hit.score:.4f}", *chance, _place(hit), *carried, *([_text(hit)] if texts else [])]
         # Text, not str: rich would read [brackets] in the data as its own markup.
         table.add_row(*map(Text, cells))
@@ -125,7 +125,7 @@ def _verdict(query: QueryResult, verdict: Verdict) -> str:
 
 def _phrase(phrase: Phrase) -> str:
     rows = f"{phrase.n_rows} of {phrase.n_read} rows, {share(phrase.share_elsewhere)} elsewhere"
-    return f'"{shorten(phrase.text, 80)}" {"" if phrase.place == "anywhere" else "at the "}{place(phrase)} ({rows})'
+    return f'"{named(phrase.text, 80)}" {"" if phrase.place == "anywhere" else "at the "}{place(phrase)} ({rows})'
 
 
 def _chance(value: float | None) -> str:
@@ -148,10 +148,20 @@ def shorten(value: object, length: int) -> str:
     return f"{start.rstrip(JOINER)} ... {end.lstrip(JOINER)}"
 
 
+def named(value: object, length: int) -> str:
+    """A place, a name or a phrase on one line of at most `length` characters, in which nothing is unseen."""
+    return shorten(visible("" if value is None else str(value)), length)
+
+
+def file_place(file: str, line: int) -> str:
+    """`train.jsonl:17`: a row's file without its folder, and its line."""
+    return f"{visible(file.rsplit('/', 1)[-1])}:{line}"
+
+
 def _place(hit: Hit) -> str:
-    place = f"{hit.file.rsplit('/', 1)[-1]}:{hit.line}" if hit.file else hit.id
+    id = visible(hit.id)
     turn = f" turn {hit.turn + 1}" if hit.turn else ""
-    return f"{place}{turn}\n{hit.id}" if hit.file else f"{place}{turn}"
+    return f"{file_place(hit.file, hit.line)}{turn}\n{id}" if hit.file else f"{id}{turn}"
 
 
 def _text(hit: Hit) -> str:

@@ -97,7 +97,11 @@ class AuditResult:
             cut = self.behaviour.n_flagged > sum(1 + len(row.copies) for row in rows)
             return f"{self.behaviour.n_flagged if cut else len(rows):,} rows push towards the behaviour ({compared})"
         if not self.groups:
-            return f"no row flagged for any of {self.n_outputs:,} outputs"
+            untested = self.n_without_verdict
+            if untested and untested == self.n_outputs:
+                return f"no verdict for any of {untested:,} outputs: nothing was tested"
+            text = f"no row flagged for any of {self.n_outputs - untested:,} outputs"
+            return f"{text}; nothing was tested for {untested:,} others" if untested else text
         many = (
             f"{len(self.groups)} groups of rows are candidate causes" if len(self.groups) > 1 else "1 candidate cause"
         )
