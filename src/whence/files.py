@@ -69,10 +69,15 @@ def write_atomically(path: Path, content: str | bytes, *, temporary: str = "") -
 def write_result(path: str | Path, content: str | bytes) -> None:
     """Writes a file that a user named, whole or not at all, behind a link too; into a pipe or device as it is there."""
     path = Path(path)
-    if path.exists() and not path.is_file():
-        path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-    else:
-        write_atomically(path.resolve(), content)
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        else:
+            write_atomically(path.resolve(), content)
+    except OSError as error:
+        # The place that the user named, which a full disk leaves out and a file beside it is not.
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 def read_text(path: Path) -> str:

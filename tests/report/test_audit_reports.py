@@ -195,7 +195,13 @@ def test_what_nobody_sees_in_a_name_is_named_on_the_terminal() -> None:
     hostile = replace(audit, sources=(sources,), groups=groups, triggers=triggers, notes=(f"Of {nasty}",), method=nasty)
     text = render_audit_text(hostile, width=400)
     assert not set(text) & set("\x1b\u200b\u202e\u2066")
-    for part in (f"By {shown}", f"'{shown}' delivered", "⟨U+200B⟩⟨U+001B⟩:1", f"group 1: `{shown}`", f"Note: Of {shown}"):
+    for part in (
+        f"By {shown}",
+        f"'{shown}' delivered",
+        "⟨U+200B⟩⟨U+001B⟩:1",
+        f"group 1: `{shown}`",
+        f"Note: Of {shown}",
+    ):
         assert part in text
 
 

@@ -10,6 +10,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import stages
+from whence.cli.telling import say
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Approximate search of a large index.")
 
@@ -36,17 +37,15 @@ def build(
     os.environ.setdefault("LANCE_LOG", "error")
     from whence.index import build_ann
 
-    say = None if quiet else partial(typer.echo, err=True)
+    tell = None if quiet else partial(say, err=True)
     with stages("records", quiet=quiet) as report:
-        made = build_ann(index, dimensions=dimensions, seed=seed, progress=report, notify=say)
+        made = build_ann(index, dimensions=dimensions, seed=seed, progress=report, notify=tell)
     if quiet:
         return
-    typer.echo(f"recall of the ten best rows, measured on {made.n_queries} rows of the index:")
+    say(f"recall of the ten best rows, measured on {made.n_queries} rows of the index:")
     for point in made.curve:
-        typer.echo(
-            f"  {point.recall:.3f} at {point.n_probes} of {made.n_partitions} partitions, {point.milliseconds:g} ms"
-        )
-    typer.echo(f'Ask it: whence trace {index} --recall 0.95 --prompt "..."', err=True)
+        say(f"  {point.recall:.3f} at {point.n_probes} of {made.n_partitions} partitions, {point.milliseconds:g} ms")
+    say(f'Ask it: whence trace {index} --recall 0.95 --prompt "..."', err=True)
 
 
 __all__ = ["app"]

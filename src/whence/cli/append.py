@@ -8,6 +8,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.telling import say
 
 if TYPE_CHECKING:
     from whence.index import Manifest, Workbench
@@ -36,12 +37,12 @@ def append(
 
     placed = options.placement(device, device_map, max_memory)
 
-    def say(sentence: str) -> None:
+    def tell(sentence: str) -> None:
         if not quiet:
-            typer.echo(sentence, err=True)
+            say(sentence, err=True)
 
     def workbench(manifest: Manifest) -> Workbench:
-        return reopen(manifest, model=model, adapter=adapter, base=base, device=placed, notify=say)
+        return reopen(manifest, model=model, adapter=adapter, base=base, device=placed, notify=tell)
 
     quiet_libraries()
     with stages(quiet=quiet) as report:
@@ -54,5 +55,5 @@ def append(
             again=again,
             workbench=workbench,
             progress=report,
-            notify=say,
+            notify=tell,
         )

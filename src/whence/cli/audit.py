@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs, files_of
+from whence.cli.outputs import check_outputs, files_of, hand_out, is_standard_output
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.telling import print_json, printer
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -160,17 +161,6 @@ def _scan(index: Path, where: str | None, given: dict[str, object], *, quiet: bo
         return scan_index(Index.open(index), where, report)
 
 
-def write(result: AuditResult, outputs: Mapping[str, Path | None], *, no_text: bool) -> None:
-    """Writes each file by itself: one that fails leaves those before it whole."""
-    json, html, markdown = outputs.values()
-    if json is not None and str(json) != "-":
-        result.to_json(json, show_text=not no_text)
-    if html is not None:
-        result.to_html(html, show_text=not no_text)
-    if markdown is not None:
-        result.to_markdown(markdown, show_text=not no_text)
-
-
 def show(
     result: AuditResult,
     outputs: Mapping[str, Path | None],
@@ -178,20 +168,30 @@ def show(
     quiet: bool,
     no_text: bool,
 ) -> None:
-    """Writes the files and shows the result, or with `--json -` its JSON alone."""
-    write(result, outputs, no_text=no_text)
-    if str(outputs["--json"]) == "-":
-        sys.stdout.write(result.to_json(show_text=not no_text))
-        return
-    if quiet:
-        return
-    from rich.console import Console
+    """Writes the files and shows the result, or with `--json -` its JSON alone.
 
-    from whence.report import render_audit
+    quiet: shows it only where a file cannot be written.
+    """
+    json, html, markdown = outputs.values()
+    to_terminal = not is_standard_output(json)
+    writers = {json: result.to_json if to_terminal else None, html: result.to_html, markdown: result.to_markdown}
+    places: list[Path] = []
 
-    console = Console(highlight=False)
-    for part in render_audit(result, texts=not no_text):
-        console.print(part)
-    for path in outputs.values():
-        if path is not None:
-            console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
+    def write(place: Path, writer: Callable[..., object]) -> None:
+        writer(place, show_text=not no_text)
+        places.append(place)
+
+    def shown() -> None:
+        if not to_terminal:
+            print_json(result.to_json(show_text=not no_text))
+            return
+        from whence.report import render_audit
+
+        console = printer()
+        for part in render_audit(result, texts=not no_text):
+            console.print(part)
+        for path in places:
+            console.print(f"written: {path}", markup=False, soft_wrap=True)
+
+    given = [partial(write, place, writer) for place, writer in writers.items() if place is not None and writer]
+    hand_out(given, shown, quiet=quiet and to_terminal)

@@ -9,6 +9,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.telling import say
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -143,15 +144,15 @@ def bench(
             settings,
             out,
             progress=report,
-            notify=None if quiet else lambda sentence: typer.echo(sentence, err=True),
+            notify=None if quiet else lambda sentence: say(sentence, err=True),
         )
     text = markdown(result.rows)
     written = write_report(out, text)
     drawn = plots and _draw(result, quiet)
     if not quiet:
-        typer.echo(text)
+        say(text)
         places = [written, *([out / PLOT] if drawn else []), out / "results.jsonl"]
-        typer.echo(f"{result.n_new} new rows; written: {', '.join(map(str, places))}", err=True)
+        say(f"{result.n_new} new rows; written: {', '.join(map(str, places))}", err=True)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -248,5 +249,5 @@ def _draw(result: BenchResult, quiet: bool) -> bool:
         return plot_quality_against_cost(result.rows, result.folder / PLOT)
     except InputError as error:
         if not quiet:
-            typer.echo(str(error), err=True)
+            say(str(error), err=True)
         return False

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.telling import say
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,13 +38,13 @@ def bench_planted(
             settings,
             out,
             stage=watch,
-            notify=None if quiet else lambda sentence: typer.echo(sentence, err=True),
+            notify=None if quiet else lambda sentence: say(sentence, err=True),
         )
     text = planted_markdown(result.results)
     written = write_report(out, text)
     if not quiet:
-        typer.echo(text)
-        typer.echo(f"{result.n_new} new cases; written: {written}, {out / 'cases'}", err=True)
+        say(text)
+        say(f"{result.n_new} new cases; written: {written}, {out / 'cases'}", err=True)
 
 
 def _settings(asked: Mapping[str, object], tuning: Mapping[str, object], shares: str | None) -> PlantedSettings:

@@ -10,6 +10,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import stages
+from whence.cli.telling import say
 from whence.cli.tracing import audit_group, read_trace_of, trace_now
 from whence.errors import InputError
 
@@ -85,7 +86,7 @@ def clean(
                 data.source, out, selected, export, columns=data.columns, split=data.split, progress=report
             )
             if not quiet:
-                typer.echo(f"{n_rows} rows for review: {out}", err=True)
+                say(f"{n_rows} rows for review: {out}", err=True)
             return
         done = write_clean(
             data.source,
@@ -158,14 +159,14 @@ def _undo(manifest: Path, out: Path | None, *, quiet: bool) -> None:
 
     place = undo_clean(manifest, out)
     if not quiet:
-        typer.echo(f"restored: {place}", err=True)
+        say(f"restored: {place}", err=True)
 
 
 def _tell(done: Cleaning, quarantine: Path | None) -> None:
     record = done.manifest
     copies = f", {record.n_copies} of them copies of another" if record.n_copies else ""
     replaced = f", {record.n_replaced} replaced" if record.n_replaced else ""
-    typer.echo(f"{record.n_removed} of {record.n_rows} rows removed{replaced}{copies}: {record.output}", err=True)
+    say(f"{record.n_removed} of {record.n_rows} rows removed{replaced}{copies}: {record.output}", err=True)
     if quarantine is not None:
-        typer.echo(f"quarantined: {quarantine}", err=True)
-    typer.echo(f"Take it back: whence clean --undo {done.path} -o RESTORED", err=True)
+        say(f"quarantined: {quarantine}", err=True)
+    say(f"Take it back: whence clean --undo {done.path} -o RESTORED", err=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from whence.cli import options
+from whence.cli.telling import say
 
 
 def compact(index: options.IndexFolder, quiet: options.Quiet = False) -> None:
@@ -14,4 +13,4 @@ def compact(index: options.IndexFolder, quiet: options.Quiet = False) -> None:
     before = size_of(index)
     compact_index(index)
     if not quiet:
-        typer.echo(f"The index {index} takes {size_of(index) / 1e6:,.1f} MB, {before / 1e6:,.1f} MB before", err=True)
+        say(f"The index {index} takes {size_of(index) / 1e6:,.1f} MB, {before / 1e6:,.1f} MB before", err=True)

@@ -12,6 +12,7 @@ import typer
 from whence.cli import options
 from whence.cli.outputs import check_outputs, files_of
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.telling import printer, say
 from whence.cli.tracing import audit_group, group_outputs, moved, read_trace_of, trace_now
 from whence.errors import DataError, InputError
 
@@ -127,7 +128,7 @@ def confirm(
     asked = _asked(index, queries, of_audit, quiet=quiet)
     check_enough(len(asked))
     if not quiet:
-        typer.echo(told_resolution(len(asked), min_drop), err=True)
+        say(told_resolution(len(asked), min_drop), err=True)
     others = options.queries_of(index, paraphrases, quiet=quiet) if paraphrases is not None else []
     # An adapter is compared with itself, turned off, which is the base that is trained on.
     before = None if made_from.adapter else base
@@ -139,7 +140,7 @@ def confirm(
     if traced is None and any(outputs.values()):
         traced = trace_now(index, queries, None, before, device)
     if settings is not None and trainer is None and not quiet:
-        typer.echo(_told_recipe(settings, base), err=True)
+        say(_told_recipe(settings, base), err=True)
     tracer = Tracer(index, base=moved(index, before), device=device)
     with stages("steps", quiet=quiet) as report:
         found = retrain(
@@ -163,7 +164,7 @@ def confirm(
         _show(found)
     places = [out / RESULT, *(_write_marked(traced, found, html, json, show_text=not no_text) if traced else [])]
     if not quiet:
-        typer.echo(f"written: {', '.join(map(str, places))}", err=True)
+        say(f"written: {', '.join(map(str, places))}", err=True)
 
 
 def _held_out(path: Path, columns: Mapping[str, str] | None) -> list[Example]:
@@ -264,9 +265,8 @@ def _told_recipe(settings: FinetuneSettings, base: str | None) -> str:
 
 
 def _show(found: Confirmation) -> None:
-    from rich.console import Console
 
-    console = Console(highlight=False)
+    console = printer()
     show_arms(console, found)
     console.print(f"Rule: {found.rule}.", markup=False)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from whence.cli import options
+from whence.cli.telling import say
 
 Ids = Annotated[Path, typer.Argument(metavar="IDS", help="Text file with one id of a row a line, as a trace shows it.")]
 MissingOk = Annotated[bool, typer.Option("--missing-ok", help="Pass over ids that no row has.")]
@@ -20,11 +21,9 @@ def delete(index: options.IndexFolder, ids: Ids, missing_ok: MissingOk = False, 
     n_before = Index.open(index).n_rows
     changed = delete_rows(index, read_ids(ids), missing_ok=missing_ok)
     if not quiet:
-        typer.echo(
-            f"{n_before - changed.n_rows} rows were deleted; the index {index} has {changed.n_rows} rows", err=True
-        )
-        typer.echo(
+        say(f"{n_before - changed.n_rows} rows were deleted; the index {index} has {changed.n_rows} rows", err=True)
+        say(
             "Turns that are read anew (--span, words, the second stage) are still centred by means with these rows",
             err=True,
         )
-        typer.echo(f"Take their text off the disk too: whence compact {index}", err=True)
+        say(f"Take their text off the disk too: whence compact {index}", err=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs, files_of
+from whence.cli.outputs import check_outputs, files_of, hand_out, is_standard_output
 from whence.cli.progress import quiet_libraries
+from whence.cli.telling import print_json, printer
 
 if TYPE_CHECKING:
     from whence.bench import Evaluation, MethodEvaluation
@@ -29,7 +31,9 @@ def evaluate(
         list[str] | None, typer.Option("--method", "-m", help="A score form; again for several. All, if left out.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Rows that precision and recall look at.")] = 10,
-    json: Annotated[Path | None, typer.Option("--json", help="Write every figure as JSON.")] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write every figure as JSON; - for standard output.")
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Where the index's model is now, if it moved.")] = None,
     adapter: options.Adapter = None,
     base: options.Base = None,
@@ -49,17 +53,22 @@ def evaluate(
     quiet_libraries()
     tracer = Tracer(index, model=model, adapter=adapter, base=base, device=placed)
     found = measure(tracer, asked, label_column=label_column, methods=method, k=k, seed=seed)
-    if json is not None:
-        found.to_json(json)
-    if not quiet:
-        _show(found, k)
+    to_terminal = not is_standard_output(json)
+
+    def show() -> None:
+        if to_terminal:
+            _show(found, k)
+        else:
+            print_json(found.to_json())
+
+    writers = [partial(found.to_json, json)] if json is not None and to_terminal else []
+    hand_out(writers, show, quiet=quiet and to_terminal)
 
 
 def _show(found: Evaluation, k: int) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = printer()
     title = f"{len(found.queries)} queries, {found.n_rows:,} rows, rows of the query's own {found.label_column}"
     table = Table(title=title, box=None)
     table.add_column("method")

@@ -10,6 +10,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.telling import say
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,23 +109,23 @@ def finetune(
     if quiet:
         return
     if rejected:
-        typer.echo(f"{len(rejected)} rows were left out; the first: {_place(rejected[0])}", err=True)
+        say(f"{len(rejected)} rows were left out; the first: {_place(rejected[0])}", err=True)
     kept = f", {len(result.checkpoints)} checkpoints kept" if result.checkpoints else ""
     n_trained = n_rows - len(rejected)
-    typer.echo(
+    say(
         f"{n_trained} rows, {len(result.losses)} steps in {result.seconds:.0f} s: "
         f"loss {result.losses[0]:.3f} at the first step, {result.losses[-1]:.3f} at the last{kept}",
         err=True,
     )
     if result.n_cut:
         share = f"{result.n_cut} of {n_trained} rows ({result.n_cut / n_trained:.1%})"
-        typer.echo(f"{share} were cut to {encoder.max_length} tokens (--max-length)", err=True)
+        say(f"{share} were cut to {encoder.max_length} tokens (--max-length)", err=True)
     subject = [base, data, "--adapter", out] if result.is_adapter else [out, data]
     read: dict[str, object] = {"--columns": columns, "--split": split, "--template": template}
     read |= {"--date": encoder.date, "--max-length": encoder.max_length}
     options_given = [part for name, value in read.items() if value is not None for part in (name, value)]
     command = [*subject, "-o", out.parent / f"{out.name}-index", *options_given]
-    typer.echo(f"Index it: whence index {shlex.join(map(str, command))}", err=True)
+    say(f"Index it: whence index {shlex.join(map(str, command))}", err=True)
 
 
 def _check_adapter(rank: int | None, given: list[str]) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.telling import say
 from whence.cli.tracing import tell_few_rows
 from whence.errors import InputError
 from whence.object_path import place
@@ -102,7 +103,7 @@ def index(
     shape |= options.stored_as(precision, dimensions)
     job = Job.parse(shard) if shard is not None else None
     _check_steps(job, finish=finish, add=bool(add), overwrite=overwrite)
-    say = None if quiet else partial(typer.echo, err=True)
+    tell = None if quiet else partial(say, err=True)
     shape |= {
         "columns": options.parse_columns(columns),
         "split": split,
@@ -120,15 +121,15 @@ def index(
     with stages(quiet=quiet) as report:
         if job is not None:
             state = build_part(
-                settings.model, data, out, job, use_record=use_record, workers=by, progress=report, notify=say, **shape
+                settings.model, data, out, job, use_record=use_record, workers=by, progress=report, notify=tell, **shape
             )
         elif finish:
             from whence.index import build_settings, require_manifest
 
             given = build_settings(settings.model, data or require_manifest(out).data.source, out, shape)
             built = finish_index(out, max_rejected=max_rejected, given=given)
-            if say is not None:
-                say(f"The index {out} is complete: {built.n_rows} rows, {built.n_records} records")
+            if tell is not None:
+                tell(f"The index {out} is complete: {built.n_rows} rows, {built.n_records} records")
         else:
             built = build_index(
                 settings.model,
@@ -139,7 +140,7 @@ def index(
                 use_record=use_record,
                 workers=by,
                 progress=report,
-                notify=say,
+                notify=tell,
                 **shape,
             )
     if quiet:
@@ -172,12 +173,12 @@ def _check_device_map(device_map: str | None, devices: str | None, engine: str) 
 
 
 def _tell_job(out: Path, job: Job, state: JobState) -> None:
-    typer.echo(f"Job {job.number} of {job.n} is done: {state.n_own} shards are its own", err=True)
-    typer.echo(f"{state.n_committed} of {state.n_shards} shards of {out} are there", err=True)
+    say(f"Job {job.number} of {job.n} is done: {state.n_own} shards are its own", err=True)
+    say(f"{state.n_committed} of {state.n_shards} shards of {out} are there", err=True)
     if state.sealed:
-        typer.echo("The index is sealed already", err=True)
+        say("The index is sealed already", err=True)
     elif state.n_committed >= state.n_shards:
-        typer.echo("Seal the index: the same command with --finish in place of --shard", err=True)
+        say("Seal the index: the same command with --finish in place of --shard", err=True)
 
 
 def _tell_gains(built: Index) -> None:
@@ -185,7 +186,7 @@ def _tell_gains(built: Index) -> None:
     n = built.n_records_without_gain()
     if n is not None and n > built.n_records / 2:
         said = f"{n:,} of {built.n_records:,} answers gained nothing in fine-tuning"
-        typer.echo(f"{said}: are these the rows it was trained on?", err=True)
+        say(f"{said}: are these the rows it was trained on?", err=True)
 
 
 def _tell_index(out: Path, manifest: Manifest) -> None:
@@ -193,8 +194,8 @@ def _tell_index(out: Path, manifest: Manifest) -> None:
     if counts is None:
         return
     if counts.n_rejected:
-        typer.echo(f"{counts.n_rejected} rows were set aside, each with its reason: {out / 'rejected.jsonl'}", err=True)
+        say(f"{counts.n_rejected} rows were set aside, each with its reason: {out / 'rejected.jsonl'}", err=True)
     if counts.n_truncated:
-        typer.echo(f"{counts.n_truncated} records were cut to {manifest.max_length} tokens", err=True)
+        say(f"{counts.n_truncated} records were cut to {manifest.max_length} tokens", err=True)
     tell_few_rows(counts.n_rows)
-    typer.echo(f'Ask it: whence trace {out} --prompt "..." --response "..."', err=True)
+    say(f'Ask it: whence trace {out} --prompt "..." --response "..."', err=True)

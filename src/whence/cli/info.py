@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs, files_of
+from whence.cli.outputs import check_outputs, files_of, hand_out, is_standard_output
+from whence.cli.telling import print_json, printer
 
 if TYPE_CHECKING:
     from whence.index import IndexContents, Manifest
@@ -27,21 +28,22 @@ def info(
     if json is None:
         _show(found)
         return
-    place = None if str(json) == "-" else json
-    text = json_text(SCHEMA, found.to_dict(), place)
-    if place is None:
-        typer.echo(text, nl=False)
+    if is_standard_output(json):
+        print_json(json_text(SCHEMA, found.to_dict()))
+    else:
+        hand_out([lambda: json_text(SCHEMA, found.to_dict(), json)], lambda: _show(found), quiet=True)
 
 
 SCHEMA = "whence.info/1"
 
 
 def _show(found: IndexContents) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    manifest, console = found.manifest, Console(highlight=False)
+    from whence.report import visible
+
+    manifest, console = found.manifest, printer()
     stored = "all dimensions" if manifest.dimensions is None else f"at most {manifest.dimensions} dimensions"
     state = "" if manifest.status == "complete" else f", not finished: of {manifest.data.n_rows} rows"
     for line in (
@@ -57,8 +59,7 @@ def _show(found: IndexContents) -> None:
     table.add_column("bytes a row", justify="right")
     for column in found.columns:
         # A name of the user's: no markup, and nothing that steers a terminal.
-        name = Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in column.name))
-        table.add_row(name, column.holds, f"{column.n_bytes / max(1, found.n_rows):,.1f}")
+        table.add_row(Text(visible(column.name)), column.holds, f"{column.n_bytes / max(1, found.n_rows):,.1f}")
     table.add_section()
     table.add_row("all", "records, with Lance's own files", f"{found.bytes_per_row:,.1f}")
     console.print(table)

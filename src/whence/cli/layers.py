@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs
+from whence.cli.outputs import check_outputs, files_named
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.telling import say
 
 if TYPE_CHECKING:
     from whence.model import LayerChoice
@@ -46,7 +47,8 @@ def layers(
     if plot is not None:
         from whence.report import check_plot
 
-        check_outputs({"--plot": plot}, quiet=False, standard_output=False)
+        read = {"MODEL": model, "DATA": data, "--adapter": adapter, "--template": template}
+        check_outputs({"--plot": plot}, quiet=False, standard_output=False, inputs=files_named(**read))
         check_plot(plot)
     from whence.index import choose_layer
 
@@ -64,12 +66,12 @@ def layers(
             progress=report,
         )
     for line in chart(choice):
-        typer.echo(line)
+        say(line)
     if plot is not None:
         from whence.report import plot_layers
 
         plot_layers(choice.similarity, choice.layer, choice.n_probes, plot)
-        typer.echo(f"written: {plot}")
+        say(f"written: {plot}")
 
 
 def chart(choice: LayerChoice) -> list[str]:

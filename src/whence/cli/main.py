@@ -35,6 +35,7 @@ from whence.cli import (
     triggers,
     verify,
 )
+from whence.cli.telling import any_locale, say
 from whence.errors import WhenceError
 
 app = typer.Typer(
@@ -75,7 +76,7 @@ def version(value: bool) -> None:
     if value:
         from importlib.metadata import version as installed
 
-        typer.echo(f"whence {installed('whence')}")
+        say(f"whence {installed('whence')}")
         raise typer.Exit
 
 
@@ -88,8 +89,13 @@ def options(
 
 def main() -> None:
     """Runs the command line; every error raised on purpose ends in one message and its exit status."""
+    any_locale()
     try:
-        app()
+        try:
+            app()
+        except SystemExit:
+            sys.stdout.flush()  # a full disk behind it is an error too
+            raise
     except SystemExit as ended:
         # typer turns Ctrl-C into this status without a word.
         if ended.code == INTERRUPTED:
@@ -100,13 +106,14 @@ def main() -> None:
     except WhenceError as error:
         _end(f"Error: {error}", 2)
     except BrokenPipeError:
-        # The reader (head, less) has gone; Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has gone.
+        _close_output()
         sys.exit(0)
     except OSError as error:
         if error.errno not in _PLAIN:
             raise
-        _end(f"Error: {error.strerror}: {error.filename or ''}\n{_PLAIN[error.errno]}", 2)
+        place = f": {error.filename}" if error.filename else ""
+        _end(f"Error: {error.strerror}{place}\n{_PLAIN[error.errno]}", 2)
 
 
 _PLAIN = {
@@ -124,5 +131,16 @@ _PLAIN = {
 
 
 def _end(message: str, status: int) -> None:
-    sys.stderr.write(message.rstrip() + "\n")
+    from whence.report import visible
+
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _close_output()
+    sys.stderr.write(visible(message.rstrip(), lines=True) + "\n")
     sys.exit(status)
+
+
+def _close_output() -> None:
+    """Python would complain once more of what cannot be written when it flushes at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 import typer
 
+from whence.cli.telling import say
 from whence.errors import InputError
 from whence.object_path import place
 
@@ -267,7 +268,7 @@ def tell_index(index: Path, *, quiet: bool) -> None:
 
     for note in (cache_note(index), reading_note(require_manifest(index))):
         if note and not quiet:
-            typer.echo(note, err=True)
+            say(note, err=True)
 
 
 def base_of(index: Path, base: str | None, adapter: str | None = None) -> str | None:
@@ -314,7 +315,7 @@ def queries_of(
     if data.is_plain_text and any(query.is_bare for query in queries):
         notes.append(PLAIN)
     for note in () if quiet else notes:
-        typer.echo(note, err=True)
+        say(note, err=True)
     return queries
 
 
@@ -333,7 +334,7 @@ def query_of(
 
     query = Query.of(prompt, response, system=system, tools=read_tools(tools))
     if not quiet and query.is_bare and require_manifest(index).data.is_plain_text:
-        typer.echo(PLAIN, err=True)
+        say(PLAIN, err=True)
     return query
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs
+from whence.cli.outputs import check_outputs, files_named, hand_out, is_standard_output
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.telling import print_json, printer, say
 from whence.cli.tracing import tell_few_rows
 from whence.errors import InputError
 
@@ -71,7 +72,8 @@ def plan(
 
     As there, a folder with a record of its training needs no DATA and no options.
     """
-    check_outputs({"--json": json}, quiet=quiet, inputs={"DATA": None if data is None else Path(data)})
+    read = {"MODEL": model, "DATA": data, "--adapter": adapter, "--base": base, "--template": template}
+    check_outputs({"--json": json}, quiet=quiet, inputs=files_named(**read))
     placed = options.placement(device, device_map, max_memory)
     settings = options.model_settings(model, adapter, dtype, placed, quantization, revision, blocks, trust_remote_code)
     from whence.cli.plan_arithmetic import show_arithmetic
@@ -99,8 +101,9 @@ def plan(
     }
     seconds = parse_budget(budget) if budget is not None else None
     quiet_libraries()
-    say = None if quiet else partial(typer.echo, err=True)
-    planned = plan_settings(settings.model, data, shape, use_record=not no_record, notify=say)
+    tell = None if quiet else partial(say, err=True)
+    planned = plan_settings(settings.model, data, shape, use_record=not no_record, notify=tell)
+    check_outputs({"--json": json}, quiet=quiet, inputs=files_named(**read | {"DATA": str(planned.data)}))
     if gpu_memory is not None or rate is not None or is_config_only(planned.model_settings):
         _check_arithmetic(budget)
         size = None if gpu_memory is None else _bytes(gpu_memory)
@@ -113,13 +116,15 @@ def plan(
 
 
 def _write(found: Made, json: Path | None, *, quiet: bool, show: Callable[[Made], None]) -> None:
-    if json is not None and str(json) != "-":
-        found.to_json(json)
-    if str(json) == "-":
-        typer.echo(found.to_json(), nl=False)
-    elif not quiet:
+    def shown() -> None:
+        if is_standard_output(json):
+            print_json(found.to_json())
+            return
         show(found)
         tell_few_rows(found.n_rows)
+
+    to_file = json is not None and not is_standard_output(json)
+    hand_out([partial(found.to_json, json)] if to_file else [], shown, quiet=quiet and not is_standard_output(json))
 
 
 def _check_arithmetic(budget: str | None) -> None:
@@ -143,7 +148,6 @@ def _bytes(size: str) -> int:
 
 
 def _show(found: Plan) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from whence.cli.plan_arithmetic import size_text
@@ -168,7 +172,7 @@ def _show(found: Plan) -> None:
         table.add_row(f"memory of {found.device}", size_text(found.device_memory), measured)
     table.add_row("disk", size_text(found.disk), f"{found.n_records} records of {len(found.layers)} layers")
     table.add_row("one whence trace", clock(found.trace_seconds), "without a verdict; loading included")
-    console = Console(highlight=False)
+    console = printer()
     console.print(
         f"{found.n_rows} rows, {found.prompt_tokens:.0f} + {found.response_tokens:.0f} tokens on average "
         f"({found.truncated:.0%} cut to {found.max_length}); {found.dtype} on {found.device}, "

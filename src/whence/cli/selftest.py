@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs
+from whence.cli.outputs import check_outputs, files_named, hand_out, is_standard_output
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.telling import print_json, printer
 
 if TYPE_CHECKING:
     from whence.self_test import SelfTest
@@ -63,7 +65,7 @@ def selftest(
 
     Exit status: 0 it works, 1 it does not, 2 something given cannot be used. A stopped run begins anew.
     """
-    check_outputs({"--json": json}, quiet=False, inputs={"DATA": Path(data)})
+    check_outputs({"--json": json}, quiet=False, inputs=files_named(MODEL=model, DATA=data, **{"--base": base}))
     settings = options.finetune_settings(
         lora_r=lora_r,
         epochs=epochs,
@@ -99,23 +101,26 @@ def selftest(
             template=options.read_template(template),
             progress=report,
         )
-    if json is not None and str(json) != "-":
-        found.to_json(json)
-    if str(json) == "-":
-        typer.echo(found.to_json(), nl=False)
-    elif not quiet:
-        _show(found)
+    to_terminal = not is_standard_output(json)
+
+    def show() -> None:
+        if to_terminal:
+            _show(found)
+        else:
+            print_json(found.to_json())
+
+    writers = [partial(found.to_json, json)] if json is not None and to_terminal else []
+    hand_out(writers, show, quiet=quiet and to_terminal)
     if not found.works:
         raise typer.Exit(DOES_NOT_WORK)
 
 
 def _show(found: SelfTest) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from whence.metrics import shown
 
-    console = Console(highlight=False)
+    console = printer()
     console.print(
         f"{found.n_rows} rows, loss {found.first_loss:.2f} to {found.last_loss:.2f}; template: {found.template}; "
         f"{found.truncated:.0%} of rows cut; the rule's layer: {found.layer}",

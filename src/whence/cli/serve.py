@@ -10,6 +10,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries
+from whence.cli.telling import say
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _run(index: Path, settings: ServerSettings, *, placed: Placement, quiet: boo
 
     def ready(url: str) -> None:
         if not quiet:
-            typer.echo(f"The page is at {url}\nCtrl-C ends the server; what it keeps is in {index}.serve", err=True)
+            say(f"The page is at {url}\nCtrl-C ends the server; what it keeps is in {index}.serve", err=True)
 
     run_server(index, settings, device=placed, ready=ready)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs, files_of
+from whence.cli.outputs import check_outputs, files_of, hand_out, is_standard_output
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.telling import print_json, printer
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -140,20 +141,16 @@ def trace(
     tracer = Tracer(index, model=model, adapter=adapter, base=found_base, device=placed)
     with stages("queries", quiet=quiet) as report:
         result = tracer.trace_many(asked, progress=report, **wishes)
-    try:
-        _write(result, outputs, show_text=not no_text)
-    except OSError:
-        # The trace is not lost with its file.
-        if not quiet and str(json) != "-":
-            _show(result, [], texts=not no_text)
-        raise
-    places: list[Path | str] = [place for place in outputs.values() if place is not None]
-    if log is not None:
-        from whence.report import log_result
+    places: list[Path | str] = []
 
-        places.append(log_result(result, log, show_text=not no_text))
-    if not quiet and str(json) != "-":
-        _show(result, places, texts=not no_text)
+    def show() -> None:
+        if is_standard_output(json):
+            print_json(result.to_json(show_text=not no_text))
+        else:
+            _show(result, places, texts=not no_text)
+
+    writers = _writers(result, outputs, log, places, show_text=not no_text)
+    hand_out(writers, show, quiet=quiet and not is_standard_output(json))
 
 
 class _Chosen(NamedTuple):
@@ -238,32 +235,40 @@ def _check_tools(log: str | None, plot: Path | None) -> None:
             check_plot(plot)
 
 
-def _write(result: TraceResult, outputs: Mapping[str, Path | None], *, show_text: bool) -> None:
-    """Writes each output by itself: one that fails leaves those before it whole."""
-    writers = {
-        "--json": result.to_json,
-        "--html": result.to_html,
-        "--markdown": result.to_markdown,
-        "--summary": result.to_summary,
-    }
-    for name, write in writers.items():
-        path = outputs[name]
-        if path is not None and (name, str(path)) != ("--json", "-"):
-            write(path, show_text=show_text)
-    if outputs["--plot"] is not None:
-        from whence.report import plot_trace
+def _writers(
+    result: TraceResult,
+    outputs: Mapping[str, Path | None],
+    log: str | None,
+    places: list[Path | str],
+    *,
+    show_text: bool,
+) -> Iterator[Callable[[], None]]:
+    """What writes each output. places: gets those that are written."""
+    from whence.report import log_result, plot_trace
 
-        plot_trace(result, outputs["--plot"])
-    if str(outputs["--json"]) == "-":
-        sys.stdout.write(result.to_json(show_text=show_text))
+    writers: dict[str, Callable[[Path], object]] = {
+        "--json": partial(result.to_json, show_text=show_text),
+        "--html": partial(result.to_html, show_text=show_text),
+        "--markdown": partial(result.to_markdown, show_text=show_text),
+        "--summary": partial(result.to_summary, show_text=show_text),
+        "--plot": partial(plot_trace, result),
+    }
+
+    def write(name: str, path: Path) -> None:
+        writers[name](path)
+        places.append(path)
+
+    for name, path in outputs.items():
+        if path is not None and not (name == "--json" and is_standard_output(path)):
+            yield partial(write, name, path)
+    if log is not None:
+        yield lambda: places.append(log_result(result, log, show_text=show_text))
 
 
 def _show(result: TraceResult, places: Sequence[Path | str], *, texts: bool) -> None:
-    from rich.console import Console
-
     from whence.report import render_query
 
-    console = Console(highlight=False)
+    console = printer()
     for query in result:
         for part in render_query(query, texts=texts):
             console.print(part)

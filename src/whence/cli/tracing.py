@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from whence.cli import options
+from whence.cli.telling import say
 from whence.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def tell_few_rows(n_rows: int) -> None:
     from whence.trace import MIN_ROWS
 
     if n_rows < MIN_ROWS:
-        typer.echo(f"{n_rows} rows: traces give ranks only, a verdict needs {MIN_ROWS} rows", err=True)
+        say(f"{n_rows} rows: traces give ranks only, a verdict needs {MIN_ROWS} rows", err=True)
 
 
 def audit_group(index: Path, group: int | None, audit: Path | None) -> tuple[AuditResult, int] | None:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.audit import References, WithoutText, show, write
-from whence.cli.outputs import check_outputs, files_of
+from whence.cli.audit import References, WithoutText, show
+from whence.cli.outputs import check_outputs, files_of, is_standard_output
 from whence.cli.progress import quiet_libraries, stages
 
 
@@ -90,6 +90,11 @@ def triggers(
     with stages("outputs", quiet=quiet) as report:
         audit = run_audit(tracer, asked, settings, work=work, progress=report)
         # Looking for triggers takes long, and may be cut.
-        write(audit, outputs, no_text=no_text)
+        show(audit, {name: _file(path) for name, path in outputs.items()}, quiet=True, no_text=no_text)
         found = find_triggers(tracer, audit, wanted, settings, progress=report)
     show(found, outputs, quiet=quiet, no_text=no_text)
+
+
+def _file(path: Path | None) -> Path | None:
+    """The path, unless it is standard output, which gets the last result alone."""
+    return None if is_standard_output(path) else path

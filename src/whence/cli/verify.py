@@ -9,6 +9,7 @@ import typer
 
 from whence.cli import options
 from whence.cli.progress import quiet_libraries, stages
+from whence.cli.telling import say
 from whence.errors import IndexFolderError, ModelError
 
 if TYPE_CHECKING:
@@ -41,20 +42,20 @@ def verify(
     from whence.index import repair as mend
     from whence.index import verify as check
 
-    def say(sentence: str) -> None:
+    def tell(sentence: str) -> None:
         if not quiet:
-            typer.echo(sentence, err=True)
+            say(sentence, err=True)
 
     quiet_libraries()
     placed = options.placement(device, device_map, max_memory)
 
     def workbench(manifest: Manifest) -> Workbench:
-        return reopen(manifest, model=model, adapter=adapter, base=base, device=placed, notify=say)
+        return reopen(manifest, model=model, adapter=adapter, base=base, device=placed, notify=tell)
 
     with stages(quiet=quiet) as report:
         if repair:
-            for line in mend(index, workbench=workbench, notify=say):
-                typer.echo(line)
+            for line in mend(index, workbench=workbench, notify=tell):
+                say(line)
         with suppress(IndexFolderError):
             options.tell_index(index, quiet=quiet)
         try:
@@ -63,13 +64,13 @@ def verify(
             if model or adapter or base:
                 raise
             problems = []
-            say(f"No row was computed again, as the model cannot be loaded; give --model.\n{error}")
+            tell(f"No row was computed again, as the model cannot be loaded; give --model.\n{error}")
     for problem in problems:
-        typer.echo(problem)
+        say(problem)
     if problems:
         if not repair:
-            say(f"What is damaged can be made again: whence verify {index} --repair")
+            tell(f"What is damaged can be made again: whence verify {index} --repair")
         raise typer.Exit(2)
     if not require_manifest(index).files:
-        say(f"It was built before checksums were kept. Add them: whence verify {index} --repair")
-    typer.echo(f"{index}: nothing wrong was found")
+        tell(f"It was built before checksums were kept. Add them: whence verify {index} --repair")
+    say(f"{index}: nothing wrong was found")

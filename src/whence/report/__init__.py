@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from whence.report.markdown import render_markdown
     from whence.report.notebook import render_html
     from whence.report.plotting import check_plot, plot_layers, plot_trace
+    from whence.report.printable import visible
     from whence.report.summary import render_summary
     from whence.report.terminal import render_query, render_text
     from whence.report.tracking import check_tool, log_result
@@ -37,6 +38,7 @@ __all__ = [
     "render_query",
     "render_summary",
     "render_text",
+    "visible",
 ]
 
 __getattr__, __dir__ = attach(
@@ -50,6 +52,7 @@ __getattr__, __dir__ = attach(
         "markdown": ["render_markdown"],
         "notebook": ["render_html"],
         "plotting": ["check_plot", "plot_layers", "plot_trace"],
+        "printable": ["visible"],
         "summary": ["render_summary"],
         "terminal": ["render_query", "render_text"],
         "tracking": ["check_tool", "log_result"],

@@ -85,7 +85,7 @@ def _png(rows: Rows) -> bytes:
             axes.set_title(title if number == 0 else "", loc="left", fontsize=9, parse_math=False)
             axes.legend(fontsize=8)
     picture = BytesIO()
-    sheet.savefig(picture, format="png", dpi=150)
+    sheet.savefig(picture, format="png", dpi=150, metadata={"Software": "whence"})
     return picture.getvalue()
 
 

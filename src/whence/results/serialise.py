@@ -51,6 +51,8 @@ def json_text(schema: str, content: Json, path: str | Path | None = None) -> str
     """
     assert isinstance(content, dict)
     text = json.dumps({"schema": schema, **content}, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    # A lone surrogate has no UTF-8 form; this is how JSON spells it.
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     if path is not None:
         write_result(path, text)
     return text
