@@ -8,11 +8,13 @@ from whence.lazy import attach
 
 if TYPE_CHECKING:
     from whence.serve.app import create_app
-    from whence.serve.client import Client, ServerError
+    from whence.serve.client import Answer, Client
+    from whence.serve.connection import ServerError
     from whence.serve.server import run_server
     from whence.serve.settings import ServerSettings
 
 __all__ = [
+    "Answer",
     "Client",
     "ServerError",
     "ServerSettings",
@@ -24,7 +26,8 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "app": ["create_app"],
-        "client": ["Client", "ServerError"],
+        "client": ["Answer", "Client"],
+        "connection": ["ServerError"],
         "server": ["run_server"],
         "settings": ["ServerSettings"],
     },

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
-from urllib.error import HTTPError, URLError
+from typing import TypeVar, cast
 from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
 
 from whence.data import Json
-from whence.errors import InputError, WhenceError
 from whence.files import appears_whole
 from whence.results import AuditResult, QueryResult, TraceResult
+from whence.serve.connection import Connection, Object, ServerError, cut_off, member
 from whence.serve.settings import PORT
 
-Object = dict[str, Json]
 Prompt = str | Sequence[Mapping[str, str]]
 SCHEMA = "whence.trace/2"
 
 
-class ServerError(WhenceError):
-    """What the server refused, in its own three parts. status: the answer's HTTP status."""
+class Answer(Iterator[str]):
+    """The model's answer as it comes, piece by piece.
 
-    def __init__(self, status: int, found: str, expected: str = "", fix: str = "") -> None:
-        super().__init__(found, expected, fix)
-        self.status = status
+    text:     what has come. complete: None while it comes; at its end whether the model ended it, False where it was
+              stopped at the limit of new tokens. `Client.trace(prompt, text, complete=complete)` traces it as it is.
+    """
+
+    def __init__(self, events: Iterator[tuple[str, Json]]) -> None:
+        self._events = events
+        self.text = ""
+        self.complete: bool | None = None
+
+    def __next__(self) -> str:
+        name = ""
+        for name, data in self._events:
+            if name == "text":
+                piece = str(cast("Object", data)["text"])
+                self.text += piece
+                return piece
+            if name == "result":
+                self.complete = bool(cast("Object", data)["complete"])
+                break
+        if self.complete is None:
+            raise cut_off("the request was taken back" if name == "cancelled" else "the answer has no end")
+        raise StopIteration
 
 
 class Client:
@@ -35,15 +50,22 @@ class Client:
     url:     its address. token: what it was started with, if anything.
     timeout: seconds without a byte after which a call gives up.
 
-    Each method raises ServerError for what the server refuses, InputError where nothing answers at the address.
+    Proxies of the environment (HTTP_PROXY, NO_PROXY) are used, but never for this machine; redirects are refused, as
+    the token would go with them.
+
+    Each method raises ServerError for what the server refuses and for an answer that is cut off or no server's of
+    whence, InputError where nothing answers at the address.
     """
 
     def __init__(
         self, url: str = f"http://127.0.0.1:{PORT}", *, token: str | None = None, timeout: float = 600.0
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise InputError(f"{url!r} is no address of a server.", "Expected http://HOST:PORT.", "")
-        self.url, self._token, self._timeout = url.rstrip("/"), token, timeout
+        self._connection = Connection(url, token, timeout)
+
+    @property
+    def url(self) -> str:
+        """The server's address, without a slash at its end."""
+        return self._connection.url
 
     def health(self) -> Object:
         """Whether it answers, and how many requests wait."""
@@ -62,26 +84,21 @@ class Client:
         """A row with its conversation, and the rows before and after it."""
         return self._object("GET", f"/v1/rows/{_part(id)}")
 
-    def generate(self, prompt: Prompt, *, system: str | None = None, max_new_tokens: int = 128) -> Iterator[str]:
-        """The model's greedy answer, piece by piece."""
+    def generate(self, prompt: Prompt, *, system: str | None = None, max_new_tokens: int = 128) -> Answer:
+        """The model's greedy answer, piece by piece; behind the last one, whether it is `complete`."""
         body: Object = {"prompt": _prompt(prompt), "system": system, "max_new_tokens": max_new_tokens}
-        name = ""
-        for name, data in self._events("POST", "/v1/generate", body):
-            if name == "text":
-                yield str(cast("Object", data)["text"])
-        if name != "result":
-            raise _cut("the request was taken back" if name == "cancelled" else "the answer has no end")
+        return Answer(self._connection.events("POST", "/v1/generate", body))
 
     def trace(self, prompt: Prompt, response: str | None = None, **options: Json) -> tuple[str, QueryResult]:
         """The query's id, under which it is kept, and its result. options: k, span, wanted, where, and so on."""
         body: Object = {"prompt": _prompt(prompt), "response": response, **options}
         found = self._object("POST", "/v1/trace", body)
-        return str(found["id"]), _result(found["result"])
+        return _id(found), _result(found)
 
     def words(self, query: str, ranks: Sequence[int]) -> QueryResult:
         """The result of a kept query with these rows alone, explained down to their words."""
         found = self._object("POST", f"/v1/queries/{_part(query)}/words", {"ranks": list(ranks)})
-        return _result(found["result"])
+        return _result(found)
 
     def queries(self, *, offset: int = 0, limit: int = 50) -> Object:
         """Past `queries`, the latest first, and their `total`."""
@@ -89,7 +106,7 @@ class Client:
 
     def query(self, id: str) -> QueryResult:
         """The result of a past query."""
-        return _result(self._object("GET", f"/v1/queries/{_part(id)}")["result"])
+        return _result(self._object("GET", f"/v1/queries/{_part(id)}"))
 
     def report(self, query: str, path: str | Path, *, show_text: bool = True) -> Path:
         """Writes the self-contained page of a past query; returns the path."""
@@ -97,7 +114,7 @@ class Client:
 
     def basket(self, rows: Sequence[str], name: str = "Basket") -> str:
         """A new basket of these rows; returns its id."""
-        return str(self._object("POST", "/v1/baskets", {"name": name, "rows": list(rows)})["id"])
+        return _id(self._object("POST", "/v1/baskets", {"name": name, "rows": list(rows)}))
 
     def export(self, rows: Sequence[str]) -> Object:
         """Writes the data without these rows, on the server; `id` is what `download` takes."""
@@ -110,7 +127,7 @@ class Client:
     def confirm(self, queries: Sequence[str], rows: Sequence[str], match: str, *, seeds: int = 1) -> str:
         """Starts a retraining without the rows; returns the job's id."""
         body: Object = {"queries": list(queries), "rows": list(rows), "match": match, "seeds": seeds}
-        return str(self._object("POST", "/v1/jobs", body)["id"])
+        return _id(self._object("POST", "/v1/jobs", body))
 
     def start_audit(self, log: str | None = None, *, queries: Sequence[str] | None = None, **options: Json) -> str:
         """Starts an audit of a log (the text of a file) or of kept queries; returns the job's id, and the audit's.
@@ -118,15 +135,16 @@ class Client:
         options: name, format, failed, match, by, fdr, method, where, examples.
         """
         outputs: Object = {"log": log, "queries": None if queries is None else list(queries)}
-        return str(self._object("POST", "/v1/audits", outputs | options)["id"])
+        return _id(self._object("POST", "/v1/audits", outputs | options))
 
     def audits(self) -> list[Object]:
         """Audits that can be opened, the latest first."""
-        return cast("list[Object]", self._object("GET", "/v1/audits")["audits"])
+        return cast("list[Object]", member(self._object("GET", "/v1/audits"), "audits"))
 
     def audit(self, id: str) -> AuditResult:
         """An audit."""
-        return AuditResult.from_dict(cast("Object", self._object("GET", f"/v1/audits/{_part(id)}")["result"]))
+        found = member(self._object("GET", f"/v1/audits/{_part(id)}"), "result")
+        return _read(AuditResult, found)
 
     def audit_report(self, id: str, path: str | Path, *, show_text: bool = True) -> Path:
         """Writes the self-contained page of an audit; returns the path."""
@@ -139,86 +157,53 @@ class Client:
     def follow(self, id: str) -> Iterator[Object]:
         """The job whenever it changes, until it has ended."""
         state: Json = None
-        for _, data in self._events("GET", f"/v1/jobs/{_part(id)}/events"):
+        for _, data in self._connection.events("GET", f"/v1/jobs/{_part(id)}/events"):
             job = cast("Object", data)
             state = job.get("state")
             yield job
         if state in (None, "waiting", "running"):
-            raise _cut(f"the job was {state or 'not told'} last")
+            raise cut_off(f"the job was {state or 'not told'} last")
 
     def cancel(self, id: str) -> Object:
         """Ends a job."""
         return self._object("POST", f"/v1/jobs/{_part(id)}/cancel", {})
 
     def _object(self, method: str, path: str, body: Object | None = None) -> Object:
-        with self._open(method, path, body) as answer:
-            return cast("Object", json.loads(answer.read()))
-
-    def _events(self, method: str, path: str, body: Object | None = None) -> Iterator[tuple[str, Json]]:
-        with self._open(method, path, body, accept="text/event-stream") as answer:
-            name = ""
-            for line in answer:
-                field, _, value = line.decode("utf-8").rstrip("\n").partition(": ")
-                if field == "event":
-                    name = value
-                elif field == "data":
-                    data = json.loads(value)
-                    if name == "error":
-                        raise ServerError(200, **data)
-                    yield name, data
+        return self._connection.object(method, path, body)
 
     def _download(self, path: str, place: str | Path) -> Path:
-        place = Path(place)
-        with self._open("GET", path) as answer, appears_whole(place) as partial:
-            n_read, n_whole = 0, answer.headers.get("Content-Length")
-            with partial.open("wb") as file:
-                while piece := answer.read(1 << 20):
-                    n_read += file.write(piece)
-            if n_whole is not None and n_read != int(n_whole):
-                raise _cut(f"{n_read:,} of {int(n_whole):,} bytes came")
-        return place
-
-    def _open(self, method: str, path: str, body: Object | None = None, accept: str = "*/*"):  # type: ignore[no-untyped-def]
-        headers = {"Accept": accept}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        content = None if body is None else json.dumps(body).encode()
-        request = Request(self.url + path, data=content, headers=headers, method=method)
-        try:
-            return urlopen(request, timeout=self._timeout)
-        except HTTPError as error:
-            raise _refusal(error) from None
-        except (URLError, OSError) as error:
-            raise InputError(
-                f"Nothing answers at {self.url}: {getattr(error, 'reason', error)}.",
-                "Expected a server that whence serve runs.",
-                "Start one: whence serve INDEX.",
-            ) from None
+        with appears_whole(Path(place)) as partial:
+            self._connection.download(path, partial)
+        return Path(place)
 
 
-def _cut(what: str) -> ServerError:
-    return ServerError(200, f"The server's answer was cut off: {what}.", "An answer comes whole.", "Ask again.")
+def _id(found: Object) -> str:
+    return str(member(found, "id"))
 
 
-def _refusal(error: HTTPError) -> ServerError:
+def _result(found: Object) -> QueryResult:
+    content = member(found, "result")
+    if isinstance(content, dict) and isinstance(hits := content.get("hits"), list):
+        # A server that shows no texts leaves them out.
+        whole: list[Json] = [{"prompt": "", "response": "", **hit} for hit in hits if isinstance(hit, dict)]
+        content = {**content, "hits": whole}
+    named: Object = {"schema": SCHEMA, "index": "", "model": "", "adapter": None, "queries": [content]}
+    return _read(TraceResult, named).queries[0]
+
+
+_Result = TypeVar("_Result", TraceResult, AuditResult)
+
+
+def _read(kind: type[_Result], content: Json) -> _Result:
     try:
-        parts = json.loads(error.read())["error"]
-        return ServerError(error.code, parts["found"], parts["expected"], parts["fix"])
-    except (ValueError, KeyError, TypeError):
-        return ServerError(error.code, f"The server answered {error.code}.", "Expected whence serve.", "")
-
-
-def _result(content: Json) -> QueryResult:
-    assert isinstance(content, dict)
-    hits = content["hits"]
-    assert isinstance(hits, list)
-    # A server that shows no texts leaves them out.
-    whole: list[Json] = [{"prompt": "", "response": "", **hit} for hit in hits if isinstance(hit, dict)]
-    query: Json = {**content, "hits": whole}
-    named: Object = {"schema": SCHEMA, "index": "", "model": "", "adapter": None, "queries": [query]}
-    return TraceResult.from_dict(named).queries[0]
+        return kind.from_dict(content if isinstance(content, dict) else {})
+    except ValueError as error:
+        raise ServerError(
+            200,
+            f"The server's result cannot be read: {error}.",
+            "Expected one of this version of whence.",
+            "Use the same version of whence here and on the server.",
+        ) from None
 
 
 def _prompt(prompt: Prompt) -> Json:
