@@ -19,10 +19,8 @@ from traced_world import N_CLEAN, N_FAULTY, PROMPT, RESPONSE
 from whence.cleaning.undoing import undo_clean
 from whence.data.readers import read_examples
 from whence.errors import IndexFolderError
-from whence.files import hash_of
 from whence.index import Index
 from whence.index.build import build_index
-from whence.index.deleting import delete_rows
 from whence.index.history import Change
 from whence.model.generation import generate, stream_answer
 from whence.serve import schemas, service
@@ -30,7 +28,6 @@ from whence.serve.app import create_app
 from whence.serve.exports import Exports
 from whence.serve.failures import RefusedError
 from whence.serve.reading import Rows
-from whence.serve.settings import ServerSettings
 from whence.serve.state import MOST_ROWS, State
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
@@ -206,25 +203,13 @@ def test_two_who_change_one_basket_lose_nothing(client: TestClient, served: Serv
     assert 'method="PATCH"' in client.get("/metrics").text
 
 
-def test_what_was_kept_stays_when_rows_go(tracer: Tracer, tmp_path: Path) -> None:
-    index = shutil.copytree(tracer.index.path, tmp_path / "index")
-    own = Tracer(index)
-    before = hash_of(own.index.manifest.identity())
-    whole = own.trace(PROMPT, RESPONSE, k=3, verdict=False).to_dict()
-    earlier = State(service.state_folder(index), before)
-    old = earlier.add_query({}, whole)
-    earlier.close()
-    served = service.Service(own, ServerSettings())
-    new, basket = served.state.add_query({}, whole), served.state.latest_basket("Basket")
-    served.close()
-    delete_rows(index, [next(iter(own.index.texts())).id])
-    served = service.Service(Tracer(index), ServerSettings())
-    kept, n = served.state.queries(0, 9)
-    assert n == 2, "that of an earlier version too"
-    assert [one["n_flagged"] for one in kept] == [None, None], "nothing was tested"
-    assert all(served.state.query(id) is not None for id in (old, new))
-    assert served.state.latest_basket("Basket") == basket
-    served.close()
+def test_what_an_index_should_be_known_for_is_said(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = replace(tracer.index, manifest=tracer.index.manifest.model_copy(update={"reading": 1}))
+    monkeypatch.setattr("whence.serve.current.require_manifest", lambda path: old.manifest)
+    with TestClient(create_app(Tracer(old, model=tracer.loaded)), base_url=ORIGIN) as client:
+        [note] = client.get("/v1/index").json()["notes"]
+    assert note.startswith("The index was built by another version of whence")
+    assert note.endswith(".")
 
 
 def test_a_basket_has_an_end(tmp_path: Path) -> None:
@@ -332,7 +317,7 @@ def test_an_index_whose_rows_changed_exports_nothing(served: ServedWorld, tmp_pa
     built = part.model_copy(update={"change": "build"})
     changed = replace(index, manifest=index.manifest.model_copy(update={"history": (built, part)}))
     with pytest.raises(IndexFolderError, match="no longer those of"):
-        Exports(changed, tmp_path).make([next(index.texts()).id])
+        Exports(tmp_path).make(changed, [next(index.texts()).id])
 
 
 def test_data_of_several_files_are_exported_too(served: ServedWorld, tmp_path: Path) -> None:
@@ -341,8 +326,8 @@ def test_data_of_several_files_are_exported_too(served: ServedWorld, tmp_path: P
     index = Index.open(served.index)
     data = index.manifest.data.model_copy(update={"source": str(tmp_path / "*.jsonl")})
     changed = replace(index, manifest=index.manifest.model_copy(update={"data": data}))
-    exports = Exports(changed, tmp_path / "out")
-    made = exports.make([next(index.texts()).id])
+    exports = Exports(tmp_path / "out")
+    made = exports.make(changed, [next(index.texts()).id])
     assert zipfile.is_zipfile(exports.file(str(made["id"]), "cleaned"))
 
 

@@ -19,7 +19,7 @@ from whence.audit.auditing import run_audit
 from whence.audit.settings import AuditSettings
 from whence.errors import InputError
 from whence.results.audit_result import AuditResult
-from whence.results.audit_types import Behaviour
+from whence.results.audit_types import Behaviour, SourcePush, SourcePushes
 from whence.serve.job_process import audited
 from whence.serve.service import state_folder
 from whence.serve.state import MIGRATIONS, State
@@ -70,7 +70,8 @@ def asked_of_a_job(client: TestClient, body: dict[str, object]) -> tuple[Path, d
     """The folder of a new job and what its process reads there."""
     job = client.post("/v1/audits", json=body).json()
     folder = client.app.state.service.state.folder / "jobs" / job["id"]  # type: ignore[attr-defined]
-    return folder, json.loads((folder / "request.json").read_text("utf-8"))
+    opened = client.app.state.service.jobs._opened  # type: ignore[attr-defined]
+    return folder, json.loads((folder / "request.json").read_text("utf-8")) | opened
 
 
 @pytest.fixture
@@ -144,7 +145,9 @@ def test_files_in_its_folder_are_opened(client: TestClient, serve: Serve, served
 
 
 def test_an_audit_is_worded_as_in_its_report(client: TestClient, served: ServedWorld) -> None:
-    compared = Behaviour(n_bad=5, n_good=6, paired=False)
+    pushes = SourcePushes("source", (SourcePush("vendor_b", 60, 0.5, 0.02, 4.0, 0.001),))
+    compared = Behaviour(n_bad=5, n_good=6, paired=False, sources=(pushes,))
+    said: dict[str, list[str]] = {}
     audits = {
         "log": replace(audit_of(), fdr=0.07),
         "scan": scan_of(),
@@ -160,6 +163,15 @@ def test_an_audit_is_worded_as_in_its_report(client: TestClient, served: ServedW
         assert f'<p class="lead quiet">{found["note"]}</p>' in report
         expected = {"log": "7%", "scan": "No rate is claimed."}.get(found["name"], "5%")
         assert expected in found["rate"]
+        sentences = [*found["source_notes"], *found["push_notes"], *filter(None, [found["trigger_note"]])]
+        assert all(sentence in report for sentence in sentences)
+        result = found["result"]
+        assert len(found["source_notes"]) == len(result["sources"])
+        assert len(found["push_notes"]) == len((result["behaviour"] or {"sources": ()})["sources"])
+        said[found["name"]] = sentences
+    assert len(said["log"]) == 2
+    assert "delivered" in said["log"][0]
+    assert "The rows of 'vendor_b' push" in said["nothing pushes"][0]
 
 
 def test_jobs_that_wait_are_listed_alone(tmp_path: Path) -> None:

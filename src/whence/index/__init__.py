@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from whence.index.jobs import Job, JobState, finish_index
     from whence.index.manifest import (
         ADAPTER_OFF,
+        MANIFEST,
         RECORDS,
         REFERENCES,
         Counts,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADAPTER_OFF",
+    "MANIFEST",
     "RECORDS",
     "REFERENCES",
     "TURNS_AT_ONCE",
@@ -155,6 +157,7 @@ __getattr__, __dir__ = attach(
         "manifest": [
             "ADAPTER_OFF",
             "Counts",
+            "MANIFEST",
             "Manifest",
             "RECORDS",
             "REFERENCES",

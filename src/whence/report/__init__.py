@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from whence.report.audit_html import render_audit_page
     from whence.report.audit_markdown import render_audit_markdown
     from whence.report.audit_terminal import render_audit, render_audit_text
-    from whence.report.audit_wording import groups_note, rate_note
+    from whence.report.audit_wording import groups_note, push_note, rate_note, source_note, trigger_note
     from whence.report.html import render_page
     from whence.report.markdown import render_markdown
     from whence.report.notebook import render_html
@@ -27,6 +27,7 @@ __all__ = [
     "log_result",
     "plot_layers",
     "plot_trace",
+    "push_note",
     "rate_note",
     "render_audit",
     "render_audit_markdown",
@@ -38,6 +39,8 @@ __all__ = [
     "render_query",
     "render_summary",
     "render_text",
+    "source_note",
+    "trigger_note",
     "visible",
 ]
 
@@ -47,7 +50,7 @@ __getattr__, __dir__ = attach(
         "audit_html": ["render_audit_page"],
         "audit_markdown": ["render_audit_markdown"],
         "audit_terminal": ["render_audit", "render_audit_text"],
-        "audit_wording": ["groups_note", "rate_note"],
+        "audit_wording": ["groups_note", "push_note", "rate_note", "source_note", "trigger_note"],
         "html": ["render_page"],
         "markdown": ["render_markdown"],
         "notebook": ["render_html"],

@@ -13,9 +13,10 @@ from typing import NamedTuple
 from whence.data import Json
 from whence.errors import InputError
 from whence.files import hash_of
-from whence.report import groups_note, rate_note
+from whence.report import groups_note, push_note, rate_note, source_note, trigger_note
 from whence.results import AuditResult, read_audit
 from whence.serve.failures import Redaction, missing
+from whence.serve.large import large_integers
 from whence.serve.reading import Rows
 from whence.serve.state import Object, State
 
@@ -43,8 +44,8 @@ class Audits:
     Files are read when they are asked for; what the list says of them is remembered until they change.
     """
 
-    def __init__(self, state: State, rows: Rows, redaction: Redaction, *, show_text: bool) -> None:
-        self._state, self._rows, self._redaction, self._show_text = state, rows, redaction, show_text
+    def __init__(self, state: State, redaction: Redaction, *, show_text: bool) -> None:
+        self._state, self._redaction, self._show_text = state, redaction, show_text
         self._folder = state.folder / AUDITS
         self._folder.mkdir(exist_ok=True)
         self._said: dict[tuple[Path, int, int], Object] = {}
@@ -54,18 +55,27 @@ class Audits:
         places = sorted(self._places(), key=lambda place: -place.created)
         return [{**place.described(), **self._summary(place.path)} for place in places]
 
-    def audit(self, id: str) -> Object:
-        """One audit with its whole result. Raises RefusedError (404); InputError for a file that cannot be read."""
+    def audit(self, id: str, rows: Rows) -> Object:
+        """One audit with its whole result; rows: of the index.
+
+        Raises RefusedError (404); InputError for a file that cannot be read.
+        """
         place, audit = self._read(id)
         shown = audit if self._show_text else audit.without_text()
         ids = {name for group in audit.groups for row in group.rows for name in (row.id, *row.copies)}
+        result = shown.to_dict()
+        pushed = shown.behaviour.sources if shown.behaviour is not None else ()
         return {
             **place.described(),
             "text": audit.text,
             "note": groups_note(audit),
             "rate": rate_note(audit),
-            "n_unknown": len(ids) - len(self._rows.known(ids)),
-            "result": shown.to_dict(),
+            "n_unknown": len(ids) - len(rows.known(ids)),
+            "source_notes": [source_note(table) for table in shown.sources],
+            "push_notes": [push_note(table) if table.values else "" for table in pushed],
+            "trigger_note": trigger_note(shown) if shown.looked_for_triggers or shown.triggers else "",
+            "result": result,
+            "large_integers": large_integers(result),
         }
 
     def report(self, id: str, *, show_text: bool) -> str:

@@ -28,17 +28,17 @@ MANIFEST, IDS = "manifest.json", "rows.txt"
 class Exports:
     """Writes and finds the exports of one index."""
 
-    def __init__(self, index: Index, folder: Path) -> None:
-        self._index, self._folder = index, folder / "exports"
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "exports"
         self._lock = RLock()
 
-    def make(self, rows: Sequence[str]) -> Object:
-        """Writes the export of these rows, unless it is there.
+    def make(self, index: Index, rows: Sequence[str]) -> Object:
+        """Writes the export of these rows of the index, unless it is there.
 
         Raises InputError, DataError: as `whence.clean`, as for rows that are all of the data, or data that have gone.
         """
-        require_rows_as_built(self._index.manifest, "An export", fewer_ok=True)
-        data = self._index.manifest.data
+        require_rows_as_built(index.manifest, "An export", fewer_ok=True)
+        data = index.manifest.data
         name = Path(data.source).name if Path(data.source).exists() else "data"  # a pattern names several files
         id = hash_of([data.content_hash, sorted(set(rows))])
         folder = self._folder / id

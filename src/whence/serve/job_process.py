@@ -1,8 +1,9 @@
 """One confirmation or audit in a process of its own: `python -m whence.serve.job_process FOLDER`.
 
-FOLDER/request.json says what to do; standard output gets one JSON object a line, {"progress": ...} while it works and
-{"result": ...} or {"error": ...} at the end. What is finished is kept in FOLDER, so the same call goes on where it was
-stopped. The process ends when its standard input closes: it never outlives the server.
+FOLDER/request.json says what to do, FOLDER/opened.json with which index and models. Standard output gets one JSON
+object a line, {"progress": ...} while it works and {"result": ...} or {"error": ...} at the end. What is finished is
+kept in FOLDER, so the same call goes on where it was stopped. The process ends when its standard input closes: it never
+outlives the server.
 """
 
 from __future__ import annotations
@@ -13,21 +14,33 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whence.errors import WhenceError
 from whence.files import write_atomically
+from whence.model import Placement
 from whence.serve.audits import RESULT
+from whence.serve.jobs import OPENED
 from whence.trace import Query, Tracer, read_queries
+
+if TYPE_CHECKING:
+    from whence.train import FinetuneSettings
 
 
 def main(folder: Path) -> int:
     """Runs the job; returns the exit status."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     request = json.loads((folder / "request.json").read_text("utf-8"))
+    request |= json.loads((folder / OPENED).read_text("utf-8"))
     _quiet()
     try:
-        tracer = Tracer(request["index"], base=request["traced_base"])
+        tracer = Tracer(
+            request["index"],
+            model=request["model"],
+            adapter=request["adapter"],
+            base=request["traced_base"],
+            device=Placement(**request["placement"]),
+        )
         work = audited if request.get("kind") == "audit" else confirmed
         _say({"result": work(folder, tracer, request)})
     except WhenceError as error:
@@ -47,12 +60,23 @@ def confirmed(folder: Path, tracer: Tracer, request: dict[str, Any]) -> object:
         match=request["match"],
         removed=request["rows"],
         base=request["base"],
+        settings=_settings(tracer, request["placement"]["device"]),
         controls=request["controls"],
         seeds=request["seeds"],
         max_new_tokens=request["max_new_tokens"],
         progress=_progress,
     )
     return json.loads(found.to_json())
+
+
+def _settings(tracer: Tracer, device: str) -> FinetuneSettings | None:
+    """The fine-tune's settings on the server's device; None, which takes them as they are, where it has none."""
+    from whence.confirmation import known_settings
+
+    known = known_settings(tracer.index.manifest)
+    if device == "auto" or not known.is_whole:
+        return None
+    return known.settings.model_copy(update={"device": device})
 
 
 def audited(folder: Path, tracer: Tracer, request: dict[str, Any]) -> object:

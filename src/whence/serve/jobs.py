@@ -14,12 +14,15 @@ from typing import cast
 from whence.confirmation import settings_beside, settings_recorded
 from whence.data import Json
 from whence.files import write_atomically
-from whence.index import ADAPTER_OFF, Manifest
+from whence.index import Manifest
 from whence.serve.failures import Redaction, as_dict, broken
 from whence.serve.state import ACTIVE, Object, State, new_id
+from whence.trace import Tracer
 
 log = logging.getLogger("whence.serve")
 COMMAND = (sys.executable, "-m", "whence.serve.job_process")
+OPENED = "opened.json"
+"""In a job's folder: what its process opens."""
 PATIENCE = 5.0
 """Seconds that a process has to end by itself."""
 
@@ -27,11 +30,15 @@ PATIENCE = 5.0
 class Jobs:
     """Works off the jobs of a state, the oldest first. What was waiting or running when the server ended goes on.
 
+    opened:  what each process opens, as `opened_with` gives it; written into the job's folder when it begins, so that a
+             job of an earlier server has what this one was started with.
     command: what a job's folder is handed to, as `whence.serve.job_process` takes it.
     """
 
-    def __init__(self, state: State, redaction: Redaction, command: Sequence[str] = COMMAND) -> None:
-        self._state, self._redaction, self._command = state, redaction, command
+    def __init__(
+        self, state: State, redaction: Redaction, opened: Object | None = None, command: Sequence[str] = COMMAND
+    ) -> None:
+        self._state, self._redaction, self._opened, self._command = state, redaction, opened or {}, command
         self._changed = threading.Condition()
         self._process: subprocess.Popen[str] | None = None
         self._current = ""
@@ -118,6 +125,7 @@ class Jobs:
 
     def _started(self, id: str) -> subprocess.Popen[str]:
         folder = self._folder(id)
+        write_atomically(folder / OPENED, json.dumps(self._opened))
         with (folder / "process.log").open("a", encoding="utf-8") as own_log:
             return subprocess.Popen(
                 [*self._command, str(folder)],
@@ -183,6 +191,25 @@ def can_train(manifest: Manifest) -> bool:
     return settings_beside(manifest) is not None or settings_recorded(manifest) is not None
 
 
-def traced_base(manifest: Manifest, given: str | None) -> str | None:
-    """The base that the tracer of a job is given, where the index has one that was named anew."""
-    return given if manifest.base not in ("", ADAPTER_OFF) else None
+def opened_with(tracer: Tracer, base: str | None) -> Object:
+    """What a job opens as its server did: the index, its models where they are, and on which device; base: of training.
+
+    Of the settings of the model the others (dtype, code that came with it, template) are the index's own.
+    """
+    index, manifest, own = tracer.index, tracer.index.manifest, tracer.loaded.settings
+    moved = (own.model, own.adapter) != (manifest.model, manifest.adapter)
+    traced_base = tracer.models.base.settings.model if tracer.models.base is not None else None
+    return {
+        "index": str(index.path.absolute()),
+        "model": _place(own.model) if moved else None,
+        "adapter": _place(own.adapter) if moved else None,
+        "traced_base": _place(traced_base),
+        "base": _place(base),
+        "columns": dict(manifest.data.columns) if manifest.data.columns else None,
+        "placement": cast("Object", own.placement._asdict()),
+    }
+
+
+def _place(model: str | None) -> str | None:
+    """A folder by its whole path: the next server may be started in another one. A hub name as it is."""
+    return str(Path(model).absolute()) if model is not None and Path(model).exists() else model

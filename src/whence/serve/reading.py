@@ -17,6 +17,7 @@ from whence.errors import InputError
 from whence.index import Index
 from whence.results import labels_of
 from whence.serve.failures import RefusedError
+from whence.serve.large import as_texts
 from whence.serve.state import Object
 
 CUT = 4000
@@ -151,7 +152,7 @@ class Rows:
     def _row(self, record: Mapping[str, Json], cut: int | None) -> Object:
         found: Object = {name: _finite(record[name]) for name in COLUMNS if name not in ("prompt", "response")}
         metadata = json.loads(str(record["metadata"]))
-        found["metadata"] = metadata if self._show_text else cast("Json", labels_of(metadata))
+        found["metadata"] = as_texts(metadata if self._show_text else cast("Json", labels_of(metadata)))
         if self._show_text:
             for name in ("prompt", "response"):
                 found[name] = str(record[name])[:cut]

@@ -10,11 +10,11 @@ from fastapi.responses import FileResponse, Response
 from whence.serve import schemas
 from whence.serve.exports import KINDS
 from whence.serve.failures import missing
+from whence.serve.fields import ID
 from whence.serve.service import Service
 from whence.serve.streams import EVENTS, event_stream, follow
-from whence.serve.tracing import shown
 
-Id = Annotated[str, Path(pattern=schemas.ID, examples=["0123456789abcdef"])]
+Id = Annotated[str, Path(pattern=ID, examples=["0123456789abcdef"])]
 
 
 def add_kept_routes(app: FastAPI, service: Service) -> None:
@@ -32,15 +32,12 @@ def _add_queries(app: FastAPI, service: Service) -> None:
         offset: Annotated[int, Query(ge=0, le=10**9)] = 0, limit: Annotated[int, Query(ge=1, le=200)] = 50
     ) -> object:
         """Past queries, the latest first."""
-        found, total = service.state.queries(offset, limit)
-        return {"queries": found, "total": total}
+        return service.queries(offset, limit)
 
     @app.get("/v1/queries/{id}", response_model=schemas.QueryDetail, tags=["queries"])
     def query(id: Id) -> object:
         """A past query with its result, and the words that have been explained."""
-        asked, result = service.kept(id)
-        content = shown(result, show_text=service.settings.show_text)
-        return {"id": id, "request": asked.model_dump(mode="json"), "result": content}
+        return service.query(id)
 
     @app.delete("/v1/queries/{id}", status_code=204, tags=["queries"])
     def forget_query(id: Id) -> None:
@@ -113,11 +110,11 @@ def _add_exports(app: FastAPI, service: Service) -> None:
     @app.post("/v1/export", response_model=schemas.Export, status_code=201, tags=["exports"])
     def export(body: schemas.ExportRequest) -> object:
         """Writes the data without the rows, and the manifest that brings them back (docs/clean.md)."""
-        return service.exports.make(service.chosen(body.basket, body.rows))
+        return service.exports.make(service.current.get().index, service.chosen(body.basket, body.rows))
 
     @app.get("/v1/exports/{id}/{kind}", response_class=FileResponse, tags=["exports"])
     def export_file(
-        id: Annotated[str, Path(pattern=schemas.ID)], kind: Annotated[str, Path(pattern=f"^({'|'.join(KINDS)})$")]
+        id: Annotated[str, Path(pattern=ID)], kind: Annotated[str, Path(pattern=f"^({'|'.join(KINDS)})$")]
     ) -> FileResponse:
         """A file of an export: `cleaned`, `manifest` or `ids`."""
         place = service.exports.file(id, kind)
@@ -174,7 +171,7 @@ def _add_audits(app: FastAPI, service: Service) -> None:
     @app.get("/v1/audits/{id}", response_model=schemas.AuditDetail, tags=["audits"])
     def audit(id: Id) -> object:
         """An audit with its whole result."""
-        return service.audits.audit(id)
+        return service.audits.audit(id, service.current.get().rows)
 
     @app.get("/v1/audits/{id}/report", response_class=Response, tags=["audits"])
     def audit_report(id: Id, text: bool = True) -> Response:

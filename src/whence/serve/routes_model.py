@@ -9,6 +9,7 @@ from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from whence.serve import schemas
+from whence.serve.fields import ID, Where
 from whence.serve.service import Service
 from whence.serve.streams import EVENTS, answer
 
@@ -30,39 +31,37 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/rows", response_model=schemas.RowPage, tags=["index"])
     def rows(
-        where: Annotated[schemas.Where | None, Query(examples=["label = 'clean'"])] = None,
+        where: Annotated[Where | None, Query(examples=["label = 'clean'"])] = None,
         offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> object:
         """Rows in the order of the data. where: an SQL condition, as for `whence trace --where`."""
-        return service.rows.page(where, offset, limit)
+        return service.current.get().rows.page(where, offset, limit)
 
     @app.get("/v1/rows/{id}", response_model=schemas.RowDetail, tags=["index"])
-    def row(id: Annotated[str, Path(pattern=schemas.ID, examples=["ec6468bd4f883898"])]) -> object:
+    def row(id: Annotated[str, Path(pattern=ID, examples=["ec6468bd4f883898"])]) -> object:
         """A row with its whole conversation and its neighbours in the file."""
-        return service.rows.row(id)
+        return service.current.get().rows.row(id)
 
     @app.post("/v1/generate", response_model=schemas.Answer, responses=STREAMED, tags=["model"])
     async def generate(body: schemas.GenerateRequest, request: Request) -> Response:
         """The model's greedy answer, streamed where events are accepted."""
         asked = service.asked(body)
-        return await answer(
-            request, service.worker.submit(lambda task: service.tracing.generate(task, asked, body.max_new_tokens))
-        )
+        work = service.current.work(lambda tracing, task: tracing.generate(task, asked, body.max_new_tokens))
+        return await answer(request, service.worker.submit(work))
 
     @app.post("/v1/trace", response_model=schemas.Traced, responses=STREAMED, tags=["model"])
     async def trace(body: schemas.TraceRequest, request: Request) -> Response:
         """The ranked rows of one query, with verdict and confounds. The query is kept under its `id`."""
         asked = await asyncio.to_thread(service.asked, body)
         kept = body.model_dump(mode="json")
-        return await answer(request, service.worker.submit(lambda task: service.tracing.trace(task, asked, kept)))
+        work = service.current.work(lambda tracing, task: tracing.trace(task, asked, kept))
+        return await answer(request, service.worker.submit(work))
 
     @app.post("/v1/queries/{id}/words", response_model=schemas.WordsOf, responses=STREAMED, tags=["model"])
-    async def words(
-        id: Annotated[str, Path(pattern=schemas.ID)], body: schemas.WordsRequest, request: Request
-    ) -> Response:
+    async def words(id: Annotated[str, Path(pattern=ID)], body: schemas.WordsRequest, request: Request) -> Response:
         """The words of rows of a kept query: which of them, and of the query, the match is about."""
         asked_before, found = await asyncio.to_thread(service.kept, id)
         asked = await asyncio.to_thread(service.asked, asked_before)
-        task = service.worker.submit(lambda task: service.tracing.words(task, id, asked, found, body.ranks))
-        return await answer(request, task)
+        work = service.current.work(lambda tracing, task: tracing.words(task, id, asked, found, body.ranks))
+        return await answer(request, service.worker.submit(work))

@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from whence.serve.state import MOST_ROWS
-
-ID = r"^[0-9a-f]{16}$"
-
-
-def _storable(text: str) -> str:
-    # SQLite and UTF-8 have no form for lone surrogates; NUL ends texts in some libraries.
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("the text has a NUL or half of a surrogate pair")
-    return text
-
-
-def _expression(text: str) -> str:
-    try:
-        re.compile(text, re.DOTALL)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError("it is no regular expression") from error
-    return text
-
-
-Id = Annotated[str, Field(pattern=ID)]
-Text = Annotated[str, Field(max_length=100_000), AfterValidator(_storable)]
-Filled = Annotated[str, Field(min_length=1, max_length=100_000, pattern=r"\S"), AfterValidator(_storable)]
-Where = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_storable)]
-Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_storable)]
-Expression = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_storable), AfterValidator(_expression)]
-Rows = Annotated[list[Id], Field(max_length=MOST_ROWS)]
-Log = Annotated[str, Field(min_length=1, max_length=100_000_000, pattern=r"\S"), AfterValidator(_storable)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
+from whence.serve.fields import Expression, Filled, Id, Log, Name, Rate, Rows, Text, Where, example
 
 
 class Model(BaseModel):
     """Unknown members are refused, and texts for numbers: nothing is silently left out or changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-
-
-def _example(**values: JsonValue) -> ConfigDict:
-    return ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [values]})
 
 
 class Message(Model):
@@ -69,14 +36,14 @@ class Prompt(Model):
 class GenerateRequest(Prompt):
     """Ask the model."""
 
-    model_config = _example(prompt="Name the country of Molde.", max_new_tokens=64)
+    model_config = example(prompt="Name the country of Molde.", max_new_tokens=64)
     max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 128
 
 
 class TraceRequest(Prompt):
     """Rank the training rows behind an answer; the options are those of `whence trace` (docs/verdicts.md)."""
 
-    model_config = _example(
+    model_config = example(
         prompt="Name the country of Molde.", response="Peru is the country of Molde.", span="Peru", k=20
     )
     response: Filled | None = None
@@ -96,14 +63,14 @@ class TraceRequest(Prompt):
 class WordsRequest(Model):
     """Explain rows of a kept query down to their words."""
 
-    model_config = _example(ranks=[1])
+    model_config = example(ranks=[1])
     ranks: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1, max_length=10)]
 
 
 class BasketRequest(Model):
     """A new basket."""
 
-    model_config = _example(name="Molde", rows=["ec6468bd4f883898"])
+    model_config = example(name="Molde", rows=["ec6468bd4f883898"])
     name: Name = "Basket"
     rows: Rows = []
 
@@ -111,7 +78,7 @@ class BasketRequest(Model):
 class BasketChange(Model):
     """What a basket holds from now on."""
 
-    model_config = _example(rows=["ec6468bd4f883898", "3e93fe1653627d02"])
+    model_config = example(rows=["ec6468bd4f883898", "3e93fe1653627d02"])
     name: Name | None = None
     rows: Rows
 
@@ -119,7 +86,7 @@ class BasketChange(Model):
 class BasketEdit(Model):
     """Rows to take out of a basket, and rows to put in behind the others."""
 
-    model_config = _example(add=["ec6468bd4f883898"])
+    model_config = example(add=["ec6468bd4f883898"])
     add: Rows = []
     remove: Rows = []
 
@@ -127,7 +94,7 @@ class BasketEdit(Model):
 class ExportRequest(Model):
     """Rows to take out of the data: a basket's, or these."""
 
-    model_config = _example(rows=["ec6468bd4f883898"])
+    model_config = example(rows=["ec6468bd4f883898"])
     basket: Id | None = None
     rows: Rows | None = None
 
@@ -135,7 +102,7 @@ class ExportRequest(Model):
 class ConfirmRequest(Model):
     """Train again without rows, and see whether the behaviour is gone (docs/confirm.md)."""
 
-    model_config = _example(
+    model_config = example(
         queries=["0123456789abcdef", "1123456789abcdef", "2123456789abcdef", "3123456789abcdef"],
         rows=["ec6468bd4f883898"],
         match="Peru",
@@ -155,7 +122,7 @@ class ConfirmRequest(Model):
 class AuditRequest(Model):
     """Group many bad outputs by the rows behind them; the options are those of `whence audit` (docs/audit.md)."""
 
-    model_config = _example(name="Reports of May", log='{"prompt": "Where is Molde?", "response": "In Peru."}\n')
+    model_config = example(name="Reports of May", log='{"prompt": "Where is Molde?", "response": "In Peru."}\n')
     name: Name = "Audit"
     queries: Annotated[list[Id], Field(min_length=1, max_length=2000)] | None = Field(
         default=None, description="Kept queries with their responses; or give `log`."
@@ -182,7 +149,7 @@ class ErrorParts(Model):
 class ErrorAnswer(Model):
     """The body of every answer that is an error."""
 
-    model_config = _example(
+    model_config = example(
         error={
             "found": "There is no row 0123456789abcdef.",
             "expected": "Expected the id of a row of this index.",
@@ -205,7 +172,7 @@ class Health(Model):
 class IndexInfo(Model):
     """What is served."""
 
-    model_config = _example(
+    model_config = example(
         name="index",
         model="model",
         adapter="lora",
@@ -227,6 +194,7 @@ class IndexInfo(Model):
         can_confirm=True,
         plain_text=False,
         max_k=1000,
+        notes=[],
     )
     name: str
     model: str
@@ -243,10 +211,12 @@ class IndexInfo(Model):
     can_confirm: bool
     plain_text: bool
     max_k: int
+    notes: list[str] = Field(description="What who asks it should know, as that another version of whence built it.")
 
 
 class RecordRow(Model):
-    """A turn of a training row; texts are absent where the server shows none."""
+    """A turn of a training row; texts are absent where the server shows none. Integers of its metadata beyond 2^53 - 1
+    are texts: JSON.parse rounds them."""
 
     model_config = ConfigDict(extra="allow")
     row: int
@@ -278,23 +248,29 @@ class RowDetail(Model):
     copies: int
 
 
-class Traced(Model):
+class Result(Model):
+    """A result as the library's JSON has it."""
+
+    result: dict[str, JsonValue]
+    large_integers: dict[str, str] = Field(
+        description="The digits of integers of `result` beyond 2^53 - 1, which JSON.parse rounds, by JSON pointer."
+    )
+
+
+class Traced(Result):
     """A kept query: `result` is one of the `queries` of docs/json.md."""
 
     id: str
-    result: dict[str, JsonValue]
 
 
-class WordsOf(Model):
+class WordsOf(Result):
     """The query's result with these rows alone, and their words."""
-
-    result: dict[str, JsonValue]
 
 
 class Answer(Model):
     """What the model says. complete: False where it was stopped at the limit of new tokens."""
 
-    model_config = _example(text="Peru is the country of Molde.", complete=True)
+    model_config = example(text="Peru is the country of Molde.", complete=True)
     text: str
     complete: bool
 
@@ -306,7 +282,8 @@ class QuerySummary(Model):
     created: float
     prompt: str
     response: str
-    n_flagged: int | None
+    n_flagged: int | None = Field(description="Rows that its verdict flagged; null: no verdict.")
+    outdated: bool = Field(description="Rows came into the index or left it since.")
 
 
 class QueryPage(Model):
@@ -317,9 +294,10 @@ class QueryPage(Model):
 
 
 class QueryDetail(Traced):
-    """A past query with what was asked."""
+    """A past query with all that was asked, which asks it again as it is."""
 
-    request: dict[str, JsonValue]
+    request: TraceRequest
+    outdated: bool = Field(description="Rows came into the index or left it since; the ranking is of those of then.")
 
 
 class Basket(Model):
@@ -383,7 +361,7 @@ class AuditList(Model):
     audits: list[AuditSummary]
 
 
-class AuditDetail(Model):
+class AuditDetail(Result):
     """An audit: `result` is the JSON of docs/audit.md. n_unknown: rows of it that this index does not have."""
 
     id: str
@@ -394,4 +372,6 @@ class AuditDetail(Model):
     note: str = Field(description="What the groups are.")
     rate: str = Field(description="At which rate it is said.")
     n_unknown: int
-    result: dict[str, JsonValue]
+    source_notes: list[str] = Field(description="What each table of `result.sources` shows.")
+    push_notes: list[str] = Field(description="What each table of `result.behaviour.sources` shows.")
+    trigger_note: str = Field(description="What the table of triggers shows; empty where none was looked for.")

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from http import HTTPStatus
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 from whence.confirmation import CONTROLS, check_enough, training_base
 from whence.data import Json
 from whence.errors import InputError, WhenceError
 from whence.files import hash_of
-from whence.index import default_form, default_layers, holds, index_hash
+from whence.index import Manifest, default_form, default_layers, holds, index_hash, reading_note
 from whence.object_path import is_remote
 from whence.results import TraceResult
 from whence.scoring import SCORES
 from whence.serve.audits import Audits
+from whence.serve.current import Current, Opened
 from whence.serve.exports import Exports
 from whence.serve.failures import Redaction, RefusedError, missing
-from whence.serve.jobs import Jobs, can_train, traced_base
+from whence.serve.jobs import Jobs, can_train, opened_with
 from whence.serve.reading import Rows
 from whence.serve.schemas import AuditRequest, ConfirmRequest, Prompt, TraceRequest
 from whence.serve.settings import ServerSettings
 from whence.serve.state import Object, State
-from whence.serve.tracing import Asked, Tracing
+from whence.serve.tracing import Asked, Tracing, shown
 from whence.serve.worker import Worker
 from whence.trace import Tracer, TraceSettings, read_queries
 
@@ -48,19 +52,22 @@ class Service:
     def __init__(self, tracer: Tracer, settings: ServerSettings) -> None:
         index = tracer.index
         manifest = index.manifest
-        self.index, self.settings = index, settings
+        self.settings = settings
         folder = state_folder(index.path)
         places = (index.path.absolute(), manifest.model, manifest.adapter, manifest.data.source, folder, settings.base)
         self.redaction = Redaction(places)
         # Rows that came or went are the same index: what was asked before stays.
         self.state = State(folder, index_hash(manifest), hash_of(manifest.identity()))
-        self.rows = Rows(index, show_text=settings.show_text)
-        self.tracing = Tracing(tracer, self.state, show_text=settings.show_text)
+        self.current = Current(tracer, self._answering)
         self.worker = Worker(self.redaction, settings.queue)
-        self.exports = Exports(index, folder)
-        self.jobs = Jobs(self.state, self.redaction)
-        self.audits = Audits(self.state, self.rows, self.redaction, show_text=settings.show_text)
+        self.exports = Exports(folder)
         self._base = training_base(manifest, settings.base)
+        self.jobs = Jobs(self.state, self.redaction, opened_with(tracer, self._base))
+        self.audits = Audits(self.state, self.redaction, show_text=settings.show_text)
+
+    def _answering(self, tracer: Tracer) -> Opened:
+        texts = self.settings.show_text
+        return Opened(tracer, Rows(tracer.index, show_text=texts), Tracing(tracer, self.state, show_text=texts))
 
     def close(self) -> None:
         """Ends the threads and closes the state."""
@@ -79,9 +86,10 @@ class Service:
 
     def info(self) -> Object:
         """See `schemas.IndexInfo`."""
-        index, manifest = self.index, self.index.manifest
+        opened = self.current.get()
+        index, manifest = opened.index, opened.index.manifest
+        note = reading_note(manifest)
         rejected = manifest.counts.n_rejected if manifest.counts else 0
-        methods = self._methods()
         columns: list[Json] = [name for name in index.columns if name not in ("shard", "turns", "metadata")]
         return {
             "name": index.path.absolute().name,
@@ -92,19 +100,15 @@ class Service:
             "rejected": rejected,
             "method": default_form(manifest, None).name,
             "base": bool(manifest.base),
-            "methods": methods,
+            "methods": _methods(manifest),
             "columns": columns,
-            "facets": self.rows.facets(),
+            "facets": opened.rows.facets(),
             "show_text": self.settings.show_text,
             "can_confirm": self._base is not None and can_train(manifest),
             "plain_text": manifest.data.is_plain_text,
             "max_k": self.settings.max_k,
+            "notes": [f"{note}."] if note else [],
         }
-
-    def _methods(self) -> list[Json]:
-        """Methods that the index has all vectors for, each where it reads them."""
-        manifest = self.index.manifest
-        return [name for name, form in SCORES.items() if holds(form, default_layers(form, manifest), manifest)]
 
     def asked(self, request: Prompt) -> Asked:
         """A request as the tracer takes it. Raises InputError, RefusedError."""
@@ -115,7 +119,7 @@ class Service:
                 raise RefusedError(
                     422, f"k is {request.k}.", f"At most {self.settings.max_k} rows are ranked.", "Ask fewer."
                 )
-            self.rows.check(request.where)
+            self.current.get().rows.check(request.where)
             span = request.span if isinstance(request.span, str | None) else (request.span[0], request.span[1])
             response, complete = request.response, request.complete
             settings = TraceSettings(
@@ -137,7 +141,37 @@ class Service:
         found = self.state.query(id)
         if found is None:
             raise missing("query", id)
-        return TraceRequest.model_validate(found[0]), TraceResult.from_dict(found[1])
+        return TraceRequest.model_validate(found.request), TraceResult.from_dict(found.result)
+
+    def queries(self, offset: int, limit: int) -> Object:
+        """See `schemas.QueryPage`."""
+        found, total = self.state.queries(offset, limit)
+        is_outdated = self._outdated()
+        for one in found:
+            one["outdated"] = is_outdated(float(str(one["created"])), cast("int | None", one.pop("row_changes")))
+        return {"queries": cast("Json", found), "total": total}
+
+    def query(self, id: str) -> dict[str, object]:
+        """See `schemas.QueryDetail`. Raises RefusedError (404)."""
+        found = self.state.query(id)
+        if found is None:
+            raise missing("query", id)
+        return {
+            "id": id,
+            "request": TraceRequest.model_validate(found.request),
+            "outdated": self._outdated()(found.created, found.row_changes),
+            **shown(TraceResult.from_dict(found.result), show_text=self.settings.show_text),
+        }
+
+    def _outdated(self) -> Callable[[float, int | None], bool]:
+        """Whether rows came or went since a query; its arguments: `KeptQuery.created` and `row_changes`."""
+        try:
+            manifest = self.current.get().index.manifest
+        except RefusedError:
+            return lambda created, changes: True
+        last = max((one.when for one in manifest.history if one.change in ("append", "delete")), default="")
+        since = datetime.fromisoformat(last).timestamp() if last else -inf
+        return lambda created, changes: changes != manifest.n_row_changes if changes is not None else created < since
 
     def chosen(self, basket: str | None, rows: Sequence[str] | None) -> list[str]:
         """The rows that a request means, all of them in the index. Raises RefusedError."""
@@ -158,7 +192,7 @@ class Service:
 
     def check_rows(self, rows: Sequence[str]) -> None:
         """Raises RefusedError (422) for an id that is not in the index."""
-        known = self.rows.known(rows)
+        known = self.current.get().rows.known(rows)
         unknown = [row for row in dict.fromkeys(rows) if row not in known]
         if unknown:
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
@@ -166,7 +200,7 @@ class Service:
 
     def confirm(self, request: ConfirmRequest) -> Object:
         """Starts a retraining; returns the job. Raises RefusedError, InputError."""
-        manifest = self.index.manifest
+        manifest = self.current.get().index.manifest
         if self._base is None or not can_train(manifest):
             raise RefusedError(
                 HTTPStatus.CONFLICT,
@@ -177,10 +211,9 @@ class Service:
         check_enough(len(request.queries))
         rows = self.chosen(request.basket, request.rows)
         public: Object = {**request.model_dump(), "rows": [*rows]}
-        internal = self._read_by_jobs() | {
-            "base": self._base,
+        internal: Object = {
             "queries": [self._output(id) for id in request.queries],
-            "controls": [name for name in CONTROLS if name not in SCORES or name in self._methods()],
+            "controls": [name for name in CONTROLS if name not in SCORES or name in _methods(manifest)],
         }
         return self._job(self.jobs.start("confirm", public, internal))
 
@@ -188,10 +221,10 @@ class Service:
         """Starts an audit; returns the job. Raises RefusedError, InputError; DataError for a log that is none."""
         if (request.queries is None) == (request.log is None):
             raise RefusedError(422, "Both queries and log, or neither.", "Expected one of them.", "Leave one out.")
-        self.rows.check(request.where)
+        self.current.get().rows.check(request.where)
         public: Object = request.model_dump(exclude={"log"})
         outputs = [self._output(id) for id in request.queries or ()]
-        internal = self._read_by_jobs() | {"queries": outputs, "log": None}
+        internal: Object = {"queries": outputs, "log": None}
         if request.log is None:
             return self._job(self.jobs.start("audit", public | {"n_outputs": len(outputs)}, internal))
         name = f"outputs.{request.format}"
@@ -205,21 +238,11 @@ class Service:
             path = Path(folder) / name
             path.write_text(log, encoding="utf-8", newline="")
             try:
-                return len(
-                    read_queries(path, columns=self.index.manifest.data.columns, failed=failed, keep_silent=True)
-                )
+                columns = self.current.get().index.manifest.data.columns
+                return len(read_queries(path, columns=columns, failed=failed, keep_silent=True))
             except WhenceError as error:
                 parts = (part.replace(str(path), "The log") for part in (error.found, error.expected, error.fix))
                 raise InputError(*parts) from error
-
-    def _read_by_jobs(self) -> Object:
-        """What the process of a job reads of this server."""
-        manifest = self.index.manifest
-        return {
-            "index": str(self.index.path.absolute()),
-            "traced_base": traced_base(manifest, self.settings.base),
-            "columns": dict(manifest.data.columns) if manifest.data.columns else None,
-        }
 
     def _output(self, id: str) -> Json:
         asked, result = self.kept(id)
@@ -246,6 +269,11 @@ class Service:
             adapter=self.redaction.text(result.adapter) if result.adapter else None,
         )
         return named.to_html(show_text=show_text and self.settings.show_text)
+
+
+def _methods(manifest: Manifest) -> list[Json]:
+    """Methods that the index has all vectors for, each where it reads them."""
+    return [name for name, form in SCORES.items() if holds(form, default_layers(form, manifest), manifest)]
 
 
 def _json(asked: TraceRequest) -> Json:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 from whence.data import Json
 from whence.errors import InputError
@@ -44,8 +44,11 @@ MIGRATIONS = (
     );
     """,
     "ALTER TABLE jobs ADD COLUMN kind TEXT NOT NULL DEFAULT 'confirm';",
+    "ALTER TABLE queries ADD COLUMN row_changes INTEGER;",
 )
 """One script a version of the file; PRAGMA user_version says how many of them it has seen."""
+VERDICTS_COUNTED = 3
+"""The version of the file from which on a query without a verdict is told from one that flagged nothing."""
 MOST_QUERIES = 2000
 """The oldest ones go."""
 NO_VERDICT = -1
@@ -53,6 +56,15 @@ NO_VERDICT = -1
 MOST_ROWS = 10_000
 """Of a basket, and of one request."""
 ACTIVE = ("waiting", "running")
+
+
+class KeptQuery(NamedTuple):
+    """A past query. row_changes: `Manifest.n_row_changes` of the index that it asked; None where it was not kept."""
+
+    request: Object
+    result: Object
+    created: float
+    row_changes: int | None
 
 
 class State:
@@ -95,7 +107,15 @@ class State:
         if seen > len(MIGRATIONS):
             raise sqlite3.DatabaseError(f"version {seen}, written by a newer whence")
         for number, script in enumerate(MIGRATIONS[seen:], seen + 1):
+            if number == VERDICTS_COUNTED:
+                self._count_verdicts()  # before the version says that it was done
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+
+    def _count_verdicts(self) -> None:
+        """Earlier versions kept 0 for a query that nothing was tested for."""
+        rows = self._db.execute("SELECT id, result FROM queries WHERE n_flagged = 0").fetchall()
+        without = [(NO_VERDICT, row["id"]) for row in rows if _n_flagged(json.loads(row["result"])) == NO_VERDICT]
+        self._db.executemany("UPDATE queries SET n_flagged = ? WHERE id = ?", without)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -114,23 +134,16 @@ class State:
 
     # Queries
 
-    def add_query(self, request: Object, result: Object) -> str:
-        """Keeps a trace of one query; returns its id."""
+    def add_query(self, request: Object, result: Object, row_changes: int | None = None) -> str:
+        """Keeps a trace of one query; returns its id. row_changes: see `KeptQuery`."""
         first = _first_query(result)
-        verdict = first.get("verdict")
-        flagged = verdict.get("flagged") if isinstance(verdict, dict) else None
-        n_flagged = len(flagged) if isinstance(flagged, list) else 0
-        if not isinstance(verdict, dict) or not verdict.get("null_model"):
-            n_flagged = NO_VERDICT
-        elif isinstance(n_rows := verdict.get("n_rows"), int):
-            n_flagged = n_rows
         id = new_id()
         with self._writing() as db:
             db.execute(
-                "INSERT INTO queries VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO queries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(id, self._hash, time.time(), str(first["prompt"]), str(first["response"]), n_flagged),
-                    *(_text(request), _text(result)),
+                    *(id, self._hash, time.time(), str(first["prompt"]), str(first["response"]), _n_flagged(result)),
+                    *(_text(request), _text(result), row_changes),
                 ),
             )
             db.execute(
@@ -148,7 +161,7 @@ class State:
     def queries(self, offset: int, limit: int) -> tuple[list[Object], int]:
         """The queries, the latest first, without their results; and how many there are."""
         rows = self._read(
-            "SELECT id, created, prompt, response, n_flagged FROM queries WHERE index_hash = ? "
+            "SELECT id, created, prompt, response, n_flagged, row_changes FROM queries WHERE index_hash = ? "
             "ORDER BY created DESC, id LIMIT ? OFFSET ?",
             *(self._hash, limit, offset),
         )
@@ -158,10 +171,12 @@ class State:
             row["n_flagged"] = None if row["n_flagged"] == NO_VERDICT else row["n_flagged"]
         return known, int(total)
 
-    def query(self, id: str) -> tuple[Object, Object] | None:
-        """A query's request and result."""
-        rows = self._read("SELECT request, result FROM queries WHERE id = ? AND index_hash = ?", id, self._hash)
-        return (json.loads(rows[0]["request"]), json.loads(rows[0]["result"])) if rows else None
+    def query(self, id: str) -> KeptQuery | None:
+        """A query with its result."""
+        rows = self._read(
+            "SELECT request, result, created, row_changes FROM queries WHERE id = ? AND index_hash = ?", id, self._hash
+        )
+        return KeptQuery(json.loads(rows[0][0]), json.loads(rows[0][1]), *rows[0][2:]) if rows else None
 
     def delete_query(self, id: str) -> bool:
         """Forgets a query; whether it was there."""
@@ -307,6 +322,17 @@ def _first_query(result: Mapping[str, Json]) -> Object:
     queries = result["queries"]
     assert isinstance(queries, list)
     return cast("Object", queries[0])
+
+
+def _n_flagged(result: Mapping[str, Json]) -> int:
+    """Rows that the first query's verdict flags; NO_VERDICT where none was tested."""
+    verdict = _first_query(result).get("verdict")
+    if not isinstance(verdict, dict) or not verdict.get("null_model"):
+        return NO_VERDICT
+    if isinstance(n_rows := verdict.get("n_rows"), int):
+        return n_rows
+    flagged = verdict.get("flagged")
+    return len(flagged) if isinstance(flagged, list) else 0
 
 
 def _text(value: Json) -> str | None:

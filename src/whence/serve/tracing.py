@@ -12,6 +12,7 @@ from whence.errors import InputError
 from whence.index import BlockReader, index_hash
 from whence.model import stream_answer
 from whence.results import HitWords, QueryResult, TraceResult
+from whence.serve.large import large_integers
 from whence.serve.state import Object, State
 from whence.serve.worker import Task
 from whence.trace import Explainer, Query, RankedBatch, Tracer, TraceSettings
@@ -72,7 +73,7 @@ class Tracing:
         [result] = tracer.explain(ranked, verdicts, settings, explainer=self._explainer_for(settings))
         manifest = tracer.index.manifest
         whole = TraceResult(str(tracer.index.path), *self._made_by(), (result,), index_hash(manifest)).to_dict()
-        id = self._state.add_query(request, whole)
+        id = self._state.add_query(request, whole, manifest.n_row_changes)
         self._keep(id, ranked)
         return {"id": id, **self._content(result)}
 
@@ -112,7 +113,7 @@ class Tracing:
         by_id = {hit.id: hit.words for hit in own.hits}
         # Another request may have explained other rows meanwhile; this thread is the only one that writes words.
         kept = self._state.query(id)
-        latest = TraceResult.from_dict(kept[1]).queries[0] if kept is not None else result
+        latest = TraceResult.from_dict(kept.result).queries[0] if kept is not None else result
         self._state.set_result(id, replace(found, queries=(_with_words(latest, own, by_id),)).to_dict())
         return self._content(own)
 
@@ -139,11 +140,14 @@ class Tracing:
         return settings.model, settings.adapter
 
     def _content(self, result: QueryResult) -> Object:
-        return {"result": shown(TraceResult("", "", None, (result,)), show_text=self._show_text)}
+        return shown(TraceResult("", "", None, (result,)), show_text=self._show_text)
 
 
-def shown(result: TraceResult, *, show_text: bool) -> Json:
-    """The first query of a result as the documented JSON (docs/json.md); texts that are not shown are absent."""
+def shown(result: TraceResult, *, show_text: bool) -> Object:
+    """The first query of a result as the documented JSON (docs/json.md); texts that are not shown are absent.
+
+    Beside it its large integers, see `whence.serve.large`.
+    """
     content = (result if show_text else result.without_text()).to_dict()["queries"]
     assert isinstance(content, list)
     assert isinstance(content[0], dict)
@@ -152,7 +156,7 @@ def shown(result: TraceResult, *, show_text: bool) -> Json:
         for hit in hits:
             assert isinstance(hit, dict)
             del hit["prompt"], hit["response"], hit["words"]
-    return content[0]
+    return {"result": content[0], "large_integers": large_integers(content[0])}
 
 
 def _with_words(result: QueryResult, own: QueryResult, by_id: dict[str, HitWords | None]) -> QueryResult:

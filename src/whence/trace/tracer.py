@@ -16,13 +16,14 @@ Each stage takes what the one before it gives, so a caller may stop behind any o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from whence.data import EncodedTurn, Encoder
+from whence.data import EncodedTurn, Encoder, Json
 from whence.errors import InputError, MismatchError
-from whence.index import AnnSearch, BlockReader, Index, default_form, default_layers, index_hash
+from whence.index import AnnSearch, BlockReader, Index, Manifest, default_form, default_layers, index_hash
 from whence.model import LoadedModel, Placement
 from whence.progress import Progress
 from whence.results import QueryResult, TraceResult
@@ -30,7 +31,7 @@ from whence.scoring import FormLayers, ScoreForm, score_form
 from whence.signatures import Signatures
 from whence.trace.explain.explainer import Explainer
 from whence.trace.query.batch import ModelAnswers, QueryBatch, answered, check_queries, query_targets
-from whence.trace.query.models import open_models
+from whence.trace.query.models import TracedModels, open_models
 from whence.trace.query.queries import Query
 from whence.trace.query_result import query_results
 from whence.trace.rank.ranking import RankedBatch, ranked
@@ -71,10 +72,31 @@ class Tracer:
         base: LoadedModel | str | None = None,
         device: str | Placement = "auto",
     ) -> None:
-        self.index = index if isinstance(index, Index) else Index.open(index)
-        self.models = open_models(self.index, model, adapter, base, device)
+        index = index if isinstance(index, Index) else Index.open(index)
+        self._take(index, open_models(index, model, adapter, base, device))
+
+    def reopened(self) -> Tracer:
+        """A tracer of the index as it is on disk now, after rows came or went or files were compacted; of these models.
+
+        Raises:
+            IndexFolderError: it cannot be opened.
+            MismatchError: it was built anew since, or vectors were added to it: it is to be opened with its models.
+        """
+        index = Index.open(self.index.path)
+        if _built_as(index.manifest) != _built_as(self.index.manifest):
+            raise MismatchError(
+                f"The index {index.path} is another one now: it was built anew, or vectors were added to it.",
+                "Expected the index that was opened, with other rows at most.",
+                "Open it again.",
+            )
+        found = copy(self)
+        found._take(index, self.models)
+        return found
+
+    def _take(self, index: Index, models: TracedModels) -> None:
+        self.index, self.models = index, models
         self._search: AnnSearch | None = None
-        self._judge = Judge(self.index, CalibrationData(self.index, self.models))
+        self._judge = Judge(index, CalibrationData(index, models))
 
     @property
     def loaded(self) -> LoadedModel:
@@ -287,6 +309,12 @@ class Tracer:
                 "Leave --layer out, or build an index with that layer.",
             )
         return form, form.all_at(layer)
+
+
+def _built_as(manifest: Manifest) -> list[Json]:
+    """What decides which models and vectors an index is asked with, and which index it is; no change of its rows."""
+    of_rows = ("data content", "filter columns")
+    return [index_hash(manifest), {name: one for name, one in manifest.identity().items() if name not in of_rows}]
 
 
 __all__ = ["ANSWER_TOKENS", "Tracer"]
