@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import zipfile
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 from served_world import EVIL, LARGE, N_CONVERSATIONS, ORIGIN, ServedWorld
 from traced_world import N_CLEAN, N_FAULTY, PROMPT, RESPONSE
 from whence.cleaning.undoing import undo_clean
+from whence.data import Json
 from whence.data.readers import read_examples
 from whence.errors import IndexFolderError
 from whence.index import Index
@@ -29,6 +31,7 @@ from whence.serve.exports import Exports
 from whence.serve.failures import RefusedError
 from whence.serve.reading import Rows
 from whence.serve.state import MOST_ROWS, State
+from whence.serve.worker import Task, Worker
 from whence.trace.query.queries import Query
 from whence.trace.tracer import Tracer
 from worlds import write_jsonl
@@ -119,6 +122,36 @@ def test_events_bring_the_rows_before_the_verdict(client: TestClient) -> None:
     name, data = events_of(failed.text)[-1]
     assert name == "error"
     assert set(data) == {"found", "expected", "fix"}  # type: ignore[call-overload]
+
+
+def test_an_answer_that_nobody_begins_to_read_is_taken_back(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted: list[Task] = []
+    submit = Worker.submit
+
+    def kept(self: Worker, work: Callable[[Task], Json]) -> Task:
+        submitted.append(submit(self, work))
+        return submitted[-1]
+
+    monkeypatch.setattr(Worker, "submit", kept)
+    body = json.dumps({"prompt": PROMPT, "response": RESPONSE}).encode()
+    received = [{"type": "http.disconnect"}, {"type": "http.request", "body": body}]
+
+    async def receive() -> dict[str, object]:
+        return received.pop() if len(received) > 1 else received[0]
+
+    async def send(message: object) -> None:
+        await asyncio.sleep(0)
+
+    headers = {"host": "127.0.0.1:8642", "content-type": "application/json", "accept": "text/event-stream"}
+    scope = {
+        **{"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "scheme": "http"},
+        **{"method": "POST", "path": "/v1/trace", "raw_path": b"/v1/trace", "query_string": b"", "root_path": ""},
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    asyncio.run(client.app(scope, receive, send))  # type: ignore[arg-type]
+    assert [task.is_cancelled for task in submitted] == [True]
 
 
 def test_a_streamed_answer_is_the_greedy_one(client: TestClient, tracer: Tracer) -> None:

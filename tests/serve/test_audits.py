@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -70,8 +71,7 @@ def asked_of_a_job(client: TestClient, body: dict[str, object]) -> tuple[Path, d
     """The folder of a new job and what its process reads there."""
     job = client.post("/v1/audits", json=body).json()
     folder = client.app.state.service.state.folder / "jobs" / job["id"]  # type: ignore[attr-defined]
-    opened = client.app.state.service.jobs._opened  # type: ignore[attr-defined]
-    return folder, json.loads((folder / "request.json").read_text("utf-8")) | opened
+    return folder, json.loads((folder / "request.json").read_text("utf-8"))
 
 
 @pytest.fixture
@@ -142,6 +142,24 @@ def test_files_in_its_folder_are_opened(client: TestClient, serve: Serve, served
     bare = serve(show_text=False).get(f"/v1/audits/{opened['id']}").json()["result"]
     assert {row["prompt"] for group in bare["groups"] for row in group["rows"]} == {""}
     assert all(group["example"] is None and not group["phrases"] for group in bare["groups"])
+
+
+def test_files_that_cannot_be_read_hide_no_other(client: TestClient, served: ServedWorld) -> None:
+    folder = state_folder(served.index) / "audits"
+    audit_of().to_json(folder / "may.json")
+    (folder / "deep.json").write_text("[" * 200_000)
+    (folder / os.fsdecode(b"x\xff.json")).write_text("{}")
+    (folder / "loop.json").symlink_to("loop.json")
+    (folder / "folder.json").mkdir()
+    found = {audit["name"]: audit for audit in client.get("/v1/audits").json()["audits"]}
+    assert {name: one["problem"] is None for name, one in found.items()} == {
+        "may": True,
+        "deep": False,
+        "x\\xff": False,
+    }
+    assert "nested too deep" in found["deep"]["problem"]
+    for name, status in (("may", 200), ("deep", 400), ("x\\xff", 400)):
+        assert client.get(f"/v1/audits/{found[name]['id']}").status_code == status
 
 
 def test_an_audit_is_worded_as_in_its_report(client: TestClient, served: ServedWorld) -> None:

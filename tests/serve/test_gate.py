@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from served_world import ORIGIN, TOKEN, ServedWorld
+from whence.cli.serve import _token
 from whence.errors import InputError
 from whence.serve.gate import OPEN, Rate
 from whence.serve.settings import ServerSettings
@@ -92,6 +94,14 @@ def test_other_addresses_need_a_token(host: str) -> None:
         ServerSettings(host=host, token="short")
 
 
+def test_a_token_may_come_with_a_newline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    monkeypatch.setenv("WHENCE_TOKEN", f" {TOKEN}\n")
+    assert [_token(None), _token(tmp_path / "token")] == [TOKEN, TOKEN]
+    monkeypatch.setenv("WHENCE_TOKEN", "\n")
+    assert _token(None) is None
+
+
 def test_large_requests_are_refused(serve: Serve) -> None:
     client = serve(max_body=1000)
     big = b'{"prompt": "' + b"a" * 2000 + b'"}'
@@ -164,12 +174,12 @@ def test_errors_have_no_folders_of_the_server(client: TestClient, served: Served
 
 
 def test_a_defect_says_nothing_of_itself(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = client.app.state.service  # type: ignore[attr-defined]
-    monkeypatch.setattr(service.rows, "page", lambda *given: 1 / 0)
+    opened = client.app.state.service.current.get()  # type: ignore[attr-defined]
+    monkeypatch.setattr(opened.rows, "page", lambda *given: 1 / 0)
     answer = client.get("/v1/rows")
     assert answer.status_code == 500
     assert "ZeroDivision" not in answer.text
-    monkeypatch.setattr(service.tracing, "generate", lambda *given: 1 / 0)
+    monkeypatch.setattr(opened.tracing, "generate", lambda *given: 1 / 0)
     answer = client.post("/v1/generate", json={"prompt": "a"})
     assert answer.status_code == 500
     assert "ZeroDivision" not in answer.text

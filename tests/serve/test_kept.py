@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sqlite3
@@ -100,6 +101,35 @@ def test_past_queries_without_a_verdict_say_so(tmp_path: Path) -> None:
         state = State(tmp_path, "index")
         assert {one["id"]: one["n_flagged"] for one in state.queries(0, 9)[0]} == {"a": None, "b": None, "c": 0}
         state.close()
+
+
+def test_a_past_query_that_cannot_be_read_is_no_defect(client: TestClient) -> None:
+    state = client.app.state.service.state  # type: ignore[attr-defined]
+    result = {"schema": "whence.trace/1", "queries": [{"prompt": "p", "response": "r"}]}
+    for id in (state.add_query({"prompt": "p"}, result), state.add_query({"question": "p"}, result)):
+        for answer in (
+            client.get(f"/v1/queries/{id}"),
+            client.get(f"/v1/queries/{id}/report"),
+            client.post(f"/v1/queries/{id}/words", json={"ranks": [1]}),
+            client.post("/v1/audits", json={"queries": [id]}),
+        ):
+            assert answer.status_code == 409, answer.text
+            assert "another version of whence" in answer.json()["error"]["found"]
+    assert client.get("/v1/queries").json()["total"] == 2
+
+
+def test_a_disk_that_is_full_is_no_defect(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for place in ("whence.serve.state.State.add_query", "whence.serve.state.State.latest_basket"):
+        monkeypatch.setattr(place, full)
+    asked = {"prompt": PROMPT, "response": RESPONSE, "verdict": False}
+    for answer in (client.post("/v1/trace", json=asked), client.post("/v1/baskets/latest")):
+        assert answer.status_code == 507
+        assert "No space left on device" in answer.json()["error"]["found"]
+    streamed = client.post("/v1/trace", json=asked, headers={"accept": "text/event-stream"})
+    assert "No space left on device" in streamed.text
 
 
 def test_a_past_query_has_all_that_was_asked(client: TestClient) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import os
+import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -15,7 +18,7 @@ import pytest
 
 from whence.data.examples import Json
 from whence.errors import InputError
-from whence.serve.failures import Redaction, RefusedError
+from whence.serve.failures import Redaction, RefusedError, with_storage
 from whence.serve.jobs import Jobs
 from whence.serve.state import State
 from whence.serve.worker import Task, Worker
@@ -176,6 +179,86 @@ def test_a_job_whose_server_was_killed_goes_on_with_the_next_one(tmp_path: Path)
     until(lambda: state.job(id)["state"] == "done")  # type: ignore[index]
     jobs.close()
     state.close()
+
+
+def serve_until_interrupted(folder: Path, script: str) -> None:
+    os.setsid()
+    interrupted = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    state = State(folder, "index")
+    jobs = jobs_of(state, script)
+    jobs.start("confirm", {"rows": []}, {})
+    while not interrupted.wait(0.05):
+        pass
+    time.sleep(0.5)  # as long as answers that are being read are let go on
+    jobs.close()
+    state.close()
+
+
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe")
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="a terminal's Ctrl-C is for a group of processes")
+def test_ctrl_c_ends_no_job_for_good(tmp_path: Path) -> None:
+    """A terminal sends it to the server and to all that the server has started."""
+    context = multiprocessing.get_context("fork")
+    server = context.Process(target=serve_until_interrupted, args=(tmp_path, WORKS), daemon=True)
+    server.start()
+    until(lambda: list(tmp_path.glob("jobs/*/first")))
+    assert server.pid is not None
+    os.killpg(server.pid, signal.SIGINT)
+    server.join(20)
+    assert server.exitcode == 0
+    state = State(tmp_path, "index")
+    assert [job["state"] for job in state.jobs()] == ["running"]
+    state.close()
+
+
+def test_a_job_that_the_system_ends_says_so(tmp_path: Path) -> None:
+    state = State(tmp_path, "index")
+    jobs = jobs_of(state, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    id = jobs.start("confirm", {}, {})
+    until(lambda: state.job(id)["state"] == "failed")  # type: ignore[index]
+    assert "by the signal SIGKILL" in state.job(id)["error"]["found"]  # type: ignore[index, call-overload]
+    jobs.close()
+    state.close()
+
+
+def test_jobs_go_on_behind_a_disk_that_was_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whence.serve.jobs.PATIENCE", 0.05)
+    state = State(tmp_path, "index")
+    set_job, n_tries = state.set_job, 0
+
+    def full(id: str, **values: Json) -> None:
+        nonlocal n_tries
+        n_tries += 1
+        if n_tries < 4:
+            raise sqlite3.OperationalError("database or disk is full")
+        set_job(id, **values)
+
+    monkeypatch.setattr(state, "set_job", full)
+    jobs = jobs_of(state, WORKS.replace("if is_first", "if False"))
+    id = jobs.start("confirm", {}, {})
+    until(lambda: state.job(id)["state"] == "done")  # type: ignore[index]
+    jobs.close()
+    state.close()
+
+
+def test_a_full_disk_is_said_and_holds_for_no_longer_than_it_is_full(tmp_path: Path) -> None:
+    state = State(tmp_path, "index")
+    [[n_pages]] = state._db.execute("PRAGMA page_count").fetchall()
+    state._db.execute(f"PRAGMA max_page_count = {n_pages + 1}")
+    for _ in range(2):
+        with pytest.raises(sqlite3.OperationalError, match="disk is full") as full:
+            state.add_job("0123456789abcdef", "audit", {"log": "x" * 100_000})
+    said = with_storage(full.value)
+    assert isinstance(said, RefusedError)
+    assert (said.status, said.found) == (
+        507,
+        "The server's disk is full, or cannot be written: database or disk is full.",
+    )
+    state._db.execute("PRAGMA max_page_count = 100000")
+    state.add_job("0123456789abcdef", "audit", {"log": "x" * 100_000})
+    state.close()
+    assert with_storage(PermissionError(13, "no")).args == (13, "no")
 
 
 def is_alive(pid: int) -> bool:

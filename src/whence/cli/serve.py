@@ -88,7 +88,7 @@ def _run(index: Path, settings: ServerSettings, *, placed: Placement, quiet: boo
 
 def _token(file: Path | None) -> str | None:
     if file is None:
-        return os.environ.get(TOKEN) or None
+        return os.environ.get(TOKEN, "").strip() or None
     if not file.is_file():
         raise InputError(f"There is no file {file}.", "Expected the token, in a file of its own.", "Check the path.")
     try:

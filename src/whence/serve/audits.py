@@ -6,6 +6,8 @@ FOLDER/audits/NAME.json     put there by hand: `whence audit --json`; its id is 
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -87,7 +89,7 @@ class Audits:
         place = next((place for place in self._places() if place.id == id), None)
         if place is None:
             raise missing("audit", id)
-        audit = read_audit(place.path)
+        audit = _opened(place.path)
         text = self._redaction.text
         adapter = text(audit.adapter) if audit.adapter else None
         return place, replace(audit, index=text(audit.index), model=text(audit.model), adapter=adapter)
@@ -99,15 +101,18 @@ class Audits:
             if isinstance(request := job["request"], dict)
             and (path := self._state.folder / "jobs" / (id := str(job["id"])) / RESULT).is_file()
         ]
-        files = sorted(self._folder.glob("*.json"))[:MOST_FILES]
-        return made + [
-            _Place(hash_of(path.stem), path.stem, path.stat().st_mtime, path, is_job=False)
-            for path in files
-            if path.is_file()
-        ]
+        for path in sorted(self._folder.glob("*.json"))[:MOST_FILES]:
+            name = os.fsencode(path.stem).decode("utf-8", "backslashreplace")
+            with suppress(OSError):  # it has just gone
+                if path.is_file():
+                    made.append(_Place(hash_of(name), name, path.stat().st_mtime, path, is_job=False))
+        return made
 
     def _summary(self, path: Path) -> Object:
-        found = path.stat()
+        try:
+            found = path.stat()
+        except OSError:
+            return self._described(path)
         key = (path, found.st_mtime_ns, found.st_size)
         if key not in self._said:
             if len(self._said) > 2 * MOST_FILES:
@@ -117,8 +122,17 @@ class Audits:
 
     def _described(self, path: Path) -> Object:
         try:
-            audit = read_audit(path)
+            audit = _opened(path)
         except InputError as error:
             problem = self._redaction.text(f"{error.found} {error.expected}")
             return {"text": "", "n_outputs": 0, "n_groups": 0, "problem": problem}
         return {"text": audit.text, "n_outputs": audit.n_outputs, "n_groups": len(audit.groups), "problem": None}
+
+
+def _opened(path: Path) -> AuditResult:
+    """An audit. Raises InputError for a file that cannot be read."""
+    try:
+        return read_audit(path)
+    except (OSError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is nested too deep"
+        raise InputError(f"{path} cannot be read: {why}.", "Expected what `whence audit --json` wrote.", "") from error

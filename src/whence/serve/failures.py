@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
+import sqlite3
 from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
@@ -37,6 +39,20 @@ def missing(what: str, id: str) -> RefusedError:
     )
 
 
+def with_storage(error: BaseException) -> BaseException:
+    """A disk that is full or cannot be written, as a RefusedError (507): no defect. Other errors as they are."""
+    told = getattr(error, "sqlite_errorname", "") if isinstance(error, sqlite3.Error) else ""
+    cannot = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    if not cannot and not str(told).startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR")):
+        return error
+    return RefusedError(
+        HTTPStatus.INSUFFICIENT_STORAGE,
+        f"The server's disk is full, or cannot be written: {getattr(error, 'strerror', None) or error}.",
+        "Queries, baskets, jobs and exports are kept beside the index.",
+        "Make room there, then repeat what you did.",
+    )
+
+
 def as_dict(found: str, expected: str = "", fix: str = "") -> dict[str, dict[str, str]]:
     """The body of every error."""
     return {"error": {"found": found, "expected": expected, "fix": fix}}
@@ -63,6 +79,7 @@ class Redaction:
         """The message without the known paths, and without any other absolute path."""
         for path in self._paths:
             message = message.replace(path, Path(path).name)
+        message = message.encode("utf-8", "backslashreplace").decode("utf-8")  # a file's name may be no text
         return re.sub(r"(?<![\w/.:<])/(?!v1/)(?:[\w.+@~-]+/)+([\w.+@~-]+)", r"\1", message)
 
     def body(self, error: WhenceError) -> dict[str, dict[str, str]]:
@@ -108,6 +125,13 @@ def install(app: FastAPI, redaction: Redaction) -> None:
         body = as_dict(f"{error.detail}.".replace("..", "."), "", "See /v1/openapi.json for what there is.")
         return JSONResponse(body, error.status_code, error.headers)
 
+    async def storage(request: Request, error: Exception) -> JSONResponse:
+        refused = with_storage(error)
+        if not isinstance(refused, RefusedError):
+            return await defect(request, error)
+        log.error("a request failed: %s", error)
+        return await known(request, refused)
+
     async def defect(request: Request, error: Exception) -> JSONResponse:
         log.error("a request failed", exc_info=error)
         return JSONResponse(broken(), HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -115,4 +139,6 @@ def install(app: FastAPI, redaction: Redaction) -> None:
     app.add_exception_handler(WhenceError, known)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(OSError, storage)
+    app.add_exception_handler(sqlite3.Error, storage)
     app.add_exception_handler(Exception, defect)

@@ -86,7 +86,9 @@ def audited(folder: Path, tracer: Tracer, request: dict[str, Any]) -> object:
     queries = _queries(request)
     if request["log"] is not None:
         log = folder / request["log"]
-        queries = read_queries(log, columns=request["columns"], failed=request["failed"], keep_silent=True)
+        queries = read_queries(
+            log, columns=tracer.index.manifest.data.columns, failed=request["failed"], keep_silent=True
+        )
     settings = AuditSettings(
         **{name: request[name] for name in ("match", "fdr", "method", "where", "by", "examples")},
     )

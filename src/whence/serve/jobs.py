@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -88,27 +89,35 @@ class Jobs:
         return self._state.folder / "jobs" / id
 
     def _serve(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._next() is not None)
-                if self._closed:
-                    return
-                id = self._next()
-                if id is None:
-                    continue
-                self._current = id
-                self._state.set_job(id, state="running")
-                try:
-                    process = self._process = self._started(id)
-                except OSError:
-                    self._broken_off(id)
-                    continue
+        while not self._closed:
             try:
-                self._follow(id, process)
-            except Exception:  # what one job says must not end the thread that all others wait for
-                process.kill()
+                self._work_off()
+            except Exception:  # as where the disk is full
+                log.exception("no job can be worked off; it is tried again")
                 with self._changed:
-                    self._broken_off(id)
+                    self._changed.wait_for(lambda: self._closed, timeout=PATIENCE)
+
+    def _work_off(self) -> None:
+        """Waits for a job, and runs it to its end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._next() is not None)
+            id = None if self._closed else self._next()
+            if id is None:
+                return
+            self._state.set_job(id, state="running")
+            try:
+                process = self._process = self._started(id)
+            except OSError:
+                self._broken_off(id)
+                return
+            self._current = id
+        try:
+            self._follow(id, process)
+        except Exception:  # what one job says must not end the thread that all others wait for
+            process.kill()
+            with self._changed:
+                self._broken_off(id)
+        finally:
             with self._changed:
                 self._process, self._current = None, ""
 
@@ -135,6 +144,8 @@ class Jobs:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
+                # Ctrl-C is the server's: it ends the job so that it goes on with the next one.
+                start_new_session=True,
             )
 
     def _follow(self, id: str, process: subprocess.Popen[str]) -> None:
@@ -163,9 +174,10 @@ class Jobs:
             job = self._state.job(id) if not self._closed else None
             if job is None or job["state"] != "running":
                 return  # cancelled, or the server ends: the job stays as it is
-            self._end(id, last)
+            self._end(id, last, process.returncode)
 
-    def _end(self, id: str, last: Object) -> None:
+    def _end(self, id: str, last: Object, status: int = 0) -> None:
+        """Keeps how a job ended. status: of its process, below 0 where a signal ended it."""
         if "result" in last:
             self._state.set_job(id, state="done", result=_without_places(last["result"], self._redaction))
             return
@@ -174,8 +186,18 @@ class Jobs:
             parts = (self._redaction.text(str(error[name])) for name in ("found", "expected", "fix"))
             self._state.set_job(id, state="failed", error=cast("Json", as_dict(*parts)["error"]))
             return
-        log.error("job %s ended without a result; see %s", id, self._folder(id) / "process.log")
-        self._state.set_job(id, state="failed", error=cast("Json", broken()["error"]))
+        log.error("job %s ended without a result (%d); see %s", id, status, self._folder(id) / "process.log")
+        said = _killed(-status) if status < 0 else broken()
+        self._state.set_job(id, state="failed", error=cast("Json", said["error"]))
+
+
+def _killed(number: int) -> dict[str, dict[str, str]]:
+    names = {one.value: one.name for one in signal.Signals}
+    return as_dict(
+        f"The job's process was ended from outside, by the signal {names.get(number, number)}.",
+        "It needs the memory of a second model, beside the one that answers; a system that runs out of memory ends it.",
+        "Make room and start it again, or stop the server and use whence confirm or whence audit.",
+    )
 
 
 def _without_places(value: Json, redaction: Redaction) -> Json:
@@ -205,7 +227,6 @@ def opened_with(tracer: Tracer, base: str | None) -> Object:
         "adapter": _place(own.adapter) if moved else None,
         "traced_base": _place(traced_base),
         "base": _place(base),
-        "columns": dict(manifest.data.columns) if manifest.data.columns else None,
         "placement": cast("Object", own.placement._asdict()),
     }
 

@@ -28,7 +28,7 @@ from whence.serve.jobs import Jobs, can_train, opened_with
 from whence.serve.reading import Rows
 from whence.serve.schemas import AuditRequest, ConfirmRequest, Prompt, TraceRequest
 from whence.serve.settings import ServerSettings
-from whence.serve.state import Object, State
+from whence.serve.state import KeptQuery, Object, State
 from whence.serve.tracing import Asked, Tracing, shown
 from whence.serve.worker import Worker
 from whence.trace import Tracer, TraceSettings, read_queries
@@ -137,11 +137,23 @@ class Service:
         return asked
 
     def kept(self, id: str) -> tuple[TraceRequest, TraceResult]:
-        """A past query. Raises RefusedError (404)."""
+        """A past query. Raises RefusedError (404; 409 for one of another version)."""
+        _, request, result = self._kept(id)
+        return request, result
+
+    def _kept(self, id: str) -> tuple[KeptQuery, TraceRequest, TraceResult]:
         found = self.state.query(id)
         if found is None:
             raise missing("query", id)
-        return TraceRequest.model_validate(found.request), TraceResult.from_dict(found.result)
+        try:
+            return found, TraceRequest.model_validate(found.request), TraceResult.from_dict(found.result)
+        except ValueError as error:
+            raise RefusedError(
+                HTTPStatus.CONFLICT,
+                "The query was kept by another version of whence, and cannot be read.",
+                "A past query is read as this version writes it.",
+                "Ask it again, and forget this one.",
+            ) from error
 
     def queries(self, offset: int, limit: int) -> Object:
         """See `schemas.QueryPage`."""
@@ -152,16 +164,11 @@ class Service:
         return {"queries": cast("Json", found), "total": total}
 
     def query(self, id: str) -> dict[str, object]:
-        """See `schemas.QueryDetail`. Raises RefusedError (404)."""
-        found = self.state.query(id)
-        if found is None:
-            raise missing("query", id)
-        return {
-            "id": id,
-            "request": TraceRequest.model_validate(found.request),
-            "outdated": self._outdated()(found.created, found.row_changes),
-            **shown(TraceResult.from_dict(found.result), show_text=self.settings.show_text),
-        }
+        """See `schemas.QueryDetail`. Raises RefusedError as `kept`."""
+        found, request, result = self._kept(id)
+        outdated = self._outdated()(found.created, found.row_changes)
+        own = shown(result, show_text=self.settings.show_text)
+        return {"id": id, "request": request, "outdated": outdated, **own}
 
     def _outdated(self) -> Callable[[float, int | None], bool]:
         """Whether rows came or went since a query; its arguments: `KeptQuery.created` and `row_changes`."""

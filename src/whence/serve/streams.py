@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from whence.data import Json
 from whence.errors import WhenceError
@@ -17,6 +18,7 @@ from whence.serve.state import ACTIVE, Object
 from whence.serve.worker import LAST, Event, Task
 
 EVENTS = "text/event-stream"
+UNBUFFERED = {"x-accel-buffering": "no"}
 LISTEN_SECONDS = 0.5
 """How often it is looked whether the one who asked is still there, and whether a job has gone on."""
 
@@ -24,24 +26,35 @@ LISTEN_SECONDS = 0.5
 async def answer(request: Request, task: Task) -> Response:
     """What the task gives: as events for a client that accepts them, else as JSON once it is done."""
     if EVENTS in request.headers.get("accept", ""):
-        return event_stream(_events(task))
+        return _Heard(task)
     return await _whole(request, task)
 
 
 def event_stream(events: AsyncIterator[str]) -> Response:
     """An answer of server-sent events."""
-    return StreamingResponse(events, media_type=EVENTS, headers={"x-accel-buffering": "no"})
+    return StreamingResponse(events, media_type=EVENTS, headers=UNBUFFERED)
+
+
+class _Heard(StreamingResponse):
+    """The events of a task, which is taken back when the answer ends, also where it never began."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(_events(task), media_type=EVENTS, headers=UNBUFFERED)
+        self._task = task
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._task.cancel()
 
 
 async def _events(task: Task) -> AsyncIterator[str]:
-    try:
-        while True:
-            event = await task.next_event()
-            yield written(event)
-            if event.name in LAST:
-                return
-    finally:
-        task.cancel()  # the one who asked has gone, or the task is done
+    while True:
+        event = await task.next_event()
+        yield written(event)
+        if event.name in LAST:
+            return
 
 
 async def _whole(request: Request, task: Task) -> Response:

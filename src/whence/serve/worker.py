@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from whence.data import Json
-from whence.serve.failures import CancelledError, Redaction, RefusedError
+from whence.serve.failures import CancelledError, Redaction, RefusedError, with_storage
 
 LAST = ("result", "error", "cancelled")
 """Names of the events that end a task."""
@@ -75,8 +75,8 @@ class Task:
         except CancelledError:
             self.say("cancelled", None)
         except BaseException as error:  # a panic of a library must not end the thread either
-            self.error = error
-            self.say("error", dict(redaction.event(error)["error"]))
+            self.error = with_storage(error)
+            self.say("error", dict(redaction.event(self.error)["error"]))
 
 
 class Worker:
