@@ -67,11 +67,13 @@ def test_rows_that_are_deleted_rank_no_more(client: TestClient, index: Path, tra
     assert not is_outdated(client, before)
     delete_rows(index, ids[:2])
     assert is_outdated(client, before)
+    assert "(asked before rows came or went)" in client.get(f"/v1/queries/{before}/report").text
     after, left = traced(client)
     assert not set(left) & set(ids[:2])
     expected = Tracer(index, model=tracer.loaded).trace(PROMPT, RESPONSE, k=5, verdict=False)
     assert left == [hit.id for hit in expected.hits]
     assert not is_outdated(client, after)
+    assert "(asked before" not in client.get(f"/v1/queries/{after}/report").text
     page = client.get("/v1/rows").json()
     info = client.get("/v1/index").json()
     [labels] = [facet["values"] for facet in info["facets"] if facet["name"] == "label"]

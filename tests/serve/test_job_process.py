@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,27 @@ def test_a_job_opens_what_its_server_has_open(
     assert opened[0] == (str(tracer.index.path.absolute()), given)
     assert opened[1]["base"] == model  # type: ignore[index]
     assert opened[1]["seeds"] == 2  # type: ignore[index]
+
+
+def test_a_full_disk_ends_a_job_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "request.json").write_text('{"kind": "audit"}')
+    (tmp_path / OPENED).write_text(
+        '{"index": "i", "model": null, "adapter": null, "traced_base": null, "placement": {}}'
+    )
+    errors = [OSError(errno.ENOSPC, "No space left on device"), ValueError("a defect")]
+
+    def work(*_: object) -> object:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(job_process, "Tracer", lambda *_, **__: None)
+    monkeypatch.setattr(job_process, "audited", work)
+    monkeypatch.setattr(job_process, "_end_with_parent", lambda: None)
+    assert job_process.main(tmp_path) == 2
+    assert "No space left" in json.loads(capsys.readouterr().out)["error"]["found"]
+    with pytest.raises(ValueError, match="a defect"):
+        job_process.main(tmp_path)
 
 
 def test_models_that_have_not_moved_are_the_indexs_own(tracer: Tracer) -> None:

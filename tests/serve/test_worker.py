@@ -15,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from whence.data.examples import Json
 from whence.errors import InputError
-from whence.serve.failures import Redaction, RefusedError, with_storage
+from whence.serve.failures import Redaction, RefusedError, of_machine
 from whence.serve.jobs import Jobs
 from whence.serve.state import State
 from whence.serve.worker import Task, Worker
@@ -249,7 +250,7 @@ def test_a_full_disk_is_said_and_holds_for_no_longer_than_it_is_full(tmp_path: P
     for _ in range(2):
         with pytest.raises(sqlite3.OperationalError, match="disk is full") as full:
             state.add_job("0123456789abcdef", "audit", {"log": "x" * 100_000})
-    said = with_storage(full.value)
+    said = of_machine(full.value)
     assert isinstance(said, RefusedError)
     assert (said.status, said.found) == (
         507,
@@ -258,7 +259,9 @@ def test_a_full_disk_is_said_and_holds_for_no_longer_than_it_is_full(tmp_path: P
     state._db.execute("PRAGMA max_page_count = 100000")
     state.add_job("0123456789abcdef", "audit", {"log": "x" * 100_000})
     state.close()
-    assert with_storage(PermissionError(13, "no")).args == (13, "no")
+    assert of_machine(PermissionError(13, "no")).args == (13, "no")
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory")):
+        assert "not enough memory" in str(of_machine(error))
 
 
 def is_alive(pid: int) -> bool:

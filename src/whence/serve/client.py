@@ -101,7 +101,7 @@ class Client:
         return _result(found)
 
     def queries(self, *, offset: int = 0, limit: int = 50) -> Object:
-        """Past `queries`, the latest first, and their `total`."""
+        """Past `queries`, the latest first, and their `total`; `outdated`: the index's rows changed since."""
         return self._object("GET", f"/v1/queries?{urlencode({'offset': offset, 'limit': limit})}")
 
     def query(self, id: str) -> QueryResult:

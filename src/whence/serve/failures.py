@@ -39,18 +39,26 @@ def missing(what: str, id: str) -> RefusedError:
     )
 
 
-def with_storage(error: BaseException) -> BaseException:
-    """A disk that is full or cannot be written, as a RefusedError (507): no defect. Other errors as they are."""
+def of_machine(error: BaseException) -> BaseException:
+    """A full disk, or memory that is not enough, as a RefusedError (507): no defect. Other errors as they are."""
     told = getattr(error, "sqlite_errorname", "") if isinstance(error, sqlite3.Error) else ""
     cannot = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-    if not cannot and not str(told).startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR")):
-        return error
-    return RefusedError(
-        HTTPStatus.INSUFFICIENT_STORAGE,
-        f"The server's disk is full, or cannot be written: {getattr(error, 'strerror', None) or error}.",
-        "Queries, baskets, jobs and exports are kept beside the index.",
-        "Make room there, then repeat what you did.",
-    )
+    if cannot or str(told).startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR")):
+        return RefusedError(
+            HTTPStatus.INSUFFICIENT_STORAGE,
+            f"The server's disk is full, or cannot be written: {getattr(error, 'strerror', None) or error}.",
+            "Queries, baskets, jobs and exports are kept beside the index.",
+            "Make room there, then repeat what you did.",
+        )
+    # PyTorch's has this name; it is not imported for it.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return RefusedError(
+            HTTPStatus.INSUFFICIENT_STORAGE,
+            "There is not enough memory for this.",
+            "A job, or another program, may hold what is missing; long texts need more.",
+            "Ask when it has ended or with a shorter text, or start the server with --device cpu or --device-map auto.",
+        )
+    return error
 
 
 def as_dict(found: str, expected: str = "", fix: str = "") -> dict[str, dict[str, str]]:
@@ -125,8 +133,8 @@ def install(app: FastAPI, redaction: Redaction) -> None:
         body = as_dict(f"{error.detail}.".replace("..", "."), "", "See /v1/openapi.json for what there is.")
         return JSONResponse(body, error.status_code, error.headers)
 
-    async def storage(request: Request, error: Exception) -> JSONResponse:
-        refused = with_storage(error)
+    async def machine(request: Request, error: Exception) -> JSONResponse:
+        refused = of_machine(error)
         if not isinstance(refused, RefusedError):
             return await defect(request, error)
         log.error("a request failed: %s", error)
@@ -139,6 +147,7 @@ def install(app: FastAPI, redaction: Redaction) -> None:
     app.add_exception_handler(WhenceError, known)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(OSError, storage)
-    app.add_exception_handler(sqlite3.Error, storage)
+    app.add_exception_handler(OSError, machine)
+    app.add_exception_handler(sqlite3.Error, machine)
+    app.add_exception_handler(MemoryError, machine)
     app.add_exception_handler(Exception, defect)

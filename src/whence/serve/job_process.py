@@ -20,6 +20,7 @@ from whence.errors import WhenceError
 from whence.files import write_atomically
 from whence.model import Placement
 from whence.serve.audits import RESULT
+from whence.serve.failures import of_machine
 from whence.serve.jobs import OPENED
 from whence.trace import Query, Tracer, read_queries
 
@@ -43,7 +44,10 @@ def main(folder: Path) -> int:
         )
         work = audited if request.get("kind") == "audit" else confirmed
         _say({"result": work(folder, tracer, request)})
-    except WhenceError as error:
+    except Exception as given:
+        error = of_machine(given)
+        if not isinstance(error, WhenceError):
+            raise
         _say({"error": {"found": error.found, "expected": error.expected, "fix": error.fix}})
         return 2
     return 0

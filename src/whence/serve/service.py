@@ -267,15 +267,18 @@ class Service:
         return job
 
     def report(self, id: str, *, show_text: bool) -> str:
-        """The self-contained page of a past query. Raises RefusedError (404)."""
-        _, result = self.kept(id)
+        """The self-contained page of a past query, which says of one that is outdated that it is. Raises as `kept`."""
+        found, _, result = self._kept(id)
+        [query] = result.queries
+        outdated = self._outdated()(found.created, found.row_changes)
+        title = f"{' '.join(query.prompt.split())[:80]} (asked before rows came or went)" if outdated else None
         named = replace(
             result,
             index=self.redaction.text(result.index),
             model=self.redaction.text(result.model),
             adapter=self.redaction.text(result.adapter) if result.adapter else None,
         )
-        return named.to_html(show_text=show_text and self.settings.show_text)
+        return named.to_html(title=title, show_text=show_text and self.settings.show_text)
 
 
 def _methods(manifest: Manifest) -> list[Json]:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from whence.data import Json
-from whence.serve.failures import CancelledError, Redaction, RefusedError, with_storage
+from whence.serve.failures import CancelledError, Redaction, RefusedError, of_machine
 
 LAST = ("result", "error", "cancelled")
 """Names of the events that end a task."""
@@ -75,7 +75,7 @@ class Task:
         except CancelledError:
             self.say("cancelled", None)
         except BaseException as error:  # a panic of a library must not end the thread either
-            self.error = with_storage(error)
+            self.error = of_machine(error)
             self.say("error", dict(redaction.event(self.error)["error"]))
 
 
