@@ -48,7 +48,14 @@ if TYPE_CHECKING:
     from whence.index.remote_cache import cache_note
     from whence.index.reopening import Workbench, reopen
     from whence.index.repairing import repair
-    from whence.index.sameness import built_template, check_base_settings, check_model, index_hash, reading_note
+    from whence.index.sameness import (
+        built_template,
+        check_base_settings,
+        check_model,
+        index_hash,
+        n_row_changes,
+        reading_note,
+    )
     from whence.index.scanning import ScoreMatrix, ScoreRequest, scan
     from whence.index.searching import score_matrix, search
     from whence.index.settings import BuildSettings, IndexOptions, build_settings
@@ -111,6 +118,7 @@ __all__ = [
     "holds",
     "index_contents",
     "index_hash",
+    "n_row_changes",
     "open_records",
     "open_subject",
     "present_rows",
@@ -177,7 +185,14 @@ __getattr__, __dir__ = attach(
         "reopening": ["Workbench", "reopen"],
         "remote_cache": ["cache_note"],
         "repairing": ["repair"],
-        "sameness": ["built_template", "check_base_settings", "check_model", "index_hash", "reading_note"],
+        "sameness": [
+            "built_template",
+            "check_base_settings",
+            "check_model",
+            "index_hash",
+            "n_row_changes",
+            "reading_note",
+        ],
         "scanning": ["ScoreMatrix", "ScoreRequest", "scan"],
         "searching": ["score_matrix", "search"],
         "settings": ["BuildSettings", "IndexOptions", "build_settings"],

@@ -231,11 +231,6 @@ class Manifest(BaseModel):
         return any(one.change in ("append", "delete") for one in self.history)
 
     @property
-    def n_row_changes(self) -> int:
-        """How often rows came or went since the index was built."""
-        return sum(one.change in ("append", "delete") for one in self.history)
-
-    @property
     def read_as(self) -> RowEncoding:
         """How rows and queries are read: of an index from before the day was kept, the one on which it was built."""
         built = self.history[0].when[:10] if self.reading == 1 and self.history else ""

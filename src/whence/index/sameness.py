@@ -98,6 +98,11 @@ def index_hash(manifest: Manifest) -> str:
     return hash_of([manifest.hashes.model_dump(), manifest.parts()[0].data.content_hash])
 
 
+def n_row_changes(manifest: Manifest) -> int:
+    """How often rows came or went since the index was built."""
+    return sum(one.change in ("append", "delete") for one in manifest.history)
+
+
 def _short(value: JsonValue) -> str:
     text = "none" if value in ("", None) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -110,6 +115,7 @@ __all__ = [
     "check_reading",
     "differences",
     "index_hash",
+    "n_row_changes",
     "reading_note",
     "setting_differences",
 ]

@@ -16,7 +16,7 @@ from whence.confirmation import CONTROLS, check_enough, training_base
 from whence.data import Json
 from whence.errors import InputError, WhenceError
 from whence.files import hash_of
-from whence.index import Manifest, default_form, default_layers, holds, index_hash, reading_note
+from whence.index import Manifest, default_form, default_layers, holds, index_hash, n_row_changes, reading_note
 from whence.object_path import is_remote
 from whence.results import TraceResult
 from whence.scoring import SCORES
@@ -178,7 +178,7 @@ class Service:
             return lambda created, changes: True
         last = max((one.when for one in manifest.history if one.change in ("append", "delete")), default="")
         since = datetime.fromisoformat(last).timestamp() if last else -inf
-        return lambda created, changes: changes != manifest.n_row_changes if changes is not None else created < since
+        return lambda created, changes: changes != n_row_changes(manifest) if changes is not None else created < since
 
     def chosen(self, basket: str | None, rows: Sequence[str] | None) -> list[str]:
         """The rows that a request means, all of them in the index. Raises RefusedError."""

@@ -59,7 +59,7 @@ ACTIVE = ("waiting", "running")
 
 
 class KeptQuery(NamedTuple):
-    """A past query. row_changes: `Manifest.n_row_changes` of the index that it asked; None where it was not kept."""
+    """A past query. row_changes: `n_row_changes` of the index that it asked; None where it was not kept."""
 
     request: Object
     result: Object

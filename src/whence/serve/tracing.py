@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from whence.data import Json
 from whence.errors import InputError
-from whence.index import BlockReader, index_hash
+from whence.index import BlockReader, index_hash, n_row_changes
 from whence.model import stream_answer
 from whence.results import HitWords, QueryResult, TraceResult
 from whence.serve.large import large_integers
@@ -73,7 +73,7 @@ class Tracing:
         [result] = tracer.explain(ranked, verdicts, settings, explainer=self._explainer_for(settings))
         manifest = tracer.index.manifest
         whole = TraceResult(str(tracer.index.path), *self._made_by(), (result,), index_hash(manifest)).to_dict()
-        id = self._state.add_query(request, whole, manifest.n_row_changes)
+        id = self._state.add_query(request, whole, n_row_changes(manifest))
         self._keep(id, ranked)
         return {"id": id, **self._content(result)}
 
