@@ -18,7 +18,7 @@ from samples import result_of, toronto
 from whence.cli.audit import show
 from whence.cli.outputs import check_outputs, files_named, hand_out
 from whence.cli.telling import any_locale, print_json, printer, say
-from whence.errors import InputError
+from whence.errors import InputError, WhenceWarning
 from whence.results.audit_result import AuditResult
 from whence.results.trace_result import TraceResult
 from worlds import World
@@ -225,3 +225,51 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_the_work(tmp_path: P
     (tmp_path / "locked").mkdir(mode=0o555)
     with pytest.raises(InputError, match="Nothing can be written into"):
         check_outputs({"--json": tmp_path / "locked" / "out.json"}, quiet=False)
+
+
+@pytest.mark.parametrize(
+    "command", [["append", "{none}", "{data}"], ["compact", "{none}"], ["verify", "{none}", "--repair"]]
+)
+def test_an_index_that_is_not_there_is_said_by_every_command(
+    whence: Run, world: World, tmp_path: Path, command: list[str]
+) -> None:
+    """It was the lock in the folder that was not found."""
+    status, _, said = whence(*(word.format(none=tmp_path / "none", data=world.data) for word in command))
+    assert status == 2
+    assert f"There is no index at {tmp_path / 'none'}" in said
+
+
+def test_a_confirmation_is_not_written_into_an_index_or_a_model(whence: Run, world: World) -> None:
+    for folder in (world.index, Path(world.model)):
+        status, _, said = whence("confirm", world.index, "--match", "Korea", "-o", folder)
+        assert status == 2
+        assert "-o names a folder for the results alone" in said
+
+
+DIGITS = "1" * 5000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trace", "{index}", *ASK, "--span-tokens", f"0:{DIGITS}"], "cannot be read"),
+        (["trace", "{index}", *ASK, "--span", f"Korea#{DIGITS}"], "The response has no"),
+        (["plan", "{model}", "{data}", "--layer", DIGITS], "is no layer"),
+        (["plan", "{model}", "{data}", "--dimensions", DIGITS], "cannot be used"),
+        (["plan", "{model}", "{data}", "--columns", "prompt=a,prompt=b"], "has a name twice"),
+        (["plan", "{model}", "{data}", "--rate", "inf"], "is no rate"),
+    ],
+)
+def test_odd_numbers_and_names_twice_are_one_message(whence: Run, world: World, words: list[str], message: str) -> None:
+    places = {"index": world.index, "model": world.model, "data": world.data}
+    status, _, said = whence(*(word.format(**places) for word in words))
+    assert status == 2
+    assert message in said
+    assert said.count("Error:") == 1
+
+
+def test_a_warning_of_ours_is_a_sentence() -> None:
+    from whence.cli.main import _warning
+
+    assert _warning("A\x1b[2J note.", WhenceWarning, "a.py", 3) == "Warning: A⟨U+001B⟩[2J note.\n"
+    assert _warning("x", UserWarning, "a.py", 3).startswith("a.py:3: UserWarning: x")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
+from whence.cli.outputs import require_folder
 from whence.cli.progress import quiet_libraries, stages
 from whence.cli.telling import say
 
@@ -35,6 +36,7 @@ def append(
     where it was done."""
     from whence.index import append_rows, reopen
 
+    require_folder(index)
     placed = options.placement(device, device_map, max_memory)
 
     def tell(sentence: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
-from whence.cli.outputs import check_outputs, files_of
+from whence.cli.outputs import check_outputs, files_of, refuse_foreign_folder
 from whence.cli.progress import quiet_libraries, stages
 from whence.cli.telling import printer, say
 from whence.cli.tracing import audit_group, group_outputs, moved, read_trace_of, trace_now
@@ -111,6 +111,7 @@ def confirm(
     inputs = {"--queries": queries, "--held-out": held_out, "--audit": audit, "--trace": trace}
     inputs |= {"--paraphrases": paraphrases, "--remove": Path(remove)}
     check_outputs(outputs, quiet=False, standard_output=False, inputs=inputs | files_of(index))
+    refuse_foreign_folder(out)
     made_from = require_manifest(index)
     base = base if trainer is not None else training_base(made_from, base)
     given: dict[str, object] = {name: value for name, value in changes.items() if value is not None}

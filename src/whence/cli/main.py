@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 
 import typer
 
@@ -36,7 +37,7 @@ from whence.cli import (
     verify,
 )
 from whence.cli.telling import any_locale, say
-from whence.errors import WhenceError
+from whence.errors import WhenceError, WhenceWarning
 
 app = typer.Typer(
     name="whence",
@@ -90,6 +91,7 @@ def options(
 def main() -> None:
     """Runs the command line; every error raised on purpose ends in one message and its exit status."""
     any_locale()
+    warnings.formatwarning = _warning
     try:
         try:
             app()
@@ -128,6 +130,20 @@ _PLAIN = {
     errno.ENOTDIR: "A part of that path is a file. Check the path.",
     errno.EISDIR: "That is a folder; a file was expected.",
 }
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Our own warnings as sentences; those of libraries with the place that Python gives them."""
+    from whence.report import visible
+
+    if issubclass(category, WhenceWarning):
+        return visible(f"Warning: {message}", lines=True) + "\n"
+    return _PYTHONS_WARNING(message, category, filename, lineno, line)
+
+
+_PYTHONS_WARNING = warnings.formatwarning
 
 
 def _end(message: str, status: int) -> None:

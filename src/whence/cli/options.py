@@ -228,7 +228,7 @@ def stored_as(precision: str | None, dimensions: str | None) -> dict[str, object
             )
         found["precision"] = precision
     if dimensions is not None:
-        if dimensions != "all" and not (dimensions.isdecimal() and int(dimensions) >= LEAST_DIMENSIONS):
+        if dimensions != "all" and not (is_number(dimensions) and int(dimensions) >= LEAST_DIMENSIONS):
             raise InputError(
                 f"--dimensions {dimensions!r} cannot be used.",
                 f"Expected a number from {LEAST_DIMENSIONS} up, or all.",
@@ -252,12 +252,19 @@ def row_encoding(
 
 LEAST_DIMENSIONS = 16
 """Of `BuildSettings.dimensions`."""
+MOST_DIGITS = 18
+"""Of a number in a text; Python reads no more than some thousand."""
+
+
+def is_number(text: str) -> bool:
+    """Whether it is a whole number from 0 up, of at most `MOST_DIGITS` digits."""
+    return text.isdecimal() and len(text) <= MOST_DIGITS
 
 
 def _layer(text: str) -> LayerRequest:
     if text in ("auto", "last"):
         return cast("LayerRequest", text)
-    if not text.isdecimal():
+    if not is_number(text):
         raise InputError(f"--layer {text!r} is no layer.", "Expected auto, last or a number.", "See `whence layers`.")
     return int(text)
 
@@ -372,6 +379,9 @@ def _pairs(option: str, text: str, such_as: str, *, may_be_empty: bool = False) 
     pairs = [part.partition("=") for part in text.split(",")]
     if any(not (name.strip() and equals and (value.strip() or may_be_empty)) for name, equals, value in pairs):
         raise InputError(f"{option} {text!r} cannot be read.", f"Expected pairs such as {such_as}.", "")
+    names = [name.strip() for name, _, _ in pairs]
+    if len(set(names)) < len(names):
+        raise InputError(f"{option} {text!r} has a name twice.", "Only one of the two can be meant.", "Leave one out.")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 

@@ -127,6 +127,31 @@ def is_standard_output(path: Path | None) -> bool:
     return str(path) in STANDARD_OUTPUT
 
 
+def require_folder(index: Path) -> None:
+    """Raises IndexFolderError, as every command does, where there is no such folder, before it is locked."""
+    from whence.object_path import is_remote
+
+    if not is_remote(index) and not index.exists():
+        from whence.index import require_manifest
+
+        require_manifest(index)
+
+
+def refuse_foreign_folder(out: Path) -> None:
+    """Raises InputError for a folder that holds an index or a model: results are not written among its files."""
+    for file, what in (
+        ("manifest.json", "an index or a cleaning"),
+        ("config.json", "a model"),
+        ("adapter_config.json", "an adapter"),
+    ):
+        if (out / file).is_file():
+            raise InputError(
+                f"{out} is the folder of {what}: it has {file}.",
+                "-o names a folder for the results alone.",
+                "Give another.",
+            )
+
+
 def hand_out(writers: Iterable[Callable[[], object]], show: Callable[[], None], *, quiet: bool) -> None:
     """Writes the files of a result, each by itself, and shows it; nothing that was computed is lost where one fails.
 
@@ -146,4 +171,12 @@ def hand_out(writers: Iterable[Callable[[], object]], show: Callable[[], None], 
         raise failed[0]
 
 
-__all__ = ["check_outputs", "files_named", "files_of", "hand_out", "is_standard_output"]
+__all__ = [
+    "check_outputs",
+    "files_named",
+    "files_of",
+    "hand_out",
+    "is_standard_output",
+    "refuse_foreign_folder",
+    "require_folder",
+]

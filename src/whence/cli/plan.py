@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -100,6 +101,8 @@ def plan(
         "seed": seed,
     }
     seconds = parse_budget(budget) if budget is not None else None
+    if rate is not None and not math.isfinite(rate):
+        raise InputError(f"--rate {rate} is no rate.", "Expected operations a second, as in 4e14.", "Leave it out.")
     quiet_libraries()
     tell = None if quiet else partial(say, err=True)
     planned = plan_settings(settings.model, data, shape, use_record=not no_record, notify=tell)

@@ -215,7 +215,7 @@ def _check_no_file(prompt: str) -> None:
 def _token_range(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    if not (found := re.fullmatch(r"(\d+):(\d+)", text.strip())):
+    if not (found := re.fullmatch(r"(\d{1,18}):(\d{1,18})", text.strip())):
         raise InputError(
             f"--span-tokens {text!r} cannot be read.",
             "Expected A:B, two numbers: the response's tokens A, A+1, ..., B-1, counted from 0.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import options
+from whence.cli.outputs import require_folder
 from whence.cli.progress import quiet_libraries, stages
 from whence.cli.telling import say
 from whence.errors import IndexFolderError, ModelError
@@ -46,6 +47,7 @@ def verify(
         if not quiet:
             say(sentence, err=True)
 
+    require_folder(index)
     quiet_libraries()
     placed = options.placement(device, device_map, max_memory)
 

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from whence.data import EncodedTurn, Span
 from whence.errors import InputError
 
-NUMBERED = re.compile(r"(?s)(.+)#([0-9]+)")
+NUMBERED = re.compile(r"(?s)(.+)#([0-9]{1,18})")
 """A text and which of its occurrences is meant, counted from 1: `Korea#2`."""
 LISTED = 8
 """Occurrences that an error lists."""
