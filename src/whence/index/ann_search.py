@@ -31,7 +31,7 @@ from whence.index.records import opened
 from whence.index.scanning import mixed_query
 from whence.index.store import Index, number_columns
 from whence.model import learned_fraction
-from whence.scoring import Block, FormLayers, ScoreForm, rows_of
+from whence.scoring import Block, FormLayers, RowBlock, ScoreForm, rows_of
 
 VECTORS = "vectors.lance"
 PROJECTION = "projection.safetensors"
