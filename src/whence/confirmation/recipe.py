@@ -9,7 +9,8 @@ from whence.confirmation.runs import AsTraced, Recipe
 from whence.data import Encoder, Example
 from whence.errors import InputError, MismatchError
 from whence.index import Manifest, present_rows, require_rows_as_built
-from whence.model import LoadedModel, ModelSettings, fingerprint, load_model
+from whence.model import LoadedModel, ModelSettings, fingerprint, load_model, other_settings, without_adapter
+from whence.model import settings_beside as settings_beside_weights
 from whence.records import RECORD
 from whence.run_file import RUN, RunFile
 from whence.train import FinetuneSettings, data_hash
@@ -99,6 +100,16 @@ def _check_base(
             f"{loaded.settings.model} is not the base of the index's model: {why} ({named}).",
             f"Expected weights {expected}; these are {found}.",
             f"Give --base {named}.",
+        )
+    known = manifest.base_settings if found == manifest.base else {}
+    known = known or (without_adapter(manifest.model_settings) if manifest.adapter is not None else {})
+    other = other_settings(known, settings_beside_weights(loaded))
+    if other:
+        name = next(iter(other))
+        raise MismatchError(
+            f"{loaded.settings.model} is not the base of the index's model: its {name} is {other[name]}.",
+            f"Expected {name} {known[name]}, as when the index was built.",
+            "Put the setting back in config.json, or give that base with --base.",
         )
     if manifest.adapter is None and found == manifest.hashes.weights:
         raise MismatchError(

@@ -16,6 +16,7 @@ from whence.index.manifest import ADAPTER_OFF
 from whence.index.settings import BuildSettings
 from whence.model import (
     LoadedModel,
+    base_settings,
     check_base,
     choose_layer_from,
     has_before,
@@ -68,10 +69,7 @@ def _load_base(settings: BuildSettings, loaded: LoadedModel) -> LoadedModel | No
     if not settings.contrast or (settings.base is None and loaded.adapter_off_is_base):
         return None
     # An adapter that brings biases or embeddings of the base with it is compared with the base by itself.
-    # The model that it was loaded on, at its revision; one that is given has none.
-    on, revision = loaded.settings.model, loaded.settings.revision
-    other = {"model": settings.base or on, "adapter": None, "revision": None if settings.base else revision}
-    base = load_model(settings.model_settings.model_copy(update=other))
+    base = load_model(base_settings(loaded.settings, settings.base))
     check_base(loaded, base)
     # An adapter turned off is the same model, and needs no second one in memory.
     return None if has_before(loaded) else base

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING
 from whence.lazy import attach
 
 if TYPE_CHECKING:
-    from whence.model.before import before_tuning, check_base, has_before, named_base, recorded_base, weights_hash
-    from whence.model.beside_weights import other_settings, settings_beside
+    from whence.model.adapter_place import base_revision
+    from whence.model.before import (
+        base_settings,
+        before_tuning,
+        check_base,
+        has_before,
+        named_base,
+        recorded_base,
+        weights_hash,
+    )
+    from whence.model.beside_weights import IN_ADAPTER, other_settings, settings_beside, without_adapter
     from whence.model.blocks import Head, captured, keeps_keys
     from whence.model.changed_turns import TurnGroup, turn_groups
     from whence.model.checkpoint import quiet
@@ -46,6 +55,7 @@ if TYPE_CHECKING:
     from whence.model.spellings import SameWords, same_words
 
 __all__ = [
+    "IN_ADAPTER",
     "LOGITS_AT_ONCE",
     "SHARE",
     "Answer",
@@ -65,6 +75,8 @@ __all__ = [
     "TurnGroup",
     "adapter_config",
     "as_placement",
+    "base_revision",
+    "base_settings",
     "batches_alike",
     "before_tuning",
     "bfloat16_speedup",
@@ -107,13 +119,23 @@ __all__ = [
     "turn_groups",
     "weights_hash",
     "wide",
+    "without_adapter",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "before": ["before_tuning", "check_base", "has_before", "named_base", "recorded_base", "weights_hash"],
-        "beside_weights": ["other_settings", "settings_beside"],
+        "adapter_place": ["base_revision"],
+        "before": [
+            "base_settings",
+            "before_tuning",
+            "check_base",
+            "has_before",
+            "named_base",
+            "recorded_base",
+            "weights_hash",
+        ],
+        "beside_weights": ["IN_ADAPTER", "other_settings", "settings_beside", "without_adapter"],
         "blocks": ["Head", "captured", "keeps_keys"],
         "changed_turns": ["TurnGroup", "turn_groups"],
         "checkpoint": ["quiet"],

@@ -67,7 +67,7 @@ def settle(model: str, adapter: str | None, revision: str | None = None) -> Plac
             "One adapter is read, on a whole model.",
             f"Merge {base} into its own base (merge_and_unload), and give both: MERGED --adapter {model}.",
         )
-    return Place(base, model, _named_revision(model, base) or (revision if Path(model).is_dir() else None), model)
+    return Place(base, model, base_revision(model, base, revision), model)
 
 
 def with_named_base(error: ModelError, adapter: str) -> ModelError:
@@ -77,6 +77,14 @@ def with_named_base(error: ModelError, adapter: str) -> ModelError:
         error.expected,
         f"If the base is elsewhere, give both: MODEL --adapter {adapter}, with its folder as MODEL.",
     )
+
+
+def base_revision(adapter: str, base: str, given: str | None) -> str | None:
+    """The revision of an adapter's base where the adapter stands in the place of MODEL: the one that its config names.
+
+    given: counts where the config names none, unless it is the adapter's own, which is on the hub.
+    """
+    return _named_revision(adapter, base) or (given if Path(adapter).is_dir() else None)
 
 
 def _named_revision(adapter: str | None, base: str) -> str | None:
@@ -104,4 +112,4 @@ def _recorded_base(recorded: str, folder: Path, adapter: str) -> str:
     )
 
 
-__all__ = ["Place", "settle", "with_named_base"]
+__all__ = ["Place", "base_revision", "settle", "with_named_base"]

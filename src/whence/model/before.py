@@ -9,8 +9,10 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from whence.errors import InputError, MismatchError, ModelError
+from whence.model.adapter_place import settle
+from whence.model.beside_weights import other_settings, settings_beside, without_adapter
 from whence.model.fingerprints import fingerprint
-from whence.model.loading import LoadedModel
+from whence.model.loading import LoadedModel, ModelSettings
 from whence.model.places import is_cached, stored_file
 from whence.run_file import run_values
 
@@ -46,6 +48,17 @@ def before_tuning(loaded: LoadedModel, base: LoadedModel | None = None) -> Itera
         loaded.model.requires_grad_(False)
 
 
+def base_settings(settings: ModelSettings, given: str | None = None) -> ModelSettings:
+    """How the model before fine-tuning is loaded by itself: the one that is given, which has no revision, else the one
+    that the adapter of `settings` sits on, at that one's revision.
+
+    Raises ModelError for a base that is not there.
+    """
+    place = None if given is not None else settle(settings.model, settings.adapter, settings.revision)
+    update = {"model": place.model if place else given, "adapter": None, "revision": place.revision if place else None}
+    return settings.model_copy(update=update)
+
+
 def weights_hash(loaded: LoadedModel) -> str:
     """Hash of a model's weights, without those of an adapter."""
     return fingerprint(loaded, "").weights
@@ -72,6 +85,17 @@ def check_base(loaded: LoadedModel, base: LoadedModel, *, weights: str = "", bas
             f"Expected weights {weights}; these are {base_weights}.",
             "Leave --base out: the model is compared with its adapter turned off.",
         )
+    if adapter is not None and loaded.adapter_off_is_base:
+        own = without_adapter(settings_beside(loaded))
+        other = other_settings(own, settings_beside(base))
+        if other:
+            name = next(iter(other))
+            raise MismatchError(
+                f"{base.settings.model} is not the base that the adapter {adapter} sits on: "
+                f"its {name} is {other[name]}.",
+                f"Expected the config of the model below the adapter, with {name} {own[name]}.",
+                "Leave --base out: the model is compared with its adapter turned off.",
+            )
     expected = _trained_from(loaded, base) if adapter is None else ""
     if expected and base_weights != expected:
         raise MismatchError(
@@ -140,4 +164,12 @@ def _trained_from(loaded: LoadedModel, base: LoadedModel) -> str:
     return str(of_base.get("weights") or "")
 
 
-__all__ = ["before_tuning", "check_base", "has_before", "named_base", "recorded_base", "weights_hash"]
+__all__ = [
+    "base_settings",
+    "before_tuning",
+    "check_base",
+    "has_before",
+    "named_base",
+    "recorded_base",
+    "weights_hash",
+]

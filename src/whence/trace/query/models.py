@@ -15,6 +15,8 @@ from whence.model import (
     Placement,
     TokenShift,
     as_placement,
+    base_revision,
+    base_settings,
     check_base,
     fingerprint,
     has_before,
@@ -115,16 +117,17 @@ def _checked_base(
     Raises MismatchError for one that cannot be the base, or is not the index's.
     """
     contrasted = manifest.base not in ("", ADAPTER_OFF)
-    own = False
     if base is None and contrasted:
-        # Without a base of its own it was the model that the adapter sits on.
-        own = not manifest.settings.get("base")
-        base = str(manifest.settings.get("base") or manifest.model)
-        _check_there("base", base, "--base")
-    if isinstance(base, str):
-        # As in a build: the model that the adapter was loaded on, at its revision; one that is given has none.
-        revision = loaded.settings.revision if own else None
-        base = load_model(loaded.settings.model_copy(update={"model": base, "adapter": None, "revision": revision}))
+        given = manifest.settings.get("base")
+        settings = loaded.settings
+        if settings.adapter is None:
+            # A model in memory does not say where its base is; the index does.
+            own = {"model": manifest.model, "adapter": manifest.adapter, "revision": _revision(manifest)}
+            settings = settings.model_copy(update=own)
+        _check_there("base", str(given or settings.model), "--base")
+        base = load_model(base_settings(settings, None if given is None else str(given)))
+    elif isinstance(base, str):
+        base = load_model(base_settings(loaded.settings, base))
     if base is None:
         return None, ""
     found = weights_hash(base)
@@ -159,11 +162,22 @@ def _settings(manifest: Manifest, model: str | None, adapter: str | None, device
             "dtype": manifest.dtype,
             **as_placement(device)._asdict(),
             "quantization": manifest.quantization,
-            "revision": kept.get("revision") if model is None else None,
+            "revision": _revision(manifest, adapter) if model is None else None,
             "blocks": kept.get("blocks"),
             "trust_remote_code": bool(kept.get("trust_remote_code")),
         }
     )
+
+
+def _revision(manifest: Manifest, adapter: str | None = None) -> str | None:
+    """The revision at which the build loaded the model that the adapter sits on, or the whole model."""
+    given = manifest.settings.get("revision")
+    given = given if isinstance(given, str) else None
+    place = adapter or manifest.adapter
+    # An adapter in the place of MODEL.
+    if place is not None and manifest.adapter is not None and not manifest.settings.get("adapter"):
+        return base_revision(place, manifest.model, given)
+    return given
 
 
 def _check_there(what: str, recorded: str, option: str) -> None:
