@@ -99,7 +99,8 @@ def _with(before: Manifest, missing: Sequence[StoredVector], methods: Sequence[s
 def _check_known(out: Path, now: Manifest, known: Manifest) -> None:
     """Raises IndexFolderError where the index was replaced, and DataError where rows came whose data are others."""
     first = known.parts()[0].data.content_hash
-    if now.status != "complete" or now.hashes != known.hashes or now.parts()[0].data.content_hash != first:
+    same = (now.hashes, now.model_settings) == (known.hashes, known.model_settings)
+    if now.status != "complete" or not same or now.parts()[0].data.content_hash != first:
         raise IndexFolderError(
             f"Another run has replaced the index {out}.",
             "Vectors are added to the index that was there when the command began.",

@@ -37,7 +37,7 @@ from whence.index.manifest import (
     refuse_others,
 )
 from whence.index.reopening import make_extractor
-from whence.index.sameness import built_template, check_reading, reading_note
+from whence.index.sameness import built_template, check_reading, reading_note, with_settings_of
 from whence.index.settings import BuildSettings, IndexOptions, build_settings
 from whence.index.shards import check_same, write_index_with
 from whence.index.store import Index
@@ -254,7 +254,7 @@ def _described_build(
     tell(f"Storing {described_vectors(manifest.vectors)}, of {subject.loaded.n_layers} layers")
     tell(about_base(settings, subject))
     load = round(prepared.seconds + time.monotonic() - started, 3)
-    return manifest.model_copy(update={"timings": {"scan": scan_seconds, "load": load}})
+    return with_settings_of(existing, manifest.model_copy(update={"timings": {"scan": scan_seconds, "load": load}}))
 
 
 def _add(

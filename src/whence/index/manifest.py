@@ -39,6 +39,9 @@ SIGNATURE = "whence.signatures/2"
 READING = 2
 """How rows become tokens (whence.data.Encoder). It changes when equal rows and settings give other records."""
 
+SETTINGS = "settings beside the weights"
+"""Their name in an identity; not there in indexes that were built before they were kept."""
+
 ADAPTER_OFF = "adapter off"
 """The base of a model with an adapter: itself, with the adapter turned off."""
 
@@ -238,7 +241,10 @@ class Manifest(BaseModel):
 
     def identity(self) -> dict[str, JsonValue]:
         """Everything that decides the records, by the name a person knows it under. Paths and speed are not in it."""
-        return {
+        beside: dict[str, JsonValue] = {}
+        if self.model_settings:
+            beside[SETTINGS] = [self.model_settings, self.base_settings]
+        return beside | {
             "weights": self.hashes.weights,
             "adapter": self.hashes.adapter,
             "tokenizer": self.hashes.tokenizer,

@@ -11,7 +11,7 @@ from whence.data import FALLBACK_TEMPLATE
 from whence.errors import IndexFolderError, MismatchError
 from whence.files import hash_of
 from whence.index.manifest import READING, Manifest, rebuild_command
-from whence.model import Fingerprint, LoadedModel, hash_template, other_settings, settings_beside
+from whence.model import IN_ADAPTER, Fingerprint, LoadedModel, hash_template, other_settings, settings_beside
 
 
 def differences(index: Mapping[str, JsonValue], command: Mapping[str, JsonValue]) -> list[str]:
@@ -28,15 +28,16 @@ def check_model(manifest: Manifest, found: Fingerprint, beside: Mapping[str, Jso
 
     beside: its settings beside the weights (whence.model.settings_beside).
     """
-    lines = differences(manifest.hashes.model_dump(), found.model_dump())
-    lines += setting_differences(manifest.model_settings, beside)
+    hashes = differences(manifest.hashes.model_dump(), found.model_dump())
+    lines = hashes + setting_differences(manifest.model_settings, beside)
     if lines:
         adapter = f" --adapter {manifest.adapter}" if manifest.adapter else ""
         raise MismatchError(
             "This model is not the one the index was built with:\n  "
             + "\n  ".join(line.replace("this command gives", "this model has") for line in lines),
             f"The index belongs to {manifest.model}{adapter} in {manifest.dtype}.",
-            "Ask with that model, or index the data with this one into another folder (whence index ... -o OTHER).",
+            ("" if hashes else "The weights are the same: put the settings back. Else: ")
+            + "Ask with that model, or index the data with this one into another folder (whence index ... -o OTHER).",
         )
 
 
@@ -55,7 +56,41 @@ def check_base_settings(manifest: Manifest, base: LoadedModel) -> None:
 def setting_differences(index: Mapping[str, JsonValue], command: Mapping[str, JsonValue]) -> list[str]:
     """A line for each setting beside the weights that both have, with other values."""
     other = other_settings(index, command)
-    return differences({name: index[name] for name in other}, other)
+    return [
+        f"{_where(name)}: the index has {_shown(index[name], value)}, this command gives {_shown(value, index[name])}"
+        for name, value in other.items()
+    ]
+
+
+def with_settings_of(begun: Manifest | None, manifest: Manifest) -> Manifest:
+    """The manifest of a build with the settings that the index which is begun keeps, where none has another value.
+
+    Its shards are then known by the same names, whichever version of transformers continues it.
+    """
+    if begun is None or begun.status == "complete" or settings_of_both(begun, manifest):
+        return manifest
+    return manifest.model_copy(update={name: getattr(begun, name) for name in ("model_settings", "base_settings")})
+
+
+def settings_of_both(index: Manifest, command: Manifest) -> list[str]:
+    """`setting_differences` of the model and of the base."""
+    base = setting_differences(index.base_settings, command.base_settings)
+    return [*setting_differences(index.model_settings, command.model_settings), *(f"base's {line}" for line in base)]
+
+
+def _where(name: str) -> str:
+    """A setting, with where it is set."""
+    if name == f"{IN_ADAPTER}scale":
+        return f"{name} (lora_alpha, alpha_pattern, use_rslora of adapter_config.json)"
+    return f"{name} ({'adapter_config.json' if name.startswith(IN_ADAPTER) else 'config.json'})"
+
+
+def _shown(value: JsonValue, other: JsonValue) -> str:
+    """The value in short; of lists of one length the first that differs from the other's."""
+    if isinstance(value, list) and isinstance(other, list) and len(value) == len(other):
+        place = next(place for place, (one, two) in enumerate(zip(value, other, strict=True)) if one != two)
+        return f"{_short(value[place])} at place {place + 1}"
+    return _short(value)
 
 
 def built_template(manifest: Manifest) -> str | None:
@@ -95,7 +130,8 @@ def index_hash(manifest: Manifest) -> str:
 
     Rows that came or went later, layers and vectors are not in it.
     """
-    return hash_of([manifest.hashes.model_dump(), manifest.parts()[0].data.content_hash])
+    beside = [manifest.model_settings] if manifest.model_settings else []
+    return hash_of([manifest.hashes.model_dump(), manifest.parts()[0].data.content_hash, *beside])
 
 
 def n_row_changes(manifest: Manifest) -> int:
@@ -118,4 +154,6 @@ __all__ = [
     "n_row_changes",
     "reading_note",
     "setting_differences",
+    "settings_of_both",
+    "with_settings_of",
 ]

@@ -22,12 +22,12 @@ from whence.index.engines.in_process import Engine, Task
 from whence.index.file_table import ShardRows
 from whence.index.history import Change, DataPart, described_content, described_numbers, now, who
 from whence.index.locking import locked
-from whence.index.manifest import READING, REJECTED, Counts, Manifest, read_manifest
+from whence.index.manifest import READING, REJECTED, SETTINGS, Counts, Manifest, read_manifest
 from whence.index.publishing import clear, commit_all, fragments_now, publish
 from whence.index.records import record_schema
 from whence.index.rejects import Rejects
 from whence.index.run_yaml import write_run
-from whence.index.sameness import differences, setting_differences
+from whence.index.sameness import differences, settings_of_both
 from whence.index.saving import saving
 from whence.index.shard_commits import ShardNote, committed_note, committed_notes, made_of, notes_of
 from whence.index.store import Index
@@ -301,9 +301,10 @@ def check_same(out: Path, existing: Manifest, manifest: Manifest, *, change_ok: 
     if None not in (existing.data.beside_ids, manifest.data.beside_ids):
         ours["data behind last answers"] = existing.data.beside_ids
         theirs["data behind last answers"] = manifest.data.beside_ids
-    lines = differences(ours, theirs)
-    lines += setting_differences(existing.model_settings, manifest.model_settings)
-    lines += [f"base's {line}" for line in setting_differences(existing.base_settings, manifest.base_settings)]
+    # Compared by name: versions of libraries differ in the names that they have.
+    for identity in (ours, theirs):
+        identity.pop(SETTINGS, None)
+    lines = [*differences(ours, theirs), *settings_of_both(existing, manifest)]
     if lines:
         raise IndexFolderError(
             f"{out} holds another index:\n  " + "\n  ".join(lines),
