@@ -38,10 +38,7 @@ SIGNATURE = "whence.signatures/2"
 """What a record's vectors mean (whence.signatures.types). It changes with it, and then no old index is asked."""
 READING = 2
 """How rows become tokens (whence.data.Encoder). It changes when equal rows and settings give other records."""
-
-SETTINGS = "settings beside the weights"
-"""Their name in an identity; not there in indexes that were built before they were kept."""
-
+SETTINGS = "settings beside the weights"  # in an identity
 ADAPTER_OFF = "adapter off"
 """The base of a model with an adapter: itself, with the adapter turned off."""
 
@@ -241,10 +238,8 @@ class Manifest(BaseModel):
 
     def identity(self) -> dict[str, JsonValue]:
         """Everything that decides the records, by the name a person knows it under. Paths and speed are not in it."""
-        beside: dict[str, JsonValue] = {}
-        if self.model_settings:
-            beside[SETTINGS] = [self.model_settings, self.base_settings]
-        return beside | {
+        own: dict[str, JsonValue] = {SETTINGS: [self.model_settings, self.base_settings]} if self.model_settings else {}
+        return own | {
             "weights": self.hashes.weights,
             "adapter": self.hashes.adapter,
             "tokenizer": self.hashes.tokenizer,
@@ -327,8 +322,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def _is_sealed(raw: bytes) -> bool:
     """Whether the manifest ends with the digest of what stands before it."""
-    size = len(_sealed(b""))
-    return _sealed(raw[:-size]) == raw[-size:]
+    return _sealed(raw[: -(size := len(_sealed(b"")))]) == raw[-size:]
 
 
 def _sealed(body: bytes) -> bytes:
